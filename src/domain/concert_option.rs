@@ -1,0 +1,1 @@
+//! concert_option

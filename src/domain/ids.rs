@@ -1,0 +1,241 @@
+//! Ids. Each is at most 64 URL-safe characters and leads to its owner: a reservation's id carries its option, a token's
+//! its concert. Callers should treat them as opaque.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Not an id of the wanted kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not an id of this kind")]
+pub struct ParseIdError;
+
+/// Reads a canonical decimal number: no sign, no leading zero, 1 to `u64::MAX`.
+fn parse_number(text: &str) -> Result<u64, ParseIdError> {
+    let canonical = !text.starts_with('0') && text.bytes().all(|b| b.is_ascii_digit());
+    if canonical { text.parse().map_err(|_| ParseIdError) } else { Err(ParseIdError) }
+}
+
+macro_rules! text_form {
+    ($name:ident) => {
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+macro_rules! root_id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode)]
+        #[cbor(transparent)]
+        pub struct $name(#[n(0)] pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "{}"), self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                parse_number(text.strip_prefix($prefix).ok_or(ParseIdError)?).map(Self)
+            }
+        }
+
+        text_form!($name);
+    };
+}
+
+macro_rules! owned_id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal, $owner:ident: $owner_type:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode)]
+        pub struct $name {
+            /// Its owner.
+            #[n(0)]
+            pub $owner: $owner_type,
+            /// Its number there, from 1.
+            #[n(1)]
+            pub no: u64,
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "{}-{}"), self.$owner.0, self.no)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                let (owner, no) = text.strip_prefix($prefix).and_then(|rest| rest.split_once('-')).ok_or(ParseIdError)?;
+                Ok(Self { $owner: $owner_type(parse_number(owner)?), no: parse_number(no)? })
+            }
+        }
+
+        text_form!($name);
+    };
+}
+
+root_id!(
+    /// A concert; also names its waiting room.
+    ConcertId,
+    "c"
+);
+root_id!(
+    /// A concert option: one performance on sale.
+    OptionId,
+    "o"
+);
+owned_id!(
+    /// A reservation on an option.
+    ReservationId, "r", option: OptionId
+);
+owned_id!(
+    /// A payment of a reservation on an option.
+    PaymentId, "p", option: OptionId
+);
+owned_id!(
+    /// The refund of a payment on an option.
+    RefundId, "f", option: OptionId
+);
+owned_id!(
+    /// A place in a concert's waiting room.
+    TokenId, "t", concert: ConcertId
+);
+
+/// A user: the subject of a JWT, or whatever the host app calls its customers. 1 to 255 ASCII characters, none of them
+/// a control character.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UserId(Arc<str>);
+
+impl UserId {
+    /// The plain text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for UserId {
+    type Err = ParseUserIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let fits = (1..=255).contains(&text.len()) && text.bytes().all(|b| (0x20..0x7f).contains(&b));
+        if fits { Ok(Self(text.into())) } else { Err(ParseUserIdError) }
+    }
+}
+
+/// Not a user id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be 1 to 255 ASCII characters, none of them a control character")]
+pub struct ParseUserIdError;
+
+text_form!(UserId);
+
+impl<C> minicbor::Encode<C> for UserId {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.str(&self.0)?.ok()
+    }
+}
+
+impl<'b, C> minicbor::Decode<'b, C> for UserId {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        d.str()?.parse().map_err(minicbor::decode::Error::custom)
+    }
+}
+
+/// An entry of a wallet. A user's name may be longer than an id, so this carries a 64-bit hash of it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryId {
+    /// XXH3 of the user's id.
+    pub wallet: u64,
+    /// Its number in that wallet, from 1.
+    pub no: u64,
+}
+
+impl EntryId {
+    /// The id of the entry `no` in `user`'s wallet.
+    #[must_use]
+    pub fn new(user: &UserId, no: u64) -> Self {
+        Self { wallet: xxhash_rust::xxh3::xxh3_64(user.as_str().as_bytes()), no }
+    }
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "e{:016x}-{}", self.wallet, self.no)
+    }
+}
+
+impl fmt::Debug for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for EntryId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_have_one_text_form() {
+        let id: ReservationId = "r12-345".parse().unwrap();
+        assert_eq!(id, ReservationId { option: OptionId(12), no: 345 });
+        assert_eq!(id.to_string(), "r12-345");
+        assert_eq!("c7".parse(), Ok(ConcertId(7)));
+        for text in ["", "r", "r12", "r12-", "r-1", "r012-1", "r12-+1", "r0-1", "r12-0", "p12-345", "r12-345 ",
+            "r1-18446744073709551616", "r١-1"]
+        {
+            assert_eq!(text.parse::<ReservationId>(), Err(ParseIdError), "{text:?}");
+        }
+        let longest = TokenId { concert: ConcertId(u64::MAX), no: u64::MAX }.to_string();
+        assert!(longest.len() <= 64);
+    }
+
+    #[test]
+    fn user_ids_are_bounded_ascii() {
+        assert!("auth0|a b/c".parse::<UserId>().is_ok());
+        assert!("x".repeat(255).parse::<UserId>().is_ok());
+        for text in [String::new(), "x".repeat(256), "ü".into(), "a\nb".into(), "a\u{7f}".into()] {
+            assert!(text.parse::<UserId>().is_err(), "{text:?}");
+        }
+    }
+}

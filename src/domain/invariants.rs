@@ -1,0 +1,1 @@
+//! The invariants, as code.
