@@ -1,1 +1,6 @@
+//! boxoffice
 
+#![forbid(unsafe_code)]
+
+pub mod domain;
+pub mod store;

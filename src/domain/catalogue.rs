@@ -1,1 +1,5 @@
 //! catalogue
+
+/// Commands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {}

@@ -1,1 +1,5 @@
 //! concert_option
+
+/// Commands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {}

@@ -221,9 +221,21 @@ mod tests {
         assert_eq!(id, ReservationId { option: OptionId(12), no: 345 });
         assert_eq!(id.to_string(), "r12-345");
         assert_eq!("c7".parse(), Ok(ConcertId(7)));
-        for text in ["", "r", "r12", "r12-", "r-1", "r012-1", "r12-+1", "r0-1", "r12-0", "p12-345", "r12-345 ",
-            "r1-18446744073709551616", "r١-1"]
-        {
+        for text in [
+            "",
+            "r",
+            "r12",
+            "r12-",
+            "r-1",
+            "r012-1",
+            "r12-+1",
+            "r0-1",
+            "r12-0",
+            "p12-345",
+            "r12-345 ",
+            "r1-18446744073709551616",
+            "r١-1",
+        ] {
             assert_eq!(text.parse::<ReservationId>(), Err(ParseIdError), "{text:?}");
         }
         let longest = TokenId { concert: ConcertId(u64::MAX), no: u64::MAX }.to_string();

@@ -27,7 +27,18 @@ pub use time::Timestamp;
 
 /// Log sequence number: the place of one event in the journal. The first event has 1; 0 means "before everything".
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, minicbor::Encode, minicbor::Decode, serde::Serialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    minicbor::Encode,
+    minicbor::Decode,
+    serde::Serialize,
 )]
 #[cbor(transparent)]
 #[serde(transparent)]
@@ -167,11 +178,15 @@ pub trait Aggregate: Default + Clone + Send + 'static {
     /// Takes a fact in. Total and deterministic.
     fn evolve(&mut self, meta: Meta, event: &Self::Event, changes: &mut impl Changes<Self::Part>);
 
-    /// When [`expire`](Self::expire) will next have something to do.
+    /// When [`expire`](Self::expire) or [`tick`](Self::tick) will next have something to do.
     fn due(&self) -> Option<Timestamp>;
 
-    /// Decides what the passing of time alone brings about.
+    /// Decides what has lapsed by `now`. Comes before every command.
     fn expire(&self, now: Timestamp, out: &mut Decided<Self::Event>);
+
+    /// Decides what else the passing of time brings about, once something is due; `entropy` is a random number, for
+    /// those who need one.
+    fn tick(&self, _now: Timestamp, _entropy: u64, _out: &mut Decided<Self::Event>) {}
 
     /// Every step that this aggregate has promised to others and that is not acknowledged yet.
     fn owed(&self, now: Timestamp, out: &mut Vec<Message>);

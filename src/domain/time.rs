@@ -114,9 +114,18 @@ mod tests {
             let time: Timestamp = text.parse().unwrap();
             assert_eq!((time.as_millis(), time.to_string().as_str()), (millis, printed), "{text}");
         }
-        for text in ["", "2026-11-20", "2026-11-20 19:30:00Z", "2026-11-20T19:30Z", "1969-12-31T23:59:59Z", "tomorrow",
-            "2026-11-20T19:30:00", "2026-13-20T19:30:00Z", "2026-11-20T19:30:00+09:00[Asia/Seoul]", "2026-11-20T19é30:00Z"]
-        {
+        for text in [
+            "",
+            "2026-11-20",
+            "2026-11-20 19:30:00Z",
+            "2026-11-20T19:30Z",
+            "1969-12-31T23:59:59Z",
+            "tomorrow",
+            "2026-11-20T19:30:00",
+            "2026-13-20T19:30:00Z",
+            "2026-11-20T19:30:00+09:00[Asia/Seoul]",
+            "2026-11-20T19é30:00Z",
+        ] {
             assert!(text.parse::<Timestamp>().is_err(), "{text:?}");
         }
         assert_eq!(Timestamp::MAX.to_string(), "9999-12-30T22:00:00.999Z");

@@ -1,1 +1,5 @@
 //! wallet
+
+/// Commands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {}

@@ -1,0 +1,5 @@
+//! Durability: the journal is the truth, sled is a cache of it.
+//!
+//! Architecture invariant: the store knows bytes, rows and lsns; it has no business rules.
+
+pub mod disk;
