@@ -1,5 +1,387 @@
-//! catalogue
+//! What there is: concerts, and the options on which they are sold.
+//!
+//! The catalogue gives concerts and options their ids. It then owes each new concert's waiting room its settings and
+//! each new option its definition, until they acknowledge them.
 
-/// Commands.
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::cbor;
+use super::concert_option::{self, Definition};
+use super::idempotency::{Key, Memory, Remembered, Request};
+use super::waiting_room::{self, Settings};
+use super::{
+    Aggregate, Answer, Changes, ConcertId, CorruptRow, Decided, Message, Meta, OptionId, Rejection, Timestamp,
+};
+
+/// What can be asked of the catalogue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {}
+pub enum Command {
+    /// Announces a concert.
+    CreateConcert {
+        /// 1 to 200 characters.
+        title: String,
+        /// The first settings of its waiting room.
+        waiting_room: Settings,
+        /// A new random secret, with which the concert's queue tokens are signed.
+        signing_key: [u8; 32],
+        /// Idempotency.
+        request: Request,
+    },
+    /// Puts a performance of a concert on sale.
+    AddOption {
+        /// How; names its concert.
+        definition: Box<Definition>,
+        /// Idempotency.
+        request: Request,
+    },
+    /// A waiting room has got its settings.
+    RoomOpened {
+        /// Whose.
+        concert: ConcertId,
+    },
+    /// An option has got its definition.
+    OptionDefined {
+        /// Which.
+        option: OptionId,
+    },
+}
+
+/// What can have happened to the catalogue.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// A concert was announced.
+    #[n(0)]
+    ConcertCreated {
+        /// Its id.
+        #[n(0)]
+        concert: ConcertId,
+        /// Its title.
+        #[n(1)]
+        title: String,
+        /// The first settings of its waiting room.
+        #[n(2)]
+        waiting_room: Settings,
+        /// The secret with which its queue tokens are signed.
+        #[n(3)]
+        #[cbor(with = "minicbor::bytes")]
+        #[serde(skip)]
+        signing_key: [u8; 32],
+        /// The idempotency key it came with.
+        #[n(4)]
+        key: Option<Key>,
+    },
+    /// A performance was put on sale.
+    #[n(1)]
+    OptionAdded {
+        /// Its id.
+        #[n(0)]
+        option: OptionId,
+        /// How.
+        #[n(1)]
+        definition: Box<Definition>,
+        /// The idempotency key it came with.
+        #[n(2)]
+        key: Option<Key>,
+    },
+    /// A waiting room has acknowledged its settings.
+    #[n(2)]
+    RoomOpened {
+        /// Whose.
+        #[n(0)]
+        concert: ConcertId,
+    },
+    /// An option has acknowledged its definition.
+    #[n(3)]
+    OptionDefined {
+        /// Which.
+        #[n(0)]
+        option: OptionId,
+    },
+}
+
+/// What the catalogue answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// The concert, as it is now or was when the same was asked before.
+    Concert {
+        /// Its id.
+        concert: ConcertId,
+        /// Whether the answer is remembered.
+        replayed: bool,
+    },
+    /// The option, likewise.
+    Option {
+        /// Its id.
+        option: OptionId,
+        /// Whether the answer is remembered.
+        replayed: bool,
+    },
+}
+
+/// A concert.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub struct Concert {
+    /// Its title.
+    #[n(0)]
+    pub title: String,
+    /// What its waiting room began with.
+    #[n(1)]
+    pub waiting_room: Settings,
+    /// The secret with which its queue tokens are signed.
+    #[n(2)]
+    #[cbor(with = "minicbor::bytes")]
+    pub signing_key: [u8; 32],
+    /// When it was announced.
+    #[n(3)]
+    pub created_at: Timestamp,
+    /// Its options, oldest first.
+    #[n(4)]
+    pub options: Vec<OptionId>,
+    /// Whether its waiting room has acknowledged its settings.
+    #[n(5)]
+    room_opened: bool,
+}
+
+/// The rows of the catalogue.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// Counters.
+    Header,
+    /// A concert.
+    Concert(ConcertId),
+    /// The definition that an option has not acknowledged yet.
+    Undefined(OptionId),
+    /// An idempotency key.
+    Key([u8; 16]),
+}
+
+impl super::Part for Part {
+    fn encode(&self, key: &mut Vec<u8>) {
+        match self {
+            Self::Header => key.push(0),
+            Self::Concert(concert) => {
+                key.push(1);
+                key.extend(concert.0.to_be_bytes());
+            }
+            Self::Undefined(option) => {
+                key.push(2);
+                key.extend(option.0.to_be_bytes());
+            }
+            Self::Key(scope) => {
+                key.push(3);
+                key.extend(scope);
+            }
+        }
+    }
+
+    fn decode(key: &[u8]) -> Option<Self> {
+        let (&tag, rest) = key.split_first()?;
+        match tag {
+            0 if rest.is_empty() => Some(Self::Header),
+            1 => Some(Self::Concert(ConcertId(u64::from_be_bytes(rest.try_into().ok()?)))),
+            2 => Some(Self::Undefined(OptionId(u64::from_be_bytes(rest.try_into().ok()?)))),
+            3 => Some(Self::Key(rest.try_into().ok()?)),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+struct Header {
+    #[n(0)]
+    last_concert: u64,
+    #[n(1)]
+    last_option: u64,
+}
+
+/// All concerts.
+#[derive(Debug, Clone, Default)]
+pub struct Catalogue {
+    header: Header,
+    concerts: BTreeMap<ConcertId, Concert>,
+    unopened: BTreeSet<ConcertId>,
+    undefined: BTreeMap<OptionId, Box<Definition>>,
+    keys: Memory,
+}
+
+impl Catalogue {
+    /// The concert of this id.
+    #[must_use]
+    pub fn concert(&self, id: ConcertId) -> Option<&Concert> {
+        self.concerts.get(&id)
+    }
+
+    /// All concerts before `before`, newest first.
+    pub fn newest_first(&self, before: ConcertId) -> impl Iterator<Item = (ConcertId, &Concert)> {
+        self.concerts.range(..before).rev().map(|(id, concert)| (*id, concert))
+    }
+}
+
+impl Aggregate for Catalogue {
+    type Command = Command;
+    type Event = Event;
+    type Reply = Reply;
+    type Part = Part;
+
+    fn decide(
+        &self,
+        now: Timestamp,
+        command: &Command,
+        out: &mut Decided<Event>,
+    ) -> Result<Answer<Reply>, Rejection> {
+        match command {
+            Command::CreateConcert { title, waiting_room, signing_key, request } => {
+                if let Some(made) = self.keys.recall(now, request)? {
+                    return Ok(Answer::Reply(Reply::Concert { concert: ConcertId(made), replayed: true }));
+                }
+                let concert = ConcertId(self.header.last_concert + 1);
+                out.events.push(Event::ConcertCreated {
+                    concert,
+                    title: title.clone(),
+                    waiting_room: waiting_room.clone(),
+                    signing_key: *signing_key,
+                    key: request.key.clone(),
+                });
+                out.tell.push(open_room(concert, waiting_room));
+                Ok(Answer::Reply(Reply::Concert { concert, replayed: false }))
+            }
+            Command::AddOption { definition, request } => {
+                if let Some(made) = self.keys.recall(now, request)? {
+                    return Ok(Answer::Reply(Reply::Option { option: OptionId(made), replayed: true }));
+                }
+                if !self.concerts.contains_key(&definition.concert) {
+                    return Err(Rejection::NotFound);
+                }
+                let option = OptionId(self.header.last_option + 1);
+                out.events.push(Event::OptionAdded {
+                    option,
+                    definition: definition.clone(),
+                    key: request.key.clone(),
+                });
+                out.tell.push(define_option(option, definition));
+                Ok(Answer::Reply(Reply::Option { option, replayed: false }))
+            }
+            &Command::RoomOpened { concert } => {
+                if self.unopened.contains(&concert) {
+                    out.events.push(Event::RoomOpened { concert });
+                }
+                Ok(Answer::Silent)
+            }
+            &Command::OptionDefined { option } => {
+                if self.undefined.contains_key(&option) {
+                    out.events.push(Event::OptionDefined { option });
+                }
+                Ok(Answer::Silent)
+            }
+        }
+    }
+
+    fn evolve(&mut self, meta: Meta, event: &Event, changes: &mut impl Changes<Part>) {
+        match event {
+            Event::ConcertCreated { concert, title, waiting_room, signing_key, key } => {
+                self.header.last_concert = concert.0;
+                self.concerts.insert(
+                    *concert,
+                    Concert {
+                        title: title.clone(),
+                        waiting_room: waiting_room.clone(),
+                        signing_key: *signing_key,
+                        created_at: meta.at,
+                        options: Vec::new(),
+                        room_opened: false,
+                    },
+                );
+                self.unopened.insert(*concert);
+                changes.touch(Part::Header);
+                changes.touch(Part::Concert(*concert));
+                if let Some(key) = key {
+                    self.keys.remember(meta.at, key, concert.0, |scope| changes.touch(Part::Key(scope)));
+                }
+            }
+            Event::OptionAdded { option, definition, key } => {
+                self.header.last_option = option.0;
+                if let Some(concert) = self.concerts.get_mut(&definition.concert) {
+                    concert.options.push(*option);
+                }
+                self.undefined.insert(*option, definition.clone());
+                changes.touch(Part::Header);
+                changes.touch(Part::Concert(definition.concert));
+                changes.touch(Part::Undefined(*option));
+                if let Some(key) = key {
+                    self.keys.remember(meta.at, key, option.0, |scope| changes.touch(Part::Key(scope)));
+                }
+            }
+            Event::RoomOpened { concert } => {
+                self.unopened.remove(concert);
+                if let Some(concert) = self.concerts.get_mut(concert) {
+                    concert.room_opened = true;
+                }
+                changes.touch(Part::Concert(*concert));
+            }
+            Event::OptionDefined { option } => {
+                self.undefined.remove(option);
+                changes.touch(Part::Undefined(*option));
+            }
+        }
+    }
+
+    fn due(&self) -> Option<Timestamp> {
+        None
+    }
+
+    fn expire(&self, _now: Timestamp, _out: &mut Decided<Event>) {}
+
+    fn owed(&self, _now: Timestamp, out: &mut Vec<Message>) {
+        let rooms = self.unopened.iter().filter_map(|id| Some(open_room(*id, &self.concerts.get(id)?.waiting_room)));
+        out.extend(rooms);
+        out.extend(self.undefined.iter().map(|(option, definition)| define_option(*option, definition)));
+    }
+
+    fn owes(&self) -> bool {
+        !self.unopened.is_empty() || !self.undefined.is_empty()
+    }
+
+    fn row(&self, part: &Part) -> Option<Vec<u8>> {
+        match part {
+            Part::Header => Some(cbor::to_vec(&self.header)),
+            Part::Concert(concert) => self.concerts.get(concert).map(cbor::to_vec),
+            Part::Undefined(option) => self.undefined.get(option).map(cbor::to_vec),
+            Part::Key(scope) => self.keys.get(scope).map(cbor::to_vec),
+        }
+    }
+
+    fn load(rows: impl Iterator<Item = (Part, Vec<u8>)>) -> Result<Self, CorruptRow> {
+        let mut catalogue = Self::default();
+        let mut keys = Vec::new();
+        for (part, row) in rows {
+            match &part {
+                Part::Header => catalogue.header = cbor::from_row(&part, &row)?,
+                Part::Concert(id) => {
+                    let concert: Concert = cbor::from_row(&part, &row)?;
+                    if !concert.room_opened {
+                        catalogue.unopened.insert(*id);
+                    }
+                    catalogue.concerts.insert(*id, concert);
+                }
+                Part::Undefined(option) => {
+                    catalogue.undefined.insert(*option, cbor::from_row(&part, &row)?);
+                }
+                Part::Key(scope) => keys.push((*scope, cbor::from_row::<Remembered>(&part, &row)?)),
+            }
+        }
+        catalogue.keys = Memory::from_rows(keys);
+        Ok(catalogue)
+    }
+}
+
+fn open_room(concert: ConcertId, settings: &Settings) -> Message {
+    Message::Room(concert, waiting_room::Command::Open { concert, settings: settings.clone() })
+}
+
+fn define_option(option: OptionId, definition: &Definition) -> Message {
+    let definition = Box::new(definition.clone());
+    Message::Option(option, concert_option::Command::Define { option, definition })
+}

@@ -28,6 +28,15 @@ pub struct Key {
     pub caller: UserId,
 }
 
+/// What comes with a command that may be sent again, beside what it asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Request {
+    /// The caller's idempotency key.
+    pub key: Option<Key>,
+    /// What checks across aggregates found against it. A remembered answer goes before.
+    pub refused: Option<Rejection>,
+}
+
 /// What is remembered of a key that led to success.
 #[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 pub struct Remembered {
@@ -55,17 +64,18 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// What `key` led to, if it did within the last 24 hours before `now`.
+    /// What the request's key led to, if it did within the last 24 hours before `now`.
     ///
     /// # Errors
-    /// [`Rejection::IdempotencyKeyReused`] if it came with another payload then.
-    pub fn find(&self, now: Timestamp, key: Option<&Key>) -> Result<Option<u64>, Rejection> {
-        let Some(key) = key else { return Ok(None) };
-        match self.keys.get(&key.scope) {
-            Some(known) if known.at.plus_millis(RETENTION_MILLIS) <= now => Ok(None),
-            Some(known) if known.payload != key.payload => Err(Rejection::IdempotencyKeyReused),
-            Some(known) => Ok(Some(known.made)),
-            None => Ok(None),
+    /// [`Rejection::IdempotencyKeyReused`] if it came with another payload then; else what was found against the
+    /// request.
+    pub fn recall(&self, now: Timestamp, request: &Request) -> Result<Option<u64>, Rejection> {
+        let known = request.key.as_ref().and_then(|key| Some((key, self.keys.get(&key.scope)?)));
+        match known {
+            Some((key, known)) if known.at.plus_millis(RETENTION_MILLIS) > now => {
+                if known.payload == key.payload { Ok(Some(known.made)) } else { Err(Rejection::IdempotencyKeyReused) }
+            }
+            _ => request.refused.clone().map_or(Ok(None), Err),
         }
     }
 
@@ -112,6 +122,10 @@ mod tests {
         Key { scope: [scope; 16], payload: [payload; 16], caller: "anna".parse().unwrap() }
     }
 
+    fn request(scope: u8, payload: u8) -> Request {
+        Request { key: Some(key(scope, payload)), refused: None }
+    }
+
     fn at(millis: u64) -> Timestamp {
         Timestamp::from_millis(millis)
     }
@@ -121,11 +135,21 @@ mod tests {
         let mut memory = Memory::default();
         memory.remember(at(1000), &key(1, 1), 7, |_| ());
         let last = at(1000 + RETENTION_MILLIS - 1);
-        assert_eq!(memory.find(last, Some(&key(1, 1))), Ok(Some(7)));
-        assert_eq!(memory.find(last, Some(&key(1, 2))), Err(Rejection::IdempotencyKeyReused));
-        assert_eq!(memory.find(last, Some(&key(2, 1))), Ok(None));
-        assert_eq!(memory.find(last, None), Ok(None));
-        assert_eq!(memory.find(last.plus_millis(1), Some(&key(1, 2))), Ok(None));
+        assert_eq!(memory.recall(last, &request(1, 1)), Ok(Some(7)));
+        assert_eq!(memory.recall(last, &request(1, 2)), Err(Rejection::IdempotencyKeyReused));
+        assert_eq!(memory.recall(last, &request(2, 1)), Ok(None));
+        assert_eq!(memory.recall(last, &Request::default()), Ok(None));
+        assert_eq!(memory.recall(last.plus_millis(1), &request(1, 2)), Ok(None));
+    }
+
+    #[test]
+    fn a_remembered_answer_goes_before_a_refusal() {
+        let mut memory = Memory::default();
+        memory.remember(at(0), &key(1, 1), 7, |_| ());
+        let refused = Some(Rejection::QueueTokenRequired);
+        assert_eq!(memory.recall(at(1), &Request { refused: refused.clone(), ..request(1, 1) }), Ok(Some(7)));
+        let new = Request { refused, ..request(2, 1) };
+        assert_eq!(memory.recall(at(1), &new), Err(Rejection::QueueTokenRequired));
     }
 
     #[test]
@@ -137,7 +161,7 @@ mod tests {
         memory.remember(at(RETENTION_MILLIS), &key(1, 2), 3, |scope| changed.push(scope[0]));
         assert_eq!(changed, [1, 2, 1]);
         memory.remember(at(RETENTION_MILLIS + 1), &key(3, 1), 4, |_| ());
-        assert_eq!(memory.find(at(RETENTION_MILLIS + 1), Some(&key(1, 2))), Ok(Some(3)));
+        assert_eq!(memory.recall(at(RETENTION_MILLIS + 1), &request(1, 2)), Ok(Some(3)));
         assert!(memory.get(&[2; 16]).is_none());
     }
 }

@@ -4,6 +4,7 @@
 //! number come in as arguments and stand in the events; the same events give the same state, bit for bit.
 
 pub mod catalogue;
+pub(crate) mod cbor;
 pub mod concert_option;
 pub mod idempotency;
 pub mod ids;
@@ -129,6 +130,8 @@ pub trait Changes<P> {
     fn touch(&mut self, part: P);
     /// `part` has reached its last value, and leaves memory with it.
     fn archive(&mut self, part: P, row: impl FnOnce() -> Vec<u8>);
+    /// `part` is new, and is `user`'s.
+    fn list(&mut self, user: &UserId, part: P);
 }
 
 /// Listens to no change.
@@ -137,6 +140,7 @@ pub struct Ignore;
 impl<P> Changes<P> for Ignore {
     fn touch(&mut self, _part: P) {}
     fn archive(&mut self, _part: P, _row: impl FnOnce() -> Vec<u8>) {}
+    fn list(&mut self, _user: &UserId, _part: P) {}
 }
 
 /// A stored row that its aggregate cannot read.
@@ -161,7 +165,7 @@ pub trait Aggregate: Default + Clone + Send + 'static {
     /// What it answers.
     type Reply: Clone + Send + 'static;
     /// The name of one of its rows.
-    type Part: Ord + Eq + std::hash::Hash + Clone + Send + fmt::Debug + 'static;
+    type Part: Part;
 
     /// Decides `command` at `now`, which is never less than the time of the last event. What is due at `now` has been
     /// expired before.
@@ -197,13 +201,17 @@ pub trait Aggregate: Default + Clone + Send + 'static {
     /// The present value of one row; `None` if there is no such part (any more).
     fn row(&self, part: &Self::Part) -> Option<Vec<u8>>;
 
-    /// Puts an aggregate together from its rows, in the order of their parts. Rows of parts that live outside memory
-    /// (archived ones) are not among them: see [`resident`](Self::resident).
+    /// Puts an aggregate together from its rows, in any order; archived ones are not among them.
     ///
     /// # Errors
     /// A row that cannot be read.
     fn load(rows: impl Iterator<Item = (Self::Part, Vec<u8>)>) -> Result<Self, CorruptRow>;
+}
 
-    /// Whether `part`, with this row, belongs in memory.
-    fn resident(part: &Self::Part, row: &[u8]) -> bool;
+/// The name of a row within its aggregate, as bytes whose order is that of the names.
+pub trait Part: Ord + Eq + std::hash::Hash + Clone + Send + Sync + fmt::Debug + 'static {
+    /// Appends the bytes.
+    fn encode(&self, key: &mut Vec<u8>);
+    /// Reads what [`encode`](Self::encode) wrote; `None` if it did not write that.
+    fn decode(key: &[u8]) -> Option<Self>;
 }

@@ -1,0 +1,578 @@
+//! What callers of the engine give and get. Everything that is got serialises to the JSON of the HTTP API.
+
+use std::sync::Arc;
+
+use serde::ser::{SerializeMap, SerializeSeq, SerializeStruct, Serializer};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use smallvec::SmallVec;
+
+use crate::domain::concert_option::{self, AreaPlaces, AreaState, Counts, OptionStatus, PricedPlan, SeatRefs};
+use crate::domain::seat_map::{SeatMap, Status as SeatStatus};
+use crate::domain::waiting_room::{self, Settings};
+use crate::domain::wallet::EntryKind;
+use crate::domain::{
+    ConcertId, EntryId, Lsn, OptionId, PaymentId, Points, RefundId, ReservationId, Timestamp, TokenId, UserId,
+    idempotency,
+};
+
+pub use crate::domain::concert_option::{Caller, WindowPatch};
+
+/// An idempotency key: the same key with the same payload gives the same answer, for 24 hours and across restarts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    pub(crate) scope: [u8; 16],
+    pub(crate) payload: [u8; 16],
+    pub(crate) caller: UserId,
+}
+
+impl IdempotencyKey {
+    /// `key` as `caller` gave it for `operation` (over HTTP: method and path), with the payload it came with.
+    #[must_use]
+    pub fn new(caller: &UserId, operation: &str, key: &str, payload: &[u8]) -> Self {
+        let scope = digest(&[caller.as_str().as_bytes(), operation.as_bytes(), key.as_bytes()]);
+        Self { scope, payload: digest(&[payload]), caller: caller.clone() }
+    }
+
+    pub(crate) fn into_domain(self) -> idempotency::Key {
+        idempotency::Key { scope: self.scope, payload: self.payload, caller: self.caller }
+    }
+}
+
+/// The first half of a SHA-256 over the parts and their lengths.
+fn digest(parts: &[&[u8]]) -> [u8; 16] {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update((part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    let mut half = [0; 16];
+    half.copy_from_slice(&hasher.finalize()[..16]);
+    half
+}
+
+/// An answer, and whether it is one that was given before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered<T> {
+    /// The answer.
+    pub value: T,
+    /// Whether the same idempotency key has had this answer before.
+    pub replayed: bool,
+}
+
+/// Which page of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageRequest {
+    /// Items at the most, 1 to 500.
+    pub limit: usize,
+    /// The `next_cursor` of the page before.
+    pub cursor: Option<String>,
+}
+
+impl Default for PageRequest {
+    fn default() -> Self {
+        Self { limit: 50, cursor: None }
+    }
+}
+
+/// One page of a list, newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Where the next page begins; null on the last.
+    pub next_cursor: Option<String>,
+}
+
+/// A concert to be announced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewConcert {
+    /// 1 to 200 characters, no control characters.
+    pub title: String,
+    /// How its waiting room begins.
+    pub waiting_room: Settings,
+}
+
+/// A concert.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Concert {
+    /// Its id.
+    pub id: ConcertId,
+    /// Its title.
+    pub title: String,
+    /// The settings of its waiting room.
+    pub waiting_room: Settings,
+    /// Its options, oldest first.
+    pub options: Vec<OptionId>,
+    /// When it was announced.
+    pub created_at: Timestamp,
+}
+
+/// The waiting room of a concert.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WaitingRoom {
+    /// Its settings.
+    #[serde(flatten)]
+    pub settings: Settings,
+    /// How many tokens are in each state.
+    pub counts: waiting_room::Counts,
+}
+
+/// A general-admission area of a new option.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct NewArea {
+    /// 1 to 200 characters, unique on the option.
+    #[cfg_attr(feature = "server", schema(min_length = 1, max_length = 200))]
+    pub name: String,
+    /// 1 to 1,000,000 people.
+    #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 1_000_000))]
+    pub capacity: u32,
+    /// A category that has a price.
+    pub category: String,
+}
+
+/// An option to be put on sale.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewOption {
+    /// When the performance starts.
+    pub starts_at: Timestamp,
+    /// From when seats may be held; `None`: at once.
+    pub sale_opens_at: Option<Timestamp>,
+    /// From when they may not; `None`: when it starts.
+    pub sale_closes_at: Option<Timestamp>,
+    /// The pretix seating plan, as JSON.
+    pub seating_plan: Vec<u8>,
+    /// What each category costs.
+    pub prices: Vec<(String, Points)>,
+    /// General admission.
+    pub areas: Vec<NewArea>,
+    /// How long a hold lasts, 1 to 86,400.
+    pub hold_seconds: u32,
+    /// How long a payment may take, 1 to 3,600.
+    pub payment_seconds: u32,
+    /// 1 to 100.
+    pub max_seats_per_reservation: u32,
+    /// 1 to 10,000.
+    pub max_seats_per_user: u32,
+    /// Until when owners may have payments refunded; `None`: never.
+    pub refundable_until: Option<Timestamp>,
+}
+
+impl NewOption {
+    /// One that starts at `starts_at` in the house of `seating_plan`, with the defaults of the HTTP API.
+    #[must_use]
+    pub fn new(starts_at: Timestamp, seating_plan: Vec<u8>) -> Self {
+        Self {
+            starts_at,
+            sale_opens_at: None,
+            sale_closes_at: None,
+            seating_plan,
+            prices: Vec::new(),
+            areas: Vec::new(),
+            hold_seconds: 300,
+            payment_seconds: 60,
+            max_seats_per_reservation: 8,
+            max_seats_per_user: 8,
+            refundable_until: None,
+        }
+    }
+}
+
+/// A concert option: one performance on sale.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ConcertOption {
+    /// Its id.
+    pub id: OptionId,
+    /// The concert it is a performance of.
+    pub concert_id: ConcertId,
+    /// What its state means for buyers.
+    pub status: OptionStatus,
+    /// When the performance starts.
+    pub starts_at: Timestamp,
+    /// From when seats may be held; null: from the start.
+    pub sale_opens_at: Option<Timestamp>,
+    /// From when they may not.
+    pub sale_closes_at: Timestamp,
+    /// Until when owners may have payments refunded; null: never.
+    pub refundable_until: Option<Timestamp>,
+    /// What each category costs.
+    #[serde(serialize_with = "as_map")]
+    pub prices: Vec<concert_option::Price>,
+    /// General admission.
+    pub areas: Vec<concert_option::Area>,
+    /// How long a hold lasts.
+    pub hold_seconds: u32,
+    /// How long a payment may take.
+    pub payment_seconds: u32,
+    /// The most seats and places of one reservation.
+    pub max_seats_per_reservation: u32,
+    /// The most seats and places of one user.
+    pub max_seats_per_user: u32,
+    /// Seats and places in each state.
+    pub counts: Counts,
+    /// When it was put on sale.
+    pub created_at: Timestamp,
+}
+
+fn as_map<S: Serializer>(prices: &[concert_option::Price], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(prices.iter().map(|price| (&price.category, price.points)))
+}
+
+/// What to hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// The seats of these ids.
+    Seats(Vec<String>),
+    /// The best that are free.
+    BestAvailable(BestAvailable),
+    /// So many places in these areas.
+    Areas(Vec<(String, u32)>),
+}
+
+/// What counts as best.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct BestAvailable {
+    /// How many, 1 to the option's `max_seats_per_reservation`.
+    #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 100))]
+    pub count: u32,
+    /// Only of this category.
+    pub category: Option<String>,
+    /// Only in this zone.
+    pub zone: Option<String>,
+    /// Whether they must stand side by side in one row.
+    #[serde(default = "yes")]
+    pub adjacent: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A reserved seat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct ReservedSeat<'a> {
+    /// Its `seat_guid` in the plan.
+    pub id: &'a str,
+    /// The zone it is in.
+    pub zone: &'a str,
+    /// Its row's name.
+    pub row: &'a str,
+    /// Its number in the row.
+    pub number: &'a str,
+    /// Its category.
+    pub category: &'a str,
+    /// What it costs.
+    pub price: Points,
+}
+
+/// Reserved places in an area.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct ReservedArea<'a> {
+    /// The area.
+    pub name: &'a str,
+    /// How many.
+    pub count: u32,
+    /// Its category.
+    pub category: &'a str,
+    /// What one place costs.
+    pub price: Points,
+}
+
+/// A reservation.
+#[derive(Debug, Clone)]
+pub struct Reservation {
+    /// Its id.
+    pub id: ReservationId,
+    /// Whose it is.
+    pub user_id: UserId,
+    /// `held`, `paying`, `confirmed`, `released`, `expired` or `refunded`.
+    pub status: &'static str,
+    /// The price of it all.
+    pub amount: Points,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When its hold runs out.
+    pub expires_at: Timestamp,
+    seats: SeatRefs,
+    areas: SmallVec<[AreaPlaces; 1]>,
+    plan: Arc<PricedPlan>,
+}
+
+impl Reservation {
+    pub(crate) fn new(no: u64, reservation: concert_option::Reservation, plan: Arc<PricedPlan>) -> Self {
+        Self {
+            id: ReservationId { option: plan.option, no },
+            user_id: reservation.user,
+            status: reservation.status.as_str(),
+            amount: reservation.amount,
+            created_at: reservation.created_at,
+            expires_at: reservation.expires_at,
+            seats: reservation.seats,
+            areas: reservation.areas,
+            plan,
+        }
+    }
+
+    /// Its seats.
+    pub fn seats(&self) -> impl ExactSizeIterator<Item = ReservedSeat<'_>> {
+        self.seats.iter().map(|&index| {
+            let plan = &self.plan.plan;
+            let seat = &plan.seats[index as usize];
+            let row = &plan.rows[seat.row as usize];
+            ReservedSeat {
+                id: &seat.guid,
+                zone: &plan.zones[row.zone as usize].name,
+                row: &row.name,
+                number: &seat.number,
+                category: &plan.categories[seat.category as usize].name,
+                price: self.plan.seat_price(index),
+            }
+        })
+    }
+
+    /// Its places in areas.
+    pub fn areas(&self) -> impl ExactSizeIterator<Item = ReservedArea<'_>> {
+        self.areas.iter().map(|place| {
+            let area = &self.plan.definition.areas[usize::from(place.area)];
+            let price = self.plan.area_price(place.area);
+            ReservedArea { name: &area.name, count: place.count, category: &area.category, price }
+        })
+    }
+}
+
+/// Serialises an iterator as a list.
+struct List<F>(F);
+
+impl<T: Serialize, I: ExactSizeIterator<Item = T>, F: Fn() -> I> Serialize for List<F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let items = (self.0)();
+        let mut list = serializer.serialize_seq(Some(items.len()))?;
+        for item in items {
+            list.serialize_element(&item)?;
+        }
+        list.end()
+    }
+}
+
+impl Serialize for Reservation {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Reservation", 9)?;
+        fields.serialize_field("id", &self.id)?;
+        fields.serialize_field("option_id", &self.id.option)?;
+        fields.serialize_field("user_id", &self.user_id)?;
+        fields.serialize_field("status", self.status)?;
+        fields.serialize_field("seats", &List(|| self.seats()))?;
+        fields.serialize_field("areas", &List(|| self.areas()))?;
+        fields.serialize_field("amount", &self.amount)?;
+        fields.serialize_field("created_at", &self.created_at)?;
+        fields.serialize_field("expires_at", &self.expires_at)?;
+        fields.end()
+    }
+}
+
+/// A payment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Payment {
+    /// Its id.
+    pub id: PaymentId,
+    /// What was paid.
+    pub reservation_id: ReservationId,
+    /// Who paid.
+    pub user_id: UserId,
+    /// How much.
+    pub amount: Points,
+    /// `pending`, `completed`, `failed` or `refunded`.
+    pub status: &'static str,
+    /// The wallet's balance after it; null unless points were taken.
+    pub balance: Option<Points>,
+    /// When the points were taken; null unless they were.
+    pub paid_at: Option<Timestamp>,
+}
+
+/// A refund.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Refund {
+    /// Its id.
+    pub id: RefundId,
+    /// What was given back.
+    pub payment_id: PaymentId,
+    /// How much.
+    pub amount: Points,
+    /// The wallet's balance after it.
+    pub balance: Points,
+    /// When.
+    pub refunded_at: Timestamp,
+}
+
+/// A user's points.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Wallet {
+    /// Whose.
+    pub user_id: UserId,
+    /// How many.
+    pub balance: Points,
+}
+
+/// One change of a wallet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WalletEntry {
+    /// Its id.
+    pub id: EntryId,
+    /// What for.
+    pub kind: EntryKind,
+    /// How many points came or went.
+    pub amount: Points,
+    /// The balance after it.
+    pub balance: Points,
+    /// Who charged, or the id of the payment or refund.
+    pub reference: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A place in a waiting room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Token {
+    /// Its id.
+    pub id: TokenId,
+    /// The signed form, to be shown when seats are held.
+    pub token: String,
+    /// Whose waiting room.
+    pub concert_id: ConcertId,
+    /// Where it stands.
+    pub status: waiting_room::TokenStatus,
+    /// 1 = next; null unless it waits in an opened line.
+    pub position: Option<u64>,
+    /// How many are before it; null likewise.
+    pub ahead: Option<u64>,
+    /// How many wait.
+    pub queue_size: u64,
+    /// How long it may take; null if that cannot be told.
+    pub expected_wait_seconds: Option<u64>,
+    /// After how long to ask again.
+    pub refresh_interval_seconds: u64,
+    /// When an active one lapses; null otherwise.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// The seats of an option, at one moment.
+#[derive(Debug, Clone)]
+pub struct Seats {
+    /// The lsn of the last change.
+    pub seq: Lsn,
+    pub(crate) map: SeatMap,
+    pub(crate) areas: Vec<AreaState>,
+    pub(crate) plan: Arc<PricedPlan>,
+}
+
+impl Seats {
+    /// The seats that are not available: ids and states.
+    pub fn taken(&self) -> impl Iterator<Item = (&str, SeatStatus)> {
+        (0..self.plan.plan.len() as u32)
+            .map(|seat| (seat, self.map.status(seat)))
+            .filter(|(_, status)| *status != SeatStatus::Free)
+            .map(|(seat, status)| (&*self.plan.plan.seats[seat as usize].guid, status))
+    }
+
+    /// The state of the seat of this id.
+    #[must_use]
+    pub fn status(&self, id: &str) -> Option<SeatStatus> {
+        self.plan.plan.seat_index(id).map(|seat| self.map.status(seat))
+    }
+
+    /// The areas: names, capacities and what is available.
+    pub fn areas(&self) -> impl Iterator<Item = (&str, AreaSeats)> {
+        self.plan.definition.areas.iter().zip(&self.areas).map(|(area, state)| {
+            let available = area.capacity - state.held - state.sold;
+            (area.name.as_str(), AreaSeats { capacity: area.capacity, available })
+        })
+    }
+}
+
+/// Places in an area.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct AreaSeats {
+    /// In all.
+    pub capacity: u32,
+    /// Free to be held.
+    pub available: u32,
+}
+
+/// The name of a seat's state in the API.
+#[must_use]
+pub fn seat_status_name(status: SeatStatus) -> &'static str {
+    match status {
+        SeatStatus::Free => "available",
+        SeatStatus::Held => "held",
+        SeatStatus::Sold => "sold",
+        SeatStatus::Blocked => "blocked",
+    }
+}
+
+/// Serialises an iterator of pairs as an object.
+struct Object<F>(F);
+
+impl<K: Serialize, V: Serialize, I: Iterator<Item = (K, V)>, F: Fn() -> I> Serialize for Object<F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_map(None)?;
+        for (key, value) in (self.0)() {
+            object.serialize_entry(&key, &value)?;
+        }
+        object.end()
+    }
+}
+
+impl Serialize for Seats {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Seats", 4)?;
+        fields.serialize_field("option_id", &self.plan.option)?;
+        fields.serialize_field("seq", &self.seq)?;
+        fields.serialize_field("seats", &Object(|| self.taken().map(|(id, status)| (id, seat_status_name(status)))))?;
+        fields.serialize_field("areas", &Object(|| self.areas()))?;
+        fields.end()
+    }
+}
+
+/// How the engine is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Health {
+    /// Whether callers' commands are taken.
+    pub ready: bool,
+    /// Why not.
+    pub reasons: Vec<String>,
+    /// What an operator should look at, although it is ready.
+    pub warnings: Vec<String>,
+}
+
+/// Counters and gauges, for monitoring.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Stats {
+    /// The last durable event.
+    pub durable_lsn: u64,
+    /// The last event that reads see.
+    pub applied_lsn: u64,
+    /// The last event in sled.
+    pub checkpointed_lsn: u64,
+    /// Batches written.
+    pub batches: u64,
+    /// Bytes written to the journal.
+    pub journal_bytes: u64,
+    /// Time spent in writing and syncing batches, in seconds.
+    pub commit_seconds: f64,
+    /// Actors in memory.
+    pub resident_actors: u64,
+    /// Commands that were refused because too much was under way.
+    pub overloaded: u64,
+    /// How far the engine's clock is from the wall clock, in seconds.
+    pub clock_skew_seconds: f64,
+    /// Bytes that may still be written.
+    pub free_bytes: u64,
+}

@@ -1,0 +1,196 @@
+//! The engine's configuration: every limit, with its default and its bounds.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// A value out of its bounds.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key} = {value}: must be {allowed}")]
+pub struct Error {
+    /// The full name, such as `journal.segment_bytes`.
+    pub key: String,
+    /// What was given.
+    pub value: String,
+    /// What is allowed.
+    pub allowed: String,
+}
+
+/// How an engine is set up. `Config::default()` with another `data_dir` is a good start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// The journal.
+    pub journal: Journal,
+    /// The state that is kept in sled.
+    pub checkpoint: Checkpoint,
+    /// Actors.
+    pub actors: Actors,
+    /// What callers may ask for.
+    pub limits: Limits,
+    /// Time.
+    pub clock: Clock,
+    /// The disk.
+    pub storage: Storage,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("./boxoffice-data"),
+            journal: Journal::default(),
+            checkpoint: Checkpoint::default(),
+            actors: Actors::default(),
+            limits: Limits::default(),
+            clock: Clock::default(),
+            storage: Storage::default(),
+        }
+    }
+}
+
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty = $default:expr,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)* }
+            }
+        }
+    };
+}
+
+section! {
+    /// The journal.
+    Journal {
+        /// Size of a segment file, 1 MiB to 4 GiB.
+        segment_bytes: u64 = 64 << 20,
+        /// Events that may wait for the disk, 1,024 to 16,777,216; past it callers are told `overloaded`.
+        max_waiting_events: u64 = 262_144,
+    }
+}
+
+section! {
+    /// The state that is kept in sled.
+    Checkpoint {
+        /// Whether it is written at all; without it every start replays the whole journal, and everything stays in
+        /// memory.
+        enabled: bool = true,
+        /// Milliseconds between two checkpoints, 10 to 600,000.
+        interval_ms: u64 = 1_000,
+        /// Rows after which one is taken at once, 1,000 to 10,000,000.
+        max_rows: u64 = 200_000,
+        /// Events that may be durable and not yet checkpointed, 10,000 to 1,000,000,000; past it callers are told
+        /// `overloaded`.
+        max_pending_events: u64 = 4_000_000,
+        /// sled's cache in bytes, 1 MiB to 1 TiB.
+        cache_bytes: u64 = 128 << 20,
+    }
+}
+
+section! {
+    /// Actors.
+    Actors {
+        /// Threads that run actors, 1 to 256.
+        arbiters: u64 = 2,
+        /// Commands that may wait for one actor, 1 to 1,048,576; past it callers are told `overloaded`.
+        mailbox: u64 = 16_384,
+        /// Wallets, options and waiting rooms in memory, 16 to 100,000,000; the idle ones above it are put to sleep.
+        max_resident: u64 = 100_000,
+    }
+}
+
+section! {
+    /// What callers may ask for.
+    Limits {
+        /// Open holds of one user on all options, up to 1,000,000; 0 = off.
+        user_open_holds: u64 = 20,
+        /// Idempotency keys of one user in 24 hours, 1 to 10,000,000.
+        user_idempotency_keys: u64 = 10_000,
+        /// Requests per second of one user, up to 1,000,000, with bursts of twice that; 0 = off. Kept by the server.
+        user_requests_per_second: u64 = 50,
+        /// Bytes of a seating plan, 1 KiB to 1 GiB.
+        plan_bytes: u64 = 32 << 20,
+        /// Seats of a seating plan, 1 to 1,000,000.
+        plan_seats: u64 = 200_000,
+        /// Categories, zones and areas of one option, 1 to 10,000 of each.
+        option_names: u64 = 1_000,
+        /// Concerts and options in all, 1 to 100,000,000.
+        catalogue_entries: u64 = 1_000_000,
+    }
+}
+
+section! {
+    /// Time.
+    Clock {
+        /// Start although the journal is more than five minutes ahead of the wall clock.
+        accept_journal_ahead: bool = false,
+    }
+}
+
+section! {
+    /// The disk.
+    Storage {
+        /// Bytes that must stay free, 0 to 1 TiB; below it callers are told `storage_full`. A segment of the journal and
+        /// a checkpoint must fit into it.
+        min_free_bytes: u64 = 256 << 20,
+    }
+}
+
+impl Config {
+    /// Checks every bound.
+    ///
+    /// # Errors
+    /// The first value that is out of its bounds.
+    pub fn validate(&self) -> Result<(), Error> {
+        let bounds: &[(&str, u64, u64, u64)] = &[
+            ("journal.segment_bytes", self.journal.segment_bytes, 1 << 20, 4 << 30),
+            ("journal.max_waiting_events", self.journal.max_waiting_events, 1_024, 16_777_216),
+            ("checkpoint.interval_ms", self.checkpoint.interval_ms, 10, 600_000),
+            ("checkpoint.max_rows", self.checkpoint.max_rows, 1_000, 10_000_000),
+            ("checkpoint.max_pending_events", self.checkpoint.max_pending_events, 10_000, 1_000_000_000),
+            ("checkpoint.cache_bytes", self.checkpoint.cache_bytes, 1 << 20, 1 << 40),
+            ("actors.arbiters", self.actors.arbiters, 1, 256),
+            ("actors.mailbox", self.actors.mailbox, 1, 1_048_576),
+            ("actors.max_resident", self.actors.max_resident, 16, 100_000_000),
+            ("limits.user_open_holds", self.limits.user_open_holds, 0, 1_000_000),
+            ("limits.user_idempotency_keys", self.limits.user_idempotency_keys, 1, 10_000_000),
+            ("limits.user_requests_per_second", self.limits.user_requests_per_second, 0, 1_000_000),
+            ("limits.plan_bytes", self.limits.plan_bytes, 1 << 10, 1 << 30),
+            ("limits.plan_seats", self.limits.plan_seats, 1, 1_000_000),
+            ("limits.option_names", self.limits.option_names, 1, 10_000),
+            ("limits.catalogue_entries", self.limits.catalogue_entries, 1, 100_000_000),
+            ("storage.min_free_bytes", self.storage.min_free_bytes, 0, 1 << 40),
+        ];
+        for &(key, value, min, max) in bounds {
+            if !(min..=max).contains(&value) {
+                let allowed = format!("a whole number from {min} to {max}");
+                return Err(Error { key: key.into(), value: value.to_string(), allowed });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_within_their_bounds() {
+        assert_eq!(Config::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_value_out_of_bounds_is_named() {
+        let mut config = Config::default();
+        config.actors.mailbox = 0;
+        let error = config.validate().unwrap_err();
+        assert_eq!(error.to_string(), "actors.mailbox = 0: must be a whole number from 1 to 1048576");
+    }
+}

@@ -1,5 +1,0 @@
-//! concert_option
-
-/// Commands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {}

@@ -1,0 +1,1242 @@
+//! One performance on sale: its seats and areas, every reservation and payment made on it, and its limits.
+//!
+//! The option drives the payment saga. What it owes to wallets and the waiting room stands in its state until they
+//! acknowledge it, so that after a crash it is asked for again:
+//!
+//! | step | event | owed until |
+//! |---|---|---|
+//! | begin | `PaymentStarted` | the wallet answers `Debit`, or past the payment's deadline `CancelDebit` |
+//! | confirm | `PaymentConfirmed` | the waiting room acknowledges the used token, if there was one |
+//! | fail | `PaymentFailed` | |
+//! | refund | `PaymentRefunded` | the wallet answers `Credit`, then `RefundCredited` |
+//!
+//! Reservations, payments and refunds are numbered with one counter, so the lowest number of a step that still owes
+//! something tells a wallet what it may forget.
+
+mod definition;
+mod reservation;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use serde::Serialize;
+use smallvec::SmallVec;
+
+pub use self::definition::{Area, Definition, Price, PricedPlan, Window, WindowPatch};
+pub use self::reservation::{
+    AreaPlaces, FailureReason, Part, Payment, PaymentStatus, Refund, Reservation, ReservationStatus, SeatRefs,
+};
+use super::cbor;
+use super::idempotency::{Key, Memory, Remembered, Request};
+use super::seat_map::{self, BestAvailable, SeatMap, Status as SeatStatus};
+use super::{
+    Aggregate, Answer, Changes, CorruptRow, Decided, Lsn, Message, Meta, OptionId, PaymentId, Points, RefundId,
+    Rejection, ReservationId, Role, Timestamp, UserId, catalogue, waiting_room, wallet,
+};
+
+/// On whose behalf a command comes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Caller {
+    /// A buyer, who reaches their own things only.
+    User(UserId),
+    /// Somebody who runs the sale.
+    Admin,
+}
+
+impl Caller {
+    fn may_reach(&self, owner: &UserId) -> bool {
+        match self {
+            Self::User(user) => user == owner,
+            Self::Admin => true,
+        }
+    }
+}
+
+/// What to hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// These seats, by their places in the plan; none twice.
+    Seats(SeatRefs),
+    /// The best that are free.
+    Best(BestAvailable),
+    /// Places in areas; no area twice.
+    Areas(SmallVec<[AreaPlaces; 1]>),
+}
+
+/// What can be asked of an option.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Puts it on sale; from the catalogue.
+    Define {
+        /// Its own id.
+        option: OptionId,
+        /// On what terms.
+        definition: Box<Definition>,
+    },
+    /// Moves its sale window.
+    Reschedule {
+        /// How.
+        patch: WindowPatch,
+    },
+    /// Holds seats for a user, all or nothing.
+    Hold {
+        /// For whom.
+        user: UserId,
+        /// Which.
+        wish: Wish,
+        /// The queue token that let the user in.
+        token: Option<u64>,
+        /// This option's plan and prices.
+        plan: Arc<PricedPlan>,
+        /// Idempotency, and what stands against it across aggregates (the waiting room, the user's other holds).
+        request: Request,
+    },
+    /// Gives a held reservation up.
+    Release {
+        /// Which.
+        reservation: u64,
+        /// On whose behalf.
+        caller: Caller,
+    },
+    /// Pays a held reservation from its owner's wallet.
+    BeginPayment {
+        /// Which.
+        reservation: u64,
+        /// On whose behalf.
+        user: UserId,
+        /// Idempotency.
+        request: Request,
+    },
+    /// Gives a payment back, and frees its seats.
+    Refund {
+        /// Which.
+        payment: u64,
+        /// On whose behalf.
+        caller: Caller,
+        /// Idempotency.
+        request: Request,
+    },
+    /// Takes free seats off sale.
+    Block {
+        /// Which; none twice.
+        seats: SeatRefs,
+        /// Idempotency.
+        request: Request,
+    },
+    /// Puts blocked seats back on sale; others stay as they are.
+    Unblock {
+        /// Which; none twice.
+        seats: SeatRefs,
+        /// Idempotency.
+        request: Request,
+    },
+    /// A wallet says what became of a debit.
+    DebitAnswered {
+        /// Of which payment.
+        payment: u64,
+        /// What.
+        outcome: DebitOutcome,
+    },
+    /// A wallet has paid a refund out.
+    CreditAnswered {
+        /// Which.
+        refund: u64,
+        /// The balance after it.
+        balance: Points,
+        /// When.
+        at: Timestamp,
+    },
+    /// The waiting room has taken note that a token is used.
+    TokenCompleted {
+        /// By which reservation.
+        reservation: u64,
+    },
+}
+
+/// What became of a debit, for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DebitOutcome {
+    /// It was taken.
+    Debited {
+        /// The balance after it.
+        balance: Points,
+        /// When.
+        at: Timestamp,
+    },
+    /// There was not enough.
+    Refused {
+        /// What there was.
+        balance: Points,
+    },
+    /// It was called off before it was taken.
+    Cancelled,
+}
+
+/// What can have happened to an option.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// It was put on sale.
+    #[n(0)]
+    OptionDefined {
+        /// Its id.
+        #[n(0)]
+        option: OptionId,
+        /// On what terms.
+        #[n(1)]
+        definition: Box<Definition>,
+    },
+    /// Its sale window was moved.
+    #[n(1)]
+    OptionRescheduled {
+        /// To this.
+        #[n(0)]
+        window: Window,
+    },
+    /// Seats or places were held.
+    #[n(2)]
+    SeatsHeld {
+        /// The reservation's number.
+        #[n(0)]
+        reservation: u64,
+        /// For whom.
+        #[n(1)]
+        user: UserId,
+        /// Which seats, by their places in the plan.
+        #[n(2)]
+        #[cbor(with = "cbor::small")]
+        seats: SeatRefs,
+        /// Which places.
+        #[n(3)]
+        #[cbor(with = "cbor::small")]
+        areas: SmallVec<[AreaPlaces; 1]>,
+        /// The price of it all.
+        #[n(4)]
+        amount: Points,
+        /// Until when.
+        #[n(5)]
+        expires_at: Timestamp,
+        /// The queue token that let the user in.
+        #[n(6)]
+        token: Option<u64>,
+        /// The idempotency key it came with.
+        #[n(7)]
+        key: Option<Key>,
+    },
+    /// A reservation was given up.
+    #[n(3)]
+    ReservationReleased {
+        /// Which.
+        #[n(0)]
+        reservation: u64,
+    },
+    /// The time of some holds ran out.
+    #[n(4)]
+    ReservationsExpired {
+        /// Of which reservations.
+        #[n(0)]
+        reservations: Vec<u64>,
+    },
+    /// A payment has begun; its seats cannot expire while it is under way.
+    #[n(5)]
+    PaymentStarted {
+        /// The payment's number.
+        #[n(0)]
+        payment: u64,
+        /// Of which reservation.
+        #[n(1)]
+        reservation: u64,
+        /// When it is called off, if the wallet has not answered.
+        #[n(2)]
+        deadline: Timestamp,
+        /// The idempotency key it came with.
+        #[n(3)]
+        key: Option<Key>,
+    },
+    /// The points were taken: the seats are sold.
+    #[n(6)]
+    PaymentConfirmed {
+        /// Which.
+        #[n(0)]
+        payment: u64,
+        /// The wallet's balance after it.
+        #[n(1)]
+        balance: Points,
+        /// When the points were taken.
+        #[n(2)]
+        paid_at: Timestamp,
+    },
+    /// No points were taken, and none will be: the reservation is held again, until its old deadline.
+    #[n(7)]
+    PaymentFailed {
+        /// Which.
+        #[n(0)]
+        payment: u64,
+        /// Why.
+        #[n(1)]
+        reason: FailureReason,
+    },
+    /// A payment is given back: its seats are free.
+    #[n(8)]
+    PaymentRefunded {
+        /// The refund's number.
+        #[n(0)]
+        refund: u64,
+        /// Of which payment.
+        #[n(1)]
+        payment: u64,
+        /// The idempotency key it came with.
+        #[n(2)]
+        key: Option<Key>,
+    },
+    /// The points of a refund are in the wallet.
+    #[n(9)]
+    RefundCredited {
+        /// Which.
+        #[n(0)]
+        refund: u64,
+        /// The wallet's balance after it.
+        #[n(1)]
+        balance: Points,
+        /// When.
+        #[n(2)]
+        refunded_at: Timestamp,
+    },
+    /// The waiting room has taken note of a used token.
+    #[n(10)]
+    TokenCompleted {
+        /// Of which reservation.
+        #[n(0)]
+        reservation: u64,
+    },
+    /// Seats were taken off sale.
+    #[n(11)]
+    SeatsBlocked {
+        /// Which of them were not before.
+        #[n(0)]
+        #[cbor(with = "cbor::small")]
+        seats: SeatRefs,
+        /// The idempotency key it came with.
+        #[n(1)]
+        key: Option<Key>,
+    },
+    /// Seats were put back on sale.
+    #[n(12)]
+    SeatsUnblocked {
+        /// Which of them were not before.
+        #[n(0)]
+        #[cbor(with = "cbor::small")]
+        seats: SeatRefs,
+        /// The idempotency key it came with.
+        #[n(1)]
+        key: Option<Key>,
+    },
+}
+
+/// What an option answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// It is defined, or rescheduled, or its blocks are as wanted.
+    Done,
+    /// The same was asked before, and made what has this number.
+    Replayed(u64),
+    /// A reservation, as it is now.
+    Reservation(u64, Reservation),
+    /// A completed payment.
+    Paid(u64, Payment),
+    /// A refund that has reached the wallet, and the payment it gives back.
+    Refunded(u64, Refund),
+    /// There was such a thing; it has come to its end and has left memory.
+    Archived,
+}
+
+/// The state of one area.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub struct AreaState {
+    /// Places held or being paid.
+    #[n(0)]
+    pub held: u32,
+    /// Places sold.
+    #[n(1)]
+    pub sold: u32,
+    /// The event that changed it last.
+    #[n(2)]
+    pub seq: Lsn,
+}
+
+/// How many seats and places are in each state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Free to be held.
+    pub available: u64,
+    /// Held or being paid.
+    pub held: u64,
+    /// Sold.
+    pub sold: u64,
+    /// Taken off sale.
+    pub blocked: u64,
+}
+
+/// What an option's state means for buyers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OptionStatus {
+    /// The sale has not opened yet.
+    Scheduled,
+    /// Seats can be held.
+    OnSale,
+    /// The sale is open, and nothing is available or may come back from a hold.
+    SoldOut,
+    /// The sale is over.
+    Closed,
+}
+
+/// A payment or refund that waits for a wallet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unsettled {
+    Payment { deadline: Timestamp },
+    Refund,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+struct Header {
+    #[n(0)]
+    option: Option<OptionId>,
+    #[n(1)]
+    definition: Option<Box<Definition>>,
+    #[n(2)]
+    window: Window,
+    #[n(3)]
+    created_at: Timestamp,
+    /// The last number given to a reservation, payment or refund.
+    #[n(4)]
+    last_no: u64,
+    #[n(5)]
+    areas: Vec<AreaState>,
+    /// The event that changed a seat or area last.
+    #[n(6)]
+    seq: Lsn,
+}
+
+/// One performance on sale.
+#[derive(Debug, Clone, Default)]
+pub struct ConcertOption {
+    header: Header,
+    seats: SeatMap,
+    /// Those that are held, paying or confirmed, or whose refund is on its way.
+    reservations: HashMap<u64, Reservation>,
+    /// Those that are pending or completed, or whose refund is on its way.
+    payments: HashMap<u64, Payment>,
+    /// Those that are on their way.
+    refunds: HashMap<u64, Refund>,
+    /// Seats and places of each user that has any.
+    users: HashMap<UserId, u32>,
+    /// When holds run out, soonest first; also of some that are not held any more.
+    deadlines: VecDeque<(Timestamp, u64)>,
+    /// What waits for a wallet's answer.
+    unsettled: BTreeMap<u64, Unsettled>,
+    /// Used tokens that the waiting room has not acknowledged: by reservation.
+    tokens_owed: BTreeMap<u64, u64>,
+    keys: Memory,
+}
+
+impl ConcertOption {
+    /// Its terms, once it is defined.
+    #[must_use]
+    pub fn definition(&self) -> Option<&Definition> {
+        self.header.definition.as_deref()
+    }
+
+    /// When it is on sale.
+    #[must_use]
+    pub fn window(&self) -> Window {
+        self.header.window
+    }
+
+    /// When it was defined.
+    #[must_use]
+    pub fn created_at(&self) -> Timestamp {
+        self.header.created_at
+    }
+
+    /// The event that changed a seat or area last.
+    #[must_use]
+    pub fn seq(&self) -> Lsn {
+        self.header.seq
+    }
+
+    /// Its seats.
+    #[must_use]
+    pub fn seats(&self) -> &SeatMap {
+        &self.seats
+    }
+
+    /// Its areas, in the order of the definition.
+    #[must_use]
+    pub fn areas(&self) -> &[AreaState] {
+        &self.header.areas
+    }
+
+    /// A reservation that is in memory.
+    #[must_use]
+    pub fn reservation(&self, no: u64) -> Option<&Reservation> {
+        self.reservations.get(&no)
+    }
+
+    /// All reservations in memory, in no order.
+    pub fn reservations(&self) -> impl Iterator<Item = (u64, &Reservation)> {
+        self.reservations.iter().map(|(no, reservation)| (*no, reservation))
+    }
+
+    /// A payment that is in memory.
+    #[must_use]
+    pub fn payment(&self, no: u64) -> Option<&Payment> {
+        self.payments.get(&no)
+    }
+
+    /// A refund that is on its way.
+    #[must_use]
+    pub fn refund(&self, no: u64) -> Option<&Refund> {
+        self.refunds.get(&no)
+    }
+
+    /// Seats and places that are held, paying or confirmed by a user.
+    #[must_use]
+    pub fn places_of(&self, user: &UserId) -> u32 {
+        self.users.get(user).copied().unwrap_or(0)
+    }
+
+    /// How many seats and places are in each state.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let seats = self.seats.counts();
+        let mut counts = Counts {
+            available: u64::from(seats.free),
+            held: u64::from(seats.held),
+            sold: u64::from(seats.sold),
+            blocked: u64::from(seats.blocked),
+        };
+        let capacities = self.definition().map_or(&[][..], |definition| &definition.areas);
+        for (area, state) in capacities.iter().zip(&self.header.areas) {
+            counts.available += u64::from(area.capacity - state.held - state.sold);
+            counts.held += u64::from(state.held);
+            counts.sold += u64::from(state.sold);
+        }
+        counts
+    }
+
+    /// What its state means for buyers at `now`.
+    #[must_use]
+    pub fn status(&self, now: Timestamp) -> OptionStatus {
+        let counts = self.counts();
+        if now >= self.header.window.sale_closes_at {
+            OptionStatus::Closed
+        } else if !self.header.window.is_open(now) {
+            OptionStatus::Scheduled
+        } else if counts.available == 0 && counts.held == 0 {
+            OptionStatus::SoldOut
+        } else {
+            OptionStatus::OnSale
+        }
+    }
+
+    fn id(&self) -> OptionId {
+        self.header.option.unwrap_or(OptionId(0))
+    }
+
+    /// Below this number every step is settled, given that `next` is about to begin.
+    fn settled_below(&self, next: u64) -> u64 {
+        self.unsettled.keys().next().map_or(next, |first| *first.min(&next))
+    }
+
+    /// The reservation of this number for `caller`, or what to say instead.
+    fn reachable(&self, no: u64, caller: &Caller) -> Result<Option<&Reservation>, Rejection> {
+        match self.reservations.get(&no) {
+            Some(reservation) if caller.may_reach(&reservation.user) => Ok(Some(reservation)),
+            None if (1..=self.header.last_no).contains(&no) => Ok(None),
+            _ => Err(Rejection::NotFound),
+        }
+    }
+
+    fn decide_hold(
+        &self,
+        now: Timestamp,
+        user: &UserId,
+        wish: &Wish,
+        token: Option<u64>,
+        plan: &PricedPlan,
+        request: &Request,
+        out: &mut Decided<Event>,
+    ) -> Result<Answer<Reply>, Rejection> {
+        if let Some(made) = self.keys.recall(now, request)? {
+            return Ok(Answer::Reply(Reply::Replayed(made)));
+        }
+        let terms = self.definition().ok_or(Rejection::NotFound)?;
+        if !self.header.window.is_open(now) {
+            return Err(Rejection::SaleNotOpen);
+        }
+        let count = match wish {
+            Wish::Seats(seats) => seats.len() as u64,
+            Wish::Best(best) => u64::from(best.count),
+            Wish::Areas(areas) => areas.iter().map(|area| u64::from(area.count)).sum(),
+        };
+        let already = u64::from(self.places_of(user));
+        let limits = [
+            (count, u64::from(terms.max_seats_per_reservation)),
+            (already + count, u64::from(terms.max_seats_per_user)),
+        ];
+        if let Some((_, limit)) = limits.into_iter().find(|(wanted, limit)| wanted > limit) {
+            return Err(Rejection::LimitExceeded { limit, already });
+        }
+        let (mut seats, mut areas) = (SeatRefs::new(), SmallVec::new());
+        match wish {
+            Wish::Seats(wanted) => {
+                self.all_free(wanted)?;
+                seats.clone_from(wanted);
+            }
+            Wish::Best(best) => {
+                let found = seat_map::best_available(&plan.plan, &self.seats, best);
+                seats.extend(found.ok_or(Rejection::NotEnoughSeats)?);
+            }
+            Wish::Areas(wanted) => {
+                for place in wanted {
+                    let state = self.header.areas.get(usize::from(place.area)).ok_or(Rejection::NotFound)?;
+                    let capacity = terms.areas[usize::from(place.area)].capacity;
+                    if capacity - state.held - state.sold < place.count {
+                        return Err(Rejection::NotEnoughSeats);
+                    }
+                }
+                areas.clone_from(wanted);
+            }
+        }
+        let amount = price(plan, &seats, &areas);
+        let reservation = self.header.last_no + 1;
+        let expires_at = now.plus_millis(u64::from(terms.hold_seconds) * 1000);
+        let held = Reservation {
+            user: user.clone(),
+            seats: seats.clone(),
+            areas: areas.clone(),
+            amount,
+            created_at: now,
+            expires_at,
+            token,
+            status: ReservationStatus::Held,
+        };
+        let (user, key) = (user.clone(), request.key.clone());
+        out.events.push(Event::SeatsHeld { reservation, user, seats, areas, amount, expires_at, token, key });
+        Ok(Answer::Reply(Reply::Reservation(reservation, held)))
+    }
+
+    fn all_free(&self, seats: &SeatRefs) -> Result<(), Rejection> {
+        let conflicts: SmallVec<_> = seats.iter().copied().filter(|seat| !self.seats.is_free(*seat)).collect();
+        if conflicts.is_empty() { Ok(()) } else { Err(Rejection::SeatsUnavailable { conflicts }) }
+    }
+
+    fn decide_payment(
+        &self,
+        now: Timestamp,
+        no: u64,
+        user: &UserId,
+        request: &Request,
+        out: &mut Decided<Event>,
+    ) -> Result<Answer<Reply>, Rejection> {
+        if let Some(made) = self.keys.recall(now, request)? {
+            return Ok(Answer::Reply(Reply::Replayed(made)));
+        }
+        let Some(reservation) = self.reachable(no, &Caller::User(user.clone()))? else {
+            return Ok(Answer::Reply(Reply::Archived));
+        };
+        match reservation.status {
+            ReservationStatus::Held => {
+                let payment = self.header.last_no + 1;
+                let payment_seconds = self.definition().map_or(0, |terms| terms.payment_seconds);
+                let deadline = now.plus_millis(u64::from(payment_seconds) * 1000);
+                let key = request.key.clone();
+                out.events.push(Event::PaymentStarted { payment, reservation: no, deadline, key });
+                out.tell.push(self.debit(payment, reservation, now, deadline));
+                Ok(Answer::Park { ticket: payment, role: Role::Starter })
+            }
+            ReservationStatus::Paying { payment } => {
+                let under_way = self.payments.get(&payment).and_then(|payment| payment.key.as_ref());
+                Ok(Answer::Park { ticket: payment, role: role(under_way, request)? })
+            }
+            ReservationStatus::Confirmed { payment } => {
+                Err(Rejection::AlreadyPaid { payment: PaymentId { option: self.id(), no: payment } })
+            }
+            _ => Err(Rejection::ReservationNotHeld),
+        }
+    }
+
+    fn decide_refund(
+        &self,
+        now: Timestamp,
+        no: u64,
+        caller: &Caller,
+        request: &Request,
+        out: &mut Decided<Event>,
+    ) -> Result<Answer<Reply>, Rejection> {
+        if let Some(made) = self.keys.recall(now, request)? {
+            return Ok(Answer::Reply(Reply::Replayed(made)));
+        }
+        let payment = match self.payments.get(&no) {
+            Some(payment) if caller.may_reach(&payment.user) => payment,
+            None if (1..=self.header.last_no).contains(&no) => return Ok(Answer::Reply(Reply::Archived)),
+            _ => return Err(Rejection::NotFound),
+        };
+        if let PaymentStatus::Refunded { refund } = payment.status {
+            let under_way = self.refunds.get(&refund).and_then(|refund| refund.key.as_ref());
+            return Ok(Answer::Park { ticket: refund, role: role(under_way, request)? });
+        }
+        let in_time = self.header.window.refundable_until.is_some_and(|until| now < until);
+        if payment.status != PaymentStatus::Completed || !(in_time || *caller == Caller::Admin) {
+            return Err(Rejection::NotRefundable);
+        }
+        let refund = self.header.last_no + 1;
+        out.events.push(Event::PaymentRefunded { refund, payment: no, key: request.key.clone() });
+        out.tell.push(self.credit(refund, &payment.user, payment.amount));
+        Ok(Answer::Park { ticket: refund, role: Role::Starter })
+    }
+
+    fn decide_debit_answered(
+        &self,
+        now: Timestamp,
+        no: u64,
+        outcome: DebitOutcome,
+        out: &mut Decided<Event>,
+    ) -> Answer<Reply> {
+        let Some(payment) = self.payments.get(&no).filter(|payment| payment.status == PaymentStatus::Pending) else {
+            return Answer::Silent;
+        };
+        let refused = match outcome {
+            DebitOutcome::Debited { balance, at: paid_at } => {
+                out.events.push(Event::PaymentConfirmed { payment: no, balance, paid_at });
+                let reservation = self.reservations.get(&payment.reservation);
+                if let Some(token) = reservation.and_then(|reservation| reservation.token) {
+                    out.tell.extend(self.complete_token(payment.reservation, token));
+                }
+                let paid = Payment { status: PaymentStatus::Completed, balance, paid_at, ..payment.clone() };
+                return Answer::Settle {
+                    ticket: no,
+                    starter: Ok(Reply::Paid(no, paid)),
+                    duplicate: Ok(Reply::Replayed(no)),
+                    other: Err(Rejection::AlreadyPaid { payment: PaymentId { option: self.id(), no } }),
+                };
+            }
+            DebitOutcome::Refused { balance } => {
+                let reason = FailureReason::InsufficientPoints { balance };
+                out.events.push(Event::PaymentFailed { payment: no, reason });
+                Rejection::InsufficientPoints { balance, amount: payment.amount }
+            }
+            DebitOutcome::Cancelled => {
+                out.events.push(Event::PaymentFailed { payment: no, reason: FailureReason::TimedOut });
+                Rejection::PaymentTimedOut
+            }
+        };
+        let reservation = self.reservations.get(&payment.reservation);
+        if reservation.is_some_and(|reservation| reservation.expires_at <= now) {
+            out.events.push(Event::ReservationsExpired { reservations: vec![payment.reservation] });
+        }
+        let refused = Err(refused);
+        Answer::Settle { ticket: no, starter: refused.clone(), duplicate: refused.clone(), other: refused }
+    }
+
+    fn debit(&self, no: u64, reservation: &Reservation, now: Timestamp, deadline: Timestamp) -> Message {
+        let payment = PaymentId { option: self.id(), no };
+        let settled_below = self.settled_below(no);
+        let command = if now < deadline {
+            wallet::Command::Debit { payment, amount: reservation.amount, settled_below }
+        } else {
+            wallet::Command::CancelDebit { payment, settled_below }
+        };
+        Message::Wallet(reservation.user.clone(), command)
+    }
+
+    fn credit(&self, no: u64, user: &UserId, amount: Points) -> Message {
+        let refund = RefundId { option: self.id(), no };
+        let settled_below = self.settled_below(no);
+        Message::Wallet(user.clone(), wallet::Command::Credit { refund, amount, settled_below })
+    }
+
+    fn complete_token(&self, reservation: u64, no: u64) -> Option<Message> {
+        let concert = self.definition()?.concert;
+        let reservation = ReservationId { option: self.id(), no: reservation };
+        Some(Message::Room(concert, waiting_room::Command::CompleteToken { no, reservation }))
+    }
+
+    /// The first deadline of a hold that is still held.
+    fn first_deadline(&self) -> Option<Timestamp> {
+        self.deadlines.iter().find(|(_, no)| self.is_held(*no)).map(|(at, _)| *at)
+    }
+
+    fn is_held(&self, no: u64) -> bool {
+        self.reservations.get(&no).is_some_and(|reservation| reservation.status == ReservationStatus::Held)
+    }
+
+    /// Sets the seats and areas of a reservation to what they are now.
+    fn occupy(&mut self, no: u64, reservation: &Reservation, to: SeatStatus, lsn: Lsn, changes: &mut impl Changes<Part>) {
+        let from = reservation.status.seat_status();
+        let owner = if to == SeatStatus::Free { 0 } else { no };
+        self.set_seats(&reservation.seats, to, owner, lsn, changes);
+        for place in &reservation.areas {
+            let state = &mut self.header.areas[usize::from(place.area)];
+            state.seq = lsn;
+            match from {
+                SeatStatus::Held => state.held -= place.count,
+                SeatStatus::Sold => state.sold -= place.count,
+                SeatStatus::Free | SeatStatus::Blocked => {}
+            }
+            match to {
+                SeatStatus::Held => state.held += place.count,
+                SeatStatus::Sold => state.sold += place.count,
+                SeatStatus::Free | SeatStatus::Blocked => {}
+            }
+        }
+        self.header.seq = lsn;
+        changes.touch(Part::Header);
+    }
+
+    fn set_seats(&mut self, seats: &[u32], to: SeatStatus, owner: u64, lsn: Lsn, changes: &mut impl Changes<Part>) {
+        for seat in seats {
+            self.seats.set(*seat, to, owner, lsn);
+            changes.touch(Part::Seats(seat / seat_map::CHUNK_SEATS));
+        }
+        self.header.seq = lsn;
+        changes.touch(Part::Header);
+    }
+
+    /// Takes a reservation that is held no more out of the user's count, and its seats back.
+    fn vacate(&mut self, no: u64, reservation: &Reservation, lsn: Lsn, changes: &mut impl Changes<Part>) {
+        self.occupy(no, reservation, SeatStatus::Free, lsn, changes);
+        if let Some(places) = self.users.get_mut(&reservation.user) {
+            *places -= reservation.places();
+            if *places == 0 {
+                self.users.remove(&reservation.user);
+            }
+        }
+        changes.touch(Part::User(reservation.user.clone()));
+    }
+
+    /// Ends a held reservation.
+    fn end_hold(&mut self, no: u64, status: ReservationStatus, lsn: Lsn, changes: &mut impl Changes<Part>) {
+        if let Some(mut reservation) = self.reservations.remove(&no) {
+            self.vacate(no, &reservation, lsn, changes);
+            reservation.status = status;
+            changes.archive(Part::Reservation(no), || cbor::to_vec(&reservation));
+            self.forget_old_deadlines();
+        }
+    }
+
+    /// Drops deadlines of what is held no more, once they are the greater part.
+    fn forget_old_deadlines(&mut self) {
+        while self.deadlines.front().is_some_and(|(_, no)| !self.reservations.contains_key(no)) {
+            self.deadlines.pop_front();
+        }
+        if self.deadlines.len() > 2 * self.reservations.len() + 1024 {
+            self.deadlines.retain(|(_, no)| self.reservations.contains_key(no));
+        }
+    }
+
+    fn remember(&mut self, at: Timestamp, key: Option<&Key>, made: u64, changes: &mut impl Changes<Part>) {
+        if let Some(key) = key {
+            self.keys.remember(at, key, made, |scope| changes.touch(Part::Key(scope)));
+        }
+    }
+
+    fn evolve_confirmed(
+        &mut self,
+        lsn: Lsn,
+        no: u64,
+        balance: Points,
+        paid_at: Timestamp,
+        changes: &mut impl Changes<Part>,
+    ) -> Option<()> {
+        let payment = self.payments.get_mut(&no)?;
+        payment.status = PaymentStatus::Completed;
+        payment.balance = balance;
+        payment.paid_at = paid_at;
+        let (key, reservation_no) = (payment.key.take(), payment.reservation);
+        self.unsettled.remove(&no);
+        changes.touch(Part::Payment(no));
+        self.remember(paid_at, key.as_ref(), no, changes);
+        let mut reservation = self.reservations.remove(&reservation_no)?;
+        self.occupy(reservation_no, &reservation, SeatStatus::Sold, lsn, changes);
+        reservation.status = ReservationStatus::Confirmed { payment: no };
+        if let Some(token) = reservation.token {
+            self.tokens_owed.insert(reservation_no, token);
+            changes.touch(Part::TokenOwed(reservation_no));
+        }
+        self.reservations.insert(reservation_no, reservation);
+        changes.touch(Part::Reservation(reservation_no));
+        Some(())
+    }
+
+    fn evolve_failed(&mut self, no: u64, reason: FailureReason, changes: &mut impl Changes<Part>) -> Option<()> {
+        let mut payment = self.payments.remove(&no)?;
+        payment.status = PaymentStatus::Failed { reason };
+        payment.key = None;
+        self.unsettled.remove(&no);
+        changes.archive(Part::Payment(no), || cbor::to_vec(&payment));
+        let reservation = self.reservations.get_mut(&payment.reservation)?;
+        reservation.status = ReservationStatus::Held;
+        changes.touch(Part::Reservation(payment.reservation));
+        Some(())
+    }
+
+    fn evolve_refunded(
+        &mut self,
+        meta: Meta,
+        refund: u64,
+        no: u64,
+        key: Option<&Key>,
+        changes: &mut impl Changes<Part>,
+    ) -> Option<()> {
+        let payment = self.payments.get_mut(&no)?;
+        payment.status = PaymentStatus::Refunded { refund };
+        let (amount, reservation_no) = (payment.amount, payment.reservation);
+        let made = Refund {
+            payment: no,
+            user: payment.user.clone(),
+            amount,
+            requested_at: meta.at,
+            balance: Points::ZERO,
+            refunded_at: meta.at,
+            key: key.cloned(),
+        };
+        self.refunds.insert(refund, made);
+        self.unsettled.insert(refund, Unsettled::Refund);
+        self.header.last_no = refund;
+        let mut reservation = self.reservations.remove(&reservation_no)?;
+        self.vacate(reservation_no, &reservation, meta.lsn, changes);
+        reservation.status = ReservationStatus::Refunded { payment: no };
+        self.reservations.insert(reservation_no, reservation);
+        for part in [Part::Refund(refund), Part::Payment(no), Part::Reservation(reservation_no)] {
+            changes.touch(part);
+        }
+        Some(())
+    }
+
+    fn evolve_credited(
+        &mut self,
+        no: u64,
+        balance: Points,
+        refunded_at: Timestamp,
+        changes: &mut impl Changes<Part>,
+    ) -> Option<()> {
+        let mut refund = self.refunds.remove(&no)?;
+        let key = refund.key.take();
+        refund.balance = balance;
+        refund.refunded_at = refunded_at;
+        self.unsettled.remove(&no);
+        changes.archive(Part::Refund(no), || cbor::to_vec(&refund));
+        self.remember(refunded_at, key.as_ref(), no, changes);
+        let payment = self.payments.remove(&refund.payment)?;
+        changes.archive(Part::Payment(refund.payment), || cbor::to_vec(&payment));
+        let reservation = self.reservations.remove(&payment.reservation)?;
+        changes.archive(Part::Reservation(payment.reservation), || cbor::to_vec(&reservation));
+        Some(())
+    }
+}
+
+/// In what capacity a request waits for what another has begun.
+fn role(under_way: Option<&Key>, request: &Request) -> Result<Role, Rejection> {
+    match (under_way, &request.key) {
+        (Some(first), Some(key)) if first.scope == key.scope => {
+            if first.payload == key.payload { Ok(Role::Duplicate) } else { Err(Rejection::IdempotencyKeyReused) }
+        }
+        _ => Ok(Role::Other),
+    }
+}
+
+/// The sum of all prices; definitions are checked so that it fits.
+fn price(plan: &PricedPlan, seats: &[u32], areas: &[AreaPlaces]) -> Points {
+    let seats = seats.iter().map(|seat| plan.seat_price(*seat).get());
+    let areas = areas.iter().map(|place| plan.area_price(place.area).get() * u64::from(place.count));
+    Points::new(seats.chain(areas).sum()).unwrap_or(Points::MAX)
+}
+
+impl Aggregate for ConcertOption {
+    type Command = Command;
+    type Event = Event;
+    type Reply = Reply;
+    type Part = Part;
+
+    fn decide(
+        &self,
+        now: Timestamp,
+        command: &Command,
+        out: &mut Decided<Event>,
+    ) -> Result<Answer<Reply>, Rejection> {
+        match command {
+            Command::Define { option, definition } => {
+                if self.header.definition.is_none() {
+                    out.events.push(Event::OptionDefined { option: *option, definition: definition.clone() });
+                }
+                out.tell.push(Message::Catalogue(catalogue::Command::OptionDefined { option: *option }));
+                Ok(Answer::Reply(Reply::Done))
+            }
+            Command::Reschedule { patch } => {
+                let terms = self.definition().ok_or(Rejection::NotFound)?;
+                let window = patch.apply(self.header.window, terms.starts_at);
+                if window != self.header.window {
+                    out.events.push(Event::OptionRescheduled { window });
+                }
+                Ok(Answer::Reply(Reply::Done))
+            }
+            Command::Hold { user, wish, token, plan, request } => {
+                self.decide_hold(now, user, wish, *token, plan, request, out)
+            }
+            Command::Release { reservation: no, caller } => {
+                let Some(reservation) = self.reachable(*no, caller)? else {
+                    return Ok(Answer::Reply(Reply::Archived));
+                };
+                if reservation.status != ReservationStatus::Held {
+                    return Err(Rejection::ReservationNotHeld);
+                }
+                out.events.push(Event::ReservationReleased { reservation: *no });
+                let released = Reservation { status: ReservationStatus::Released, ..reservation.clone() };
+                Ok(Answer::Reply(Reply::Reservation(*no, released)))
+            }
+            Command::BeginPayment { reservation, user, request } => {
+                self.decide_payment(now, *reservation, user, request, out)
+            }
+            Command::Refund { payment, caller, request } => self.decide_refund(now, *payment, caller, request, out),
+            Command::Block { seats, request } => {
+                if self.keys.recall(now, request)?.is_some() {
+                    return Ok(Answer::Reply(Reply::Replayed(0)));
+                }
+                let (blocked, others): (SeatRefs, SeatRefs) =
+                    seats.iter().partition(|seat| self.seats.status(**seat) == SeatStatus::Blocked);
+                self.all_free(&others)?;
+                if !others.is_empty() || request.key.is_some() {
+                    out.events.push(Event::SeatsBlocked { seats: others, key: request.key.clone() });
+                }
+                drop(blocked);
+                Ok(Answer::Reply(Reply::Done))
+            }
+            Command::Unblock { seats, request } => {
+                if self.keys.recall(now, request)?.is_some() {
+                    return Ok(Answer::Reply(Reply::Replayed(0)));
+                }
+                let seats = seats.iter().copied().filter(|seat| self.seats.status(*seat) == SeatStatus::Blocked);
+                let seats: SeatRefs = seats.collect();
+                if !seats.is_empty() || request.key.is_some() {
+                    out.events.push(Event::SeatsUnblocked { seats, key: request.key.clone() });
+                }
+                Ok(Answer::Reply(Reply::Done))
+            }
+            Command::DebitAnswered { payment, outcome } => {
+                Ok(self.decide_debit_answered(now, *payment, *outcome, out))
+            }
+            &Command::CreditAnswered { refund: no, balance, at } => {
+                let Some(refund) = self.refunds.get(&no) else { return Ok(Answer::Silent) };
+                out.events.push(Event::RefundCredited { refund: no, balance, refunded_at: at });
+                let refunded = Refund { balance, refunded_at: at, key: None, ..refund.clone() };
+                Ok(Answer::Settle {
+                    ticket: no,
+                    starter: Ok(Reply::Refunded(no, refunded)),
+                    duplicate: Ok(Reply::Replayed(no)),
+                    other: Err(Rejection::NotRefundable),
+                })
+            }
+            &Command::TokenCompleted { reservation } => {
+                if self.tokens_owed.contains_key(&reservation) {
+                    out.events.push(Event::TokenCompleted { reservation });
+                }
+                Ok(Answer::Silent)
+            }
+        }
+    }
+
+    fn evolve(&mut self, meta: Meta, event: &Event, changes: &mut impl Changes<Part>) {
+        let Meta { lsn, at } = meta;
+        match event {
+            Event::OptionDefined { option, definition } => {
+                self.header = Header {
+                    option: Some(*option),
+                    window: definition.window,
+                    created_at: at,
+                    last_no: 0,
+                    areas: vec![AreaState::default(); definition.areas.len()],
+                    seq: lsn,
+                    definition: Some(definition.clone()),
+                };
+                self.seats = SeatMap::new(definition.seat_count);
+                changes.touch(Part::Header);
+            }
+            Event::OptionRescheduled { window } => {
+                self.header.window = *window;
+                changes.touch(Part::Header);
+            }
+            Event::SeatsHeld { reservation: no, user, seats, areas, amount, expires_at, token, key } => {
+                let reservation = Reservation {
+                    user: user.clone(),
+                    seats: seats.clone(),
+                    areas: areas.clone(),
+                    amount: *amount,
+                    created_at: at,
+                    expires_at: *expires_at,
+                    token: *token,
+                    // So that `occupy` takes its places from nowhere.
+                    status: ReservationStatus::Released,
+                };
+                self.header.last_no = *no;
+                self.occupy(*no, &reservation, SeatStatus::Held, lsn, changes);
+                *self.users.entry_ref(user).or_insert(0) += reservation.places();
+                self.deadlines.push_back((*expires_at, *no));
+                self.reservations.insert(*no, Reservation { status: ReservationStatus::Held, ..reservation });
+                changes.touch(Part::User(user.clone()));
+                changes.touch(Part::Reservation(*no));
+                changes.list(user, Part::Reservation(*no));
+                self.remember(at, key.as_ref(), *no, changes);
+            }
+            Event::ReservationReleased { reservation } => {
+                self.end_hold(*reservation, ReservationStatus::Released, lsn, changes);
+            }
+            Event::ReservationsExpired { reservations } => {
+                for no in reservations {
+                    self.end_hold(*no, ReservationStatus::Expired, lsn, changes);
+                }
+            }
+            Event::PaymentStarted { payment, reservation: no, deadline, key } => {
+                self.header.last_no = *payment;
+                changes.touch(Part::Header);
+                let Some(reservation) = self.reservations.get_mut(no) else { return };
+                reservation.status = ReservationStatus::Paying { payment: *payment };
+                let begun = Payment {
+                    reservation: *no,
+                    user: reservation.user.clone(),
+                    amount: reservation.amount,
+                    started_at: at,
+                    deadline: *deadline,
+                    status: PaymentStatus::Pending,
+                    balance: Points::ZERO,
+                    paid_at: at,
+                    key: key.clone(),
+                };
+                self.unsettled.insert(*payment, Unsettled::Payment { deadline: *deadline });
+                changes.touch(Part::Reservation(*no));
+                changes.touch(Part::Payment(*payment));
+                changes.list(&begun.user, Part::Payment(*payment));
+                self.payments.insert(*payment, begun);
+            }
+            Event::PaymentConfirmed { payment, balance, paid_at } => {
+                self.evolve_confirmed(lsn, *payment, *balance, *paid_at, changes);
+            }
+            Event::PaymentFailed { payment, reason } => {
+                self.evolve_failed(*payment, *reason, changes);
+            }
+            Event::PaymentRefunded { refund, payment, key } => {
+                self.evolve_refunded(meta, *refund, *payment, key.as_ref(), changes);
+            }
+            Event::RefundCredited { refund, balance, refunded_at } => {
+                self.evolve_credited(*refund, *balance, *refunded_at, changes);
+            }
+            Event::TokenCompleted { reservation } => {
+                self.tokens_owed.remove(reservation);
+                changes.touch(Part::TokenOwed(*reservation));
+            }
+            Event::SeatsBlocked { seats, key } => {
+                self.set_seats(seats, SeatStatus::Blocked, 0, lsn, changes);
+                self.remember(at, key.as_ref(), 0, changes);
+            }
+            Event::SeatsUnblocked { seats, key } => {
+                self.set_seats(seats, SeatStatus::Free, 0, lsn, changes);
+                self.remember(at, key.as_ref(), 0, changes);
+            }
+        }
+    }
+
+    fn due(&self) -> Option<Timestamp> {
+        self.first_deadline()
+    }
+
+    fn expire(&self, now: Timestamp, out: &mut Decided<Event>) {
+        let due = self.deadlines.iter().take_while(|(at, _)| *at <= now);
+        let reservations: Vec<_> = due.map(|(_, no)| *no).filter(|no| self.is_held(*no)).collect();
+        if !reservations.is_empty() {
+            out.events.push(Event::ReservationsExpired { reservations });
+        }
+    }
+
+    fn owed(&self, now: Timestamp, out: &mut Vec<Message>) {
+        for (no, step) in &self.unsettled {
+            match step {
+                Unsettled::Payment { deadline } => {
+                    let payment = self.payments.get(no);
+                    let reservation = payment.and_then(|payment| self.reservations.get(&payment.reservation));
+                    out.extend(reservation.map(|reservation| self.debit(*no, reservation, now, *deadline)));
+                }
+                Unsettled::Refund => {
+                    let refund = self.refunds.get(no);
+                    out.extend(refund.map(|refund| self.credit(*no, &refund.user, refund.amount)));
+                }
+            }
+        }
+        let tokens = self.tokens_owed.iter().filter_map(|(reservation, token)| self.complete_token(*reservation, *token));
+        out.extend(tokens);
+    }
+
+    fn owes(&self) -> bool {
+        !self.unsettled.is_empty() || !self.tokens_owed.is_empty()
+    }
+
+    fn row(&self, part: &Part) -> Option<Vec<u8>> {
+        match part {
+            Part::Header => Some(cbor::to_vec(&self.header)),
+            Part::Seats(chunk) => Some(self.seats.encode_chunk(*chunk)),
+            Part::User(user) => self.users.get(user).map(cbor::to_vec),
+            Part::Reservation(no) => self.reservations.get(no).map(cbor::to_vec),
+            Part::Payment(no) => self.payments.get(no).map(cbor::to_vec),
+            Part::Refund(no) => self.refunds.get(no).map(cbor::to_vec),
+            Part::TokenOwed(reservation) => self.tokens_owed.get(reservation).map(cbor::to_vec),
+            Part::Key(scope) => self.keys.get(scope).map(cbor::to_vec),
+        }
+    }
+
+    fn load(rows: impl Iterator<Item = (Part, Vec<u8>)>) -> Result<Self, CorruptRow> {
+        let mut option = Self::default();
+        let (mut keys, mut chunks) = (Vec::new(), Vec::new());
+        for (part, row) in rows {
+            match part {
+                Part::Header => option.header = cbor::from_row(&part, &row)?,
+                Part::Seats(chunk) => chunks.push((chunk, row)),
+                Part::User(ref user) => {
+                    option.users.insert(user.clone(), cbor::from_row(&part, &row)?);
+                }
+                Part::Reservation(no) => {
+                    option.reservations.insert(no, Reservation::from_row(no, &row)?);
+                }
+                Part::Payment(no) => {
+                    option.payments.insert(no, Payment::from_row(no, &row)?);
+                }
+                Part::Refund(no) => {
+                    option.refunds.insert(no, Refund::from_row(no, &row)?);
+                }
+                Part::TokenOwed(reservation) => {
+                    option.tokens_owed.insert(reservation, cbor::from_row(&part, &row)?);
+                }
+                Part::Key(scope) => keys.push((scope, cbor::from_row::<Remembered>(&part, &row)?)),
+            }
+        }
+        option.keys = Memory::from_rows(keys);
+        option.seats = SeatMap::new(option.definition().map_or(0, |definition| definition.seat_count));
+        for (chunk, row) in chunks {
+            let loaded = option.seats.load_chunk(chunk, &row);
+            loaded.map_err(|source| CorruptRow { part: format!("{:?}", Part::Seats(chunk)), source })?;
+        }
+        let holds = option.reservations.iter().filter(|(_, reservation)| reservation.status.may_be_held());
+        let mut deadlines: Vec<_> = holds.map(|(no, reservation)| (reservation.expires_at, *no)).collect();
+        deadlines.sort_unstable();
+        option.deadlines = deadlines.into();
+        let payments = option.payments.iter().filter(|(_, payment)| payment.status == PaymentStatus::Pending);
+        option.unsettled = payments
+            .map(|(no, payment)| (*no, Unsettled::Payment { deadline: payment.deadline }))
+            .chain(option.refunds.keys().map(|no| (*no, Unsettled::Refund)))
+            .collect();
+        Ok(option)
+    }
+}
+

@@ -1,0 +1,329 @@
+//! Reservations, their payments and refunds: what is kept of each.
+
+use serde::Serialize;
+use smallvec::SmallVec;
+
+use crate::domain::idempotency::Key;
+use crate::domain::seat_map::Status as SeatStatus;
+use crate::domain::{CorruptRow, Points, Timestamp, UserId, cbor};
+
+/// Seats, by their places in the plan.
+pub type SeatRefs = SmallVec<[u32; 4]>;
+
+/// Some places in one area.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
+pub struct AreaPlaces {
+    /// The area's place in the option's definition.
+    #[n(0)]
+    pub area: u16,
+    /// How many.
+    #[n(1)]
+    pub count: u32,
+}
+
+/// Where a reservation stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub enum ReservationStatus {
+    /// Its seats are held until its deadline.
+    #[n(0)]
+    Held,
+    /// A payment is under way; its seats cannot expire.
+    #[n(1)]
+    Paying {
+        /// Which.
+        #[n(0)]
+        payment: u64,
+    },
+    /// Paid: its seats are sold.
+    #[n(2)]
+    Confirmed {
+        /// By which payment.
+        #[n(0)]
+        payment: u64,
+    },
+    /// Given up.
+    #[n(3)]
+    Released,
+    /// Its time ran out.
+    #[n(4)]
+    Expired,
+    /// Paid, and given back.
+    #[n(5)]
+    Refunded {
+        /// Which payment was.
+        #[n(0)]
+        payment: u64,
+    },
+}
+
+impl ReservationStatus {
+    /// What its seats are.
+    pub(super) fn seat_status(self) -> SeatStatus {
+        match self {
+            Self::Held | Self::Paying { .. } => SeatStatus::Held,
+            Self::Confirmed { .. } => SeatStatus::Sold,
+            Self::Released | Self::Expired | Self::Refunded { .. } => SeatStatus::Free,
+        }
+    }
+
+    /// Whether it is held, or will be again if its payment fails.
+    pub(super) fn may_be_held(self) -> bool {
+        matches!(self, Self::Held | Self::Paying { .. })
+    }
+
+    /// Its name in the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Paying { .. } => "paying",
+            Self::Confirmed { .. } => "confirmed",
+            Self::Released => "released",
+            Self::Expired => "expired",
+            Self::Refunded { .. } => "refunded",
+        }
+    }
+}
+
+/// Seats and places that one user has, had or gave up.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub struct Reservation {
+    /// Whose.
+    #[n(0)]
+    pub user: UserId,
+    /// Which seats.
+    #[n(1)]
+    #[cbor(with = "cbor::small")]
+    pub seats: SeatRefs,
+    /// Which places.
+    #[n(2)]
+    #[cbor(with = "cbor::small")]
+    pub areas: SmallVec<[AreaPlaces; 1]>,
+    /// The price of it all.
+    #[n(3)]
+    pub amount: Points,
+    /// When it was made.
+    #[n(4)]
+    pub created_at: Timestamp,
+    /// When its hold runs out.
+    #[n(5)]
+    pub expires_at: Timestamp,
+    /// The queue token that let the user in.
+    #[n(6)]
+    pub token: Option<u64>,
+    /// Where it stands.
+    #[n(7)]
+    pub status: ReservationStatus,
+}
+
+impl Reservation {
+    /// How many seats and places.
+    #[must_use]
+    pub fn places(&self) -> u32 {
+        // At most 100 of each.
+        self.seats.len() as u32 + self.areas.iter().map(|area| area.count).sum::<u32>()
+    }
+
+    /// Reads the row of [`Part::Reservation`].
+    ///
+    /// # Errors
+    /// It is not one.
+    pub fn from_row(no: u64, row: &[u8]) -> Result<Self, CorruptRow> {
+        cbor::from_row(&Part::Reservation(no), row)
+    }
+}
+
+/// Why no points were taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum FailureReason {
+    /// There were not enough.
+    #[n(0)]
+    InsufficientPoints {
+        /// How many there were.
+        #[n(0)]
+        balance: Points,
+    },
+    /// The wallet did not answer in time.
+    #[n(1)]
+    TimedOut,
+}
+
+/// Where a payment stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub enum PaymentStatus {
+    /// The wallet has not answered yet.
+    #[n(0)]
+    Pending,
+    /// The points were taken.
+    #[n(1)]
+    Completed,
+    /// No points were taken, and none will be.
+    #[n(2)]
+    Failed {
+        /// Why.
+        #[n(0)]
+        reason: FailureReason,
+    },
+    /// The points were taken, and are given back.
+    #[n(3)]
+    Refunded {
+        /// By which refund.
+        #[n(0)]
+        refund: u64,
+    },
+}
+
+impl PaymentStatus {
+    /// Its name in the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Completed => "completed",
+            Self::Failed { .. } => "failed",
+            Self::Refunded { .. } => "refunded",
+        }
+    }
+}
+
+/// An attempt to pay a reservation.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub struct Payment {
+    /// Which.
+    #[n(0)]
+    pub reservation: u64,
+    /// Whose.
+    #[n(1)]
+    pub user: UserId,
+    /// The price.
+    #[n(2)]
+    pub amount: Points,
+    /// When it began.
+    #[n(3)]
+    pub started_at: Timestamp,
+    /// When it is called off, if the wallet has not answered.
+    #[n(4)]
+    pub deadline: Timestamp,
+    /// Where it stands.
+    #[n(5)]
+    pub status: PaymentStatus,
+    /// The wallet's balance after it; meaningful once it is completed.
+    #[n(6)]
+    pub balance: Points,
+    /// When the points were taken; meaningful once it is completed.
+    #[n(7)]
+    pub paid_at: Timestamp,
+    /// The idempotency key it came with, while it is under way.
+    #[n(8)]
+    pub key: Option<Key>,
+}
+
+impl Payment {
+    /// Reads the row of [`Part::Payment`].
+    ///
+    /// # Errors
+    /// It is not one.
+    pub fn from_row(no: u64, row: &[u8]) -> Result<Self, CorruptRow> {
+        cbor::from_row(&Part::Payment(no), row)
+    }
+}
+
+/// A payment given back.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub struct Refund {
+    /// Which.
+    #[n(0)]
+    pub payment: u64,
+    /// Whose.
+    #[n(1)]
+    pub user: UserId,
+    /// How much.
+    #[n(2)]
+    pub amount: Points,
+    /// When it was asked for.
+    #[n(3)]
+    pub requested_at: Timestamp,
+    /// The wallet's balance after it; meaningful once it is there.
+    #[n(4)]
+    pub balance: Points,
+    /// When the points were given back; meaningful once they are.
+    #[n(5)]
+    pub refunded_at: Timestamp,
+    /// The idempotency key it came with, while it is under way.
+    #[n(6)]
+    pub key: Option<Key>,
+}
+
+impl Refund {
+    /// Reads the row of [`Part::Refund`].
+    ///
+    /// # Errors
+    /// It is not one.
+    pub fn from_row(no: u64, row: &[u8]) -> Result<Self, CorruptRow> {
+        cbor::from_row(&Part::Refund(no), row)
+    }
+}
+
+/// The rows of a concert option.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// Terms, window, areas and counters.
+    Header,
+    /// A chunk of the seat map.
+    Seats(u32),
+    /// How many places a user has.
+    User(UserId),
+    /// A reservation.
+    Reservation(u64),
+    /// A payment.
+    Payment(u64),
+    /// A refund.
+    Refund(u64),
+    /// A used token that the waiting room has not acknowledged, by reservation.
+    TokenOwed(u64),
+    /// An idempotency key.
+    Key([u8; 16]),
+}
+
+impl crate::domain::Part for Part {
+    fn encode(&self, key: &mut Vec<u8>) {
+        let (tag, no) = match self {
+            Self::Header => return key.push(0),
+            Self::Seats(chunk) => {
+                key.push(1);
+                return key.extend(chunk.to_be_bytes());
+            }
+            Self::User(user) => {
+                key.push(2);
+                return key.extend(user.as_str().as_bytes());
+            }
+            Self::Key(scope) => {
+                key.push(7);
+                return key.extend(scope);
+            }
+            Self::Reservation(no) => (3, no),
+            Self::Payment(no) => (4, no),
+            Self::Refund(no) => (5, no),
+            Self::TokenOwed(no) => (6, no),
+        };
+        key.push(tag);
+        key.extend(no.to_be_bytes());
+    }
+
+    fn decode(key: &[u8]) -> Option<Self> {
+        let (&tag, rest) = key.split_first()?;
+        let no = || Some(u64::from_be_bytes(rest.try_into().ok()?));
+        match tag {
+            0 if rest.is_empty() => Some(Self::Header),
+            1 => Some(Self::Seats(u32::from_be_bytes(rest.try_into().ok()?))),
+            2 => Some(Self::User(std::str::from_utf8(rest).ok()?.parse().ok()?)),
+            3 => no().map(Self::Reservation),
+            4 => no().map(Self::Payment),
+            5 => no().map(Self::Refund),
+            6 => no().map(Self::TokenOwed),
+            7 => Some(Self::Key(rest.try_into().ok()?)),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What can go wrong in a call: a refusal by the rules, bad input, or a fault. They are never mixed.
+
+use std::time::Duration;
+
+use crate::domain::Rejection;
+
+/// One thing that is wrong with the input.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct FieldError {
+    /// Where: a path such as `areas[0].capacity`.
+    pub field: String,
+    /// What is wrong, and what is allowed.
+    pub message: String,
+}
+
+impl FieldError {
+    /// Something is wrong at `field`.
+    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { field: field.into(), message: message.into() }
+    }
+}
+
+/// Why a call did not do what was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A rule stands against it. Nothing has changed.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// The input is not within its bounds. Nothing has changed.
+    #[error("invalid input: {}", .0.iter().map(|e| format!("{}: {}", e.field, e.message)).collect::<Vec<_>>().join("; "))]
+    Invalid(Vec<FieldError>),
+    /// Seats of these names are not in the plan. Nothing has changed.
+    #[error("unknown seats: {}", .0.join(", "))]
+    UnknownSeats(Vec<String>),
+    /// Some of the seats are held, sold or blocked. Nothing has changed.
+    #[error("seats are not available: {}", .0.join(", "))]
+    SeatsUnavailable(Vec<String>),
+    /// Too much is under way. Nothing has changed; worth another try after the given time.
+    #[error("overloaded, try again in {} s", .0.as_secs().max(1))]
+    Overloaded(Duration),
+    /// The disk is nearly full: reads go on, writes do not. Nothing has changed.
+    #[error("the disk is nearly full")]
+    StorageFull,
+    /// The engine has failed or is shutting down, and whether the command took effect is not known: ask again, with the
+    /// same idempotency key, once it is back.
+    #[error("the outcome is not known: {0}")]
+    OutcomeUnknown(String),
+    /// A fault of the engine's own.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// One wrong field.
+    pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Invalid(vec![FieldError::new(field, message)])
+    }
+}
+
+/// Why an engine could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// A value of the configuration is out of its bounds.
+    #[error("configuration: {0}")]
+    Config(#[from] crate::config::Error),
+    /// The data directory cannot be used.
+    #[error("data directory {dir}: {source}")]
+    DataDirectory {
+        /// Which.
+        dir: String,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another process has it open.
+    #[error(transparent)]
+    Locked(#[from] crate::store::lock::Error),
+    /// The journal is damaged or cannot be read or written.
+    #[error(transparent)]
+    Journal(#[from] crate::store::journal::Error),
+    /// The state could not be opened, not even anew.
+    #[error(transparent)]
+    State(#[from] crate::store::state::Error),
+    /// An event or row cannot be read.
+    #[error(transparent)]
+    Codec(#[from] crate::store::codec::Error),
+    /// The journal's last event is later than the wall clock by more than is allowed.
+    #[error(
+        "the journal is {} s ahead of the wall clock: set the clock right, or set clock.accept_journal_ahead = true",
+        .0.as_secs()
+    )]
+    JournalAhead(Duration),
+}
