@@ -12,7 +12,7 @@ use super::concert_option::{self, Definition};
 use super::idempotency::{Key, Memory, Remembered, Request};
 use super::waiting_room::{self, Settings};
 use super::{
-    Aggregate, Answer, Changes, ConcertId, CorruptRow, Decided, Message, Meta, OptionId, Rejection, Timestamp,
+    Aggregate, Answer, Changes, ConcertId, CorruptRow, Counted, Decided, Message, Meta, OptionId, Rejection, Timestamp,
 };
 
 /// What can be asked of the catalogue.

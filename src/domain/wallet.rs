@@ -12,7 +12,7 @@ use super::cbor;
 use super::concert_option::{self, DebitOutcome};
 use super::idempotency::{Key, Memory, Remembered, Request};
 use super::{
-    Aggregate, Answer, Changes, CorruptRow, Decided, Message, Meta, OptionId, PaymentId, Points, RefundId, Rejection,
+    Aggregate, Answer, Changes, CorruptRow, Counted, Decided, Message, Meta, OptionId, PaymentId, Points, RefundId, Rejection,
     Timestamp, UserId,
 };
 
@@ -462,6 +462,7 @@ impl Aggregate for Wallet {
                 self.book(Entry { no: entry, kind: EntryKind::Charge, amount, balance, reference, at }, changes);
                 if let Some(key) = key {
                     self.keys.remember(at, key, entry, |scope| changes.touch(Part::Key(scope)));
+                    changes.count(&key.caller, Counted::KeyUsed(at));
                 }
             }
             &Event::Debited { entry, payment, amount, balance, settled_below } => {
