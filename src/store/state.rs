@@ -61,6 +61,9 @@ const STORED_BYTES_MAX: usize = 4096;
 /// How long to wait for a lock on sled's files that a store dropped just now may still hold: its threads close the file.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 
+/// How much of a panic's message is kept, in characters.
+const PANIC_CHARS_MAX: usize = 300;
+
 const FOLDER: &str = "state";
 const SET_ASIDE: &str = "state.damaged-";
 
@@ -535,7 +538,10 @@ impl Rows for SledRows {
 impl Drop for SledRows {
     fn drop(&mut self) {
         let db = self.db.take();
-        if let Err(error) = catch(|| Ok(drop(db))) {
+        if let Err(error) = catch(|| {
+            drop(db);
+            Ok(())
+        }) {
             warn!(%error, "sled failed while it was closed");
         }
     }
@@ -617,7 +623,8 @@ fn catch<T>(call: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
 
 fn panic_text(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied());
-    text.unwrap_or("no message").to_owned()
+    // sled puts the whole tree into some of its messages.
+    text.unwrap_or("no message").chars().take(PANIC_CHARS_MAX).collect()
 }
 
 /// How a [`StateStore`] is opened.
@@ -962,6 +969,7 @@ mod tests {
     use crate::store::disk::{File, Open, RealDisk};
 
     type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+    type CallersFault = (Lsn, Vec<Change>, fn(&Error) -> bool);
 
     const SMALL: Options = Options { cache_bytes: 8 << 20 };
 
@@ -1023,7 +1031,7 @@ mod tests {
                 change_model(&mut model, &changes);
                 sled.apply(&changes).unwrap();
                 memory.apply(&changes).unwrap();
-                if changes.len() % 4 == 0 {
+                if changes.len().is_multiple_of(4) {
                     sled.flush().unwrap();
                     drop(sled);
                     sled = SledRows::open(&dir.path().join(FOLDER), SMALL.cache_bytes).unwrap();
@@ -1050,6 +1058,17 @@ mod tests {
             prop_assert_eq!(split_row_key(&row_key(&a)).unwrap(), a);
             prop_assert!(!row_key(&b).contains(&255));
         }
+    }
+
+    #[test]
+    fn bytes_of_255_do_not_stop_a_scan_backwards() {
+        let dir = tempfile::tempdir().unwrap();
+        let rows = SledRows::open(&dir.path().join(FOLDER), SMALL.cache_bytes).unwrap();
+        let keys = (0..40).flat_map(|b| (0..60).map(move |n| vec![b, 255, 255, 255, 255, n]));
+        let changes: Vec<Change> = keys.map(|key| (key, Some(vec![]))).collect();
+        rows.apply(&changes).unwrap();
+        let found = rows.scan(&[0], &[255], usize::MAX, Direction::Backward).unwrap();
+        assert!(found.iter().map(|(key, _)| key).eq(changes.iter().rev().map(|(key, _)| key)));
     }
 
     #[test]
@@ -1111,7 +1130,7 @@ mod tests {
         let (on_disk, _) = open(dir.path());
         for store in [on_disk, StateStore::in_memory()] {
             store.checkpoint(Lsn(5), vec![(vec![1], Some(vec![1]))]).unwrap();
-            let table: [(Lsn, Vec<Change>, fn(&Error) -> bool); 6] = [
+            let table: [CallersFault; 6] = [
                 (Lsn(4), vec![], |e| matches!(e, Error::Backwards { .. })),
                 (Lsn(6), vec![(vec![], None)], |e| matches!(e, Error::KeyLength(0))),
                 (Lsn(6), vec![(vec![0; KEY_BYTES_MAX + 1], None)], |e| matches!(e, Error::KeyLength(601))),
