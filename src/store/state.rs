@@ -18,9 +18,10 @@
 //!   batch may come in, hence the gate in [`SledRows`].
 //! - `Drop` flushes, calls fsync and panics if that fails. Batches that were applied and not flushed are then on disk: the
 //!   pending checkpoint.
-//! - Only the periodic flusher rewrites pages out of nearly dead segments (`attempt_gc`). It runs with `flush_every_ms`
-//!   and swallows errors of fsync, so it stays off: a segment is free once all pages in it were written elsewhere.
-//!   `Config::mode` is read nowhere.
+//! - The periodic flusher (`flush_every_ms`) only logs a failed fsync, so it is off. Each page that is replaced moves one
+//!   more out of a segment that is at most half alive (`PageCache::replace`), with or without it. `Config::mode` is read
+//!   nowhere.
+//! - The log can still grow well beyond what is alive in it, if many rows are written once and a few again and again.
 //! - Going backwards, an iterator looks for the leaf before `[.., b]` at `[.., b - 1, 255, 255, 255, 255]`, and loops a
 //!   million times and panics if a key above that lies in between. So no key byte is 255 here, see [`escape`].
 //! - It panics on much of what it finds damaged, and skips the rest in silence. All calls are guarded, and the
