@@ -1,6 +1,6 @@
 //! The state: the rows that the journal adds up to, kept in sled, and how they are known to be the right ones.
 //!
-//! [`StateStore`] is rows ([`Rows`]) and the [manifest](super::manifest). It keeps the number of rows and the sum (mod
+//! [`StateStore`] is rows ([`Rows`]) and the [manifest]. It keeps the number of rows and the sum (mod
 //! 2^128) of XXH3-128 over `key length (u32, little-endian) ‖ key ‖ value` of each: independent of order, and carried
 //! from checkpoint to checkpoint by what changed. [`StateStore::open`] reads all rows once and compares.
 //!
@@ -23,7 +23,7 @@
 //!   nowhere.
 //! - The log can still grow well beyond what is alive in it, if many rows are written once and a few again and again.
 //! - Going backwards, an iterator looks for the leaf before `[.., b]` at `[.., b - 1, 255, 255, 255, 255]`, and loops a
-//!   million times and panics if a key above that lies in between. So no key byte is 255 here, see [`escape`].
+//!   million times and panics if a key above that lies in between. So keys are stored without a byte 255, see `escape`.
 //! - It panics on much of what it finds damaged, and skips the rest in silence. All calls are guarded, and the
 //!   comparison with the manifest finds what was skipped.
 //!
