@@ -3,3 +3,5 @@
 //! Architecture invariant: the store knows bytes, rows and lsns; it has no business rules.
 
 pub mod disk;
+pub mod manifest;
+pub mod state;
