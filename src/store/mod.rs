@@ -2,6 +2,9 @@
 //!
 //! Architecture invariant: the store knows bytes, rows and lsns; it has no business rules.
 
+pub mod codec;
+pub mod committer;
 pub mod disk;
 pub mod manifest;
+pub mod replica;
 pub mod state;
