@@ -3,3 +3,6 @@
 //! Architecture invariant: the store knows bytes, rows and lsns; it has no business rules.
 
 pub mod disk;
+pub mod journal;
+pub mod lock;
+pub mod plans;
