@@ -3,9 +3,5 @@
 //! Architecture invariant: no business rule is in here. A shell is a plain struct that turns commands into records and
 //! effects; actix only drives it, and so can a test, on one thread.
 
-mod actor;
 pub(crate) mod alarms;
-pub(crate) mod registry;
-pub(crate) mod router;
 pub(crate) mod shell;
-pub(crate) mod supervisor;

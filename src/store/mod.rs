@@ -5,6 +5,9 @@
 pub mod codec;
 pub mod committer;
 pub mod disk;
+pub mod journal;
+pub mod lock;
 pub mod manifest;
+pub mod plans;
 pub mod replica;
 pub mod state;
