@@ -129,7 +129,8 @@ impl UserCounts {
             key.extend(user.as_str().as_bytes());
             let row = self.0.users.get_mut(&user).and_then(|mut one| {
                 one.forget_keys(now);
-                let keys: Vec<_> = one.keys.iter().flat_map(|(hour, keys)| [hour.to_le_bytes(), keys.to_le_bytes()]).collect();
+                let keys: Vec<_> =
+                    one.keys.iter().flat_map(|(hour, keys)| [hour.to_le_bytes(), keys.to_le_bytes()]).collect();
                 (!keys.is_empty()).then(|| keys.concat())
             });
             changes.insert(key, row);

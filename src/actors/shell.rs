@@ -46,16 +46,7 @@ where
 {
     /// Around an aggregate as it is durable at `last`.
     pub fn new(id: A::Id, state: A, last: Lsn, env: Environment) -> Self {
-        Self {
-            id,
-            state,
-            env,
-            last,
-            parked: HashMap::new(),
-            decided: Decided::default(),
-            alarm: None,
-            owing: false,
-        }
+        Self { id, state, env, last, parked: HashMap::new(), decided: Decided::default(), alarm: None, owing: false }
     }
 
     /// The last event that its state holds.

@@ -300,6 +300,12 @@ impl fmt::Debug for PlanHash {
     }
 }
 
+impl serde::Serialize for PlanHash {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl FromStr for PlanHash {
     type Err = ParsePlanHashError;
 

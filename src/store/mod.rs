@@ -9,5 +9,5 @@ pub mod journal;
 pub mod lock;
 pub mod manifest;
 pub mod plans;
-pub mod replica;
+pub(crate) mod replica;
 pub mod state;

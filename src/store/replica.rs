@@ -9,7 +9,7 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 
 use super::codec::{Entity, Facts, Record, TheCatalogue};
-use super::state::{self, Direction, Rows};
+use super::state::{self, Direction, Row, StateStore};
 use crate::domain::catalogue::Catalogue;
 use crate::domain::concert_option::ConcertOption;
 use crate::domain::waiting_room::WaitingRoom;
@@ -88,7 +88,7 @@ fn after_prefix(prefix: &[u8]) -> Vec<u8> {
 
 impl<A: Entity> Shelf<A> {
     /// The aggregate, from memory or from its rows; an unknown one is empty.
-    fn get(&mut self, id: &A::Id, now: Lsn, rows: &dyn Rows) -> Result<&mut Kept<A>, Error> {
+    fn get(&mut self, id: &A::Id, now: Lsn, rows: &StateStore) -> Result<&mut Kept<A>, Error> {
         if !self.kept.contains_key(id) {
             let kept = Kept { state: load::<A>(id, rows)?, dirty: HashSet::new(), used: now };
             self.kept.insert(id.clone(), kept);
@@ -105,7 +105,7 @@ impl<A: Entity> Shelf<A> {
         first: Lsn,
         record: &Record,
         fresh: &mut Fresh,
-        rows: &dyn Rows,
+        rows: &StateStore,
     ) -> Result<(), Error> {
         let kept = self.get(id, first, rows)?;
         for (meta, event) in record.metas(first).zip(A::events(&record.facts)) {
@@ -143,7 +143,7 @@ impl<A: Entity> Shelf<A> {
     }
 }
 
-fn load<A: Entity>(id: &A::Id, rows: &dyn Rows) -> Result<A, Error> {
+fn load<A: Entity>(id: &A::Id, rows: &StateStore) -> Result<A, Error> {
     let mut prefix = vec![A::KIND];
     A::encode_id(id, &mut prefix);
     let end = after_prefix(&prefix);
@@ -245,8 +245,8 @@ pub struct Listed {
 }
 
 /// The aggregates as they are durable, up to [`applied`](Self::applied).
-pub struct Replica {
-    rows: Arc<dyn Rows>,
+pub(crate) struct Replica {
+    rows: Arc<StateStore>,
     catalogue: Shelf<Catalogue>,
     options: Shelf<ConcertOption>,
     wallets: Shelf<Wallet>,
@@ -263,7 +263,7 @@ impl Replica {
     ///
     /// # Errors
     /// A row that cannot be read.
-    pub fn new(rows: Arc<dyn Rows>, lsn: Lsn) -> Result<Self, Error> {
+    pub fn new(rows: Arc<StateStore>, lsn: Lsn) -> Result<Self, Error> {
         let mut replica = Self {
             rows,
             catalogue: Shelf::default(),
@@ -397,7 +397,7 @@ impl Replica {
             .map(|(key, row)| Listed {
                 lsn: Lsn(!number(&key[prefix.len()..])),
                 option: OptionId(number(&row[1..9])),
-                no: number(&row[10..])
+                no: number(&row[10..]),
             })
             .collect())
     }
@@ -423,13 +423,7 @@ impl Replica {
     }
 
     /// Rows that are in no aggregate's hands, of all three layers: what is new, what is being written, what is in sled.
-    fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        limit: usize,
-        direction: Direction,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize, direction: Direction) -> Result<Vec<Row>, Error> {
         if from >= to {
             return Ok(Vec::new());
         }
@@ -457,7 +451,7 @@ impl Replica {
     }
 
     /// All rows below `prefix`.
-    fn scan_all(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+    fn scan_all(&self, prefix: &[u8]) -> Result<Vec<Row>, Error> {
         let (mut from, end) = (prefix.to_vec(), after_prefix(prefix));
         let mut all = Vec::new();
         loop {
@@ -556,28 +550,20 @@ pub struct Alarmed {
     pub rooms: Vec<ConcertId>,
 }
 
-mod private {
-    use super::{Entity, Shelf};
-
-    pub trait ShelfOf<A: Entity> {
-        fn shelf_of(&mut self) -> &mut Shelf<A>;
-    }
-}
-
-use private::ShelfOf;
-
 /// That a [`Replica`] keeps aggregates of this kind.
-pub trait Holds<A: Entity>: ShelfOf<A> {}
+pub(crate) trait Holds<A: Entity> {
+    #[expect(private_interfaces, reason = "for this module only")]
+    fn shelf_of(&mut self) -> &mut Shelf<A>;
+}
 
 macro_rules! holds {
     ($aggregate:ty, $shelf:ident) => {
-        impl ShelfOf<$aggregate> for Replica {
+        impl Holds<$aggregate> for Replica {
+            #[expect(private_interfaces, reason = "for this module only")]
             fn shelf_of(&mut self) -> &mut Shelf<$aggregate> {
                 &mut self.$shelf
             }
         }
-
-        impl Holds<$aggregate> for Replica {}
     };
 }
 

@@ -33,8 +33,8 @@ use super::cbor;
 use super::idempotency::{Key, Memory, Remembered, Request};
 use super::seat_map::{self, BestAvailable, SeatMap, Status as SeatStatus};
 use super::{
-    Aggregate, Answer, Changes, CorruptRow, Counted, Decided, Lsn, Message, Meta, OptionId, PaymentId, Points, RefundId,
-    Rejection, ReservationId, Role, Timestamp, UserId, catalogue, waiting_room, wallet,
+    Aggregate, Answer, Changes, CorruptRow, Counted, Decided, Lsn, Message, Meta, OptionId, PaymentId, Points,
+    RefundId, Rejection, ReservationId, Role, Timestamp, UserId, catalogue, waiting_room, wallet,
 };
 
 /// On whose behalf a command comes.
@@ -958,7 +958,11 @@ impl ConcertOption {
 fn role(under_way: Option<&Key>, request: &Request) -> Result<Role, Rejection> {
     match (under_way, &request.key) {
         (Some(first), Some(key)) if first.scope == key.scope => {
-            if first.payload == key.payload { Ok(Role::Duplicate) } else { Err(Rejection::IdempotencyKeyReused) }
+            if first.payload == key.payload {
+                Ok(Role::Duplicate)
+            } else {
+                Err(Rejection::IdempotencyKeyReused)
+            }
         }
         _ => Ok(Role::Other),
     }
@@ -977,12 +981,7 @@ impl Aggregate for ConcertOption {
     type Reply = Reply;
     type Part = Part;
 
-    fn decide(
-        &self,
-        now: Timestamp,
-        command: &Command,
-        out: &mut Decided<Event>,
-    ) -> Result<Answer<Reply>, Rejection> {
+    fn decide(&self, now: Timestamp, command: &Command, out: &mut Decided<Event>) -> Result<Answer<Reply>, Rejection> {
         match command {
             Command::Define { option, definition } => {
                 if self.header.definition.is_none() {
@@ -1040,9 +1039,7 @@ impl Aggregate for ConcertOption {
                 }
                 Ok(Answer::Reply(Reply::Done))
             }
-            Command::DebitAnswered { payment, outcome } => {
-                Ok(self.decide_debit_answered(now, *payment, *outcome, out))
-            }
+            Command::DebitAnswered { payment, outcome } => Ok(self.decide_debit_answered(now, *payment, *outcome, out)),
             &Command::CreditAnswered { refund: no, balance, at } => {
                 let Some(refund) = self.refunds.get(&no) else { return Ok(Answer::Silent) };
                 out.events.push(Event::RefundCredited { refund: no, balance, refunded_at: at });
@@ -1188,7 +1185,8 @@ impl Aggregate for ConcertOption {
                 }
             }
         }
-        let tokens = self.tokens_owed.iter().filter_map(|(reservation, token)| self.complete_token(*reservation, *token));
+        let tokens =
+            self.tokens_owed.iter().filter_map(|(reservation, token)| self.complete_token(*reservation, *token));
         out.extend(tokens);
     }
 
@@ -1199,7 +1197,7 @@ impl Aggregate for ConcertOption {
     fn row(&self, part: &Part) -> Option<Vec<u8>> {
         match part {
             Part::Header => Some(cbor::to_vec(&self.header)),
-            Part::Seats(chunk) => Some(self.seats.encode_chunk(*chunk)),
+            Part::Seats(chunk) => self.seats.encode_chunk(*chunk),
             Part::User(user) => self.users.get(user).map(cbor::to_vec),
             Part::Reservation(no) => self.reservations.get(no).map(cbor::to_vec),
             Part::Payment(no) => self.payments.get(no).map(cbor::to_vec),
@@ -1252,4 +1250,3 @@ impl Aggregate for ConcertOption {
         Ok(option)
     }
 }
-

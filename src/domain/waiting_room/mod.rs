@@ -180,6 +180,27 @@ pub enum Part {
     Token(u64),
 }
 
+impl super::Part for Part {
+    fn encode(&self, key: &mut Vec<u8>) {
+        match self {
+            Self::Header => key.push(0),
+            Self::Token(no) => {
+                key.push(1);
+                key.extend(no.to_be_bytes());
+            }
+        }
+    }
+
+    fn decode(key: &[u8]) -> Option<Self> {
+        let (&tag, rest) = key.split_first()?;
+        match tag {
+            0 if rest.is_empty() => Some(Self::Header),
+            1 => Some(Self::Token(u64::from_be_bytes(rest.try_into().ok()?))),
+            _ => None,
+        }
+    }
+}
+
 /// Where a token is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, minicbor::Encode, minicbor::Decode)]
 #[serde(rename_all = "snake_case")]
@@ -737,15 +758,6 @@ impl Aggregate for WaitingRoom {
         }
         room.line_up();
         Ok(room)
-    }
-
-    fn resident(part: &Part, row: &[u8]) -> bool {
-        match part {
-            Part::Header => true,
-            // What cannot be read is for `load` to complain about.
-            Part::Token(_) => minicbor::decode::<TokenRow>(row)
-                .map_or(true, |row| matches!(row.status, TokenStatus::Waiting | TokenStatus::Active)),
-        }
     }
 }
 

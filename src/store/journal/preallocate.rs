@@ -173,7 +173,9 @@ pub(super) fn remove_leftovers(disk: &dyn Disk, dir: &Path) -> Result<(), Error>
 /// How far the next segment has come.
 enum Slot {
     /// To be prepared, if that leaves so many bytes of the file system free.
-    Wanted { leave_free: u64 },
+    Wanted {
+        leave_free: u64,
+    },
     Ready(Prepared),
     /// There was no room; to be tried again.
     NoSpace,

@@ -255,9 +255,12 @@ fn the_crash_test_notices_a_disk_that_does_not_sync() {
 #[test]
 fn after_any_failed_call_the_log_is_closed_and_nothing_acknowledged_is_lost() {
     let batches = batches(BATCHES);
-    for (calls, failure) in
-        [(Calls::All, Failure::Io), (Calls::All, Failure::NoSpace), (Calls::Syncs, Failure::Io), (Calls::Writes, Failure::Io)]
-    {
+    for (calls, failure) in [
+        (Calls::All, Failure::Io),
+        (Calls::All, Failure::NoSpace),
+        (Calls::Syncs, Failure::Io),
+        (Calls::Writes, Failure::Io),
+    ] {
         for after in 0..calls_of_a_run() {
             let place = format!("{failure:?} at call {after} of {calls:?}");
             let disk = SimDisk::new(after);
@@ -371,26 +374,71 @@ fn every_kind_of_damage_is_refused_by_name_and_changes_nothing() {
         ("one is cut short", |disk, files| copy(disk, &files[1], &files[1], 3584), 1, "was written with 4096"),
         ("the newest is cut short", |disk, files| copy(disk, &files[6], &files[6], 1024), 6, "was written with 4096"),
         ("one is longer", |disk, files| overwrite(disk, &files[1], 4096, &[0; 512]), 1, "was written with 4096"),
-        ("one stands twice", |disk, files| copy(disk, &files[1], &files[1].with_file_name(format!("{:020}.journal", 4)), 9999), 0, ""),
+        (
+            "one stands twice",
+            |disk, files| copy(disk, &files[1], &files[1].with_file_name(format!("{:020}.journal", 4)), 9999),
+            0,
+            "",
+        ),
         ("the header is gone", |disk, files| overwrite(disk, &files[1], 0, &[0; 512]), 1, "does not begin as"),
-        ("the header is torn", |disk, files| overwrite(disk, &files[6], 20, &[9; 100]), 6, "checksum of the segment's header"),
+        (
+            "the header is torn",
+            |disk, files| overwrite(disk, &files[6], 20, &[9; 100]),
+            6,
+            "checksum of the segment's header",
+        ),
         ("the first frame is gone", |disk, files| overwrite(disk, &files[1], 512, &[0; 512]), 1, "there is no frame"),
-        ("the last frame is gone, and a segment follows", |disk, files| overwrite(disk, &files[3], 512, &[0; 3584]), 3, "there is no frame"),
-        ("a frame is gone, and one follows", |disk, files| overwrite(disk, &files[6], 512, &[0; 512]), 6, "a whole frame stands behind it"),
-        ("a frame is garbled, and one follows", |disk, files| overwrite(disk, &files[6], 600, b"x"), 6, "a whole frame stands behind it"),
-        ("a frame says it is longer", |disk, files| overwrite(disk, &files[6], 520, &[255; 4]), 6, "past the end of the file, and yet"),
-        ("a frame stands twice", |disk, files| {
-            let frame = content(disk, &files[6])[512..1024].to_vec();
-            overwrite(disk, &files[6], 1536, &frame);
-        }, 6, "where lsn"),
+        (
+            "the last frame is gone, and a segment follows",
+            |disk, files| overwrite(disk, &files[3], 512, &[0; 3584]),
+            3,
+            "there is no frame",
+        ),
+        (
+            "a frame is gone, and one follows",
+            |disk, files| overwrite(disk, &files[6], 512, &[0; 512]),
+            6,
+            "a whole frame stands behind it",
+        ),
+        (
+            "a frame is garbled, and one follows",
+            |disk, files| overwrite(disk, &files[6], 600, b"x"),
+            6,
+            "a whole frame stands behind it",
+        ),
+        (
+            "a frame says it is longer",
+            |disk, files| overwrite(disk, &files[6], 520, &[255; 4]),
+            6,
+            "past the end of the file, and yet",
+        ),
+        (
+            "a frame stands twice",
+            |disk, files| {
+                let frame = content(disk, &files[6])[512..1024].to_vec();
+                overwrite(disk, &files[6], 1536, &frame);
+            },
+            6,
+            "where lsn",
+        ),
         ("padding was written to", |disk, files| overwrite(disk, &files[6], 1023, b"x"), 6, "followed by something"),
-        ("a file of another name", |disk, files| copy(disk, &files[1], &files[1].with_file_name("1.journal"), 9999), 7, "no segment has such a name"),
-        ("two segments are swapped", |disk, files| {
-            let spare = files[1].with_file_name("spare");
-            for (from, to) in [(&files[1], &spare), (&files[2], &files[1]), (&spare, &files[2])] {
-                disk.rename(from, to).unwrap();
-            }
-        }, 1, "named otherwise"),
+        (
+            "a file of another name",
+            |disk, files| copy(disk, &files[1], &files[1].with_file_name("1.journal"), 9999),
+            7,
+            "no segment has such a name",
+        ),
+        (
+            "two segments are swapped",
+            |disk, files| {
+                let spare = files[1].with_file_name("spare");
+                for (from, to) in [(&files[1], &spare), (&files[2], &files[1]), (&spare, &files[2])] {
+                    disk.rename(from, to).unwrap();
+                }
+            },
+            1,
+            "named otherwise",
+        ),
     ];
     let _ = table;
 }
