@@ -561,7 +561,8 @@ mod tests {
         disk.create_dir_all(Path::new("/d")).unwrap();
         disk.open(Path::new("/d/f"), Open::Create).unwrap();
         disk.sync_dir(Path::new("/d")).unwrap();
-        let survives = |disk: &SimDisk, path| (0..50).filter(|s| read(&disk.crash(*s, Tear::Whole), path).is_some()).count();
+        let survives =
+            |disk: &SimDisk, path| (0..50).filter(|s| read(&disk.crash(*s, Tear::Whole), path).is_some()).count();
         let lucky = survives(&disk, "/d/f");
         assert!((1..50).contains(&lucky), "the directory itself is not durable: {lucky}");
         disk.sync_dir(Path::new("/")).unwrap();

@@ -89,7 +89,9 @@ impl Reader {
                     fresh = false;
                 }
                 Found::Frame(..) => return Err(self.damaged("the frame does not continue the one before")),
-                Found::BadPadding => return Err(self.damaged("the frame is followed by something that was not written")),
+                Found::BadPadding => {
+                    return Err(self.damaged("the frame is followed by something that was not written"));
+                }
                 Found::Bad(why) => return Err(self.damaged(why)),
             }
         }

@@ -56,12 +56,7 @@ impl LocalLog {
     ///
     /// # Errors
     /// [`Error::Damaged`] and [`Error::UnsupportedVersion`] before anything is written; else what the disk said.
-    pub fn open(
-        disk: Arc<dyn Disk>,
-        dir: &Path,
-        options: Options,
-        floor: Lsn,
-    ) -> Result<(Self, Recovered), Error> {
+    pub fn open(disk: Arc<dyn Disk>, dir: &Path, options: Options, floor: Lsn) -> Result<(Self, Recovered), Error> {
         let mut options = options;
         options.segment_bytes = options.segment_bytes.next_multiple_of(BLOCK as u64).max(4 * BLOCK as u64);
         options.fill_bytes = options.fill_bytes.max(BLOCK);
@@ -83,7 +78,9 @@ impl LocalLog {
                 let prepared = preallocator.take()?;
                 let (first_lsn, previous_first_lsn, bytes) = (Lsn(1), Lsn(0), prepared.bytes);
                 let header = segment::Header { first_lsn, previous_first_lsn, previous_crc: 0, bytes };
-                begin(&*disk, dir, prepared, header)?
+                let current = begin(&*disk, dir, prepared, header)?;
+                preallocator.want_next();
+                current
             }
         };
         let recovered = Recovered {
@@ -137,8 +134,7 @@ impl LocalLog {
         let length = u32::try_from(payload.len()).ok().filter(|length| *length <= bytes_max);
         let length = length.ok_or(Error::TooLarge { bytes: payload.len(), bytes_max })?;
         self.preallocator.poll()?;
-        let mut header =
-            frame::Header { kind: Kind::Batch, length, count, first_lsn, at, previous_crc: self.crc };
+        let mut header = frame::Header { kind: Kind::Batch, length, count, first_lsn, at, previous_crc: self.crc };
         if self.offset + header.padded_bytes() + SEAL_BYTES > self.segment.bytes {
             self.next_segment(header.padded_bytes())?;
             header.previous_crc = self.crc;
@@ -187,6 +183,7 @@ impl LocalLog {
             segment::Header { first_lsn, previous_first_lsn, previous_crc: self.crc, bytes }
         };
         let current = begin(&*self.disk, &self.dir, prepared, header)?;
+        self.preallocator.want_next();
         self.path = segment::path(&self.dir, header.first_lsn);
         (self.file, self.segment, self.offset) = (current.file, current.header, current.offset);
         self.crc = header.previous_crc;
