@@ -404,6 +404,7 @@ fn every_kind_of_damage_is_refused_by_name_and_changes_nothing() {
         ("not a name", |d, f| copy(d, &f[1], &Path::new(DIR).join("8.journal"), 4096), 5, "no segment has such a name"),
         ("header gone", |d, f| overwrite(d, &f[1], 0, &[0; 512]), 1, "does not begin as"),
         ("newest header torn", |d, f| overwrite(d, &f[3], 20, &[9; 99]), 3, "checksum of the segment's header"),
+        ("header from elsewhere", |d, f| overwrite(d, &f[2], 0, &foreign()), 2, "does not continue the one before"),
         ("first frame gone", |d, f| overwrite(d, &f[1], 512, &[0; 512]), 1, "there is no frame at lsn 7"),
         (
             "last frame gone, a segment follows",
@@ -476,6 +477,12 @@ fn swap(disk: &SimDisk, files: &[PathBuf]) {
     for (from, to) in [(&files[1], &spare), (&files[2], &files[1]), (&spare, &files[2])] {
         disk.rename(from, to).unwrap();
     }
+}
+
+/// A good header for segment 13, but not of this journal.
+fn foreign() -> [u8; 512] {
+    let (first_lsn, previous_first_lsn) = (Lsn(13), Lsn(7));
+    segment::Header { first_lsn, previous_first_lsn, previous_crc: 1, bytes: 4096 }.encode()
 }
 
 /// A good frame for lsn 20, but not of this journal.
@@ -689,7 +696,10 @@ fn the_background_thread_waits_for_space_and_reports_failure() {
     let options = Options { preallocate: Preallocate::Background, ..options() };
     let disk = SimDisk::new(0);
     let (mut log, _) = open(&disk, options.clone(), Lsn(0)).unwrap();
-    until(|| disk.list(Path::new(DIR)).unwrap().contains(&"next.tmp".to_owned()));
+    until(|| {
+        let next = disk.open(&Path::new(DIR).join("next.tmp"), Open::Read);
+        next.is_ok_and(|next| next.size().unwrap() == 4096)
+    });
     let status = log.status();
     disk.set_available_bytes(0);
     (1..=12).for_each(|lsn| append(&mut log, &uniform_batch(lsn)).unwrap());
