@@ -509,6 +509,11 @@ impl ConcertOption {
         self.users.get(user).copied().unwrap_or(0)
     }
 
+    /// All users that have any such seats or places, with how many, in no order.
+    pub fn users(&self) -> impl Iterator<Item = (&UserId, u32)> {
+        self.users.iter().map(|(user, places)| (user, *places))
+    }
+
     /// How many seats and places are in each state.
     #[must_use]
     pub fn counts(&self) -> Counts {
