@@ -635,7 +635,14 @@ impl ConcertOption {
         Ok(Answer::Reply(Reply::Reservation(reservation, held)))
     }
 
-    fn all_free(&self, seats: &SeatRefs) -> Result<(), Rejection> {
+    /// Refuses seats that the plan does not have.
+    fn all_known(&self, seats: &[u32]) -> Result<(), Rejection> {
+        let known = self.header.definition.is_some() && seats.iter().all(|seat| *seat < self.seats.len());
+        if known { Ok(()) } else { Err(Rejection::NotFound) }
+    }
+
+    fn all_free(&self, seats: &[u32]) -> Result<(), Rejection> {
+        self.all_known(seats)?;
         let conflicts: SmallVec<_> = seats.iter().copied().filter(|seat| !self.seats.is_free(*seat)).collect();
         if conflicts.is_empty() { Ok(()) } else { Err(Rejection::SeatsUnavailable { conflicts }) }
     }
@@ -1025,6 +1032,7 @@ impl Aggregate for ConcertOption {
                 if self.keys.recall(now, request)?.is_some() {
                     return Ok(Answer::Reply(Reply::Replayed(0)));
                 }
+                self.all_known(seats)?;
                 let seats = seats.iter().copied().filter(|seat| self.seats.status(*seat) != SeatStatus::Blocked);
                 let seats: SeatRefs = seats.collect();
                 self.all_free(&seats)?;
@@ -1037,6 +1045,7 @@ impl Aggregate for ConcertOption {
                 if self.keys.recall(now, request)?.is_some() {
                     return Ok(Answer::Reply(Reply::Replayed(0)));
                 }
+                self.all_known(seats)?;
                 let seats = seats.iter().copied().filter(|seat| self.seats.status(*seat) == SeatStatus::Blocked);
                 let seats: SeatRefs = seats.collect();
                 if !seats.is_empty() || request.key.is_some() {
