@@ -821,8 +821,11 @@ impl ConcertOption {
             self.seats.set(*seat, to, owner, lsn);
             changes.touch(Part::Seats(seat / seat_map::CHUNK_SEATS));
         }
-        self.header.seq = lsn;
-        changes.touch(Part::Header);
+        // A block of seats that are blocked already is an event if it has a key to remember.
+        if !seats.is_empty() {
+            self.header.seq = lsn;
+            changes.touch(Part::Header);
+        }
     }
 
     /// Takes a reservation that is held no more out of the user's count, and its seats back.

@@ -465,13 +465,16 @@ fn blocks_with_a_key() {
         .then_reply(Reply::Replayed(0))
         .when(undone(&[2], 2, 2), s(6))
         .then_rejected(Rejection::IdempotencyKeyReused);
-    // A key is remembered even where there was nothing to do.
-    then
+    // A key is remembered even where there was nothing to do; the map has not changed then.
+    let seq = then.state().seq();
+    assert_eq!(seq, then.state().seats().seq(1));
+    let then = then
         .when(undone(&[1], 3, 1), s(7))
         .then_events([Event::SeatsUnblocked { seats: smallvec![], key: Some(key(3, 1)) }])
         .reloaded()
         .when(undone(&[1], 3, 1), s(8))
         .then_reply(Reply::Replayed(0));
+    assert_eq!(then.state().seq(), seq, "no seat has changed");
     let refused = Request { refused: Some(Rejection::TooManyIdempotencyKeys), ..with_key(4, 1) };
     defined()
         .when(Command::Block { seats: smallvec![1], request: refused.clone() }, s(1))
