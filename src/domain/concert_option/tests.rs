@@ -921,3 +921,44 @@ fn lists_and_counts() {
     let live: Vec<_> = then.subject().rows.live.keys().collect();
     assert_eq!(live, [&Part::Header, &Part::Seats(0)], "what has ended leaves nothing behind");
 }
+
+/// A state driven without the bookkeeping of a scenario, for many commands.
+#[derive(Default)]
+struct Bare {
+    option: ConcertOption,
+    lsn: u64,
+}
+
+impl Bare {
+    fn new(seats: u32) -> Self {
+        let mut bare = Self::default();
+        let definition = Definition { seat_count: seats, ..definition() };
+        bare.take(s(0), Event::OptionDefined { option: OPTION, definition: Box::new(definition) });
+        bare
+    }
+
+    fn take(&mut self, at: Timestamp, event: Event) {
+        self.lsn += 1;
+        self.option.evolve(Meta { lsn: Lsn(self.lsn), at }, &event, &mut crate::domain::Ignore);
+    }
+}
+
+#[test]
+fn deadlines_are_those_of_what_is_held() {
+    // `due` comes before every command, so what has ended, and what is being paid, must not be looked through.
+    for paying in [false, true] {
+        let mut bare = Bare::new(20);
+        bare.take(s(20), held(1, "anna", &[0], s(320)));
+        if paying {
+            bare.take(s(20), started(2, 1, s(90)));
+        }
+        for no in 3..100_003 {
+            bare.take(s(21), held(no, "bob", &[1], s(321)));
+            assert_eq!(bare.option.due(), Some(if paying { s(321) } else { s(320) }));
+            bare.take(s(21), Event::ReservationReleased { reservation: no });
+            assert_eq!(bare.option.due(), (!paying).then(|| s(320)));
+        }
+        assert_eq!(bare.option.deadlines.len(), usize::from(!paying));
+    }
+    assert_eq!(anna_paid().state().deadlines.len(), 0);
+}
