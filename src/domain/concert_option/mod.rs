@@ -566,6 +566,7 @@ impl ConcertOption {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "they are what a hold is made of")]
     fn decide_hold(
         &self,
         now: Timestamp,
