@@ -324,14 +324,14 @@ impl Reservation {
     pub fn seats(&self) -> impl ExactSizeIterator<Item = ReservedSeat<'_>> {
         self.seats.iter().map(|&index| {
             let plan = &self.plan.plan;
-            let seat = &plan.seats[index as usize];
-            let row = &plan.rows[seat.row as usize];
+            let seat = plan.seat(index);
+            let row = &plan.rows()[seat.row as usize];
             ReservedSeat {
-                id: &seat.guid,
-                zone: &plan.zones[row.zone as usize].name,
+                id: seat.guid,
+                zone: &plan.zones()[row.zone as usize].name,
                 row: &row.name,
-                number: &seat.number,
-                category: &plan.categories[seat.category as usize].name,
+                number: seat.number,
+                category: &plan.categories()[seat.category as usize].name,
                 price: self.plan.seat_price(index),
             }
         })
@@ -475,10 +475,10 @@ pub struct Seats {
 impl Seats {
     /// The seats that are not available: ids and states.
     pub fn taken(&self) -> impl Iterator<Item = (&str, SeatStatus)> {
-        (0..self.plan.plan.len() as u32)
+        (0..self.plan.plan.len())
             .map(|seat| (seat, self.map.status(seat)))
             .filter(|(_, status)| *status != SeatStatus::Free)
-            .map(|(seat, status)| (&*self.plan.plan.seats[seat as usize].guid, status))
+            .map(|(seat, status)| (self.plan.plan.seat(seat).guid, status))
     }
 
     /// The state of the seat of this id.

@@ -12,7 +12,7 @@ use super::concert_option::{self, Definition};
 use super::idempotency::{Key, Memory, Remembered, Request};
 use super::waiting_room::{self, Settings};
 use super::{
-    Aggregate, Answer, Changes, ConcertId, CorruptRow, Decided, Message, Meta, OptionId, Rejection, Timestamp,
+    Aggregate, Answer, Changes, ConcertId, CorruptRow, Counted, Decided, Message, Meta, OptionId, Rejection, Timestamp,
 };
 
 /// What can be asked of the catalogue.
@@ -226,12 +226,7 @@ impl Aggregate for Catalogue {
     type Reply = Reply;
     type Part = Part;
 
-    fn decide(
-        &self,
-        now: Timestamp,
-        command: &Command,
-        out: &mut Decided<Event>,
-    ) -> Result<Answer<Reply>, Rejection> {
+    fn decide(&self, now: Timestamp, command: &Command, out: &mut Decided<Event>) -> Result<Answer<Reply>, Rejection> {
         match command {
             Command::CreateConcert { title, waiting_room, signing_key, request } => {
                 if let Some(made) = self.keys.recall(now, request)? {
@@ -299,6 +294,7 @@ impl Aggregate for Catalogue {
                 changes.touch(Part::Concert(*concert));
                 if let Some(key) = key {
                     self.keys.remember(meta.at, key, concert.0, |scope| changes.touch(Part::Key(scope)));
+                    changes.count(&key.caller, Counted::KeyUsed(meta.at));
                 }
             }
             Event::OptionAdded { option, definition, key } => {
@@ -312,6 +308,7 @@ impl Aggregate for Catalogue {
                 changes.touch(Part::Undefined(*option));
                 if let Some(key) = key {
                     self.keys.remember(meta.at, key, option.0, |scope| changes.touch(Part::Key(scope)));
+                    changes.count(&key.caller, Counted::KeyUsed(meta.at));
                 }
             }
             Event::RoomOpened { concert } => {

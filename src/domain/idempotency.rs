@@ -13,7 +13,7 @@ use super::{Rejection, Timestamp, UserId};
 pub const RETENTION_MILLIS: u64 = 24 * 60 * 60 * 1000;
 
 /// An idempotency key as the domain sees it: digests.
-#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, serde::Serialize)]
 pub struct Key {
     /// Digest of caller, operation and the caller's key.
     #[n(0)]
@@ -73,7 +73,11 @@ impl Memory {
         let known = request.key.as_ref().and_then(|key| Some((key, self.keys.get(&key.scope)?)));
         match known {
             Some((key, known)) if known.at.plus_millis(RETENTION_MILLIS) > now => {
-                if known.payload == key.payload { Ok(Some(known.made)) } else { Err(Rejection::IdempotencyKeyReused) }
+                if known.payload == key.payload {
+                    Ok(Some(known.made))
+                } else {
+                    Err(Rejection::IdempotencyKeyReused)
+                }
             }
             _ => request.refused.clone().map_or(Ok(None), Err),
         }

@@ -132,6 +132,19 @@ pub trait Changes<P> {
     fn archive(&mut self, part: P, row: impl FnOnce() -> Vec<u8>);
     /// `part` is new, and is `user`'s.
     fn list(&mut self, user: &UserId, part: P);
+    /// Something that is limited for each user over all aggregates has come or gone.
+    fn count(&mut self, user: &UserId, what: Counted);
+}
+
+/// What is counted for each user over all aggregates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// A hold was made.
+    HoldOpened,
+    /// A hold was paid, given up or ran out.
+    HoldClosed,
+    /// An idempotency key was used.
+    KeyUsed(Timestamp),
 }
 
 /// Listens to no change.
@@ -141,6 +154,7 @@ impl<P> Changes<P> for Ignore {
     fn touch(&mut self, _part: P) {}
     fn archive(&mut self, _part: P, _row: impl FnOnce() -> Vec<u8>) {}
     fn list(&mut self, _user: &UserId, _part: P) {}
+    fn count(&mut self, _user: &UserId, _what: Counted) {}
 }
 
 /// A stored row that its aggregate cannot read.

@@ -1,1 +1,337 @@
-//! seating_plan
+//! The seats of a house: who sits beside whom, and what each seat is called.
+//!
+//! A plan is parsed once from the open seating-plan JSON of pretix and never changes. Seats are numbered from 0 in the
+//! order in which the plan lists them, so each row, zone and run is a range of numbers.
+//!
+//! Architecture invariant: nothing in here knows which seats are free, or what they cost.
+
+mod parse;
+
+use std::fmt;
+use std::hash::BuildHasher;
+use std::ops::Range;
+use std::str::FromStr;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+use sha2::{Digest, Sha256};
+
+/// The longest guid of a seat, in characters.
+pub const GUID_CHARS_MAX: usize = 64;
+/// The longest number of a seat, in characters.
+pub const NUMBER_CHARS_MAX: usize = 64;
+/// The longest name of a row, zone, category or color, in characters.
+pub const NAME_CHARS_MAX: usize = 200;
+
+/// A seating plan.
+#[derive(Debug, Clone)]
+pub struct SeatingPlan {
+    seats: Box<[Place]>,
+    rows: Box<[Row]>,
+    zones: Box<[Zone]>,
+    categories: Box<[Category]>,
+    runs: Box<[Run]>,
+    /// Of each category, the maximal ranges of seats that belong to it, ascending.
+    by_category: Box<[Vec<Range<u32>>]>,
+    by_guid: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    /// Guid and number of each seat, end to end: two allocations a seat would cost more than all the rest.
+    text: Box<str>,
+}
+
+/// A seat as it is kept; [`Seat`] is what callers see of it.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// Where its guid starts in the text of the plan; its number follows.
+    text: u32,
+    guid_bytes: u16,
+    number_bytes: u16,
+    row: u32,
+    x: f32,
+    y: f32,
+    category: u16,
+}
+
+/// One seat.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Seat<'a> {
+    /// Unique in the plan, 1 to [`GUID_CHARS_MAX`] characters.
+    pub guid: &'a str,
+    /// What is written on it; may be empty, and says nothing of what is beside it.
+    pub number: &'a str,
+    /// Index of its row.
+    pub row: u32,
+    /// Index of its category.
+    pub category: u32,
+    /// Where it stands, in the plan's own unit (pixels of its editor), from the left.
+    pub x: f32,
+    /// From the top.
+    pub y: f32,
+}
+
+/// Seats that the plan lists together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Index of its zone.
+    pub zone: u32,
+    /// What it is called; may be empty.
+    pub name: Box<str>,
+    /// Its seats.
+    pub seats: Range<u32>,
+}
+
+/// A part of the house.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Zone {
+    /// What it is called; may be empty, and other zones may be called the same.
+    pub name: Box<str>,
+    /// Its rows.
+    pub rows: Range<u32>,
+    /// Its seats.
+    pub seats: Range<u32>,
+}
+
+/// What seats of one price have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Category {
+    /// Unique in the plan, 1 to [`NAME_CHARS_MAX`] characters.
+    pub name: Box<str>,
+    /// How it is drawn; may be empty.
+    pub color: Box<str>,
+}
+
+/// A maximal stretch of seats of one row, in the order of the plan, in which each two neighbors are adjacent.
+///
+/// Two consecutive seats of a row are adjacent when their distance is at most 1.5 times the row's pitch, which is the
+/// median distance of its consecutive seats; of an even number of distances, the lower of the two in the middle, so
+/// that an aisle in a short row still counts as one. In a row of two seats these are therefore always adjacent, and so
+/// are all seats of a row that gives no positions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// Index of its row.
+    pub row: u32,
+    /// Its seats, at least one.
+    pub seats: Range<u32>,
+}
+
+/// How large a plan may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of its JSON; default 32 MiB.
+    pub bytes_max: usize,
+    /// Seats; default 200,000.
+    pub seats_max: usize,
+    /// Rows, empty ones included; default 200,000.
+    pub rows_max: usize,
+    /// Zones; default 10,000.
+    pub zones_max: usize,
+    /// Categories, up to 65,535; default 1,000.
+    pub categories_max: u16,
+    /// After how many problems to stop looking; default 20.
+    pub problems_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            bytes_max: 32 << 20,
+            seats_max: 200_000,
+            rows_max: 200_000,
+            zones_max: 10_000,
+            categories_max: 1_000,
+            problems_max: 20,
+        }
+    }
+}
+
+/// Something in a plan that stands against it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path} {message}")]
+pub struct Problem {
+    /// Where, such as `zones[0].rows[3].seats[2].seat_guid`; empty for the plan as a whole.
+    pub path: String,
+    /// What, to be read after the path: `is missing`.
+    pub message: String,
+}
+
+impl SeatingPlan {
+    /// Reads a plan in the open seating-plan JSON of pretix. Members that it does not know are ignored. What is absent
+    /// or `null` is taken for empty or zero, except a row's seats, a seat's guid and category, and a category's name.
+    ///
+    /// A plan without seats is fine, as for a house with general admission only.
+    ///
+    /// # Errors
+    /// Every problem found, up to [`Limits::problems_max`], never none: text that is not JSON, a member given twice (at
+    /// any depth, known or not), a wrong type, two seats with one guid, two categories with one name, a seat of no
+    /// known category, a position outside the finite range of `f32`, a text or a plan beyond its limits.
+    pub fn parse(json: &[u8], limits: &Limits) -> Result<Self, Vec<Problem>> {
+        parse::parse(json, limits)
+    }
+
+    /// How many seats it has.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        self.seats.len() as u32
+    }
+
+    /// Whether it has no seats.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.seats.is_empty()
+    }
+
+    /// One seat.
+    ///
+    /// # Panics
+    /// If there is no such seat.
+    #[must_use]
+    pub fn seat(&self, index: u32) -> Seat<'_> {
+        let place = &self.seats[index as usize];
+        Seat {
+            guid: guid(&self.text, place),
+            number: number(&self.text, place),
+            row: place.row,
+            category: u32::from(place.category),
+            x: place.x,
+            y: place.y,
+        }
+    }
+
+    /// All seats, in order.
+    pub fn seats(&self) -> impl ExactSizeIterator<Item = Seat<'_>> {
+        (0..self.len()).map(|index| self.seat(index))
+    }
+
+    /// Where a seat stands, as `[x, y]`.
+    ///
+    /// # Panics
+    /// If there is no such seat.
+    #[must_use]
+    pub fn position(&self, index: u32) -> [f32; 2] {
+        let place = &self.seats[index as usize];
+        [place.x, place.y]
+    }
+
+    /// The index of the seat with this guid.
+    #[must_use]
+    pub fn seat_index(&self, guid_wanted: &str) -> Option<u32> {
+        let hash = self.hasher.hash_one(guid_wanted);
+        self.by_guid.find(hash, |&index| guid(&self.text, &self.seats[index as usize]) == guid_wanted).copied()
+    }
+
+    /// The rows, in order. A row may have no seats.
+    #[must_use]
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// The zones, in order.
+    #[must_use]
+    pub fn zones(&self) -> &[Zone] {
+        &self.zones
+    }
+
+    /// The index of the first zone of this name.
+    #[must_use]
+    pub fn zone_index(&self, name: &str) -> Option<u32> {
+        self.zones.iter().position(|zone| &*zone.name == name).map(|index| index as u32)
+    }
+
+    /// The categories, in order.
+    #[must_use]
+    pub fn categories(&self) -> &[Category] {
+        &self.categories
+    }
+
+    /// The index of the category of this name.
+    #[must_use]
+    pub fn category_index(&self, name: &str) -> Option<u32> {
+        self.categories.iter().position(|category| &*category.name == name).map(|index| index as u32)
+    }
+
+    /// The seats of a category, as ascending ranges that do not touch; `None` if there is no such category.
+    #[must_use]
+    pub fn category_seats(&self, category: u32) -> Option<&[Range<u32>]> {
+        self.by_category.get(category as usize).map(Vec::as_slice)
+    }
+
+    /// The runs, in order. Every seat is in one.
+    #[must_use]
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+}
+
+fn guid<'a>(text: &'a str, place: &Place) -> &'a str {
+    let start = place.text as usize;
+    &text[start..start + usize::from(place.guid_bytes)]
+}
+
+fn number<'a>(text: &'a str, place: &Place) -> &'a str {
+    let start = place.text as usize + usize::from(place.guid_bytes);
+    &text[start..start + usize::from(place.number_bytes)]
+}
+
+/// The name of a plan: the SHA-256 of its JSON, byte for byte as it was given. Its text form is 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode)]
+#[cbor(transparent)]
+pub struct PlanHash(
+    #[n(0)]
+    #[cbor(with = "minicbor::bytes")]
+    pub [u8; 32],
+);
+
+impl PlanHash {
+    /// The hash of a plan's JSON.
+    #[must_use]
+    pub fn of(json: &[u8]) -> Self {
+        Self(Sha256::digest(json).into())
+    }
+}
+
+impl fmt::Display for PlanHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for PlanHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl serde::Serialize for PlanHash {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl FromStr for PlanHash {
+    type Err = ParsePlanHashError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits: &[u8; 64] = text.as_bytes().try_into().map_err(|_| ParsePlanHashError)?;
+        let mut hash = [0; 32];
+        for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = hex_digit(pair[0])? << 4 | hex_digit(pair[1])?;
+        }
+        Ok(Self(hash))
+    }
+}
+
+/// Lower case only, so that a hash has one text form.
+fn hex_digit(digit: u8) -> Result<u8, ParsePlanHashError> {
+    match digit {
+        b'0'..=b'9' => Ok(digit - b'0'),
+        b'a'..=b'f' => Ok(digit - b'a' + 10),
+        _ => Err(ParsePlanHashError),
+    }
+}
+
+/// Not the hash of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be 64 lower-case hexadecimal digits")]
+pub struct ParsePlanHashError;
+
+#[cfg(test)]
+mod tests;

@@ -12,8 +12,8 @@ use super::cbor;
 use super::concert_option::{self, DebitOutcome};
 use super::idempotency::{Key, Memory, Remembered, Request};
 use super::{
-    Aggregate, Answer, Changes, CorruptRow, Decided, Message, Meta, OptionId, PaymentId, Points, RefundId, Rejection,
-    Timestamp, UserId,
+    Aggregate, Answer, Changes, CorruptRow, Counted, Decided, Message, Meta, OptionId, PaymentId, Points, RefundId,
+    Rejection, Timestamp, UserId,
 };
 
 /// What can be asked of a wallet.
@@ -334,14 +334,7 @@ impl Wallet {
         }
     }
 
-    fn settle(
-        &mut self,
-        option: OptionId,
-        no: u64,
-        step: Step,
-        settled_below: u64,
-        changes: &mut impl Changes<Part>,
-    ) {
+    fn settle(&mut self, option: OptionId, no: u64, step: Step, settled_below: u64, changes: &mut impl Changes<Part>) {
         let ledger = self.ledgers.entry(option).or_default();
         ledger.settled_below = ledger.settled_below.max(settled_below);
         ledger.steps.insert(no, step);
@@ -375,12 +368,7 @@ impl Aggregate for Wallet {
     type Reply = Reply;
     type Part = Part;
 
-    fn decide(
-        &self,
-        now: Timestamp,
-        command: &Command,
-        out: &mut Decided<Event>,
-    ) -> Result<Answer<Reply>, Rejection> {
+    fn decide(&self, now: Timestamp, command: &Command, out: &mut Decided<Event>) -> Result<Answer<Reply>, Rejection> {
         let entry = self.header.entries + 1;
         let balance = self.header.balance;
         match command {
@@ -401,7 +389,14 @@ impl Aggregate for Wallet {
                 });
                 let reference = by.to_string();
                 let kind = EntryKind::Charge;
-                Ok(Answer::Reply(Reply::Charged(Entry { no: entry, kind, amount: *amount, balance, reference, at: now })))
+                Ok(Answer::Reply(Reply::Charged(Entry {
+                    no: entry,
+                    kind,
+                    amount: *amount,
+                    balance,
+                    reference,
+                    at: now,
+                })))
             }
             &Command::Debit { payment, amount, settled_below } => {
                 let step = match self.step(payment.option, payment.no) {
@@ -462,6 +457,7 @@ impl Aggregate for Wallet {
                 self.book(Entry { no: entry, kind: EntryKind::Charge, amount, balance, reference, at }, changes);
                 if let Some(key) = key {
                     self.keys.remember(at, key, entry, |scope| changes.touch(Part::Key(scope)));
+                    changes.count(&key.caller, Counted::KeyUsed(at));
                 }
             }
             &Event::Debited { entry, payment, amount, balance, settled_below } => {

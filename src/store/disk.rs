@@ -1,6 +1,6 @@
 //! The file system, as far as the store needs it: one trait, a real implementation here, a simulated one in tests.
 //!
-//! Architecture invariant: every file of the store but sled's own goes through [`Disk`].
+//! Architecture invariant: every file of the store but sled's own and the lock goes through [`Disk`].
 
 use std::fmt;
 use std::fs;

@@ -2,4 +2,12 @@
 //!
 //! Architecture invariant: the store knows bytes, rows and lsns; it has no business rules.
 
+pub mod codec;
+pub mod committer;
 pub mod disk;
+pub mod journal;
+pub mod lock;
+pub mod manifest;
+pub mod plans;
+pub(crate) mod replica;
+pub mod state;

@@ -138,7 +138,7 @@ impl PricedPlan {
             let price = definition.prices.iter().find(|price| price.category == category);
             price.map_or(Points::ZERO, |price| price.points)
         };
-        let category_prices = plan.categories.iter().map(|category| price(&category.name)).collect();
+        let category_prices = plan.categories().iter().map(|category| price(&category.name)).collect();
         let area_prices = definition.areas.iter().map(|area| price(&area.category)).collect();
         Self { option, definition, plan, category_prices, area_prices }
     }
@@ -146,8 +146,7 @@ impl PricedPlan {
     /// What a seat costs.
     #[must_use]
     pub fn seat_price(&self, seat: u32) -> Points {
-        let category = self.plan.seats[seat as usize].category;
-        self.category_prices[category as usize]
+        self.category_prices[self.plan.seat(seat).category as usize]
     }
 
     /// What a place in an area costs.

@@ -33,8 +33,8 @@ use super::cbor;
 use super::idempotency::{Key, Memory, Remembered, Request};
 use super::seat_map::{self, BestAvailable, SeatMap, Status as SeatStatus};
 use super::{
-    Aggregate, Answer, Changes, CorruptRow, Decided, Lsn, Message, Meta, OptionId, PaymentId, Points, RefundId,
-    Rejection, ReservationId, Role, Timestamp, UserId, catalogue, waiting_room, wallet,
+    Aggregate, Answer, Changes, CorruptRow, Counted, Decided, Lsn, Message, Meta, OptionId, PaymentId, Points,
+    RefundId, Rejection, ReservationId, Role, Timestamp, UserId, catalogue, waiting_room, wallet,
 };
 
 /// On whose behalf a command comes.
@@ -775,9 +775,15 @@ impl ConcertOption {
         self.reservations.get(&no).is_some_and(|reservation| reservation.status == ReservationStatus::Held)
     }
 
-    /// Sets the seats and areas of a reservation to what they are now.
-    fn occupy(&mut self, no: u64, reservation: &Reservation, to: SeatStatus, lsn: Lsn, changes: &mut impl Changes<Part>) {
-        let from = reservation.status.seat_status();
+    /// Moves the seats and places of a reservation from what they were to what they are now.
+    fn occupy(
+        &mut self,
+        no: u64,
+        reservation: &Reservation,
+        (from, to): (SeatStatus, SeatStatus),
+        lsn: Lsn,
+        changes: &mut impl Changes<Part>,
+    ) {
         let owner = if to == SeatStatus::Free { 0 } else { no };
         self.set_seats(&reservation.seats, to, owner, lsn, changes);
         for place in &reservation.areas {
@@ -809,7 +815,8 @@ impl ConcertOption {
 
     /// Takes a reservation that is held no more out of the user's count, and its seats back.
     fn vacate(&mut self, no: u64, reservation: &Reservation, lsn: Lsn, changes: &mut impl Changes<Part>) {
-        self.occupy(no, reservation, SeatStatus::Free, lsn, changes);
+        let from = if reservation.status.may_be_held() { SeatStatus::Held } else { SeatStatus::Sold };
+        self.occupy(no, reservation, (from, SeatStatus::Free), lsn, changes);
         if let Some(places) = self.users.get_mut(&reservation.user) {
             *places -= reservation.places();
             if *places == 0 {
@@ -823,6 +830,7 @@ impl ConcertOption {
     fn end_hold(&mut self, no: u64, status: ReservationStatus, lsn: Lsn, changes: &mut impl Changes<Part>) {
         if let Some(mut reservation) = self.reservations.remove(&no) {
             self.vacate(no, &reservation, lsn, changes);
+            changes.count(&reservation.user, Counted::HoldClosed);
             reservation.status = status;
             changes.archive(Part::Reservation(no), || cbor::to_vec(&reservation));
             self.forget_old_deadlines();
@@ -831,23 +839,26 @@ impl ConcertOption {
 
     /// Drops deadlines of what is held no more, once they are the greater part.
     fn forget_old_deadlines(&mut self) {
-        while self.deadlines.front().is_some_and(|(_, no)| !self.reservations.contains_key(no)) {
+        let reservations = &self.reservations;
+        let alive = |no: &u64| reservations.get(no).is_some_and(|reservation| reservation.status.may_be_held());
+        while self.deadlines.front().is_some_and(|(_, no)| !alive(no)) {
             self.deadlines.pop_front();
         }
-        if self.deadlines.len() > 2 * self.reservations.len() + 1024 {
-            self.deadlines.retain(|(_, no)| self.reservations.contains_key(no));
+        if self.deadlines.len() > 2 * reservations.len() + 1024 {
+            self.deadlines.retain(|(_, no)| alive(no));
         }
     }
 
     fn remember(&mut self, at: Timestamp, key: Option<&Key>, made: u64, changes: &mut impl Changes<Part>) {
         if let Some(key) = key {
             self.keys.remember(at, key, made, |scope| changes.touch(Part::Key(scope)));
+            changes.count(&key.caller, Counted::KeyUsed(at));
         }
     }
 
     fn evolve_confirmed(
         &mut self,
-        lsn: Lsn,
+        meta: Meta,
         no: u64,
         balance: Points,
         paid_at: Timestamp,
@@ -860,9 +871,10 @@ impl ConcertOption {
         let (key, reservation_no) = (payment.key.take(), payment.reservation);
         self.unsettled.remove(&no);
         changes.touch(Part::Payment(no));
-        self.remember(paid_at, key.as_ref(), no, changes);
+        self.remember(meta.at, key.as_ref(), no, changes);
         let mut reservation = self.reservations.remove(&reservation_no)?;
-        self.occupy(reservation_no, &reservation, SeatStatus::Sold, lsn, changes);
+        self.occupy(reservation_no, &reservation, (SeatStatus::Held, SeatStatus::Sold), meta.lsn, changes);
+        changes.count(&reservation.user, Counted::HoldClosed);
         reservation.status = ReservationStatus::Confirmed { payment: no };
         if let Some(token) = reservation.token {
             self.tokens_owed.insert(reservation_no, token);
@@ -870,6 +882,7 @@ impl ConcertOption {
         }
         self.reservations.insert(reservation_no, reservation);
         changes.touch(Part::Reservation(reservation_no));
+        self.forget_old_deadlines();
         Some(())
     }
 
@@ -920,6 +933,7 @@ impl ConcertOption {
 
     fn evolve_credited(
         &mut self,
+        at: Timestamp,
         no: u64,
         balance: Points,
         refunded_at: Timestamp,
@@ -931,7 +945,7 @@ impl ConcertOption {
         refund.refunded_at = refunded_at;
         self.unsettled.remove(&no);
         changes.archive(Part::Refund(no), || cbor::to_vec(&refund));
-        self.remember(refunded_at, key.as_ref(), no, changes);
+        self.remember(at, key.as_ref(), no, changes);
         let payment = self.payments.remove(&refund.payment)?;
         changes.archive(Part::Payment(refund.payment), || cbor::to_vec(&payment));
         let reservation = self.reservations.remove(&payment.reservation)?;
@@ -944,7 +958,11 @@ impl ConcertOption {
 fn role(under_way: Option<&Key>, request: &Request) -> Result<Role, Rejection> {
     match (under_way, &request.key) {
         (Some(first), Some(key)) if first.scope == key.scope => {
-            if first.payload == key.payload { Ok(Role::Duplicate) } else { Err(Rejection::IdempotencyKeyReused) }
+            if first.payload == key.payload {
+                Ok(Role::Duplicate)
+            } else {
+                Err(Rejection::IdempotencyKeyReused)
+            }
         }
         _ => Ok(Role::Other),
     }
@@ -963,12 +981,7 @@ impl Aggregate for ConcertOption {
     type Reply = Reply;
     type Part = Part;
 
-    fn decide(
-        &self,
-        now: Timestamp,
-        command: &Command,
-        out: &mut Decided<Event>,
-    ) -> Result<Answer<Reply>, Rejection> {
+    fn decide(&self, now: Timestamp, command: &Command, out: &mut Decided<Event>) -> Result<Answer<Reply>, Rejection> {
         match command {
             Command::Define { option, definition } => {
                 if self.header.definition.is_none() {
@@ -1007,13 +1020,12 @@ impl Aggregate for ConcertOption {
                 if self.keys.recall(now, request)?.is_some() {
                     return Ok(Answer::Reply(Reply::Replayed(0)));
                 }
-                let (blocked, others): (SeatRefs, SeatRefs) =
-                    seats.iter().partition(|seat| self.seats.status(**seat) == SeatStatus::Blocked);
-                self.all_free(&others)?;
-                if !others.is_empty() || request.key.is_some() {
-                    out.events.push(Event::SeatsBlocked { seats: others, key: request.key.clone() });
+                let seats = seats.iter().copied().filter(|seat| self.seats.status(*seat) != SeatStatus::Blocked);
+                let seats: SeatRefs = seats.collect();
+                self.all_free(&seats)?;
+                if !seats.is_empty() || request.key.is_some() {
+                    out.events.push(Event::SeatsBlocked { seats, key: request.key.clone() });
                 }
-                drop(blocked);
                 Ok(Answer::Reply(Reply::Done))
             }
             Command::Unblock { seats, request } => {
@@ -1027,9 +1039,7 @@ impl Aggregate for ConcertOption {
                 }
                 Ok(Answer::Reply(Reply::Done))
             }
-            Command::DebitAnswered { payment, outcome } => {
-                Ok(self.decide_debit_answered(now, *payment, *outcome, out))
-            }
+            Command::DebitAnswered { payment, outcome } => Ok(self.decide_debit_answered(now, *payment, *outcome, out)),
             &Command::CreditAnswered { refund: no, balance, at } => {
                 let Some(refund) = self.refunds.get(&no) else { return Ok(Answer::Silent) };
                 out.events.push(Event::RefundCredited { refund: no, balance, refunded_at: at });
@@ -1079,14 +1089,14 @@ impl Aggregate for ConcertOption {
                     created_at: at,
                     expires_at: *expires_at,
                     token: *token,
-                    // So that `occupy` takes its places from nowhere.
-                    status: ReservationStatus::Released,
+                    status: ReservationStatus::Held,
                 };
                 self.header.last_no = *no;
-                self.occupy(*no, &reservation, SeatStatus::Held, lsn, changes);
+                self.occupy(*no, &reservation, (SeatStatus::Free, SeatStatus::Held), lsn, changes);
                 *self.users.entry_ref(user).or_insert(0) += reservation.places();
                 self.deadlines.push_back((*expires_at, *no));
-                self.reservations.insert(*no, Reservation { status: ReservationStatus::Held, ..reservation });
+                self.reservations.insert(*no, reservation);
+                changes.count(user, Counted::HoldOpened);
                 changes.touch(Part::User(user.clone()));
                 changes.touch(Part::Reservation(*no));
                 changes.list(user, Part::Reservation(*no));
@@ -1123,7 +1133,7 @@ impl Aggregate for ConcertOption {
                 self.payments.insert(*payment, begun);
             }
             Event::PaymentConfirmed { payment, balance, paid_at } => {
-                self.evolve_confirmed(lsn, *payment, *balance, *paid_at, changes);
+                self.evolve_confirmed(meta, *payment, *balance, *paid_at, changes);
             }
             Event::PaymentFailed { payment, reason } => {
                 self.evolve_failed(*payment, *reason, changes);
@@ -1132,7 +1142,7 @@ impl Aggregate for ConcertOption {
                 self.evolve_refunded(meta, *refund, *payment, key.as_ref(), changes);
             }
             Event::RefundCredited { refund, balance, refunded_at } => {
-                self.evolve_credited(*refund, *balance, *refunded_at, changes);
+                self.evolve_credited(at, *refund, *balance, *refunded_at, changes);
             }
             Event::TokenCompleted { reservation } => {
                 self.tokens_owed.remove(reservation);
@@ -1175,7 +1185,8 @@ impl Aggregate for ConcertOption {
                 }
             }
         }
-        let tokens = self.tokens_owed.iter().filter_map(|(reservation, token)| self.complete_token(*reservation, *token));
+        let tokens =
+            self.tokens_owed.iter().filter_map(|(reservation, token)| self.complete_token(*reservation, *token));
         out.extend(tokens);
     }
 
@@ -1186,7 +1197,7 @@ impl Aggregate for ConcertOption {
     fn row(&self, part: &Part) -> Option<Vec<u8>> {
         match part {
             Part::Header => Some(cbor::to_vec(&self.header)),
-            Part::Seats(chunk) => Some(self.seats.encode_chunk(*chunk)),
+            Part::Seats(chunk) => self.seats.encode_chunk(*chunk),
             Part::User(user) => self.users.get(user).map(cbor::to_vec),
             Part::Reservation(no) => self.reservations.get(no).map(cbor::to_vec),
             Part::Payment(no) => self.payments.get(no).map(cbor::to_vec),
@@ -1239,4 +1250,3 @@ impl Aggregate for ConcertOption {
         Ok(option)
     }
 }
-

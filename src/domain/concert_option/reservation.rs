@@ -4,7 +4,6 @@ use serde::Serialize;
 use smallvec::SmallVec;
 
 use crate::domain::idempotency::Key;
-use crate::domain::seat_map::Status as SeatStatus;
 use crate::domain::{CorruptRow, Points, Timestamp, UserId, cbor};
 
 /// Seats, by their places in the plan.
@@ -57,17 +56,9 @@ pub enum ReservationStatus {
 }
 
 impl ReservationStatus {
-    /// What its seats are.
-    pub(super) fn seat_status(self) -> SeatStatus {
-        match self {
-            Self::Held | Self::Paying { .. } => SeatStatus::Held,
-            Self::Confirmed { .. } => SeatStatus::Sold,
-            Self::Released | Self::Expired | Self::Refunded { .. } => SeatStatus::Free,
-        }
-    }
-
     /// Whether it is held, or will be again if its payment fails.
-    pub(super) fn may_be_held(self) -> bool {
+    #[must_use]
+    pub fn may_be_held(self) -> bool {
         matches!(self, Self::Held | Self::Paying { .. })
     }
 

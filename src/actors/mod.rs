@@ -1,0 +1,7 @@
+//! The shells around the aggregates, and what drives them.
+//!
+//! Architecture invariant: no business rule is in here. A shell is a plain struct that turns commands into records and
+//! effects; actix only drives it, and so can a test, on one thread.
+
+pub(crate) mod alarms;
+pub(crate) mod shell;

@@ -1,0 +1,47 @@
+//! Time, injected: nothing else in the engine asks what time it is.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::domain::Timestamp;
+
+/// Tells the time. Never goes back.
+pub trait Clock: Send + Sync + 'static {
+    /// What time it is.
+    fn now(&self) -> Timestamp;
+    /// How far that is from the wall clock: positive if it is ahead of it, in milliseconds.
+    fn skew_millis(&self) -> i64;
+}
+
+/// The wall clock, in whole milliseconds.
+#[must_use]
+pub fn wall_clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Starts at the later of the wall clock and the journal's last event, and runs on monotonically: setting the wall clock
+/// while the engine runs changes nothing but the skew.
+#[derive(Debug, Clone)]
+pub struct SystemClock {
+    start: Timestamp,
+    begun: Instant,
+}
+
+impl SystemClock {
+    /// One that never shows a time before `last`.
+    #[must_use]
+    pub fn starting_after(last: Timestamp) -> Arc<Self> {
+        Arc::new(Self { start: wall_clock().max(last), begun: Instant::now() })
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        self.start.plus_millis(self.begun.elapsed().as_millis() as u64)
+    }
+
+    fn skew_millis(&self) -> i64 {
+        self.now().as_millis() as i64 - wall_clock().as_millis() as i64
+    }
+}

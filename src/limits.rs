@@ -1,0 +1,215 @@
+//! Limits of one user over all aggregates: open holds, and idempotency keys in 24 hours.
+//!
+//! The durable counts come from the events. A hold that is on its way is counted from the moment it is asked for until
+//! the durable count knows of it, so that no number of calls at once gets past the limit.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use hashbrown::HashSet;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use crate::domain::idempotency::RETENTION_MILLIS;
+use crate::domain::{Counted, Lsn, Timestamp, UserId};
+use crate::store::replica::RowChanges;
+
+const HOUR_MILLIS: u64 = 60 * 60 * 1000;
+
+#[derive(Debug, Default, Clone)]
+struct OneUser {
+    open_holds: u64,
+    /// Holds that are asked for and not yet in `open_holds`.
+    under_way: u64,
+    /// Idempotency keys: the hour since the epoch, and how many.
+    keys: SmallVec<[(u64, u64); 2]>,
+}
+
+impl OneUser {
+    fn is_nothing(&self) -> bool {
+        self.open_holds == 0 && self.under_way == 0 && self.keys.is_empty()
+    }
+
+    fn forget_keys(&mut self, now: Timestamp) {
+        let oldest = now.minus_millis(RETENTION_MILLIS).as_millis() / HOUR_MILLIS;
+        self.keys.retain(|(hour, _)| *hour >= oldest);
+    }
+}
+
+/// What is counted for each user; clones share the counts.
+#[derive(Debug, Default, Clone)]
+pub struct UserCounts(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    users: DashMap<UserId, OneUser>,
+    /// Whose keys have changed since the last checkpoint.
+    dirty: Mutex<HashSet<UserId>>,
+    /// Holds that have been answered, and the lsn from which the durable count knows of them.
+    settling: Mutex<VecDeque<(Lsn, UserId)>>,
+    /// How many of those there are.
+    settling_len: AtomicU64,
+}
+
+impl UserCounts {
+    /// First byte of the keys of its rows.
+    pub const PREFIX: u8 = b'K';
+
+    /// Takes an event's word.
+    pub fn count(&self, user: &UserId, what: Counted) {
+        let mut one = self.0.users.entry(user.clone()).or_default();
+        match what {
+            Counted::HoldOpened => one.open_holds += 1,
+            Counted::HoldClosed => {
+                one.open_holds = one.open_holds.saturating_sub(1);
+                let nothing = one.is_nothing();
+                drop(one);
+                if nothing {
+                    self.0.users.remove_if(user, |_, one| one.is_nothing());
+                }
+            }
+            Counted::KeyUsed(at) => {
+                one.forget_keys(at);
+                let hour = at.as_millis() / HOUR_MILLIS;
+                match one.keys.iter_mut().find(|(known, _)| *known == hour) {
+                    Some((_, keys)) => *keys += 1,
+                    None => one.keys.push((hour, 1)),
+                }
+                drop(one);
+                self.0.dirty.lock().insert(user.clone());
+            }
+        }
+    }
+
+    /// How many idempotency keys a user has used in the 24 hours before `now`, rounded up to whole hours.
+    #[must_use]
+    pub fn keys(&self, user: &UserId, now: Timestamp) -> u64 {
+        let oldest = now.minus_millis(RETENTION_MILLIS).as_millis() / HOUR_MILLIS;
+        let one = self.0.users.get(user);
+        one.map_or(0, |one| one.keys.iter().filter(|(hour, _)| *hour >= oldest).map(|(_, keys)| keys).sum())
+    }
+
+    /// Takes one of a user's `limit` open holds.
+    ///
+    /// # Errors
+    /// They are all taken; how many that is.
+    pub fn take_hold(&self, user: &UserId, limit: u64) -> Result<HoldSlot, u64> {
+        let mut one = self.0.users.entry(user.clone()).or_default();
+        let taken = one.open_holds + one.under_way;
+        if taken >= limit {
+            return Err(taken);
+        }
+        one.under_way += 1;
+        Ok(HoldSlot { counts: self.clone(), user: user.clone() })
+    }
+
+    /// The durable counts know of everything up to `applied`.
+    pub fn settle(&self, applied: Lsn) {
+        if self.0.settling_len.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let mut settling = self.0.settling.lock();
+        while settling.front().is_some_and(|(lsn, _)| *lsn <= applied) {
+            let Some((_, user)) = settling.pop_front() else { break };
+            if let Some(mut one) = self.0.users.get_mut(&user) {
+                one.under_way = one.under_way.saturating_sub(1);
+            }
+            self.0.users.remove_if(&user, |_, one| one.is_nothing());
+        }
+        self.0.settling_len.store(settling.len() as u64, Ordering::Release);
+    }
+
+    /// Adds the rows that have changed since the last time.
+    pub fn collect(&self, now: Timestamp, changes: &mut RowChanges) {
+        let dirty = std::mem::take(&mut *self.0.dirty.lock());
+        for user in dirty {
+            let mut key = vec![Self::PREFIX];
+            key.extend(user.as_str().as_bytes());
+            let row = self.0.users.get_mut(&user).and_then(|mut one| {
+                one.forget_keys(now);
+                let keys: Vec<_> =
+                    one.keys.iter().flat_map(|(hour, keys)| [hour.to_le_bytes(), keys.to_le_bytes()]).collect();
+                (!keys.is_empty()).then(|| keys.concat())
+            });
+            changes.insert(key, row);
+        }
+    }
+
+    /// Takes a row in that [`collect`](Self::collect) made.
+    pub fn load(&self, key: &[u8], row: &[u8]) {
+        let user = key.get(1..).and_then(|user| std::str::from_utf8(user).ok()?.parse::<UserId>().ok());
+        let Some(user) = user else { return };
+        let (numbers, _) = row.as_chunks::<8>();
+        let numbers: Vec<_> = numbers.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
+        let (pairs, _) = numbers.as_chunks::<2>();
+        let keys = pairs.iter().map(|[hour, keys]| (*hour, *keys)).collect();
+        self.0.users.entry(user).or_default().keys = keys;
+    }
+}
+
+/// One of a user's open holds, taken before it is known whether there will be one.
+#[derive(Debug)]
+pub struct HoldSlot {
+    counts: UserCounts,
+    user: UserId,
+}
+
+impl HoldSlot {
+    /// The answer has been given; whatever came of it stands in the journal at or before `lsn`.
+    pub fn settle_at(self, lsn: Lsn) {
+        let mut settling = self.counts.0.settling.lock();
+        // In order, so that the front is always the first to be known.
+        let at = settling.back().map_or(lsn, |(last, _)| lsn.max(*last));
+        settling.push_back((at, self.user));
+        self.counts.0.settling_len.store(settling.len() as u64, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn anna() -> UserId {
+        "anna".parse().unwrap()
+    }
+
+    #[test]
+    fn a_hold_counts_from_when_it_is_asked_for() {
+        let counts = UserCounts::default();
+        let slot = counts.take_hold(&anna(), 1).unwrap();
+        assert_eq!(counts.take_hold(&anna(), 1).unwrap_err(), 1);
+        // The hold was made, with lsn 7, and is answered.
+        slot.settle_at(Lsn(7));
+        counts.settle(Lsn(6));
+        assert_eq!(counts.take_hold(&anna(), 1).unwrap_err(), 1);
+        counts.count(&anna(), Counted::HoldOpened);
+        counts.settle(Lsn(7));
+        assert_eq!(counts.take_hold(&anna(), 1).unwrap_err(), 1);
+        counts.count(&anna(), Counted::HoldClosed);
+        assert!(counts.0.users.is_empty(), "nothing is kept of who has nothing");
+        counts.take_hold(&anna(), 1).unwrap();
+    }
+
+    #[test]
+    fn keys_are_counted_by_the_hour_and_survive() {
+        let counts = UserCounts::default();
+        let start = Timestamp::from_millis(100 * HOUR_MILLIS);
+        counts.count(&anna(), Counted::KeyUsed(start));
+        counts.count(&anna(), Counted::KeyUsed(start));
+        counts.count(&anna(), Counted::KeyUsed(start.plus_millis(HOUR_MILLIS)));
+        let mut rows = RowChanges::new();
+        counts.collect(start, &mut rows);
+        let loaded = UserCounts::default();
+        for (key, row) in &rows {
+            loaded.load(key, row.as_deref().unwrap());
+        }
+        for counts in [&counts, &loaded] {
+            assert_eq!(counts.keys(&anna(), start), 3);
+            assert_eq!(counts.keys(&anna(), start.plus_millis(RETENTION_MILLIS)), 3);
+            assert_eq!(counts.keys(&anna(), start.plus_millis(RETENTION_MILLIS + HOUR_MILLIS)), 1);
+            assert_eq!(counts.keys(&anna(), start.plus_millis(RETENTION_MILLIS + 2 * HOUR_MILLIS)), 0);
+        }
+    }
+}

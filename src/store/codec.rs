@@ -1,0 +1,197 @@
+//! How facts stand in the journal: a record is what one command brought about, and a batch is records one after another.
+//!
+//! Format version 1 is CBOR by `minicbor`, with numbered fields and variants. Old files stay readable because a number is
+//! never used again, and because what is added later is an `Option` or has a default.
+
+use minicbor::{Decode, Encode};
+use serde::Serialize;
+
+use crate::domain::{
+    Aggregate, ConcertId, Lsn, Meta, OptionId, Timestamp, UserId, catalogue, concert_option, waiting_room, wallet,
+};
+
+/// What one command brought about: indivisible, and all of one aggregate.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct Record {
+    /// The time that the command was decided with.
+    #[n(0)]
+    pub at: Timestamp,
+    /// Whose, and what.
+    #[n(1)]
+    pub facts: Facts,
+}
+
+/// Events of one aggregate, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Facts {
+    /// Of the catalogue.
+    #[n(0)]
+    Catalogue(#[n(0)] Vec<catalogue::Event>),
+    /// Of a concert option.
+    #[n(1)]
+    Option(#[n(0)] OptionId, #[n(1)] Vec<concert_option::Event>),
+    /// Of a wallet.
+    #[n(2)]
+    Wallet(#[n(0)] UserId, #[n(1)] Vec<wallet::Event>),
+    /// Of a waiting room.
+    #[n(3)]
+    Room(#[n(0)] ConcertId, #[n(1)] Vec<waiting_room::Event>),
+}
+
+impl Record {
+    /// How many events there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match &self.facts {
+            Facts::Catalogue(events) => events.len(),
+            Facts::Option(_, events) => events.len(),
+            Facts::Wallet(_, events) => events.len(),
+            Facts::Room(_, events) => events.len(),
+        }
+    }
+
+    /// Whether there are none. No such record is ever written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Where and when each of its events stands, if the first has `first`.
+    pub fn metas(&self, first: Lsn) -> impl Iterator<Item = Meta> + use<> {
+        let at = self.at;
+        (first.0..).map(move |lsn| Meta { lsn: Lsn(lsn), at })
+    }
+
+    /// Appends the record's bytes.
+    pub fn encode_to(&self, bytes: &mut Vec<u8>) {
+        // Writing to memory cannot fail, and no encoder here reports an error of its own.
+        minicbor::encode(self, bytes).expect("encoding into memory");
+    }
+}
+
+/// What ties an aggregate to its place in the journal and in the state.
+pub trait Entity: Aggregate {
+    /// The name of one of them.
+    type Id: Clone + Eq + std::hash::Hash + Ord + std::fmt::Display + Send + Sync + 'static;
+    /// First byte of its rows' keys.
+    const KIND: u8;
+
+    /// Its events, as they stand in a record.
+    fn facts(id: &Self::Id, events: Vec<Self::Event>) -> Facts;
+    /// Its events in a record; none if they are another's.
+    fn events(facts: &Facts) -> &[Self::Event];
+    /// Appends the id's bytes, so that no id's bytes are the beginning of another's.
+    fn encode_id(id: &Self::Id, key: &mut Vec<u8>);
+}
+
+macro_rules! entity {
+    ($aggregate:ty, $kind:literal, $variant:ident, $id:ty) => {
+        impl Entity for $aggregate {
+            type Id = $id;
+            const KIND: u8 = $kind;
+
+            fn facts(id: &Self::Id, events: Vec<Self::Event>) -> Facts {
+                Facts::$variant(id.clone(), events)
+            }
+
+            fn events(facts: &Facts) -> &[Self::Event] {
+                if let Facts::$variant(_, events) = facts { events } else { &[] }
+            }
+
+            fn encode_id(id: &Self::Id, key: &mut Vec<u8>) {
+                id.encode_key(key);
+            }
+        }
+    };
+}
+
+/// An id as bytes of a key.
+trait KeyId {
+    fn encode_key(&self, key: &mut Vec<u8>);
+}
+
+impl KeyId for OptionId {
+    fn encode_key(&self, key: &mut Vec<u8>) {
+        key.extend(self.0.to_be_bytes());
+    }
+}
+
+impl KeyId for ConcertId {
+    fn encode_key(&self, key: &mut Vec<u8>) {
+        key.extend(self.0.to_be_bytes());
+    }
+}
+
+impl KeyId for UserId {
+    fn encode_key(&self, key: &mut Vec<u8>) {
+        let bytes = self.as_str().as_bytes();
+        // At most 255 bytes, by its definition.
+        key.push(bytes.len() as u8);
+        key.extend(bytes);
+    }
+}
+
+entity!(concert_option::ConcertOption, b'O', Option, OptionId);
+entity!(wallet::Wallet, b'W', Wallet, UserId);
+entity!(waiting_room::WaitingRoom, b'Q', Room, ConcertId);
+
+/// The name of the only catalogue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TheCatalogue;
+
+impl std::fmt::Display for TheCatalogue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("catalogue")
+    }
+}
+
+impl Entity for catalogue::Catalogue {
+    type Id = TheCatalogue;
+    const KIND: u8 = b'C';
+
+    fn facts(_id: &Self::Id, events: Vec<Self::Event>) -> Facts {
+        Facts::Catalogue(events)
+    }
+
+    fn events(facts: &Facts) -> &[Self::Event] {
+        if let Facts::Catalogue(events) = facts { events } else { &[] }
+    }
+
+    fn encode_id(_id: &Self::Id, _key: &mut Vec<u8>) {}
+}
+
+/// A batch that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the batch at lsn {first} cannot be read: {reason}; its checksum holds, so it was written by a newer version of \
+     boxoffice: start that one"
+)]
+pub struct Error {
+    /// The batch's first lsn.
+    pub first: Lsn,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// Reads the records of a batch, each with the lsn of its first event.
+///
+/// # Errors
+/// The batch holds something that this version does not know, or not `count` events.
+pub fn decode_batch(first: Lsn, count: u32, payload: &[u8]) -> Result<Vec<(Lsn, Record)>, Error> {
+    let error = |reason: String| Error { first, reason };
+    let mut decoder = minicbor::Decoder::new(payload);
+    let mut records = Vec::new();
+    let mut next = first;
+    while decoder.position() < payload.len() {
+        let record: Record = decoder.decode().map_err(|source| error(source.to_string()))?;
+        let lsn = next;
+        next.0 += record.len() as u64;
+        records.push((lsn, record));
+    }
+    if next.0 - first.0 == u64::from(count) {
+        Ok(records)
+    } else {
+        Err(error(format!("it holds {} events instead of {count}", next.0 - first.0)))
+    }
+}

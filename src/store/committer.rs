@@ -1,0 +1,293 @@
+//! Group commit: one write and one sync for all that came while the last ones were under way.
+//!
+//! Actors append to the open batch, which is a push under a lock; the committer takes it, writes it, and then releases
+//! what waited for it. Effects leave in the order of their lsns, and never before those are durable.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::codec::Record;
+use super::journal::{FrameRef, Log};
+use crate::domain::{Lsn, Timestamp};
+
+/// Something to be done once its lsn is durable. Dropped undone if that never comes.
+pub type Effect = Box<dyn FnOnce() + Send>;
+
+/// Durable records, in order, each with the lsn of its first event.
+pub type DurableBatch = Arc<Vec<(Lsn, Arc<Record>)>>;
+
+/// Takes in what has become durable. Must not block.
+pub type Reader = Box<dyn FnMut(&DurableBatch) + Send>;
+
+/// The journal has failed or is closed: nothing more will become durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the journal is closed")]
+pub struct Closed;
+
+#[derive(Default)]
+struct Batch {
+    records: Vec<(Lsn, Arc<Record>)>,
+    effects: Vec<Effect>,
+    /// The last lsn that was given out.
+    last: Lsn,
+    events: u32,
+    closing: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    open: Mutex<Batch>,
+    filled: Condvar,
+    /// Whether the committer sleeps, so that only the first append of a batch wakes it.
+    durable: AtomicU64,
+    waiting: AtomicU64,
+    closed: AtomicBool,
+    reason: Mutex<Option<String>>,
+    on_failure: Mutex<Vec<Box<dyn FnOnce(&str) + Send>>>,
+    counters: Counters,
+}
+
+/// What the committer has done so far.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Batches written.
+    pub batches: AtomicU64,
+    /// Bytes written.
+    pub bytes: AtomicU64,
+    /// Nanoseconds spent in writing and syncing.
+    pub commit_nanos: AtomicU64,
+}
+
+/// The way into the journal; cheap to clone.
+#[derive(Clone, Default)]
+pub struct Journal(Arc<Shared>);
+
+impl Journal {
+    /// A journal whose last event has `last`, and the committer that writes it to `log`.
+    #[must_use]
+    pub fn new<L: Log>(log: L, last: Lsn) -> (Self, Committer<L>) {
+        let journal = Self::default();
+        journal.0.open.lock().last = last;
+        journal.0.durable.store(last.0, Ordering::Release);
+        (journal.clone(), Committer { log, journal, readers: Vec::new(), bytes: Vec::new() })
+    }
+
+    /// Appends a record to the open batch, and gives the lsn of its first event. It is durable once
+    /// [`durable`](Self::durable) has reached its last.
+    ///
+    /// # Errors
+    /// The journal is closed.
+    pub fn append(&self, record: Arc<Record>) -> Result<Lsn, Closed> {
+        let events = record.len() as u32;
+        let mut batch = self.0.open.lock();
+        if self.is_closed() || batch.closing {
+            return Err(Closed);
+        }
+        let first = batch.last.next();
+        batch.last.0 += u64::from(events);
+        batch.events += events;
+        batch.records.push((first, record));
+        self.wake(batch);
+        Ok(first)
+    }
+
+    /// Does `effect` as soon as `lsn` is durable: now, if it is.
+    pub fn when_durable(&self, lsn: Lsn, effect: Effect) {
+        if lsn <= self.durable() {
+            return effect();
+        }
+        let mut batch = self.0.open.lock();
+        // Under the lock, since the committer may have been about to take the batch.
+        if self.is_closed() {
+            return;
+        }
+        batch.effects.push(effect);
+        self.wake(batch);
+    }
+
+    fn wake(&self, batch: parking_lot::MutexGuard<'_, Batch>) {
+        self.0.waiting.store(u64::from(batch.events), Ordering::Relaxed);
+        drop(batch);
+        self.0.filled.notify_one();
+    }
+
+    /// The last lsn that no power cut can take back.
+    #[must_use]
+    pub fn durable(&self) -> Lsn {
+        Lsn(self.0.durable.load(Ordering::Acquire))
+    }
+
+    /// Events in the open batch.
+    #[must_use]
+    pub fn waiting_events(&self) -> u64 {
+        self.0.waiting.load(Ordering::Relaxed)
+    }
+
+    /// What the committer has done so far.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
+    /// Whether it has failed or was closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.0.closed.load(Ordering::Acquire)
+    }
+
+    /// Why it has failed, if it has.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.0.reason.lock().clone()
+    }
+
+    /// Calls `hear` once if the journal fails: at once, if it has.
+    pub fn on_failure(&self, hear: impl FnOnce(&str) + Send + 'static) {
+        let failed = self.failure();
+        match failed {
+            Some(reason) => hear(&reason),
+            None => self.0.on_failure.lock().push(Box::new(hear)),
+        }
+    }
+
+    /// Fails for good: nothing that is not durable yet will be, and all who wait for it are let go.
+    pub fn poison(&self, reason: &str) {
+        {
+            let mut first = self.0.reason.lock();
+            if first.is_some() {
+                return;
+            }
+            *first = Some(reason.to_owned());
+        }
+        tracing::error!(reason, "the engine has failed");
+        let dropped = {
+            let mut batch = self.0.open.lock();
+            self.0.closed.store(true, Ordering::Release);
+            (std::mem::take(&mut batch.records), std::mem::take(&mut batch.effects))
+        };
+        // Outside the lock: who is let go may call back.
+        drop(dropped);
+        self.0.filled.notify_all();
+        let hearers = std::mem::take(&mut *self.0.on_failure.lock());
+        for hear in hearers {
+            hear(reason);
+        }
+    }
+
+    /// Takes no more records; the committer writes what there is, seals the log and ends.
+    pub fn close(&self) {
+        self.0.open.lock().closing = true;
+        self.0.filled.notify_all();
+    }
+}
+
+/// Writes batches. A plain part: whoever drives it calls [`step`](Self::step).
+pub struct Committer<L> {
+    log: L,
+    journal: Journal,
+    readers: Vec<Reader>,
+    bytes: Vec<u8>,
+}
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stepped {
+    /// It wrote a batch, or released what waited.
+    Worked,
+    /// There was nothing to do.
+    Idle,
+    /// The journal is closed, and sealed unless it failed.
+    Ended,
+}
+
+impl<L: Log> Committer<L> {
+    /// Lets `reader` take in every batch that becomes durable from now on.
+    pub fn add_reader(&mut self, reader: Reader) {
+        self.readers.push(reader);
+    }
+
+    /// Writes and releases batches until the journal is closed.
+    pub fn run(mut self) {
+        loop {
+            match self.step() {
+                Stepped::Ended => return,
+                Stepped::Worked => {}
+                Stepped::Idle => self.wait(),
+            }
+        }
+    }
+
+    fn wait(&self) {
+        let shared = &self.journal.0;
+        let mut batch = shared.open.lock();
+        if batch.records.is_empty() && batch.effects.is_empty() && !batch.closing && !self.journal.is_closed() {
+            shared.filled.wait(&mut batch);
+        }
+    }
+
+    /// Takes the open batch, makes it durable, and releases what waited for it.
+    pub fn step(&mut self) -> Stepped {
+        if self.journal.is_closed() {
+            return Stepped::Ended;
+        }
+        let (records, effects, closing) = {
+            let mut batch = self.journal.0.open.lock();
+            batch.events = 0;
+            self.journal.0.waiting.store(0, Ordering::Relaxed);
+            let (records, effects) = (Vec::with_capacity(batch.records.len()), Vec::with_capacity(batch.effects.len()));
+            let records = std::mem::replace(&mut batch.records, records);
+            (records, std::mem::replace(&mut batch.effects, effects), batch.closing)
+        };
+        if records.is_empty() && effects.is_empty() {
+            return if closing { self.seal() } else { Stepped::Idle };
+        }
+        if let (Some((first, _)), Some((last, record))) = (records.first(), records.last()) {
+            let last = Lsn(last.0 + record.len() as u64 - 1);
+            if !self.write(*first, last, &records) {
+                return Stepped::Ended;
+            }
+            self.journal.0.durable.store(last.0, Ordering::Release);
+            let batch = Arc::new(records);
+            for reader in &mut self.readers {
+                reader(&batch);
+            }
+        }
+        for effect in effects {
+            effect();
+        }
+        Stepped::Worked
+    }
+
+    fn write(&mut self, first: Lsn, last: Lsn, records: &[(Lsn, Arc<Record>)]) -> bool {
+        self.bytes.clear();
+        let mut at = Timestamp::default();
+        for (_, record) in records {
+            record.encode_to(&mut self.bytes);
+            at = at.max(record.at);
+        }
+        // At most `max_waiting_events` and one record's worth: far below 2^32.
+        let count = (last.0 - first.0 + 1) as u32;
+        let begun = Instant::now();
+        let written = self.log.append(&FrameRef { first_lsn: first, count, at, payload: &self.bytes });
+        if let Err(error) = written {
+            self.journal.poison(&format!("the journal cannot be written: {error}"));
+            return false;
+        }
+        let counters = &self.journal.0.counters;
+        counters.batches.fetch_add(1, Ordering::Relaxed);
+        counters.bytes.fetch_add(self.bytes.len() as u64, Ordering::Relaxed);
+        counters.commit_nanos.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        true
+    }
+
+    fn seal(&mut self) -> Stepped {
+        match self.log.seal() {
+            Ok(()) => self.journal.0.closed.store(true, Ordering::Release),
+            Err(error) => self.journal.poison(&format!("the journal cannot be sealed: {error}")),
+        }
+        Stepped::Ended
+    }
+}
