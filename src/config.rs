@@ -83,8 +83,8 @@ section! {
         enabled: bool = true,
         /// Milliseconds between two checkpoints, 10 to 600,000.
         interval_ms: u64 = 1_000,
-        /// Rows after which one is taken at once, 1,000 to 10,000,000.
-        max_rows: u64 = 200_000,
+        /// Events after which one is taken at once, 1,000 to 10,000,000.
+        max_events: u64 = 20_000,
         /// Events that may be durable and not yet checkpointed, 10,000 to 1,000,000,000; past it callers are told
         /// `overloaded`.
         max_pending_events: u64 = 4_000_000,
@@ -152,7 +152,7 @@ impl Config {
             ("journal.segment_bytes", self.journal.segment_bytes, 1 << 20, 4 << 30),
             ("journal.max_waiting_events", self.journal.max_waiting_events, 1_024, 16_777_216),
             ("checkpoint.interval_ms", self.checkpoint.interval_ms, 10, 600_000),
-            ("checkpoint.max_rows", self.checkpoint.max_rows, 1_000, 10_000_000),
+            ("checkpoint.max_events", self.checkpoint.max_events, 1_000, 10_000_000),
             ("checkpoint.max_pending_events", self.checkpoint.max_pending_events, 10_000, 1_000_000_000),
             ("checkpoint.cache_bytes", self.checkpoint.cache_bytes, 1 << 20, 1 << 40),
             ("actors.arbiters", self.actors.arbiters, 1, 256),

@@ -121,14 +121,13 @@ impl UserCounts {
         self.0.settling_len.store(settling.len() as u64, Ordering::Release);
     }
 
-    /// Adds the rows that have changed since the last time.
-    pub fn collect(&self, now: Timestamp, changes: &mut RowChanges) {
+    /// Adds the rows that have changed since the last time. What is in them follows from the events alone.
+    pub fn collect(&self, changes: &mut RowChanges) {
         let dirty = std::mem::take(&mut *self.0.dirty.lock());
         for user in dirty {
             let mut key = vec![Self::PREFIX];
             key.extend(user.as_str().as_bytes());
-            let row = self.0.users.get_mut(&user).and_then(|mut one| {
-                one.forget_keys(now);
+            let row = self.0.users.get(&user).and_then(|one| {
                 let keys: Vec<_> =
                     one.keys.iter().flat_map(|(hour, keys)| [hour.to_le_bytes(), keys.to_le_bytes()]).collect();
                 (!keys.is_empty()).then(|| keys.concat())
@@ -200,7 +199,7 @@ mod tests {
         counts.count(&anna(), Counted::KeyUsed(start));
         counts.count(&anna(), Counted::KeyUsed(start.plus_millis(HOUR_MILLIS)));
         let mut rows = RowChanges::new();
-        counts.collect(start, &mut rows);
+        counts.collect(&mut rows);
         let loaded = UserCounts::default();
         for (key, row) in &rows {
             loaded.load(key, row.as_deref().unwrap());

@@ -3,5 +3,9 @@
 //! Architecture invariant: no business rule is in here. A shell is a plain struct that turns commands into records and
 //! effects; actix only drives it, and so can a test, on one thread.
 
+pub(crate) mod actor;
 pub(crate) mod alarms;
+pub(crate) mod registry;
 pub(crate) mod shell;
+pub(crate) mod supervisor;
+pub(crate) mod system;

@@ -12,7 +12,7 @@ use std::ops::Range;
 use super::Lsn;
 use bits::Bits;
 
-pub use best_available::{BestAvailable, best_available};
+pub use best_available::{BestAvailable, Seats, best_available};
 
 /// How many seats are encoded together. A chunk is at most 4 KiB whatever its seats have gone through.
 pub const CHUNK_SEATS: u32 = 128;

@@ -355,8 +355,8 @@ impl Replica {
     }
 
     /// What is counted for each user.
-    pub fn counts(&mut self) -> &mut UserCounts {
-        &mut self.fresh.counts
+    pub fn counts(&self) -> &UserCounts {
+        &self.fresh.counts
     }
 
     /// The last value of an archived part.
@@ -492,19 +492,6 @@ impl Replica {
         Ok(alarmed)
     }
 
-    /// How many rows a checkpoint would write, about.
-    #[must_use]
-    pub fn unwritten_rows(&self) -> usize {
-        fn dirty<A: Entity>(shelf: &Shelf<A>) -> usize {
-            shelf.kept.values().map(|kept| kept.dirty.len()).sum()
-        }
-        self.fresh.rows.len()
-            + dirty(&self.catalogue)
-            + dirty(&self.options)
-            + dirty(&self.wallets)
-            + dirty(&self.rooms)
-    }
-
     /// Everything that has changed since the last checkpoint, and the lsn at which that is the whole truth. Until
     /// [`end_checkpoint`](Self::end_checkpoint), reads find it here.
     pub fn begin_checkpoint(&mut self) -> (Lsn, Arc<RowChanges>) {
@@ -514,7 +501,7 @@ impl Replica {
         self.options.collect(&mut changes);
         self.wallets.collect(&mut changes);
         self.rooms.collect(&mut changes);
-        self.fresh.counts.collect(self.last_at, &mut changes);
+        self.fresh.counts.collect(&mut changes);
         self.writing = Arc::new(changes);
         (self.applied, self.writing.clone())
     }

@@ -749,6 +749,12 @@ impl StateStore {
         self.manifest.lock().highest_lsn()
     }
 
+    /// The last checkpoint: its lsn, and the number and hash of the rows.
+    #[must_use]
+    pub fn settled(&self) -> Checkpoint {
+        self.manifest.lock().settled
+    }
+
     /// The value at `key`.
     ///
     /// # Errors

@@ -227,3 +227,43 @@ fn sums(starts: &[u32], columns: usize, rows: usize) -> Vec<u32> {
     }
     sums
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The least spread, by trying every seat as the middle.
+    fn least_spread(points: &[Point], count: usize) -> f64 {
+        let spread = |middle: &Point| {
+            let mut distances: Vec<f64> = points.iter().map(|point| middle.distance(point)).collect();
+            distances.sort_by(f64::total_cmp);
+            distances[..count].iter().sum()
+        };
+        points.iter().map(spread).fold(f64::INFINITY, f64::min)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_group_of_a_small_house_is_closer(
+            positions in prop::collection::vec((0_u16..400, prop_oneof![0_u16..1, 0_u16..40, 0_u16..400]), 1..250),
+            count in prop_oneof![1_usize..10, 1_usize..60],
+        ) {
+            let points: Vec<Point> = (0..)
+                .zip(&positions)
+                .map(|(seat, &(x, y))| Point { seat, x: f64::from(x), y: f64::from(y) })
+                .collect();
+            let free = points.iter().map(|point| (point.seat, [point.x as f32, point.y as f32]));
+            let found = nearest(free, count as u32);
+            prop_assert_eq!(found.is_some(), count <= points.len());
+            let Some(found) = found else { return Ok(()) };
+            prop_assert!(found.len() == count && found.is_sorted_by(|a, b| a < b));
+            let group: Vec<Point> = found.iter().map(|&seat| points[seat as usize]).collect();
+            let (spread, least) = (least_spread(&group, count), least_spread(&points, count));
+            prop_assert!((spread - least).abs() <= 1e-9 * (1.0 + least), "{} is not {}", spread, least);
+        }
+    }
+}

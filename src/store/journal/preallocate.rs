@@ -96,7 +96,8 @@ impl Preallocator {
         }
     }
 
-    /// The next segment, waiting for it if need be. The one after it is begun at once.
+    /// The next segment, waiting for it if need be. To be renamed before [`want_next`](Self::want_next) is called, since
+    /// the one after it is prepared under the same name.
     ///
     /// # Errors
     /// [`Error::OutOfSpace`], or what the disk said.
@@ -107,12 +108,11 @@ impl Preallocator {
         loop {
             match std::mem::replace(&mut *slot, Slot::Stopped) {
                 Slot::Ready(prepared) => {
-                    *slot = shared.wanted();
-                    shared.changed.notify_all();
+                    *slot = Slot::Taken;
                     return Ok(prepared);
                 }
                 Slot::Failed(error) => return Err(error),
-                Slot::Stopped => return Err(Error::Closed),
+                Slot::Taken | Slot::Stopped => return Err(Error::Closed),
                 Slot::NoSpace if last_try => {
                     let needed_bytes = shared.options.segment_bytes;
                     return Err(Error::OutOfSpace { dir: shared.dir.clone(), needed_bytes });
@@ -133,6 +133,15 @@ impl Preallocator {
                     }
                 }
             }
+        }
+    }
+
+    /// Begins to prepare the segment after the one that was taken.
+    pub fn want_next(&self) {
+        let mut slot = self.shared.slot.lock();
+        if matches!(*slot, Slot::Taken) {
+            *slot = self.shared.wanted();
+            self.shared.changed.notify_all();
         }
     }
 
@@ -177,6 +186,8 @@ enum Slot {
         leave_free: u64,
     },
     Ready(Prepared),
+    /// Taken, and not renamed yet.
+    Taken,
     /// There was no room; to be tried again.
     NoSpace,
     Failed(Error),
@@ -210,7 +221,7 @@ impl Shared {
                 match &*slot {
                     Slot::Wanted { .. } => break,
                     Slot::Stopped => return,
-                    Slot::Ready(_) | Slot::Failed(_) => self.changed.wait(&mut slot),
+                    Slot::Ready(_) | Slot::Taken | Slot::Failed(_) => self.changed.wait(&mut slot),
                     Slot::NoSpace => {
                         let timed_out = self.changed.wait_for(&mut slot, self.options.space_retry).timed_out();
                         if timed_out && matches!(*slot, Slot::NoSpace) {
@@ -226,7 +237,9 @@ impl Shared {
     fn step(&self) {
         let Slot::Wanted { leave_free } = *self.slot.lock() else { return };
         let outcome = self.prepare(NEXT, self.options.segment_bytes, leave_free);
-        self.status.space_exhausted.store(matches!(outcome, Slot::NoSpace), Ordering::Relaxed);
+        // To have dipped into the reserve is no sign of plenty.
+        let exhausted = matches!(outcome, Slot::NoSpace) || leave_free < self.options.reserve_bytes;
+        self.status.space_exhausted.store(exhausted, Ordering::Relaxed);
         let mut slot = self.slot.lock();
         if !matches!(*slot, Slot::Stopped) {
             *slot = outcome;

@@ -25,19 +25,17 @@ fn options() -> Options {
     }
 }
 
-fn open(disk: &impl Clone_, options: Options, floor: Lsn) -> Result<(LocalLog, Recovered), Error> {
-    LocalLog::open(disk.shared(), Path::new(DIR), options, floor)
-}
-
 /// A disk that can be handed to the journal and kept.
-trait Clone_ {
-    fn shared(&self) -> Arc<dyn Disk>;
-}
-
-impl<D: Disk + Clone> Clone_ for D {
+trait Handle: Disk + Clone {
     fn shared(&self) -> Arc<dyn Disk> {
         Arc::new(self.clone())
     }
+}
+
+impl<D: Disk + Clone> Handle for D {}
+
+fn open(disk: &impl Handle, options: Options, floor: Lsn) -> Result<(LocalLog, Recovered), Error> {
+    LocalLog::open(disk.shared(), Path::new(DIR), options, floor)
 }
 
 /// Batch number `n`, beginning with `first_lsn`: 1 to 3 events, and now and then a payload of several blocks, one byte
@@ -86,7 +84,7 @@ fn held(batches: &[OwnedFrame], last_lsn: Lsn) -> usize {
 }
 
 /// A journal of so many batches; appends until the disk fails.
-fn run(disk: &impl Clone_, batches: &[OwnedFrame], seal_after: &[usize]) -> usize {
+fn run(disk: &impl Handle, batches: &[OwnedFrame], seal_after: &[usize]) -> usize {
     let mut acknowledged = 0;
     let Ok((mut log, _)) = open(disk, options(), Lsn(0)) else { return 0 };
     for batch in batches {
@@ -107,7 +105,7 @@ fn run(disk: &impl Clone_, batches: &[OwnedFrame], seal_after: &[usize]) -> usiz
 }
 
 /// Opens the journal and tells what is lost or wrong, if `acknowledged` of `batches` were.
-fn lost(disk: &impl Clone_, batches: &[OwnedFrame], acknowledged: usize) -> Option<String> {
+fn lost(disk: &impl Handle, batches: &[OwnedFrame], acknowledged: usize) -> Option<String> {
     let floor = batches[..acknowledged].last().map_or(Lsn(0), OwnedFrame::last_lsn);
     let recovered = match open(disk, options(), floor) {
         Ok((_, recovered)) => recovered,
@@ -126,7 +124,7 @@ fn lost(disk: &impl Clone_, batches: &[OwnedFrame], acknowledged: usize) -> Opti
         Ok(_) => return Some("other batches are read than were written".into()),
         Err(error) => return Some(error.to_string()),
     }
-    match check(&*disk.shared(), Path::new(DIR), floor) {
+    match check(disk, Path::new(DIR), floor) {
         Ok(report) if report.frames == found as u64 && report.torn_bytes == 0 => None,
         other => Some(format!("{other:?}")),
     }
@@ -151,8 +149,9 @@ fn what_was_appended_is_read() {
     for from in 0..=last.0 + 1 {
         let wanted = &batches[held(&batches, Lsn(from.saturating_sub(1)))..];
         assert_eq!(read(disk.shared(), Lsn(from), last).unwrap(), wanted, "from {from}");
-        let within = &batches[..held(&batches, Lsn(from))];
-        assert_eq!(read(disk.shared(), Lsn(0), Lsn(from)).unwrap(), within, "up to {from}");
+        let limit = last.min(Lsn(from));
+        let within = &batches[..held(&batches, limit)];
+        assert_eq!(read(disk.shared(), Lsn(0), limit).unwrap(), within, "up to {limit}");
     }
 }
 
@@ -164,24 +163,23 @@ fn a_power_cut_at_any_call_loses_nothing_that_was_acknowledged() {
         let disk = SimDisk::new(after);
         disk.fail(Fault { calls: Calls::All, after, failure: Failure::Halt });
         let acknowledged = run(&disk, &batches, &SEALS);
-        for seed in 0..12 {
+        for seed in 0..8 {
             let tear = if seed % 2 == 0 { Tear::Whole } else { Tear::Within };
             let crashed = disk.crash(seed, tear);
-            let report = check(&crashed, Path::new(DIR), Lsn(0)).unwrap();
-            torn += u64::from(report.torn_bytes > 0);
             let again = crashed.crash(seed, tear);
+            torn += u64::from(check(&crashed, Path::new(DIR), Lsn(0)).unwrap().torn_bytes > 0);
             assert_eq!(lost(&crashed, &batches, acknowledged), None, "call {after}, seed {seed}");
 
-            // A second power cut at any call of the recovery that follows, and once more after it.
-            if seed < 4 {
-                for call in 0..crashed.calls() {
-                    let again = again.crash(seed, tear);
-                    again.fail(Fault { calls: Calls::All, after: call, failure: Failure::Halt });
-                    let _ = open(&again, options(), Lsn(0));
-                    let again = again.crash(seed + 100, tear);
-                    let place = format!("call {after}, seed {seed}, then call {call}");
-                    assert_eq!(lost(&again, &batches, acknowledged), None, "{place}");
-                }
+            // A second power cut during the recovery that follows, and another recovery. Not at each of its calls for each
+            // call of the run, but at each of them for some.
+            let _ = open(&again, options(), Lsn(0));
+            for call in (after % 6..again.calls()).step_by(6) {
+                let again = disk.crash(seed, tear);
+                again.fail(Fault { calls: Calls::All, after: call, failure: Failure::Halt });
+                let _ = open(&again, options(), Lsn(0));
+                let again = again.crash(seed + 100, tear);
+                let place = format!("call {after}, seed {seed}, then call {call}");
+                assert_eq!(lost(&again, &batches, acknowledged), None, "{place}");
             }
         }
     }
@@ -302,10 +300,16 @@ fn files(disk: &SimDisk) -> Vec<(PathBuf, u64)> {
 
 #[test]
 fn every_flipped_byte_is_refused_or_cut_off_at_the_unacknowledged_end() {
-    let batches = &batches(12)[..11];
+    // Three segments, the middle one of a batch that is larger than the others.
+    let options = Options { segment_bytes: 2048, ..options() };
     for sealed in [false, true] {
         let disk = SimDisk::new(0);
-        run(&disk, batches, if sealed { &[11] } else { &[] });
+        let (mut log, _) = open(&disk, options.clone(), Lsn(0)).unwrap();
+        batches(5).iter().for_each(|batch| append(&mut log, batch).unwrap());
+        if sealed {
+            log.seal().unwrap();
+        }
+        assert_eq!(files(&disk).len(), 3);
         let whole = recovery::scan(&disk, Path::new(DIR), Lsn(0), Lsn(0)).unwrap();
         let (last, last_lsn) = (whole.last.unwrap(), whole.last_lsn());
         assert_eq!(whole.sealed(), sealed);
@@ -337,7 +341,7 @@ fn every_flipped_byte_is_refused_or_cut_off_at_the_unacknowledged_end() {
                 disk.corrupt(&path, offset, xor).unwrap();
             }
         }
-        assert!(refused > 5000 && cut > 40 && unused > 500, "{refused} {cut} {unused}");
+        assert!(refused > 5000 && cut >= 40 && unused > 1000, "{refused} {cut} {unused}");
     }
 }
 
@@ -363,82 +367,430 @@ fn copy(disk: &SimDisk, from: &Path, to: &Path, length: usize) {
     file.sync().unwrap();
 }
 
+/// Four segments of 4,096 bytes: batches of one event and one block each, six to a segment and two in the newest.
+fn uniform(disk: &SimDisk) -> Vec<PathBuf> {
+    let (mut log, _) = open(disk, options(), Lsn(0)).unwrap();
+    for lsn in 1..=20 {
+        append(&mut log, &uniform_batch(lsn)).unwrap();
+    }
+    drop(log);
+    disk.remove(&Path::new(DIR).join("next.tmp")).unwrap();
+    files(disk).into_iter().map(|(path, _)| path).collect()
+}
+
+fn uniform_batch(lsn: u64) -> OwnedFrame {
+    OwnedFrame { first_lsn: Lsn(lsn), count: 1, at: Timestamp::from_millis(lsn), payload: vec![lsn as u8; 400] }
+}
+
 #[test]
 fn every_kind_of_damage_is_refused_by_name_and_changes_nothing() {
     type Damage = fn(&SimDisk, &[PathBuf]);
+    // What was done, to which the error must point, and what it must say.
     let table: &[(&str, Damage, usize, &str)] = &[
-        ("the first segment is missing", |disk, files| disk.remove(&files[0]).unwrap(), 0, "the file is missing"),
-        ("one in the middle is missing", |disk, files| disk.remove(&files[2]).unwrap(), 2, "the file is missing"),
-        ("the newest is missing", |disk, files| disk.remove(&files[files.len() - 1]).unwrap(), 5, "had reached lsn"),
-        ("one is empty", |disk, files| copy(disk, &files[1], &files[1], 0), 1, "too short"),
-        ("one is cut short", |disk, files| copy(disk, &files[1], &files[1], 3584), 1, "was written with 4096"),
-        ("the newest is cut short", |disk, files| copy(disk, &files[6], &files[6], 1024), 6, "was written with 4096"),
-        ("one is longer", |disk, files| overwrite(disk, &files[1], 4096, &[0; 512]), 1, "was written with 4096"),
+        ("first segment missing", |d, f| d.remove(&f[0]).unwrap(), 0, "the file is missing"),
+        ("segment missing", |d, f| d.remove(&f[1]).unwrap(), 1, "the file is missing"),
+        ("newest missing", |d, f| d.remove(&f[3]).unwrap(), 2, "ends at lsn 18, and had reached lsn 20"),
+        ("empty", |d, f| copy(d, &f[1], &f[1], 0), 1, "too short"),
+        ("cut short", |d, f| copy(d, &f[1], &f[1], 3584), 1, "has 3584 bytes, and was written with 4096"),
+        ("newest cut short", |d, f| copy(d, &f[3], &f[3], 1024), 3, "has 1024 bytes"),
+        ("longer", |d, f| overwrite(d, &f[1], 4096, &[0; 512]), 1, "has 4608 bytes"),
+        ("two swapped", swap, 1, "named otherwise"),
         (
-            "one stands twice",
-            |disk, files| copy(disk, &files[1], &files[1].with_file_name(format!("{:020}.journal", 4)), 9999),
-            0,
-            "",
-        ),
-        ("the header is gone", |disk, files| overwrite(disk, &files[1], 0, &[0; 512]), 1, "does not begin as"),
-        (
-            "the header is torn",
-            |disk, files| overwrite(disk, &files[6], 20, &[9; 100]),
-            6,
-            "checksum of the segment's header",
-        ),
-        ("the first frame is gone", |disk, files| overwrite(disk, &files[1], 512, &[0; 512]), 1, "there is no frame"),
-        (
-            "the last frame is gone, and a segment follows",
-            |disk, files| overwrite(disk, &files[3], 512, &[0; 3584]),
-            3,
-            "there is no frame",
-        ),
-        (
-            "a frame is gone, and one follows",
-            |disk, files| overwrite(disk, &files[6], 512, &[0; 512]),
-            6,
-            "a whole frame stands behind it",
-        ),
-        (
-            "a frame is garbled, and one follows",
-            |disk, files| overwrite(disk, &files[6], 600, b"x"),
-            6,
-            "a whole frame stands behind it",
-        ),
-        (
-            "a frame says it is longer",
-            |disk, files| overwrite(disk, &files[6], 520, &[255; 4]),
-            6,
-            "past the end of the file, and yet",
-        ),
-        (
-            "a frame stands twice",
-            |disk, files| {
-                let frame = content(disk, &files[6])[512..1024].to_vec();
-                overwrite(disk, &files[6], 1536, &frame);
-            },
-            6,
-            "where lsn",
-        ),
-        ("padding was written to", |disk, files| overwrite(disk, &files[6], 1023, b"x"), 6, "followed by something"),
-        (
-            "a file of another name",
-            |disk, files| copy(disk, &files[1], &files[1].with_file_name("1.journal"), 9999),
-            7,
-            "no segment has such a name",
-        ),
-        (
-            "two segments are swapped",
-            |disk, files| {
-                let spare = files[1].with_file_name("spare");
-                for (from, to) in [(&files[1], &spare), (&files[2], &files[1]), (&spare, &files[2])] {
-                    disk.rename(from, to).unwrap();
-                }
-            },
-            1,
+            "copied to another name",
+            |d, f| copy(d, &f[1], &segment::path(Path::new(DIR), Lsn(8)), 4096),
+            4,
             "named otherwise",
         ),
+        ("not a name", |d, f| copy(d, &f[1], &Path::new(DIR).join("8.journal"), 4096), 5, "no segment has such a name"),
+        ("header gone", |d, f| overwrite(d, &f[1], 0, &[0; 512]), 1, "does not begin as"),
+        ("newest header torn", |d, f| overwrite(d, &f[3], 20, &[9; 99]), 3, "checksum of the segment's header"),
+        ("header from elsewhere", |d, f| overwrite(d, &f[2], 0, &foreign()), 2, "does not continue the one before"),
+        ("first frame gone", |d, f| overwrite(d, &f[1], 512, &[0; 512]), 1, "there is no frame at lsn 7"),
+        (
+            "last frame gone, a segment follows",
+            |d, f| overwrite(d, &f[1], 3072, &[0; 512]),
+            1,
+            "there is no frame at lsn 12",
+        ),
+        (
+            "last frame bad, a segment follows",
+            |d, f| overwrite(d, &f[1], 3200, b"x"),
+            1,
+            "checksum does not hold at lsn 12",
+        ),
+        (
+            "frame gone, one follows",
+            |d, f| overwrite(d, &f[3], 512, &[0; 512]),
+            3,
+            "a whole frame stands behind it at byte 1024",
+        ),
+        (
+            "frame bad, one follows",
+            |d, f| overwrite(d, &f[3], 600, b"x"),
+            3,
+            "a whole frame stands behind it at byte 1024",
+        ),
+        ("length bad, one follows", |d, f| overwrite(d, &f[3], 520, &[255; 4]), 3, "past the end of the file, and yet"),
+        (
+            "frame stands twice",
+            |d, f| overwrite(d, &f[3], 1536, &content(d, &f[3])[1024..1536]),
+            3,
+            "begins with lsn 20, where lsn 21",
+        ),
+        ("frame from elsewhere", |d, f| overwrite(d, &f[3], 1024, &forged()), 3, "does not continue the one before"),
+        (
+            "frame behind the end",
+            |d, f| overwrite(d, &f[3], 3584, &content(d, &f[3])[1024..1536]),
+            3,
+            "a whole frame stands behind it at byte 3584",
+        ),
+        ("padding written to", |d, f| overwrite(d, &f[3], 1535, b"x"), 3, "followed by something"),
+        (
+            "acknowledged end gone",
+            |d, f| overwrite(d, &f[3], 1024, &[0; 512]),
+            3,
+            "ends at lsn 19, and had reached lsn 20",
+        ),
+        ("acknowledged end bad", |d, f| overwrite(d, &f[3], 1100, b"x"), 3, "ends at lsn 19, and had reached lsn 20"),
+        ("all gone", |d, f| f.iter().for_each(|file| d.remove(file).unwrap()), 6, "ends at lsn 0"),
     ];
-    let _ = table;
+    for (name, damage, file, says) in table {
+        let disk = SimDisk::new(0);
+        let mut paths = uniform(&disk);
+        damage(&disk, &paths);
+        paths.push(segment::path(Path::new(DIR), Lsn(8)));
+        paths.push(Path::new(DIR).join("8.journal"));
+        paths.push(PathBuf::from(DIR));
+        let before = snapshot(&disk);
+        let checked = check(&disk, Path::new(DIR), Lsn(20)).unwrap_err();
+        let opened = open(&disk, options(), Lsn(20)).map(|_| ()).unwrap_err();
+        for error in [checked, opened] {
+            assert!(error.to_string().contains(says), "{name}: {error}");
+            assert!(matches!(&error, Error::Damaged { file: named, .. } if *named == paths[*file]), "{name}: {error}");
+        }
+        assert!(snapshot(&disk) == before, "{name}: something was changed");
+    }
+}
+
+fn swap(disk: &SimDisk, files: &[PathBuf]) {
+    let spare = Path::new(DIR).join("spare");
+    for (from, to) in [(&files[1], &spare), (&files[2], &files[1]), (&spare, &files[2])] {
+        disk.rename(from, to).unwrap();
+    }
+}
+
+/// A good header for segment 13, but not of this journal.
+fn foreign() -> [u8; 512] {
+    let (first_lsn, previous_first_lsn) = (Lsn(13), Lsn(7));
+    segment::Header { first_lsn, previous_first_lsn, previous_crc: 1, bytes: 4096 }.encode()
+}
+
+/// A good frame for lsn 20, but not of this journal.
+fn forged() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let (kind, first_lsn, at) = (frame::Kind::Batch, Lsn(20), Timestamp::from_millis(20));
+    frame::Header { kind, length: 0, count: 1, first_lsn, at, previous_crc: 1 }.encode(&[], &mut bytes);
+    bytes
+}
+
+fn snapshot(disk: &SimDisk) -> Vec<(String, Vec<u8>)> {
+    let names = disk.list(Path::new(DIR)).unwrap();
+    names.into_iter().map(|name| (name.clone(), content(disk, &Path::new(DIR).join(name)))).collect()
+}
+
+#[test]
+fn another_format_version_is_not_touched() {
+    let disk = SimDisk::new(0);
+    let files = uniform(&disk);
+    let mut header = content(&disk, &files[3])[..512].to_vec();
+    header[8] = 2;
+    let crc = crc32fast::hash(&header[..508]);
+    header[508..].copy_from_slice(&crc.to_le_bytes());
+    overwrite(&disk, &files[3], 0, &header);
+    let error = open(&disk, options(), Lsn(0)).map(|_| ()).unwrap_err();
+    assert!(matches!(error, Error::UnsupportedVersion { found: 2, supported: 1, .. }), "{error}");
+}
+
+#[test]
+fn a_torn_end_is_cut_off_zeroed_and_written_over() {
+    let torn: &[&[(u64, &[u8])]] = &[
+        &[(1536, &[7; 100])],
+        // The block where a frame would begin was never written, one behind it was.
+        &[(2048, &[7; 512])],
+        &[(1536, b"\xFFbxf"), (3000, &[7])],
+    ];
+    for writes in torn {
+        let disk = SimDisk::new(0);
+        let files = uniform(&disk);
+        for (offset, bytes) in *writes {
+            overwrite(&disk, &files[3], *offset, bytes);
+        }
+        let before = snapshot(&disk);
+        let report = check(&disk, Path::new(DIR), Lsn(20)).unwrap();
+        assert!(snapshot(&disk) == before, "check has written");
+        assert!(report.torn_bytes > 0 && report.last_lsn == Lsn(20), "{report:?}");
+        let (mut log, recovered) = open(&disk, options(), Lsn(20)).unwrap();
+        assert_eq!((recovered.last_lsn, recovered.torn_bytes), (Lsn(20), report.torn_bytes));
+        assert!(content(&disk, &files[3])[1536..].iter().all(|byte| *byte == 0));
+        append(&mut log, &uniform_batch(21)).unwrap();
+        let report = check(&disk, Path::new(DIR), Lsn(21)).unwrap();
+        assert_eq!((report.torn_bytes, report.events, report.segments, report.sealed), (0, 21, 4, false));
+    }
+}
+
+#[test]
+fn a_seal_counts_only_at_the_end() {
+    let disk = SimDisk::new(0);
+    let files = uniform(&disk);
+    let sealed = || check(&disk, Path::new(DIR), Lsn(20)).unwrap().sealed;
+    let (mut log, recovered) = open(&disk, options(), Lsn(20)).unwrap();
+    assert!(!recovered.sealed);
+    log.seal().unwrap();
+    assert!(sealed());
+    assert!(matches!(append(&mut log, &uniform_batch(21)), Err(Error::Closed)));
+
+    let (mut log, recovered) = open(&disk, options(), Lsn(20)).unwrap();
+    assert_eq!((recovered.sealed, recovered.last_at), (true, Timestamp::from_millis(20)));
+    let before = content(&disk, &files[3]);
+    log.seal().unwrap();
+    assert_eq!(content(&disk, &files[3]), before, "sealed twice");
+
+    let (mut log, _) = open(&disk, options(), Lsn(20)).unwrap();
+    append(&mut log, &uniform_batch(21)).unwrap();
+    assert!(!sealed());
+    overwrite(&disk, &files[3], 2048, &[1]);
+    let error = check(&disk, Path::new(DIR), Lsn(0)).unwrap();
+    assert_eq!((error.last_lsn, error.sealed), (Lsn(20), false), "something was tried after the seal");
+}
+
+#[test]
+fn old_segments_are_not_read_at_the_start_but_must_be_there() {
+    let options = Options { check_from: Lsn(14), ..options() };
+    let disk = SimDisk::new(0);
+    let files = uniform(&disk);
+    overwrite(&disk, &files[1], 600, b"x");
+    let (_, recovered) = open(&disk, options.clone(), Lsn(20)).unwrap();
+    assert_eq!((recovered.last_lsn, recovered.last_at), (Lsn(20), Timestamp::from_millis(20)));
+    check(&disk, Path::new(DIR), Lsn(20)).unwrap_err();
+    assert!(read(disk.shared(), Lsn(1), Lsn(20)).is_err());
+    overwrite(&disk, &files[2], 600, b"x");
+    open(&disk, options.clone(), Lsn(20)).map(|_| ()).unwrap_err();
+
+    let disk = SimDisk::new(0);
+    let files = uniform(&disk);
+    disk.remove(&files[1]).unwrap();
+    let error = open(&disk, options, Lsn(20)).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("the file is missing"), "{error}");
+}
+
+/// A journal of six batches whose next segment is begun and has no frame, since the write of the seventh failed.
+fn just_begun() -> SimDisk {
+    for after in 0.. {
+        let disk = SimDisk::new(0);
+        let (mut log, _) = open(&disk, options(), Lsn(0)).unwrap();
+        (1..=6).for_each(|lsn| append(&mut log, &uniform_batch(lsn)).unwrap());
+        disk.fail(Fault { calls: Calls::Writes, after, failure: Failure::Halt });
+        let refused = append(&mut log, &uniform_batch(7));
+        disk.heal();
+        if files(&disk).len() == 2 {
+            refused.unwrap_err();
+            let crashed = disk.crash(1, Tear::Whole);
+            overwrite(&crashed, &files(&crashed)[1].0, 512, &[0; 512]);
+            return crashed;
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn a_segment_that_was_only_begun_does_not_hide_the_last_frame() {
+    let disk = just_begun();
+    let (mut log, recovered) = open(&disk, Options { check_from: Lsn(7), ..options() }, Lsn(6)).unwrap();
+    assert_eq!((recovered.last_lsn, recovered.last_at), (Lsn(6), Timestamp::from_millis(6)));
+    append(&mut log, &uniform_batch(7)).unwrap();
+    assert_eq!(read(disk.shared(), Lsn(0), Lsn(7)).unwrap().len(), 7);
+}
+
+#[test]
+fn a_segment_without_events_gives_way_to_a_larger_one() {
+    for disk in [SimDisk::new(0), just_begun()] {
+        let (mut log, recovered) = open(&disk, options(), Lsn(0)).unwrap();
+        log.seal().unwrap();
+        let (mut log, _) = open(&disk, options(), Lsn(0)).unwrap();
+        let segments = files(&disk).len();
+        let mut reader = Reader::open(disk.shared(), Path::new(DIR), recovered.last_lsn.next()).unwrap();
+        assert_eq!(reader.next(recovered.last_lsn).unwrap(), None);
+        let large = OwnedFrame { payload: vec![1; 9000], ..uniform_batch(recovered.last_lsn.0 + 1) };
+        let small = uniform_batch(recovered.last_lsn.0 + 2);
+        append(&mut log, &large).unwrap();
+        append(&mut log, &small).unwrap();
+        assert_eq!(reader.next(small.first_lsn).unwrap(), Some(large));
+        assert_eq!(reader.next(small.first_lsn).unwrap(), Some(small.clone()));
+        assert_eq!(reader.next(small.first_lsn).unwrap(), None);
+        let report = check(&disk, Path::new(DIR), small.first_lsn).unwrap();
+        assert_eq!((report.segments, report.events), (segments + 1, small.first_lsn.0));
+    }
+}
+
+#[test]
+fn what_cannot_follow_is_refused_and_closes_the_log() {
+    let disk = SimDisk::new(0);
+    uniform(&disk);
+    let refused = |batch: OwnedFrame| {
+        let (mut log, _) = open(&disk, options(), Lsn(20)).unwrap();
+        let error = append(&mut log, &batch).unwrap_err();
+        assert!(matches!(append(&mut log, &uniform_batch(21)), Err(Error::Closed)));
+        error
+    };
+    for batch in [uniform_batch(20), uniform_batch(22), OwnedFrame { count: 0, ..uniform_batch(21) }] {
+        assert!(matches!(refused(batch), Error::OutOfOrder { expected: Lsn(21), .. }));
+    }
+    let large = OwnedFrame { payload: vec![0; 20_001], ..uniform_batch(21) };
+    assert!(matches!(refused(large), Error::TooLarge { bytes: 20_001, bytes_max: 20_000 }));
+    assert_eq!(check(&disk, Path::new(DIR), Lsn(20)).unwrap().last_lsn, Lsn(20));
+}
+
+#[test]
+fn without_space_the_current_segment_is_used_to_its_end() {
+    let disk = SimDisk::new(0);
+    let (mut log, _) = open(&disk, options(), Lsn(0)).unwrap();
+    let status = log.status();
+    disk.set_available_bytes(4095);
+    for lsn in 1..=6 {
+        append(&mut log, &uniform_batch(lsn)).unwrap();
+        assert!(status.space_exhausted());
+    }
+    // The end of a full segment still takes a seal.
+    let full = disk.crash(0, Tear::Whole);
+    let (mut again, _) = open(&full, options(), Lsn(6)).unwrap();
+    again.seal().unwrap();
+    assert!(matches!(append(&mut log, &uniform_batch(7)), Err(Error::OutOfSpace { needed_bytes: 4096, .. })));
+    assert_eq!(check(&full, Path::new(DIR), Lsn(6)).unwrap().last_lsn, Lsn(6));
+
+    // What is reserved is not used ahead of need, but before giving up.
+    let disk = SimDisk::new(0);
+    let options = Options { reserve_bytes: 10_000, ..options() };
+    let (mut log, _) = open(&disk, options, Lsn(0)).unwrap();
+    let status = log.status();
+    disk.set_available_bytes(4096);
+    for lsn in 1..=12 {
+        append(&mut log, &uniform_batch(lsn)).unwrap();
+        assert!(status.space_exhausted(), "{lsn}");
+    }
+    disk.set_available_bytes(100_000);
+    append(&mut log, &uniform_batch(13)).unwrap();
+    assert!(!status.space_exhausted());
+}
+
+/// Waits for what another thread is about to do.
+fn until(done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(30), "it does not happen");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn the_background_thread_waits_for_space_and_reports_failure() {
+    let options = Options { preallocate: Preallocate::Background, ..options() };
+    let disk = SimDisk::new(0);
+    let (mut log, _) = open(&disk, options.clone(), Lsn(0)).unwrap();
+    until(|| {
+        let next = disk.open(&Path::new(DIR).join("next.tmp"), Open::Read);
+        next.is_ok_and(|next| next.size().unwrap() == 4096)
+    });
+    let status = log.status();
+    disk.set_available_bytes(0);
+    (1..=12).for_each(|lsn| append(&mut log, &uniform_batch(lsn)).unwrap());
+    until(|| status.space_exhausted());
+    disk.set_available_bytes(1_000_000);
+    until(|| !status.space_exhausted());
+    (13..=60).for_each(|lsn| append(&mut log, &uniform_batch(lsn)).unwrap());
+    drop(log);
+
+    let (mut log, _) = open(&disk, options, Lsn(60)).unwrap();
+    disk.set_available_bytes(0);
+    let outcome = (61..=100).try_for_each(|lsn| append(&mut log, &uniform_batch(lsn)));
+    assert!(matches!(outcome, Err(Error::OutOfSpace { .. })), "{outcome:?}");
+    let last = check(&disk, Path::new(DIR), Lsn(60)).unwrap().last_lsn;
+    assert_eq!(read(disk.shared(), Lsn(61), last).unwrap().len() as u64, last.0 - 60);
+}
+
+#[test]
+fn readers_follow_a_writer_on_a_real_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("journal");
+    let options = Options { segment_bytes: 64 << 10, preallocate: Preallocate::Background, ..options() };
+    let (mut log, _) = LocalLog::open(Arc::new(RealDisk), &dir, options, Lsn(0)).unwrap();
+    let batches = batches(300);
+    let durable = std::sync::atomic::AtomicU64::new(0);
+    let order = std::sync::atomic::Ordering::SeqCst;
+    let last = batches[299].last_lsn();
+    std::thread::scope(|scope| {
+        for from in [1, 200] {
+            let (dir, batches, durable) = (&dir, &batches, &durable);
+            scope.spawn(move || {
+                let mut reader = Reader::open(Arc::new(RealDisk), dir, Lsn(from)).unwrap();
+                for batch in &batches[held(batches, Lsn(from - 1))..] {
+                    until(|| durable.load(order) >= batch.last_lsn().0);
+                    assert_eq!(reader.next(Lsn(durable.load(order))).unwrap().as_ref(), Some(batch));
+                }
+                assert_eq!(reader.next(last).unwrap(), None);
+            });
+        }
+        for batch in &batches {
+            append(&mut log, batch).unwrap();
+            durable.store(batch.last_lsn().0, order);
+        }
+    });
+    log.seal().unwrap();
+    let report = check(&RealDisk, &dir, last).unwrap();
+    assert_eq!((report.frames, report.last_lsn, report.sealed), (300, last, true));
+    assert!(report.segments > 5);
+}
+
+/// Prints what an append costs beside a bare write and sync on the same kind of file.
+#[test]
+#[ignore = "a measurement: run it with --release --nocapture"]
+fn speed() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = dir.path().join("journal");
+    let (mut log, _) = LocalLog::open(Arc::new(RealDisk), &journal, Options::default(), Lsn(0)).unwrap();
+    let bare = RealDisk.open(&dir.path().join("bare"), Open::Create).unwrap();
+    bare.write_all_at(&vec![0; 64 << 20], 0).unwrap();
+    bare.sync().unwrap();
+    let mut lsn = 0;
+    let mut offset = 0;
+    // Twice over: what comes first must not matter.
+    for (bytes, times) in [(120, 2000), (120_000, 500), (120, 2000), (120_000, 500)] {
+        let payload = vec![7; bytes];
+        let start = Instant::now();
+        for _ in 0..times {
+            lsn += 1;
+            let frame = FrameRef { first_lsn: Lsn(lsn), count: 1, at: Timestamp::default(), payload: &payload };
+            log.append(&frame).unwrap();
+        }
+        let appended = start.elapsed() / times;
+        let start = Instant::now();
+        for _ in 0..times {
+            offset = if offset + bytes as u64 > 64 << 20 { 0 } else { offset };
+            bare.write_all_at(&payload, offset).unwrap();
+            bare.sync().unwrap();
+            offset += bytes as u64;
+        }
+        println!("{bytes} bytes: journal {appended:?}, bare {:?}", start.elapsed() / times);
+    }
+    log.seal().unwrap();
+    let start = Instant::now();
+    let mut reader = Reader::open(Arc::new(RealDisk), &journal, Lsn(1)).unwrap();
+    let mut bytes = 0;
+    while let Some(frame) = reader.next(Lsn(lsn)).unwrap() {
+        bytes += frame.payload.len();
+    }
+    println!("read {bytes} bytes of payload in {:?}", start.elapsed());
+    let start = Instant::now();
+    drop(log);
+    let (_, recovered) = LocalLog::open(Arc::new(RealDisk), &journal, Options::default(), Lsn(lsn)).unwrap();
+    println!("opened up to lsn {}, checking all, in {:?}", recovered.last_lsn, start.elapsed());
 }

@@ -78,7 +78,9 @@ impl LocalLog {
                 let prepared = preallocator.take()?;
                 let (first_lsn, previous_first_lsn, bytes) = (Lsn(1), Lsn(0), prepared.bytes);
                 let header = segment::Header { first_lsn, previous_first_lsn, previous_crc: 0, bytes };
-                begin(&*disk, dir, prepared, header)?
+                let current = begin(&*disk, dir, prepared, header)?;
+                preallocator.want_next();
+                current
             }
         };
         let recovered = Recovered {
@@ -181,6 +183,7 @@ impl LocalLog {
             segment::Header { first_lsn, previous_first_lsn, previous_crc: self.crc, bytes }
         };
         let current = begin(&*self.disk, &self.dir, prepared, header)?;
+        self.preallocator.want_next();
         self.path = segment::path(&self.dir, header.first_lsn);
         (self.file, self.segment, self.offset) = (current.file, current.header, current.offset);
         self.crc = header.previous_crc;

@@ -1,0 +1,83 @@
+//! Wakes those who have something due or owed, expires who has fallen silent, and puts to sleep who is not needed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+
+use super::system::System;
+use crate::domain::Timestamp;
+
+/// Between two steps.
+const TICK: Duration = Duration::from_millis(100);
+/// After how long a step that is owed is sent again, and how often those who wait are checked for signs of life.
+const SECOND_MS: u64 = 1_000;
+
+/// A plain part: whoever drives it calls [`step`](Self::step) ten times a second.
+pub(crate) struct Supervisor {
+    system: Arc<System>,
+    max_resident: usize,
+    last_second: Timestamp,
+    entropy: Box<dyn FnMut() -> u64 + Send>,
+}
+
+impl Supervisor {
+    /// `entropy` gives random numbers, for those who need one.
+    pub(crate) fn new(system: Arc<System>, max_resident: usize, entropy: impl FnMut() -> u64 + Send + 'static) -> Self {
+        Self { system, max_resident, last_second: Timestamp::default(), entropy: Box::new(entropy) }
+    }
+
+    pub(crate) fn step(&mut self) {
+        let now = self.system.env.clock.now();
+        for key in self.system.env.alarms.take_due(now) {
+            self.system.wake(&key, (self.entropy)());
+        }
+        for liveness in &self.system.liveness {
+            liveness.tick(now);
+        }
+        if now.since(self.last_second).as_millis() as u64 >= SECOND_MS {
+            self.last_second = now;
+            for key in self.system.env.alarms.take_owing() {
+                self.system.wake(&key, (self.entropy)());
+            }
+            self.expire_silent();
+        }
+        self.system.options.thin_out(self.max_resident);
+        self.system.wallets.thin_out(self.max_resident);
+        self.system.rooms.thin_out(self.max_resident);
+    }
+
+    fn expire_silent(&self) {
+        let rooms: Vec<_> = self.system.liveness.iter().map(|room| (*room.key(), room.value().clone())).collect();
+        for (concert, liveness) in rooms {
+            let silent = match self.system.replica.lock().room(concert) {
+                Ok(room) => {
+                    let ttl_ms = u64::from(room.settings().waiting_ttl_seconds) * 1_000;
+                    liveness.silent(ttl_ms, room.waiting())
+                }
+                Err(error) => {
+                    self.system.env.journal.poison(&format!("the state cannot be read: {error}"));
+                    return;
+                }
+            };
+            if !silent.is_empty() {
+                self.system.expire_silent(concert, silent);
+            }
+        }
+    }
+}
+
+/// Drives the supervisor, on an arbiter of its own: busy actors starve the timers of theirs.
+impl Actor for Supervisor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(TICK, |supervisor, ctx| {
+            if supervisor.system.env.journal.is_closed() {
+                ctx.stop();
+            } else {
+                supervisor.step();
+            }
+        });
+    }
+}
