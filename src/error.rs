@@ -84,9 +84,15 @@ pub enum OpenError {
     /// The state could not be opened, not even anew.
     #[error(transparent)]
     State(#[from] crate::store::state::Error),
-    /// An event or row cannot be read.
+    /// An event cannot be read.
     #[error(transparent)]
     Codec(#[from] crate::store::codec::Error),
+    /// A row cannot be read.
+    #[error("{0}; remove the folder \"state\", it is built again from the journal")]
+    Row(String),
+    /// A seating plan cannot be read.
+    #[error(transparent)]
+    Plans(#[from] crate::store::plans::Error),
     /// The journal's last event is later than the wall clock by more than is allowed.
     #[error(
         "the journal is {} s ahead of the wall clock: set the clock right, or set clock.accept_journal_ahead = true",

@@ -2,13 +2,20 @@
 
 #![forbid(unsafe_code)]
 
-pub mod actors;
-pub mod api;
-pub mod clock;
+mod actors;
+mod api;
+mod clock;
 pub mod config;
 pub mod domain;
-pub mod error;
-pub(crate) mod limits;
-pub mod store;
+mod engine;
+mod error;
+mod limits;
+pub(crate) mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+
+pub use api::*;
+pub use config::Config;
+pub use domain::*;
+pub use engine::*;
+pub use error::{Error, FieldError, OpenError};

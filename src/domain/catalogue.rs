@@ -214,6 +214,12 @@ impl Catalogue {
         self.concerts.get(&id)
     }
 
+    /// The definition that an option has not acknowledged yet.
+    #[must_use]
+    pub fn undefined(&self, option: OptionId) -> Option<&Definition> {
+        self.undefined.get(&option).map(|definition| &**definition)
+    }
+
     /// All concerts before `before`, newest first.
     pub fn newest_first(&self, before: ConcertId) -> impl Iterator<Item = (ConcertId, &Concert)> {
         self.concerts.range(..before).rev().map(|(id, concert)| (*id, concert))

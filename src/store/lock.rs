@@ -1,7 +1,7 @@
 //! One process at a time in a data directory.
 //!
-//! The lock is the operating system's, and goes when its process does, however that ends. It is not a file of the store,
-//! and so does not go through [`Disk`](super::disk::Disk).
+//! The lock is the operating system's, and goes when its process does, however that ends. It is not a file of the
+//! store, and so does not go through [`Disk`](super::disk::Disk).
 
 use std::fs;
 use std::io::{self, Read, Write};

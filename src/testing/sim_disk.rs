@@ -84,8 +84,8 @@ impl SimDisk {
         })))
     }
 
-    /// The disk as it is after a power cut: of what was not synced, any part is kept, as `seed` decides. This disk stays
-    /// as it is, so that other seeds can be tried.
+    /// The disk as it is after a power cut: of what was not synced, any part is kept, as `seed` decides. This disk
+    /// stays as it is, so that other seeds can be tried.
     #[must_use]
     pub fn crash(&self, seed: u64, tear: Tear) -> Self {
         let state = self.0.lock();

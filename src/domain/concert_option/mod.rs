@@ -47,7 +47,7 @@ pub enum Caller {
 }
 
 impl Caller {
-    fn may_reach(&self, owner: &UserId) -> bool {
+    pub(crate) fn may_reach(&self, owner: &UserId) -> bool {
         match self {
             Self::User(user) => user == owner,
             Self::Admin => true,

@@ -712,7 +712,9 @@ impl Aggregate for WaitingRoom {
 
     fn due(&self) -> Option<Timestamp> {
         let expiry = self.deadlines.first().map(|&(until, _)| until);
-        [expiry, self.opens_from(), self.admissible_from()].into_iter().flatten().min()
+        let due = [expiry, self.opens_from(), self.admissible_from()].into_iter().flatten().min();
+        // Time alone does nothing to those who only wait, but somebody has to look whether they still do.
+        due.or_else(|| (!self.line.is_empty()).then_some(Timestamp::MAX))
     }
 
     fn expire(&self, now: Timestamp, out: &mut Decided<Event>) {

@@ -1,15 +1,15 @@
-//! The journal: everything that ever happened, in order, in append-only segment files. It is the truth, and all of it is
-//! kept.
+//! The journal: everything that ever happened, in order, in append-only segment files. It is the truth, and all of it
+//! is kept.
 //!
 //! A frame is one batch of events, written with one write and one sync. It stands in a segment file at a multiple of
 //! [`BLOCK`] bytes and is padded with zeros to the next one, so that no two frames share a sector: a write that a power
 //! cut tears can leave its own frame half written, but never damages a durable neighbour. This rests on one assumption:
 //! that a disk writes a sector of 512 bytes wholly or not at all.
 //!
-//! Each frame holds its own CRC and that of the frame before. After a crash the frames are checked in order. Where one is
-//! bad, everything behind it is looked at: if another whole frame is found there, the bad one was durable once and is
-//! damage, and the journal refuses to open. If there is none, it is the torn end of a write that nobody was told of, and
-//! is cut off.
+//! Each frame holds its own CRC and that of the frame before. After a crash the frames are checked in order. Where one
+//! is bad, everything behind it is looked at: if another whole frame is found there, the bad one was durable once and
+//! is damage, and the journal refuses to open. If there is none, it is the torn end of a write that nobody was told
+//! of, and is cut off.
 //!
 //! Architecture invariant: the journal knows bytes, lsns and times. It does not know what an event is.
 
@@ -60,8 +60,8 @@ pub struct Options {
     /// How many bytes of the file system are left free when the next segment is prepared ahead of its need. They are
     /// used only when the current segment is full. Default 64 MiB.
     pub reserve_bytes: u64,
-    /// How many bytes of a new segment are filled with zeros between two syncs, so that filling one does not hold up the
-    /// syncs of frames for long. Default 4 MiB.
+    /// How many bytes of a new segment are filled with zeros between two syncs, so that filling one does not hold up
+    /// the syncs of frames for long. Default 4 MiB.
     pub fill_bytes: usize,
     /// Who prepares the next segment.
     pub preallocate: Preallocate,
@@ -124,7 +124,7 @@ pub enum Error {
     },
     /// Written by another version of this program.
     #[error(
-        "{} has journal format {found}, and this program reads format {supported}; use the version that wrote it or a later one",
+        "{} has journal format {found}, and this program reads {supported}; use the version that wrote it, or a later one",
         file.display()
     )]
     UnsupportedVersion {
@@ -136,7 +136,7 @@ pub enum Error {
         supported: u32,
     },
     /// The file system has no room for another segment.
-    #[error("no room for another journal segment of {needed_bytes} bytes in {}; free some space and start again", dir.display())]
+    #[error("no room for a journal segment of {needed_bytes} bytes in {}; free some space and start again", dir.display())]
     OutOfSpace {
         /// Where.
         dir: PathBuf,
@@ -172,7 +172,7 @@ impl Error {
             file: file.to_path_buf(),
             offset,
             what: what.into(),
-            what_to_do: "nothing has been changed; put the file back from a backup, or restore the whole data directory",
+            what_to_do: "nothing was changed; put the file back from a backup, or restore the whole data directory",
         }
     }
 }

@@ -96,8 +96,8 @@ impl Preallocator {
         }
     }
 
-    /// The next segment, waiting for it if need be. To be renamed before [`want_next`](Self::want_next) is called, since
-    /// the one after it is prepared under the same name.
+    /// The next segment, waiting for it if need be. To be renamed before [`want_next`](Self::want_next) is called,
+    /// since the one after it is prepared under the same name.
     ///
     /// # Errors
     /// [`Error::OutOfSpace`], or what the disk said.

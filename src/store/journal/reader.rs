@@ -43,8 +43,8 @@ impl Reader {
         Ok(Self { disk, dir: dir.to_path_buf(), segment, offset: FIRST_FRAME, next_lsn: first_lsn, crc, from })
     }
 
-    /// The next batch, or `None` if it does not end at or before `limit`. `limit` must be durable, as told by the writer:
-    /// nothing past it is looked at.
+    /// The next batch, or `None` if it does not end at or before `limit`. `limit` must be durable, as told by the
+    /// writer: nothing past it is looked at.
     ///
     /// # Errors
     /// [`Error::Damaged`] if a batch is not there that should be; else what the disk said.

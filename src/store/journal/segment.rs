@@ -1,7 +1,8 @@
 //! One segment file: its name, its header, and reading frames from it.
 //!
 //! A segment is filled with zeros and synced before its first frame, so that appending overwrites what the file system
-//! has allocated already and a sync has no metadata to write. Its header is written, and synced, before it gets its name.
+//! has allocated already and a sync has no metadata to write. Its header is written, and synced, before it gets its
+//! name.
 //!
 //! | offset | bytes | what, little endian |
 //! |---|---|---|

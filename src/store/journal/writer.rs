@@ -239,8 +239,9 @@ fn repair(disk: &dyn Disk, dir: &Path, scan: &Scan) -> Result<(), Error> {
     scan.last.map_or(Ok(()), |last| write_again(disk, dir, &last))
 }
 
-/// Writes the last good frame once more and syncs it. If its own sync failed, it may stand in the page cache only, which
-/// takes it for clean and would not write it. Any frame before it was synced before the next one was written.
+/// Writes the last good frame, be it a seal, once more and syncs it. If its own sync failed, it may stand in the page
+/// cache only, which takes it for clean and would not write it. Any frame before it was synced before the next one was
+/// written.
 fn write_again(disk: &dyn Disk, dir: &Path, last: &Last) -> Result<(), Error> {
     let mut segment = Segment::open(disk, dir, last.segment, Open::Write)?;
     if segment.frame_at(last.offset)? != Found::Frame(last.header, last.crc) {

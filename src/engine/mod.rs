@@ -1,0 +1,352 @@
+//! The engine: opening and closing it, and what all calls have in common. The calls themselves stand in one file a
+//! service.
+
+mod concerts;
+mod options;
+mod payments;
+mod reservations;
+mod start;
+mod streams;
+mod tokens;
+mod verify;
+mod wallets;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+
+use self::start::Threads;
+use self::tokens::RoomInfo;
+use crate::actors::actor::Delivery;
+use crate::actors::registry::From;
+use crate::actors::system::{Routed, System};
+use crate::api::{Health, IdempotencyKey, Stats};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::domain::concert_option::PricedPlan;
+use crate::domain::idempotency::Request;
+use crate::domain::seating_plan::{PlanHash, SeatingPlan};
+use crate::domain::{ConcertId, Lsn, OptionId, Rejection, Timestamp};
+use crate::error::{Error, OpenError};
+use crate::limits::UserCounts;
+use crate::store::disk::Disk;
+use crate::store::journal;
+use crate::store::plans::Plans;
+use crate::store::replica::{self, Replica};
+use crate::store::state::StateStore;
+
+pub use self::options::PlanJson;
+pub use self::streams::{Events, SeatChange, SeatChanges};
+pub use self::tokens::IssuedToken;
+pub use self::verify::{VerifyReport, export, verify};
+
+/// After how long to come back when there is too much to do.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How long calls that are under way may take to end when the engine is shut down.
+const DRAIN: Duration = Duration::from_secs(3);
+/// From how much skew between the engine's clock and the wall clock on to warn, in milliseconds.
+const SKEW_WARNING_MS: u64 = 1_000;
+
+/// A reservation engine on one data directory. Clones share it.
+///
+/// Every method can be called from any tokio runtime. When a call that changes something has returned `Ok`, what it did
+/// is on disk and survives a power cut; what reads return is on disk as well.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    system: Arc<System>,
+    counts: UserCounts,
+    store: Arc<StateStore>,
+    disk: Arc<dyn Disk>,
+    plans: Plans,
+    log_status: journal::Status,
+    /// What does not change of each option, once it has been asked for.
+    offers: DashMap<OptionId, Arc<PricedPlan>>,
+    seating_plans: Mutex<hashbrown::HashMap<PlanHash, std::sync::Weak<SeatingPlan>>>,
+    rooms: Arc<DashMap<ConcertId, RoomInfo>>,
+    gauges: Arc<Gauges>,
+    calls: AtomicU64,
+    closing: AtomicBool,
+    failure: watch::Receiver<Option<String>>,
+    threads: Mutex<Option<Threads>>,
+}
+
+/// What the housekeeper finds out.
+#[derive(Debug, Default)]
+struct Gauges {
+    checkpointed: AtomicU64,
+    free_bytes: AtomicU64,
+    storage_full: AtomicBool,
+    overloaded: AtomicU64,
+}
+
+impl Engine {
+    /// Opens the engine on a data directory, or begins one there: loads the state, replays the journal's tail, and lets
+    /// the actors do what is due and owed.
+    ///
+    /// # Errors
+    /// The configuration is wrong, the directory cannot be used or is in use, or what is in it is damaged; the message
+    /// says what to do.
+    pub async fn open(config: Config) -> Result<Self, OpenError> {
+        let (sender, opened) = oneshot::channel();
+        let open = move || {
+            // The caller may have gone away; then the engine closes again.
+            let _ = sender.send(start::start(config));
+        };
+        let thread = std::thread::Builder::new().name("boxoffice-open".into()).spawn(open);
+        let failed = |source| OpenError::DataDirectory { dir: "(no thread)".into(), source };
+        thread.map_err(failed)?;
+        opened.await.unwrap_or_else(|_| Err(failed(std::io::Error::other("opening panicked")))).map(Self)
+    }
+
+    /// What time it is for the engine.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.0.system.env.clock.now()
+    }
+
+    /// Why the engine has failed, if it has. Then it must be shut down and opened again.
+    #[must_use]
+    pub fn failed(&self) -> Option<String> {
+        self.0.failure.borrow().clone()
+    }
+
+    /// Returns when the engine has failed, and says why. A server should then end with an error.
+    pub async fn failure(&self) -> String {
+        let mut failure = self.0.failure.clone();
+        match failure.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            // The sender lives as long as the journal does, and that ends with the engine.
+            Err(_) => "the engine is gone".into(),
+        }
+    }
+
+    /// Takes no more calls, waits for those under way, seals the journal and writes a last checkpoint. Then the data
+    /// directory can be opened again.
+    ///
+    /// # Errors
+    /// The engine has failed before, or does so now; what was acknowledged is safe all the same.
+    pub async fn shutdown(&self) -> Result<(), Error> {
+        self.0.closing.store(true, Ordering::Release);
+        let begun = std::time::Instant::now();
+        while self.0.calls.load(Ordering::Acquire) > 0 && begun.elapsed() < DRAIN {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let threads = self.0.threads.lock().take();
+        let journal = self.0.system.env.journal.clone();
+        let (sender, ended) = oneshot::channel();
+        let end = move || {
+            if let Some(threads) = threads {
+                threads.end(&journal);
+            }
+            let _ = sender.send(());
+        };
+        std::thread::Builder::new()
+            .name("boxoffice-close".into())
+            .spawn(end)
+            .map_err(|error| Error::Internal(error.to_string()))?;
+        let _ = ended.await;
+        self.failed().map_or(Ok(()), |reason| Err(Error::OutcomeUnknown(reason)))
+    }
+
+    /// Whether the engine takes commands, and if not, why.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let mut reasons: Vec<_> = self.failed().into_iter().collect();
+        if self.0.closing.load(Ordering::Acquire) {
+            reasons.push("the engine is shutting down".into());
+        }
+        match self.0.obstacle() {
+            Some(Error::StorageFull) => {
+                let free = self.0.gauges.free_bytes.load(Ordering::Relaxed);
+                reasons.push(format!("the disk is nearly full: {free} bytes are free"));
+            }
+            Some(Error::Overloaded(_)) => reasons.push("too much is under way".into()),
+            _ => {}
+        }
+        let skew_ms = self.0.system.env.clock.skew_millis();
+        let mut warnings = Vec::new();
+        if skew_ms.unsigned_abs() > SKEW_WARNING_MS {
+            warnings.push(format!("the engine's clock is {skew_ms} ms ahead of the wall clock"));
+        }
+        Health { ready: reasons.is_empty(), reasons, warnings }
+    }
+
+    /// Counters and gauges.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let Inner { system, gauges, .. } = &*self.0;
+        let counters = system.env.journal.counters();
+        let resident = system.options.len() + system.wallets.len() + system.rooms.len();
+        Stats {
+            durable_lsn: system.env.journal.durable().0,
+            applied_lsn: system.replica.applied().0,
+            checkpointed_lsn: gauges.checkpointed.load(Ordering::Relaxed),
+            batches: counters.batches.load(Ordering::Relaxed),
+            journal_bytes: counters.bytes.load(Ordering::Relaxed),
+            commit_seconds: Duration::from_nanos(counters.commit_nanos.load(Ordering::Relaxed)).as_secs_f64(),
+            resident_actors: resident as u64,
+            overloaded: gauges.overloaded.load(Ordering::Relaxed),
+            clock_skew_seconds: system.env.clock.skew_millis() as f64 / 1e3,
+            free_bytes: gauges.free_bytes.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// A call that is under way.
+struct Call<'a>(&'a AtomicU64);
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Inner {
+    /// What stands against taking commands from callers now.
+    fn obstacle(&self) -> Option<Error> {
+        let journal = &self.system.env.journal;
+        if self.gauges.storage_full.load(Ordering::Relaxed) || self.log_status.space_exhausted() {
+            return Some(Error::StorageFull);
+        }
+        let pending = journal.durable().0.saturating_sub(self.gauges.checkpointed.load(Ordering::Relaxed));
+        let behind = self.config.checkpoint.enabled && pending > self.config.checkpoint.max_pending_events;
+        if behind || journal.waiting_events() > self.config.journal.max_waiting_events {
+            return Some(Error::Overloaded(RETRY_AFTER));
+        }
+        None
+    }
+
+    /// Lets a command of a caller in.
+    fn admit(&self) -> Result<Call<'_>, Error> {
+        self.calls.fetch_add(1, Ordering::AcqRel);
+        let call = Call(&self.calls);
+        if self.closing.load(Ordering::Acquire) {
+            return Err(Error::OutcomeUnknown("the engine is shutting down; the command was not taken".into()));
+        }
+        if self.system.env.journal.is_closed() {
+            return Err(self.outcome_unknown());
+        }
+        match self.obstacle() {
+            Some(error) => {
+                self.gauges.overloaded.fetch_add(1, Ordering::Relaxed);
+                Err(error)
+            }
+            None => Ok(call),
+        }
+    }
+
+    fn outcome_unknown(&self) -> Error {
+        let reason = self.system.env.journal.failure();
+        Error::OutcomeUnknown(reason.unwrap_or_else(|| "the engine is closed".into()))
+    }
+
+    /// Sends a command to an aggregate and waits until its answer is durable.
+    async fn ask<A: Routed>(&self, id: &A::Id, command: A::Command) -> Result<A::Reply, Error> {
+        let (reply, answer) = oneshot::channel();
+        let delivery = Delivery::Command(command, Some(reply));
+        if A::registry(&self.system).deliver(&self.system, id, delivery, From::Outside).is_err() {
+            self.gauges.overloaded.fetch_add(1, Ordering::Relaxed);
+            return Err(Error::Overloaded(RETRY_AFTER));
+        }
+        match answer.await {
+            Ok(answer) => answer.map_err(Error::from),
+            Err(_) => Err(self.outcome_unknown()),
+        }
+    }
+
+    /// What comes with a command that may be sent again.
+    fn request(&self, key: Option<IdempotencyKey>, refused: Option<Rejection>) -> Request {
+        let Some(key) = key else { return Request { key: None, refused } };
+        let used = self.counts.keys(&key.caller, self.system.env.clock.now());
+        let too_many = used >= self.config.limits.user_idempotency_keys;
+        let refused = if too_many { Some(Rejection::TooManyIdempotencyKeys) } else { refused };
+        Request { key: Some(key.into_domain()), refused }
+    }
+
+    /// Waits until everything that is durable now can be seen.
+    async fn up_to_date(&self) {
+        self.system.replica.reached(self.system.env.journal.durable()).await;
+    }
+
+    /// Looks at the durable state: of everything that any caller was told of before.
+    async fn read<T>(&self, look: impl FnOnce(&mut Replica) -> Result<T, replica::Error>) -> Result<T, Error> {
+        self.up_to_date().await;
+        let looked = look(&mut self.system.replica.lock());
+        looked.map_err(|error| self.fail(&error))
+    }
+
+    /// Looks at the durable state, also at what is not in memory.
+    async fn read_rows<T: Send + 'static>(
+        self: &Arc<Self>,
+        look: impl FnOnce(&mut Replica) -> Result<T, replica::Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.up_to_date().await;
+        let inner = self.clone();
+        let looking = move || look(&mut inner.system.replica.lock()).map_err(|error| inner.fail(&error));
+        self.on_blocking_thread(looking).await?
+    }
+
+    async fn on_blocking_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let done = self.system.blocking.spawn_blocking(work).await;
+        done.map_err(|error| Error::Internal(format!("a read could not be finished: {error}")))
+    }
+
+    /// State that cannot be read is the end.
+    fn fail(&self, error: &replica::Error) -> Error {
+        self.system.env.journal.poison(&format!("the state cannot be read: {error}"));
+        Error::Internal(error.to_string())
+    }
+
+    fn now(&self) -> Timestamp {
+        self.system.env.clock.now()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.get_mut().take() {
+            // Whoever drops it may not block: the threads end by themselves, and keep the directory locked until then.
+            threads.let_go(&self.system.env.journal);
+        }
+    }
+}
+
+/// Where the next page of a list begins, for lists in the order of lsns or numbers.
+fn parse_cursor(cursor: Option<&str>) -> Result<Option<u64>, Error> {
+    let parse = |cursor: &str| {
+        let canonical = cursor.bytes().all(|b| b.is_ascii_digit()) && !cursor.starts_with('0');
+        cursor
+            .parse()
+            .ok()
+            .filter(|_| canonical)
+            .ok_or_else(|| Error::invalid("cursor", "is not a cursor of this list"))
+    };
+    cursor.map(parse).transpose()
+}
+
+/// A page of `limit` items out of `limit + 1`, each with its place in the list.
+fn page<T>(mut found: Vec<(u64, T)>, limit: usize) -> crate::api::Page<T> {
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let next_cursor = found.last().filter(|_| more).map(|(place, _)| place.to_string());
+    crate::api::Page { items: found.into_iter().map(|(_, item)| item).collect(), next_cursor }
+}
+
+fn check_limit(limit: usize) -> Result<(), Error> {
+    if (1..=500).contains(&limit) { Ok(()) } else { Err(Error::invalid("limit", "must be 1 to 500")) }
+}
+
+/// The last event that a caller who was answered now can know of.
+fn known_lsn(system: &System) -> Lsn {
+    system.env.journal.durable()
+}

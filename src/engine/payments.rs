@@ -1,0 +1,165 @@
+//! Payments and refunds.
+
+use std::sync::Arc;
+
+use super::{Engine, Inner, check_limit, page, parse_cursor};
+use crate::api::{Answered, Caller, IdempotencyKey, Page, PageRequest, Payment, Refund};
+use crate::domain::concert_option::{self, Command, ConcertOption, Part, PaymentStatus, Reply, ReservationStatus};
+use crate::domain::{Lsn, OptionId, PaymentId, RefundId, Rejection, ReservationId, UserId};
+use crate::error::Error;
+use crate::store::replica::{self, Listed, Replica};
+
+impl Engine {
+    /// Pays a held reservation from its owner's wallet. However often and from wherever it is called, the wallet is
+    /// debited once.
+    ///
+    /// # Errors
+    /// Of the rejections `NotFound`, `InsufficientPoints`, `AlreadyPaid`, `ReservationExpired`, `ReservationNotHeld`,
+    /// `PaymentTimedOut` and those of the idempotency key.
+    pub async fn pay(
+        &self,
+        user: &UserId,
+        id: ReservationId,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<Payment>, Error> {
+        let inner = &self.0;
+        let _call = inner.admit()?;
+        let option = id.option;
+        let command =
+            Command::BeginPayment { reservation: id.no, user: user.clone(), request: inner.request(key, None) };
+        match inner.ask::<ConcertOption>(&option, command).await? {
+            Reply::Paid(no, payment) => Ok(Answered { value: view(option, no, payment), replayed: false }),
+            Reply::Replayed(no) => {
+                let payment = inner.find_payment(PaymentId { option, no }).await?;
+                let payment = concert_option::Payment { status: PaymentStatus::Completed, ..payment };
+                Ok(Answered { value: view(option, no, payment), replayed: true })
+            }
+            Reply::Archived => {
+                let reservation = inner.find_reservation(id).await?;
+                if reservation.user != *user {
+                    return Err(Rejection::NotFound.into());
+                }
+                let expired = reservation.status == ReservationStatus::Expired;
+                let rejection = if expired { Rejection::ReservationExpired } else { Rejection::ReservationNotHeld };
+                Err(rejection.into())
+            }
+            _ => Err(Error::Internal("the option answered something else".into())),
+        }
+    }
+
+    /// A payment.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`], also if it is somebody else's.
+    pub async fn payment(&self, caller: &Caller, id: PaymentId) -> Result<Payment, Error> {
+        let found = self.0.find_payment(id).await?;
+        if !caller.may_reach(&found.user) {
+            return Err(Rejection::NotFound.into());
+        }
+        Ok(view(id.option, id.no, found))
+    }
+
+    /// A user's payments, newest first; those that failed are among them.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`].
+    pub async fn payments(&self, user: &UserId, request: &PageRequest) -> Result<Page<Payment>, Error> {
+        check_limit(request.limit)?;
+        let before = parse_cursor(request.cursor.as_deref())?.map(Lsn);
+        let (user, limit) = (user.clone(), request.limit);
+        let look = move |replica: &mut Replica| {
+            let listed = replica.listed(&user, &Part::Payment(0), before, limit + 1)?;
+            listed.into_iter().map(|one| Ok((one, look_up(replica, one.option, one.no)?))).collect()
+        };
+        let found: Vec<(Listed, Option<concert_option::Payment>)> = self.0.read_rows(look).await?;
+        let found =
+            found.into_iter().filter_map(|(one, payment)| Some((one.lsn.0, view(one.option, one.no, payment?))));
+        Ok(page(found.collect(), limit))
+    }
+
+    /// Gives a payment back: its seats are free again, and its points are back in the wallet. Owners may do so until the
+    /// option's `refundable_until`, an admin always.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`], [`Rejection::NotRefundable`], and those of the idempotency key.
+    pub async fn refund(
+        &self,
+        caller: &Caller,
+        id: PaymentId,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<Refund>, Error> {
+        let inner = &self.0;
+        let _call = inner.admit()?;
+        let option = id.option;
+        let request = inner.request(key, None);
+        let command = Command::Refund { payment: id.no, caller: caller.clone(), request };
+        match inner.ask::<ConcertOption>(&option, command).await? {
+            Reply::Refunded(no, refund) => Ok(Answered { value: view_refund(option, no, &refund), replayed: false }),
+            Reply::Replayed(no) => {
+                let refund = inner.find_refund(RefundId { option, no }).await?;
+                Ok(Answered { value: view_refund(option, no, &refund), replayed: true })
+            }
+            Reply::Archived => {
+                // Refunded before, or never paid.
+                self.payment(caller, id).await?;
+                Err(Rejection::NotRefundable.into())
+            }
+            _ => Err(Error::Internal("the option answered something else".into())),
+        }
+    }
+}
+
+fn corrupt(option: OptionId) -> impl FnOnce(crate::domain::CorruptRow) -> replica::Error {
+    move |source| replica::Error::Corrupt { aggregate: option.to_string(), source }
+}
+
+/// A payment, wherever it is.
+fn look_up(
+    replica: &mut Replica,
+    option: OptionId,
+    no: u64,
+) -> Result<Option<concert_option::Payment>, replica::Error> {
+    if let Some(payment) = replica.option(option)?.payment(no) {
+        return Ok(Some(payment.clone()));
+    }
+    let row = replica.archived::<ConcertOption>(&option, &Part::Payment(no))?;
+    row.map(|row| concert_option::Payment::from_row(no, &row)).transpose().map_err(corrupt(option))
+}
+
+impl Inner {
+    async fn find_payment(self: &Arc<Self>, id: PaymentId) -> Result<concert_option::Payment, Error> {
+        let found = self.read_rows(move |replica| look_up(replica, id.option, id.no)).await?;
+        Ok(found.ok_or(Rejection::NotFound)?)
+    }
+
+    async fn find_refund(self: &Arc<Self>, id: RefundId) -> Result<concert_option::Refund, Error> {
+        let found = self.read_rows(move |replica| {
+            let row = replica.archived::<ConcertOption>(&id.option, &Part::Refund(id.no))?;
+            row.map(|row| concert_option::Refund::from_row(id.no, &row)).transpose().map_err(corrupt(id.option))
+        });
+        Ok(found.await?.ok_or(Rejection::NotFound)?)
+    }
+}
+
+fn view(option: OptionId, no: u64, payment: concert_option::Payment) -> Payment {
+    let taken = matches!(payment.status, PaymentStatus::Completed | PaymentStatus::Refunded { .. });
+    Payment {
+        id: PaymentId { option, no },
+        reservation_id: ReservationId { option, no: payment.reservation },
+        user_id: payment.user,
+        amount: payment.amount,
+        status: payment.status.as_str(),
+        balance: taken.then_some(payment.balance),
+        paid_at: taken.then_some(payment.paid_at),
+    }
+}
+
+fn view_refund(option: OptionId, no: u64, refund: &concert_option::Refund) -> Refund {
+    Refund {
+        id: RefundId { option, no },
+        payment_id: PaymentId { option, no: refund.payment },
+        amount: refund.amount,
+        balance: refund.balance,
+        refunded_at: refund.refunded_at,
+    }
+}

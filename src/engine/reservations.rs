@@ -1,0 +1,238 @@
+//! Reservations: holding seats, looking at them, and giving them up.
+
+use std::sync::Arc;
+
+use hashbrown::HashSet;
+use smallvec::SmallVec;
+
+use super::options::{name_conflicts, resolve_seats};
+use super::{Engine, Inner, check_limit, known_lsn, page, parse_cursor};
+use crate::api::{Answered, Caller, IdempotencyKey, Page, PageRequest, Reservation, Wish};
+use crate::domain::concert_option::{
+    self, AreaPlaces, Command, ConcertOption, Part, PricedPlan, Reply, ReservationStatus, Wish as Places,
+};
+use crate::domain::seat_map::BestAvailable;
+use crate::domain::{Lsn, OptionId, Rejection, ReservationId, UserId};
+use crate::error::Error;
+use crate::store::replica::{self, Listed, Replica};
+
+/// How many reservations are looked at for one page, at the most: with a filter most of them may not count.
+const LOOKED_AT_MAX: usize = 10_000;
+
+impl Engine {
+    /// Holds seats or places for a user, all or nothing, until they are paid, given up, or the hold runs out.
+    ///
+    /// While the concert's waiting room is on, `queue_token` must be the signed form of an active token of this user.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSeats`], [`Error::SeatsUnavailable`], [`Error::Invalid`]; of the rejections `NotFound`,
+    /// `NotEnoughSeats`, `LimitExceeded`, `SaleNotOpen`, `QueueTokenRequired`, `QueueTokenNotActive` and those of the
+    /// idempotency key.
+    pub async fn hold(
+        &self,
+        option: OptionId,
+        user: &UserId,
+        wish: Wish,
+        queue_token: Option<&str>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<Reservation>, Error> {
+        let inner = &self.0;
+        let _call = inner.admit()?;
+        let plan = inner.offer(option).await?;
+        let wish = resolve(&plan, wish)?;
+        let (token, mut refused) = match inner.let_in(plan.definition.concert, user, queue_token).await? {
+            Ok(token) => (token, None),
+            Err(rejection) => (None, Some(rejection)),
+        };
+        let limit = inner.config.limits.user_open_holds;
+        let slot = match (limit > 0).then(|| inner.counts.take_hold(user, limit)) {
+            Some(Err(already)) => {
+                refused = refused.or(Some(Rejection::LimitExceeded { limit, already }));
+                None
+            }
+            Some(Ok(slot)) => Some(slot),
+            None => None,
+        };
+        let request = inner.request(key, refused);
+        let command = Command::Hold { user: user.clone(), wish, token, plan: plan.clone(), request };
+        let reply = inner.ask::<ConcertOption>(&option, command).await;
+        if let Some(slot) = slot {
+            slot.settle_at(known_lsn(&inner.system));
+        }
+        match reply.map_err(|error| name_conflicts(&plan, error))? {
+            Reply::Reservation(no, held) => Ok(Answered { value: Reservation::new(no, held, plan), replayed: false }),
+            Reply::Replayed(no) => {
+                let held = inner.find_reservation(ReservationId { option, no }).await?;
+                let held = concert_option::Reservation { status: ReservationStatus::Held, ..held };
+                Ok(Answered { value: Reservation::new(no, held, plan), replayed: true })
+            }
+            _ => Err(Error::Internal("the option answered something else".into())),
+        }
+    }
+
+    /// A reservation.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`], also if it is somebody else's.
+    pub async fn reservation(&self, caller: &Caller, id: ReservationId) -> Result<Reservation, Error> {
+        let found = self.0.find_reservation(id).await?;
+        if !caller.may_reach(&found.user) {
+            return Err(Rejection::NotFound.into());
+        }
+        Ok(Reservation::new(id.no, found, self.0.offer(id.option).await?))
+    }
+
+    /// A user's reservations, newest first; only those of one status if it is given.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`].
+    pub async fn reservations(
+        &self,
+        user: &UserId,
+        status: Option<&str>,
+        request: &PageRequest,
+    ) -> Result<Page<Reservation>, Error> {
+        check_limit(request.limit)?;
+        let mut before = parse_cursor(request.cursor.as_deref())?.map(Lsn);
+        let status = status.map(parse_status).transpose()?;
+        let mut found = Vec::new();
+        let mut looked_at = 0;
+        // One more than asked for tells whether there is another page.
+        while found.len() <= request.limit && looked_at < LOOKED_AT_MAX {
+            let (user, wanted) = (user.clone(), request.limit + 1);
+            let look = move |replica: &mut Replica| {
+                let listed = replica.listed(&user, &Part::Reservation(0), before, wanted)?;
+                listed.into_iter().map(|one| Ok((one, look_up(replica, one.option, one.no)?))).collect()
+            };
+            let batch: Vec<(Listed, Option<concert_option::Reservation>)> = self.0.read_rows(look).await?;
+            let Some((last, _)) = batch.last() else { break };
+            before = Some(last.lsn);
+            looked_at += batch.len();
+            let full = batch.len() == wanted;
+            let batch = batch.into_iter().filter_map(|(one, reservation)| Some((one, reservation?)));
+            found.extend(batch.filter(|(_, one)| status.is_none_or(|status| one.status.as_str() == status)));
+            if !full {
+                break;
+            }
+        }
+        let mut items = Vec::with_capacity(found.len());
+        for (listed, reservation) in found {
+            let plan = self.0.offer(listed.option).await?;
+            items.push((listed.lsn.0, Reservation::new(listed.no, reservation, plan)));
+        }
+        let mut page = page(items, request.limit);
+        if page.next_cursor.is_none() && looked_at >= LOOKED_AT_MAX {
+            page.next_cursor = before.map(|lsn| lsn.to_string());
+        }
+        Ok(page)
+    }
+
+    /// Gives a held reservation up.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`], [`Rejection::ReservationNotHeld`].
+    pub async fn release(&self, caller: &Caller, id: ReservationId) -> Result<Reservation, Error> {
+        let _call = self.0.admit()?;
+        let plan = self.0.offer(id.option).await?;
+        let command = Command::Release { reservation: id.no, caller: caller.clone() };
+        match self.0.ask::<ConcertOption>(&id.option, command).await? {
+            Reply::Reservation(no, released) => Ok(Reservation::new(no, released, plan)),
+            Reply::Archived => {
+                // Whatever it came to in the end, it is not held.
+                self.reservation(caller, id).await?;
+                Err(Rejection::ReservationNotHeld.into())
+            }
+            _ => Err(Error::Internal("the option answered something else".into())),
+        }
+    }
+}
+
+fn parse_status(status: &str) -> Result<&str, Error> {
+    const NAMES: [&str; 6] = ["held", "paying", "confirmed", "released", "expired", "refunded"];
+    if NAMES.contains(&status) {
+        Ok(status)
+    } else {
+        Err(Error::invalid("status", format!("must be one of {}", NAMES.join(", "))))
+    }
+}
+
+/// A reservation, wherever it is.
+fn look_up(
+    replica: &mut Replica,
+    option: OptionId,
+    no: u64,
+) -> Result<Option<concert_option::Reservation>, replica::Error> {
+    if let Some(reservation) = replica.option(option)?.reservation(no) {
+        return Ok(Some(reservation.clone()));
+    }
+    let row = replica.archived::<ConcertOption>(&option, &Part::Reservation(no))?;
+    let read = row.map(|row| concert_option::Reservation::from_row(no, &row)).transpose();
+    read.map_err(|source| replica::Error::Corrupt { aggregate: option.to_string(), source })
+}
+
+impl Inner {
+    /// A reservation, wherever it is.
+    pub(super) async fn find_reservation(
+        self: &Arc<Self>,
+        id: ReservationId,
+    ) -> Result<concert_option::Reservation, Error> {
+        let resident = self.read(|replica| Ok(replica.option(id.option)?.reservation(id.no).cloned())).await?;
+        if let Some(reservation) = resident {
+            return Ok(reservation);
+        }
+        let found = self.read_rows(move |replica| look_up(replica, id.option, id.no)).await?;
+        Ok(found.ok_or(Rejection::NotFound)?)
+    }
+}
+
+/// Finds what is wished for in the plan.
+fn resolve(plan: &PricedPlan, wish: Wish) -> Result<Places, Error> {
+    match wish {
+        Wish::Seats(seats) => resolve_seats(&plan.plan, &seats).map(Places::Seats),
+        Wish::BestAvailable(wish) => {
+            let most = plan.definition.max_seats_per_reservation;
+            if !(1..=most).contains(&wish.count) {
+                return Err(Error::invalid("best_available.count", format!("must be 1 to {most}")));
+            }
+            let category = wish.category.map(|name| {
+                let index = plan.plan.category_index(&name);
+                index.ok_or_else(|| Error::invalid("best_available.category", "is not a category of this plan"))
+            });
+            let zone = wish.zone.map(|name| {
+                let index = plan.plan.zone_index(&name);
+                index.ok_or_else(|| Error::invalid("best_available.zone", "is not a zone of this plan"))
+            });
+            Ok(Places::Best(BestAvailable {
+                count: wish.count,
+                category: category.transpose()?,
+                zone: zone.transpose()?,
+                adjacent: wish.adjacent,
+            }))
+        }
+        Wish::Areas(areas) => resolve_areas(plan, &areas).map(Places::Areas),
+    }
+}
+
+fn resolve_areas(plan: &PricedPlan, areas: &[(String, u32)]) -> Result<SmallVec<[AreaPlaces; 1]>, Error> {
+    if areas.is_empty() {
+        return Err(Error::invalid("areas", "must name at least one area"));
+    }
+    let most = plan.definition.max_seats_per_reservation;
+    let mut seen = HashSet::new();
+    let mut places = SmallVec::new();
+    for (index, (name, count)) in areas.iter().enumerate() {
+        let area = plan.definition.areas.iter().position(|area| area.name == *name);
+        let Some(area) = area else {
+            return Err(Error::invalid(format!("areas[{index}].name"), "is not an area of this option"));
+        };
+        if !seen.insert(area) {
+            return Err(Error::invalid(format!("areas[{index}].name"), "is given twice"));
+        }
+        if !(1..=most).contains(count) {
+            return Err(Error::invalid(format!("areas[{index}].count"), format!("must be 1 to {most}")));
+        }
+        // Options have at most 10,000 areas.
+        places.push(AreaPlaces { area: area as u16, count: *count });
+    }
+    Ok(places)
+}

@@ -1,0 +1,485 @@
+//! Starting an engine's threads, and ending them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use actix_rt::Arbiter;
+use dashmap::DashMap;
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::watch;
+
+use super::tokens::RoomInfo;
+use super::{Gauges, Inner};
+use crate::actors::alarms::{Alarms, Key};
+use crate::actors::registry::Registry;
+use crate::actors::shell::Environment;
+use crate::actors::supervisor::Supervisor;
+use crate::actors::system::{SharedReplica, System};
+use crate::clock::{Clock, SystemClock, wall_clock};
+use crate::config::Config;
+use crate::domain::{ConcertId, Lsn, Timestamp, waiting_room};
+use crate::error::OpenError;
+use crate::store::codec::{self, Facts};
+use crate::store::committer::{DurableBatch, Journal};
+use crate::store::disk::{Disk, RealDisk};
+use crate::store::journal::{self, LocalLog, Reader};
+use crate::store::lock::DirLock;
+use crate::store::plans::Plans;
+use crate::store::replica::{self, Replica};
+use crate::store::state::{self, StateStore};
+
+/// How far the journal may be ahead of the wall clock.
+const AHEAD: Duration = Duration::from_secs(300);
+/// How often the housekeeper looks around.
+const LOOK_AROUND: Duration = Duration::from_millis(20);
+/// Events to replay between two checkpoints at the start.
+const REPLAY_EVENTS: u64 = 100_000;
+/// How long a thread may take to end. sled may hang in a write that failed.
+const JOIN: Duration = Duration::from_secs(4);
+
+/// The threads of an engine.
+pub(super) struct Threads {
+    committer: JoinHandle<()>,
+    projector: JoinHandle<()>,
+    housekeeper: JoinHandle<()>,
+    actors: JoinHandle<()>,
+    system: actix_rt::System,
+    stop: Arc<Stop>,
+    /// Where reads that may block are done.
+    _blocking: Blocking,
+}
+
+/// A runtime that may be dropped anywhere.
+struct Blocking(Option<tokio::runtime::Runtime>);
+
+impl Drop for Blocking {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Tells the housekeeper to end.
+#[derive(Default)]
+struct Stop {
+    stopped: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Stop {
+    fn stop(&self) {
+        *self.stopped.lock() = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits; true if it is time to end.
+    fn wait(&self, at_most: Duration) -> bool {
+        let mut stopped = self.stopped.lock();
+        if !*stopped {
+            self.changed.wait_for(&mut stopped, at_most);
+        }
+        *stopped
+    }
+}
+
+impl Threads {
+    /// Seals the journal, lets reads and the state catch up, and ends all threads.
+    pub(super) fn end(self, journal: &Journal) {
+        journal.close();
+        join(self.committer, "committer");
+        // It ends when the committer has let go of its channel.
+        join(self.projector, "projector");
+        self.stop.stop();
+        join(self.housekeeper, "housekeeper");
+        self.system.stop();
+        join(self.actors, "actors");
+    }
+
+    /// Lets them end by themselves.
+    pub(super) fn let_go(self, journal: &Journal) {
+        journal.close();
+        self.stop.stop();
+        self.system.stop();
+    }
+}
+
+fn join(thread: JoinHandle<()>, name: &str) {
+    let begun = Instant::now();
+    while !thread.is_finished() {
+        if begun.elapsed() > JOIN {
+            tracing::warn!(thread = name, "thread does not end; left behind");
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    if thread.join().is_err() {
+        tracing::error!(thread = name, "thread panicked");
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
+    let spawned = std::thread::Builder::new().name(format!("boxoffice-{name}")).spawn(work);
+    spawned.map_err(|source| OpenError::DataDirectory { dir: format!("(no thread for the {name})"), source })
+}
+
+/// Options of the journal under this configuration.
+pub(super) fn journal_options(config: &Config, check_from: Lsn) -> journal::Options {
+    journal::Options {
+        segment_bytes: config.journal.segment_bytes,
+        reserve_bytes: config.storage.min_free_bytes / 2,
+        check_from,
+        ..journal::Options::default()
+    }
+}
+
+/// What stands in the data directory, opened and replayed.
+struct Opened {
+    log: LocalLog,
+    store: Arc<StateStore>,
+    replica: Replica,
+    last: Lsn,
+    last_at: Timestamp,
+    checkpointed: Lsn,
+}
+
+fn open(config: &Config, disk: &Arc<dyn Disk>) -> Result<Opened, OpenError> {
+    let dir = &config.data_dir;
+    let (store, lsn) = if config.checkpoint.enabled {
+        let options = state::Options { cache_bytes: config.checkpoint.cache_bytes };
+        let (store, opened) = StateStore::open(dir, disk.clone(), options)?;
+        (store, opened.lsn)
+    } else {
+        (StateStore::in_memory(), Lsn(0))
+    };
+    let journal_dir = dir.join("journal");
+    let (log, recovered) = LocalLog::open(disk.clone(), &journal_dir, journal_options(config, lsn), store.floor())?;
+    if recovered.torn_bytes > 0 {
+        tracing::warn!(bytes = recovered.torn_bytes, "cut a torn batch off the journal; nobody was told of it");
+    }
+    let ahead = recovered.last_at.since(wall_clock());
+    if ahead > AHEAD && !config.clock.accept_journal_ahead {
+        return Err(OpenError::JournalAhead(ahead));
+    }
+    let store = Arc::new(store);
+    let mut replica = Replica::new(store.clone(), lsn).map_err(unreadable)?;
+    let mut checkpointed = lsn;
+    replay(disk.clone(), &journal_dir, lsn, recovered.last_lsn, |first, record| {
+        replica.apply(first, record).map_err(unreadable)?;
+        if config.checkpoint.enabled && replica.applied().0 - checkpointed.0 >= REPLAY_EVENTS {
+            checkpointed = checkpoint(&store, || replica.begin_checkpoint())?;
+            replica.end_checkpoint(config.actors.max_resident as usize);
+        }
+        Ok(())
+    })?;
+    let last = recovered.last_lsn;
+    tracing::info!(last_lsn = %last, replayed = last.0 - lsn.0, sealed = recovered.sealed, "journal opened");
+    Ok(Opened { log, store, replica, last, last_at: recovered.last_at, checkpointed })
+}
+
+/// Hands `take` every record of the journal after `after`, up to `last`.
+pub(super) fn replay<E: From<journal::Error> + From<codec::Error>>(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    after: Lsn,
+    last: Lsn,
+    mut take: impl FnMut(Lsn, &codec::Record) -> Result<(), E>,
+) -> Result<(), E> {
+    if after >= last {
+        return Ok(());
+    }
+    let mut reader = Reader::open(disk, dir, after.next())?;
+    while let Some(frame) = reader.next(last)? {
+        for (first, record) in codec::decode_batch(frame.first_lsn, frame.count, &frame.payload)? {
+            if first > after {
+                take(first, &record)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn unreadable(error: replica::Error) -> OpenError {
+    match error {
+        replica::Error::State(error) => OpenError::State(error),
+        replica::Error::Corrupt { .. } => OpenError::Row(error.to_string()),
+    }
+}
+
+/// Writes what has changed to the store; gives the lsn at which it stands now.
+fn checkpoint(
+    store: &StateStore,
+    begin: impl FnOnce() -> (Lsn, Arc<replica::RowChanges>),
+) -> Result<Lsn, state::Error> {
+    let (lsn, changes) = begin();
+    store.checkpoint(lsn, changes.iter().map(|(key, row)| (key.clone(), row.clone())).collect())?;
+    Ok(lsn)
+}
+
+/// Opens an engine and starts its threads.
+pub(super) fn start(config: Config) -> Result<Arc<Inner>, OpenError> {
+    config.validate()?;
+    let dir = config.data_dir.clone();
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let unusable = |source| OpenError::DataDirectory { dir: dir.display().to_string(), source };
+    disk.create_dir_all(&dir).map_err(unusable)?;
+    let lock = Arc::new(DirLock::acquire(&dir)?);
+    let Opened { log, store, replica, last, last_at, checkpointed } = open(&config, &disk)?;
+    let clock = SystemClock::starting_after(last_at);
+    let log_status = log.status();
+    let counts = replica.counts().clone();
+    let alarmed = replica.alarmed().map_err(unreadable)?;
+    let replica = Arc::new(SharedReplica::new(replica));
+
+    let (journal, mut committer) = Journal::new(log, last);
+    let (failed, failure) = watch::channel(None);
+    journal.on_failure(move |reason| {
+        failed.send_replace(Some(reason.to_owned()));
+    });
+    let (batches, durable) = mpsc::channel();
+    committer.add_reader(Box::new(move |batch| {
+        // The projector ends before the committer only if it panicked, which fails the engine.
+        let _ = batches.send(batch.clone());
+    }));
+
+    let blocking = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("boxoffice-blocking")
+        .build()
+        .map_err(unusable)?;
+    let (actors, handle, mut arbiters) = start_arbiters(config.actors.arbiters as usize + 1)?;
+    // One for the supervisor, which busy actors must not hold up.
+    let own = arbiters.swap_remove(0);
+    let mailbox = config.actors.mailbox as usize;
+    let env = Environment { journal: journal.clone(), clock: clock.clone(), alarms: Arc::new(Alarms::default()) };
+    let system = Arc::new(System {
+        env,
+        replica: replica.clone(),
+        arbiters,
+        blocking: blocking.handle().clone(),
+        catalogue: Registry::new(mailbox),
+        options: Registry::new(mailbox),
+        wallets: Registry::new(mailbox),
+        rooms: Registry::new(mailbox),
+        liveness: DashMap::new(),
+    });
+    let rooms = Arc::new(DashMap::new());
+    let gauges = Arc::new(Gauges { checkpointed: AtomicU64::new(checkpointed.0), ..Gauges::default() });
+
+    let (held, failing) = (lock.clone(), journal.clone());
+    let committer = spawn("committer", move || {
+        let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| committer.run()));
+        if run.is_err() {
+            failing.poison("the committer panicked");
+        }
+        drop(held);
+    })?;
+    let projector = Projector { replica: replica.clone(), journal: journal.clone(), rooms: rooms.clone() };
+    let projector = spawn("projector", move || projector.run(&durable))?;
+    let stop = Arc::new(Stop::default());
+    let housekeeper = Housekeeper {
+        replica,
+        journal: journal.clone(),
+        store: store.clone(),
+        disk: disk.clone(),
+        config: config.clone(),
+        gauges: gauges.clone(),
+        last: checkpointed,
+        last_at: Instant::now(),
+        looked_at_disk: None,
+        _lock: lock,
+    };
+    let (stopping, failing) = (stop.clone(), journal.clone());
+    let housekeeper = spawn("housekeeper", move || {
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| housekeeper.run(&stopping))).is_err() {
+            failing.poison("the housekeeper panicked");
+        }
+    })?;
+
+    // Whatever was under way or ran out while the engine was closed is the first thing that the actors get to do.
+    for room in &alarmed.rooms {
+        system.liveness_of(*room);
+        system.wake(&Key::Room(*room), entropy());
+    }
+    for option in &alarmed.options {
+        system.wake(&Key::Option(*option), entropy());
+    }
+    system.wake(&Key::Catalogue, entropy());
+    let supervisor = Supervisor::new(system.clone(), config.actors.max_resident as usize, entropy);
+    Supervisor::start_in_arbiter(&own, move |_| supervisor);
+
+    let threads = Threads {
+        committer,
+        projector,
+        housekeeper,
+        actors,
+        system: handle,
+        stop,
+        _blocking: Blocking(Some(blocking)),
+    };
+    Ok(Arc::new(Inner {
+        plans: Plans::new(disk.clone(), dir.join("plans")),
+        config,
+        system,
+        counts,
+        store,
+        disk,
+        log_status,
+        offers: DashMap::new(),
+        seating_plans: Mutex::default(),
+        rooms,
+        gauges,
+        calls: AtomicU64::new(0),
+        closing: AtomicBool::new(false),
+        failure,
+        threads: Mutex::new(Some(threads)),
+    }))
+}
+
+/// A random number.
+pub(super) fn entropy() -> u64 {
+    // The system's source does not fail on any system that sled runs on.
+    getrandom::u64().unwrap_or_else(|_| wall_clock().as_millis())
+}
+
+/// Threads for actors, in a system of their own: the host app may have one too.
+fn start_arbiters(count: usize) -> Result<(JoinHandle<()>, actix_rt::System, Vec<ArbiterHandle>), OpenError> {
+    let (sender, started) = mpsc::channel();
+    let thread = spawn("actors", move || {
+        let runner = actix_rt::System::new();
+        let arbiters: Vec<_> = runner.block_on(async move { (0..count).map(|_| Arbiter::new()).collect() });
+        let handles = arbiters.iter().map(Arbiter::handle).collect::<Vec<_>>();
+        let _ = sender.send((actix_rt::System::current(), handles));
+        if let Err(error) = runner.run() {
+            tracing::error!(%error, "the actors' system ended with an error");
+        }
+        for arbiter in arbiters {
+            arbiter.stop();
+            if arbiter.join().is_err() {
+                tracing::error!("an arbiter panicked");
+            }
+        }
+    })?;
+    let failed = |_| OpenError::DataDirectory {
+        dir: "(no threads for actors)".into(),
+        source: std::io::Error::other("the actors' system did not start"),
+    };
+    let (system, handles) = started.recv().map_err(failed)?;
+    Ok((thread, system, handles))
+}
+
+/// Lets the replica take in what has become durable.
+struct Projector {
+    replica: Arc<SharedReplica>,
+    journal: Journal,
+    rooms: Arc<DashMap<ConcertId, RoomInfo>>,
+}
+
+impl Projector {
+    fn run(self, durable: &mpsc::Receiver<DurableBatch>) {
+        while let Ok(batch) = durable.recv() {
+            let apply = std::panic::AssertUnwindSafe(|| self.apply(&batch));
+            match std::panic::catch_unwind(apply) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return self.journal.poison(&format!("the state cannot be read: {error}")),
+                Err(_) => return self.journal.poison("the projector panicked"),
+            }
+        }
+    }
+
+    fn apply(&self, batch: &DurableBatch) -> Result<(), replica::Error> {
+        let applied = {
+            let mut replica = self.replica.lock();
+            for (first, record) in &**batch {
+                replica.apply(*first, record)?;
+            }
+            replica.counts().settle(replica.applied());
+            replica.applied()
+        };
+        for (_, record) in &**batch {
+            if let Facts::Room(concert, events) = &record.facts {
+                self.note_mode(*concert, events);
+            }
+        }
+        self.replica.advance(applied);
+        Ok(())
+    }
+
+    /// Keeps what holds are checked against up to date.
+    fn note_mode(&self, concert: ConcertId, events: &[waiting_room::Event]) {
+        for event in events {
+            if let waiting_room::Event::Opened { settings, .. } | waiting_room::Event::Configured { settings } = event
+                && let Some(mut room) = self.rooms.get_mut(&concert)
+            {
+                room.mode = settings.mode;
+            }
+        }
+    }
+}
+
+/// Writes checkpoints, and watches the disk.
+struct Housekeeper {
+    replica: Arc<SharedReplica>,
+    journal: Journal,
+    store: Arc<StateStore>,
+    disk: Arc<dyn Disk>,
+    config: Config,
+    gauges: Arc<Gauges>,
+    last: Lsn,
+    last_at: Instant,
+    looked_at_disk: Option<Instant>,
+    _lock: Arc<DirLock>,
+}
+
+impl Housekeeper {
+    fn run(mut self, stop: &Stop) {
+        self.watch_disk();
+        loop {
+            let stopping = stop.wait(LOOK_AROUND);
+            if self.journal.failure().is_some() {
+                return;
+            }
+            if self.looked_at_disk.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {
+                self.watch_disk();
+            }
+            if let Err(error) = self.checkpoint_if_due(stopping) {
+                return self.journal.poison(&format!("the state cannot be written: {error}"));
+            }
+            if stopping {
+                return;
+            }
+        }
+    }
+
+    fn watch_disk(&mut self) {
+        self.looked_at_disk = Some(Instant::now());
+        // What cannot be measured is left to the writes to find out.
+        if let Ok(free) = self.disk.available_bytes(&self.config.data_dir) {
+            let full = free < self.config.storage.min_free_bytes;
+            let was_full = self.gauges.storage_full.swap(full, Ordering::Relaxed);
+            if full != was_full {
+                tracing::warn!(free_bytes = free, full, "the disk is nearly full, or is not any more");
+            }
+            self.gauges.free_bytes.store(free, Ordering::Relaxed);
+        }
+    }
+
+    fn checkpoint_if_due(&mut self, now: bool) -> Result<(), state::Error> {
+        let fresh = self.replica.applied().0 - self.last.0;
+        let by_time = self.last_at.elapsed() >= Duration::from_millis(self.config.checkpoint.interval_ms);
+        let due = fresh > 0 && (now || by_time || fresh >= self.config.checkpoint.max_events);
+        if !due || !self.config.checkpoint.enabled {
+            return Ok(());
+        }
+        self.last = checkpoint(&self.store, || self.replica.lock().begin_checkpoint())?;
+        self.last_at = Instant::now();
+        self.replica.lock().end_checkpoint(self.config.actors.max_resident as usize);
+        self.gauges.checkpointed.store(self.last.0, Ordering::Relaxed);
+        Ok(())
+    }
+}

@@ -1,0 +1,219 @@
+//! Waiting rooms: tokens, and who may hold seats with them.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use super::{Engine, Inner};
+use crate::api::{Caller, Token};
+use crate::domain::waiting_room::{Command, Mode, Part, Reply, TokenRow, TokenStatus, TokenView, WaitingRoom};
+use crate::domain::{ConcertId, Rejection, TokenId, UserId};
+use crate::error::Error;
+use crate::store::replica;
+
+/// How often those who wait should ask, in seconds: those next in line more often.
+const REFRESH_SECONDS: std::ops::RangeInclusive<u64> = 1..=20;
+/// Bytes of a token's signature.
+const SIGNATURE_BYTES: usize = 16;
+
+/// What holds are checked against, of one concert.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RoomInfo {
+    pub(super) mode: Mode,
+    signing_key: [u8; 32],
+}
+
+/// A user's place in a waiting room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuedToken {
+    /// The token.
+    pub token: Token,
+    /// Whether it has just been issued; if not, the user had it already.
+    pub fresh: bool,
+}
+
+impl Engine {
+    /// Gives a user a place in a concert's waiting room; who has one keeps it.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`] if there is no such concert.
+    pub async fn issue_token(&self, concert: ConcertId, user: &UserId) -> Result<IssuedToken, Error> {
+        // A call that is refused for load is still a sign of life.
+        let seen = self.0.system.replica.lock().room(concert).map(|room| room.live_token(user));
+        if let Some(no) = seen.map_err(|error| self.0.fail(&error))? {
+            self.0.system.seen(TokenId { concert, no });
+        }
+        let _call = self.0.admit()?;
+        self.0.room_info(concert).await?;
+        let Reply::Token { no, fresh } =
+            self.0.ask::<WaitingRoom>(&concert, Command::IssueToken { user: user.clone() }).await?
+        else {
+            return Err(Error::Internal("the waiting room answered something else".into()));
+        };
+        let token = self.token(&Caller::User(user.clone()), TokenId { concert, no }).await?;
+        Ok(IssuedToken { token, fresh })
+    }
+
+    /// A place in a waiting room, and how far it has moved. Looking is a sign of life.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`], also if it is somebody else's.
+    pub async fn token(&self, caller: &Caller, id: TokenId) -> Result<Token, Error> {
+        let info = self.0.room_info(id.concert).await?;
+        let view = self.0.find_token(id).await?;
+        match caller {
+            Caller::User(user) if *user != view.user => return Err(Rejection::NotFound.into()),
+            Caller::User(_) => self.0.system.seen(id),
+            // Somebody else's look says nothing of the holder.
+            Caller::Admin => {}
+        }
+        let expires_at = view.expires_at.filter(|_| view.status == TokenStatus::Active);
+        Ok(Token {
+            id,
+            token: sign(&info.signing_key, id, &view.user),
+            concert_id: id.concert,
+            status: view.status,
+            position: view.position,
+            ahead: view.ahead,
+            queue_size: view.queue_size,
+            expected_wait_seconds: view.expected_wait_seconds,
+            refresh_interval_seconds: refresh_interval(&view),
+            expires_at,
+        })
+    }
+
+    /// Gives a place in a waiting room up.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`], also if it is somebody else's, or has come to its end.
+    pub async fn leave_queue(&self, caller: &Caller, id: TokenId) -> Result<(), Error> {
+        let _call = self.0.admit()?;
+        self.0.room_info(id.concert).await?;
+        let user = match caller {
+            Caller::User(user) => Some(user.clone()),
+            Caller::Admin => None,
+        };
+        self.0.ask::<WaitingRoom>(&id.concert, Command::Leave { user, no: id.no }).await.map(|_| ())
+    }
+}
+
+fn refresh_interval(view: &TokenView) -> u64 {
+    match view.position {
+        Some(position) => (position / 500).clamp(*REFRESH_SECONDS.start(), *REFRESH_SECONDS.end()),
+        None => 5,
+    }
+}
+
+/// `<id>.<HMAC-SHA256 of id and user, 16 bytes, hexadecimal>`.
+fn sign(key: &[u8; 32], id: TokenId, user: &UserId) -> String {
+    use std::fmt::Write;
+
+    let mut text = format!("{id}.");
+    for byte in &mac(key, id, user).finalize().into_bytes()[..SIGNATURE_BYTES] {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+fn mac(key: &[u8; 32], id: TokenId, user: &UserId) -> Hmac<Sha256> {
+    let mut mac = <Hmac<Sha256> as KeyInit>::new(key.into());
+    mac.update(format!("{id} {user}").as_bytes());
+    mac
+}
+
+/// The token that `text` is the signed form of, if it is one of this user and concert.
+fn verify(key: &[u8; 32], concert: ConcertId, user: &UserId, text: &str) -> Option<TokenId> {
+    let (id, signature) = text.split_once('.')?;
+    let id: TokenId = id.parse().ok().filter(|id: &TokenId| id.concert == concert)?;
+    let (pairs, rest) = signature.as_bytes().as_chunks::<2>();
+    let digit = |byte: u8| char::from(byte).to_digit(16).filter(|_| !byte.is_ascii_uppercase());
+    let bytes: Option<Vec<u8>> =
+        pairs.iter().map(|[high, low]| Some((digit(*high)? * 16 + digit(*low)?) as u8)).collect();
+    let bytes = bytes.filter(|bytes| rest.is_empty() && bytes.len() == SIGNATURE_BYTES)?;
+    mac(key, id, user).verify_truncated_left(&bytes).ok().map(|()| id)
+}
+
+impl Inner {
+    /// What holds on a concert are checked against.
+    async fn room_info(&self, concert: ConcertId) -> Result<RoomInfo, Error> {
+        if let Some(info) = self.rooms.get(&concert) {
+            return Ok(*info);
+        }
+        self.up_to_date().await;
+        // The entry is held while the replica is read, so that no change of mode falls in between.
+        let entry = self.rooms.entry(concert);
+        let read = || {
+            let mut replica = self.system.replica.lock();
+            let Some(known) = replica.catalogue()?.concert(concert) else { return Ok(None) };
+            let signing_key = known.signing_key;
+            Ok(Some(RoomInfo { mode: replica.room(concert)?.settings().mode, signing_key }))
+        };
+        let info = read().map_err(|error: replica::Error| self.fail(&error))?.ok_or(Rejection::NotFound)?;
+        Ok(*entry.or_insert(info))
+    }
+
+    /// Whether a user may hold seats of a concert now, and with which token.
+    pub(super) async fn let_in(
+        &self,
+        concert: ConcertId,
+        user: &UserId,
+        queue_token: Option<&str>,
+    ) -> Result<Result<Option<u64>, Rejection>, Error> {
+        let info = self.room_info(concert).await?;
+        if info.mode == Mode::Open {
+            return Ok(Ok(None));
+        }
+        let token = queue_token.and_then(|text| verify(&info.signing_key, concert, user, text));
+        let Some(token) = token else { return Ok(Err(Rejection::QueueTokenRequired)) };
+        self.system.seen(token);
+        let now = self.now();
+        let view = self.read(|replica| Ok(replica.room(concert)?.token(now, token.no))).await?;
+        let active = view.is_some_and(|view| view.status == TokenStatus::Active);
+        Ok(if active { Ok(Some(token.no)) } else { Err(Rejection::QueueTokenNotActive) })
+    }
+
+    /// A token, wherever it is.
+    async fn find_token(self: &std::sync::Arc<Self>, id: TokenId) -> Result<TokenView, Error> {
+        let now = self.now();
+        let live = self.read(|replica| {
+            let room = replica.room(id.concert)?;
+            Ok((room.token(now, id.no), room.counts().waiting))
+        });
+        let (live, waiting) = live.await?;
+        if let Some(view) = live {
+            return Ok(view);
+        }
+        let row = self.read_rows(move |replica| replica.archived::<WaitingRoom>(&id.concert, &Part::Token(id.no)));
+        let row = row.await?.ok_or(Rejection::NotFound)?;
+        let row: TokenRow = minicbor::decode(&row).map_err(|source| Error::Internal(source.to_string()))?;
+        Ok(row.view(id.no, waiting))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signed_token_is_good_for_its_user_and_concert_only() {
+        let (key, user) = ([7; 32], "anna".parse::<UserId>().unwrap());
+        let id: TokenId = "t3-12".parse().unwrap();
+        let text = sign(&key, id, &user);
+        assert!(text.len() <= 64 + 33);
+        assert_eq!(verify(&key, ConcertId(3), &user, &text), Some(id));
+        assert_eq!(verify(&key, ConcertId(4), &user, &text), None);
+        assert_eq!(verify(&[8; 32], ConcertId(3), &user, &text), None);
+        assert_eq!(verify(&key, ConcertId(3), &"berta".parse().unwrap(), &text), None);
+        for wrong in [
+            text.replace("t3-12", "t3-13"),
+            text.to_uppercase(),
+            text.replace('.', ""),
+            format!("{text}00"),
+            text[..text.len() - 2].to_owned(),
+            "t3-12.".to_owned(),
+            String::new(),
+        ] {
+            assert_eq!(verify(&key, ConcertId(3), &user, &wrong), None, "{wrong}");
+        }
+    }
+}

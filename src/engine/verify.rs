@@ -1,0 +1,166 @@
+//! Looking at a data directory without opening it: is the journal whole, and what does it add up to.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::start::{replay, unreadable};
+use crate::config::Config;
+use crate::domain::Lsn;
+use crate::error::OpenError;
+use crate::store::codec::Record;
+use crate::store::disk::{Disk, RealDisk};
+use crate::store::journal::{self};
+use crate::store::lock::DirLock;
+use crate::store::manifest::Manifest;
+use crate::store::plans::Plans;
+use crate::store::replica::Replica;
+use crate::store::state::{Check, Direction, StateStore};
+
+/// Events between two intermediate checkpoints in memory.
+const STEP: u64 = 100_000;
+/// Rows that are hashed at once.
+const ROWS: usize = 4_096;
+
+/// What [`verify`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// The last event.
+    pub last_lsn: Lsn,
+    /// How many events there are.
+    pub events: u64,
+    /// SHA-256 over all rows of the state that the journal alone adds up to: each as the length of its key, the key, the
+    /// length of its value and the value (lengths as 8 bytes, little endian), in the order of the keys.
+    pub state_sha256: String,
+    /// Whether the journal was ended cleanly.
+    pub sealed: bool,
+    /// What sled's rows say, compared with the journal.
+    pub state: String,
+    /// Whether nothing is damaged.
+    pub ok: bool,
+}
+
+impl fmt::Display for VerifyReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "last_lsn {}", self.last_lsn)?;
+        writeln!(f, "events {}", self.events)?;
+        writeln!(f, "state_sha256 {}", self.state_sha256)?;
+        writeln!(f, "sealed {}", if self.sealed { "yes" } else { "no" })?;
+        write!(f, "state {}", self.state)
+    }
+}
+
+/// Checks the whole journal and every plan, rebuilds the state from the journal alone, and compares sled with it. Changes
+/// nothing but the lock file.
+///
+/// # Errors
+/// The directory is in use, or the journal or a plan is damaged.
+pub fn verify(config: &Config) -> Result<VerifyReport, OpenError> {
+    let (disk, _lock) = enter(config)?;
+    let dir = &config.data_dir;
+    // A damaged manifest is for the comparison below to name.
+    let floor = Manifest::read(&*disk, dir).ok().flatten().map_or(Lsn(0), |manifest| manifest.highest_lsn());
+    let report = journal::check(&*disk, &dir.join("journal"), floor)?;
+    let plans = Plans::new(disk.clone(), dir.join("plans"));
+    for hash in plans.list()? {
+        plans.get(hash)?;
+    }
+    let scratch =
+        std::env::temp_dir().join(format!("boxoffice-verify-{}-{:016x}", std::process::id(), super::start::entropy()));
+    let check = StateStore::check(dir, &*disk, &scratch)?;
+
+    let store = Arc::new(StateStore::in_memory());
+    let mut replica = Replica::new(store.clone(), Lsn(0)).map_err(unreadable)?;
+    let compared_at = if let Check::Agrees(found) = &check { found.lsn } else { Lsn(0) };
+    let mut rebuilt = None;
+    replay(disk, &dir.join("journal"), Lsn(0), report.last_lsn, |first, record| -> Result<(), OpenError> {
+        replica.apply(first, record).map_err(unreadable)?;
+        let applied = replica.applied();
+        if applied == compared_at || applied.0 - store.settled().lsn.0 >= STEP {
+            settle(&store, &mut replica)?;
+            if applied == compared_at {
+                rebuilt = Some(store.settled());
+            }
+        }
+        Ok(())
+    })?;
+    settle(&store, &mut replica)?;
+    let (state, agrees) = match &check {
+        Check::Agrees(found) if found.lsn == Lsn(0) || rebuilt == Some(*found) => (format!("agrees: {check}"), true),
+        Check::Agrees(found) => {
+            (format!("disagrees: its rows at lsn {} are not those of the journal", found.lsn), false)
+        }
+        Check::Disagrees(_) => (format!("disagrees: {check}"), false),
+        Check::Missing(_) => (format!("missing: {check}"), true),
+    };
+    Ok(VerifyReport {
+        last_lsn: report.last_lsn,
+        events: report.events,
+        state_sha256: hash(&store)?,
+        sealed: report.sealed,
+        state,
+        ok: agrees,
+    })
+}
+
+fn enter(config: &Config) -> Result<(Arc<dyn Disk>, DirLock), OpenError> {
+    let dir = &config.data_dir;
+    let unusable = |source| OpenError::DataDirectory { dir: dir.display().to_string(), source };
+    if !dir.join("journal").is_dir() {
+        return Err(unusable(io::Error::new(io::ErrorKind::NotFound, "there is no journal in it")));
+    }
+    Ok((Arc::new(RealDisk), DirLock::acquire(dir)?))
+}
+
+fn settle(store: &StateStore, replica: &mut Replica) -> Result<(), OpenError> {
+    let (lsn, changes) = replica.begin_checkpoint();
+    store.checkpoint(lsn, changes.iter().map(|(key, row)| (key.clone(), row.clone())).collect())?;
+    replica.end_checkpoint(usize::MAX);
+    Ok(())
+}
+
+fn hash(store: &StateStore) -> Result<String, OpenError> {
+    let mut hasher = Sha256::new();
+    let mut from = Vec::new();
+    loop {
+        let page = store.scan(&from, &[u8::MAX], ROWS, Direction::Forward)?;
+        for (key, row) in &page {
+            for bytes in [key, row] {
+                hasher.update((bytes.len() as u64).to_le_bytes());
+                hasher.update(bytes);
+            }
+        }
+        match page.last() {
+            Some((last, _)) => from = [last.as_slice(), &[0]].concat(),
+            None => break,
+        }
+    }
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// A record with its place in the journal, as it is exported.
+#[derive(Serialize)]
+struct Line<'a> {
+    lsn: Lsn,
+    #[serde(flatten)]
+    record: &'a Record,
+}
+
+/// Writes every record from `from` on as a line of JSON, without secrets.
+///
+/// # Errors
+/// The directory is in use, the journal is damaged, or `write` fails.
+pub fn export(config: &Config, from: Lsn, write: &mut dyn FnMut(&str) -> io::Result<()>) -> Result<(), OpenError> {
+    let (disk, _lock) = enter(config)?;
+    let dir = config.data_dir.join("journal");
+    let report = journal::check(&*disk, &dir, Lsn(0))?;
+    let after = Lsn(from.0.saturating_sub(1));
+    replay(disk, &dir, after, report.last_lsn, |first, record| -> Result<(), OpenError> {
+        let output = |source| OpenError::DataDirectory { dir: "(output)".into(), source };
+        let line = serde_json::to_string(&Line { lsn: first, record }).map_err(|error| output(error.into()))?;
+        write(&line).map_err(output)
+    })
+}

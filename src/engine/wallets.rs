@@ -1,0 +1,87 @@
+//! Customers' wallets.
+
+use super::{Engine, check_limit, page, parse_cursor};
+use crate::api::{Answered, IdempotencyKey, Page, PageRequest, Wallet, WalletEntry};
+use crate::domain::wallet::{self, Command, Entry, Part, Reply};
+use crate::domain::{EntryId, Points, UserId};
+use crate::error::Error;
+use crate::store::replica;
+
+impl Engine {
+    /// Adds points to a user's wallet; `by` says who did it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] unless the amount is at least 1; of the rejections `LimitExceeded`, if all charges of this
+    /// wallet would pass 2^53-1, and those of the idempotency key.
+    pub async fn charge(
+        &self,
+        user: &UserId,
+        amount: Points,
+        by: &UserId,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<WalletEntry>, Error> {
+        let _call = self.0.admit()?;
+        if amount == Points::ZERO {
+            return Err(Error::invalid("amount", format!("must be 1 to {}", Points::MAX)));
+        }
+        let command = Command::Charge { amount, by: by.clone(), request: self.0.request(key, None) };
+        match self.0.ask::<wallet::Wallet>(user, command).await? {
+            Reply::Charged(entry) => Ok(Answered { value: view(user, entry), replayed: false }),
+            Reply::Replayed(no) => {
+                let owner = user.clone();
+                let found = self.0.read_rows(move |replica| {
+                    let row = replica.archived::<wallet::Wallet>(&owner, &Part::Entry(no))?;
+                    row.map(|row| read_entry(&owner, no, &row)).transpose()
+                });
+                let entry = found.await?.ok_or_else(|| Error::Internal("an entry is missing".into()))?;
+                Ok(Answered { value: view(user, entry), replayed: true })
+            }
+        }
+    }
+
+    /// What is in a user's wallet; nothing, if it was never used.
+    ///
+    /// # Errors
+    /// A fault of the engine's.
+    pub async fn wallet(&self, user: &UserId) -> Result<Wallet, Error> {
+        let balance = self.0.read(|replica| Ok(replica.wallet(user)?.balance())).await?;
+        Ok(Wallet { user_id: user.clone(), balance })
+    }
+
+    /// Every change of a user's wallet, newest first.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`].
+    pub async fn wallet_entries(&self, user: &UserId, request: &PageRequest) -> Result<Page<WalletEntry>, Error> {
+        check_limit(request.limit)?;
+        let from = parse_cursor(request.cursor.as_deref())?.map_or(u64::MAX, |before| before.saturating_sub(1));
+        let (owner, limit) = (user.clone(), request.limit);
+        let found = self.0.read_rows(move |replica| {
+            let rows =
+                replica.archived_down::<wallet::Wallet>(&owner, &Part::Entry(0), &Part::Entry(from), limit + 1)?;
+            let entries = rows.into_iter().filter_map(|(part, row)| match part {
+                Part::Entry(no) => Some(read_entry(&owner, no, &row)),
+                _ => None,
+            });
+            entries.collect::<Result<Vec<_>, _>>()
+        });
+        let entries = found.await?.into_iter().map(|entry| (entry.no, view(user, entry)));
+        Ok(page(entries.collect(), limit))
+    }
+}
+
+fn read_entry(user: &UserId, no: u64, row: &[u8]) -> Result<Entry, replica::Error> {
+    let corrupt = |source| replica::Error::Corrupt { aggregate: format!("wallet of {user}"), source };
+    Entry::from_row(no, row).map_err(corrupt)
+}
+
+fn view(user: &UserId, entry: Entry) -> WalletEntry {
+    WalletEntry {
+        id: EntryId::new(user, entry.no),
+        kind: entry.kind,
+        amount: entry.amount,
+        balance: entry.balance,
+        reference: entry.reference,
+        at: entry.at,
+    }
+}
