@@ -10,6 +10,8 @@ pub mod domain;
 mod engine;
 mod error;
 mod limits;
+#[cfg(feature = "server")]
+pub mod server;
 pub(crate) mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

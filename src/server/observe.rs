@@ -36,11 +36,14 @@ pub async fn observe(
     let origin = app.cors.origin(request.headers());
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let outcome = match app.cors.preflight(request.method(), request.headers()) {
-        Some(preflight) => Ok(request.into_response(preflight)),
-        None => AssertUnwindSafe(next.call(request)).catch_unwind().await.unwrap_or_else(|_| {
-            tracing::error!(%method, path = uri.path(), ?id, "a handler panicked");
-            Err(Problem::new(Code::Internal, "The server's log has more.").into())
-        }),
+        Some(preflight) => Ok(request.into_response(preflight).map_into_right_body()),
+        None => AssertUnwindSafe(next.call(request)).catch_unwind().await {
+            Ok(outcome) => outcome.map(ServiceResponse::map_into_left_body),
+            Err(_) => {
+                tracing::error!(%method, path = uri.path(), ?id, "a handler panicked");
+                Err(Problem::new(Code::Internal, "The server's log has more.").into())
+            }
+        },
     };
     let mut response = match outcome {
         Ok(response) => response.map_into_boxed_body(),

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::App;
 use super::auth::Admin;
+use super::openapi::Alive;
 use super::problem::{Code, Problem};
 use super::respond::{self, Cache};
 use crate::api::{Health, Stats};

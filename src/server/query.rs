@@ -53,7 +53,7 @@ impl Query {
     /// # Errors
     /// 400, naming it.
     pub fn parsed<T: FromStr<Err: std::fmt::Display>>(&self, name: &str) -> Result<Option<T>, Problem> {
-        let value = self.get(name).map(str::parse).transpose();
+        let value = self.get(name).map(str::parse::<T>).transpose();
         value.map_err(|error| Problem::invalid_field(name, error.to_string()))
     }
 

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use super::auth::{Identity, Role, User};
 use super::json::{Input, QUEUE_TOKEN, given};
-use super::openapi::{Idempotent, Paged};
+use super::openapi::{Idempotent, Paged, ReservationStatus};
 use super::problem::{Code, Problem};
 use super::query::Query;
 use super::respond::{self, Cache};
