@@ -1,23 +1,80 @@
-//! boxoffice
+//! A reservation engine for high-demand ticket on-sales: seats that are sold once, money that adds up, and a line that
+//! nobody jumps, on one data directory and without any server.
+//!
+//! Every concert option (one performance) and every wallet is an actor that decides one command after the other; what
+//! they decide goes to one journal, is synced in groups, and only then answered. See `docs/ARCHITECTURE.md`.
+//!
+//! ```
+//! use boxoffice::{BestAvailable, Config, Engine, NewConcert, NewOption, Points, Settings, UserId, Wish};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let dir = dir.path().join("data");
+//! let engine = Engine::open(Config { data_dir: dir, ..Config::default() }).await?;
+//!
+//! let concert = NewConcert { title: "Chamber Music".into(), waiting_room: Settings::default() };
+//! let concert = engine.create_concert(concert, None).await?.value;
+//! let plan = br#"{"categories": [{"name": "A"}], "zones": [{"name": "Hall", "rows": [{"row_number": "1", "seats": [
+//!     {"seat_guid": "1-1", "seat_number": "1", "category": "A", "position": {"x": 0, "y": 0}},
+//!     {"seat_guid": "1-2", "seat_number": "2", "category": "A", "position": {"x": 30, "y": 0}}]}]}]}"#;
+//! let tomorrow = engine.now().plus_millis(86_400_000);
+//! let option = NewOption {
+//!     prices: vec![("A".into(), Points::new(100).unwrap())],
+//!     ..NewOption::new(tomorrow, plan.to_vec())
+//! };
+//! let option = engine.add_option(concert.id, option, None).await?.value;
+//!
+//! let anna: UserId = "anna".parse()?;
+//! engine.charge(&anna, Points::new(500).unwrap(), &"the-bank".parse()?, None).await?;
+//! let wish = BestAvailable { count: 2, category: None, zone: None, adjacent: true };
+//! let held = engine.hold(option.id, &anna, Wish::BestAvailable(wish), None, None).await?.value;
+//! let payment = engine.pay(&anna, held.id, None).await?.value;
+//!
+//! assert_eq!(payment.balance, Points::new(300));
+//! assert_eq!(engine.option(option.id).await?.counts.sold, 2);
+//! engine.shutdown().await?;
+//! # Ok(())
+//! # }
+//! ```
 
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 mod actors;
 mod api;
 mod clock;
-pub mod config;
+mod config;
 pub mod domain;
 mod engine;
 mod error;
 mod limits;
 #[cfg(feature = "server")]
 pub mod server;
-pub(crate) mod store;
+mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use api::*;
+pub use api::{
+    Answered, AreaSeats, BestAvailable, Caller, Concert, ConcertOption, Health, IdempotencyKey, NewArea, NewConcert,
+    NewOption, Page, PageRequest, Payment, Refund, Reservation, ReservedArea, ReservedSeat, Seats, Stats, Token,
+    WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish, seat_status_name,
+};
 pub use config::Config;
-pub use domain::*;
-pub use engine::*;
+pub use domain::concert_option::{Area, Counts as SeatCounts, OptionStatus, Price, PricedPlan};
+pub use domain::seat_map::Status as SeatStatus;
+pub use domain::seating_plan::{PlanHash, SeatingPlan};
+pub use domain::waiting_room::{Counts as TokenCounts, Mode, Order, Settings, SettingsPatch, TokenStatus};
+pub use domain::wallet::EntryKind;
+pub use domain::{
+    ConcertId, EntryId, Lsn, OptionId, PaymentId, Points, RefundId, Rejection, ReservationId, Timestamp, TokenId,
+    UserId,
+};
+pub use engine::{Engine, Events, IssuedToken, PlanJson, SeatChange, SeatChanges, VerifyReport, export, verify};
 pub use error::{Error, FieldError, OpenError};
+pub use store::codec::{Facts, Record};
+
+/// The sections of a [`Config`].
+pub mod settings {
+    pub use crate::config::{Actors, Checkpoint, Clock, Error, Journal, Limits, Storage};
+}

@@ -9,11 +9,11 @@ use super::system::System;
 use crate::domain::Timestamp;
 
 /// Between two steps.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(50);
 /// After how long a step that is owed is sent again, and how often those who wait are checked for signs of life.
 const SECOND_MS: u64 = 1_000;
 
-/// A plain part: whoever drives it calls [`step`](Self::step) ten times a second.
+/// A plain part: whoever drives it calls [`step`](Self::step) twenty times a second.
 pub(crate) struct Supervisor {
     system: Arc<System>,
     max_resident: usize,

@@ -25,7 +25,6 @@ use crate::actors::actor::Delivery;
 use crate::actors::registry::From;
 use crate::actors::system::{Routed, System};
 use crate::api::{Health, IdempotencyKey, Stats};
-use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::concert_option::PricedPlan;
 use crate::domain::idempotency::Request;
@@ -37,7 +36,6 @@ use crate::store::disk::Disk;
 use crate::store::journal;
 use crate::store::plans::Plans;
 use crate::store::replica::{self, Replica};
-use crate::store::state::StateStore;
 
 pub use self::options::PlanJson;
 pub use self::streams::{Events, SeatChange, SeatChanges};
@@ -62,7 +60,6 @@ struct Inner {
     config: Config,
     system: Arc<System>,
     counts: UserCounts,
-    store: Arc<StateStore>,
     disk: Arc<dyn Disk>,
     plans: Plans,
     log_status: journal::Status,

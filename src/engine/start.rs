@@ -20,7 +20,7 @@ use crate::actors::registry::Registry;
 use crate::actors::shell::Environment;
 use crate::actors::supervisor::Supervisor;
 use crate::actors::system::{SharedReplica, System};
-use crate::clock::{Clock, SystemClock, wall_clock};
+use crate::clock::{SystemClock, wall_clock};
 use crate::config::Config;
 use crate::domain::{ConcertId, Lsn, Timestamp, waiting_room};
 use crate::error::OpenError;
@@ -169,7 +169,7 @@ fn open(config: &Config, disk: &Arc<dyn Disk>) -> Result<Opened, OpenError> {
     let store = Arc::new(store);
     let mut replica = Replica::new(store.clone(), lsn).map_err(unreadable)?;
     let mut checkpointed = lsn;
-    replay(disk.clone(), &journal_dir, lsn, recovered.last_lsn, |first, record| {
+    replay(disk.clone(), &journal_dir, lsn, recovered.last_lsn, |first, record| -> Result<(), OpenError> {
         replica.apply(first, record).map_err(unreadable)?;
         if config.checkpoint.enabled && replica.applied().0 - checkpointed.0 >= REPLAY_EVENTS {
             checkpointed = checkpoint(&store, || replica.begin_checkpoint())?;
@@ -285,7 +285,7 @@ pub(super) fn start(config: Config) -> Result<Arc<Inner>, OpenError> {
     let housekeeper = Housekeeper {
         replica,
         journal: journal.clone(),
-        store: store.clone(),
+        store,
         disk: disk.clone(),
         config: config.clone(),
         gauges: gauges.clone(),
@@ -327,7 +327,6 @@ pub(super) fn start(config: Config) -> Result<Arc<Inner>, OpenError> {
         config,
         system,
         counts,
-        store,
         disk,
         log_status,
         offers: DashMap::new(),

@@ -116,7 +116,8 @@ fn sign(key: &[u8; 32], id: TokenId, user: &UserId) -> String {
 }
 
 fn mac(key: &[u8; 32], id: TokenId, user: &UserId) -> Hmac<Sha256> {
-    let mut mac = <Hmac<Sha256> as KeyInit>::new(key.into());
+    // HMAC takes keys of any length.
+    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("a key of 32 bytes");
     mac.update(format!("{id} {user}").as_bytes());
     mac
 }

@@ -14,7 +14,7 @@ use crate::domain::catalogue::Catalogue;
 use crate::domain::concert_option::ConcertOption;
 use crate::domain::waiting_room::WaitingRoom;
 use crate::domain::wallet::Wallet;
-use crate::domain::{Changes, ConcertId, CorruptRow, Counted, Lsn, OptionId, Part, Timestamp, UserId};
+use crate::domain::{Changes, ConcertId, CorruptRow, Counted, Lsn, OptionId, Part, UserId};
 use crate::limits::UserCounts;
 
 /// Rows to be written together: each with its new value, or none.
@@ -255,7 +255,6 @@ pub(crate) struct Replica {
     /// What a checkpoint is writing.
     writing: Arc<RowChanges>,
     applied: Lsn,
-    last_at: Timestamp,
 }
 
 impl Replica {
@@ -273,7 +272,6 @@ impl Replica {
             fresh: Fresh::default(),
             writing: Arc::default(),
             applied: lsn,
-            last_at: Timestamp::default(),
         };
         for user in replica.scan_all(&[UserCounts::PREFIX])? {
             replica.fresh.counts.load(&user.0, &user.1);
@@ -299,12 +297,6 @@ impl Replica {
         self.applied
     }
 
-    /// The time of the last event taken in; zero if there was none since this was opened.
-    #[must_use]
-    pub fn last_at(&self) -> Timestamp {
-        self.last_at
-    }
-
     /// Takes in a durable record.
     ///
     /// # Errors
@@ -318,7 +310,6 @@ impl Replica {
             Facts::Room(id, _) => self.rooms.apply(id, first, record, fresh, rows)?,
         }
         self.applied = Lsn(first.0 + record.len() as u64 - 1);
-        self.last_at = self.last_at.max(record.at);
         Ok(())
     }
 

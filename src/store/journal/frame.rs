@@ -53,6 +53,7 @@ pub struct OwnedFrame {
 }
 
 impl OwnedFrame {
+    #[cfg(test)]
     /// The lsn of its last event.
     #[must_use]
     pub fn last_lsn(&self) -> Lsn {

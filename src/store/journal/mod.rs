@@ -26,11 +26,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use frame::{BLOCK, FrameRef, OwnedFrame};
+pub use frame::FrameRef;
+#[cfg(test)]
+pub use frame::{BLOCK, OwnedFrame};
 pub use preallocate::Status;
 pub use reader::Reader;
-pub use recovery::{Report, check};
-pub use writer::{LocalLog, Recovered};
+#[cfg(test)]
+pub use recovery::Report;
+pub use recovery::check;
+pub use writer::LocalLog;
+#[cfg(test)]
+pub use writer::Recovered;
 
 use crate::domain::Lsn;
 
@@ -92,6 +98,7 @@ pub enum Preallocate {
     /// A thread of the log's own.
     Background,
     /// The caller of [`Log::append`], which waits for it: the same order of disk calls every time.
+    #[cfg(any(test, feature = "testing"))]
     Inline,
 }
 
