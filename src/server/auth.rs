@@ -189,11 +189,7 @@ fn secret(settings: &Settings) -> Result<Vec<u8>, Error> {
         return Ok(given.as_bytes().to_vec());
     }
     let configured = &settings.auth.secret_file;
-    let path = if configured.as_os_str().is_empty() {
-        make_key_file(&settings.data_dir)?
-    } else {
-        configured.clone()
-    };
+    let path = if configured.as_os_str().is_empty() { make_key_file(&settings.data_dir)? } else { configured.clone() };
     let text = fs::read(&path).map_err(|source| Error::KeyFile { path: path.clone(), source })?;
     let secret = text.trim_ascii_end().to_vec();
     if secret.len() < SECRET_BYTES_MIN {
@@ -379,9 +375,17 @@ mod tests {
         let identity = |role| Some(Identity { user: "anna".parse().unwrap(), role });
         for (what, token, expected) in [
             ("good", sign(&hs256, &good, SECRET), identity(None)),
-            ("admin", sign(&hs256, &json!({"sub": "anna", "exp": seconds + 60, "role": "admin"}), SECRET), identity(Some(Role::Admin))),
+            (
+                "admin",
+                sign(&hs256, &json!({"sub": "anna", "exp": seconds + 60, "role": "admin"}), SECRET),
+                identity(Some(Role::Admin)),
+            ),
             ("fraction", sign(&hs256, &json!({"sub": "anna", "exp": seconds as f64 + 60.5}), SECRET), identity(None)),
-            ("audience", sign(&hs256, &json!({"sub": "anna", "exp": seconds + 60, "aud": "x", "iss": "y"}), SECRET), identity(None)),
+            (
+                "audience",
+                sign(&hs256, &json!({"sub": "anna", "exp": seconds + 60, "aud": "x", "iss": "y"}), SECRET),
+                identity(None),
+            ),
             ("expired", sign(&hs256, &json!({"sub": "anna", "exp": seconds}), SECRET), None),
             ("not yet", sign(&hs256, &json!({"sub": "anna", "exp": seconds + 60, "nbf": seconds + 30}), SECRET), None),
             ("no expiry", sign(&hs256, &json!({"sub": "anna"}), SECRET), None),

@@ -326,8 +326,7 @@ impl Settings {
         flags: &[(&str, String)],
     ) -> Result<Self, Error> {
         let mut layers = Layers::new()?;
-        let environment: Vec<_> =
-            environment.into_iter().filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();
+        let environment: Vec<_> = environment.into_iter().filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();
         let named_file = environment.iter().find(|(name, _)| name == ENV_CONFIG_FILE);
         let named_file = named_file.map(|(_, path)| PathBuf::from(path));
         if let Some(path) = file.or(named_file.as_deref()) {
@@ -422,7 +421,11 @@ impl Settings {
         }
         let has_file = !self.auth.secret_file.as_os_str().is_empty();
         if has_file && !secret.is_empty() {
-            return Err(value_error("auth.secret_file", self.auth.secret_file.display(), "empty if auth.secret is set"));
+            return Err(value_error(
+                "auth.secret_file",
+                self.auth.secret_file.display(),
+                "empty if auth.secret is set",
+            ));
         }
         if self.auth.algorithm == Algorithm::EdDsa && self.auth.public_key_file.as_os_str().is_empty() {
             return Err(value_error("auth.public_key_file", "\"\"", "a PEM file, since auth.algorithm is EdDSA"));
@@ -620,7 +623,12 @@ mod tests {
             ("", "BOXOFFICE_AUTH_SECRET", "hunter2", "auth.secret = ***: must be at least 32 bytes long"),
             ("", "BOXOFFICE_LOG_LEVEL", "loud", "log.level = \"loud\": must be one of `error`, `warn`, `info`"),
             ("", "BOXOFFICE_CORS_ALLOWED_ORIGINS", "a.example", "cors.allowed_origins = a.example: must be a list"),
-            ("", "BOXOFFICE_HTTP_LISTENER", "x", "environment: unknown key BOXOFFICE_HTTP_LISTENER; known are BOXOFFICE_"),
+            (
+                "",
+                "BOXOFFICE_HTTP_LISTENER",
+                "x",
+                "environment: unknown key BOXOFFICE_HTTP_LISTENER; known are BOXOFFICE_",
+            ),
             ("[http]\nport = 1", "HOME", "", "unknown key http.port; known are actors.arbiters, "),
             ("[http]\nworkers = \"2\"", "HOME", "", "http.workers = \"2\": must be a whole number"),
             ("[cors]\nallowed_origins = [1]", "HOME", "", "cors.allowed_origins = [1]: must be a list of texts"),
@@ -648,9 +656,13 @@ mod tests {
 
     #[test]
     fn spans_read_and_print() {
-        for (text, millis, printed) in
-            [("500ms", 500, "500ms"), ("90s", 90_000, "90s"), ("60s", 60_000, "1m"), ("2d", 172_800_000, "2d"), ("0s", 0, "0s")]
-        {
+        for (text, millis, printed) in [
+            ("500ms", 500, "500ms"),
+            ("90s", 90_000, "90s"),
+            ("60s", 60_000, "1m"),
+            ("2d", 172_800_000, "2d"),
+            ("0s", 0, "0s"),
+        ] {
             let span: Span = text.parse().unwrap();
             assert_eq!((span.0.as_millis(), span.to_string().as_str()), (millis, printed), "{text}");
         }

@@ -16,7 +16,8 @@ const ADMIN: &str = "demo-admin";
 const POINTS: u64 = 1_000_000;
 const STARTS_IN_MILLIS: u64 = 30 * 24 * 60 * 60 * 1_000;
 const THEATRE: &[u8] = include_bytes!("../../assets/theatre.json");
-const PRICES: [(&str, u64); 4] = [("Premium", 12_000), ("Standard", 8_000), ("Restricted", 4_500), ("Wheelchair", 8_000)];
+const PRICES: [(&str, u64); 4] =
+    [("Premium", 12_000), ("Standard", 8_000), ("Restricted", 4_500), ("Wheelchair", 8_000)];
 
 /// What there is to try.
 #[derive(Debug, Clone)]

@@ -20,7 +20,8 @@ impl Limiter {
     #[must_use]
     pub fn new(per_second: u64) -> Self {
         let rate = NonZeroU32::new(u32::try_from(per_second).unwrap_or(u32::MAX));
-        let users = rate.map(|rate| RateLimiter::keyed(Quota::per_second(rate).allow_burst(rate.saturating_mul(TWICE))));
+        let users =
+            rate.map(|rate| RateLimiter::keyed(Quota::per_second(rate).allow_burst(rate.saturating_mul(TWICE))));
         Self { users, clock: DefaultClock::default() }
     }
 

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::error::InternalError;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
-use actix_web::error::InternalError;
 use actix_web::{Error, HttpMessage as _, web};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -37,7 +37,7 @@ pub async fn observe(
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let outcome = match app.cors.preflight(request.method(), request.headers()) {
         Some(preflight) => Ok(request.into_response(preflight).map_into_right_body()),
-        None => AssertUnwindSafe(next.call(request)).catch_unwind().await {
+        None => match AssertUnwindSafe(next.call(request)).catch_unwind().await {
             Ok(outcome) => outcome.map(ServiceResponse::map_into_left_body),
             Err(_) => {
                 tracing::error!(%method, path = uri.path(), ?id, "a handler panicked");

@@ -28,17 +28,46 @@ use crate::error::FieldError;
 #[openapi(
     info(title = "boxoffice", description = "Reservations for high-demand ticket on-sales."),
     paths(
-        concerts::list, concerts::create, concerts::read,
-        options::create, options::read, options::reschedule, options::plan, options::seats, options::block,
+        concerts::list,
+        concerts::create,
+        concerts::read,
+        options::create,
+        options::read,
+        options::reschedule,
+        options::plan,
+        options::seats,
+        options::block,
         options::unblock,
-        waiting_room::read, waiting_room::configure, waiting_room::issue_token, waiting_room::read_token,
+        waiting_room::read,
+        waiting_room::configure,
+        waiting_room::issue_token,
+        waiting_room::read_token,
         waiting_room::leave,
-        reservations::hold, reservations::read, reservations::list, reservations::release,
-        payments::pay, payments::read, payments::list, payments::refund,
-        wallet::own, wallet::entries, wallet::charge_own, wallet::of_user, wallet::charge,
-        operations::healthz, operations::readyz, operations::stats,
+        reservations::hold,
+        reservations::read,
+        reservations::list,
+        reservations::release,
+        payments::pay,
+        payments::read,
+        payments::list,
+        payments::refund,
+        wallet::own,
+        wallet::entries,
+        wallet::charge_own,
+        wallet::of_user,
+        wallet::charge,
+        operations::healthz,
+        operations::readyz,
+        operations::stats,
     ),
-    components(schemas(FieldError, AreaSeats, ReservedSeat, ReservedArea, crate::api::BestAvailable, reservations::AreaWish)),
+    components(schemas(
+        FieldError,
+        AreaSeats,
+        ReservedSeat,
+        ReservedArea,
+        crate::api::BestAvailable,
+        reservations::AreaWish
+    ))
 )]
 struct Api;
 
@@ -130,7 +159,8 @@ described! {
 
 /// The schemas of the types above, and of what has no type.
 fn schemas() -> Vec<(&'static str, Value)> {
-    let id = |what: &str| json!({"type": "string", "maxLength": 64, "description": format!("The id of {what}; opaque")});
+    let id =
+        |what: &str| json!({"type": "string", "maxLength": 64, "description": format!("The id of {what}; opaque")});
     let count = json!({"type": "integer", "minimum": 0});
     let seconds = json!({"type": "integer", "minimum": 1, "maximum": 86_400});
     let label = |chars: u64| json!({"type": ["string", "number", "null"], "maxLength": chars});
@@ -144,109 +174,136 @@ fn schemas() -> Vec<(&'static str, Value)> {
         ("RefundId", id("a refund")),
         ("TokenId", id("a token")),
         ("EntryId", id("a wallet's entry")),
-        ("UserId", json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$", "description": "The subject of a JWT"})),
+        (
+            "UserId",
+            json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$", "description": "The subject of a JWT"}),
+        ),
         ("Points", json!({"type": "integer", "minimum": 0, "maximum": Points::MAX})),
-        ("Timestamp", json!({"type": "string", "format": "date-time", "description": "RFC 3339; in answers UTC with milliseconds"})),
+        (
+            "Timestamp",
+            json!({"type": "string", "format": "date-time", "description": "RFC 3339; in answers UTC with milliseconds"}),
+        ),
         ("PageLimit", json!({"type": "integer", "minimum": 1, "maximum": 500, "default": 50})),
         ("Cursor", json!({"type": "string"})),
         ("IdempotencyKey", json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"})),
         ("WaitingRoomMode", one_of(&["open", "queue", "paused"])),
         ("WaitingRoomOrder", one_of(&["fifo", "shuffle_at_open"])),
-        ("WaitingRoomSettings", object(json!({
-            "mode": refer("WaitingRoomMode"),
-            "max_active": {"type": "integer", "minimum": 1, "maximum": 10_000_000},
-            "admit_per_minute": {"type": ["integer", "null"], "minimum": 1, "maximum": 10_000_000},
-            "active_ttl_seconds": seconds,
-            "waiting_ttl_seconds": seconds,
-            "order": refer("WaitingRoomOrder"),
-            "opens_at": {"oneOf": [{"type": "null"}, refer("Timestamp")]},
-        }))),
+        (
+            "WaitingRoomSettings",
+            object(json!({
+                "mode": refer("WaitingRoomMode"),
+                "max_active": {"type": "integer", "minimum": 1, "maximum": 10_000_000},
+                "admit_per_minute": {"type": ["integer", "null"], "minimum": 1, "maximum": 10_000_000},
+                "active_ttl_seconds": seconds,
+                "waiting_ttl_seconds": seconds,
+                "order": refer("WaitingRoomOrder"),
+                "opens_at": {"oneOf": [{"type": "null"}, refer("Timestamp")]},
+            })),
+        ),
         ("TokenCounts", object(json!({"waiting": count, "active": count, "used": count, "expired": count}))),
         ("TokenStatus", one_of(&["waiting", "active", "used", "expired"])),
         ("OptionStatus", one_of(&["scheduled", "on_sale", "sold_out", "closed"])),
         ("SeatCounts", object(json!({"available": count, "held": count, "sold": count, "blocked": count}))),
         ("EntryKind", one_of(&["charge", "debit", "credit"])),
-        ("Seats", object(json!({
-            "option_id": refer("OptionId"),
-            "seq": count,
-            "seats": {"type": "object", "additionalProperties": one_of(&["held", "sold", "blocked"])},
-            "areas": {"type": "object", "additionalProperties": refer("AreaSeats")},
-        }))),
+        (
+            "Seats",
+            object(json!({
+                "option_id": refer("OptionId"),
+                "seq": count,
+                "seats": {"type": "object", "additionalProperties": one_of(&["held", "sold", "blocked"])},
+                "areas": {"type": "object", "additionalProperties": refer("AreaSeats")},
+            })),
+        ),
         ("ReservationStatus", one_of(&reservations::STATUSES)),
-        ("Reservation", object(json!({
-            "id": refer("ReservationId"),
-            "option_id": refer("OptionId"),
-            "user_id": refer("UserId"),
-            "status": refer("ReservationStatus"),
-            "seats": {"type": "array", "items": refer("ReservedSeat")},
-            "areas": {"type": "array", "items": refer("ReservedArea")},
-            "amount": refer("Points"),
-            "created_at": refer("Timestamp"),
-            "expires_at": refer("Timestamp"),
-        }))),
-        ("Payment", object(json!({
-            "id": refer("PaymentId"),
-            "reservation_id": refer("ReservationId"),
-            "user_id": refer("UserId"),
-            "amount": refer("Points"),
-            "status": one_of(&["pending", "completed", "failed", "refunded"]),
-            "balance": {"oneOf": [{"type": "null"}, refer("Points")]},
-            "paid_at": {"oneOf": [{"type": "null"}, refer("Timestamp")]},
-        }))),
-        ("Hold", json!({"description": "Seats or places to be held", "oneOf": [
-            closed(json!({"seats": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 100, "uniqueItems": true}})),
-            closed(json!({"best_available": refer("BestAvailable")})),
-            closed(json!({"areas": {"type": "array", "items": refer("AreaWish"), "minItems": 1, "maxItems": 100}})),
-        ]})),
-        ("SeatingPlan", json!({
-            "type": "object",
-            "description": "A plan in the open seating-plan JSON of pretix",
-            "properties": {
-                "categories": {"type": ["array", "null"], "items": {
-                    "type": "object",
-                    "required": ["name"],
-                    "properties": {"name": {"type": "string", "minLength": 1, "maxLength": 200}, "color": {"type": ["string", "null"], "maxLength": 200}},
-                }},
-                "zones": {"type": ["array", "null"], "items": {
-                    "type": "object",
-                    "properties": {"name": label(200), "position": position, "rows": {"type": ["array", "null"], "items": {
-                        "type": "object",
-                        "required": ["seats"],
-                        "properties": {"row_number": label(200), "position": position, "seats": {"type": "array", "items": {
-                            "type": "object",
-                            "required": ["seat_guid", "category"],
-                            "properties": {
-                                "seat_guid": {"type": "string", "minLength": 1, "maxLength": 64},
-                                "seat_number": label(64),
-                                "category": {"type": "string", "minLength": 1, "maxLength": 200},
-                                "position": position,
-                            },
-                        }}},
-                    }}},
-                }},
-            },
-        })),
-        ("Alive", object(json!({"status": {"const": "alive"}}))),
-        ("Problem", json!({
-            "type": "object",
-            "description": "RFC 9457; the page at `type` explains it",
-            "required": ["type", "title", "status", "detail", "code"],
-            "properties": {
-                "type": {"type": "string", "format": "uri-reference"},
-                "title": {"type": "string"},
-                "status": {"type": "integer", "minimum": 400, "maximum": 599},
-                "detail": {"type": "string"},
-                "code": {"type": "string", "enum": Code::ALL.iter().map(|code| code.name()).collect::<Vec<_>>()},
-                "errors": {"type": "array", "items": refer("FieldError")},
-                "balance": refer("Points"),
+        (
+            "Reservation",
+            object(json!({
+                "id": refer("ReservationId"),
+                "option_id": refer("OptionId"),
+                "user_id": refer("UserId"),
+                "status": refer("ReservationStatus"),
+                "seats": {"type": "array", "items": refer("ReservedSeat")},
+                "areas": {"type": "array", "items": refer("ReservedArea")},
                 "amount": refer("Points"),
-                "conflicts": {"type": "array", "items": {"type": "string"}},
-                "limit": count,
-                "already": count,
-                "payment_id": refer("PaymentId"),
-                "seats": {"type": "array", "items": {"type": "string"}},
-            },
-        })),
+                "created_at": refer("Timestamp"),
+                "expires_at": refer("Timestamp"),
+            })),
+        ),
+        (
+            "Payment",
+            object(json!({
+                "id": refer("PaymentId"),
+                "reservation_id": refer("ReservationId"),
+                "user_id": refer("UserId"),
+                "amount": refer("Points"),
+                "status": one_of(&["pending", "completed", "failed", "refunded"]),
+                "balance": {"oneOf": [{"type": "null"}, refer("Points")]},
+                "paid_at": {"oneOf": [{"type": "null"}, refer("Timestamp")]},
+            })),
+        ),
+        (
+            "Hold",
+            json!({"description": "Seats or places to be held", "oneOf": [
+                closed(json!({"seats": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 100, "uniqueItems": true}})),
+                closed(json!({"best_available": refer("BestAvailable")})),
+                closed(json!({"areas": {"type": "array", "items": refer("AreaWish"), "minItems": 1, "maxItems": 100}})),
+            ]}),
+        ),
+        (
+            "SeatingPlan",
+            json!({
+                "type": "object",
+                "description": "A plan in the open seating-plan JSON of pretix",
+                "properties": {
+                    "categories": {"type": ["array", "null"], "items": {
+                        "type": "object",
+                        "required": ["name"],
+                        "properties": {"name": {"type": "string", "minLength": 1, "maxLength": 200}, "color": {"type": ["string", "null"], "maxLength": 200}},
+                    }},
+                    "zones": {"type": ["array", "null"], "items": {
+                        "type": "object",
+                        "properties": {"name": label(200), "position": position, "rows": {"type": ["array", "null"], "items": {
+                            "type": "object",
+                            "required": ["seats"],
+                            "properties": {"row_number": label(200), "position": position, "seats": {"type": "array", "items": {
+                                "type": "object",
+                                "required": ["seat_guid", "category"],
+                                "properties": {
+                                    "seat_guid": {"type": "string", "minLength": 1, "maxLength": 64},
+                                    "seat_number": label(64),
+                                    "category": {"type": "string", "minLength": 1, "maxLength": 200},
+                                    "position": position,
+                                },
+                            }}},
+                        }}},
+                    }},
+                },
+            }),
+        ),
+        ("Alive", object(json!({"status": {"const": "alive"}}))),
+        (
+            "Problem",
+            json!({
+                "type": "object",
+                "description": "RFC 9457; the page at `type` explains it",
+                "required": ["type", "title", "status", "detail", "code"],
+                "properties": {
+                    "type": {"type": "string", "format": "uri-reference"},
+                    "title": {"type": "string"},
+                    "status": {"type": "integer", "minimum": 400, "maximum": 599},
+                    "detail": {"type": "string"},
+                    "code": {"type": "string", "enum": Code::ALL.iter().map(|code| code.name()).collect::<Vec<_>>()},
+                    "errors": {"type": "array", "items": refer("FieldError")},
+                    "balance": refer("Points"),
+                    "amount": refer("Points"),
+                    "conflicts": {"type": "array", "items": {"type": "string"}},
+                    "limit": count,
+                    "already": count,
+                    "payment_id": refer("PaymentId"),
+                    "seats": {"type": "array", "items": {"type": "string"}},
+                },
+            }),
+        ),
     ]
 }
 

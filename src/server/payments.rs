@@ -60,11 +60,7 @@ pub(super) async fn read(
 #[utoipa::path(get, path = "/v1/payments", tag = "payments", operation_id = "list_payments", params(Paged),
     security(("bearer" = [])),
     responses((status = 200, description = "A page of payments", body = Page<Payment>), (status = 400)))]
-pub(super) async fn list(
-    request: HttpRequest,
-    User(user): User,
-    app: web::Data<App>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(request: HttpRequest, User(user): User, app: web::Data<App>) -> Result<HttpResponse, Problem> {
     let page = Query::read(&request, Query::PAGE)?.page()?;
     respond::ok(&app.engine.payments(&user.user, &page).await?, Cache::Private)
 }

@@ -272,9 +272,9 @@ fn rejected(rejection: &Rejection, detail: String) -> Problem {
         R::ReservationExpired => Problem::new(Code::ReservationExpired, detail),
         R::ReservationNotHeld => Problem::new(Code::ReservationNotHeld, detail),
         R::AlreadyPaid { payment } => Problem::new(Code::AlreadyPaid, detail).with("payment_id", json!(payment)),
-        R::InsufficientPoints { balance, amount } => Problem::new(Code::InsufficientPoints, detail)
-            .with("balance", json!(balance))
-            .with("amount", json!(amount)),
+        R::InsufficientPoints { balance, amount } => {
+            Problem::new(Code::InsufficientPoints, detail).with("balance", json!(balance)).with("amount", json!(amount))
+        }
         R::PaymentTimedOut => Problem::new(Code::Overloaded, detail).retry_after(1),
         R::NotRefundable => Problem::new(Code::NotRefundable, detail),
         R::QueueTokenRequired => Problem::new(Code::QueueTokenRequired, detail),
@@ -321,17 +321,35 @@ mod tests {
         let payment = PaymentId { option: OptionId(1), no: 2 };
         let (balance, amount) = (Points::new(1).unwrap(), Points::new(2).unwrap());
         for (error, status, code, extra, retry_after) in [
-            (Error::invalid("title", "is missing"), 400, "invalid_request", json!({"errors": [{"field": "title", "message": "is missing"}]}), None),
+            (
+                Error::invalid("title", "is missing"),
+                400,
+                "invalid_request",
+                json!({"errors": [{"field": "title", "message": "is missing"}]}),
+                None,
+            ),
             (Rejection::NotFound.into(), 404, "not_found", json!({}), None),
             (Error::SeatsUnavailable(vec!["A1".into()]), 409, "seats_unavailable", json!({"conflicts": ["A1"]}), None),
             (Error::UnknownSeats(vec!["Z9".into()]), 422, "unknown_seats", json!({"seats": ["Z9"]}), None),
             (Rejection::NotEnoughSeats.into(), 409, "not_enough_seats", json!({}), None),
-            (Rejection::LimitExceeded { limit: 8, already: 7 }.into(), 409, "limit_exceeded", json!({"limit": 8, "already": 7}), None),
+            (
+                Rejection::LimitExceeded { limit: 8, already: 7 }.into(),
+                409,
+                "limit_exceeded",
+                json!({"limit": 8, "already": 7}),
+                None,
+            ),
             (Rejection::SaleNotOpen.into(), 409, "sale_not_open", json!({}), None),
             (Rejection::ReservationExpired.into(), 409, "reservation_expired", json!({}), None),
             (Rejection::ReservationNotHeld.into(), 409, "reservation_not_held", json!({}), None),
             (Rejection::AlreadyPaid { payment }.into(), 409, "already_paid", json!({"payment_id": "p1-2"}), None),
-            (Rejection::InsufficientPoints { balance, amount }.into(), 402, "insufficient_points", json!({"balance": 1, "amount": 2}), None),
+            (
+                Rejection::InsufficientPoints { balance, amount }.into(),
+                402,
+                "insufficient_points",
+                json!({"balance": 1, "amount": 2}),
+                None,
+            ),
             (Rejection::PaymentTimedOut.into(), 503, "overloaded", json!({}), Some("1")),
             (Rejection::NotRefundable.into(), 409, "not_refundable", json!({}), None),
             (Rejection::QueueTokenRequired.into(), 403, "queue_token_required", json!({}), None),

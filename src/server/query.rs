@@ -64,8 +64,9 @@ impl Query {
     pub fn page(&self) -> Result<PageRequest, Problem> {
         let limit = match self.get("limit") {
             None => PageRequest::default().limit,
-            Some(text) => limit(text)
-                .ok_or_else(|| Problem::invalid_field("limit", format!("must be a whole number from 1 to {LIMIT_MAX}")))?,
+            Some(text) => limit(text).ok_or_else(|| {
+                Problem::invalid_field("limit", format!("must be a whole number from 1 to {LIMIT_MAX}"))
+            })?,
         };
         Ok(PageRequest { limit, cursor: self.get("cursor").map(str::to_owned) })
     }

@@ -101,11 +101,7 @@ pub(super) async fn read(
     security(("bearer" = [])),
     responses((status = 200, description = "A page of reservations", body = Page<Reservation>),
         (status = 400), (status = 403)))]
-pub(super) async fn list(
-    request: HttpRequest,
-    User(user): User,
-    app: web::Data<App>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(request: HttpRequest, User(user): User, app: web::Data<App>) -> Result<HttpResponse, Problem> {
     let query = Query::read(&request, &["limit", "cursor", "status", "user_id"]);
     let whose = whose(&user, query.as_ref().ok())?;
     let query = query?;

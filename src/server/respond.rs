@@ -1,7 +1,7 @@
 //! Answers: JSON with the right headers, `201` with its `Location`, and `304`.
 
-use actix_web::http::header::{self, HeaderName};
 use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderName};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use serde::Serialize;
 

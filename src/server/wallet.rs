@@ -66,11 +66,7 @@ pub(super) async fn charge_own(
 #[utoipa::path(get, path = "/v1/users/{user_id}/wallet", tag = "wallet", operation_id = "get_wallet",
     params(("user_id" = UserId, Path)), security(("bearer" = [])),
     responses((status = 200, description = "The wallet", body = Wallet), (status = 403), (status = 404)))]
-pub(super) async fn of_user(
-    path: web::Path<String>,
-    _: Admin,
-    app: web::Data<App>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn of_user(path: web::Path<String>, _: Admin, app: web::Data<App>) -> Result<HttpResponse, Problem> {
     respond::ok(&app.engine.wallet(&id(&path)?).await?, Cache::Private)
 }
 
