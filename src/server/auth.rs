@@ -69,12 +69,22 @@ pub enum Role {
     Admin,
 }
 
-#[derive(Serialize, Deserialize)]
+/// What is read of a token.
+#[derive(Deserialize)]
 struct Claims {
     sub: UserId,
     /// Seconds since 1970, which RFC 7519 lets be a fraction.
     exp: f64,
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "named_role")]
+    #[serde(default, deserialize_with = "named_role")]
+    role: Option<Role>,
+}
+
+/// What is written into a token.
+#[derive(Serialize)]
+struct NewClaims<'a> {
+    sub: &'a UserId,
+    exp: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<Role>,
 }
 
@@ -170,8 +180,7 @@ pub fn issue(settings: &Settings, user: &UserId, role: Option<Role>, ttl: Durati
         return Err(Error::NoPrivateKey);
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let exp = now.saturating_add(ttl).as_secs_f64().floor();
-    let claims = Claims { sub: user.clone(), exp, role };
+    let claims = NewClaims { sub: user, exp: now.saturating_add(ttl).as_secs(), role };
     let key = EncodingKey::from_secret(&secret(settings)?);
     Ok(jsonwebtoken::encode(&Header::default(), &claims, &key)?)
 }

@@ -72,7 +72,7 @@ impl Metrics {
 /// Callers may send any method, and labels must not grow with what they think of.
 fn known(method: &Method) -> String {
     match *method {
-        Method::GET | Method::POST | Method::PATCH | Method::DELETE => method.to_string(),
+        Method::GET | Method::HEAD | Method::POST | Method::PATCH | Method::DELETE => method.to_string(),
         _ => "other".into(),
     }
 }

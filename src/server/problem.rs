@@ -363,7 +363,7 @@ mod tests {
         ] {
             let response = Problem::from(error).response();
             assert_eq!(response.status().as_u16(), status, "{code}");
-            assert_eq!(response.headers()[header::CONTENT_TYPE], MEDIA_TYPE);
+            assert_eq!(response.headers().get(header::CONTENT_TYPE).unwrap(), MEDIA_TYPE);
             let after = response.headers().get(header::RETRY_AFTER).map(|value| value.to_str().unwrap());
             assert_eq!(after, retry_after, "{code}");
             let body: Value = serde_json::from_slice(&to_bytes(response.into_body()).await.unwrap()).unwrap();
