@@ -1,1 +1,480 @@
-//! The invariants, as code.
+//! The invariants of DESIGN.md that can be checked from events and states alone: I1, I2, I5 and I6, and that sagas end as
+//! they should.
+//!
+//! [`Audit`] is a second, naive reading of the events: it shares no code with the aggregates, so that a mistake of theirs
+//! is not its own. It is for property tests, the simulator and whoever audits a journal; [`option`] and [`wallet`] look
+//! at one state and are cheap enough for an assertion.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::concert_option::{self, ConcertOption, PaymentStatus, ReservationStatus};
+use super::seat_map::Status;
+use super::waiting_room::{self, Mode, Settings};
+use super::wallet::{self, Wallet};
+use super::{ConcertId, Meta, OptionId, PaymentId, Points, RefundId, Timestamp, UserId};
+
+/// An invariant that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{invariant} is broken: {what}")]
+pub struct Broken {
+    /// Its number in DESIGN.md, or `saga`.
+    pub invariant: &'static str,
+    /// By what.
+    pub what: String,
+}
+
+macro_rules! ensure {
+    ($holds:expr, $invariant:literal, $($what:tt)+) => {
+        if !$holds {
+            return Err(Broken { invariant: $invariant, what: format!($($what)+) });
+        }
+    };
+}
+
+/// I1 in one state: each seat that is held or sold belongs to one reservation, in that reservation's status, and the
+/// areas and the users' counts add up to the reservations.
+///
+/// # Errors
+/// It does not hold.
+pub fn option(option: &ConcertOption) -> Result<(), Broken> {
+    let (mut owned, mut users) = (BTreeMap::new(), BTreeMap::<&UserId, u32>::new());
+    let mut areas = vec![(0_u32, 0_u32); option.areas().len()];
+    for (no, reservation) in option.reservations() {
+        let status = match reservation.status {
+            ReservationStatus::Held | ReservationStatus::Paying { .. } => Status::Held,
+            ReservationStatus::Confirmed { .. } => Status::Sold,
+            ReservationStatus::Released | ReservationStatus::Expired | ReservationStatus::Refunded { .. } => continue,
+        };
+        *users.entry(&reservation.user).or_default() += reservation.places();
+        for seat in &reservation.seats {
+            let other = owned.insert(*seat, no);
+            ensure!(other.is_none(), "I1", "seat {seat} belongs to reservations {other:?} and {no}");
+            let (known, owner) = (option.seats().status(*seat), option.seats().owner(*seat));
+            ensure!((known, owner) == (status, no), "I1", "seat {seat} of {no} is {known:?} for {owner}");
+        }
+        for place in &reservation.areas {
+            let (held, sold) = &mut areas[usize::from(place.area)];
+            *(if status == Status::Held { held } else { sold }) += place.count;
+        }
+    }
+    let taken =
+        (0..option.seats().len()).filter(|seat| matches!(option.seats().status(*seat), Status::Held | Status::Sold));
+    ensure!(taken.eq(owned.keys().copied()), "I1", "a seat is taken for no reservation");
+    let known: Vec<_> = option.areas().iter().map(|area| (area.held, area.sold)).collect();
+    ensure!(known == areas, "I1", "areas say {known:?}, reservations {areas:?}");
+    let capacities = option.definition().map_or(&[][..], |definition| &definition.areas);
+    for (area, (held, sold)) in capacities.iter().zip(areas) {
+        ensure!(held + sold <= area.capacity, "I1", "{} of {} places are taken", held + sold, area.capacity);
+    }
+    let known: BTreeMap<_, _> = option.users().collect();
+    ensure!(known == users, "I1", "users are said to have {known:?}, and have {users:?}");
+    Ok(())
+}
+
+/// I2 in one state: a wallet never holds more than was charged.
+///
+/// # Errors
+/// It does not hold.
+pub fn wallet(wallet: &Wallet) -> Result<(), Broken> {
+    let (balance, charged) = (wallet.balance(), wallet.charged());
+    ensure!(balance <= charged, "I2", "a balance of {balance} after charges of {charged}");
+    Ok(())
+}
+
+/// All that has happened, read event by event.
+#[derive(Debug, Clone, Default)]
+pub struct Audit {
+    options: BTreeMap<OptionId, Sales>,
+    accounts: BTreeMap<UserId, Account>,
+    lines: BTreeMap<ConcertId, Line>,
+    debits: BTreeMap<PaymentId, (UserId, Points)>,
+    credits: BTreeMap<RefundId, (UserId, Points)>,
+}
+
+/// What one option has sold.
+#[derive(Debug, Clone, Default)]
+struct Sales {
+    /// Seats that are not free: whose, or 0 if blocked.
+    seats: BTreeMap<u32, u64>,
+    /// Places taken.
+    areas: BTreeMap<u16, u64>,
+    capacities: Vec<u64>,
+    reservations: BTreeMap<u64, Sale>,
+    payments: BTreeMap<u64, Paid>,
+    /// Payments given back: which, and whether the points are known to be there.
+    refunds: BTreeMap<u64, (u64, bool)>,
+}
+
+#[derive(Debug, Clone)]
+struct Sale {
+    user: UserId,
+    seats: Vec<u32>,
+    areas: Vec<(u16, u64)>,
+    amount: Points,
+    expires_at: Timestamp,
+    status: ReservationStatus,
+}
+
+#[derive(Debug, Clone)]
+struct Paid {
+    reservation: u64,
+    status: PaymentStatus,
+}
+
+/// One wallet, by its events.
+#[derive(Debug, Clone, Default)]
+struct Account {
+    balance: u64,
+    charged: u64,
+    credited: u64,
+    debited: u64,
+    entries: u64,
+}
+
+/// One waiting room, by its events.
+#[derive(Debug, Clone, Default)]
+struct Line {
+    settings: Settings,
+    waiting: BTreeSet<u64>,
+    active: BTreeMap<u64, Timestamp>,
+    /// Whether those who wait stand in the order of their numbers.
+    by_number: bool,
+}
+
+impl Audit {
+    /// Takes in an event of a concert option.
+    ///
+    /// # Errors
+    /// I1: it takes a seat or place that is not free, or frees one that is not its own. I5: it expires a hold early, or one
+    /// that is being paid. `saga`: it moves a reservation or payment where it cannot go from where it stands.
+    pub fn option_event(&mut self, id: OptionId, meta: Meta, event: &concert_option::Event) -> Result<(), Broken> {
+        self.options.entry(id).or_default().take_in(meta, event)
+    }
+
+    /// Takes in an event of a wallet.
+    ///
+    /// # Errors
+    /// I2: its balance is not what charges, debits and credits add up to, or would be below zero, or a payment is debited
+    /// or a refund credited for the second time.
+    pub fn wallet_event(&mut self, user: &UserId, event: &wallet::Event) -> Result<(), Broken> {
+        let account = self.accounts.entry(user.clone()).or_default();
+        match event {
+            wallet::Event::Charged { entry, amount, balance, .. } => {
+                account.charged += amount.get();
+                account.book(*entry, *balance)?;
+                ensure!(account.charged <= Points::MAX.get(), "I2", "{user} charged {}", account.charged);
+            }
+            wallet::Event::Debited { entry, payment, amount, balance, .. } => {
+                ensure!(amount.get() <= account.balance, "I2", "{payment} takes {amount} of {}", account.balance);
+                account.debited += amount.get();
+                account.book(*entry, *balance)?;
+                let twice = self.debits.insert(*payment, (user.clone(), *amount));
+                ensure!(twice.is_none(), "I2", "{payment} is debited twice");
+            }
+            wallet::Event::Credited { entry, refund, amount, balance, .. } => {
+                account.credited += amount.get();
+                account.book(*entry, *balance)?;
+                let twice = self.credits.insert(*refund, (user.clone(), *amount));
+                ensure!(twice.is_none(), "I2", "{refund} is credited twice");
+            }
+            wallet::Event::DebitRefused { payment, amount, balance, .. } => {
+                let rightly = balance.get() == account.balance && balance < amount;
+                ensure!(rightly, "I2", "{payment} of {amount} is refused at {}", account.balance);
+            }
+            wallet::Event::DebitCancelled { payment, .. } => {
+                ensure!(!self.debits.contains_key(payment), "I2", "{payment} is called off after its debit");
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in an event of a waiting room.
+    ///
+    /// # Errors
+    /// I6: in mode `queue`, somebody is admitted out of order under fifo, or while `max_active` or more are inside.
+    pub fn room_event(&mut self, id: ConcertId, meta: Meta, event: &waiting_room::Event) -> Result<(), Broken> {
+        self.lines.entry(id).or_default().take_in(meta, event)
+    }
+
+    /// I1 and I2: a state agrees with its events.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn agrees_with_option(&self, id: OptionId, state: &ConcertOption) -> Result<(), Broken> {
+        option(state)?;
+        let Some(sales) = self.options.get(&id) else { return Ok(()) };
+        for (no, sale) in &sales.reservations {
+            let known = state.reservation(*no).map(|reservation| reservation.status);
+            let credited = match sale.status {
+                ReservationStatus::Refunded { payment } => {
+                    sales.refunds.values().any(|(of, credited)| *of == payment && *credited)
+                }
+                _ => matches!(sale.status, ReservationStatus::Released | ReservationStatus::Expired),
+            };
+            let expected = (!credited).then_some(sale.status);
+            ensure!(known == expected, "I1", "reservation {no} is {known:?} instead of {expected:?}");
+        }
+        for seat in 0..state.seats().len() {
+            let (status, owner) = (state.seats().status(seat), state.seats().owner(seat));
+            let known = (status != Status::Free).then_some(owner);
+            let expected = sales.seats.get(&seat).copied();
+            ensure!(known == expected, "I1", "seat {seat} belongs to {known:?} instead of {expected:?}");
+        }
+        Ok(())
+    }
+
+    /// I2: a wallet's state agrees with its events.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn agrees_with_wallet(&self, user: &UserId, state: &Wallet) -> Result<(), Broken> {
+        wallet(state)?;
+        let (known, expected) = (state.balance().get(), self.accounts.get(user).map_or(0, |account| account.balance));
+        ensure!(known == expected, "I2", "{user} has {known} instead of {expected}");
+        Ok(())
+    }
+
+    /// I2 over all: the sum of all balances = all charges + credits - debits.
+    ///
+    /// # Errors
+    /// It does not hold.
+    pub fn money<'a>(&self, wallets: impl IntoIterator<Item = &'a Wallet>) -> Result<(), Broken> {
+        let sum = |of: fn(&Account) -> u64| self.accounts.values().map(|account| u128::from(of(account))).sum::<u128>();
+        let expected = sum(|account| account.charged) + sum(|account| account.credited);
+        let expected = expected - sum(|account| account.debited);
+        let balances: u128 = wallets.into_iter().map(|wallet| u128::from(wallet.balance().get())).sum();
+        ensure!(balances == expected, "I2", "all balances make {balances} instead of {expected}");
+        Ok(())
+    }
+
+    /// That no money is where it should not be, whatever is still under way: points are taken for payments that are
+    /// pending or went well only, by the price, from the owner; and given back for refunds only.
+    ///
+    /// # Errors
+    /// It is.
+    pub fn sagas(&self) -> Result<(), Broken> {
+        for (id, taken) in &self.debits {
+            let payment = self.options.get(&id.option).and_then(|sales| sales.payments.get(&id.no));
+            let failed = payment.is_none_or(|payment| matches!(payment.status, PaymentStatus::Failed { .. }));
+            ensure!(!failed, "saga", "{id} has failed, and was debited");
+            ensure!(self.price(*id) == Some(taken.clone()), "saga", "{id} was debited {taken:?}");
+        }
+        for (id, given) in &self.credits {
+            let refund = self.options.get(&id.option).and_then(|sales| sales.refunds.get(&id.no));
+            let price = refund.and_then(|(no, _)| self.price(PaymentId { option: id.option, no: *no }));
+            ensure!(price.as_ref() == Some(given), "saga", "{id} was credited {given:?}");
+        }
+        for (id, sales) in &self.options {
+            for (no, payment) in &sales.payments {
+                let debited = self.debits.contains_key(&PaymentId { option: *id, no: *no });
+                let went_well = matches!(payment.status, PaymentStatus::Completed | PaymentStatus::Refunded { .. });
+                ensure!(debited || !went_well, "saga", "{id} says that {no} is paid, and nothing was debited");
+            }
+            for (no, (_, credited)) in &sales.refunds {
+                let known = self.credits.contains_key(&RefundId { option: *id, no: *no });
+                ensure!(known || !credited, "saga", "{id} says that {no} is credited, and nothing was");
+            }
+        }
+        Ok(())
+    }
+
+    /// That nothing is under way any more: no payment is pending, every refund has been credited.
+    ///
+    /// # Errors
+    /// Something is.
+    pub fn settled(&self) -> Result<(), Broken> {
+        self.sagas()?;
+        for (id, sales) in &self.options {
+            let pending = sales.payments.iter().find(|(_, payment)| payment.status == PaymentStatus::Pending);
+            ensure!(pending.is_none(), "saga", "{id} has a pending payment: {pending:?}");
+            let owed = sales.refunds.iter().find(|(_, (_, credited))| !credited);
+            ensure!(owed.is_none(), "saga", "{id} owes a refund: {owed:?}");
+            let paying =
+                sales.reservations.iter().find(|(_, sale)| matches!(sale.status, ReservationStatus::Paying { .. }));
+            ensure!(paying.is_none(), "saga", "{id} has a paying reservation: {paying:?}");
+        }
+        Ok(())
+    }
+
+    /// Whose a payment is, and how much.
+    fn price(&self, id: PaymentId) -> Option<(UserId, Points)> {
+        let sales = self.options.get(&id.option)?;
+        let sale = sales.reservations.get(&sales.payments.get(&id.no)?.reservation)?;
+        Some((sale.user.clone(), sale.amount))
+    }
+}
+
+impl Account {
+    fn book(&mut self, entry: u64, balance: Points) -> Result<(), Broken> {
+        ensure!(entry == self.entries + 1, "I2", "entry {entry} comes after {}", self.entries);
+        self.entries = entry;
+        // Debits are checked against the balance before.
+        self.balance = self.charged + self.credited - self.debited;
+        ensure!(balance.get() == self.balance, "I2", "entry {entry} says {balance} instead of {}", self.balance);
+        Ok(())
+    }
+}
+
+impl Sales {
+    fn take_in(&mut self, meta: Meta, event: &concert_option::Event) -> Result<(), Broken> {
+        use concert_option::Event;
+        match event {
+            Event::OptionDefined { definition, .. } => {
+                ensure!(self.reservations.is_empty(), "saga", "an option is defined twice");
+                self.capacities = definition.areas.iter().map(|area| u64::from(area.capacity)).collect();
+            }
+            Event::OptionRescheduled { .. } | Event::TokenCompleted { .. } => {}
+            Event::SeatsHeld { reservation: no, user, seats, areas, amount, expires_at, .. } => {
+                for seat in seats {
+                    let other = self.seats.insert(*seat, *no);
+                    ensure!(other.is_none(), "I1", "seat {seat} is held for {no}, and was {other:?}'s");
+                }
+                for place in areas {
+                    let taken = self.areas.entry(place.area).or_default();
+                    *taken += u64::from(place.count);
+                    let capacity = self.capacities.get(usize::from(place.area)).copied().unwrap_or(0);
+                    ensure!(*taken <= capacity, "I1", "{taken} of {capacity} places of {} are taken", place.area);
+                }
+                let sale = Sale {
+                    user: user.clone(),
+                    seats: seats.to_vec(),
+                    areas: areas.iter().map(|place| (place.area, u64::from(place.count))).collect(),
+                    amount: *amount,
+                    expires_at: *expires_at,
+                    status: ReservationStatus::Held,
+                };
+                self.number(*no)?;
+                self.reservations.insert(*no, sale);
+            }
+            Event::ReservationReleased { reservation } => {
+                self.go(*reservation, ReservationStatus::Held, ReservationStatus::Released)?;
+                self.vacate(*reservation)?;
+            }
+            Event::ReservationsExpired { reservations } => {
+                for no in reservations {
+                    let until = self.reservations.get(no).map(|sale| sale.expires_at);
+                    let due = until.is_some_and(|until| until <= meta.at);
+                    ensure!(due, "I5", "{no} expired at {}, and was held until {until:?}", meta.at);
+                    self.go(*no, ReservationStatus::Held, ReservationStatus::Expired)?;
+                    self.vacate(*no)?;
+                }
+            }
+            Event::PaymentStarted { payment, reservation, .. } => {
+                self.number(*payment)?;
+                self.go(*reservation, ReservationStatus::Held, ReservationStatus::Paying { payment: *payment })?;
+                let paid = Paid { reservation: *reservation, status: PaymentStatus::Pending };
+                self.payments.insert(*payment, paid);
+            }
+            Event::PaymentConfirmed { payment, .. } => {
+                let no = self.pay(*payment, PaymentStatus::Pending, PaymentStatus::Completed)?;
+                let (from, to) = (*payment, *payment);
+                let to = ReservationStatus::Confirmed { payment: to };
+                self.go(no, ReservationStatus::Paying { payment: from }, to)?;
+            }
+            Event::PaymentFailed { payment, reason } => {
+                let no = self.pay(*payment, PaymentStatus::Pending, PaymentStatus::Failed { reason: *reason })?;
+                self.go(no, ReservationStatus::Paying { payment: *payment }, ReservationStatus::Held)?;
+            }
+            Event::PaymentRefunded { refund, payment, .. } => {
+                self.number(*refund)?;
+                let no = self.pay(*payment, PaymentStatus::Completed, PaymentStatus::Refunded { refund: *refund })?;
+                let from = ReservationStatus::Confirmed { payment: *payment };
+                self.go(no, from, ReservationStatus::Refunded { payment: *payment })?;
+                self.vacate(no)?;
+                self.refunds.insert(*refund, (*payment, false));
+            }
+            Event::RefundCredited { refund, .. } => {
+                let before = self.refunds.get_mut(refund).map(|(_, credited)| std::mem::replace(credited, true));
+                ensure!(before == Some(false), "saga", "refund {refund} is credited, and was {before:?}");
+            }
+            Event::SeatsBlocked { seats, .. } => {
+                for seat in seats {
+                    let other = self.seats.insert(*seat, 0);
+                    ensure!(other.is_none(), "I1", "seat {seat} is blocked, and was {other:?}'s");
+                }
+            }
+            Event::SeatsUnblocked { seats, .. } => {
+                for seat in seats {
+                    let other = self.seats.remove(seat);
+                    ensure!(other == Some(0), "I1", "seat {seat} is unblocked, and was {other:?}'s");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Numbers are given once, ascending, to reservations, payments and refunds together.
+    fn number(&self, no: u64) -> Result<(), Broken> {
+        let last = [self.reservations.keys().last(), self.payments.keys().last(), self.refunds.keys().last()];
+        let last = last.into_iter().flatten().max().copied().unwrap_or(0);
+        ensure!(no == last + 1, "saga", "number {no} comes after {last}");
+        Ok(())
+    }
+
+    fn go(&mut self, no: u64, from: ReservationStatus, to: ReservationStatus) -> Result<(), Broken> {
+        let status = self.reservations.get_mut(&no).map(|sale| std::mem::replace(&mut sale.status, to));
+        ensure!(status == Some(from), "saga", "reservation {no} becomes {to:?}, and was {status:?}");
+        Ok(())
+    }
+
+    /// Moves a payment on; its reservation.
+    fn pay(&mut self, no: u64, from: PaymentStatus, to: PaymentStatus) -> Result<u64, Broken> {
+        let before = self.payments.get_mut(&no).map(|paid| (std::mem::replace(&mut paid.status, to), paid.reservation));
+        match before {
+            Some((status, reservation)) if status == from => Ok(reservation),
+            _ => Err(Broken { invariant: "saga", what: format!("payment {no} becomes {to:?}, and was {before:?}") }),
+        }
+    }
+
+    fn vacate(&mut self, no: u64) -> Result<(), Broken> {
+        let Some(sale) = self.reservations.get(&no) else { return Ok(()) };
+        for seat in &sale.seats {
+            let owner = self.seats.remove(seat);
+            ensure!(owner == Some(no), "I1", "{no} gives seat {seat} back, which was {owner:?}'s");
+        }
+        for (area, count) in &sale.areas {
+            // It was added when they were held.
+            *self.areas.entry(*area).or_default() -= count;
+        }
+        Ok(())
+    }
+}
+
+impl Line {
+    fn take_in(&mut self, meta: Meta, event: &waiting_room::Event) -> Result<(), Broken> {
+        use waiting_room::Event;
+        match event {
+            Event::Opened { settings, .. } => {
+                self.settings = settings.clone();
+                self.by_number = true;
+            }
+            Event::Configured { settings } => self.settings = settings.clone(),
+            Event::LineOpened { seed } => self.by_number &= seed.is_none(),
+            Event::TokenIssued { no, active_until, .. } => match active_until {
+                Some(until) => drop(self.active.insert(*no, *until)),
+                None => drop(self.waiting.insert(*no)),
+            },
+            Event::TokensAdmitted { tokens, expires_at } => {
+                for no in tokens {
+                    let queue = self.settings.mode == Mode::Queue;
+                    let inside = self.active.values().filter(|until| **until > meta.at).count();
+                    let full = queue && inside >= self.settings.max_active as usize;
+                    ensure!(!full, "I6", "token {no} is let in while {inside} are inside");
+                    let first = self.waiting.first().copied();
+                    let in_order = !queue || !self.by_number || first == Some(*no);
+                    ensure!(in_order, "I6", "token {no} is let in before {first:?}");
+                    ensure!(self.waiting.remove(no), "I6", "token {no} is let in, and did not wait");
+                    self.active.insert(*no, *expires_at);
+                }
+            }
+            Event::TokensExpired { tokens } => tokens.iter().for_each(|no| self.end(*no)),
+            Event::TokenLeft { no } | Event::TokenUsed { no } => self.end(*no),
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, no: u64) {
+        self.waiting.remove(&no);
+        self.active.remove(&no);
+    }
+}

@@ -4,7 +4,7 @@
 use super::{ConcertId, OptionId, UserId, catalogue, concert_option, waiting_room, wallet};
 
 /// A command for another aggregate.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     /// To the catalogue.
     Catalogue(catalogue::Command),

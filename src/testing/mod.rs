@@ -1,4 +1,7 @@
 //! What tests of the engine and of host apps need. Not for production: it is behind the feature `testing`.
 
 pub mod plans;
+pub mod scenario;
 pub mod sim_disk;
+pub mod subject;
+pub mod world;

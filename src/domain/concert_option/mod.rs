@@ -18,7 +18,7 @@ mod reservation;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -434,8 +434,8 @@ pub struct ConcertOption {
     refunds: HashMap<u64, Refund>,
     /// Seats and places of each user that has any.
     users: HashMap<UserId, u32>,
-    /// When holds run out, soonest first; also of some that are not held any more.
-    deadlines: VecDeque<(Timestamp, u64)>,
+    /// When each hold runs out, of those that are held and not being paid.
+    deadlines: BTreeSet<(Timestamp, u64)>,
     /// What waits for a wallet's answer.
     unsettled: BTreeMap<u64, Unsettled>,
     /// Used tokens that the waiting room has not acknowledged: by reservation.
@@ -507,6 +507,11 @@ impl ConcertOption {
     #[must_use]
     pub fn places_of(&self, user: &UserId) -> u32 {
         self.users.get(user).copied().unwrap_or(0)
+    }
+
+    /// All users that have any such seats or places, with how many, in no order.
+    pub fn users(&self) -> impl Iterator<Item = (&UserId, u32)> {
+        self.users.iter().map(|(user, places)| (user, *places))
     }
 
     /// How many seats and places are in each state.
@@ -630,7 +635,14 @@ impl ConcertOption {
         Ok(Answer::Reply(Reply::Reservation(reservation, held)))
     }
 
-    fn all_free(&self, seats: &SeatRefs) -> Result<(), Rejection> {
+    /// Refuses seats that the plan does not have.
+    fn all_known(&self, seats: &[u32]) -> Result<(), Rejection> {
+        let known = self.header.definition.is_some() && seats.iter().all(|seat| *seat < self.seats.len());
+        if known { Ok(()) } else { Err(Rejection::NotFound) }
+    }
+
+    fn all_free(&self, seats: &[u32]) -> Result<(), Rejection> {
+        self.all_known(seats)?;
         let conflicts: SmallVec<_> = seats.iter().copied().filter(|seat| !self.seats.is_free(*seat)).collect();
         if conflicts.is_empty() { Ok(()) } else { Err(Rejection::SeatsUnavailable { conflicts }) }
     }
@@ -766,15 +778,6 @@ impl ConcertOption {
         Some(Message::Room(concert, waiting_room::Command::CompleteToken { no, reservation }))
     }
 
-    /// The first deadline of a hold that is still held.
-    fn first_deadline(&self) -> Option<Timestamp> {
-        self.deadlines.iter().find(|(_, no)| self.is_held(*no)).map(|(at, _)| *at)
-    }
-
-    fn is_held(&self, no: u64) -> bool {
-        self.reservations.get(&no).is_some_and(|reservation| reservation.status == ReservationStatus::Held)
-    }
-
     /// Moves the seats and places of a reservation from what they were to what they are now.
     fn occupy(
         &mut self,
@@ -809,8 +812,11 @@ impl ConcertOption {
             self.seats.set(*seat, to, owner, lsn);
             changes.touch(Part::Seats(seat / seat_map::CHUNK_SEATS));
         }
-        self.header.seq = lsn;
-        changes.touch(Part::Header);
+        // A block of seats that are blocked already is an event if it has a key to remember.
+        if !seats.is_empty() {
+            self.header.seq = lsn;
+            changes.touch(Part::Header);
+        }
     }
 
     /// Takes a reservation that is held no more out of the user's count, and its seats back.
@@ -833,19 +839,7 @@ impl ConcertOption {
             changes.count(&reservation.user, Counted::HoldClosed);
             reservation.status = status;
             changes.archive(Part::Reservation(no), || cbor::to_vec(&reservation));
-            self.forget_old_deadlines();
-        }
-    }
-
-    /// Drops deadlines of what is held no more, once they are the greater part.
-    fn forget_old_deadlines(&mut self) {
-        let reservations = &self.reservations;
-        let alive = |no: &u64| reservations.get(no).is_some_and(|reservation| reservation.status.may_be_held());
-        while self.deadlines.front().is_some_and(|(_, no)| !alive(no)) {
-            self.deadlines.pop_front();
-        }
-        if self.deadlines.len() > 2 * reservations.len() + 1024 {
-            self.deadlines.retain(|(_, no)| alive(no));
+            self.deadlines.remove(&(reservation.expires_at, no));
         }
     }
 
@@ -882,7 +876,6 @@ impl ConcertOption {
         }
         self.reservations.insert(reservation_no, reservation);
         changes.touch(Part::Reservation(reservation_no));
-        self.forget_old_deadlines();
         Some(())
     }
 
@@ -894,6 +887,7 @@ impl ConcertOption {
         changes.archive(Part::Payment(no), || cbor::to_vec(&payment));
         let reservation = self.reservations.get_mut(&payment.reservation)?;
         reservation.status = ReservationStatus::Held;
+        self.deadlines.insert((reservation.expires_at, payment.reservation));
         changes.touch(Part::Reservation(payment.reservation));
         Some(())
     }
@@ -1020,6 +1014,7 @@ impl Aggregate for ConcertOption {
                 if self.keys.recall(now, request)?.is_some() {
                     return Ok(Answer::Reply(Reply::Replayed(0)));
                 }
+                self.all_known(seats)?;
                 let seats = seats.iter().copied().filter(|seat| self.seats.status(*seat) != SeatStatus::Blocked);
                 let seats: SeatRefs = seats.collect();
                 self.all_free(&seats)?;
@@ -1032,6 +1027,7 @@ impl Aggregate for ConcertOption {
                 if self.keys.recall(now, request)?.is_some() {
                     return Ok(Answer::Reply(Reply::Replayed(0)));
                 }
+                self.all_known(seats)?;
                 let seats = seats.iter().copied().filter(|seat| self.seats.status(*seat) == SeatStatus::Blocked);
                 let seats: SeatRefs = seats.collect();
                 if !seats.is_empty() || request.key.is_some() {
@@ -1094,7 +1090,7 @@ impl Aggregate for ConcertOption {
                 self.header.last_no = *no;
                 self.occupy(*no, &reservation, (SeatStatus::Free, SeatStatus::Held), lsn, changes);
                 *self.users.entry_ref(user).or_insert(0) += reservation.places();
-                self.deadlines.push_back((*expires_at, *no));
+                self.deadlines.insert((*expires_at, *no));
                 self.reservations.insert(*no, reservation);
                 changes.count(user, Counted::HoldOpened);
                 changes.touch(Part::User(user.clone()));
@@ -1115,6 +1111,7 @@ impl Aggregate for ConcertOption {
                 changes.touch(Part::Header);
                 let Some(reservation) = self.reservations.get_mut(no) else { return };
                 reservation.status = ReservationStatus::Paying { payment: *payment };
+                self.deadlines.remove(&(reservation.expires_at, *no));
                 let begun = Payment {
                     reservation: *no,
                     user: reservation.user.clone(),
@@ -1160,12 +1157,12 @@ impl Aggregate for ConcertOption {
     }
 
     fn due(&self) -> Option<Timestamp> {
-        self.first_deadline()
+        self.deadlines.first().map(|(at, _)| *at)
     }
 
     fn expire(&self, now: Timestamp, out: &mut Decided<Event>) {
         let due = self.deadlines.iter().take_while(|(at, _)| *at <= now);
-        let reservations: Vec<_> = due.map(|(_, no)| *no).filter(|no| self.is_held(*no)).collect();
+        let reservations: Vec<_> = due.map(|(_, no)| *no).collect();
         if !reservations.is_empty() {
             out.events.push(Event::ReservationsExpired { reservations });
         }
@@ -1238,10 +1235,8 @@ impl Aggregate for ConcertOption {
             let loaded = option.seats.load_chunk(chunk, &row);
             loaded.map_err(|source| CorruptRow { part: format!("{:?}", Part::Seats(chunk)), source })?;
         }
-        let holds = option.reservations.iter().filter(|(_, reservation)| reservation.status.may_be_held());
-        let mut deadlines: Vec<_> = holds.map(|(no, reservation)| (reservation.expires_at, *no)).collect();
-        deadlines.sort_unstable();
-        option.deadlines = deadlines.into();
+        let holds = option.reservations.iter().filter(|(_, reservation)| reservation.status == ReservationStatus::Held);
+        option.deadlines = holds.map(|(no, reservation)| (reservation.expires_at, *no)).collect();
         let payments = option.payments.iter().filter(|(_, payment)| payment.status == PaymentStatus::Pending);
         option.unsettled = payments
             .map(|(no, payment)| (*no, Unsettled::Payment { deadline: payment.deadline }))

@@ -31,10 +31,18 @@ impl Changes<Part> for Rows {
 
     fn archive(&mut self, part: Part, row: impl FnOnce() -> Vec<u8>) {
         let Part::Token(no) = part else { panic!("{part:?} is never archived") };
-        let row = row();
-        assert!(!WaitingRoom::resident(&part, &row));
-        assert!(self.archived.insert(no, minicbor::decode(&row).unwrap()).is_none(), "archived twice: {no}");
+        let row: TokenRow = minicbor::decode(&row()).unwrap();
+        assert!(matches!(row.status, TokenStatus::Used | TokenStatus::Expired));
+        assert!(self.archived.insert(no, row).is_none(), "archived twice: {no}");
         self.kept.remove(&part);
+    }
+
+    fn list(&mut self, _user: &UserId, part: Part) {
+        panic!("{part:?} is on no list");
+    }
+
+    fn count(&mut self, _user: &UserId, what: crate::domain::Counted) {
+        panic!("{what:?} is not for a waiting room to count");
     }
 }
 
@@ -60,7 +68,7 @@ impl Driver {
         }
         for part in std::mem::take(&mut self.rows.touched) {
             if let Some(row) = self.room.row(&part) {
-                assert!(row.len() <= 4096 && WaitingRoom::resident(&part, &row));
+                assert!(row.len() <= 4096);
                 self.rows.kept.insert(part, row);
             }
         }
@@ -503,7 +511,6 @@ fn rows_that_cannot_be_read_are_named() {
     let load = |part, row: &[u8]| WaitingRoom::load([(part, row.to_vec())].into_iter());
     assert_eq!(load(Part::Header, b"?").err().unwrap().part, "Header");
     assert_eq!(load(Part::Token(7), b"?").err().unwrap().part, "Token(7)");
-    assert!(WaitingRoom::resident(&Part::Token(7), b"?"));
     assert!(Part::Header < Part::Token(0));
 }
 
