@@ -112,7 +112,12 @@ async fn rush(callers: usize, duration: Duration) -> Result<f64> {
     let stats = engine.stats();
     let rate = report(&format!("hold + release, {callers} callers"), latencies.len() as u64, elapsed, latencies);
     let behind = stats.durable_lsn - stats.checkpointed_lsn;
-    println!("    {} batches, {} events behind in sled, {} behind in reads", stats.batches, behind, stats.durable_lsn - stats.applied_lsn);
+    println!(
+        "    {} batches, {} events behind in sled, {} behind in reads",
+        stats.batches,
+        behind,
+        stats.durable_lsn - stats.applied_lsn
+    );
     engine.shutdown().await?;
     std::fs::remove_dir_all(dir)?;
     Ok(rate)
@@ -153,7 +158,12 @@ async fn purchases(callers: usize, duration: Duration) -> Result<f64> {
     for task in tasks {
         latencies.extend(task.await??);
     }
-    let rate = report(&format!("hold + pay (+ refund), {callers} callers"), bought.load(Ordering::Relaxed), begun.elapsed(), latencies);
+    let rate = report(
+        &format!("hold + pay (+ refund), {callers} callers"),
+        bought.load(Ordering::Relaxed),
+        begun.elapsed(),
+        latencies,
+    );
     engine.shutdown().await?;
     std::fs::remove_dir_all(dir)?;
     Ok(rate)

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::auth::Admin;
-use super::json::{Input, given};
+use super::json::{Input, Object, given};
 use super::openapi::{Idempotent, Paged};
 use super::problem::Problem;
 use super::query::Query;
@@ -26,7 +26,7 @@ pub(super) struct CreateConcert {
     /// How its waiting room begins; what is absent has its default.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = WaitingRoomPatch, required = false)]
-    waiting_room: Option<WaitingRoomPatch>,
+    waiting_room: Option<Object<WaitingRoomPatch>>,
 }
 
 /// Announces a concert.
@@ -41,7 +41,8 @@ pub(super) async fn create(
 ) -> Result<HttpResponse, Problem> {
     let input = Input::read(&request, payload, &app, &admin.user, "POST /v1/concerts").await?;
     let CreateConcert { title, waiting_room } = input.parse()?;
-    let waiting_room = waiting_room.unwrap_or_default().into_patch().apply(&Settings::default());
+    let waiting_room =
+        waiting_room.map(|Object(patch)| patch).unwrap_or_default().into_patch().apply(&Settings::default());
     let answered = app.engine.create_concert(NewConcert { title, waiting_room }, input.key).await?;
     respond::created(&answered, &format!("/v1/concerts/{}", answered.value.id))
 }

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use actix_web::HttpRequest;
@@ -12,7 +13,10 @@ use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderName};
 use actix_web::web::{self, Bytes, BytesMut};
 use futures_util::StreamExt as _;
-use serde::de::{Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use utoipa::ToSchema;
 
 use super::App;
 use super::problem::{Code, Problem};
@@ -34,15 +38,14 @@ const MIB: usize = 1 << 20;
 /// A body as it was sent, and its idempotency key if it has one.
 #[derive(Debug)]
 pub struct Input {
-    bytes: Bytes,
+    /// `None`: there is none.
+    bytes: Option<Bytes>,
     /// The caller's key.
     pub key: Option<IdempotencyKey>,
 }
 
 impl Input {
     /// Reads the body of `request`. `operation` is what its idempotency key is good for: method and path.
-    ///
-    /// A body that is not there, and has no media type, counts as `{}`: some operations have nothing to say.
     ///
     /// # Errors
     /// 413, 415, 408, or 400 if the body is cut off or the key is not one.
@@ -70,7 +73,8 @@ impl Input {
     ) -> Result<Self, Problem> {
         let bytes = read_bytes(request, payload, bytes_max, app.settings.http.body_timeout.0).await?;
         let key = idempotency_key(request)?;
-        let key = key.map(|key| IdempotencyKey::new(user, operation, key, &bytes));
+        let payload = bytes.as_deref().unwrap_or(b"{}");
+        let key = key.map(|key| IdempotencyKey::new(user, operation, key, payload));
         Ok(Self { bytes, key })
     }
 
@@ -79,16 +83,30 @@ impl Input {
     /// # Errors
     /// 400, naming the field.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        parse(&self.bytes).map_err(|error| Problem::invalid(&[error]))
+        let bytes = self.bytes.as_ref().ok_or_else(|| Problem::invalid_field("body", "is missing"))?;
+        parse(bytes).map_err(|error| Problem::invalid(&[error]))
+    }
+
+    /// Makes sure that the body says nothing: `{}`, or none at all.
+    ///
+    /// # Errors
+    /// 400, naming what it does say.
+    pub fn nothing(&self) -> Result<(), Problem> {
+        if self.bytes.is_none() { Ok(()) } else { self.parse().map(|Empty {}| ()) }
     }
 }
+
+/// An operation that has nothing to say: `{}`, or no body at all.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Empty {}
 
 async fn read_bytes(
     request: &HttpRequest,
     mut payload: web::Payload,
     bytes_max: usize,
     timeout: Duration,
-) -> Result<Bytes, Problem> {
+) -> Result<Option<Bytes>, Problem> {
     let has_media_type = check_media_type(request)?;
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|bytes: usize| bytes > bytes_max) {
@@ -110,9 +128,9 @@ async fn read_bytes(
         body.extend_from_slice(&chunk);
     }
     match (body.is_empty(), has_media_type) {
-        (true, false) => Ok(Bytes::from_static(b"{}")),
+        (true, false) => Ok(None),
         (false, false) => Err(unsupported("The body has no Content-Type: send application/json.")),
-        (_, true) => Ok(body.freeze()),
+        (_, true) => Ok(Some(body.freeze())),
     }
 }
 
@@ -154,7 +172,7 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<&str>, Problem> {
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FieldError> {
     refuse_twins(bytes)?;
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    let Object(value) = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         describe(&path, &error.into_inner())
     })?;
@@ -329,6 +347,28 @@ impl<'de> Names<'de> {
     }
 }
 
+/// A `T` that is written as an object. (Derived types take a list of their fields as well.)
+#[derive(Debug)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
 /// For a member that may be absent and may not be `null`.
 pub fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
@@ -356,7 +396,7 @@ mod tests {
         #[serde(default)]
         prices: std::collections::BTreeMap<String, Points>,
         #[serde(default)]
-        inner: Vec<Inner>,
+        inner: Vec<Object<Inner>>,
         #[serde(default)]
         raw: Option<Box<RawValue>>,
     }
@@ -375,7 +415,8 @@ mod tests {
             ("{", "body", "is not JSON"),
             ("{} x", "body", "is not JSON"),
             ("\u{feff}{}", "body", "is not JSON"),
-            ("[]", "body", "invalid type"),
+            ("[]", "body", "invalid type: sequence, expected an object"),
+            ("[1, null, {}, [], null]", "body", "invalid type"),
             ("null", "body", "invalid type"),
             ("{}", "amount", "is missing"),
             (r#"{"amount":"1"}"#, "amount", "invalid type: string \"1\""),
@@ -389,6 +430,7 @@ mod tests {
             (r#"{"amount":1,"at":"tomorrow"}"#, "at", "must be an RFC 3339 time"),
             (r#"{"amount":1,"prices":{"a":1,"b":-1}}"#, "prices.b", "invalid value"),
             (r#"{"amount":1,"prices":{"a":1,"a":2}}"#, "prices.a", "is given twice"),
+            (r#"{"amount":1,"inner":[[1]]}"#, "inner[0]", "invalid type: sequence, expected an object"),
             (r#"{"amount":1,"inner":[{"count":1},{}]}"#, "inner[1].count", "is missing"),
             (r#"{"amount":1,"inner":[{"count":1},{"counts":1}]}"#, "inner[1].counts", "is not known: expected `count`"),
             (r#"{"amount":1,"inner":[{"count":4294967296}]}"#, "inner[0].count", "invalid value"),

@@ -393,7 +393,7 @@ fn complete(operation: &mut Value) {
             answer["headers"] = json!({"Location": {"required": true, "schema": {"type": "string"}}});
         }
     }
-    for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
+    for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
         drop_null(&mut parameter["schema"]);
     }
 }

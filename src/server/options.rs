@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::auth::{Admin, Identity};
-use super::json::{Input, PLAN_EXTRA_BYTES_MAX, patched};
+use super::json::{Input, Object, PLAN_EXTRA_BYTES_MAX, patched};
 use super::openapi::{Idempotent, SeatingPlan};
 use super::problem::{Code, Problem};
 use super::respond::{self, Cache};
@@ -37,7 +37,8 @@ pub(super) struct CreateOption {
     prices: BTreeMap<String, Points>,
     /// General admission.
     #[serde(default)]
-    areas: Vec<NewArea>,
+    #[schema(value_type = Vec<NewArea>)]
+    areas: Vec<Object<NewArea>>,
     /// How long a hold lasts.
     #[serde(default = "hold_seconds")]
     #[schema(minimum = 1, maximum = 86_400, default = 300)]
@@ -80,7 +81,7 @@ impl From<CreateOption> for NewOption {
             sale_closes_at: body.sale_closes_at,
             seating_plan: String::from(seating_plan).into_bytes(),
             prices: body.prices.into_iter().collect(),
-            areas: body.areas,
+            areas: body.areas.into_iter().map(|Object(area)| area).collect(),
             hold_seconds: body.hold_seconds,
             payment_seconds: body.payment_seconds,
             max_seats_per_reservation: body.max_seats_per_reservation,

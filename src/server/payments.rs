@@ -1,11 +1,9 @@
 //! Payments from the wallet, and refunds.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde::Deserialize;
-use utoipa::ToSchema;
 
 use super::auth::User;
-use super::json::Input;
+use super::json::{Empty, Input};
 use super::openapi::{Idempotent, Paged};
 use super::problem::Problem;
 use super::query::Query;
@@ -13,11 +11,6 @@ use super::respond::{self, Cache};
 use super::{App, id, unless_missing};
 use crate::api::{Caller, Page, Payment, Refund};
 use crate::domain::{PaymentId, ReservationId};
-
-/// An operation that has nothing to say: `{}`, or no body at all.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Empty {}
 
 /// Pays for a reservation from the caller's wallet.
 #[utoipa::path(post, path = "/v1/reservations/{id}/payments", tag = "payments", operation_id = "pay",
@@ -35,7 +28,7 @@ pub(super) async fn pay(
     let operation = format!("POST /v1/reservations/{reservation}/payments");
     let key = async {
         let input = Input::read(&request, payload, &app, &user.user, &operation).await?;
-        input.parse::<Empty>().map(|Empty {}| input.key)
+        input.nothing().map(|()| input.key)
     };
     // Nobody pays for others, not even an admin.
     let owner = Caller::User(user.user.clone());
@@ -81,7 +74,7 @@ pub(super) async fn refund(
     let operation = format!("POST /v1/payments/{payment}/refunds");
     let key = async {
         let input = Input::read(&request, payload, &app, &user.user, &operation).await?;
-        input.parse::<Empty>().map(|Empty {}| input.key)
+        input.nothing().map(|()| input.key)
     };
     let caller = user.caller();
     let key = unless_missing(key.await, app.engine.payment(&caller, payment)).await?;

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::auth::{Identity, Role, User};
-use super::json::{Input, QUEUE_TOKEN, given};
+use super::json::{Input, Object, QUEUE_TOKEN, given};
 use super::openapi::{Idempotent, Paged, ReservationStatus};
 use super::problem::{Code, Problem};
 use super::query::Query;
@@ -24,9 +24,9 @@ pub(super) struct Hold {
     #[serde(default, deserialize_with = "given")]
     seats: Option<Vec<String>>,
     #[serde(default, deserialize_with = "given")]
-    best_available: Option<BestAvailable>,
+    best_available: Option<Object<BestAvailable>>,
     #[serde(default, deserialize_with = "given")]
-    areas: Option<Vec<AreaWish>>,
+    areas: Option<Vec<Object<AreaWish>>>,
 }
 
 /// Places in an area.
@@ -44,9 +44,9 @@ impl Hold {
     fn into_wish(self) -> Result<Wish, Problem> {
         match (self.seats, self.best_available, self.areas) {
             (Some(seats), None, None) => Ok(Wish::Seats(seats)),
-            (None, Some(best), None) => Ok(Wish::BestAvailable(best)),
+            (None, Some(Object(best)), None) => Ok(Wish::BestAvailable(best)),
             (None, None, Some(areas)) => {
-                Ok(Wish::Areas(areas.into_iter().map(|area| (area.name, area.count)).collect()))
+                Ok(Wish::Areas(areas.into_iter().map(|Object(area)| (area.name, area.count)).collect()))
             }
             _ => Err(Problem::invalid_field("body", "must have exactly one of seats, best_available and areas")),
         }
