@@ -450,8 +450,8 @@ impl Aggregate for Wallet {
 
     fn evolve(&mut self, meta: Meta, event: &Event, changes: &mut impl Changes<Part>) {
         let at = meta.at;
-        match event {
-            &Event::Charged { entry, amount, balance, ref by, ref key } => {
+        match *event {
+            Event::Charged { entry, amount, balance, ref by, ref key } => {
                 self.header.charged = self.header.charged.checked_add(amount).unwrap_or(Points::MAX);
                 let reference = by.to_string();
                 self.book(Entry { no: entry, kind: EntryKind::Charge, amount, balance, reference, at }, changes);
@@ -460,18 +460,18 @@ impl Aggregate for Wallet {
                     changes.count(&key.caller, Counted::KeyUsed(at));
                 }
             }
-            &Event::Debited { entry, payment, amount, balance, settled_below } => {
+            Event::Debited { entry, payment, amount, balance, settled_below } => {
                 let reference = payment.to_string();
                 self.book(Entry { no: entry, kind: EntryKind::Debit, amount, balance, reference, at }, changes);
                 self.settle(payment.option, payment.no, Step::Debited { balance, at }, settled_below, changes);
             }
-            &Event::DebitRefused { payment, balance, settled_below, .. } => {
+            Event::DebitRefused { payment, balance, settled_below, .. } => {
                 self.settle(payment.option, payment.no, Step::Refused { balance }, settled_below, changes);
             }
-            &Event::DebitCancelled { payment, settled_below } => {
+            Event::DebitCancelled { payment, settled_below } => {
                 self.settle(payment.option, payment.no, Step::Cancelled, settled_below, changes);
             }
-            &Event::Credited { entry, refund, amount, balance, settled_below } => {
+            Event::Credited { entry, refund, amount, balance, settled_below } => {
                 let reference = refund.to_string();
                 self.book(Entry { no: entry, kind: EntryKind::Credit, amount, balance, reference, at }, changes);
                 self.settle(refund.option, refund.no, Step::Credited { balance, at }, settled_below, changes);
@@ -517,3 +517,6 @@ impl Aggregate for Wallet {
         Ok(wallet)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,9 @@ pub type DurableBatch = Arc<Vec<(Lsn, Arc<Record>)>>;
 /// Takes in what has become durable. Must not block.
 pub type Reader = Box<dyn FnMut(&DurableBatch) + Send>;
 
+/// Hears why the journal has failed.
+type FailureHearer = Box<dyn FnOnce(&str) + Send>;
+
 /// The journal has failed or is closed: nothing more will become durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the journal is closed")]
@@ -46,7 +49,7 @@ struct Shared {
     waiting: AtomicU64,
     closed: AtomicBool,
     reason: Mutex<Option<String>>,
-    on_failure: Mutex<Vec<Box<dyn FnOnce(&str) + Send>>>,
+    on_failure: Mutex<Vec<FailureHearer>>,
     counters: Counters,
 }
 

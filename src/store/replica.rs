@@ -14,11 +14,14 @@ use crate::domain::catalogue::Catalogue;
 use crate::domain::concert_option::ConcertOption;
 use crate::domain::waiting_room::WaitingRoom;
 use crate::domain::wallet::Wallet;
-use crate::domain::{Changes, ConcertId, CorruptRow, Counted, Lsn, OptionId, Part, UserId};
+use crate::domain::{Aggregate, Changes, ConcertId, CorruptRow, Counted, Lsn, OptionId, Part, UserId};
 use crate::limits::UserCounts;
 
 /// Rows to be written together: each with its new value, or none.
 pub type RowChanges = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// A part of an aggregate, and its row.
+pub type PartRow<A> = (<A as Aggregate>::Part, Vec<u8>);
 
 /// First byte of the keys that list what is a user's.
 const LISTS: u8 = b'L';
@@ -172,7 +175,7 @@ fn alarm_key<A: Entity>(id: &A::Id) -> Vec<u8> {
 }
 
 fn alarm<A: Entity>(state: &A) -> Option<Vec<u8>> {
-    (state.owes() || state.due().is_some()).then(Vec::new)
+    state.needs_care().then(Vec::new)
 }
 
 /// Rows that belong to no aggregate in memory, and counts over all of them.
@@ -282,7 +285,7 @@ impl Replica {
 
     fn count_open_holds(&mut self) -> Result<(), Error> {
         for id in self.alarmed()?.options {
-            let option = &self.options.get(&id, self.applied, &*self.rows)?.state;
+            let option = &self.options.get(&id, self.applied, &self.rows)?.state;
             let open = option.reservations().filter(|(_, reservation)| reservation.status.may_be_held());
             for (_, reservation) in open {
                 self.fresh.counts.count(&reservation.user, Counted::HoldOpened);
@@ -302,7 +305,7 @@ impl Replica {
     /// # Errors
     /// A row that its aggregate needs cannot be had.
     pub fn apply(&mut self, first: Lsn, record: &Record) -> Result<(), Error> {
-        let (fresh, rows) = (&mut self.fresh, &*self.rows);
+        let (fresh, rows) = (&mut self.fresh, &self.rows);
         match &record.facts {
             Facts::Catalogue(_) => self.catalogue.apply(&TheCatalogue, first, record, fresh, rows)?,
             Facts::Option(id, _) => self.options.apply(id, first, record, fresh, rows)?,
@@ -318,7 +321,7 @@ impl Replica {
     /// # Errors
     /// Its rows cannot be had.
     pub fn catalogue(&mut self) -> Result<&Catalogue, Error> {
-        Ok(&self.catalogue.get(&TheCatalogue, self.applied, &*self.rows)?.state)
+        Ok(&self.catalogue.get(&TheCatalogue, self.applied, &self.rows)?.state)
     }
 
     /// An option; an empty one if there is no such.
@@ -326,7 +329,7 @@ impl Replica {
     /// # Errors
     /// Its rows cannot be had.
     pub fn option(&mut self, id: OptionId) -> Result<&ConcertOption, Error> {
-        Ok(&self.options.get(&id, self.applied, &*self.rows)?.state)
+        Ok(&self.options.get(&id, self.applied, &self.rows)?.state)
     }
 
     /// A wallet; an empty one if there is no such.
@@ -334,7 +337,7 @@ impl Replica {
     /// # Errors
     /// Its rows cannot be had.
     pub fn wallet(&mut self, user: &UserId) -> Result<&Wallet, Error> {
-        Ok(&self.wallets.get(user, self.applied, &*self.rows)?.state)
+        Ok(&self.wallets.get(user, self.applied, &self.rows)?.state)
     }
 
     /// A waiting room; an empty one if there is no such.
@@ -342,7 +345,7 @@ impl Replica {
     /// # Errors
     /// Its rows cannot be had.
     pub fn room(&mut self, concert: ConcertId) -> Result<&WaitingRoom, Error> {
-        Ok(&self.rooms.get(&concert, self.applied, &*self.rows)?.state)
+        Ok(&self.rooms.get(&concert, self.applied, &self.rows)?.state)
     }
 
     /// What is counted for each user.
@@ -403,7 +406,7 @@ impl Replica {
         first: &A::Part,
         from: &A::Part,
         limit: usize,
-    ) -> Result<Vec<(A::Part, Vec<u8>)>, Error> {
+    ) -> Result<Vec<PartRow<A>>, Error> {
         let start = row_key::<A>(id, first, true);
         let mut end = row_key::<A>(id, from, true);
         end.push(0);
@@ -515,7 +518,7 @@ impl Replica {
         Self: Holds<A>,
     {
         let (applied, rows) = (self.applied, self.rows.clone());
-        Ok(self.shelf_of().get(id, applied, &*rows)?.state.clone())
+        Ok(self.shelf_of().get(id, applied, &rows)?.state.clone())
     }
 }
 

@@ -16,7 +16,7 @@
 mod definition;
 mod reservation;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -566,6 +566,7 @@ impl ConcertOption {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "they are what a hold is made of")]
     fn decide_hold(
         &self,
         now: Timestamp,

@@ -28,11 +28,9 @@ use std::time::Duration;
 
 pub use frame::FrameRef;
 #[cfg(test)]
-pub use frame::{BLOCK, OwnedFrame};
+pub use frame::OwnedFrame;
 pub use preallocate::Status;
 pub use reader::Reader;
-#[cfg(test)]
-pub use recovery::Report;
 pub use recovery::check;
 pub use writer::LocalLog;
 #[cfg(test)]
@@ -98,7 +96,7 @@ pub enum Preallocate {
     /// A thread of the log's own.
     Background,
     /// The caller of [`Log::append`], which waits for it: the same order of disk calls every time.
-    #[cfg(any(test, feature = "testing"))]
+    #[cfg(test)]
     Inline,
 }
 
