@@ -49,6 +49,8 @@ pub mod domain;
 mod engine;
 mod error;
 mod limits;
+#[cfg(feature = "server")]
+pub mod server;
 mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
