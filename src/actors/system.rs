@@ -55,17 +55,23 @@ impl SharedReplica {
         self.progress.send_replace(applied);
     }
 
-    /// Hears of every advance.
+    /// There will be no more: whoever waits is let go.
+    pub(crate) fn end(&self) {
+        self.progress.send_replace(Lsn(u64::MAX));
+    }
+
+    /// Hears of every advance, and of the end as of one to the last possible lsn.
     pub(crate) fn progress(&self) -> watch::Receiver<Lsn> {
         self.progress.subscribe()
     }
 
-    /// Waits until reads see `lsn`.
-    pub(crate) async fn reached(&self, lsn: Lsn) {
+    /// Waits until reads see `lsn`; false if they never will.
+    pub(crate) async fn reached(&self, lsn: Lsn) -> bool {
         if self.applied() < lsn {
             // It cannot fail: the sender is `self`.
             let _ = self.progress().wait_for(|applied| *applied >= lsn).await;
         }
+        self.applied() >= lsn
     }
 }
 

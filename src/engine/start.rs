@@ -54,6 +54,7 @@ pub(super) struct Threads {
     actors: JoinHandle<()>,
     system: actix_rt::System,
     stop: Arc<Stop>,
+    replica: Arc<SharedReplica>,
     /// Where reads that may block are done.
     _blocking: Blocking,
 }
@@ -99,6 +100,7 @@ impl Threads {
         join(self.committer, "committer");
         // It ends when the committer has let go of its channel.
         join(self.projector, "projector");
+        self.replica.end();
         self.stop.stop();
         join(self.housekeeper, "housekeeper");
         self.system.stop();
@@ -108,6 +110,7 @@ impl Threads {
     /// Lets them end by themselves.
     pub(super) fn let_go(self, journal: &Journal) {
         journal.close();
+        self.replica.end();
         self.stop.stop();
         self.system.stop();
     }
@@ -243,8 +246,10 @@ pub(super) fn start(config: Config) -> Result<Arc<Inner>, OpenError> {
 
     let (journal, mut committer) = Journal::new(log, last);
     let (failed, failure) = watch::channel(None);
+    let ending = replica.clone();
     journal.on_failure(move |reason| {
         failed.send_replace(Some(reason.to_owned()));
+        ending.end();
     });
     let (batches, durable) = mpsc::channel();
     committer.add_reader(Box::new(move |batch| {
@@ -327,6 +332,7 @@ pub(super) fn start(config: Config) -> Result<Arc<Inner>, OpenError> {
         actors,
         system: handle,
         stop,
+        replica: system.replica.clone(),
         _blocking: Blocking(Some(blocking)),
     };
     Ok(Arc::new(Inner {
@@ -484,7 +490,9 @@ impl Housekeeper {
         // What is written late is written once where it changed often, and the sale has the processor meanwhile.
         let in_time = rested >= Duration::from_millis(interval_ms) || fresh >= max_events;
         let due = fresh > max_pending_events / 2 || in_time && rested >= self.took * REST;
-        let due = fresh > 0 && (now || due);
+        // A last one that would take long is left to the next start, which replays faster than sled writes.
+        let last = now && fresh < REPLAY_EVENTS;
+        let due = fresh > 0 && (last || due && !now);
         if !due || !enabled {
             return Ok(());
         }
