@@ -25,6 +25,7 @@ use crate::actors::actor::Delivery;
 use crate::actors::registry::From;
 use crate::actors::system::{Routed, System};
 use crate::api::{Health, IdempotencyKey, Stats};
+use crate::clock::{ThisMachine, TimeSource};
 use crate::config::Config;
 use crate::domain::concert_option::PricedPlan;
 use crate::domain::idempotency::Request;
@@ -91,10 +92,23 @@ impl Engine {
     /// The configuration is wrong, the directory cannot be used or is in use, or what is in it is damaged; the message
     /// says what to do.
     pub async fn open(config: Config) -> Result<Self, OpenError> {
+        Self::open_at(config, ThisMachine).await
+    }
+
+    /// Opens the engine with a clock that a test sets by hand.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    #[cfg(any(test, feature = "testing"))]
+    pub async fn open_with(config: Config, clock: &crate::testing::clock::ManualClock) -> Result<Self, OpenError> {
+        Self::open_at(config, clock.clone()).await
+    }
+
+    async fn open_at(config: Config, time: impl TimeSource) -> Result<Self, OpenError> {
         let (sender, opened) = oneshot::channel();
         let open = move || {
             // The caller may have gone away; then the engine closes again.
-            let _ = sender.send(start::start(config));
+            let _ = sender.send(start::start(config, &time));
         };
         let thread = std::thread::Builder::new().name("boxoffice-open".into()).spawn(open);
         let failed = |source| OpenError::DataDirectory { dir: "(no thread)".into(), source };

@@ -20,7 +20,7 @@ use crate::actors::registry::Registry;
 use crate::actors::shell::Environment;
 use crate::actors::supervisor::Supervisor;
 use crate::actors::system::{SharedReplica, System};
-use crate::clock::{SystemClock, wall_clock};
+use crate::clock::{TimeSource, wall_clock};
 use crate::config::Config;
 use crate::domain::{ConcertId, Lsn, Timestamp, waiting_room};
 use crate::error::OpenError;
@@ -148,7 +148,7 @@ struct Opened {
     checkpointed: Lsn,
 }
 
-fn open(config: &Config, disk: &Arc<dyn Disk>) -> Result<Opened, OpenError> {
+fn open(config: &Config, disk: &Arc<dyn Disk>, wall: Timestamp) -> Result<Opened, OpenError> {
     let dir = &config.data_dir;
     let (store, lsn) = if config.checkpoint.enabled {
         let options = state::Options { cache_bytes: config.checkpoint.cache_bytes };
@@ -162,7 +162,7 @@ fn open(config: &Config, disk: &Arc<dyn Disk>) -> Result<Opened, OpenError> {
     if recovered.torn_bytes > 0 {
         tracing::warn!(bytes = recovered.torn_bytes, "cut a torn batch off the journal; nobody was told of it");
     }
-    let ahead = recovered.last_at.since(wall_clock());
+    let ahead = recovered.last_at.since(wall);
     if ahead > AHEAD && !config.clock.accept_journal_ahead {
         return Err(OpenError::JournalAhead(ahead));
     }
@@ -222,15 +222,15 @@ fn checkpoint(
 }
 
 /// Opens an engine and starts its threads.
-pub(super) fn start(config: Config) -> Result<Arc<Inner>, OpenError> {
+pub(super) fn start(config: Config, time: &dyn TimeSource) -> Result<Arc<Inner>, OpenError> {
     config.validate()?;
     let dir = config.data_dir.clone();
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let unusable = |source| OpenError::DataDirectory { dir: dir.display().to_string(), source };
     disk.create_dir_all(&dir).map_err(unusable)?;
     let lock = Arc::new(DirLock::acquire(&dir)?);
-    let Opened { log, store, replica, last, last_at, checkpointed } = open(&config, &disk)?;
-    let clock = SystemClock::starting_after(last_at);
+    let Opened { log, store, replica, last, last_at, checkpointed } = open(&config, &disk, time.wall())?;
+    let clock = time.start_after(last_at);
     let log_status = log.status();
     let counts = replica.counts().clone();
     let alarmed = replica.alarmed().map_err(unreadable)?;
@@ -256,7 +256,7 @@ pub(super) fn start(config: Config) -> Result<Arc<Inner>, OpenError> {
     // One for the supervisor, which busy actors must not hold up.
     let own = arbiters.swap_remove(0);
     let mailbox = config.actors.mailbox as usize;
-    let env = Environment { journal: journal.clone(), clock: clock.clone(), alarms: Arc::new(Alarms::default()) };
+    let env = Environment { journal: journal.clone(), clock, alarms: Arc::new(Alarms::default()) };
     let system = Arc::new(System {
         env,
         replica: replica.clone(),
