@@ -30,7 +30,7 @@ use crate::config::Config;
 use crate::domain::concert_option::PricedPlan;
 use crate::domain::idempotency::Request;
 use crate::domain::seating_plan::{PlanHash, SeatingPlan};
-use crate::domain::{ConcertId, Lsn, OptionId, Rejection, Timestamp};
+use crate::domain::{ConcertId, OptionId, Rejection, Timestamp};
 use crate::error::{Error, OpenError};
 use crate::limits::UserCounts;
 use crate::store::disk::Disk;
@@ -210,6 +210,9 @@ impl Engine {
     }
 }
 
+/// Where an aggregate's answer comes in.
+type AnswerFrom<A> = oneshot::Receiver<Result<<A as crate::domain::Aggregate>::Reply, Rejection>>;
+
 /// A call that is under way.
 struct Call<'a>(&'a AtomicU64);
 
@@ -260,16 +263,21 @@ impl Inner {
 
     /// Sends a command to an aggregate and waits until its answer is durable.
     async fn ask<A: Routed>(&self, id: &A::Id, command: A::Command) -> Result<A::Reply, Error> {
+        match self.send::<A>(id, command)?.await {
+            Ok(answer) => answer.map_err(Error::from),
+            Err(_) => Err(self.outcome_unknown()),
+        }
+    }
+
+    /// Sends a command to an aggregate.
+    fn send<A: Routed>(&self, id: &A::Id, command: A::Command) -> Result<AnswerFrom<A>, Error> {
         let (reply, answer) = oneshot::channel();
         let delivery = Delivery::Command(command, Some(reply));
         if A::registry(&self.system).deliver(&self.system, id, delivery, From::Outside).is_err() {
             self.gauges.overloaded.fetch_add(1, Ordering::Relaxed);
             return Err(Error::Overloaded(RETRY_AFTER));
         }
-        match answer.await {
-            Ok(answer) => answer.map_err(Error::from),
-            Err(_) => Err(self.outcome_unknown()),
-        }
+        Ok(answer)
     }
 
     /// What comes with a command that may be sent again.
@@ -355,9 +363,4 @@ fn page<T>(mut found: Vec<(u64, T)>, limit: usize) -> crate::api::Page<T> {
 
 fn check_limit(limit: usize) -> Result<(), Error> {
     if (1..=500).contains(&limit) { Ok(()) } else { Err(Error::invalid("limit", "must be 1 to 500")) }
-}
-
-/// The last event that a caller who was answered now can know of.
-fn known_lsn(system: &System) -> Lsn {
-    system.env.journal.durable()
 }

@@ -397,7 +397,6 @@ impl Projector {
             for (first, record) in &**batch {
                 replica.apply(*first, record)?;
             }
-            replica.counts().settle(replica.applied());
             replica.applied()
         };
         for (_, record) in &**batch {
