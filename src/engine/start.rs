@@ -456,6 +456,10 @@ impl Housekeeper {
 
     fn watch_disk(&mut self) {
         self.looked_at_disk = Some(Instant::now());
+                // Reads fill the memory too, also where nothing is ever written.
+                if let Ok(mut replica) = self.replica.lock() {
+                    replica.evict(self.config.actors.max_resident as usize);
+                }
         // What cannot be measured is left to the writes to find out.
         if let Ok(free) = self.disk.available_bytes(&self.config.data_dir) {
             let full = free < self.config.storage.min_free_bytes;
