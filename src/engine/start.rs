@@ -150,15 +150,17 @@ struct Opened {
 
 fn open(config: &Config, disk: &Arc<dyn Disk>, wall: Timestamp) -> Result<Opened, OpenError> {
     let dir = &config.data_dir;
-    let (store, lsn) = if config.checkpoint.enabled {
+    let (store, lsn, floor) = if config.checkpoint.enabled {
         let options = state::Options { cache_bytes: config.checkpoint.cache_bytes };
         let (store, opened) = StateStore::open(dir, disk.clone(), options)?;
-        (store, opened.lsn)
+        let floor = store.floor();
+        (store, opened.lsn, floor)
     } else {
-        (StateStore::in_memory(), Lsn(0))
+        // Earlier starts may have taken checkpoints: the journal must not end before the last of them.
+        (StateStore::in_memory(), Lsn(0), StateStore::floor_of(dir, &**disk)?)
     };
     let journal_dir = dir.join("journal");
-    let (log, recovered) = LocalLog::open(disk.clone(), &journal_dir, journal_options(config, lsn), store.floor())?;
+    let (log, recovered) = LocalLog::open(disk.clone(), &journal_dir, journal_options(config, lsn), floor)?;
     if recovered.torn_bytes > 0 {
         tracing::warn!(bytes = recovered.torn_bytes, "cut a torn batch off the journal; nobody was told of it");
     }

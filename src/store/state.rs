@@ -732,6 +732,21 @@ impl StateStore {
         }
     }
 
+    /// What [`floor`](Self::floor) would be, for a start that leaves the state alone.
+    ///
+    /// # Errors
+    ///
+    /// A manifest of a later release; otherwise what the file system reports.
+    pub fn floor_of(dir: &Path, disk: &dyn Disk) -> Result<Lsn, Error> {
+        match read_manifest(disk, dir)? {
+            Ok(manifest) => Ok(manifest.map_or(Lsn(0), |manifest| manifest.highest_lsn())),
+            Err(damage) => {
+                warn!(why = damage, "how far the journal had come is not known");
+                Ok(Lsn(0))
+            }
+        }
+    }
+
     /// An empty store that is lost with the process.
     #[must_use]
     pub fn in_memory() -> Self {
