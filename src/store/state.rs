@@ -831,6 +831,9 @@ impl StateStore {
         if !folder.exists() {
             return Ok(Check::Missing("state folder"));
         }
+        if !folder.is_dir() {
+            return Ok(Check::Disagrees(format!("{} is not a folder", folder.display())));
+        }
         fs::create_dir(scratch).map_err(at(scratch))?;
         let found = copy(&folder, &scratch.join(FOLDER))
             .and_then(|()| find(&scratch.join(FOLDER), &manifest, Options::default().cache_bytes));
@@ -962,7 +965,8 @@ impl Home {
         self.disk.sync_dir(&self.dir).map_err(at(&self.dir))?;
         for old in names.iter().filter(|name| number(name).is_some()) {
             let old = self.dir.join(old);
-            fs::remove_dir_all(&old).map_err(at(&old))?;
+            let removed = if old.is_dir() { fs::remove_dir_all(&old) } else { fs::remove_file(&old) };
+            removed.map_err(at(&old))?;
         }
         Ok(())
     }
