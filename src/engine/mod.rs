@@ -23,7 +23,7 @@ use self::start::Threads;
 use self::tokens::RoomInfo;
 use crate::actors::actor::Delivery;
 use crate::actors::registry::From;
-use crate::actors::system::{Routed, System};
+use crate::actors::system::{Ended, Routed, System};
 use crate::api::{Health, IdempotencyKey, Stats};
 use crate::clock::{ThisMachine, TimeSource};
 use crate::config::Config;
@@ -139,7 +139,7 @@ impl Engine {
     }
 
     /// Takes no more calls, waits for those under way, seals the journal and writes a last checkpoint. Then the data
-    /// directory can be opened again.
+    /// directory can be opened again, even while handles of this engine are left.
     ///
     /// # Errors
     /// The engine has failed before, or does so now; what was acknowledged is safe all the same.
@@ -290,15 +290,23 @@ impl Inner {
     }
 
     /// Waits until everything that is durable now can be seen.
-    async fn up_to_date(&self) {
-        self.system.replica.reached(self.system.env.journal.durable()).await;
+    async fn up_to_date(&self) -> Result<(), Error> {
+        let reached = self.system.replica.reached(self.system.env.journal.durable()).await;
+        reached.map_err(|Ended| self.outcome_unknown())
+    }
+
+    /// Looks at the state.
+    fn look<T>(&self, look: impl FnOnce(&mut Replica) -> Result<T, replica::Error>) -> Result<T, Error> {
+        let mut replica = self.system.replica.lock().map_err(|Ended| self.outcome_unknown())?;
+        let looked = look(&mut replica);
+        drop(replica);
+        looked.map_err(|error| self.fail(&error))
     }
 
     /// Looks at the durable state: of everything that any caller was told of before.
     async fn read<T>(&self, look: impl FnOnce(&mut Replica) -> Result<T, replica::Error>) -> Result<T, Error> {
-        self.up_to_date().await;
-        let looked = look(&mut self.system.replica.lock());
-        looked.map_err(|error| self.fail(&error))
+        self.up_to_date().await?;
+        self.look(look)
     }
 
     /// Looks at the durable state, also at what is not in memory.
@@ -306,10 +314,9 @@ impl Inner {
         self: &Arc<Self>,
         look: impl FnOnce(&mut Replica) -> Result<T, replica::Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.up_to_date().await;
+        self.up_to_date().await?;
         let inner = self.clone();
-        let looking = move || look(&mut inner.system.replica.lock()).map_err(|error| inner.fail(&error));
-        self.on_blocking_thread(looking).await?
+        self.on_blocking_thread(move || inner.look(look)).await?
     }
 
     async fn on_blocking_thread<T: Send + 'static>(
@@ -317,7 +324,10 @@ impl Inner {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
         let done = self.system.blocking.spawn_blocking(work).await;
-        done.map_err(|error| Error::Internal(format!("a read could not be finished: {error}")))
+        done.map_err(|error| match error.is_cancelled() {
+            true => self.outcome_unknown(),
+            false => Error::Internal(format!("a read could not be finished: {error}")),
+        })
     }
 
     /// State that cannot be read is the end.

@@ -50,6 +50,7 @@ pub(super) struct Threads {
     actors: JoinHandle<()>,
     system: actix_rt::System,
     stop: Arc<Stop>,
+    replica: Arc<SharedReplica>,
     /// Where reads that may block are done.
     _blocking: Blocking,
 }
@@ -99,6 +100,11 @@ impl Threads {
         join(self.housekeeper, "housekeeper");
         self.system.stop();
         join(self.actors, "actors");
+        // Handles of the engine may live on; the files may not be held by them.
+        let replica = self.replica;
+        if let Ok(closer) = spawn("close-state", move || drop(replica.close())) {
+            join(closer, "close-state");
+        }
     }
 
     /// Lets them end by themselves.
@@ -285,7 +291,7 @@ pub(super) fn start(config: Config, time: &dyn TimeSource) -> Result<Arc<Inner>,
     let projector = spawn("projector", move || projector.run(&durable))?;
     let stop = Arc::new(Stop::default());
     let housekeeper = Housekeeper {
-        replica,
+        replica: replica.clone(),
         journal: journal.clone(),
         store,
         disk: disk.clone(),
@@ -322,6 +328,7 @@ pub(super) fn start(config: Config, time: &dyn TimeSource) -> Result<Arc<Inner>,
         actors,
         system: handle,
         stop,
+        replica: replica.clone(),
         _blocking: Blocking(Some(blocking)),
     };
     Ok(Arc::new(Inner {
@@ -386,16 +393,19 @@ impl Projector {
         while let Ok(batch) = durable.recv() {
             let apply = std::panic::AssertUnwindSafe(|| self.apply(&batch));
             match std::panic::catch_unwind(apply) {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return self.journal.poison(&format!("the state cannot be read: {error}")),
-                Err(_) => return self.journal.poison("the projector panicked"),
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => self.journal.poison(&format!("the state cannot be read: {error}")),
+                Err(_) => self.journal.poison("the projector panicked"),
             }
+            break;
         }
+        self.replica.end();
     }
 
     fn apply(&self, batch: &DurableBatch) -> Result<(), replica::Error> {
         let applied = {
-            let mut replica = self.replica.lock();
+            // It is closed after this has ended.
+            let Ok(mut replica) = self.replica.lock() else { return Ok(()) };
             for (first, record) in &**batch {
                 replica.apply(*first, record)?;
             }
@@ -446,6 +456,10 @@ impl Housekeeper {
             }
             if self.looked_at_disk.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {
                 self.watch_disk();
+                // Reads fill the memory too, also where nothing is ever written.
+                if let Ok(mut replica) = self.replica.lock() {
+                    replica.evict(self.config.actors.max_resident as usize);
+                }
             }
             if let Err(error) = self.checkpoint_if_due(stopping) {
                 return self.journal.poison(&format!("the state cannot be written: {error}"));
@@ -458,10 +472,6 @@ impl Housekeeper {
 
     fn watch_disk(&mut self) {
         self.looked_at_disk = Some(Instant::now());
-                // Reads fill the memory too, also where nothing is ever written.
-                if let Ok(mut replica) = self.replica.lock() {
-                    replica.evict(self.config.actors.max_resident as usize);
-                }
         // What cannot be measured is left to the writes to find out.
         if let Ok(free) = self.disk.available_bytes(&self.config.data_dir) {
             let full = free < self.config.storage.min_free_bytes;
@@ -480,9 +490,14 @@ impl Housekeeper {
         if !due || !self.config.checkpoint.enabled {
             return Ok(());
         }
-        self.last = checkpoint(&self.store, || self.replica.lock().begin_checkpoint())?;
+        let Ok(mut replica) = self.replica.lock() else { return Ok(()) };
+        let begun = replica.begin_checkpoint();
+        drop(replica);
+        self.last = checkpoint(&self.store, || begun)?;
         self.last_at = Instant::now();
-        self.replica.lock().end_checkpoint(self.config.actors.max_resident as usize);
+        if let Ok(mut replica) = self.replica.lock() {
+            replica.end_checkpoint(self.config.actors.max_resident as usize);
+        }
         self.gauges.checkpointed.store(self.last.0, Ordering::Relaxed);
         Ok(())
     }
