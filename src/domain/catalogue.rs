@@ -388,3 +388,6 @@ fn define_option(option: OptionId, definition: &Definition) -> Message {
     let definition = Box::new(definition.clone());
     Message::Option(option, concert_option::Command::Define { option, definition })
 }
+
+#[cfg(test)]
+mod tests;

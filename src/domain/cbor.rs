@@ -42,3 +42,6 @@ pub(crate) fn from_row<'b, T: minicbor::Decode<'b, ()>>(
 ) -> Result<T, super::CorruptRow> {
     minicbor::decode(row).map_err(|source| super::CorruptRow { part: format!("{part:?}"), source })
 }
+
+#[cfg(test)]
+mod tests;

@@ -212,6 +212,11 @@ pub trait Aggregate: Default + Clone + Send + 'static {
     /// Whether [`owed`](Self::owed) has anything to say; cheap.
     fn owes(&self) -> bool;
 
+    /// Whether time, a debt or somebody's silence may change it: then it is looked after from the start on.
+    fn needs_care(&self) -> bool {
+        self.owes() || self.due().is_some()
+    }
+
     /// The present value of one row; `None` if there is no such part (any more).
     fn row(&self, part: &Self::Part) -> Option<Vec<u8>>;
 

@@ -517,3 +517,6 @@ impl Aggregate for Wallet {
         Ok(wallet)
     }
 }
+
+#[cfg(test)]
+mod tests;

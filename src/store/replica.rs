@@ -175,7 +175,7 @@ fn alarm_key<A: Entity>(id: &A::Id) -> Vec<u8> {
 }
 
 fn alarm<A: Entity>(state: &A) -> Option<Vec<u8>> {
-    (state.owes() || state.due().is_some()).then(Vec::new)
+    state.needs_care().then(Vec::new)
 }
 
 /// Rows that belong to no aggregate in memory, and counts over all of them.

@@ -466,3 +466,6 @@ impl Random {
         self.next() % 1000 < per_mille
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -712,14 +712,17 @@ impl Aggregate for WaitingRoom {
 
     fn due(&self) -> Option<Timestamp> {
         let expiry = self.deadlines.first().map(|&(until, _)| until);
-        let due = [expiry, self.opens_from(), self.admissible_from()].into_iter().flatten().min();
-        // Time alone does nothing to those who only wait, but somebody has to look whether they still do.
-        due.or_else(|| (!self.line.is_empty()).then_some(Timestamp::MAX))
+        [expiry, self.opens_from(), self.admissible_from()].into_iter().flatten().min()
     }
 
     fn expire(&self, now: Timestamp, out: &mut Decided<Event>) {
         let over = self.deadlines.iter().take_while(|&&(until, _)| until <= now);
         push_expired(over.map(|&(_, no)| no), out);
+    }
+
+    /// Also while people only wait: somebody has to look whether they still do.
+    fn needs_care(&self) -> bool {
+        self.due().is_some() || !self.line.is_empty()
     }
 
     /// Opens the line, or else lets in as many as may go in. Those whom the opening lets in go in at the next tick, which

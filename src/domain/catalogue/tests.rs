@@ -1,0 +1,199 @@
+//! Tables of given/when/then.
+
+use super::*;
+use crate::domain::concert_option::Window;
+use crate::domain::seating_plan::PlanHash;
+use crate::domain::{UserId, idempotency};
+use crate::testing::scenario::{Scenario, given};
+
+fn s(seconds: u64) -> Timestamp {
+    Timestamp::from_millis(1_000_000_000 + seconds * 1000)
+}
+
+fn key(scope: u8, payload: u8) -> Key {
+    Key { scope: [scope; 16], payload: [payload; 16], caller: "boss".parse::<UserId>().unwrap() }
+}
+
+fn with_key(scope: u8, payload: u8) -> Request {
+    Request { key: Some(key(scope, payload)), refused: None }
+}
+
+fn settings() -> Settings {
+    Settings { max_active: 7, ..Settings::default() }
+}
+
+fn create(title: &str, request: Request) -> Command {
+    Command::CreateConcert { title: title.into(), waiting_room: settings(), signing_key: [9; 32], request }
+}
+
+fn created(no: u64, title: &str, key: Option<Key>) -> Event {
+    Event::ConcertCreated {
+        concert: ConcertId(no),
+        title: title.into(),
+        waiting_room: settings(),
+        signing_key: [9; 32],
+        key,
+    }
+}
+
+fn definition(concert: u64) -> Box<Definition> {
+    Box::new(Definition {
+        concert: ConcertId(concert),
+        starts_at: s(1000),
+        window: Window { sale_opens_at: None, sale_closes_at: s(900), refundable_until: None },
+        plan: PlanHash([3; 32]),
+        seat_count: 1,
+        prices: vec![],
+        areas: vec![],
+        hold_seconds: 1,
+        payment_seconds: 1,
+        max_seats_per_reservation: 1,
+        max_seats_per_user: 1,
+    })
+}
+
+fn add(concert: u64, request: Request) -> Command {
+    Command::AddOption { definition: definition(concert), request }
+}
+
+fn added(no: u64, concert: u64, key: Option<Key>) -> Event {
+    Event::OptionAdded { option: OptionId(no), definition: definition(concert), key }
+}
+
+fn concert(no: u64, replayed: bool) -> Reply {
+    Reply::Concert { concert: ConcertId(no), replayed }
+}
+
+fn option(no: u64, replayed: bool) -> Reply {
+    Reply::Option { option: OptionId(no), replayed }
+}
+
+fn open(no: u64) -> Message {
+    let concert = ConcertId(no);
+    Message::Room(concert, waiting_room::Command::Open { concert, settings: settings() })
+}
+
+fn define(no: u64, concert: u64) -> Message {
+    let option = OptionId(no);
+    let definition = definition(concert);
+    Message::Option(option, concert_option::Command::Define { option, definition })
+}
+
+/// With one concert, whose waiting room knows of it.
+fn one() -> Scenario<Catalogue> {
+    given(s(0), [created(1, "one", None), Event::RoomOpened { concert: ConcertId(1) }])
+}
+
+#[test]
+fn concerts_are_announced() {
+    let then = given::<Catalogue>(s(0), [])
+        .when(create("one", Request::default()), s(1))
+        .then_events([created(1, "one", None)])
+        .then_tells([open(1)])
+        .then_reply(concert(1, false))
+        .when(create("one", Request::default()), s(2))
+        .then_events([created(2, "one", None)])
+        .then_reply(concert(2, false))
+        .reloaded()
+        .then_owes([open(1), open(2)])
+        .when(Command::RoomOpened { concert: ConcertId(1) }, s(3))
+        .then_events([Event::RoomOpened { concert: ConcertId(1) }])
+        .then_tells([])
+        .then_answer(Answer::Silent)
+        .then_owes([open(2)])
+        .reloaded()
+        .then_owes([open(2)]);
+    for no in [0, 1, 3] {
+        then.clone()
+            .when(Command::RoomOpened { concert: ConcertId(no) }, s(4))
+            .then_nothing()
+            .then_answer(Answer::Silent);
+    }
+    let listed: Vec<_> = then.state().newest_first(ConcertId(u64::MAX)).map(|(id, _)| id.0).collect();
+    assert_eq!(listed, [2, 1]);
+    assert_eq!(then.state().newest_first(ConcertId(2)).map(|(id, _)| id.0).collect::<Vec<_>>(), [1]);
+    let first = then.state().concert(ConcertId(1)).unwrap();
+    assert_eq!((first.title.as_str(), first.created_at, first.signing_key), ("one", s(1), [9; 32]));
+    assert!(then.state().concert(ConcertId(3)).is_none());
+}
+
+#[test]
+fn options_are_added() {
+    let then = one()
+        .when(add(1, Request::default()), s(1))
+        .then_events([added(1, 1, None)])
+        .then_tells([define(1, 1)])
+        .then_reply(option(1, false))
+        .when(add(1, Request::default()), s(2))
+        .then_events([added(2, 1, None)])
+        .reloaded()
+        .then_owes([define(1, 1), define(2, 1)])
+        .when(Command::OptionDefined { option: OptionId(1) }, s(3))
+        .then_events([Event::OptionDefined { option: OptionId(1) }])
+        .then_tells([])
+        .then_answer(Answer::Silent)
+        .then_owes([define(2, 1)])
+        .when(Command::OptionDefined { option: OptionId(1) }, s(4))
+        .then_nothing()
+        .when(Command::OptionDefined { option: OptionId(2) }, s(4))
+        .then_owes([])
+        .reloaded()
+        .then_owes([]);
+    assert_eq!(then.state().concert(ConcertId(1)).unwrap().options, [OptionId(1), OptionId(2)]);
+    let live: Vec<_> = then.subject().rows.live.keys().collect();
+    assert_eq!(live, [&Part::Header, &Part::Concert(ConcertId(1))]);
+    for no in [0, 2] {
+        one().when(add(no, Request::default()), s(1)).then_rejected(Rejection::NotFound);
+    }
+}
+
+#[test]
+fn both_are_idempotent() {
+    let then = one()
+        .when(create("two", with_key(1, 1)), s(1))
+        .then_events([created(2, "two", Some(key(1, 1)))])
+        .then_reply(concert(2, false))
+        .when(add(2, with_key(2, 1)), s(1))
+        .then_events([added(1, 2, Some(key(2, 1)))])
+        .then_reply(option(1, false))
+        .reloaded()
+        .when(create("two", with_key(1, 1)), s(2))
+        .then_nothing()
+        .then_reply(concert(2, true))
+        .when(add(2, with_key(2, 1)), s(2))
+        .then_nothing()
+        .then_reply(option(1, true))
+        .when(create("two", with_key(1, 2)), s(2))
+        .then_rejected(Rejection::IdempotencyKeyReused)
+        .when(add(2, with_key(2, 2)), s(2))
+        .then_rejected(Rejection::IdempotencyKeyReused);
+    let day = idempotency::RETENTION_MILLIS;
+    then.clone().when(create("two", with_key(1, 1)), s(1).plus_millis(day - 1)).then_reply(concert(2, true));
+    let then = then.when(create("two", with_key(1, 1)), s(1).plus_millis(day)).then_reply(concert(3, false));
+    let keys = then.subject().rows.live.keys().filter(|part| matches!(part, Part::Key(_)));
+    assert_eq!(keys.collect::<Vec<_>>(), [&Part::Key([1; 16])]);
+    // Only what went well is remembered.
+    one()
+        .when(add(9, with_key(1, 1)), s(1))
+        .then_rejected(Rejection::NotFound)
+        .when(add(1, with_key(1, 2)), s(1))
+        .then_reply(option(1, false));
+    let refused = Request { refused: Some(Rejection::TooManyIdempotencyKeys), ..with_key(3, 1) };
+    one()
+        .when(create("two", refused.clone()), s(1))
+        .then_rejected(Rejection::TooManyIdempotencyKeys)
+        .when(add(1, refused), s(1))
+        .then_rejected(Rejection::TooManyIdempotencyKeys);
+}
+
+#[test]
+fn events_about_unknown_things_change_nothing_else() {
+    let then = one().given(
+        s(1),
+        [Event::RoomOpened { concert: ConcertId(9) }, Event::OptionDefined { option: OptionId(9) }, added(1, 9, None)],
+    );
+    let then = then.reloaded().then_owes([define(1, 9)]);
+    assert!(then.state().concert(ConcertId(9)).is_none());
+    let load = |part, row: &[u8]| Catalogue::load([(part, row.to_vec())].into_iter()).map(drop).unwrap_err().part;
+    assert_eq!(load(Part::Concert(ConcertId(2)), b"?"), "Concert(c2)");
+}

@@ -1,0 +1,220 @@
+//! The bytes of every event, frozen: format version 1. An event that does not match its line here cannot be read from
+//! journals that are already written; a new field is an `Option`, at the end, and gets a line of its own.
+
+use std::fmt::Debug;
+
+use smallvec::smallvec;
+
+use crate::domain::concert_option::{self, Area, AreaPlaces, Definition, FailureReason, Price, Window};
+use crate::domain::idempotency::Key;
+use crate::domain::seating_plan::PlanHash;
+use crate::domain::waiting_room::{self, Mode, Order, Settings};
+use crate::domain::{ConcertId, OptionId, PaymentId, Points, RefundId, Timestamp, UserId, catalogue, wallet};
+use crate::testing::subject::StoredEvent;
+
+fn points(n: u64) -> Points {
+    Points::new(n).unwrap()
+}
+
+fn at(millis: u64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
+fn anna() -> UserId {
+    "anna".parse().unwrap()
+}
+
+fn key() -> Option<Key> {
+    Some(Key { scope: [1; 16], payload: [2; 16], caller: anna() })
+}
+
+/// The bytes of [`key`].
+const KEY: &str = "835001010101010101010101010101010101500202020202020202020202020202020264616e6e61";
+
+fn window() -> Window {
+    Window { sale_opens_at: Some(at(1)), sale_closes_at: at(2), refundable_until: Some(at(3)) }
+}
+
+fn definition() -> Box<Definition> {
+    Box::new(Definition {
+        concert: ConcertId(4),
+        starts_at: at(5),
+        window: window(),
+        plan: PlanHash([6; 32]),
+        seat_count: 7,
+        prices: vec![Price { category: "A".into(), points: points(8) }],
+        areas: vec![Area { name: "Floor".into(), capacity: 9, category: "A".into() }],
+        hold_seconds: 10,
+        payment_seconds: 11,
+        max_seats_per_reservation: 12,
+        max_seats_per_user: 13,
+    })
+}
+
+/// The bytes of [`definition`].
+const DEFINITION: &str = "8b0405830102035820060606060606060606060606060606060606060606060606060606060606060607818261410881\
+                          8365466c6f6f720961410a0b0c0d";
+
+fn settings() -> Settings {
+    Settings {
+        mode: Mode::Queue,
+        max_active: 5,
+        admit_per_minute: Some(6),
+        active_ttl_seconds: 7,
+        waiting_ttl_seconds: 8,
+        order: Order::ShuffleAtOpen,
+        opens_at: Some(at(9)),
+    }
+}
+
+/// The bytes of [`settings`].
+const SETTINGS: &str = "8701050607080109";
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> =
+        text.bytes().filter_map(|byte| (byte as char).to_digit(16)).map(|digit| digit as u8).collect();
+    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[track_caller]
+fn frozen<E: StoredEvent>(table: &[(E, String)]) {
+    let mut wrong = Vec::new();
+    for (event, bytes) in table {
+        let written = minicbor::to_vec(event).unwrap();
+        if written != unhex(bytes) {
+            wrong.push(format!("{event:?}\n    {}", hex(&written)));
+        }
+        assert_eq!(minicbor::decode::<E>(&written).as_ref().ok(), Some(event));
+        assert!(minicbor::decode::<E>(&written[..written.len() - 1]).is_err(), "{event:?} cut short");
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[track_caller]
+fn reads<E: StoredEvent + Debug>(bytes: &str, expected: &E) {
+    assert_eq!(minicbor::decode::<E>(&unhex(bytes)).map_err(|error| error.to_string()).as_ref(), Ok(expected));
+}
+
+fn held(token: Option<u64>, key: Option<Key>) -> concert_option::Event {
+    concert_option::Event::SeatsHeld {
+        reservation: 1,
+        user: anna(),
+        seats: smallvec![2, 300],
+        areas: smallvec![AreaPlaces { area: 1, count: 2 }],
+        amount: points(20),
+        expires_at: at(1000),
+        token,
+        key,
+    }
+}
+
+#[test]
+fn events_of_an_option() {
+    use concert_option::Event;
+    let insufficient = FailureReason::InsufficientPoints { balance: points(4) };
+    frozen(&[
+        (Event::OptionDefined { option: OptionId(5), definition: definition() }, format!("82008205{DEFINITION}")),
+        (Event::OptionRescheduled { window: window() }, "82018183010203".into()),
+        (held(Some(7), key()), format!("8202880164616e6e61820219012c81820102141903e807{KEY}")),
+        (Event::ReservationReleased { reservation: 1 }, "82038101".into()),
+        (Event::ReservationsExpired { reservations: vec![1, 2] }, "820481820102".into()),
+        (
+            Event::PaymentStarted { payment: 2, reservation: 1, deadline: at(9), key: key() },
+            format!("820584020109{KEY}"),
+        ),
+        (Event::PaymentConfirmed { payment: 2, balance: points(3), paid_at: at(4) }, "820683020304".into()),
+        (Event::PaymentFailed { payment: 2, reason: insufficient }, "8207820282008104".into()),
+        (Event::PaymentFailed { payment: 2, reason: FailureReason::TimedOut }, "82078202820180".into()),
+        (Event::PaymentRefunded { refund: 3, payment: 2, key: key() }, format!("8208830302{KEY}")),
+        (Event::RefundCredited { refund: 3, balance: points(4), refunded_at: at(5) }, "820983030405".into()),
+        (Event::TokenCompleted { reservation: 1 }, "820a8101".into()),
+        (Event::SeatsBlocked { seats: smallvec![1, 2], key: key() }, format!("820b82820102{KEY}")),
+        (Event::SeatsUnblocked { seats: smallvec![1], key: key() }, format!("820c828101{KEY}")),
+    ]);
+}
+
+#[test]
+fn events_of_a_wallet() {
+    use wallet::Event;
+    let payment = PaymentId { option: OptionId(5), no: 2 };
+    let refund = RefundId { option: OptionId(5), no: 3 };
+    let (amount, balance, settled_below) = (points(20), points(80), 2);
+    frozen(&[
+        (
+            Event::Charged { entry: 1, amount, balance, by: anna(), key: key() },
+            format!("8200850114185064616e6e61{KEY}"),
+        ),
+        (Event::Debited { entry: 1, payment, amount, balance, settled_below }, "8201850182050214185002".into()),
+        (Event::DebitRefused { payment, amount, balance, settled_below }, "82028482050214185002".into()),
+        (Event::DebitCancelled { payment, settled_below }, "82038282050202".into()),
+        (Event::Credited { entry: 1, refund, amount, balance, settled_below }, "8204850182050314185002".into()),
+    ]);
+}
+
+#[test]
+fn events_of_the_catalogue() {
+    use catalogue::Event;
+    let concert = ConcertId(4);
+    let created = Event::ConcertCreated {
+        concert,
+        title: "One".into(),
+        waiting_room: settings(),
+        signing_key: [7; 32],
+        key: key(),
+    };
+    let signing_key = "07".repeat(32);
+    frozen(&[
+        (created, format!("82008504634f6e65{SETTINGS}5820{signing_key}{KEY}")),
+        (
+            Event::OptionAdded { option: OptionId(5), definition: definition(), key: key() },
+            format!("82018305{DEFINITION}{KEY}"),
+        ),
+        (Event::RoomOpened { concert }, "82028104".into()),
+        (Event::OptionDefined { option: OptionId(5) }, "82038105".into()),
+    ]);
+}
+
+#[test]
+fn events_of_a_waiting_room() {
+    use waiting_room::Event;
+    frozen(&[
+        (Event::Opened { concert: ConcertId(4), settings: settings() }, format!("82008204{SETTINGS}")),
+        (Event::Configured { settings: settings() }, format!("820181{SETTINGS}")),
+        (Event::TokenIssued { no: 1, user: anna(), active_until: Some(at(2)) }, "8202830164616e6e6102".into()),
+        (Event::LineOpened { seed: Some(3) }, "82038103".into()),
+        (Event::TokensAdmitted { tokens: vec![1, 2], expires_at: at(3) }, "82048282010203".into()),
+        (Event::TokensExpired { tokens: vec![1] }, "8205818101".into()),
+        (Event::TokenLeft { no: 1 }, "82068101".into()),
+        (Event::TokenUsed { no: 1 }, "82078101".into()),
+    ]);
+}
+
+#[test]
+fn what_was_written_before_the_last_field_came_can_be_read() {
+    // By hand: each array is one shorter than it would be now.
+    let payment = PaymentId { option: OptionId(5), no: 2 };
+    reads("820287 01 64616e6e61 82021901 2c 818201 02 14 1903e8 07", &held(Some(7), None));
+    reads("820286 01 64616e6e61 82021901 2c 818201 02 14 1903e8", &held(None, None));
+    let started = concert_option::Event::PaymentStarted { payment: 2, reservation: 1, deadline: at(9), key: None };
+    reads("820583 02 01 09", &started);
+    reads("820882 03 02", &concert_option::Event::PaymentRefunded { refund: 3, payment: 2, key: None });
+    reads("820b81 820102", &concert_option::Event::SeatsBlocked { seats: smallvec![1, 2], key: None });
+    reads("820c81 8101", &concert_option::Event::SeatsUnblocked { seats: smallvec![1], key: None });
+    let window = Window { refundable_until: None, ..window() };
+    reads("820181 82 01 02", &concert_option::Event::OptionRescheduled { window });
+    let (amount, balance) = (points(20), points(80));
+    reads("820084 01 14 1850 64616e6e61", &wallet::Event::Charged { entry: 1, amount, balance, by: anna(), key: None });
+    let added = catalogue::Event::OptionAdded { option: OptionId(5), definition: definition(), key: None };
+    reads(&format!("820182 05 {DEFINITION}"), &added);
+    reads("820282 01 64616e6e61", &waiting_room::Event::TokenIssued { no: 1, user: anna(), active_until: None });
+    reads("820380", &waiting_room::Event::LineOpened { seed: None });
+    // And `null` is the same as nothing.
+    reads("820584 02 01 09 f6", &started);
+    // What a newer version has added is passed over.
+    let refused = wallet::Event::DebitCancelled { payment, settled_below: 2 };
+    reads("820383 820502 02 6161", &refused);
+}
