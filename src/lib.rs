@@ -49,6 +49,8 @@ pub mod domain;
 mod engine;
 mod error;
 mod limits;
+#[cfg(feature = "server")]
+pub mod server;
 mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -76,3 +78,6 @@ pub use store::codec::{Facts, Record};
 pub mod settings {
     pub use crate::config::{Actors, Checkpoint, Clock, Error, Journal, Limits, Storage};
 }
+
+/// A map that many threads share.
+type Map<K, V> = dashmap::DashMap<K, V, hashbrown::DefaultHashBuilder>;

@@ -478,3 +478,6 @@ impl Line {
         self.active.remove(&no);
     }
 }
+
+#[cfg(test)]
+mod tests;
