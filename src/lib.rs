@@ -78,3 +78,6 @@ pub use store::codec::{Facts, Record};
 pub mod settings {
     pub use crate::config::{Actors, Checkpoint, Clock, Error, Journal, Limits, Storage};
 }
+
+/// A map that many threads share.
+type Map<K, V> = dashmap::DashMap<K, V, hashbrown::DefaultHashBuilder>;

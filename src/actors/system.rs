@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix::ArbiterHandle;
-use dashmap::DashMap;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
@@ -12,6 +11,7 @@ use super::actor::Delivery;
 use super::alarms::Key;
 use super::registry::{From, Registry};
 use super::shell::{Environment, Shell};
+use crate::Map;
 use crate::domain::catalogue::Catalogue;
 use crate::domain::concert_option::ConcertOption;
 use crate::domain::waiting_room::{Liveness, WaitingRoom};
@@ -55,17 +55,23 @@ impl SharedReplica {
         self.progress.send_replace(applied);
     }
 
-    /// Hears of every advance.
+    /// There will be no more: whoever waits is let go.
+    pub(crate) fn end(&self) {
+        self.progress.send_replace(Lsn(u64::MAX));
+    }
+
+    /// Hears of every advance, and of the end as of one to the last possible lsn.
     pub(crate) fn progress(&self) -> watch::Receiver<Lsn> {
         self.progress.subscribe()
     }
 
-    /// Waits until reads see `lsn`.
-    pub(crate) async fn reached(&self, lsn: Lsn) {
+    /// Waits until reads see `lsn`; false if they never will.
+    pub(crate) async fn reached(&self, lsn: Lsn) -> bool {
         if self.applied() < lsn {
             // It cannot fail: the sender is `self`.
             let _ = self.progress().wait_for(|applied| *applied >= lsn).await;
         }
+        self.applied() >= lsn
     }
 }
 
@@ -80,7 +86,7 @@ pub(crate) struct System {
     pub(crate) wallets: Registry<Wallet>,
     pub(crate) rooms: Registry<WaitingRoom>,
     /// Signs of life of those who wait.
-    pub(crate) liveness: DashMap<ConcertId, Arc<Liveness>>,
+    pub(crate) liveness: Map<ConcertId, Arc<Liveness>>,
 }
 
 macro_rules! routed {

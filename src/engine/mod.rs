@@ -15,12 +15,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use dashmap::DashMap;
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use self::start::Threads;
 use self::tokens::RoomInfo;
+use crate::Map;
 use crate::actors::actor::Delivery;
 use crate::actors::registry::From;
 use crate::actors::system::{Routed, System};
@@ -64,9 +64,9 @@ struct Inner {
     plans: Plans,
     log_status: journal::Status,
     /// What does not change of each option, once it has been asked for.
-    offers: DashMap<OptionId, Arc<PricedPlan>>,
+    offers: Map<OptionId, Arc<PricedPlan>>,
     seating_plans: Mutex<hashbrown::HashMap<PlanHash, std::sync::Weak<SeatingPlan>>>,
-    rooms: Arc<DashMap<ConcertId, RoomInfo>>,
+    rooms: Arc<Map<ConcertId, RoomInfo>>,
     gauges: Arc<Gauges>,
     calls: AtomicU64,
     closing: AtomicBool,
@@ -268,13 +268,14 @@ impl Inner {
     }
 
     /// Waits until everything that is durable now can be seen.
-    async fn up_to_date(&self) {
-        self.system.replica.reached(self.system.env.journal.durable()).await;
+    async fn up_to_date(&self) -> Result<(), Error> {
+        let seen = self.system.replica.reached(self.system.env.journal.durable()).await;
+        if seen { Ok(()) } else { Err(self.outcome_unknown()) }
     }
 
     /// Looks at the durable state: of everything that any caller was told of before.
     async fn read<T>(&self, look: impl FnOnce(&mut Replica) -> Result<T, replica::Error>) -> Result<T, Error> {
-        self.up_to_date().await;
+        self.up_to_date().await?;
         let looked = look(&mut self.system.replica.lock());
         looked.map_err(|error| self.fail(&error))
     }
@@ -284,7 +285,7 @@ impl Inner {
         self: &Arc<Self>,
         look: impl FnOnce(&mut Replica) -> Result<T, replica::Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.up_to_date().await;
+        self.up_to_date().await?;
         let inner = self.clone();
         let looking = move || look(&mut inner.system.replica.lock()).map_err(|error| inner.fail(&error));
         self.on_blocking_thread(looking).await?

@@ -9,19 +9,19 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use actix_rt::Arbiter;
-use dashmap::DashMap;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
 use super::tokens::RoomInfo;
 use super::{Gauges, Inner};
+use crate::Map;
 use crate::actors::alarms::{Alarms, Key};
 use crate::actors::registry::Registry;
 use crate::actors::shell::Environment;
 use crate::actors::supervisor::Supervisor;
 use crate::actors::system::{SharedReplica, System};
 use crate::clock::{SystemClock, wall_clock};
-use crate::config::Config;
+use crate::config::{Checkpoint, Config};
 use crate::domain::{ConcertId, Lsn, Timestamp, waiting_room};
 use crate::error::OpenError;
 use crate::store::codec::{self, Facts};
@@ -39,6 +39,10 @@ const AHEAD: Duration = Duration::from_secs(300);
 const LOOK_AROUND: Duration = Duration::from_millis(20);
 /// Events to replay between two checkpoints at the start.
 const REPLAY_EVENTS: u64 = 100_000;
+/// How many times as long as a checkpoint took there is none, unless too much is waiting for one.
+const REST: u32 = 4;
+/// Threads for reads that may block.
+const BLOCKING_THREADS: usize = 8;
 /// How long a thread may take to end. sled may hang in a write that failed.
 const JOIN: Duration = Duration::from_secs(4);
 
@@ -50,6 +54,7 @@ pub(super) struct Threads {
     actors: JoinHandle<()>,
     system: actix_rt::System,
     stop: Arc<Stop>,
+    replica: Arc<SharedReplica>,
     /// Where reads that may block are done.
     _blocking: Blocking,
 }
@@ -95,6 +100,7 @@ impl Threads {
         join(self.committer, "committer");
         // It ends when the committer has let go of its channel.
         join(self.projector, "projector");
+        self.replica.end();
         self.stop.stop();
         join(self.housekeeper, "housekeeper");
         self.system.stop();
@@ -104,6 +110,7 @@ impl Threads {
     /// Lets them end by themselves.
     pub(super) fn let_go(self, journal: &Journal) {
         journal.close();
+        self.replica.end();
         self.stop.stop();
         self.system.stop();
     }
@@ -151,7 +158,8 @@ struct Opened {
 fn open(config: &Config, disk: &Arc<dyn Disk>) -> Result<Opened, OpenError> {
     let dir = &config.data_dir;
     let (store, lsn) = if config.checkpoint.enabled {
-        let options = state::Options { cache_bytes: config.checkpoint.cache_bytes };
+        let options =
+            state::Options { cache_bytes: config.checkpoint.cache_bytes, written_once: replica::written_once };
         let (store, opened) = StateStore::open(dir, disk.clone(), options)?;
         (store, opened.lsn)
     } else {
@@ -217,7 +225,7 @@ fn checkpoint(
     begin: impl FnOnce() -> (Lsn, Arc<replica::RowChanges>),
 ) -> Result<Lsn, state::Error> {
     let (lsn, changes) = begin();
-    store.checkpoint(lsn, changes.iter().map(|(key, row)| (key.clone(), row.clone())).collect())?;
+    store.checkpoint(lsn, &changes)?;
     Ok(lsn)
 }
 
@@ -238,8 +246,10 @@ pub(super) fn start(config: Config) -> Result<Arc<Inner>, OpenError> {
 
     let (journal, mut committer) = Journal::new(log, last);
     let (failed, failure) = watch::channel(None);
+    let ending = replica.clone();
     journal.on_failure(move |reason| {
         failed.send_replace(Some(reason.to_owned()));
+        ending.end();
     });
     let (batches, durable) = mpsc::channel();
     committer.add_reader(Box::new(move |batch| {
@@ -249,6 +259,7 @@ pub(super) fn start(config: Config) -> Result<Arc<Inner>, OpenError> {
 
     let blocking = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
+        .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("boxoffice-blocking")
         .build()
         .map_err(unusable)?;
@@ -266,9 +277,9 @@ pub(super) fn start(config: Config) -> Result<Arc<Inner>, OpenError> {
         options: Registry::new(mailbox),
         wallets: Registry::new(mailbox),
         rooms: Registry::new(mailbox),
-        liveness: DashMap::new(),
+        liveness: Map::default(),
     });
-    let rooms = Arc::new(DashMap::new());
+    let rooms = Arc::new(Map::default());
     let gauges = Arc::new(Gauges { checkpointed: AtomicU64::new(checkpointed.0), ..Gauges::default() });
 
     let (held, failing) = (lock.clone(), journal.clone());
@@ -291,6 +302,7 @@ pub(super) fn start(config: Config) -> Result<Arc<Inner>, OpenError> {
         gauges: gauges.clone(),
         last: checkpointed,
         last_at: Instant::now(),
+        took: Duration::ZERO,
         looked_at_disk: None,
         _lock: lock,
     };
@@ -320,6 +332,7 @@ pub(super) fn start(config: Config) -> Result<Arc<Inner>, OpenError> {
         actors,
         system: handle,
         stop,
+        replica: system.replica.clone(),
         _blocking: Blocking(Some(blocking)),
     };
     Ok(Arc::new(Inner {
@@ -329,7 +342,7 @@ pub(super) fn start(config: Config) -> Result<Arc<Inner>, OpenError> {
         counts,
         disk,
         log_status,
-        offers: DashMap::new(),
+        offers: Map::default(),
         seating_plans: Mutex::default(),
         rooms,
         gauges,
@@ -376,7 +389,7 @@ fn start_arbiters(count: usize) -> Result<(JoinHandle<()>, actix_rt::System, Vec
 struct Projector {
     replica: Arc<SharedReplica>,
     journal: Journal,
-    rooms: Arc<DashMap<ConcertId, RoomInfo>>,
+    rooms: Arc<Map<ConcertId, RoomInfo>>,
 }
 
 impl Projector {
@@ -431,6 +444,8 @@ struct Housekeeper {
     gauges: Arc<Gauges>,
     last: Lsn,
     last_at: Instant,
+    /// How long the last checkpoint took.
+    took: Duration,
     looked_at_disk: Option<Instant>,
     _lock: Arc<DirLock>,
 }
@@ -469,14 +484,22 @@ impl Housekeeper {
     }
 
     fn checkpoint_if_due(&mut self, now: bool) -> Result<(), state::Error> {
+        let Checkpoint { interval_ms, max_events, max_pending_events, enabled, .. } = self.config.checkpoint;
         let fresh = self.replica.applied().0 - self.last.0;
-        let by_time = self.last_at.elapsed() >= Duration::from_millis(self.config.checkpoint.interval_ms);
-        let due = fresh > 0 && (now || by_time || fresh >= self.config.checkpoint.max_events);
-        if !due || !self.config.checkpoint.enabled {
+        let rested = self.last_at.elapsed();
+        // What is written late is written once where it changed often, and the sale has the processor meanwhile.
+        let in_time = rested >= Duration::from_millis(interval_ms) || fresh >= max_events;
+        let due = fresh > max_pending_events / 2 || in_time && rested >= self.took * REST;
+        // A last one that would take long is left to the next start, which replays faster than sled writes.
+        let last = now && fresh < REPLAY_EVENTS;
+        let due = fresh > 0 && (last || due && !now);
+        if !due || !enabled {
             return Ok(());
         }
+        let begun = Instant::now();
         self.last = checkpoint(&self.store, || self.replica.lock().begin_checkpoint())?;
         self.last_at = Instant::now();
+        self.took = begun.elapsed();
         self.replica.lock().end_checkpoint(self.config.actors.max_resident as usize);
         self.gauges.checkpointed.store(self.last.0, Ordering::Relaxed);
         Ok(())

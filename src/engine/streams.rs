@@ -55,6 +55,9 @@ impl Events {
             if progress.wait_for(|applied| *applied >= next).await.is_err() {
                 return Err(self.inner.outcome_unknown());
             }
+            if next > self.inner.system.env.journal.durable() {
+                return Err(self.inner.outcome_unknown());
+            }
             self.read_on().await?;
         }
     }

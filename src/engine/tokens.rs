@@ -140,7 +140,7 @@ impl Inner {
         if let Some(info) = self.rooms.get(&concert) {
             return Ok(*info);
         }
-        self.up_to_date().await;
+        self.up_to_date().await?;
         // The entry is held while the replica is read, so that no change of mode falls in between.
         let entry = self.rooms.entry(concert);
         let read = || {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
 use super::codec::{Entity, Facts, Record, TheCatalogue};
 use super::state::{self, Direction, Row, StateStore};
@@ -17,11 +17,17 @@ use crate::domain::wallet::Wallet;
 use crate::domain::{Aggregate, Changes, ConcertId, CorruptRow, Counted, Lsn, OptionId, Part, UserId};
 use crate::limits::UserCounts;
 
-/// Rows to be written together: each with its new value, or none.
-pub type RowChanges = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+/// Rows to be written together, in the order of their keys: each with its new value, or none.
+pub type RowChanges = Vec<state::Change>;
 
 /// A part of an aggregate, and its row.
 pub type PartRow<A> = (<A as Aggregate>::Part, Vec<u8>);
+
+/// Whether the row of a key, once there, stays as it is: archived parts and lists.
+#[must_use]
+pub fn written_once(key: &[u8]) -> bool {
+    key.first().is_some_and(|kind| *kind == LISTS || kind.is_ascii_lowercase())
+}
 
 /// First byte of the keys that list what is a user's.
 const LISTS: u8 = b'L';
@@ -52,9 +58,18 @@ pub enum Error {
 struct Kept<A: Entity> {
     state: A,
     /// Its rows that have changed since the last checkpoint.
-    dirty: HashSet<A::Part>,
+    dirty: HashMap<A::Part, Since>,
     /// The last event that it took in, or that was durable when it was last asked for.
     used: Lsn,
+}
+
+/// Whether a row was there at the last checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Since {
+    /// It may have been.
+    Before,
+    /// It was not.
+    Now,
 }
 
 /// The aggregates of one kind.
@@ -93,7 +108,7 @@ impl<A: Entity> Shelf<A> {
     /// The aggregate, from memory or from its rows; an unknown one is empty.
     fn get(&mut self, id: &A::Id, now: Lsn, rows: &StateStore) -> Result<&mut Kept<A>, Error> {
         if !self.kept.contains_key(id) {
-            let kept = Kept { state: load::<A>(id, rows)?, dirty: HashSet::new(), used: now };
+            let kept = Kept { state: load::<A>(id, rows)?, dirty: HashMap::new(), used: now };
             self.kept.insert(id.clone(), kept);
         }
         // It is there now.
@@ -124,10 +139,10 @@ impl<A: Entity> Shelf<A> {
             if kept.dirty.is_empty() {
                 continue;
             }
-            for part in kept.dirty.drain() {
-                changes.insert(row_key::<A>(id, &part, false), kept.state.row(&part));
+            for (part, _) in kept.dirty.drain() {
+                changes.push((row_key::<A>(id, &part, false), kept.state.row(&part)));
             }
-            changes.insert(alarm_key::<A>(id), alarm(&kept.state));
+            changes.push((alarm_key::<A>(id), alarm(&kept.state)));
         }
     }
 
@@ -190,24 +205,30 @@ struct Fresh {
 struct Listener<'a, A: Entity> {
     id: &'a A::Id,
     lsn: Lsn,
-    dirty: &'a mut HashSet<A::Part>,
+    dirty: &'a mut HashMap<A::Part, Since>,
     fresh: &'a mut Fresh,
 }
 
 impl<A: Entity> Changes<A::Part> for Listener<'_, A> {
     fn touch(&mut self, part: A::Part) {
-        self.dirty.insert(part);
+        self.dirty.entry(part).or_insert(Since::Before);
     }
 
     fn archive(&mut self, part: A::Part, row: impl FnOnce() -> Vec<u8>) {
         self.fresh.rows.insert(row_key::<A>(self.id, &part, true), row());
-        self.dirty.insert(part);
+        // What came and went since the last checkpoint leaves nothing to remove.
+        if self.dirty.get(&part) == Some(&Since::Now) {
+            self.dirty.remove(&part);
+        } else {
+            self.dirty.insert(part, Since::Before);
+        }
     }
 
     fn list(&mut self, user: &UserId, part: A::Part) {
         let key = list_key(user, list_tag::<A>(&part), self.lsn);
         let row = row_key::<A>(self.id, &part, false);
         self.fresh.rows.insert(key, row);
+        self.dirty.insert(part, Since::Now);
     }
 
     fn count(&mut self, user: &UserId, what: Counted) {
@@ -362,9 +383,9 @@ impl Replica {
         if let Some(row) = self.fresh.rows.get(&key) {
             return Ok(Some(row.clone()));
         }
-        match self.writing.get(&key) {
-            Some(row) => Ok(row.clone()),
-            None => Ok(self.rows.get(&key)?),
+        match self.writing.binary_search_by(|(written, _)| written.cmp(&key)) {
+            Ok(place) => Ok(self.writing[place].1.clone()),
+            Err(_) => Ok(self.rows.get(&key)?),
         }
     }
 
@@ -425,7 +446,9 @@ impl Replica {
         let mut found: BTreeMap<&[u8], Option<&[u8]>> =
             stored.iter().map(|(key, row)| (key.as_slice(), Some(row.as_slice()))).collect();
         let range = || (std::ops::Bound::Included(from), std::ops::Bound::Excluded(to));
-        let writing = self.writing.range::<[u8], _>(range()).map(|(key, row)| (key.as_slice(), row.as_deref()));
+        let start = self.writing.partition_point(|(key, _)| key.as_slice() < from);
+        let end = self.writing.partition_point(|(key, _)| key.as_slice() < to);
+        let writing = self.writing[start..end].iter().map(|(key, row)| (key.as_slice(), row.as_deref()));
         let fresh = self.fresh.rows.range::<[u8], _>(range()).map(|(key, row)| (key.as_slice(), Some(row.as_slice())));
         match direction {
             Direction::Forward => {
@@ -496,6 +519,7 @@ impl Replica {
         self.wallets.collect(&mut changes);
         self.rooms.collect(&mut changes);
         self.fresh.counts.collect(&mut changes);
+        changes.sort_unstable();
         self.writing = Arc::new(changes);
         (self.applied, self.writing.clone())
     }

@@ -566,13 +566,11 @@ impl ConcertOption {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "they are what a hold is made of")]
     fn decide_hold(
         &self,
         now: Timestamp,
-        user: &UserId,
+        (user, token): (&UserId, Option<u64>),
         wish: &Wish,
-        token: Option<u64>,
         plan: &PricedPlan,
         request: &Request,
         out: &mut Decided<Event>,
@@ -994,7 +992,7 @@ impl Aggregate for ConcertOption {
                 Ok(Answer::Reply(Reply::Done))
             }
             Command::Hold { user, wish, token, plan, request } => {
-                self.decide_hold(now, user, wish, *token, plan, request, out)
+                self.decide_hold(now, (user, *token), wish, plan, request, out)
             }
             Command::Release { reservation: no, caller } => {
                 let Some(reservation) = self.reachable(*no, caller)? else {
