@@ -78,6 +78,20 @@ pub struct App {
     openapi: String,
 }
 
+impl App {
+    fn new(engine: Engine, settings: Settings) -> Result<Self, auth::Error> {
+        Ok(Self {
+            verifier: Verifier::new(&settings)?,
+            limiter: Limiter::new(settings.limits.user_requests_per_second),
+            cors: Cors::new(&settings.cors.allowed_origins),
+            metrics: Metrics::new(engine.clone()),
+            openapi: openapi::document(),
+            engine,
+            settings,
+        })
+    }
+}
+
 /// Serves `engine` on `listener`, and figures on `ops`, until `shutdown` resolves. Then it takes no more connections,
 /// lets the requests that are under way come to their end, and shuts the engine down: whatever was answered is durable.
 ///
@@ -90,15 +104,7 @@ pub async fn run(
     settings: Settings,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let app = web::Data::new(App {
-        verifier: Verifier::new(&settings)?,
-        limiter: Limiter::new(settings.limits.user_requests_per_second),
-        cors: Cors::new(&settings.cors.allowed_origins),
-        metrics: Metrics::new(engine.clone()),
-        openapi: openapi::document(),
-        engine: engine.clone(),
-        settings,
-    });
+    let app = web::Data::new(App::new(engine.clone(), settings)?);
     let api = serve_api(listener, &app)?;
     let ops = ops.map(|listener| serve_ops(listener, &app)).transpose()?;
     let (mut api_handle, ops_handle) = (api.handle(), ops.as_ref().map(actix_web::dev::Server::handle));
