@@ -144,6 +144,8 @@ async fn run(settings: Settings, with_demo: bool) -> Result<()> {
     };
     // Both signals are caught from here on, so that the data directory is left in order even by an impatient operator.
     let shutdown = shutdown_signal()?;
+    // A key that cannot be used is found before there is an engine to shut down again.
+    auth::Verifier::new(&settings)?;
     let engine = Engine::open(settings.engine()).await?;
     let address = listener.local_addr()?;
     if with_demo {

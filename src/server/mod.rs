@@ -78,6 +78,20 @@ pub struct App {
     openapi: String,
 }
 
+impl App {
+    fn new(engine: Engine, settings: Settings) -> Result<Self, auth::Error> {
+        Ok(Self {
+            verifier: Verifier::new(&settings)?,
+            limiter: Limiter::new(settings.limits.user_requests_per_second),
+            cors: Cors::new(&settings.cors.allowed_origins),
+            metrics: Metrics::new(engine.clone()),
+            openapi: openapi::document(),
+            engine,
+            settings,
+        })
+    }
+}
+
 /// Serves `engine` on `listener`, and figures on `ops`, until `shutdown` resolves. Then it takes no more connections,
 /// lets the requests that are under way come to their end, and shuts the engine down: whatever was answered is durable.
 ///
@@ -90,18 +104,10 @@ pub async fn run(
     settings: Settings,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let app = web::Data::new(App {
-        verifier: Verifier::new(&settings)?,
-        limiter: Limiter::new(settings.limits.user_requests_per_second),
-        cors: Cors::new(&settings.cors.allowed_origins),
-        metrics: Metrics::new(engine.clone()),
-        openapi: openapi::document(),
-        engine: engine.clone(),
-        settings,
-    });
+    let app = web::Data::new(App::new(engine.clone(), settings)?);
     let api = serve_api(listener, &app)?;
     let ops = ops.map(|listener| serve_ops(listener, &app)).transpose()?;
-    let (mut api_handle, ops_handle) = (api.handle(), ops.as_ref().map(actix_web::dev::Server::handle));
+    let (api_handle, ops_handle) = (api.handle(), ops.as_ref().map(actix_web::dev::Server::handle));
     let api = actix_web::rt::spawn(api);
     let ops = ops.map(actix_web::rt::spawn);
     let forgetting = actix_web::rt::spawn(forget_idle(app.clone()));
@@ -112,10 +118,12 @@ pub async fn run(
     };
     forgetting.abort();
     let patience = if failure.is_some() { FAILED_TIMEOUT } else { app.settings.http.shutdown_timeout.0 };
-    stop(&mut api_handle, patience).await;
-    if let Some(mut handle) = ops_handle {
-        stop(&mut handle, FAILED_TIMEOUT).await;
-    }
+    let stop_ops = async {
+        if let Some(handle) = &ops_handle {
+            stop(handle, patience).await;
+        }
+    };
+    tokio::join!(stop(&api_handle, patience), stop_ops);
     drop((api, ops));
     match failure {
         Some(reason) => Err(Error::EngineFailed(reason)),
@@ -124,7 +132,7 @@ pub async fn run(
 }
 
 /// Lets a server's requests come to their end, for so long at the most.
-async fn stop(handle: &mut ServerHandle, patience: Duration) {
+async fn stop(handle: &ServerHandle, patience: Duration) {
     if tokio::time::timeout(patience, handle.stop(true)).await.is_err() {
         tracing::warn!("requests were cut off");
         handle.stop(false).await;

@@ -112,7 +112,41 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::middleware::from_fn;
+    use actix_web::test::{TestRequest, init_service, try_call_service};
+
     use super::*;
+    use crate::engine::Engine;
+    use crate::server::config::Settings;
+    use crate::server::problem::MEDIA_TYPE;
+
+    async fn broken() -> &'static str {
+        panic!("as the test wants it")
+    }
+
+    #[actix_web::test]
+    async fn a_handler_that_panics_answers_with_a_problem() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = Settings { data_dir: dir.path().join("data"), ..Settings::default() };
+        settings.cors.allowed_origins = vec!["*".into()];
+        let engine = Engine::open(settings.engine()).await.unwrap();
+        let app = web::Data::new(App::new(engine.clone(), settings).unwrap());
+        let app = actix_web::App::new().app_data(app).route("/", web::get().to(broken)).wrap(from_fn(observe));
+        let service = init_service(app).await;
+        for _ in 0..2 {
+            let request =
+                TestRequest::get().uri("/").insert_header(("x-request-id", "7")).insert_header(("origin", "x"));
+            let error = try_call_service(&service, request.to_request()).await.unwrap_err();
+            let response = error.error_response();
+            assert_eq!(response.status(), 500);
+            for (name, value) in
+                [("content-type", MEDIA_TYPE), ("x-request-id", "7"), ("access-control-allow-origin", "x")]
+            {
+                assert_eq!(response.headers().get(name).unwrap(), value);
+            }
+        }
+        engine.shutdown().await.unwrap();
+    }
 
     #[test]
     fn a_sane_id_is_kept() {

@@ -107,7 +107,7 @@ macro_rules! described {
     ($($type:ty => $name:literal,)*) => {
         $(
             impl PartialSchema for $type {
-                /// Stands in for the entry of this name in [`schemas`].
+                /// Stands in for the entry of this name in the table below.
                 fn schema() -> RefOr<Schema> {
                     RefOr::T(Schema::Object(Object::default()))
                 }
