@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
-use crate::domain::concert_option::{self, AreaPlaces, AreaState, Counts, OptionStatus, PricedPlan, SeatRefs};
+use crate::domain::concert_option::{
+    self, AreaPlaces, AreaState, Counts, OptionStatus, PricedPlan, SagaStep, SeatRefs,
+};
 use crate::domain::seat_map::{SeatMap, Status as SeatStatus};
 use crate::domain::waiting_room::{self, Settings};
 use crate::domain::wallet::EntryKind;
@@ -310,6 +312,7 @@ pub struct Reservation {
     pub expires_at: Timestamp,
     seats: SeatRefs,
     areas: SmallVec<[AreaPlaces; 1]>,
+    steps: SmallVec<[SagaStep; 2]>,
     plan: Arc<PricedPlan>,
 }
 
@@ -324,8 +327,15 @@ impl Reservation {
             expires_at: reservation.expires_at,
             seats: reservation.seats,
             areas: reservation.areas,
+            steps: reservation.steps,
             plan,
         }
+    }
+
+    /// How it came to be what it is: for whoever runs the sale, and not in the JSON. What is done only now is not in it.
+    #[must_use]
+    pub fn steps(&self) -> &[SagaStep] {
+        &self.steps
     }
 
     /// Its seats.

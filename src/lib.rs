@@ -61,7 +61,7 @@ pub use api::{
     WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish, seat_status_name,
 };
 pub use config::Config;
-pub use domain::concert_option::{Area, Counts as SeatCounts, OptionStatus, Price, PricedPlan};
+pub use domain::concert_option::{Area, Counts as SeatCounts, OptionStatus, Price, PricedPlan, SagaStep, StepKind};
 pub use domain::seat_map::Status as SeatStatus;
 pub use domain::seating_plan::{PlanHash, SeatingPlan};
 pub use domain::waiting_room::{Counts as TokenCounts, Mode, Order, Settings, SettingsPatch, TokenStatus};

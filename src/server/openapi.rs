@@ -126,6 +126,8 @@ macro_rules! described {
 pub enum SeatingPlan {}
 /// What the parameter `status` of reservations may be.
 pub enum ReservationStatus {}
+/// A reservation, with the steps that led to its state if an admin asks.
+pub enum ReservationWithSteps {}
 /// The answer of a server that lives.
 pub enum Alive {}
 
@@ -151,6 +153,7 @@ described! {
     Seats => "Seats",
     Reservation => "Reservation",
     ReservationStatus => "ReservationStatus",
+    ReservationWithSteps => "ReservationWithSteps",
     Payment => "Payment",
     reservations::Hold => "Hold",
     SeatingPlan => "SeatingPlan",
@@ -228,6 +231,22 @@ fn schemas() -> Vec<(&'static str, Value)> {
                 "created_at": refer("Timestamp"),
                 "expires_at": refer("Timestamp"),
             })),
+        ),
+        (
+            "ReservationWithSteps",
+            json!({
+                "allOf": [refer("Reservation")],
+                "properties": {"steps": {
+                    "type": "array",
+                    "description": "for an admin: how it came to be what it is",
+                    "items": object(json!({
+                        "step": one_of(&["held", "payment_started", "payment_confirmed", "payment_failed",
+                            "token_completed", "refund_started", "refund_credited", "released", "expired"]),
+                        "at": refer("Timestamp"),
+                        "lsn": count,
+                    })),
+                }},
+            }),
         ),
         (
             "Payment",

@@ -1,17 +1,18 @@
 //! Reservations: seats and places that are held for a user.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::auth::{Identity, Role, User};
 use super::json::{Input, Object, QUEUE_TOKEN, given};
-use super::openapi::{Idempotent, Paged, ReservationStatus};
+use super::openapi::{Idempotent, Paged, ReservationStatus, ReservationWithSteps};
 use super::problem::{Code, Problem};
 use super::query::Query;
 use super::respond::{self, Cache};
 use super::{App, id, unless_missing};
 use crate::api::{BestAvailable, Page, Reservation, Wish};
+use crate::domain::concert_option::SagaStep;
 use crate::domain::{OptionId, ReservationId, UserId};
 
 /// What the parameter `status` may be.
@@ -81,16 +82,31 @@ pub(super) async fn hold(
     respond::created(&answered, &format!("/v1/reservations/{}", answered.value.id))
 }
 
-/// Reads a reservation.
+/// A reservation, as whoever runs the sale sees it.
+#[derive(Serialize)]
+struct WithSteps<'a> {
+    #[serde(flatten)]
+    reservation: &'a Reservation,
+    steps: &'a [SagaStep],
+}
+
+/// Reads a reservation; for an admin with the steps that led to its state.
 #[utoipa::path(get, path = "/v1/reservations/{id}", tag = "reservations", operation_id = "get_reservation",
     params(("id" = ReservationId, Path)), security(("bearer" = [])),
-    responses((status = 200, description = "The reservation", body = Reservation), (status = 404)))]
+    responses((status = 200, description = "The reservation", body = ReservationWithSteps), (status = 404)))]
 pub(super) async fn read(
     path: web::Path<String>,
     User(user): User,
     app: web::Data<App>,
 ) -> Result<HttpResponse, Problem> {
-    respond::ok(&app.engine.reservation(&user.caller(), id(&path)?).await?, Cache::Private)
+    let reservation = app.engine.reservation(&user.caller(), id(&path)?).await?;
+    match user.role {
+        Some(Role::Admin) => {
+            let steps = reservation.steps();
+            respond::ok(&WithSteps { reservation: &reservation, steps }, Cache::Private)
+        }
+        None => respond::ok(&reservation, Cache::Private),
+    }
 }
 
 /// Lists the caller's reservations, newest first; for an admin those of any user.

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use boxoffice::Engine;
 use boxoffice::server::auth::{self, Role};
@@ -121,9 +121,18 @@ impl Server {
         self.post(&format!("/v1/options/{option}/reservations"), token, json!({"seats": seats})).await.created()
     }
 
-    /// What must not change when a request is refused.
+    /// What must not change when a request is refused: the last lsn, once aggregates have acknowledged each other's messages: it has not moved for 100 ms.
     pub async fn last_lsn(&self) -> Value {
-        self.get("/v1/stats", &self.admin).await.body["durable_lsn"].clone()
+        let mut last = Value::Null;
+        let mut since = Instant::now();
+        while since.elapsed() < Duration::from_millis(100) {
+            let now = self.get("/v1/stats", &self.admin).await.body["durable_lsn"].clone();
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        last
     }
 }
 

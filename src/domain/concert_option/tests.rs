@@ -203,6 +203,7 @@ fn reservation(status: ReservationStatus) -> Reservation {
         expires_at: s(320),
         token: None,
         status,
+        steps: smallvec![],
     }
 }
 
