@@ -14,6 +14,9 @@ use boxoffice::{
     BestAvailable, Caller, Config, Engine, Error, NewConcert, NewOption, OptionId, Points, Settings, UserId, Wish,
 };
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// A house of `seats` seats, in rows of 50.

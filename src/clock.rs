@@ -13,6 +13,28 @@ pub trait Clock: Send + Sync + 'static {
     fn skew_millis(&self) -> i64;
 }
 
+/// Where an engine's clock comes from.
+pub trait TimeSource: Send + Sync + 'static {
+    /// What the wall clock shows.
+    fn wall(&self) -> Timestamp;
+    /// A clock that begins now and never shows a time before `last`.
+    fn start_after(&self, last: Timestamp) -> Arc<dyn Clock>;
+}
+
+/// The machine that the engine runs on.
+#[derive(Debug, Clone, Copy)]
+pub struct ThisMachine;
+
+impl TimeSource for ThisMachine {
+    fn wall(&self) -> Timestamp {
+        wall_clock()
+    }
+
+    fn start_after(&self, last: Timestamp) -> Arc<dyn Clock> {
+        SystemClock::starting_after(last)
+    }
+}
+
 /// The wall clock, in whole milliseconds.
 #[must_use]
 pub fn wall_clock() -> Timestamp {

@@ -1,11 +1,10 @@
 //! Limits of one user over all aggregates: open holds, and idempotency keys in 24 hours.
 //!
-//! The durable counts come from the events. A hold that is on its way is counted from the moment it is asked for until
-//! the durable count knows of it, so that no number of calls at once gets past the limit.
+//! The durable counts come from the events. A hold that is on its way is counted from the moment it is asked for, so
+//! that no number of calls at once gets past the limit. When its event comes in, it is counted by that instead, in one
+//! step: it never counts twice, so that nobody is refused below the limit either.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashSet;
 use parking_lot::Mutex;
@@ -13,7 +12,7 @@ use smallvec::SmallVec;
 
 use crate::Map;
 use crate::domain::idempotency::RETENTION_MILLIS;
-use crate::domain::{Counted, Lsn, Timestamp, UserId};
+use crate::domain::{Counted, Timestamp, UserId};
 use crate::store::replica::RowChanges;
 
 const HOUR_MILLIS: u64 = 60 * 60 * 1000;
@@ -47,10 +46,6 @@ struct Shared {
     users: Map<UserId, OneUser>,
     /// Whose keys have changed since the last checkpoint.
     dirty: Mutex<HashSet<UserId>>,
-    /// Holds that have been answered, and the lsn from which the durable count knows of them.
-    settling: Mutex<VecDeque<(Lsn, UserId)>>,
-    /// How many of those there are.
-    settling_len: AtomicU64,
 }
 
 impl UserCounts {
@@ -61,7 +56,11 @@ impl UserCounts {
     pub fn count(&self, user: &UserId, what: Counted) {
         let mut one = self.0.users.entry(user.clone()).or_default();
         match what {
-            Counted::HoldOpened => one.open_holds += 1,
+            Counted::HoldOpened => {
+                one.open_holds += 1;
+                // There is none if the limit is off, or the event is replayed.
+                one.under_way = one.under_way.saturating_sub(1);
+            }
             Counted::HoldClosed => {
                 one.open_holds = one.open_holds.saturating_sub(1);
                 let nothing = one.is_nothing();
@@ -102,23 +101,15 @@ impl UserCounts {
             return Err(taken);
         }
         one.under_way += 1;
-        Ok(HoldSlot { counts: self.clone(), user: user.clone() })
+        Ok(HoldSlot { counts: self.clone(), user: user.clone(), made: false })
     }
 
-    /// The durable counts know of everything up to `applied`.
-    pub fn settle(&self, applied: Lsn) {
-        if self.0.settling_len.load(Ordering::Acquire) == 0 {
-            return;
+    /// Gives a hold back that was asked for and is not there.
+    fn give_back(&self, user: &UserId) {
+        if let Some(mut one) = self.0.users.get_mut(user) {
+            one.under_way = one.under_way.saturating_sub(1);
         }
-        let mut settling = self.0.settling.lock();
-        while settling.front().is_some_and(|(lsn, _)| *lsn <= applied) {
-            let Some((_, user)) = settling.pop_front() else { break };
-            if let Some(mut one) = self.0.users.get_mut(&user) {
-                one.under_way = one.under_way.saturating_sub(1);
-            }
-            self.0.users.remove_if(&user, |_, one| one.is_nothing());
-        }
-        self.0.settling_len.store(settling.len() as u64, Ordering::Release);
+        self.0.users.remove_if(user, |_, one| one.is_nothing());
     }
 
     /// Adds the rows that have changed since the last time. What is in them follows from the events alone.
@@ -148,21 +139,26 @@ impl UserCounts {
     }
 }
 
-/// One of a user's open holds, taken before it is known whether there will be one.
+/// One of a user's open holds, taken before it is known whether there will be one. Dropped, it is free again.
 #[derive(Debug)]
 pub struct HoldSlot {
     counts: UserCounts,
     user: UserId,
+    made: bool,
 }
 
 impl HoldSlot {
-    /// The answer has been given; whatever came of it stands in the journal at or before `lsn`.
-    pub fn settle_at(self, lsn: Lsn) {
-        let mut settling = self.counts.0.settling.lock();
-        // In order, so that the front is always the first to be known.
-        let at = settling.back().map_or(lsn, |(last, _)| lsn.max(*last));
-        settling.push_back((at, self.user));
-        self.counts.0.settling_len.store(settling.len() as u64, Ordering::Release);
+    /// The hold was made: its event takes the slot over, or has done so.
+    pub fn made(mut self) {
+        self.made = true;
+    }
+}
+
+impl Drop for HoldSlot {
+    fn drop(&mut self) {
+        if !self.made {
+            self.counts.give_back(&self.user);
+        }
     }
 }
 
@@ -175,20 +171,30 @@ mod tests {
     }
 
     #[test]
-    fn a_hold_counts_from_when_it_is_asked_for() {
+    fn a_hold_counts_from_when_it_is_asked_for_and_never_twice() {
         let counts = UserCounts::default();
-        let slot = counts.take_hold(&anna(), 1).unwrap();
-        assert_eq!(counts.take_hold(&anna(), 1).unwrap_err(), 1);
-        // The hold was made, with lsn 7, and is answered.
-        slot.settle_at(Lsn(7));
-        counts.settle(Lsn(6));
-        assert_eq!(counts.take_hold(&anna(), 1).unwrap_err(), 1);
+        let slot = counts.take_hold(&anna(), 2).unwrap();
         counts.count(&anna(), Counted::HoldOpened);
-        counts.settle(Lsn(7));
-        assert_eq!(counts.take_hold(&anna(), 1).unwrap_err(), 1);
+        // The event is in, and the caller has not been told yet.
+        let second = counts.take_hold(&anna(), 2).unwrap();
+        assert_eq!(counts.take_hold(&anna(), 2).unwrap_err(), 2);
+        slot.made();
+        // The caller is told first, and the event comes in later.
+        second.made();
+        assert_eq!(counts.take_hold(&anna(), 2).unwrap_err(), 2);
+        counts.count(&anna(), Counted::HoldOpened);
+        assert_eq!(counts.take_hold(&anna(), 2).unwrap_err(), 2);
+        counts.count(&anna(), Counted::HoldClosed);
         counts.count(&anna(), Counted::HoldClosed);
         assert!(counts.0.users.is_empty(), "nothing is kept of who has nothing");
-        counts.take_hold(&anna(), 1).unwrap();
+    }
+
+    #[test]
+    fn a_hold_that_was_not_made_does_not_count() {
+        let counts = UserCounts::default();
+        drop(counts.take_hold(&anna(), 1).unwrap());
+        assert!(counts.0.users.is_empty(), "nothing is kept of who has nothing");
+        counts.take_hold(&anna(), 1).unwrap().made();
     }
 
     #[test]

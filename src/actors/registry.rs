@@ -99,11 +99,16 @@ impl<A: Routed> Registry<A> {
         Addr::new(sender)
     }
 
-    /// The actor of `id` wants to go to sleep; false if it has no place to go from.
+    /// The actor of `id` wants to go to sleep; false if it has no place to go from, or is on its way: it may have been
+    /// asked to more than once.
     pub(crate) fn leaving(&self, id: &A::Id) -> bool {
-        let Some(mut slot) = self.slots.get_mut(id) else { return false };
-        *slot = Slot::Leaving { waiting: Vec::new() };
-        true
+        match self.slots.get_mut(id) {
+            Some(mut slot) if matches!(*slot, Slot::Awake { .. }) => {
+                *slot = Slot::Leaving { waiting: Vec::new() };
+                true
+            }
+            _ => false,
+        }
     }
 
     /// The actor of `id` stays after all; gives what came meanwhile.

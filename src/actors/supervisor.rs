@@ -50,7 +50,8 @@ impl Supervisor {
     fn expire_silent(&self) {
         let rooms: Vec<_> = self.system.liveness.iter().map(|room| (*room.key(), room.value().clone())).collect();
         for (concert, liveness) in rooms {
-            let silent = match self.system.replica.lock().room(concert) {
+            let Ok(mut replica) = self.system.replica.lock() else { return };
+            let silent = match replica.room(concert) {
                 Ok(room) => {
                     let ttl_ms = u64::from(room.settings().waiting_ttl_seconds) * 1_000;
                     liveness.silent(ttl_ms, room.waiting())
@@ -60,6 +61,7 @@ impl Supervisor {
                     return;
                 }
             };
+            drop(replica);
             if !silent.is_empty() {
                 self.system.expire_silent(concert, silent);
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix::ArbiterHandle;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::actor::Delivery;
@@ -29,19 +29,39 @@ pub(crate) trait Routed: Entity<Id: Into<Key>> {
 
 /// The replica, shared by its writer and all readers.
 pub(crate) struct SharedReplica {
-    replica: Mutex<Replica>,
+    /// `None` once the engine has been shut down.
+    replica: Mutex<Option<Replica>>,
     applied: AtomicU64,
-    progress: watch::Sender<Lsn>,
+    progress: watch::Sender<Progress>,
 }
+
+/// How far the replica has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// The last event that reads see.
+    pub(crate) applied: Lsn,
+    /// Whether it takes in no more.
+    pub(crate) ended: bool,
+}
+
+/// The replica will not come that far, or is gone: the engine has failed or was shut down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ended;
 
 impl SharedReplica {
     pub(crate) fn new(replica: Replica) -> Self {
         let applied = replica.applied();
-        Self { replica: Mutex::new(replica), applied: AtomicU64::new(applied.0), progress: watch::Sender::new(applied) }
+        let progress = watch::Sender::new(Progress { applied, ended: false });
+        Self { replica: Mutex::new(Some(replica)), applied: AtomicU64::new(applied.0), progress }
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Replica> {
-        self.replica.lock()
+    pub(crate) fn lock(&self) -> Result<MappedMutexGuard<'_, Replica>, Ended> {
+        MutexGuard::try_map(self.replica.lock(), Option::as_mut).map_err(|_| Ended)
+    }
+
+    /// Takes the replica away from all readers, and with it the hold on sled's files.
+    pub(crate) fn close(&self) -> Option<Replica> {
+        self.replica.lock().take()
     }
 
     /// The last event that reads see.
@@ -52,20 +72,28 @@ impl SharedReplica {
     /// The replica has taken in everything up to `applied`.
     pub(crate) fn advance(&self, applied: Lsn) {
         self.applied.store(applied.0, Ordering::Release);
-        self.progress.send_replace(applied);
+        self.progress.send_modify(|progress| progress.applied = applied);
+    }
+
+    /// The replica takes in no more: who waits for it need not.
+    pub(crate) fn end(&self) {
+        self.progress.send_modify(|progress| progress.ended = true);
     }
 
     /// Hears of every advance.
-    pub(crate) fn progress(&self) -> watch::Receiver<Lsn> {
+    pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
     }
 
     /// Waits until reads see `lsn`.
-    pub(crate) async fn reached(&self, lsn: Lsn) {
-        if self.applied() < lsn {
-            // It cannot fail: the sender is `self`.
-            let _ = self.progress().wait_for(|applied| *applied >= lsn).await;
+    pub(crate) async fn reached(&self, lsn: Lsn) -> Result<(), Ended> {
+        if self.applied() >= lsn {
+            return Ok(());
         }
+        let mut progress = self.progress();
+        // It cannot fail: the sender is `self`.
+        let reached = progress.wait_for(|progress| progress.applied >= lsn || progress.ended).await;
+        reached.is_ok_and(|progress| progress.applied >= lsn).then_some(()).ok_or(Ended)
     }
 }
 
@@ -156,7 +184,7 @@ impl System {
         let system = self.clone();
         let load = move || {
             let (state, applied) = {
-                let mut replica = system.replica.lock();
+                let mut replica = system.replica.lock().ok()?;
                 let applied = replica.applied();
                 (A::copy(&mut replica, &id), applied)
             };

@@ -23,13 +23,14 @@ use self::tokens::RoomInfo;
 use crate::Map;
 use crate::actors::actor::Delivery;
 use crate::actors::registry::From;
-use crate::actors::system::{Routed, System};
+use crate::actors::system::{Ended, Routed, System};
 use crate::api::{Health, IdempotencyKey, Stats};
+use crate::clock::{ThisMachine, TimeSource};
 use crate::config::Config;
 use crate::domain::concert_option::PricedPlan;
 use crate::domain::idempotency::Request;
 use crate::domain::seating_plan::{PlanHash, SeatingPlan};
-use crate::domain::{ConcertId, Lsn, OptionId, Rejection, Timestamp};
+use crate::domain::{ConcertId, OptionId, Rejection, Timestamp};
 use crate::error::{Error, OpenError};
 use crate::limits::UserCounts;
 use crate::store::disk::Disk;
@@ -91,10 +92,23 @@ impl Engine {
     /// The configuration is wrong, the directory cannot be used or is in use, or what is in it is damaged; the message
     /// says what to do.
     pub async fn open(config: Config) -> Result<Self, OpenError> {
+        Self::open_at(config, ThisMachine).await
+    }
+
+    /// Opens the engine with a clock that a test sets by hand.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    #[cfg(any(test, feature = "testing"))]
+    pub async fn open_with(config: Config, clock: &crate::testing::clock::ManualClock) -> Result<Self, OpenError> {
+        Self::open_at(config, clock.clone()).await
+    }
+
+    async fn open_at(config: Config, time: impl TimeSource) -> Result<Self, OpenError> {
         let (sender, opened) = oneshot::channel();
         let open = move || {
             // The caller may have gone away; then the engine closes again.
-            let _ = sender.send(start::start(config));
+            let _ = sender.send(start::start(config, &time));
         };
         let thread = std::thread::Builder::new().name("boxoffice-open".into()).spawn(open);
         let failed = |source| OpenError::DataDirectory { dir: "(no thread)".into(), source };
@@ -125,7 +139,7 @@ impl Engine {
     }
 
     /// Takes no more calls, waits for those under way, seals the journal and writes a last checkpoint. Then the data
-    /// directory can be opened again.
+    /// directory can be opened again, even while handles of this engine are left.
     ///
     /// # Errors
     /// The engine has failed before, or does so now; what was acknowledged is safe all the same.
@@ -196,6 +210,9 @@ impl Engine {
     }
 }
 
+/// Where an aggregate's answer comes in.
+type AnswerFrom<A> = oneshot::Receiver<Result<<A as crate::domain::Aggregate>::Reply, Rejection>>;
+
 /// A call that is under way.
 struct Call<'a>(&'a AtomicU64);
 
@@ -246,16 +263,21 @@ impl Inner {
 
     /// Sends a command to an aggregate and waits until its answer is durable.
     async fn ask<A: Routed>(&self, id: &A::Id, command: A::Command) -> Result<A::Reply, Error> {
+        match self.send::<A>(id, command)?.await {
+            Ok(answer) => answer.map_err(Error::from),
+            Err(_) => Err(self.outcome_unknown()),
+        }
+    }
+
+    /// Sends a command to an aggregate.
+    fn send<A: Routed>(&self, id: &A::Id, command: A::Command) -> Result<AnswerFrom<A>, Error> {
         let (reply, answer) = oneshot::channel();
         let delivery = Delivery::Command(command, Some(reply));
         if A::registry(&self.system).deliver(&self.system, id, delivery, From::Outside).is_err() {
             self.gauges.overloaded.fetch_add(1, Ordering::Relaxed);
             return Err(Error::Overloaded(RETRY_AFTER));
         }
-        match answer.await {
-            Ok(answer) => answer.map_err(Error::from),
-            Err(_) => Err(self.outcome_unknown()),
-        }
+        Ok(answer)
     }
 
     /// What comes with a command that may be sent again.
@@ -268,15 +290,23 @@ impl Inner {
     }
 
     /// Waits until everything that is durable now can be seen.
-    async fn up_to_date(&self) {
-        self.system.replica.reached(self.system.env.journal.durable()).await;
+    async fn up_to_date(&self) -> Result<(), Error> {
+        let reached = self.system.replica.reached(self.system.env.journal.durable()).await;
+        reached.map_err(|Ended| self.outcome_unknown())
+    }
+
+    /// Looks at the state.
+    fn look<T>(&self, look: impl FnOnce(&mut Replica) -> Result<T, replica::Error>) -> Result<T, Error> {
+        let mut replica = self.system.replica.lock().map_err(|Ended| self.outcome_unknown())?;
+        let looked = look(&mut replica);
+        drop(replica);
+        looked.map_err(|error| self.fail(&error))
     }
 
     /// Looks at the durable state: of everything that any caller was told of before.
     async fn read<T>(&self, look: impl FnOnce(&mut Replica) -> Result<T, replica::Error>) -> Result<T, Error> {
-        self.up_to_date().await;
-        let looked = look(&mut self.system.replica.lock());
-        looked.map_err(|error| self.fail(&error))
+        self.up_to_date().await?;
+        self.look(look)
     }
 
     /// Looks at the durable state, also at what is not in memory.
@@ -284,10 +314,9 @@ impl Inner {
         self: &Arc<Self>,
         look: impl FnOnce(&mut Replica) -> Result<T, replica::Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.up_to_date().await;
+        self.up_to_date().await?;
         let inner = self.clone();
-        let looking = move || look(&mut inner.system.replica.lock()).map_err(|error| inner.fail(&error));
-        self.on_blocking_thread(looking).await?
+        self.on_blocking_thread(move || inner.look(look)).await?
     }
 
     async fn on_blocking_thread<T: Send + 'static>(
@@ -295,7 +324,10 @@ impl Inner {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
         let done = self.system.blocking.spawn_blocking(work).await;
-        done.map_err(|error| Error::Internal(format!("a read could not be finished: {error}")))
+        done.map_err(|error| match error.is_cancelled() {
+            true => self.outcome_unknown(),
+            false => Error::Internal(format!("a read could not be finished: {error}")),
+        })
     }
 
     /// State that cannot be read is the end.
@@ -341,9 +373,4 @@ fn page<T>(mut found: Vec<(u64, T)>, limit: usize) -> crate::api::Page<T> {
 
 fn check_limit(limit: usize) -> Result<(), Error> {
     if (1..=500).contains(&limit) { Ok(()) } else { Err(Error::invalid("limit", "must be 1 to 500")) }
-}
-
-/// The last event that a caller who was answered now can know of.
-fn known_lsn(system: &System) -> Lsn {
-    system.env.journal.durable()
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 use smallvec::SmallVec;
 
+use super::AnswerFrom;
 use super::options::{name_conflicts, resolve_seats};
-use super::{Engine, Inner, check_limit, known_lsn, page, parse_cursor};
+use super::{Engine, Inner, check_limit, page, parse_cursor};
 use crate::api::{Answered, Caller, IdempotencyKey, Page, PageRequest, Reservation, Wish};
 use crate::domain::concert_option::{
     self, AreaPlaces, Command, ConcertOption, Part, PricedPlan, Reply, ReservationStatus, Wish as Places,
@@ -14,6 +15,7 @@ use crate::domain::concert_option::{
 use crate::domain::seat_map::BestAvailable;
 use crate::domain::{Lsn, OptionId, Rejection, ReservationId, UserId};
 use crate::error::Error;
+use crate::limits::HoldSlot;
 use crate::store::replica::{self, Listed, Replica};
 
 /// How many reservations are looked at for one page, at the most: with a filter most of them may not count.
@@ -55,10 +57,7 @@ impl Engine {
         };
         let request = inner.request(key, refused);
         let command = Command::Hold { user: user.clone(), wish, token, plan: plan.clone(), request };
-        let reply = inner.ask::<ConcertOption>(&option, command).await;
-        if let Some(slot) = slot {
-            slot.settle_at(known_lsn(&inner.system));
-        }
+        let reply = inner.ask_holding(&option, command, slot).await;
         match reply.map_err(|error| name_conflicts(&plan, error))? {
             Reply::Reservation(no, held) => Ok(Answered { value: Reservation::new(no, held, plan), replayed: false }),
             Reply::Replayed(no) => {
@@ -170,7 +169,53 @@ fn look_up(
     read.map_err(|source| replica::Error::Corrupt { aggregate: option.to_string(), source })
 }
 
+/// A hold that has been asked for, and the caller's slot for it. Whether the caller waits for the answer or goes away:
+/// the slot is free again only once it is certain that there is no hold.
+struct Asked<'a> {
+    runtime: &'a tokio::runtime::Handle,
+    answer: Option<(AnswerFrom<ConcertOption>, Option<HoldSlot>)>,
+}
+
+impl Asked<'_> {
+    async fn answer(mut self) -> Option<Result<Reply, Rejection>> {
+        let (answer, _) = self.answer.as_mut()?;
+        let answer = answer.await.ok();
+        let (_, slot) = self.answer.take()?;
+        settle(slot, answer.as_ref());
+        answer
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if let Some((answer, Some(slot))) = self.answer.take() {
+            self.runtime.spawn(async move { settle(Some(slot), answer.await.ok().as_ref()) });
+        }
+    }
+}
+
+fn settle(slot: Option<HoldSlot>, answer: Option<&Result<Reply, Rejection>>) {
+    if let (Some(slot), Some(Ok(Reply::Reservation(..)))) = (slot, answer) {
+        slot.made();
+    }
+}
+
 impl Inner {
+    /// As [`ask`](Self::ask), for a command that holds seats if it succeeds.
+    async fn ask_holding(
+        self: &Arc<Self>,
+        option: &OptionId,
+        command: Command,
+        slot: Option<HoldSlot>,
+    ) -> Result<Reply, Error> {
+        let answer = self.send::<ConcertOption>(option, command)?;
+        let asked = Asked { runtime: &self.system.blocking, answer: Some((answer, slot)) };
+        match asked.answer().await {
+            Some(answer) => answer.map_err(Error::from),
+            None => Err(self.outcome_unknown()),
+        }
+    }
+
     /// A reservation, wherever it is.
     pub(super) async fn find_reservation(
         self: &Arc<Self>,

@@ -20,7 +20,7 @@ use crate::actors::registry::Registry;
 use crate::actors::shell::Environment;
 use crate::actors::supervisor::Supervisor;
 use crate::actors::system::{SharedReplica, System};
-use crate::clock::{SystemClock, wall_clock};
+use crate::clock::{TimeSource, wall_clock};
 use crate::config::{Checkpoint, Config};
 use crate::domain::{ConcertId, Lsn, Timestamp, waiting_room};
 use crate::error::OpenError;
@@ -54,6 +54,7 @@ pub(super) struct Threads {
     actors: JoinHandle<()>,
     system: actix_rt::System,
     stop: Arc<Stop>,
+    replica: Arc<SharedReplica>,
     /// Where reads that may block are done.
     _blocking: Blocking,
 }
@@ -99,15 +100,22 @@ impl Threads {
         join(self.committer, "committer");
         // It ends when the committer has let go of its channel.
         join(self.projector, "projector");
+        self.replica.end();
         self.stop.stop();
         join(self.housekeeper, "housekeeper");
         self.system.stop();
         join(self.actors, "actors");
+        // Handles of the engine may live on; the files may not be held by them.
+        let replica = self.replica;
+        if let Ok(closer) = spawn("close-state", move || drop(replica.close())) {
+            join(closer, "close-state");
+        }
     }
 
     /// Lets them end by themselves.
     pub(super) fn let_go(self, journal: &Journal) {
         journal.close();
+        self.replica.end();
         self.stop.stop();
         self.system.stop();
     }
@@ -152,22 +160,24 @@ struct Opened {
     checkpointed: Lsn,
 }
 
-fn open(config: &Config, disk: &Arc<dyn Disk>) -> Result<Opened, OpenError> {
+fn open(config: &Config, disk: &Arc<dyn Disk>, wall: Timestamp) -> Result<Opened, OpenError> {
     let dir = &config.data_dir;
-    let (store, lsn) = if config.checkpoint.enabled {
+    let (store, lsn, floor) = if config.checkpoint.enabled {
         let options =
             state::Options { cache_bytes: config.checkpoint.cache_bytes, written_once: replica::written_once };
         let (store, opened) = StateStore::open(dir, disk.clone(), options)?;
-        (store, opened.lsn)
+        let floor = store.floor();
+        (store, opened.lsn, floor)
     } else {
-        (StateStore::in_memory(), Lsn(0))
+        // Earlier starts may have taken checkpoints: the journal must not end before the last of them.
+        (StateStore::in_memory(), Lsn(0), StateStore::floor_of(dir, &**disk)?)
     };
     let journal_dir = dir.join("journal");
-    let (log, recovered) = LocalLog::open(disk.clone(), &journal_dir, journal_options(config, lsn), store.floor())?;
+    let (log, recovered) = LocalLog::open(disk.clone(), &journal_dir, journal_options(config, lsn), floor)?;
     if recovered.torn_bytes > 0 {
         tracing::warn!(bytes = recovered.torn_bytes, "cut a torn batch off the journal; nobody was told of it");
     }
-    let ahead = recovered.last_at.since(wall_clock());
+    let ahead = recovered.last_at.since(wall);
     if ahead > AHEAD && !config.clock.accept_journal_ahead {
         return Err(OpenError::JournalAhead(ahead));
     }
@@ -227,15 +237,15 @@ fn checkpoint(
 }
 
 /// Opens an engine and starts its threads.
-pub(super) fn start(config: Config) -> Result<Arc<Inner>, OpenError> {
+pub(super) fn start(config: Config, time: &dyn TimeSource) -> Result<Arc<Inner>, OpenError> {
     config.validate()?;
     let dir = config.data_dir.clone();
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let unusable = |source| OpenError::DataDirectory { dir: dir.display().to_string(), source };
     disk.create_dir_all(&dir).map_err(unusable)?;
     let lock = Arc::new(DirLock::acquire(&dir)?);
-    let Opened { log, store, replica, last, last_at, checkpointed } = open(&config, &disk)?;
-    let clock = SystemClock::starting_after(last_at);
+    let Opened { log, store, replica, last, last_at, checkpointed } = open(&config, &disk, time.wall())?;
+    let clock = time.start_after(last_at);
     let log_status = log.status();
     let counts = replica.counts().clone();
     let alarmed = replica.alarmed().map_err(unreadable)?;
@@ -243,8 +253,10 @@ pub(super) fn start(config: Config) -> Result<Arc<Inner>, OpenError> {
 
     let (journal, mut committer) = Journal::new(log, last);
     let (failed, failure) = watch::channel(None);
+    let ending = replica.clone();
     journal.on_failure(move |reason| {
         failed.send_replace(Some(reason.to_owned()));
+        ending.end();
     });
     let (batches, durable) = mpsc::channel();
     committer.add_reader(Box::new(move |batch| {
@@ -262,7 +274,7 @@ pub(super) fn start(config: Config) -> Result<Arc<Inner>, OpenError> {
     // One for the supervisor, which busy actors must not hold up.
     let own = arbiters.swap_remove(0);
     let mailbox = config.actors.mailbox as usize;
-    let env = Environment { journal: journal.clone(), clock: clock.clone(), alarms: Arc::new(Alarms::default()) };
+    let env = Environment { journal: journal.clone(), clock, alarms: Arc::new(Alarms::default()) };
     let system = Arc::new(System {
         env,
         replica: replica.clone(),
@@ -289,7 +301,7 @@ pub(super) fn start(config: Config) -> Result<Arc<Inner>, OpenError> {
     let projector = spawn("projector", move || projector.run(&durable))?;
     let stop = Arc::new(Stop::default());
     let housekeeper = Housekeeper {
-        replica,
+        replica: replica.clone(),
         journal: journal.clone(),
         store,
         disk: disk.clone(),
@@ -327,6 +339,7 @@ pub(super) fn start(config: Config) -> Result<Arc<Inner>, OpenError> {
         actors,
         system: handle,
         stop,
+        replica: replica.clone(),
         _blocking: Blocking(Some(blocking)),
     };
     Ok(Arc::new(Inner {
@@ -391,20 +404,22 @@ impl Projector {
         while let Ok(batch) = durable.recv() {
             let apply = std::panic::AssertUnwindSafe(|| self.apply(&batch));
             match std::panic::catch_unwind(apply) {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return self.journal.poison(&format!("the state cannot be read: {error}")),
-                Err(_) => return self.journal.poison("the projector panicked"),
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => self.journal.poison(&format!("the state cannot be read: {error}")),
+                Err(_) => self.journal.poison("the projector panicked"),
             }
+            break;
         }
+        self.replica.end();
     }
 
     fn apply(&self, batch: &DurableBatch) -> Result<(), replica::Error> {
         let applied = {
-            let mut replica = self.replica.lock();
+            // It is closed after this has ended.
+            let Ok(mut replica) = self.replica.lock() else { return Ok(()) };
             for (first, record) in &**batch {
                 replica.apply(*first, record)?;
             }
-            replica.counts().settle(replica.applied());
             replica.applied()
         };
         for (_, record) in &**batch {
@@ -454,6 +469,10 @@ impl Housekeeper {
             }
             if self.looked_at_disk.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {
                 self.watch_disk();
+                // Reads fill the memory too, also where nothing is ever written.
+                if let Ok(mut replica) = self.replica.lock() {
+                    replica.evict(self.config.actors.max_resident as usize);
+                }
             }
             if let Err(error) = self.checkpoint_if_due(stopping) {
                 return self.journal.poison(&format!("the state cannot be written: {error}"));
@@ -484,15 +503,22 @@ impl Housekeeper {
         // What is written late is written once where it changed often, and the sale has the processor meanwhile.
         let in_time = rested >= Duration::from_millis(interval_ms) || fresh >= max_events;
         let due = fresh > max_pending_events / 2 || in_time && rested >= self.took * REST;
-        let due = fresh > 0 && (now || due);
+        // A last one that would take long is left to the next start, which replays faster than sled writes.
+        let last = now && fresh < REPLAY_EVENTS;
+        let due = fresh > 0 && (last || due && !now);
         if !due || !enabled {
             return Ok(());
         }
+        let Ok(mut replica) = self.replica.lock() else { return Ok(()) };
         let begun = Instant::now();
-        self.last = checkpoint(&self.store, || self.replica.lock().begin_checkpoint())?;
+        let changes = replica.begin_checkpoint();
+        drop(replica);
+        self.last = checkpoint(&self.store, || changes)?;
         self.last_at = Instant::now();
         self.took = begun.elapsed();
-        self.replica.lock().end_checkpoint(self.config.actors.max_resident as usize);
+        if let Ok(mut replica) = self.replica.lock() {
+            replica.end_checkpoint(self.config.actors.max_resident as usize);
+        }
         self.gauges.checkpointed.store(self.last.0, Ordering::Relaxed);
         Ok(())
     }

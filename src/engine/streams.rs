@@ -52,7 +52,11 @@ impl Events {
             }
             let next = self.ready.back().map_or(self.after, |(first, _)| *first).next();
             let mut progress = self.inner.system.replica.progress();
-            if progress.wait_for(|applied| *applied >= next).await.is_err() {
+            let reached = progress.wait_for(|progress| progress.applied >= next || progress.ended).await;
+            if !reached.is_ok_and(|progress| progress.applied >= next) {
+                return Err(self.inner.outcome_unknown());
+            }
+            if next > self.inner.system.env.journal.durable() {
                 return Err(self.inner.outcome_unknown());
             }
             self.read_on().await?;
@@ -111,7 +115,7 @@ impl SeatChanges {
     pub async fn next(&mut self) -> Result<SeatChange, Error> {
         loop {
             let mut progress = self.inner.system.replica.progress();
-            progress.borrow_and_update();
+            let ended = progress.borrow_and_update().ended;
             let (plan, since) = (&self.plan, self.since);
             let change = self.inner.read(|replica| {
                 let option = replica.option(plan.option)?;
@@ -138,7 +142,7 @@ impl SeatChanges {
                 self.since = seq;
                 return Ok(change);
             }
-            if progress.changed().await.is_err() || self.inner.system.env.journal.is_closed() {
+            if ended || progress.changed().await.is_err() {
                 return Err(self.inner.outcome_unknown());
             }
         }

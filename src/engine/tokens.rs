@@ -8,7 +8,6 @@ use crate::api::{Caller, Token};
 use crate::domain::waiting_room::{Command, Mode, Part, Reply, TokenRow, TokenStatus, TokenView, WaitingRoom};
 use crate::domain::{ConcertId, Rejection, TokenId, UserId};
 use crate::error::Error;
-use crate::store::replica;
 
 /// How often those who wait should ask, in seconds: those next in line more often.
 const REFRESH_SECONDS: std::ops::RangeInclusive<u64> = 1..=20;
@@ -38,8 +37,7 @@ impl Engine {
     /// [`Rejection::NotFound`] if there is no such concert.
     pub async fn issue_token(&self, concert: ConcertId, user: &UserId) -> Result<IssuedToken, Error> {
         // A call that is refused for load is still a sign of life.
-        let seen = self.0.system.replica.lock().room(concert).map(|room| room.live_token(user));
-        if let Some(no) = seen.map_err(|error| self.0.fail(&error))? {
+        if let Some(no) = self.0.look(|replica| Ok(replica.room(concert)?.live_token(user)))? {
             self.0.system.seen(TokenId { concert, no });
         }
         let _call = self.0.admit()?;
@@ -140,17 +138,15 @@ impl Inner {
         if let Some(info) = self.rooms.get(&concert) {
             return Ok(*info);
         }
-        self.up_to_date().await;
+        self.up_to_date().await?;
         // The entry is held while the replica is read, so that no change of mode falls in between.
         let entry = self.rooms.entry(concert);
-        let read = || {
-            let mut replica = self.system.replica.lock();
+        let info = self.look(|replica| {
             let Some(known) = replica.catalogue()?.concert(concert) else { return Ok(None) };
             let signing_key = known.signing_key;
             Ok(Some(RoomInfo { mode: replica.room(concert)?.settings().mode, signing_key }))
-        };
-        let info = read().map_err(|error: replica::Error| self.fail(&error))?.ok_or(Rejection::NotFound)?;
-        Ok(*entry.or_insert(info))
+        });
+        Ok(*entry.or_insert(info?.ok_or(Rejection::NotFound)?))
     }
 
     /// Whether a user may hold seats of a concert now, and with which token.

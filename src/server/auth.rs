@@ -437,7 +437,11 @@ mod tests {
             cache.insert(&n.to_string(), known.clone());
             assert!(cache.get("in use").is_some(), "{n}");
         }
-        let len: usize = cache.shards.iter().map(|s| s.lock().young.len() + s.lock().old.len()).sum();
+        let len = |shard: &Mutex<Generations>| {
+            let shard = shard.lock();
+            shard.young.len() + shard.old.len()
+        };
+        let len: usize = cache.shards.iter().map(len).sum();
         assert!(len <= 2 * CACHE_SHARDS * 10, "{len}");
     }
 
@@ -460,20 +464,30 @@ mod tests {
         assert!(matches!(Verifier::new(&settings(dir.path())), Err(Error::NoKey { .. })));
     }
 
+    /// A pair that protects nothing.
+    const PRIVATE_KEY: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIOPDRfP35emXG2lmbYDq5e26zJoAIoDItTIBcljJw/i8\n-----END PRIVATE KEY-----\n";
+    const PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA+GvwAEbgPkKjcl3Bj0600YFDnp/0TZmkUMhHTAp/QcI=\n-----END PUBLIC KEY-----\n";
+
     #[test]
-    fn with_a_public_key_nobody_here_makes_tokens() {
+    fn with_a_public_key_only_its_owner_makes_tokens() {
         let dir = tempfile::tempdir().unwrap();
         let pem = dir.path().join("public.pem");
-        let key = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA2+Jj2UvNCvQiUPNYRgSi0cJSPiJI6Rs6D0UTeEpQVj8=\n-----END PUBLIC KEY-----\n";
-        fs::write(&pem, key).unwrap();
+        fs::write(&pem, PUBLIC_KEY).unwrap();
         let mut settings = settings(dir.path());
         settings.auth.algorithm = Algorithm::EdDsa;
         settings.auth.public_key_file = pem;
         let verifier = Verifier::new(&settings).unwrap();
+        let claims = json!({"sub": "anna", "exp": 99_999_999_999_u64});
+        let header = Header::new(jsonwebtoken::Algorithm::EdDSA);
+        let key = EncodingKey::from_ed_pem(PRIVATE_KEY.as_bytes()).unwrap();
+        let token = jsonwebtoken::encode(&header, &claims, &key).unwrap();
+        let now = SystemTime::now();
+        assert_eq!(verifier.verify(&token, now), Some(Identity { user: "anna".parse().unwrap(), role: None }));
         // What a public key verifies must not double as a secret for HS256.
-        let claims = json!({"sub": "anna", "exp": 99_999_999_999_u64, "role": "admin"});
-        assert_eq!(verifier.verify(&sign(&Header::default(), &claims, key), SystemTime::now()), None);
+        assert_eq!(verifier.verify(&sign(&Header::default(), &claims, PUBLIC_KEY), now), None);
         let user = "anna".parse().unwrap();
         assert!(matches!(issue(&settings, &user, None, Duration::from_secs(1)), Err(Error::NoPrivateKey)));
+        fs::write(&settings.auth.public_key_file, "nothing").unwrap();
+        assert!(matches!(Verifier::new(&settings), Err(Error::NoKey { .. })));
     }
 }

@@ -13,6 +13,10 @@ use super::codec::Record;
 use super::journal::{FrameRef, Log};
 use crate::domain::{Lsn, Timestamp};
 
+/// How full a frame may get before the next record goes into another one. With the largest record it stays below what
+/// the log takes.
+const FRAME_BYTES: usize = 8 << 20;
+
 /// Something to be done once its lsn is durable. Dropped undone if that never comes.
 pub type Effect = Box<dyn FnOnce() + Send>;
 
@@ -247,13 +251,18 @@ impl<L: Log> Committer<L> {
         if records.is_empty() && effects.is_empty() {
             return if closing { self.seal() } else { Stepped::Idle };
         }
-        if let (Some((first, _)), Some((last, record))) = (records.first(), records.last()) {
-            let last = Lsn(last.0 + record.len() as u64 - 1);
-            if !self.write(*first, last, &records) {
+        let mut rest = records;
+        while let Some((first, _)) = rest.first() {
+            let first = *first;
+            let (encoded, at) = self.encode(&rest);
+            let later = rest.split_off(encoded);
+            let batch = Arc::new(std::mem::replace(&mut rest, later));
+            let events: usize = batch.iter().map(|(_, record)| record.len()).sum();
+            let last = Lsn(first.0 + events as u64 - 1);
+            if !self.write(first, last, at) {
                 return Stepped::Ended;
             }
             self.journal.0.durable.store(last.0, Ordering::Release);
-            let batch = Arc::new(records);
             for reader in &mut self.readers {
                 reader(&batch);
             }
@@ -264,13 +273,23 @@ impl<L: Log> Committer<L> {
         Stepped::Worked
     }
 
-    fn write(&mut self, first: Lsn, last: Lsn, records: &[(Lsn, Arc<Record>)]) -> bool {
+    /// Encodes as many of the records as go into one frame, at least one; how many that is, and the last of their times.
+    fn encode(&mut self, records: &[(Lsn, Arc<Record>)]) -> (usize, Timestamp) {
         self.bytes.clear();
         let mut at = Timestamp::default();
+        let mut encoded = 0;
         for (_, record) in records {
             record.encode_to(&mut self.bytes);
             at = at.max(record.at);
+            encoded += 1;
+            if self.bytes.len() >= FRAME_BYTES {
+                break;
+            }
         }
+        (encoded, at)
+    }
+
+    fn write(&mut self, first: Lsn, last: Lsn, at: Timestamp) -> bool {
         // At most `max_waiting_events` and one record's worth: far below 2^32.
         let count = (last.0 - first.0 + 1) as u32;
         let begun = Instant::now();
@@ -292,5 +311,73 @@ impl<L: Log> Committer<L> {
             Err(error) => self.journal.poison(&format!("the journal cannot be sealed: {error}")),
         }
         Stepped::Ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Points, UserId, wallet};
+    use crate::store::codec::{Facts, decode_batch};
+    use crate::store::journal;
+
+    /// Takes no frame above 16 MiB, as the real one.
+    #[derive(Default, Clone)]
+    struct Frames(Arc<Mutex<Vec<(Lsn, u32, usize)>>>);
+
+    impl Log for Frames {
+        fn append(&mut self, frame: &FrameRef<'_>) -> Result<(), journal::Error> {
+            let bytes_max = journal::Options::default().payload_bytes_max;
+            if frame.payload.len() > bytes_max as usize {
+                return Err(journal::Error::TooLarge { bytes: frame.payload.len(), bytes_max });
+            }
+            let records = decode_batch(frame.first_lsn, frame.count, frame.payload).unwrap();
+            self.0.lock().push((frame.first_lsn, frame.count, records.len()));
+            Ok(())
+        }
+
+        fn seal(&mut self) -> Result<(), journal::Error> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_batch_that_is_too_large_for_one_frame_becomes_several() {
+        let log = Frames::default();
+        let (journal, mut committer) = Journal::new(log.clone(), Lsn(10));
+        let user: UserId = "u".repeat(255).parse().unwrap();
+        let event = || wallet::Event::Charged {
+            entry: 1,
+            amount: Points::ZERO,
+            balance: Points::ZERO,
+            by: user.clone(),
+            key: None,
+        };
+        let record = Arc::new(Record {
+            at: Timestamp::from_millis(5),
+            facts: Facts::Wallet(user.clone(), (0..1_000).map(|_| event()).collect()),
+        });
+        let released = Arc::new(AtomicU64::new(0));
+        for _ in 0..100 {
+            journal.append(record.clone()).unwrap();
+        }
+        let (seen, at_release) = (released.clone(), journal.clone());
+        let last = Lsn(10 + 100_000);
+        journal.when_durable(last, Box::new(move || seen.store(at_release.durable().0, Ordering::Relaxed)));
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let read = taken.clone();
+        committer.add_reader(Box::new(move |batch| read.lock().extend(batch.iter().map(|(lsn, _)| lsn.0))));
+        assert_eq!(committer.step(), Stepped::Worked);
+        assert_eq!(journal.failure(), None);
+        assert_eq!(released.load(Ordering::Relaxed), last.0, "released when all of it is durable");
+        assert_eq!(*taken.lock(), (0..100).map(|n| 11 + n * 1_000).collect::<Vec<_>>());
+        let frames = log.0.lock();
+        assert!(frames.len() > 1, "{frames:?}");
+        assert_eq!(frames.iter().map(|(_, events, _)| u64::from(*events)).sum::<u64>(), 100_000);
+        let mut next = 11;
+        for (first, events, _) in &*frames {
+            assert_eq!(first.0, next);
+            next += u64::from(*events);
+        }
     }
 }

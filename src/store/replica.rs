@@ -528,6 +528,12 @@ impl Replica {
     /// each kind in memory, of those that have not changed since.
     pub fn end_checkpoint(&mut self, most: usize) {
         self.writing = Arc::default();
+        self.evict(most);
+    }
+
+    /// Keeps at most `most` aggregates of each kind in memory, of those that are in sled as they are. Not while a
+    /// checkpoint is being written.
+    pub fn evict(&mut self, most: usize) {
         self.options.evict(most);
         self.wallets.evict(most);
         self.rooms.evict(most);

@@ -757,6 +757,21 @@ impl StateStore {
         }
     }
 
+    /// What [`floor`](Self::floor) would be, for a start that leaves the state alone.
+    ///
+    /// # Errors
+    ///
+    /// A manifest of a later release; otherwise what the file system reports.
+    pub fn floor_of(dir: &Path, disk: &dyn Disk) -> Result<Lsn, Error> {
+        match read_manifest(disk, dir)? {
+            Ok(manifest) => Ok(manifest.map_or(Lsn(0), |manifest| manifest.highest_lsn())),
+            Err(damage) => {
+                warn!(why = damage, "how far the journal had come is not known");
+                Ok(Lsn(0))
+            }
+        }
+    }
+
     /// An empty store that is lost with the process.
     #[must_use]
     pub fn in_memory() -> Self {
@@ -841,6 +856,9 @@ impl StateStore {
         };
         if !folder.exists() {
             return Ok(Check::Missing("state folder"));
+        }
+        if !folder.is_dir() {
+            return Ok(Check::Disagrees(format!("{} is not a folder", folder.display())));
         }
         fs::create_dir(scratch).map_err(at(scratch))?;
         let found = copy(&folder, &scratch.join(FOLDER))
@@ -962,7 +980,8 @@ impl Home {
         self.disk.sync_dir(&self.dir).map_err(at(&self.dir))?;
         for old in names.iter().filter(|name| number(name).is_some()) {
             let old = self.dir.join(old);
-            fs::remove_dir_all(&old).map_err(at(&old))?;
+            let removed = if old.is_dir() { fs::remove_dir_all(&old) } else { fs::remove_file(&old) };
+            removed.map_err(at(&old))?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! What tests of the engine and of host apps need. Not for production: it is behind the feature `testing`.
 
+pub mod clock;
 pub mod plans;
 pub mod scenario;
 pub mod sim_disk;

@@ -566,7 +566,6 @@ impl ConcertOption {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "they are what a hold is made of")]
     fn decide_hold(
         &self,
         now: Timestamp,
