@@ -186,13 +186,13 @@ pub trait Rows: Send + Sync + 'static {
     /// What the storage reports.
     fn scan(&self, from: &[u8], to: &[u8], limit: usize, direction: Direction) -> Result<Vec<Row>, Error>;
 
-    /// Makes all of the changes, or none. They are in strictly ascending order of keys. Durable after
+    /// Makes all of the changes, or none; false if everything was so already. They are in strictly ascending order of keys. Durable after
     /// [`flush`](Self::flush); after a crash before that all of them are there, or none.
     ///
     /// # Errors
     ///
     /// [`Error::KeyLength`], [`Error::ValueLength`], [`Error::Order`], and what the storage reports.
-    fn apply(&self, changes: &[Change]) -> Result<(), Error>;
+    fn apply(&self, changes: &[Change]) -> Result<bool, Error>;
 
     /// Makes everything applied so far survive a power cut.
     ///
@@ -241,7 +241,7 @@ impl Rows for MemoryRows {
         })
     }
 
-    fn apply(&self, changes: &[Change]) -> Result<(), Error> {
+    fn apply(&self, changes: &[Change]) -> Result<bool, Error> {
         check_changes(changes)?;
         let mut rows = self.0.write();
         for (key, value) in changes {
@@ -250,7 +250,7 @@ impl Rows for MemoryRows {
                 None => rows.remove(key),
             };
         }
-        Ok(())
+        Ok(true)
     }
 
     fn flush(&self) -> Result<(), Error> {
@@ -523,7 +523,7 @@ impl Rows for SledRows {
     }
 
     /// Readers wait while the batch comes in.
-    fn apply(&self, changes: &[Change]) -> Result<(), Error> {
+    fn apply(&self, changes: &[Change]) -> Result<bool, Error> {
         check_changes(changes)?;
         self.guarded(|db| {
             let mut batch = sled::Batch::default();
@@ -532,11 +532,11 @@ impl Rows for SledRows {
                 let old = if (self.written_once)(key) { None } else { db.get(row_key(key))? };
                 staged |= stage(db, key, value.as_deref(), old.as_deref(), &mut batch)?;
             }
-            if !staged {
-                return Ok(());
+            if staged {
+                let _gate = self.gate.write();
+                db.apply_batch(batch)?;
             }
-            let _gate = self.gate.write();
-            Ok(db.apply_batch(batch)?)
+            Ok(staged)
         })
     }
 
@@ -834,8 +834,9 @@ impl StateStore {
             let floor = manifest.floor;
             if !changes.is_empty() {
                 self.write_manifest(&mut manifest, Manifest { floor, settled, pending: Some(next) })?;
-                self.rows.apply(changes)?;
-                self.rows.flush()?;
+                if self.rows.apply(changes)? {
+                    self.rows.flush()?;
+                }
             }
             self.write_manifest(&mut manifest, Manifest { floor, settled: next, pending: None })
         })
@@ -1262,9 +1263,9 @@ mod tests {
         fn scan(&self, from: &[u8], to: &[u8], limit: usize, direction: Direction) -> Result<Vec<Row>, Error> {
             self.0.scan(from, to, limit, direction)
         }
-        fn apply(&self, changes: &[Change]) -> Result<(), Error> {
+        fn apply(&self, changes: &[Change]) -> Result<bool, Error> {
             // Copies while the batch comes in, too.
-            thread::scope(|scope| {
+            let changed = thread::scope(|scope| {
                 let applying = scope.spawn(|| self.0.apply(changes));
                 while !applying.is_finished() {
                     self.1.take(false);
@@ -1272,7 +1273,7 @@ mod tests {
                 applying.join().unwrap()
             })?;
             self.1.take(false);
-            Ok(())
+            Ok(changed)
         }
         fn flush(&self) -> Result<(), Error> {
             self.0.flush()?;
