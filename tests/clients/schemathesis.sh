@@ -5,7 +5,9 @@
 #   tests/clients/schemathesis.sh SERVER_BINARY [SCHEMATHESIS_BINARY] [more options for schemathesis ...]
 #
 # Needs python3. MAX_EXAMPLES (30) bounds the cases of one operation in a phase, MAX_SECONDS (60) each of the two runs,
-# SEED (1) makes them repeatable. The server gets a data directory of its own, which is removed at the end, and a port that is free.
+# SEED (1) makes them repeatable. With STRICT=1, 400 is no answer to what the schema calls valid.
+#
+# The server gets a data directory of its own, which is removed at the end, and a port that is free.
 set -euo pipefail
 
 server=${1:?the path of the boxoffice-server binary}
