@@ -597,6 +597,8 @@ pub struct Stats {
     pub commit_seconds: f64,
     /// Actors in memory.
     pub resident_actors: u64,
+    /// Aggregates in memory for reads.
+    pub readable_aggregates: u64,
     /// Commands that were refused because too much was under way.
     pub overloaded: u64,
     /// How far the engine's clock is from the wall clock, in seconds.

@@ -203,6 +203,7 @@ impl Engine {
             journal_bytes: counters.bytes.load(Ordering::Relaxed),
             commit_seconds: Duration::from_nanos(counters.commit_nanos.load(Ordering::Relaxed)).as_secs_f64(),
             resident_actors: resident as u64,
+            readable_aggregates: system.replica.lock().map_or(0, |replica| replica.len() as u64),
             overloaded: gauges.overloaded.load(Ordering::Relaxed),
             clock_skew_seconds: system.env.clock.skew_millis() as f64 / 1e3,
             free_bytes: gauges.free_bytes.load(Ordering::Relaxed),

@@ -531,6 +531,12 @@ impl Replica {
         self.evict(most);
     }
 
+    /// How many aggregates are in memory.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.catalogue.kept.len() + self.options.kept.len() + self.wallets.kept.len() + self.rooms.kept.len()
+    }
+
     /// Keeps at most `most` aggregates of each kind in memory, of those that are in sled as they are. Not while a
     /// checkpoint is being written.
     pub fn evict(&mut self, most: usize) {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use boxoffice::{
     Answered, BestAvailable, Caller, Config, Engine, Error, IdempotencyKey, Mode, NewArea, NewConcert, NewOption,
     OpenError, OptionId, Page, PageRequest, Payment, PaymentId, Points, Rejection, Reservation, ReservationId,
-    Settings, Timestamp, TokenId, TokenStatus, UserId, Wish,
+    Settings, Timestamp, TokenId, TokenStatus, UserId, WalletEntry, Wish,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -191,19 +191,39 @@ fn value(of: &impl Serialize) -> Value {
     serde_json::to_value(of).unwrap()
 }
 
-/// All pages of a list, two items each.
-async fn all_pages<T: Serialize, F: Future<Output = Result<Page<T>, Error>>>(
+/// All pages of a list.
+pub async fn every<T, F: Future<Output = Result<Page<T>, Error>>>(
+    limit: usize,
     mut ask: impl FnMut(PageRequest) -> F,
-) -> Vec<Value> {
+) -> Vec<T> {
     let (mut all, mut cursor) = (Vec::new(), None);
     loop {
-        let page = ask(PageRequest { limit: 2, cursor }).await.unwrap();
-        all.extend(page.items.iter().map(value));
+        let page = ask(PageRequest { limit, cursor }).await.unwrap();
+        all.extend(page.items);
         cursor = page.next_cursor;
         if cursor.is_none() {
             return all;
         }
     }
+}
+
+pub async fn all_entries(engine: &Engine, user: &UserId) -> Vec<WalletEntry> {
+    every(500, |page| async move { engine.wallet_entries(user, &page).await }).await
+}
+
+pub async fn all_payments(engine: &Engine, user: &UserId) -> Vec<Payment> {
+    every(500, |page| async move { engine.payments(user, &page).await }).await
+}
+
+pub async fn all_reservations(engine: &Engine, user: &UserId, status: Option<&str>) -> Vec<Reservation> {
+    every(500, |page| async move { engine.reservations(user, status, &page).await }).await
+}
+
+/// All pages of a list, two items each.
+async fn all_pages<T: Serialize, F: Future<Output = Result<Page<T>, Error>>>(
+    ask: impl FnMut(PageRequest) -> F,
+) -> Vec<Value> {
+    every(2, ask).await.iter().map(value).collect()
 }
 
 /// A sale in which everything has happened that can happen.
@@ -446,16 +466,7 @@ impl Sale {
 pub async fn audit_money(engine: &Engine, users: &[UserId]) -> u64 {
     let mut balances = 0;
     for user in users {
-        let mut entries = Vec::new();
-        let mut page = PageRequest { limit: 500, cursor: None };
-        loop {
-            let found = engine.wallet_entries(user, &page).await.unwrap();
-            entries.extend(found.items);
-            page.cursor = found.next_cursor;
-            if page.cursor.is_none() {
-                break;
-            }
-        }
+        let entries = all_entries(engine, user).await;
         let mut balance = 0;
         let (mut debits, mut credits) = (std::collections::BTreeMap::new(), 0);
         for entry in entries.iter().rev() {
@@ -475,22 +486,14 @@ pub async fn audit_money(engine: &Engine, users: &[UserId]) -> u64 {
             assert_eq!(entry.balance.get(), balance, "{user}: {entry:?}");
         }
         assert_eq!(engine.wallet(user).await.unwrap().balance.get(), balance, "{user}");
-        let mut page = PageRequest { limit: 500, cursor: None };
         let mut refunded = 0;
-        loop {
-            let found = engine.payments(user, &page).await.unwrap();
-            for payment in found.items {
-                let debit = debits.remove(&payment.id.to_string());
-                match payment.status {
-                    "completed" | "refunded" => assert_eq!(debit, Some(payment.amount), "{payment:?}"),
-                    _ => assert_eq!(debit, None, "{payment:?}"),
-                }
-                refunded += i32::from(payment.status == "refunded");
+        for payment in all_payments(engine, user).await {
+            let debit = debits.remove(&payment.id.to_string());
+            match payment.status {
+                "completed" | "refunded" => assert_eq!(debit, Some(payment.amount), "{payment:?}"),
+                _ => assert_eq!(debit, None, "{payment:?}"),
             }
-            page.cursor = found.next_cursor;
-            if page.cursor.is_none() {
-                break;
-            }
+            refunded += i32::from(payment.status == "refunded");
         }
         assert!(debits.is_empty(), "{user} was debited for no payment: {debits:?}");
         assert_eq!(credits, refunded, "{user}");
@@ -501,25 +504,36 @@ pub async fn audit_money(engine: &Engine, users: &[UserId]) -> u64 {
 
 /// That the seats of `users`' reservations are exactly those that are taken on `option`, each once.
 pub async fn audit_seats(engine: &Engine, option: OptionId, users: &[UserId]) {
+    eventually("nothing changes while the seats are audited", || async {
+        let before = engine.seats_seq(option).await.unwrap();
+        let differences = compare_seats(engine, option, users).await;
+        let quiet = engine.seats_seq(option).await.unwrap() == before;
+        assert!(!quiet || differences.is_empty(), "{option}: {differences:?}");
+        quiet.then_some(())
+    })
+    .await;
+}
+
+/// The seats that are not what the reservations of `users` say: with what the map says, and they.
+async fn compare_seats(
+    engine: &Engine,
+    option: OptionId,
+    users: &[UserId],
+) -> Vec<(String, Option<&'static str>, Option<&'static str>)> {
     let mut taken = std::collections::BTreeMap::new();
+    let mut differences = Vec::new();
     for user in users {
-        let mut page = PageRequest { limit: 500, cursor: None };
-        loop {
-            let found = engine.reservations(user, None, &page).await.unwrap();
-            for reservation in found.items.iter().filter(|one| one.id.option == option) {
-                let status = match reservation.status {
-                    "held" | "paying" => "held",
-                    "confirmed" => "sold",
-                    _ => continue,
-                };
-                for seat in reservation.seats() {
-                    let other = taken.insert(seat.id.to_owned(), status);
-                    assert_eq!(other, None, "{} is taken twice", seat.id);
+        for reservation in all_reservations(engine, user, None).await.iter().filter(|one| one.id.option == option) {
+            let status = match reservation.status {
+                "held" | "paying" => "held",
+                "confirmed" => "sold",
+                _ => continue,
+            };
+            for seat in reservation.seats() {
+                let other = taken.insert(seat.id.to_owned(), status);
+                if other.is_some() {
+                    differences.push((seat.id.to_owned(), other, Some(status)));
                 }
-            }
-            page.cursor = found.next_cursor;
-            if page.cursor.is_none() {
-                break;
             }
         }
     }
@@ -529,22 +543,23 @@ pub async fn audit_seats(engine: &Engine, option: OptionId, users: &[UserId]) {
         .map(|(id, status)| (id.to_owned(), boxoffice::seat_status_name(status)))
         .filter(|(_, status)| *status != "blocked")
         .collect();
-    assert_eq!(map, taken);
+    let seats: std::collections::BTreeSet<_> = map.keys().chain(taken.keys()).collect();
+    let compared = seats.into_iter().map(|seat| (seat.clone(), map.get(seat).copied(), taken.get(seat).copied()));
+    differences.extend(compared.filter(|(_, map, taken)| map != taken));
+    differences
 }
 
 /// That nothing on `option` waits for anything: no payment is under way, and every refund is paid.
 pub async fn settled(engine: &Engine, option: OptionId, users: &[UserId]) {
     eventually("nothing is under way any more", || async {
         for user in users {
-            let paying = engine.reservations(user, Some("paying"), &PageRequest::default()).await.unwrap();
-            if paying.items.iter().any(|one| one.id.option == option) {
-                return None;
-            }
-            let payments = engine.payments(user, &PageRequest { limit: 500, cursor: None }).await.unwrap();
-            let refunded = payments.items.iter().filter(|one| one.status == "refunded").count();
-            let entries = engine.wallet_entries(user, &PageRequest { limit: 500, cursor: None }).await.unwrap();
-            let credits = entries.items.iter().filter(|one| value(&one.kind) == json!("credit")).count();
-            if payments.items.iter().any(|one| one.status == "pending") || credits < refunded {
+            let paying = all_reservations(engine, user, Some("paying")).await;
+            let payments = all_payments(engine, user).await;
+            let refunded = payments.iter().filter(|one| one.status == "refunded").count();
+            let entries = all_entries(engine, user).await;
+            let credits = entries.iter().filter(|one| value(&one.kind) == json!("credit")).count();
+            let pending = payments.iter().any(|one| one.status == "pending");
+            if pending || credits < refunded || paying.iter().any(|one| one.id.option == option) {
                 return None;
             }
         }
