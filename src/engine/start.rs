@@ -244,7 +244,7 @@ pub(super) fn start(config: Config, time: &dyn TimeSource) -> Result<Arc<Inner>,
     let unusable = |source| OpenError::DataDirectory { dir: dir.display().to_string(), source };
     disk.create_dir_all(&dir).map_err(unusable)?;
     let lock = Arc::new(DirLock::acquire(&dir)?);
-    let Opened { log, store, replica, last, last_at, checkpointed } = open(&config, &disk, time.wall())?;
+    let Opened { log, store, mut replica, last, last_at, checkpointed } = open(&config, &disk, time.wall())?;
     let clock = time.start_after(last_at);
     let log_status = log.status();
     let counts = replica.counts().clone();

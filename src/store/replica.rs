@@ -198,7 +198,22 @@ fn alarm<A: Entity>(state: &A) -> Option<Vec<u8>> {
 struct Fresh {
     /// Archived rows and lists, since the last checkpoint.
     rows: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Those that nobody has asked for since they came: in a rush most are only written.
+    latest: Vec<Row>,
     counts: UserCounts,
+}
+
+impl Fresh {
+    /// All rows, to be looked at.
+    fn sorted(&mut self) -> &BTreeMap<Vec<u8>, Vec<u8>> {
+        self.rows.extend(self.latest.drain(..));
+        &self.rows
+    }
+
+    /// All rows, in no order.
+    fn take_rows(&mut self) -> impl Iterator<Item = Row> {
+        std::mem::take(&mut self.rows).into_iter().chain(std::mem::take(&mut self.latest))
+    }
 }
 
 /// Hears which rows an event changes.
@@ -215,7 +230,7 @@ impl<A: Entity> Changes<A::Part> for Listener<'_, A> {
     }
 
     fn archive(&mut self, part: A::Part, row: impl FnOnce() -> Vec<u8>) {
-        self.fresh.rows.insert(row_key::<A>(self.id, &part, true), row());
+        self.fresh.latest.push((row_key::<A>(self.id, &part, true), row()));
         // What came and went since the last checkpoint leaves nothing to remove.
         if self.dirty.get(&part) == Some(&Since::Now) {
             self.dirty.remove(&part);
@@ -227,7 +242,7 @@ impl<A: Entity> Changes<A::Part> for Listener<'_, A> {
     fn list(&mut self, user: &UserId, part: A::Part) {
         let key = list_key(user, list_tag::<A>(&part), self.lsn);
         let row = row_key::<A>(self.id, &part, false);
-        self.fresh.rows.insert(key, row);
+        self.fresh.latest.push((key, row));
         self.dirty.insert(part, Since::Now);
     }
 
@@ -378,9 +393,9 @@ impl Replica {
     ///
     /// # Errors
     /// The rows cannot be read.
-    pub fn archived<A: Entity>(&self, id: &A::Id, part: &A::Part) -> Result<Option<Vec<u8>>, Error> {
+    pub fn archived<A: Entity>(&mut self, id: &A::Id, part: &A::Part) -> Result<Option<Vec<u8>>, Error> {
         let key = row_key::<A>(id, part, true);
-        if let Some(row) = self.fresh.rows.get(&key) {
+        if let Some(row) = self.fresh.sorted().get(&key) {
             return Ok(Some(row.clone()));
         }
         match self.writing.binary_search_by(|(written, _)| written.cmp(&key)) {
@@ -394,7 +409,7 @@ impl Replica {
     /// # Errors
     /// The rows cannot be read.
     pub fn listed(
-        &self,
+        &mut self,
         user: &UserId,
         like: &crate::domain::concert_option::Part,
         before: Option<Lsn>,
@@ -422,7 +437,7 @@ impl Replica {
     /// # Errors
     /// The rows cannot be read.
     pub fn archived_down<A: Entity>(
-        &self,
+        &mut self,
         id: &A::Id,
         first: &A::Part,
         from: &A::Part,
@@ -438,7 +453,7 @@ impl Replica {
     }
 
     /// Rows that are in no aggregate's hands, of all three layers: what is new, what is being written, what is in sled.
-    fn scan(&self, from: &[u8], to: &[u8], limit: usize, direction: Direction) -> Result<Vec<Row>, Error> {
+    fn scan(&mut self, from: &[u8], to: &[u8], limit: usize, direction: Direction) -> Result<Vec<Row>, Error> {
         if from >= to {
             return Ok(Vec::new());
         }
@@ -449,7 +464,7 @@ impl Replica {
         let start = self.writing.partition_point(|(key, _)| key.as_slice() < from);
         let end = self.writing.partition_point(|(key, _)| key.as_slice() < to);
         let writing = self.writing[start..end].iter().map(|(key, row)| (key.as_slice(), row.as_deref()));
-        let fresh = self.fresh.rows.range::<[u8], _>(range()).map(|(key, row)| (key.as_slice(), Some(row.as_slice())));
+        let fresh = self.fresh.sorted().range::<[u8], _>(range()).map(|(key, row)| (key.as_slice(), Some(row.as_slice())));
         match direction {
             Direction::Forward => {
                 found.extend(writing.take(limit));
@@ -468,7 +483,7 @@ impl Replica {
     }
 
     /// All rows below `prefix`.
-    fn scan_all(&self, prefix: &[u8]) -> Result<Vec<Row>, Error> {
+    fn scan_all(&mut self, prefix: &[u8]) -> Result<Vec<Row>, Error> {
         let (mut from, end) = (prefix.to_vec(), after_prefix(prefix));
         let mut all = Vec::new();
         loop {
@@ -488,7 +503,7 @@ impl Replica {
     ///
     /// # Errors
     /// The rows cannot be read.
-    pub fn alarmed(&self) -> Result<Alarmed, Error> {
+    pub fn alarmed(&mut self) -> Result<Alarmed, Error> {
         let mut alarmed = Alarmed::default();
         let number = |bytes: &[u8]| bytes.try_into().map(u64::from_be_bytes).unwrap_or(0);
         for (key, _) in self.scan_all(&[ALARMS])? {
@@ -513,7 +528,7 @@ impl Replica {
     /// [`end_checkpoint`](Self::end_checkpoint), reads find it here.
     pub fn begin_checkpoint(&mut self) -> (Lsn, Arc<RowChanges>) {
         let mut changes: RowChanges =
-            std::mem::take(&mut self.fresh.rows).into_iter().map(|(key, row)| (key, Some(row))).collect();
+            self.fresh.take_rows().map(|(key, row)| (key, Some(row))).collect();
         self.catalogue.collect(&mut changes);
         self.options.collect(&mut changes);
         self.wallets.collect(&mut changes);
