@@ -1,10 +1,13 @@
 //! How long the pure parts take that stand between a request for seats and the journal.
 
 use std::hint::black_box;
+use std::sync::Arc;
 
-use boxoffice::domain::Lsn;
+use boxoffice::domain::concert_option::{Caller, Command, ConcertOption, Definition, PricedPlan, Reply, Window, Wish};
+use boxoffice::domain::idempotency::Request;
 use boxoffice::domain::seat_map::{BestAvailable, SeatMap, Status, best_available};
 use boxoffice::domain::seating_plan::{Limits, PlanHash, SeatingPlan};
+use boxoffice::domain::{Aggregate, Answer, ConcertId, Decided, Ignore, Lsn, Meta, OptionId, Timestamp, UserId};
 use boxoffice::testing::plans;
 use criterion::{Criterion, criterion_group, criterion_main};
 
@@ -62,5 +65,83 @@ fn choosing(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, parsing, choosing);
+/// Deciding on a hold of two seats and taking it in, and giving it up again.
+fn deciding(c: &mut Criterion) {
+    let mut group = c.benchmark_group("stadium option");
+    for live in [0, 10_000] {
+        let plan = SeatingPlan::parse(&plans::stadium(), &Limits::default()).expect("the plan is sound");
+        let mut sale = Sale::new(plan);
+        (0..live).for_each(|n| {
+            sale.hold([2 * n, 2 * n + 1]);
+        });
+        group.bench_function(format!("hold 2 and release, {live} others held"), |b| {
+            b.iter(|| {
+                let reservation = sale.hold([40_000, 40_001]);
+                sale.release(reservation);
+            });
+        });
+    }
+    group.finish();
+}
+
+/// An option on sale, without anything around it.
+struct Sale {
+    option: ConcertOption,
+    plan: Arc<PricedPlan>,
+    user: UserId,
+    lsn: Lsn,
+    now: Timestamp,
+}
+
+impl Sale {
+    fn new(plan: SeatingPlan) -> Self {
+        let definition = Definition {
+            concert: ConcertId(1),
+            starts_at: Timestamp::MAX,
+            window: Window { sale_closes_at: Timestamp::MAX, ..Window::default() },
+            plan: PlanHash([0; 32]),
+            seat_count: plan.len(),
+            prices: Vec::new(),
+            areas: Vec::new(),
+            hold_seconds: 300,
+            payment_seconds: 60,
+            max_seats_per_reservation: 8,
+            max_seats_per_user: u32::MAX,
+        };
+        let plan = Arc::new(PricedPlan::new(OptionId(1), definition.clone(), Arc::new(plan)));
+        let user = "user".parse().expect("a user id");
+        let mut sale =
+            Self { option: ConcertOption::default(), plan, user, lsn: Lsn(0), now: Timestamp::from_millis(1_000) };
+        sale.handle(&Command::Define { option: OptionId(1), definition: Box::new(definition) });
+        sale
+    }
+
+    fn handle(&mut self, command: &Command) -> Answer<Reply> {
+        let mut out = Decided::default();
+        let answer = self.option.decide(self.now, command, &mut out).expect("nothing stands against it");
+        for event in &out.events {
+            self.lsn = self.lsn.next();
+            self.option.evolve(Meta { lsn: self.lsn, at: self.now }, black_box(event), &mut Ignore);
+        }
+        answer
+    }
+
+    fn hold(&mut self, seats: [u32; 2]) -> u64 {
+        let command = Command::Hold {
+            user: self.user.clone(),
+            wish: Wish::Seats(seats.as_slice().into()),
+            token: None,
+            plan: self.plan.clone(),
+            request: Request::default(),
+        };
+        let Answer::Reply(Reply::Reservation(reservation, _)) = self.handle(&command) else { panic!("not held") };
+        reservation
+    }
+
+    fn release(&mut self, reservation: u64) {
+        self.handle(&Command::Release { reservation, caller: Caller::Admin });
+    }
+}
+
+criterion_group!(benches, parsing, choosing, deciding);
 criterion_main!(benches);

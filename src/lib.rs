@@ -51,7 +51,10 @@ mod error;
 mod limits;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(not(any(test, feature = "testing")))]
 mod store;
+#[cfg(any(test, feature = "testing"))]
+pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

@@ -9,7 +9,7 @@ use super::alarms::{Alarms, Key};
 use crate::clock::Clock;
 use crate::domain::{Answer, Decided, Ignore, Lsn, Message, Rejection, Role, Timestamp};
 use crate::store::codec::{Entity, Record};
-use crate::store::committer::Journal;
+use crate::store::committer::{Effect, Journal};
 
 /// Where an answer goes. Dropped, it tells the caller that the command was not handled, or the engine has failed.
 pub type ReplyTo<A> = oneshot::Sender<Result<<A as crate::domain::Aggregate>::Reply, Rejection>>;
@@ -64,34 +64,39 @@ where
         let now = self.env.clock.now();
         if self.state.due().is_some_and(|due| due <= now) {
             self.state.expire(now, &mut self.decided);
-            self.commit(now, tell);
+            self.commit(now, None, tell);
         }
-        let answer = self.state.decide(now, command, &mut self.decided);
-        let answered = self.commit(now, tell);
-        self.set_alarm();
-        if !answered {
-            return;
-        }
-        match answer {
-            Ok(Answer::Silent) => {}
-            Ok(Answer::Reply(value)) => self.answer(reply, Ok(value)),
+        match self.state.decide(now, command, &mut self.decided) {
+            Ok(Answer::Silent) => {
+                self.commit(now, None, tell);
+            }
+            Ok(Answer::Reply(value)) => {
+                self.commit(now, reply.map(|reply| send(reply, Ok(value))), tell);
+            }
+            Err(rejection) => {
+                self.commit(now, reply.map(|reply| send(reply, Err(rejection))), tell);
+            }
             Ok(Answer::Park { ticket, role }) => {
-                if let Some(reply) = reply {
+                if self.commit(now, None, tell)
+                    && let Some(reply) = reply
+                {
                     self.parked.entry(ticket).or_default().push((role, reply));
                 }
             }
             Ok(Answer::Settle { ticket, starter, duplicate, other }) => {
-                for (role, reply) in self.parked.remove(&ticket).unwrap_or_default() {
-                    let answer = match role {
-                        Role::Starter => &starter,
-                        Role::Duplicate => &duplicate,
-                        Role::Other => &other,
-                    };
-                    self.answer(Some(reply), answer.clone());
+                if self.commit(now, None, tell) {
+                    for (role, reply) in self.parked.remove(&ticket).unwrap_or_default() {
+                        let answer = match role {
+                            Role::Starter => &starter,
+                            Role::Duplicate => &duplicate,
+                            Role::Other => &other,
+                        };
+                        self.env.journal.when_durable(self.last, send(reply, answer.clone()));
+                    }
                 }
             }
-            Err(rejection) => self.answer(reply, Err(rejection)),
         }
+        self.set_alarm();
     }
 
     /// Does what the passing of time brings about, and sends again what is owed.
@@ -102,20 +107,21 @@ where
         self.owing = false;
         if self.state.due().is_some_and(|due| due <= now) {
             self.state.expire(now, &mut self.decided);
-            self.commit(now, tell);
+            self.commit(now, None, tell);
             self.state.tick(now, entropy, &mut self.decided);
-            self.commit(now, tell);
+            self.commit(now, None, tell);
         }
         self.state.owed(now, tell);
         self.set_alarm();
     }
 
-    /// Appends what was decided and takes it into the state; false if the journal is closed.
-    fn commit(&mut self, now: Timestamp, tell: &mut Vec<Message>) -> bool {
+    /// Appends what was decided and takes it into the state; false if the journal is closed. `answer` goes out once
+    /// everything that it rests on is durable, whether something was decided or not.
+    fn commit(&mut self, now: Timestamp, answer: Option<Effect>, tell: &mut Vec<Message>) -> bool {
         if !self.decided.events.is_empty() {
             let events = std::mem::take(&mut self.decided.events);
             let record = Arc::new(Record { at: now, facts: A::facts(&self.id, events) });
-            let Ok(first) = self.env.journal.append(record.clone()) else {
+            let Ok(first) = self.env.journal.append(record.clone(), answer) else {
                 self.decided.tell.clear();
                 return false;
             };
@@ -123,21 +129,12 @@ where
                 self.state.evolve(meta, event, &mut Ignore);
                 self.last = meta.lsn;
             }
+        } else if let Some(answer) = answer {
+            self.env.journal.when_durable(self.last, answer);
         }
         // After the append: the receiver's events get a higher lsn, and a crash cuts off a suffix.
         tell.append(&mut self.decided.tell);
         true
-    }
-
-    /// Answers once the state that the answer rests on is durable.
-    fn answer(&self, reply: Option<ReplyTo<A>>, value: Result<A::Reply, Rejection>) {
-        if let Some(reply) = reply {
-            let release = move || {
-                // A caller who has gone away needs no answer.
-                let _ = reply.send(value);
-            };
-            self.env.journal.when_durable(self.last, Box::new(release));
-        }
     }
 
     /// Lets the alarms know of an earlier time than they have; a later one is found out when the earlier rings.
@@ -153,4 +150,12 @@ where
             self.env.alarms.owing(self.id.clone().into());
         }
     }
+}
+
+/// Gives a caller their answer.
+fn send<T: Send + 'static>(reply: oneshot::Sender<T>, answer: T) -> Effect {
+    Box::new(move || {
+        // A caller who has gone away needs none.
+        let _ = reply.send(answer);
+    })
 }

@@ -82,12 +82,12 @@ impl Journal {
         (journal.clone(), Committer { log, journal, readers: Vec::new(), bytes: Vec::new() })
     }
 
-    /// Appends a record to the open batch, and gives the lsn of its first event. It is durable once
-    /// [`durable`](Self::durable) has reached its last.
+    /// Appends a record to the open batch, and gives the lsn of its first event. Does `effect` as soon as all of it is
+    /// durable.
     ///
     /// # Errors
     /// The journal is closed.
-    pub fn append(&self, record: Arc<Record>) -> Result<Lsn, Closed> {
+    pub fn append(&self, record: Arc<Record>, effect: Option<Effect>) -> Result<Lsn, Closed> {
         let events = record.len() as u32;
         let mut batch = self.0.open.lock();
         if self.is_closed() || batch.closing {
@@ -97,6 +97,7 @@ impl Journal {
         batch.last.0 += u64::from(events);
         batch.events += events;
         batch.records.push((first, record));
+        batch.effects.extend(effect);
         self.wake(batch);
         Ok(first)
     }
@@ -359,7 +360,7 @@ mod tests {
         });
         let released = Arc::new(AtomicU64::new(0));
         for _ in 0..100 {
-            journal.append(record.clone()).unwrap();
+            journal.append(record.clone(), None).unwrap();
         }
         let (seen, at_release) = (released.clone(), journal.clone());
         let last = Lsn(10 + 100_000);
