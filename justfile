@@ -28,8 +28,10 @@ doc:
 # Benchmarks; see docs/BENCHMARKS.md.
 bench:
     cargo bench --no-default-features --bench engine
+    cargo bench --no-default-features --bench commit --features testing
     cargo bench --no-default-features --bench domain --features testing
     cargo bench --no-default-features --bench waiting_room
+    cargo bench --bench http
 
 # A server with something to try.
 demo:
