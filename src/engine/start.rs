@@ -35,6 +35,8 @@ use crate::store::state::{self, StateStore};
 
 /// How far the journal may be ahead of the wall clock.
 const AHEAD: Duration = Duration::from_secs(300);
+/// How often the space on the disk is measured.
+const LOOK_AT_DISK: Duration = Duration::from_millis(200);
 /// How often the housekeeper looks around.
 const LOOK_AROUND: Duration = Duration::from_millis(20);
 /// Events to replay between two checkpoints at the start.
@@ -47,6 +49,7 @@ pub(super) struct Threads {
     committer: JoinHandle<()>,
     projector: JoinHandle<()>,
     housekeeper: JoinHandle<()>,
+    disk_watch: JoinHandle<()>,
     actors: JoinHandle<()>,
     system: actix_rt::System,
     stop: Arc<Stop>,
@@ -98,6 +101,7 @@ impl Threads {
         join(self.projector, "projector");
         self.stop.stop();
         join(self.housekeeper, "housekeeper");
+        join(self.disk_watch, "disk watch");
         self.system.stop();
         join(self.actors, "actors");
         // Handles of the engine may live on; the files may not be held by them.
@@ -290,16 +294,20 @@ pub(super) fn start(config: Config, time: &dyn TimeSource) -> Result<Arc<Inner>,
     let projector = Projector { replica: replica.clone(), journal: journal.clone(), rooms: rooms.clone() };
     let projector = spawn("projector", move || projector.run(&durable))?;
     let stop = Arc::new(Stop::default());
+    let disk_watch = DiskWatch { disk: disk.clone(), config: config.clone(), gauges: gauges.clone() };
+    // Before anybody is let in.
+    disk_watch.look();
+    let watching = stop.clone();
+    let disk_watch = spawn("disk", move || disk_watch.run(&watching))?;
     let housekeeper = Housekeeper {
         replica: replica.clone(),
         journal: journal.clone(),
         store,
-        disk: disk.clone(),
         config: config.clone(),
         gauges: gauges.clone(),
         last: checkpointed,
         last_at: Instant::now(),
-        looked_at_disk: None,
+        thinned_out_at: Instant::now(),
         _lock: lock,
     };
     let (stopping, failing) = (stop.clone(), journal.clone());
@@ -325,6 +333,7 @@ pub(super) fn start(config: Config, time: &dyn TimeSource) -> Result<Arc<Inner>,
         committer,
         projector,
         housekeeper,
+        disk_watch,
         actors,
         system: handle,
         stop,
@@ -432,30 +441,56 @@ impl Projector {
     }
 }
 
-/// Writes checkpoints, and watches the disk.
+/// Watches how much space is left. It is nobody else's business as well: a checkpoint can take long, and it is while one
+/// is being written that space runs out.
+struct DiskWatch {
+    disk: Arc<dyn Disk>,
+    config: Config,
+    gauges: Arc<Gauges>,
+}
+
+impl DiskWatch {
+    fn run(&self, stop: &Stop) {
+        while !stop.wait(LOOK_AT_DISK) {
+            self.look();
+        }
+    }
+
+    fn look(&self) {
+        // What cannot be measured is left to the writes to find out.
+        if let Ok(free) = self.disk.available_bytes(&self.config.data_dir) {
+            let full = free < self.config.storage.min_free_bytes;
+            self.gauges.free_bytes.store(free, Ordering::Relaxed);
+            let was_full = self.gauges.storage_full.swap(full, Ordering::Relaxed);
+            if full != was_full {
+                tracing::warn!(free_bytes = free, full, "the disk is nearly full, or is not any more");
+            }
+        }
+    }
+}
+
+/// Writes checkpoints.
 struct Housekeeper {
     replica: Arc<SharedReplica>,
     journal: Journal,
     store: Arc<StateStore>,
-    disk: Arc<dyn Disk>,
     config: Config,
     gauges: Arc<Gauges>,
     last: Lsn,
     last_at: Instant,
-    looked_at_disk: Option<Instant>,
+    thinned_out_at: Instant,
     _lock: Arc<DirLock>,
 }
 
 impl Housekeeper {
     fn run(mut self, stop: &Stop) {
-        self.watch_disk();
         loop {
             let stopping = stop.wait(LOOK_AROUND);
             if self.journal.failure().is_some() {
                 return;
             }
-            if self.looked_at_disk.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {
-                self.watch_disk();
+            if self.thinned_out_at.elapsed() >= Duration::from_secs(1) {
+                self.thinned_out_at = Instant::now();
                 // Reads fill the memory too, also where nothing is ever written.
                 if let Ok(mut replica) = self.replica.lock() {
                     replica.evict(self.config.actors.max_resident as usize);
@@ -470,24 +505,13 @@ impl Housekeeper {
         }
     }
 
-    fn watch_disk(&mut self) {
-        self.looked_at_disk = Some(Instant::now());
-        // What cannot be measured is left to the writes to find out.
-        if let Ok(free) = self.disk.available_bytes(&self.config.data_dir) {
-            let full = free < self.config.storage.min_free_bytes;
-            let was_full = self.gauges.storage_full.swap(full, Ordering::Relaxed);
-            if full != was_full {
-                tracing::warn!(free_bytes = free, full, "the disk is nearly full, or is not any more");
-            }
-            self.gauges.free_bytes.store(free, Ordering::Relaxed);
-        }
-    }
-
     fn checkpoint_if_due(&mut self, now: bool) -> Result<(), state::Error> {
         let fresh = self.replica.applied().0 - self.last.0;
         let by_time = self.last_at.elapsed() >= Duration::from_millis(self.config.checkpoint.interval_ms);
         let due = fresh > 0 && (now || by_time || fresh >= self.config.checkpoint.max_events);
-        if !due || !self.config.checkpoint.enabled {
+        // What space is left is the journal's: a start that finds no checkpoint replays it.
+        let full = self.gauges.storage_full.load(Ordering::Relaxed);
+        if !due || full || !self.config.checkpoint.enabled {
             return Ok(());
         }
         let Ok(mut replica) = self.replica.lock() else { return Ok(()) };
