@@ -1,6 +1,6 @@
 //! The whole engine, embedded: durable commands per second, and how long one takes.
 //!
-//! `cargo bench --bench engine [-- SECONDS]` prints a table. Beside it, in the same run, stands a bare append + fdatasync
+//! `cargo bench --bench engine [-- SECONDS] [NAME]` prints a table. Beside it, in the same run, stands a bare append + fdatasync
 //! of the same bytes on the same disk, so that figures can be compared as ratios on a noisy machine.
 
 use std::fs::File;
@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 use boxoffice::{
     BestAvailable, Caller, Config, Engine, Error, NewConcert, NewOption, OptionId, Points, Settings, UserId, Wish,
 };
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -228,11 +231,19 @@ fn main() -> Result<()> {
     let seconds = std::env::args().filter_map(|arg| arg.parse().ok()).next().unwrap_or(5);
     let duration = Duration::from_secs(seconds);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    bare_append(512, duration)?;
+    let only = std::env::args().skip(1).find(|arg| arg.parse::<u64>().is_err() && !arg.starts_with('-'));
+    let wanted = |name: &str| only.as_ref().is_none_or(|only| name.contains(only.as_str()));
     for callers in [1, 64, 1024] {
-        runtime.block_on(rush(callers, duration))?;
+        if wanted(&format!("rush-{callers}")) {
+            bare_append(512, duration)?;
+            runtime.block_on(rush(callers, duration))?;
+        }
     }
-    bare_append(512, duration)?;
-    runtime.block_on(purchases(256, duration))?;
-    runtime.block_on(stadium())
+    if wanted("purchases") {
+        runtime.block_on(purchases(256, duration))?;
+    }
+    if wanted("stadium") {
+        runtime.block_on(stadium())?;
+    }
+    Ok(())
 }

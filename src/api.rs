@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
-use crate::domain::concert_option::{self, AreaPlaces, AreaState, Counts, OptionStatus, PricedPlan, SeatRefs};
+use crate::domain::concert_option::{
+    self, AreaPlaces, AreaState, Counts, OptionStatus, PricedPlan, SagaStep, SeatRefs,
+};
 use crate::domain::seat_map::{SeatMap, Status as SeatStatus};
 use crate::domain::waiting_room::{self, Settings};
 use crate::domain::wallet::EntryKind;
@@ -82,6 +84,7 @@ pub struct Page<T> {
     /// The items.
     pub items: Vec<T>,
     /// Where the next page begins; null on the last.
+    #[cfg_attr(feature = "server", schema(required))]
     pub next_cursor: Option<String>,
 }
 
@@ -96,6 +99,7 @@ pub struct NewConcert {
 
 /// A concert.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Concert {
     /// Its id.
     pub id: ConcertId,
@@ -111,6 +115,7 @@ pub struct Concert {
 
 /// The waiting room of a concert.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct WaitingRoom {
     /// Its settings.
     #[serde(flatten)]
@@ -183,6 +188,7 @@ impl NewOption {
 
 /// A concert option: one performance on sale.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct ConcertOption {
     /// Its id.
     pub id: OptionId,
@@ -193,15 +199,19 @@ pub struct ConcertOption {
     /// When the performance starts.
     pub starts_at: Timestamp,
     /// From when seats may be held; null: from the start.
+    #[cfg_attr(feature = "server", schema(required))]
     pub sale_opens_at: Option<Timestamp>,
     /// From when they may not.
     pub sale_closes_at: Timestamp,
     /// Until when owners may have payments refunded; null: never.
+    #[cfg_attr(feature = "server", schema(required))]
     pub refundable_until: Option<Timestamp>,
     /// What each category costs.
     #[serde(serialize_with = "as_map")]
+    #[cfg_attr(feature = "server", schema(value_type = std::collections::BTreeMap<String, Points>))]
     pub prices: Vec<concert_option::Price>,
     /// General admission.
+    #[cfg_attr(feature = "server", schema(value_type = Vec<NewArea>))]
     pub areas: Vec<concert_option::Area>,
     /// How long a hold lasts.
     pub hold_seconds: u32,
@@ -302,6 +312,7 @@ pub struct Reservation {
     pub expires_at: Timestamp,
     seats: SeatRefs,
     areas: SmallVec<[AreaPlaces; 1]>,
+    steps: SmallVec<[SagaStep; 2]>,
     plan: Arc<PricedPlan>,
 }
 
@@ -316,8 +327,15 @@ impl Reservation {
             expires_at: reservation.expires_at,
             seats: reservation.seats,
             areas: reservation.areas,
+            steps: reservation.steps,
             plan,
         }
+    }
+
+    /// How it came to be what it is: for whoever runs the sale, and not in the JSON. What is done only now is not in it.
+    #[must_use]
+    pub fn steps(&self) -> &[SagaStep] {
+        &self.steps
     }
 
     /// Its seats.
@@ -398,6 +416,7 @@ pub struct Payment {
 
 /// A refund.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Refund {
     /// Its id.
     pub id: RefundId,
@@ -413,6 +432,7 @@ pub struct Refund {
 
 /// A user's points.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Wallet {
     /// Whose.
     pub user_id: UserId,
@@ -422,6 +442,7 @@ pub struct Wallet {
 
 /// One change of a wallet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct WalletEntry {
     /// Its id.
     pub id: EntryId,
@@ -439,6 +460,7 @@ pub struct WalletEntry {
 
 /// A place in a waiting room.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Token {
     /// Its id.
     pub id: TokenId,
@@ -449,16 +471,20 @@ pub struct Token {
     /// Where it stands.
     pub status: waiting_room::TokenStatus,
     /// 1 = next; null unless it waits in an opened line.
+    #[cfg_attr(feature = "server", schema(required))]
     pub position: Option<u64>,
     /// How many are before it; null likewise.
+    #[cfg_attr(feature = "server", schema(required))]
     pub ahead: Option<u64>,
     /// How many wait.
     pub queue_size: u64,
     /// How long it may take; null if that cannot be told.
+    #[cfg_attr(feature = "server", schema(required))]
     pub expected_wait_seconds: Option<u64>,
     /// After how long to ask again.
     pub refresh_interval_seconds: u64,
     /// When an active one lapses; null otherwise.
+    #[cfg_attr(feature = "server", schema(required))]
     pub expires_at: Option<Timestamp>,
 }
 
@@ -543,6 +569,7 @@ impl Serialize for Seats {
 
 /// How the engine is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Health {
     /// Whether callers' commands are taken.
     pub ready: bool,
@@ -554,6 +581,7 @@ pub struct Health {
 
 /// Counters and gauges, for monitoring.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Stats {
     /// The last durable event.
     pub durable_lsn: u64,

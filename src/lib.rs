@@ -49,6 +49,8 @@ pub mod domain;
 mod engine;
 mod error;
 mod limits;
+#[cfg(feature = "server")]
+pub mod server;
 mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -59,7 +61,7 @@ pub use api::{
     WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish, seat_status_name,
 };
 pub use config::Config;
-pub use domain::concert_option::{Area, Counts as SeatCounts, OptionStatus, Price, PricedPlan};
+pub use domain::concert_option::{Area, Counts as SeatCounts, OptionStatus, Price, PricedPlan, SagaStep, StepKind};
 pub use domain::seat_map::Status as SeatStatus;
 pub use domain::seating_plan::{PlanHash, SeatingPlan};
 pub use domain::waiting_room::{Counts as TokenCounts, Mode, Order, Settings, SettingsPatch, TokenStatus};
@@ -76,3 +78,6 @@ pub use store::codec::{Facts, Record};
 pub mod settings {
     pub use crate::config::{Actors, Checkpoint, Clock, Error, Journal, Limits, Storage};
 }
+
+/// A map that many threads share.
+type Map<K, V> = dashmap::DashMap<K, V, hashbrown::DefaultHashBuilder>;

@@ -6,11 +6,11 @@
 
 use std::sync::Arc;
 
-use dashmap::DashMap;
 use hashbrown::HashSet;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+use crate::Map;
 use crate::domain::idempotency::RETENTION_MILLIS;
 use crate::domain::{Counted, Timestamp, UserId};
 use crate::store::replica::RowChanges;
@@ -43,7 +43,7 @@ pub struct UserCounts(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    users: DashMap<UserId, OneUser>,
+    users: Map<UserId, OneUser>,
     /// Whose keys have changed since the last checkpoint.
     dirty: Mutex<HashSet<UserId>>,
 }
@@ -123,7 +123,7 @@ impl UserCounts {
                     one.keys.iter().flat_map(|(hour, keys)| [hour.to_le_bytes(), keys.to_le_bytes()]).collect();
                 (!keys.is_empty()).then(|| keys.concat())
             });
-            changes.insert(key, row);
+            changes.push((key, row));
         }
     }
 

@@ -420,7 +420,7 @@ async fn everybody_sees_what_they_were_told() {
                 assert!(held.seats().all(|seat| map.status(seat.id) == Some(SeatStatus::Held)));
                 let payment = engine.pay(&user, held.id, None).await.unwrap().value;
                 assert_eq!(engine.payment(&caller, payment.id).await.unwrap(), payment);
-                assert_eq!(engine.payments(&user, &first).await.unwrap().items, [payment.clone()]);
+                assert_eq!(engine.payments(&user, &first).await.unwrap().items, std::slice::from_ref(&payment));
                 assert_eq!(engine.wallet(&user).await.unwrap().balance, payment.balance.unwrap());
                 let confirmed = engine.reservations(&user, Some("confirmed"), &first).await.unwrap();
                 assert_eq!(confirmed.items[0].id, held.id);

@@ -221,10 +221,13 @@ async fn cut_off(config: &Config) -> (std::path::PathBuf, usize) {
     (segment, last)
 }
 
+/// What is done to the journal, what is left of the balance then, and how it is done.
+type Tear = (&'static str, u64, fn(&Path, usize));
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_torn_end_is_cut_off() {
     let dir = tempfile::tempdir().unwrap();
-    let tears: &[(&str, u64, fn(&Path, usize))] = &[
+    let tears: &[Tear] = &[
         ("whole", 207, |_, _| {}),
         ("its last frame never came", 200, zero_from),
         ("its last frame is half there", 200, |file, at| zero_from(file, at + 50)),

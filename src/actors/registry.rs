@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix::dev::channel;
 use actix::prelude::*;
-use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
 use super::actor::{Delivery, Driver};
 use super::system::{Routed, System};
+use crate::Map;
 
 enum Slot<A: Routed> {
     Awake { addr: Addr<Driver<A>>, used: AtomicU64 },
@@ -35,7 +35,7 @@ pub(crate) struct Full;
 
 /// The actors of one kind.
 pub(crate) struct Registry<A: Routed> {
-    slots: DashMap<A::Id, Slot<A>>,
+    slots: Map<A::Id, Slot<A>>,
     mailbox: usize,
     hasher: RandomState,
     /// Counts deliveries to wherever they go, to tell who was used last.
@@ -44,7 +44,7 @@ pub(crate) struct Registry<A: Routed> {
 
 impl<A: Routed> Registry<A> {
     pub(crate) fn new(mailbox: usize) -> Self {
-        Self { slots: DashMap::new(), mailbox, hasher: RandomState::new(), clock: AtomicU64::new(0) }
+        Self { slots: Map::default(), mailbox, hasher: RandomState::new(), clock: AtomicU64::new(0) }
     }
 
     /// How many are awake.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix::ArbiterHandle;
-use dashmap::DashMap;
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use tokio::sync::watch;
 
@@ -12,6 +11,7 @@ use super::actor::Delivery;
 use super::alarms::Key;
 use super::registry::{From, Registry};
 use super::shell::{Environment, Shell};
+use crate::Map;
 use crate::domain::catalogue::Catalogue;
 use crate::domain::concert_option::ConcertOption;
 use crate::domain::waiting_room::{Liveness, WaitingRoom};
@@ -108,7 +108,7 @@ pub(crate) struct System {
     pub(crate) wallets: Registry<Wallet>,
     pub(crate) rooms: Registry<WaitingRoom>,
     /// Signs of life of those who wait.
-    pub(crate) liveness: DashMap<ConcertId, Arc<Liveness>>,
+    pub(crate) liveness: Map<ConcertId, Arc<Liveness>>,
 }
 
 macro_rules! routed {

@@ -1,1 +1,237 @@
-fn main() {}
+//! `boxoffice-server`: parses arguments, puts the configuration together, and calls the library.
+
+#![forbid(unsafe_code)]
+
+use std::io::{self, BufWriter, IsTerminal as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use boxoffice::server::auth::{self, Role};
+use boxoffice::server::config::{LogFormat, LogLevel, Settings, Span};
+use boxoffice::server::demo::{self, Demo};
+use boxoffice::{Engine, Lsn, UserId};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::filter::LevelFilter;
+
+/// Sells seats: an HTTP server in front of the boxoffice reservation engine.
+///
+/// Settings come from defaults, a TOML file (--config), environment variables (BOXOFFICE_HTTP_LISTEN for http.listen, and
+/// so on) and flags, the later ones winning. `boxoffice-server config` prints what is in force.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serves the HTTP API (what happens without a command, too).
+    ///
+    /// Prints one line "listening on http://ADDR" to standard output once it does; logs go to standard error. SIGTERM or
+    /// Ctrl-C lets requests that are under way come to their end.
+    Serve(Serve),
+    /// Prints a token for a user, to be sent as "Authorization: Bearer ...". The server may be running.
+    Token(Token),
+    /// Prints the configuration that is in force, as TOML. Secrets are shown as "***".
+    Config(Place),
+    /// Checks the journal of a server that is not running, and prints what it adds up to. Changes nothing.
+    ///
+    /// Exits with 0 only if nothing is damaged.
+    Verify(Place),
+    /// Prints the events in the journal of a server that is not running, a JSON object a line, without secrets.
+    Export(Export),
+}
+
+#[derive(Args)]
+struct Place {
+    /// The data directory [default: ./boxoffice-data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// A TOML file with settings [env: BOXOFFICE_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Serve {
+    #[command(flatten)]
+    place: Place,
+    /// Where to serve the API; port 0 picks one [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Where to serve /metrics; "off": nowhere [default: 127.0.0.1:9464]
+    #[arg(long, value_name = "ADDR")]
+    ops_listen: Option<String>,
+    /// Have a concert on sale and a buyer with points, made once, and print how to try them
+    #[arg(long)]
+    demo: bool,
+}
+
+#[derive(Args)]
+struct Token {
+    #[command(flatten)]
+    place: Place,
+    /// The user's id, 1 to 255 ASCII characters
+    #[arg(long, value_name = "NAME")]
+    user: UserId,
+    /// What the user may do beyond a buyer
+    #[arg(long)]
+    role: Option<RoleArg>,
+    /// For how long it is valid, such as 30m, 1h or 7d
+    #[arg(long, value_name = "TIME", default_value = "1h")]
+    ttl: Span,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum RoleArg {
+    /// Runs the sale
+    Admin,
+}
+
+#[derive(Args)]
+struct Export {
+    #[command(flatten)]
+    place: Place,
+    /// The first event to print
+    #[arg(long, value_name = "LSN", default_value_t = 1)]
+    from: u64,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+        Command::Serve(arguments) => serve(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Token(arguments) => token(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Config(place) => config(&place).map(|()| ExitCode::SUCCESS),
+        Command::Verify(place) => verify(&place),
+        Command::Export(arguments) => export(&arguments).map(|()| ExitCode::SUCCESS),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("boxoffice-server: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn load(place: &Place, more: &[(&str, &Option<String>)]) -> Result<Settings> {
+    let data = place.data.as_ref().map(|data| data.to_str().context("--data must be UTF-8").map(str::to_owned));
+    let data = data.transpose()?;
+    let given = [("data_dir", &data)].into_iter().chain(more.iter().copied());
+    let flags: Vec<_> = given.filter_map(|(key, value)| Some((key, value.clone()?))).collect();
+    let environment = std::env::vars_os().filter_map(|(name, value)| {
+        // Variables of others need not be UTF-8; one of ours that is not is as wrong as an unknown one.
+        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+    });
+    Ok(Settings::load(place.config.as_deref(), environment, &flags)?)
+}
+
+fn serve(arguments: &Serve) -> Result<()> {
+    let flags = [("http.listen", &arguments.listen), ("http.ops_listen", &arguments.ops_listen)];
+    let settings = load(&arguments.place, &flags)?;
+    log_to_stderr(&settings);
+    actix_web::rt::System::new().block_on(run(settings, arguments.demo))
+}
+
+async fn run(settings: Settings, with_demo: bool) -> Result<()> {
+    let listener = listen(&settings.http.listen)?;
+    let ops = match settings.http.ops_listen.as_str() {
+        "off" => None,
+        address => Some(listen(address)?),
+    };
+    // Both signals are caught from here on, so that the data directory is left in order even by an impatient operator.
+    let shutdown = shutdown_signal()?;
+    // A key that cannot be used is found before there is an engine to shut down again.
+    auth::Verifier::new(&settings)?;
+    let engine = Engine::open(settings.engine()).await?;
+    let address = listener.local_addr()?;
+    if with_demo {
+        let demo = demo::prepare(&engine).await.context("preparing the demonstration")?;
+        explain(&settings, &demo, address)?;
+    }
+    println!("listening on http://{address}");
+    io::stdout().flush()?;
+    boxoffice::server::run(listener, ops, engine, settings, shutdown).await?;
+    Ok(())
+}
+
+fn listen(address: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).with_context(|| format!("listening on {address}"))
+}
+
+fn shutdown_signal() -> Result<impl Future<Output = ()>> {
+    use actix_web::rt::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("told to stop by SIGTERM"),
+            _ = interrupt.recv() => tracing::info!("told to stop by SIGINT"),
+        }
+    })
+}
+
+fn explain(settings: &Settings, demo: &Demo, address: SocketAddr) -> Result<()> {
+    let ttl = std::time::Duration::from_secs(24 * 60 * 60);
+    let tokens = [(&demo.admin, Some(Role::Admin)), (&demo.buyer, None)];
+    let [admin, buyer] = tokens.map(|(user, role)| auth::issue(settings, user, role, ttl));
+    let (admin, buyer) = match (admin, buyer) {
+        (Ok(admin), Ok(buyer)) => (admin, buyer),
+        (Err(error), _) | (_, Err(error)) => bail!("tokens for the demonstration: {error}"),
+    };
+    println!("demo: http://{address}/v1/options/{} is on sale, see also http://{address}/docs/", demo.option);
+    println!("admin token ({}, 1 day): {admin}", demo.admin);
+    println!("buyer token ({}, 1 day): {buyer}", demo.buyer);
+    println!("hold the two best seats with:");
+    println!(
+        "  curl -X POST http://{address}/v1/options/{}/reservations -H 'Authorization: Bearer {buyer}' \
+         -H 'Content-Type: application/json' -d '{{\"best_available\":{{\"count\":2}}}}'",
+        demo.option
+    );
+    Ok(())
+}
+
+fn log_to_stderr(settings: &Settings) {
+    let level = match settings.log.level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let subscriber = tracing_subscriber::fmt();
+    let subscriber = subscriber.with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_max_level(level);
+    match settings.log.format {
+        LogFormat::Text => subscriber.init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).init(),
+    }
+}
+
+fn token(arguments: &Token) -> Result<()> {
+    let settings = load(&arguments.place, &[])?;
+    let role = arguments.role.map(|RoleArg::Admin| Role::Admin);
+    println!("{}", auth::issue(&settings, &arguments.user, role, arguments.ttl.0)?);
+    Ok(())
+}
+
+fn config(place: &Place) -> Result<()> {
+    print!("{}", load(place, &[])?.to_toml()?);
+    Ok(())
+}
+
+fn verify(place: &Place) -> Result<ExitCode> {
+    let report = boxoffice::verify(&load(place, &[])?.engine())?;
+    println!("{report}");
+    Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn export(arguments: &Export) -> Result<()> {
+    let config = load(&arguments.place, &[])?.engine();
+    let mut output = BufWriter::new(io::stdout().lock());
+    boxoffice::export(&config, Lsn(arguments.from), &mut |line| writeln!(output, "{line}"))?;
+    output.flush()?;
+    Ok(())
+}

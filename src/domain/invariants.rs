@@ -2,7 +2,7 @@
 //! they should.
 //!
 //! [`Audit`] is a second, naive reading of the events: it shares no code with the aggregates, so that a mistake of theirs
-//! is not its own. It is for property tests, the simulator and whoever audits a journal; [`option`] and [`wallet`] look
+//! is not its own. It is for property tests, the simulator and whoever audits a journal; [`option()`] and [`wallet()`] look
 //! at one state and are cheap enough for an assertion.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -478,3 +478,6 @@ impl Line {
         self.active.remove(&no);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,12 +15,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use dashmap::DashMap;
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use self::start::Threads;
 use self::tokens::RoomInfo;
+use crate::Map;
 use crate::actors::actor::Delivery;
 use crate::actors::registry::From;
 use crate::actors::system::{Ended, Routed, System};
@@ -65,9 +65,9 @@ struct Inner {
     plans: Plans,
     log_status: journal::Status,
     /// What does not change of each option, once it has been asked for.
-    offers: DashMap<OptionId, Arc<PricedPlan>>,
+    offers: Map<OptionId, Arc<PricedPlan>>,
     seating_plans: Mutex<hashbrown::HashMap<PlanHash, std::sync::Weak<SeatingPlan>>>,
-    rooms: Arc<DashMap<ConcertId, RoomInfo>>,
+    rooms: Arc<Map<ConcertId, RoomInfo>>,
     gauges: Arc<Gauges>,
     calls: AtomicU64,
     closing: AtomicBool,

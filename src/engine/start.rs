@@ -9,19 +9,19 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use actix_rt::Arbiter;
-use dashmap::DashMap;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
 use super::tokens::RoomInfo;
 use super::{Gauges, Inner};
+use crate::Map;
 use crate::actors::alarms::{Alarms, Key};
 use crate::actors::registry::Registry;
 use crate::actors::shell::Environment;
 use crate::actors::supervisor::Supervisor;
 use crate::actors::system::{SharedReplica, System};
 use crate::clock::{TimeSource, wall_clock};
-use crate::config::Config;
+use crate::config::{Checkpoint, Config};
 use crate::domain::{ConcertId, Lsn, Timestamp, waiting_room};
 use crate::error::OpenError;
 use crate::store::codec::{self, Facts};
@@ -41,6 +41,10 @@ const LOOK_AT_DISK: Duration = Duration::from_millis(200);
 const LOOK_AROUND: Duration = Duration::from_millis(20);
 /// Events to replay between two checkpoints at the start.
 const REPLAY_EVENTS: u64 = 100_000;
+/// How many times as long as a checkpoint took there is none, unless too much is waiting for one.
+const REST: u32 = 4;
+/// Threads for reads that may block.
+const BLOCKING_THREADS: usize = 8;
 /// How long a thread may take to end. sled may hang in a write that failed.
 const JOIN: Duration = Duration::from_secs(4);
 
@@ -99,6 +103,7 @@ impl Threads {
         join(self.committer, "committer");
         // It ends when the committer has let go of its channel.
         join(self.projector, "projector");
+        self.replica.end();
         self.stop.stop();
         join(self.housekeeper, "housekeeper");
         join(self.disk_watch, "disk watch");
@@ -114,6 +119,7 @@ impl Threads {
     /// Lets them end by themselves.
     pub(super) fn let_go(self, journal: &Journal) {
         journal.close();
+        self.replica.end();
         self.stop.stop();
         self.system.stop();
     }
@@ -161,7 +167,8 @@ struct Opened {
 fn open(config: &Config, disk: &Arc<dyn Disk>, wall: Timestamp) -> Result<Opened, OpenError> {
     let dir = &config.data_dir;
     let (store, lsn, floor) = if config.checkpoint.enabled {
-        let options = state::Options { cache_bytes: config.checkpoint.cache_bytes };
+        let options =
+            state::Options { cache_bytes: config.checkpoint.cache_bytes, written_once: replica::written_once };
         let (store, opened) = StateStore::open(dir, disk.clone(), options)?;
         let floor = store.floor();
         (store, opened.lsn, floor)
@@ -229,7 +236,7 @@ fn checkpoint(
     begin: impl FnOnce() -> (Lsn, Arc<replica::RowChanges>),
 ) -> Result<Lsn, state::Error> {
     let (lsn, changes) = begin();
-    store.checkpoint(lsn, changes.iter().map(|(key, row)| (key.clone(), row.clone())).collect())?;
+    store.checkpoint(lsn, &changes)?;
     Ok(lsn)
 }
 
@@ -241,7 +248,7 @@ pub(super) fn start(config: Config, time: &dyn TimeSource) -> Result<Arc<Inner>,
     let unusable = |source| OpenError::DataDirectory { dir: dir.display().to_string(), source };
     disk.create_dir_all(&dir).map_err(unusable)?;
     let lock = Arc::new(DirLock::acquire(&dir)?);
-    let Opened { log, store, replica, last, last_at, checkpointed } = open(&config, &disk, time.wall())?;
+    let Opened { log, store, mut replica, last, last_at, checkpointed } = open(&config, &disk, time.wall())?;
     let clock = time.start_after(last_at);
     let log_status = log.status();
     let counts = replica.counts().clone();
@@ -250,8 +257,10 @@ pub(super) fn start(config: Config, time: &dyn TimeSource) -> Result<Arc<Inner>,
 
     let (journal, mut committer) = Journal::new(log, last);
     let (failed, failure) = watch::channel(None);
+    let ending = replica.clone();
     journal.on_failure(move |reason| {
         failed.send_replace(Some(reason.to_owned()));
+        ending.end();
     });
     let (batches, durable) = mpsc::channel();
     committer.add_reader(Box::new(move |batch| {
@@ -261,6 +270,7 @@ pub(super) fn start(config: Config, time: &dyn TimeSource) -> Result<Arc<Inner>,
 
     let blocking = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
+        .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("boxoffice-blocking")
         .build()
         .map_err(unusable)?;
@@ -278,9 +288,9 @@ pub(super) fn start(config: Config, time: &dyn TimeSource) -> Result<Arc<Inner>,
         options: Registry::new(mailbox),
         wallets: Registry::new(mailbox),
         rooms: Registry::new(mailbox),
-        liveness: DashMap::new(),
+        liveness: Map::default(),
     });
-    let rooms = Arc::new(DashMap::new());
+    let rooms = Arc::new(Map::default());
     let gauges = Arc::new(Gauges { checkpointed: AtomicU64::new(checkpointed.0), ..Gauges::default() });
 
     let (held, failing) = (lock.clone(), journal.clone());
@@ -308,6 +318,7 @@ pub(super) fn start(config: Config, time: &dyn TimeSource) -> Result<Arc<Inner>,
         last: checkpointed,
         last_at: Instant::now(),
         thinned_out_at: Instant::now(),
+        took: Duration::ZERO,
         _lock: lock,
     };
     let (stopping, failing) = (stop.clone(), journal.clone());
@@ -347,7 +358,7 @@ pub(super) fn start(config: Config, time: &dyn TimeSource) -> Result<Arc<Inner>,
         counts,
         disk,
         log_status,
-        offers: DashMap::new(),
+        offers: Map::default(),
         seating_plans: Mutex::default(),
         rooms,
         gauges,
@@ -394,7 +405,7 @@ fn start_arbiters(count: usize) -> Result<(JoinHandle<()>, actix_rt::System, Vec
 struct Projector {
     replica: Arc<SharedReplica>,
     journal: Journal,
-    rooms: Arc<DashMap<ConcertId, RoomInfo>>,
+    rooms: Arc<Map<ConcertId, RoomInfo>>,
 }
 
 impl Projector {
@@ -479,6 +490,8 @@ struct Housekeeper {
     last: Lsn,
     last_at: Instant,
     thinned_out_at: Instant,
+    /// How long the last checkpoint took.
+    took: Duration,
     _lock: Arc<DirLock>,
 }
 
@@ -506,19 +519,27 @@ impl Housekeeper {
     }
 
     fn checkpoint_if_due(&mut self, now: bool) -> Result<(), state::Error> {
+        let Checkpoint { interval_ms, max_events, max_pending_events, enabled, .. } = self.config.checkpoint;
         let fresh = self.replica.applied().0 - self.last.0;
-        let by_time = self.last_at.elapsed() >= Duration::from_millis(self.config.checkpoint.interval_ms);
-        let due = fresh > 0 && (now || by_time || fresh >= self.config.checkpoint.max_events);
+        let rested = self.last_at.elapsed();
+        // What is written late is written once where it changed often, and the sale has the processor meanwhile.
+        let in_time = rested >= Duration::from_millis(interval_ms) || fresh >= max_events;
+        let due = fresh > max_pending_events / 2 || in_time && rested >= self.took * REST;
+        // A last one that would take long is left to the next start, which replays faster than sled writes.
+        let last = now && fresh < REPLAY_EVENTS;
+        let due = fresh > 0 && (last || due && !now);
         // What space is left is the journal's: a start that finds no checkpoint replays it.
         let full = self.gauges.storage_full.load(Ordering::Relaxed);
-        if !due || full || !self.config.checkpoint.enabled {
+        if !due || full || !enabled {
             return Ok(());
         }
         let Ok(mut replica) = self.replica.lock() else { return Ok(()) };
-        let begun = replica.begin_checkpoint();
+        let begun = Instant::now();
+        let changes = replica.begin_checkpoint();
         drop(replica);
-        self.last = checkpoint(&self.store, || begun)?;
+        self.last = checkpoint(&self.store, || changes)?;
         self.last_at = Instant::now();
+        self.took = begun.elapsed();
         if let Ok(mut replica) = self.replica.lock() {
             replica.end_checkpoint(self.config.actors.max_resident as usize);
         }

@@ -56,6 +56,9 @@ impl Events {
             if !reached.is_ok_and(|progress| progress.applied >= next) {
                 return Err(self.inner.outcome_unknown());
             }
+            if next > self.inner.system.env.journal.durable() {
+                return Err(self.inner.outcome_unknown());
+            }
             self.read_on().await?;
         }
     }

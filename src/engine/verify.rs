@@ -117,7 +117,7 @@ fn enter(config: &Config) -> Result<(Arc<dyn Disk>, DirLock), OpenError> {
 
 fn settle(store: &StateStore, replica: &mut Replica) -> Result<(), OpenError> {
     let (lsn, changes) = replica.begin_checkpoint();
-    store.checkpoint(lsn, changes.iter().map(|(key, row)| (key.clone(), row.clone())).collect())?;
+    store.checkpoint(lsn, &changes)?;
     replica.end_checkpoint(usize::MAX);
     Ok(())
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
 use super::codec::{Entity, Facts, Record, TheCatalogue};
 use super::state::{self, Direction, Row, StateStore};
@@ -17,11 +17,17 @@ use crate::domain::wallet::Wallet;
 use crate::domain::{Aggregate, Changes, ConcertId, CorruptRow, Counted, Lsn, OptionId, Part, UserId};
 use crate::limits::UserCounts;
 
-/// Rows to be written together: each with its new value, or none.
-pub type RowChanges = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+/// Rows to be written together, in the order of their keys: each with its new value, or none.
+pub type RowChanges = Vec<state::Change>;
 
 /// A part of an aggregate, and its row.
 pub type PartRow<A> = (<A as Aggregate>::Part, Vec<u8>);
+
+/// Whether the row of a key, once there, stays as it is: archived parts and lists.
+#[must_use]
+pub fn written_once(key: &[u8]) -> bool {
+    key.first().is_some_and(|kind| *kind == LISTS || kind.is_ascii_lowercase())
+}
 
 /// First byte of the keys that list what is a user's.
 const LISTS: u8 = b'L';
@@ -52,9 +58,18 @@ pub enum Error {
 struct Kept<A: Entity> {
     state: A,
     /// Its rows that have changed since the last checkpoint.
-    dirty: HashSet<A::Part>,
+    dirty: HashMap<A::Part, Since>,
     /// The last event that it took in, or that was durable when it was last asked for.
     used: Lsn,
+}
+
+/// Whether a row was there at the last checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Since {
+    /// It may have been.
+    Before,
+    /// It was not.
+    Now,
 }
 
 /// The aggregates of one kind.
@@ -93,7 +108,7 @@ impl<A: Entity> Shelf<A> {
     /// The aggregate, from memory or from its rows; an unknown one is empty.
     fn get(&mut self, id: &A::Id, now: Lsn, rows: &StateStore) -> Result<&mut Kept<A>, Error> {
         if !self.kept.contains_key(id) {
-            let kept = Kept { state: load::<A>(id, rows)?, dirty: HashSet::new(), used: now };
+            let kept = Kept { state: load::<A>(id, rows)?, dirty: HashMap::new(), used: now };
             self.kept.insert(id.clone(), kept);
         }
         // It is there now.
@@ -124,10 +139,10 @@ impl<A: Entity> Shelf<A> {
             if kept.dirty.is_empty() {
                 continue;
             }
-            for part in kept.dirty.drain() {
-                changes.insert(row_key::<A>(id, &part, false), kept.state.row(&part));
+            for (part, _) in kept.dirty.drain() {
+                changes.push((row_key::<A>(id, &part, false), kept.state.row(&part)));
             }
-            changes.insert(alarm_key::<A>(id), alarm(&kept.state));
+            changes.push((alarm_key::<A>(id), alarm(&kept.state)));
         }
     }
 
@@ -183,31 +198,52 @@ fn alarm<A: Entity>(state: &A) -> Option<Vec<u8>> {
 struct Fresh {
     /// Archived rows and lists, since the last checkpoint.
     rows: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Those that nobody has asked for since they came: in a rush most are only written.
+    latest: Vec<Row>,
     counts: UserCounts,
+}
+
+impl Fresh {
+    /// All rows, to be looked at.
+    fn sorted(&mut self) -> &BTreeMap<Vec<u8>, Vec<u8>> {
+        self.rows.extend(self.latest.drain(..));
+        &self.rows
+    }
+
+    /// All rows, in no order.
+    fn take_rows(&mut self) -> impl Iterator<Item = Row> {
+        std::mem::take(&mut self.rows).into_iter().chain(std::mem::take(&mut self.latest))
+    }
 }
 
 /// Hears which rows an event changes.
 struct Listener<'a, A: Entity> {
     id: &'a A::Id,
     lsn: Lsn,
-    dirty: &'a mut HashSet<A::Part>,
+    dirty: &'a mut HashMap<A::Part, Since>,
     fresh: &'a mut Fresh,
 }
 
 impl<A: Entity> Changes<A::Part> for Listener<'_, A> {
     fn touch(&mut self, part: A::Part) {
-        self.dirty.insert(part);
+        self.dirty.entry(part).or_insert(Since::Before);
     }
 
     fn archive(&mut self, part: A::Part, row: impl FnOnce() -> Vec<u8>) {
-        self.fresh.rows.insert(row_key::<A>(self.id, &part, true), row());
-        self.dirty.insert(part);
+        self.fresh.latest.push((row_key::<A>(self.id, &part, true), row()));
+        // What came and went since the last checkpoint leaves nothing to remove.
+        if self.dirty.get(&part) == Some(&Since::Now) {
+            self.dirty.remove(&part);
+        } else {
+            self.dirty.insert(part, Since::Before);
+        }
     }
 
     fn list(&mut self, user: &UserId, part: A::Part) {
         let key = list_key(user, list_tag::<A>(&part), self.lsn);
         let row = row_key::<A>(self.id, &part, false);
-        self.fresh.rows.insert(key, row);
+        self.fresh.latest.push((key, row));
+        self.dirty.insert(part, Since::Now);
     }
 
     fn count(&mut self, user: &UserId, what: Counted) {
@@ -357,14 +393,14 @@ impl Replica {
     ///
     /// # Errors
     /// The rows cannot be read.
-    pub fn archived<A: Entity>(&self, id: &A::Id, part: &A::Part) -> Result<Option<Vec<u8>>, Error> {
+    pub fn archived<A: Entity>(&mut self, id: &A::Id, part: &A::Part) -> Result<Option<Vec<u8>>, Error> {
         let key = row_key::<A>(id, part, true);
-        if let Some(row) = self.fresh.rows.get(&key) {
+        if let Some(row) = self.fresh.sorted().get(&key) {
             return Ok(Some(row.clone()));
         }
-        match self.writing.get(&key) {
-            Some(row) => Ok(row.clone()),
-            None => Ok(self.rows.get(&key)?),
+        match self.writing.binary_search_by(|(written, _)| written.cmp(&key)) {
+            Ok(place) => Ok(self.writing[place].1.clone()),
+            Err(_) => Ok(self.rows.get(&key)?),
         }
     }
 
@@ -373,7 +409,7 @@ impl Replica {
     /// # Errors
     /// The rows cannot be read.
     pub fn listed(
-        &self,
+        &mut self,
         user: &UserId,
         like: &crate::domain::concert_option::Part,
         before: Option<Lsn>,
@@ -401,7 +437,7 @@ impl Replica {
     /// # Errors
     /// The rows cannot be read.
     pub fn archived_down<A: Entity>(
-        &self,
+        &mut self,
         id: &A::Id,
         first: &A::Part,
         from: &A::Part,
@@ -417,7 +453,7 @@ impl Replica {
     }
 
     /// Rows that are in no aggregate's hands, of all three layers: what is new, what is being written, what is in sled.
-    fn scan(&self, from: &[u8], to: &[u8], limit: usize, direction: Direction) -> Result<Vec<Row>, Error> {
+    fn scan(&mut self, from: &[u8], to: &[u8], limit: usize, direction: Direction) -> Result<Vec<Row>, Error> {
         if from >= to {
             return Ok(Vec::new());
         }
@@ -425,8 +461,10 @@ impl Replica {
         let mut found: BTreeMap<&[u8], Option<&[u8]>> =
             stored.iter().map(|(key, row)| (key.as_slice(), Some(row.as_slice()))).collect();
         let range = || (std::ops::Bound::Included(from), std::ops::Bound::Excluded(to));
-        let writing = self.writing.range::<[u8], _>(range()).map(|(key, row)| (key.as_slice(), row.as_deref()));
-        let fresh = self.fresh.rows.range::<[u8], _>(range()).map(|(key, row)| (key.as_slice(), Some(row.as_slice())));
+        let start = self.writing.partition_point(|(key, _)| key.as_slice() < from);
+        let end = self.writing.partition_point(|(key, _)| key.as_slice() < to);
+        let writing = self.writing[start..end].iter().map(|(key, row)| (key.as_slice(), row.as_deref()));
+        let fresh = self.fresh.sorted().range::<[u8], _>(range()).map(|(key, row)| (key.as_slice(), Some(row.as_slice())));
         match direction {
             Direction::Forward => {
                 found.extend(writing.take(limit));
@@ -445,7 +483,7 @@ impl Replica {
     }
 
     /// All rows below `prefix`.
-    fn scan_all(&self, prefix: &[u8]) -> Result<Vec<Row>, Error> {
+    fn scan_all(&mut self, prefix: &[u8]) -> Result<Vec<Row>, Error> {
         let (mut from, end) = (prefix.to_vec(), after_prefix(prefix));
         let mut all = Vec::new();
         loop {
@@ -465,7 +503,7 @@ impl Replica {
     ///
     /// # Errors
     /// The rows cannot be read.
-    pub fn alarmed(&self) -> Result<Alarmed, Error> {
+    pub fn alarmed(&mut self) -> Result<Alarmed, Error> {
         let mut alarmed = Alarmed::default();
         let number = |bytes: &[u8]| bytes.try_into().map(u64::from_be_bytes).unwrap_or(0);
         for (key, _) in self.scan_all(&[ALARMS])? {
@@ -490,12 +528,13 @@ impl Replica {
     /// [`end_checkpoint`](Self::end_checkpoint), reads find it here.
     pub fn begin_checkpoint(&mut self) -> (Lsn, Arc<RowChanges>) {
         let mut changes: RowChanges =
-            std::mem::take(&mut self.fresh.rows).into_iter().map(|(key, row)| (key, Some(row))).collect();
+            self.fresh.take_rows().map(|(key, row)| (key, Some(row))).collect();
         self.catalogue.collect(&mut changes);
         self.options.collect(&mut changes);
         self.wallets.collect(&mut changes);
         self.rooms.collect(&mut changes);
         self.fresh.counts.collect(&mut changes);
+        changes.sort_unstable();
         self.writing = Arc::new(changes);
         (self.applied, self.writing.clone())
     }

@@ -186,13 +186,13 @@ pub trait Rows: Send + Sync + 'static {
     /// What the storage reports.
     fn scan(&self, from: &[u8], to: &[u8], limit: usize, direction: Direction) -> Result<Vec<Row>, Error>;
 
-    /// Makes all of the changes, or none. They are in strictly ascending order of keys. Durable after
+    /// Makes all of the changes, or none; false if everything was so already. They are in strictly ascending order of keys. Durable after
     /// [`flush`](Self::flush); after a crash before that all of them are there, or none.
     ///
     /// # Errors
     ///
     /// [`Error::KeyLength`], [`Error::ValueLength`], [`Error::Order`], and what the storage reports.
-    fn apply(&self, changes: &[Change]) -> Result<(), Error>;
+    fn apply(&self, changes: &[Change]) -> Result<bool, Error>;
 
     /// Makes everything applied so far survive a power cut.
     ///
@@ -241,7 +241,7 @@ impl Rows for MemoryRows {
         })
     }
 
-    fn apply(&self, changes: &[Change]) -> Result<(), Error> {
+    fn apply(&self, changes: &[Change]) -> Result<bool, Error> {
         check_changes(changes)?;
         let mut rows = self.0.write();
         for (key, value) in changes {
@@ -250,7 +250,7 @@ impl Rows for MemoryRows {
                 None => rows.remove(key),
             };
         }
-        Ok(())
+        Ok(true)
     }
 
     fn flush(&self) -> Result<(), Error> {
@@ -393,21 +393,29 @@ pub struct SledRows {
     log: fs::File,
     /// Taken by readers, and by a batch while it comes in: a value in segments takes several reads.
     gate: RwLock<()>,
+    written_once: fn(&[u8]) -> bool,
     failed: AtomicBool,
 }
 
 impl SledRows {
-    /// Opens sled in `folder`, or makes an empty one, with a cache of `cache_bytes`. Its files and their names survive a
+    /// Opens sled in `folder`, or makes an empty one, with these options. Its files and their names survive a
     /// power cut when this returns.
     ///
     /// # Errors
     ///
     /// [`Error::InUse`] if another process has it open; otherwise what sled and the file system report.
-    pub fn open(folder: &Path, cache_bytes: u64) -> Result<Self, Error> {
-        let db = open_sled(folder, cache_bytes)?;
+    pub fn open(folder: &Path, options: Options) -> Result<Self, Error> {
+        let db = open_sled(folder, options.cache_bytes)?;
         let log_path = folder.join("db");
         let log = fs::File::open(&log_path).map_err(at(&log_path))?;
-        let rows = Self { db: Some(db), folder: folder.to_owned(), log, gate: RwLock::default(), failed: false.into() };
+        let rows = Self {
+            db: Some(db),
+            folder: folder.to_owned(),
+            log,
+            gate: RwLock::default(),
+            written_once: options.written_once,
+            failed: false.into(),
+        };
         rows.flush()?;
         rows.sync_names()?;
         Ok(rows)
@@ -515,15 +523,20 @@ impl Rows for SledRows {
     }
 
     /// Readers wait while the batch comes in.
-    fn apply(&self, changes: &[Change]) -> Result<(), Error> {
+    fn apply(&self, changes: &[Change]) -> Result<bool, Error> {
         check_changes(changes)?;
         self.guarded(|db| {
             let mut batch = sled::Batch::default();
+            let mut staged = false;
             for (key, value) in changes {
-                stage(db, key, value.as_deref(), &mut batch)?;
+                let old = if (self.written_once)(key) { None } else { db.get(row_key(key))? };
+                staged |= stage(db, key, value.as_deref(), old.as_deref(), &mut batch)?;
             }
-            let _gate = self.gate.write();
-            Ok(db.apply_batch(batch)?)
+            if staged {
+                let _gate = self.gate.write();
+                db.apply_batch(batch)?;
+            }
+            Ok(staged)
         })
     }
 
@@ -564,15 +577,23 @@ fn split_row_key(stored_key: &[u8]) -> Result<Vec<u8>, Error> {
     .ok_or_else(|| bad_row(stored_key, "it does not have the key of a row"))
 }
 
-/// Adds one change to `batch`, with the segments that it brings and those that it leaves over.
-fn stage(db: &sled::Db, key: &[u8], value: Option<&[u8]>, batch: &mut sled::Batch) -> Result<(), Error> {
+/// Adds one change to `batch`, with the segments that it brings and those that it leaves over; false, and nothing,
+/// if the row is what it should be already.
+fn stage(
+    db: &sled::Db,
+    key: &[u8],
+    value: Option<&[u8]>,
+    old: Option<&[u8]>,
+    batch: &mut sled::Batch,
+) -> Result<bool, Error> {
     let row_key = row_key(key);
-    let segments_old = match db.get(&row_key)? {
-        None => 0,
-        Some(stored) => match parse(key, &stored)? {
-            Stored::Plain(_) => 0,
-            Stored::Segmented { segments, .. } => segments,
-        },
+    let unchanged = old.map(|old| assemble(db, key, old)).transpose()?.as_deref() == value;
+    if unchanged {
+        return Ok(false);
+    }
+    let segments_old = match old.map(|old| parse(key, old)).transpose()? {
+        None | Some(Stored::Plain(_)) => 0,
+        Some(Stored::Segmented { segments, .. }) => segments,
     };
     let mut segments_new: u16 = 0;
     match value {
@@ -598,7 +619,7 @@ fn stage(db: &sled::Db, key: &[u8], value: Option<&[u8]>, batch: &mut sled::Batc
     for number in segments_new..segments_old {
         batch.remove(segment_key(key, number));
     }
-    Ok(())
+    Ok(true)
 }
 
 fn open_sled(folder: &Path, cache_bytes: u64) -> Result<sled::Db, Error> {
@@ -633,11 +654,14 @@ fn panic_text(payload: &(dyn Any + Send)) -> String {
 pub struct Options {
     /// Size of sled's page cache, in bytes.
     pub cache_bytes: u64,
+    /// Whether the row of a key is written once, and never changed or removed: then nobody looks for an old one. None
+    /// is, by default.
+    pub written_once: fn(&[u8]) -> bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache_bytes: 128 << 20 }
+        Self { cache_bytes: 128 << 20, written_once: |_| false }
     }
 }
 
@@ -677,6 +701,7 @@ pub struct StateStore {
     /// `None` if nothing outlives the process.
     home: Option<Home>,
     manifest: Mutex<Manifest>,
+    written_once: fn(&[u8]) -> bool,
     failed: AtomicBool,
 }
 
@@ -699,7 +724,7 @@ impl StateStore {
         let home = Home { dir: dir.to_owned(), disk };
         let folder = dir.join(FOLDER);
         let (manifest, found) = match read_manifest(home.disk.as_ref(), dir)? {
-            Ok(Some(manifest)) => (Some(manifest), find(&folder, &manifest, options.cache_bytes)?),
+            Ok(Some(manifest)) => (Some(manifest), find(&folder, &manifest, options)?),
             Ok(None) if folder.exists() => (None, Found::Nothing(Some("there is no manifest".to_owned()))),
             Ok(None) => (None, Found::Nothing(None)),
             Err(damage) => (None, Found::Nothing(Some(damage))),
@@ -714,7 +739,7 @@ impl StateStore {
                 }
                 info!(lsn = %checkpoint.lsn, rows = checkpoint.rows, "state opened");
                 Ok((
-                    Self::new(Box::new(rows), Some(home), manifest),
+                    Self::new(Box::new(rows), Some(home), manifest, options),
                     Opened { lsn: checkpoint.lsn, rebuilt_because: None },
                 ))
             }
@@ -726,8 +751,8 @@ impl StateStore {
                 // Before there is a folder, so that a crash in between is taken for what it is.
                 let manifest = Manifest { floor: manifest.map_or(Lsn(0), |old| old.highest_lsn()), ..NEW };
                 manifest.write(home.disk.as_ref(), dir)?;
-                let rows = SledRows::open(&folder, options.cache_bytes)?;
-                Ok((Self::new(Box::new(rows), Some(home), manifest), Opened { lsn: Lsn(0), rebuilt_because }))
+                let rows = SledRows::open(&folder, options)?;
+                Ok((Self::new(Box::new(rows), Some(home), manifest, options), Opened { lsn: Lsn(0), rebuilt_because }))
             }
         }
     }
@@ -750,11 +775,12 @@ impl StateStore {
     /// An empty store that is lost with the process.
     #[must_use]
     pub fn in_memory() -> Self {
-        Self::new(Box::new(MemoryRows::default()), None, NEW)
+        Self::new(Box::new(MemoryRows::default()), None, NEW, Options::default())
     }
 
-    fn new(rows: Box<dyn Rows>, home: Option<Home>, manifest: Manifest) -> Self {
-        Self { rows, home, manifest: Mutex::new(manifest), failed: false.into() }
+    fn new(rows: Box<dyn Rows>, home: Option<Home>, manifest: Manifest, options: Options) -> Self {
+        let written_once = options.written_once;
+        Self { rows, home, manifest: Mutex::new(manifest), written_once, failed: false.into() }
     }
 
     /// The highest lsn that any manifest in this directory named, also of rows that are lost; 0 if that is not known. The
@@ -796,20 +822,21 @@ impl StateStore {
     /// # Errors
     ///
     /// [`Error::Backwards`] and those of [`Rows::apply`] that are the caller's change nothing. All others are final.
-    pub fn checkpoint(&self, lsn: Lsn, mut changes: Vec<Change>) -> Result<(), Error> {
+    pub fn checkpoint(&self, lsn: Lsn, changes: &[Change]) -> Result<(), Error> {
         self.guarded(|| {
             let mut manifest = self.manifest.lock();
             let settled = manifest.settled;
             if lsn < settled.lsn {
                 return Err(Error::Backwards { lsn, settled: settled.lsn });
             }
-            check_changes(&changes)?;
-            let next = self.tally_after(Tally::of(&settled), &mut changes)?.at(lsn);
+            check_changes(changes)?;
+            let next = self.tally_after(Tally::of(&settled), changes)?.at(lsn);
             let floor = manifest.floor;
             if !changes.is_empty() {
                 self.write_manifest(&mut manifest, Manifest { floor, settled, pending: Some(next) })?;
-                self.rows.apply(&changes)?;
-                self.rows.flush()?;
+                if self.rows.apply(changes)? {
+                    self.rows.flush()?;
+                }
             }
             self.write_manifest(&mut manifest, Manifest { floor, settled: next, pending: None })
         })
@@ -836,7 +863,7 @@ impl StateStore {
         }
         fs::create_dir(scratch).map_err(at(scratch))?;
         let found = copy(&folder, &scratch.join(FOLDER))
-            .and_then(|()| find(&scratch.join(FOLDER), &manifest, Options::default().cache_bytes));
+            .and_then(|()| find(&scratch.join(FOLDER), &manifest, Options::default()));
         let verdict = found.map(|found| match found {
             Found::Rows(_, checkpoint) => Check::Agrees(checkpoint),
             Found::Nothing(why) => Check::Disagrees(why.unwrap_or_default()),
@@ -845,30 +872,19 @@ impl StateStore {
         verdict
     }
 
-    /// The tally once `changes` are made; those that change nothing are taken out.
-    fn tally_after(&self, mut tally: Tally, changes: &mut Vec<Change>) -> Result<Tally, Error> {
+    /// The tally once `changes` are made.
+    fn tally_after(&self, mut tally: Tally, changes: &[Change]) -> Result<Tally, Error> {
         let mut scratch = Vec::new();
-        let mut failure = None;
-        changes.retain(|(key, value)| {
-            let old = match self.rows.get(key) {
-                Ok(old) => old,
-                Err(error) => {
-                    failure.get_or_insert(error);
-                    return false;
-                }
-            };
-            if old == *value {
-                return false;
-            }
+        for (key, value) in changes {
+            let old = if (self.written_once)(key) { None } else { self.rows.get(key)? };
             if let Some(old) = old {
                 tally.subtract(key, &old, &mut scratch);
             }
             if let Some(new) = value {
                 tally.add(key, new, &mut scratch);
             }
-            true
-        });
-        failure.map_or(Ok(tally), Err)
+        }
+        Ok(tally)
     }
 
     fn write_manifest(&self, current: &mut Manifest, new: Manifest) -> Result<(), Error> {
@@ -921,14 +937,14 @@ enum Found {
 }
 
 /// Opens the rows in `folder`, reads them all, and compares them with both candidates.
-fn find(folder: &Path, manifest: &Manifest, cache_bytes: u64) -> Result<Found, Error> {
+fn find(folder: &Path, manifest: &Manifest, options: Options) -> Result<Found, Error> {
     let candidates = [manifest.pending, Some(manifest.settled)];
     let candidate = |tally: Tally| candidates.into_iter().flatten().find(|candidate| Tally::of(candidate) == tally);
     if !folder.exists() {
         let why = candidate(Tally::default()).is_none().then(|| "the state folder is missing".to_owned());
         return Ok(Found::Nothing(why));
     }
-    let read = SledRows::open(folder, cache_bytes).and_then(|rows| rows.tally().map(|tally| (rows, tally)));
+    let read = SledRows::open(folder, options).and_then(|rows| rows.tally().map(|tally| (rows, tally)));
     let (rows, tally) = match read {
         Ok(read) => read,
         Err(error) if error.is_damage() => return Ok(Found::Nothing(Some(format!("{}: {error}", folder.display())))),
@@ -997,7 +1013,7 @@ mod tests {
     type Model = BTreeMap<Vec<u8>, Vec<u8>>;
     type CallersFault = (Lsn, Vec<Change>, fn(&Error) -> bool);
 
-    const SMALL: Options = Options { cache_bytes: 8 << 20 };
+    const SMALL: Options = Options { cache_bytes: 8 << 20, written_once: |_| false };
 
     fn open(dir: &Path) -> (StateStore, Opened) {
         StateStore::open(dir, Arc::new(RealDisk), SMALL).unwrap()
@@ -1049,7 +1065,7 @@ mod tests {
             ranges in prop::collection::vec((bytes(), bytes(), 0..50_usize), 20),
         ) {
             let dir = tempfile::tempdir().unwrap();
-            let mut sled = SledRows::open(&dir.path().join(FOLDER), SMALL.cache_bytes).unwrap();
+            let mut sled = SledRows::open(&dir.path().join(FOLDER), SMALL).unwrap();
             let memory = MemoryRows::default();
             let mut model = Model::new();
             for batch in batches {
@@ -1060,7 +1076,7 @@ mod tests {
                 if changes.len().is_multiple_of(4) {
                     sled.flush().unwrap();
                     drop(sled);
-                    sled = SledRows::open(&dir.path().join(FOLDER), SMALL.cache_bytes).unwrap();
+                    sled = SledRows::open(&dir.path().join(FOLDER), SMALL).unwrap();
                 }
                 let mut expected = Tally::default();
                 model.iter().for_each(|(key, value)| expected.add(key, value, &mut Vec::new()));
@@ -1089,7 +1105,7 @@ mod tests {
     #[test]
     fn bytes_of_255_do_not_stop_a_scan_backwards() {
         let dir = tempfile::tempdir().unwrap();
-        let rows = SledRows::open(&dir.path().join(FOLDER), SMALL.cache_bytes).unwrap();
+        let rows = SledRows::open(&dir.path().join(FOLDER), SMALL).unwrap();
         let keys = (0..40).flat_map(|b| (0..60).map(move |n| vec![b, 255, 255, 255, 255, n]));
         let changes: Vec<Change> = keys.map(|key| (key, Some(vec![]))).collect();
         rows.apply(&changes).unwrap();
@@ -1101,7 +1117,7 @@ mod tests {
     fn no_blob_file_is_written_for_the_longest_plain_rows() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join(FOLDER);
-        let rows = SledRows::open(&folder, SMALL.cache_bytes).unwrap();
+        let rows = SledRows::open(&folder, SMALL).unwrap();
         let changes: Vec<Change> = (0..500_u64)
             .map(|n| {
                 let mut key = n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes().to_vec();
@@ -1128,9 +1144,9 @@ mod tests {
             let mut changes = rows(round, 100 * round);
             changes.iter_mut().step_by(7).for_each(|(_, value)| *value = None);
             change_model(&mut model, &changes);
-            store.checkpoint(Lsn(round * 10), changes).unwrap();
+            store.checkpoint(Lsn(round * 10), &changes).unwrap();
         }
-        store.checkpoint(Lsn(60), Vec::new()).unwrap();
+        store.checkpoint(Lsn(60), &Vec::new()).unwrap();
         assert_eq!(store.floor(), Lsn(60));
         drop(store);
         let (store, opened) = open(dir.path());
@@ -1142,10 +1158,10 @@ mod tests {
     fn a_change_to_what_is_there_already_writes_no_row() {
         let dir = tempfile::tempdir().unwrap();
         let (store, _) = open(dir.path());
-        store.checkpoint(Lsn(1), rows(1, 100)).unwrap();
+        store.checkpoint(Lsn(1), &rows(1, 100)).unwrap();
         let before = fs::read(dir.path().join("state/db")).unwrap();
-        store.checkpoint(Lsn(2), rows(1, 100)).unwrap();
-        store.checkpoint(Lsn(3), vec![(b"not there".to_vec(), None)]).unwrap();
+        store.checkpoint(Lsn(2), &rows(1, 100)).unwrap();
+        store.checkpoint(Lsn(3), &[(b"not there".to_vec(), None)]).unwrap();
         assert!(before == fs::read(dir.path().join("state/db")).unwrap());
         assert_eq!(store.floor(), Lsn(3));
     }
@@ -1155,7 +1171,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (on_disk, _) = open(dir.path());
         for store in [on_disk, StateStore::in_memory()] {
-            store.checkpoint(Lsn(5), vec![(vec![1], Some(vec![1]))]).unwrap();
+            store.checkpoint(Lsn(5), &[(vec![1], Some(vec![1]))]).unwrap();
             let table: [CallersFault; 6] = [
                 (Lsn(4), vec![], |e| matches!(e, Error::Backwards { .. })),
                 (Lsn(6), vec![(vec![], None)], |e| matches!(e, Error::KeyLength(0))),
@@ -1165,11 +1181,11 @@ mod tests {
                 (Lsn(6), vec![(vec![1], None), (vec![1], Some(vec![]))], |e| matches!(e, Error::Order)),
             ];
             for (lsn, changes, expected) in table {
-                let error = store.checkpoint(lsn, changes).unwrap_err();
+                let error = store.checkpoint(lsn, &changes).unwrap_err();
                 assert!(expected(&error), "{error}");
             }
             assert!(matches!(store.get(&[]), Err(Error::KeyLength(0))));
-            store.checkpoint(Lsn(6), vec![(vec![0; KEY_BYTES_MAX], Some(vec![7; VALUE_BYTES_MAX]))]).unwrap();
+            store.checkpoint(Lsn(6), &[(vec![0; KEY_BYTES_MAX], Some(vec![7; VALUE_BYTES_MAX]))]).unwrap();
             assert_eq!(all_rows(&store).len(), 2);
         }
     }
@@ -1247,9 +1263,9 @@ mod tests {
         fn scan(&self, from: &[u8], to: &[u8], limit: usize, direction: Direction) -> Result<Vec<Row>, Error> {
             self.0.scan(from, to, limit, direction)
         }
-        fn apply(&self, changes: &[Change]) -> Result<(), Error> {
+        fn apply(&self, changes: &[Change]) -> Result<bool, Error> {
             // Copies while the batch comes in, too.
-            thread::scope(|scope| {
+            let changed = thread::scope(|scope| {
                 let applying = scope.spawn(|| self.0.apply(changes));
                 while !applying.is_finished() {
                     self.1.take(false);
@@ -1257,7 +1273,7 @@ mod tests {
                 applying.join().unwrap()
             })?;
             self.1.take(false);
-            Ok(())
+            Ok(changed)
         }
         fn flush(&self) -> Result<(), Error> {
             self.0.flush()?;
@@ -1285,7 +1301,7 @@ mod tests {
             change_model(&mut model, &changes);
             models.push(model);
             copier.state.lock().0 = round;
-            store.checkpoint(Lsn(round), changes).unwrap();
+            store.checkpoint(Lsn(round), &changes).unwrap();
             copier.state.lock().1 = round;
             copier.take(true);
         }
@@ -1306,7 +1322,7 @@ mod tests {
             }
             pending_found += u64::from(lsn > copy.returned);
             // It goes on from there, and what it found is settled.
-            store.checkpoint(Lsn(lsn + 100), rows(9, 50)).unwrap();
+            store.checkpoint(Lsn(lsn + 100), &rows(9, 50)).unwrap();
             drop(store);
             assert_eq!(open(&copy.dir).1, Opened { lsn: Lsn(lsn + 100), rebuilt_because: None }, "copy {n}");
             fs::remove_dir_all(&copy.dir).unwrap();
@@ -1318,8 +1334,8 @@ mod tests {
     /// A data directory with two checkpoints, the second at lsn 2 with these rows.
     fn two_checkpoints(dir: &Path) -> Model {
         let (store, _) = open(dir);
-        store.checkpoint(Lsn(1), rows(1, 300)).unwrap();
-        store.checkpoint(Lsn(2), rows(2, 200)).unwrap();
+        store.checkpoint(Lsn(1), &rows(1, 300)).unwrap();
+        store.checkpoint(Lsn(2), &rows(2, 200)).unwrap();
         all_rows(&store)
     }
 
@@ -1373,7 +1389,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join(FOLDER);
         let (store, _) = open(dir.path());
-        store.checkpoint(Lsn(1), rows(1, 300)).unwrap();
+        store.checkpoint(Lsn(1), &rows(1, 300)).unwrap();
         drop(store);
         let old = dir.path().join("old");
         copy(&folder, &old).unwrap();
@@ -1391,7 +1407,7 @@ mod tests {
         let (store, opened) = open(dir.path());
         assert_eq!(opened, Opened { lsn: Lsn(0), rebuilt_because: Some("the state folder is missing".to_owned()) });
         assert_eq!(store.floor(), Lsn(2));
-        store.checkpoint(Lsn(1), rows(1, 300)).unwrap();
+        store.checkpoint(Lsn(1), &rows(1, 300)).unwrap();
         drop(store);
         let (store, opened) = open(dir.path());
         assert_eq!((opened.lsn, opened.rebuilt_because, store.floor()), (Lsn(1), None, Lsn(2)));
@@ -1419,7 +1435,7 @@ mod tests {
         let (store, _) = open(dir.path());
         let second = StateStore::open(dir.path(), Arc::new(RealDisk), SMALL);
         assert!(matches!(second, Err(Error::InUse(_))), "{second:?}");
-        store.checkpoint(Lsn(1), rows(1, 10)).unwrap();
+        store.checkpoint(Lsn(1), &rows(1, 10)).unwrap();
         assert_eq!(asides(dir.path()), [""; 0]);
     }
 
@@ -1427,12 +1443,12 @@ mod tests {
     fn a_failure_is_final() {
         let dir = tempfile::tempdir().unwrap();
         let (store, _) = open(dir.path());
-        store.checkpoint(Lsn(1), rows(1, 10)).unwrap();
+        store.checkpoint(Lsn(1), &rows(1, 10)).unwrap();
         // In the way of the manifest's next version.
         fs::create_dir(dir.path().join("manifest.new")).unwrap();
-        assert!(matches!(store.checkpoint(Lsn(2), rows(2, 10)), Err(Error::Manifest(_))));
+        assert!(matches!(store.checkpoint(Lsn(2), &rows(2, 10)), Err(Error::Manifest(_))));
         fs::remove_dir(dir.path().join("manifest.new")).unwrap();
-        assert!(matches!(store.checkpoint(Lsn(2), rows(2, 10)), Err(Error::Failed)));
+        assert!(matches!(store.checkpoint(Lsn(2), &rows(2, 10)), Err(Error::Failed)));
         assert!(matches!(store.get(b"any"), Err(Error::Failed)));
         assert!(matches!(store.scan(&[0], &[1], 1, Direction::Forward), Err(Error::Failed)));
         drop(store);
@@ -1442,7 +1458,7 @@ mod tests {
     #[test]
     fn a_panic_becomes_a_final_error() {
         let dir = tempfile::tempdir().unwrap();
-        let rows = SledRows::open(&dir.path().join(FOLDER), SMALL.cache_bytes).unwrap();
+        let rows = SledRows::open(&dir.path().join(FOLDER), SMALL).unwrap();
         let result: Result<(), Error> = rows.guarded(|_| panic!("page {} is gone", 7));
         assert!(matches!(result, Err(Error::Panicked(text)) if text == "page 7 is gone"));
         assert!(matches!(rows.get(b"any"), Err(Error::Failed)));

@@ -27,7 +27,8 @@ use smallvec::SmallVec;
 
 pub use self::definition::{Area, Definition, Price, PricedPlan, Window, WindowPatch};
 pub use self::reservation::{
-    AreaPlaces, FailureReason, Part, Payment, PaymentStatus, Refund, Reservation, ReservationStatus, SeatRefs,
+    AreaPlaces, FailureReason, Part, Payment, PaymentStatus, Refund, Reservation, ReservationStatus, SagaStep,
+    SeatRefs, StepKind,
 };
 use super::cbor;
 use super::idempotency::{Key, Memory, Remembered, Request};
@@ -566,13 +567,11 @@ impl ConcertOption {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "they are what a hold is made of")]
     fn decide_hold(
         &self,
         now: Timestamp,
-        user: &UserId,
+        (user, token): (&UserId, Option<u64>),
         wish: &Wish,
-        token: Option<u64>,
         plan: &PricedPlan,
         request: &Request,
         out: &mut Decided<Event>,
@@ -630,6 +629,7 @@ impl ConcertOption {
             expires_at,
             token,
             status: ReservationStatus::Held,
+            steps: SmallVec::new(),
         };
         let (user, key) = (user.clone(), request.key.clone());
         out.events.push(Event::SeatsHeld { reservation, user, seats, areas, amount, expires_at, token, key });
@@ -834,11 +834,13 @@ impl ConcertOption {
     }
 
     /// Ends a held reservation.
-    fn end_hold(&mut self, no: u64, status: ReservationStatus, lsn: Lsn, changes: &mut impl Changes<Part>) {
+    fn end_hold(&mut self, no: u64, step: StepKind, meta: Meta, changes: &mut impl Changes<Part>) {
         if let Some(mut reservation) = self.reservations.remove(&no) {
-            self.vacate(no, &reservation, lsn, changes);
+            self.vacate(no, &reservation, meta.lsn, changes);
             changes.count(&reservation.user, Counted::HoldClosed);
-            reservation.status = status;
+            let expired = step == StepKind::Expired;
+            reservation.status = if expired { ReservationStatus::Expired } else { ReservationStatus::Released };
+            reservation.note(step, meta);
             changes.archive(Part::Reservation(no), || cbor::to_vec(&reservation));
             self.deadlines.remove(&(reservation.expires_at, no));
         }
@@ -871,6 +873,7 @@ impl ConcertOption {
         self.occupy(reservation_no, &reservation, (SeatStatus::Held, SeatStatus::Sold), meta.lsn, changes);
         changes.count(&reservation.user, Counted::HoldClosed);
         reservation.status = ReservationStatus::Confirmed { payment: no };
+        reservation.note(StepKind::PaymentConfirmed, meta);
         if let Some(token) = reservation.token {
             self.tokens_owed.insert(reservation_no, token);
             changes.touch(Part::TokenOwed(reservation_no));
@@ -880,7 +883,13 @@ impl ConcertOption {
         Some(())
     }
 
-    fn evolve_failed(&mut self, no: u64, reason: FailureReason, changes: &mut impl Changes<Part>) -> Option<()> {
+    fn evolve_failed(
+        &mut self,
+        meta: Meta,
+        no: u64,
+        reason: FailureReason,
+        changes: &mut impl Changes<Part>,
+    ) -> Option<()> {
         let mut payment = self.payments.remove(&no)?;
         payment.status = PaymentStatus::Failed { reason };
         payment.key = None;
@@ -888,6 +897,7 @@ impl ConcertOption {
         changes.archive(Part::Payment(no), || cbor::to_vec(&payment));
         let reservation = self.reservations.get_mut(&payment.reservation)?;
         reservation.status = ReservationStatus::Held;
+        reservation.note(StepKind::PaymentFailed, meta);
         self.deadlines.insert((reservation.expires_at, payment.reservation));
         changes.touch(Part::Reservation(payment.reservation));
         Some(())
@@ -919,6 +929,7 @@ impl ConcertOption {
         let mut reservation = self.reservations.remove(&reservation_no)?;
         self.vacate(reservation_no, &reservation, meta.lsn, changes);
         reservation.status = ReservationStatus::Refunded { payment: no };
+        reservation.note(StepKind::RefundStarted, meta);
         self.reservations.insert(reservation_no, reservation);
         for part in [Part::Refund(refund), Part::Payment(no), Part::Reservation(reservation_no)] {
             changes.touch(part);
@@ -928,7 +939,7 @@ impl ConcertOption {
 
     fn evolve_credited(
         &mut self,
-        at: Timestamp,
+        meta: Meta,
         no: u64,
         balance: Points,
         refunded_at: Timestamp,
@@ -940,10 +951,11 @@ impl ConcertOption {
         refund.refunded_at = refunded_at;
         self.unsettled.remove(&no);
         changes.archive(Part::Refund(no), || cbor::to_vec(&refund));
-        self.remember(at, key.as_ref(), no, changes);
+        self.remember(meta.at, key.as_ref(), no, changes);
         let payment = self.payments.remove(&refund.payment)?;
         changes.archive(Part::Payment(refund.payment), || cbor::to_vec(&payment));
-        let reservation = self.reservations.remove(&payment.reservation)?;
+        let mut reservation = self.reservations.remove(&payment.reservation)?;
+        reservation.note(StepKind::RefundCredited, meta);
         changes.archive(Part::Reservation(payment.reservation), || cbor::to_vec(&reservation));
         Some(())
     }
@@ -994,7 +1006,7 @@ impl Aggregate for ConcertOption {
                 Ok(Answer::Reply(Reply::Done))
             }
             Command::Hold { user, wish, token, plan, request } => {
-                self.decide_hold(now, user, wish, *token, plan, request, out)
+                self.decide_hold(now, (user, *token), wish, plan, request, out)
             }
             Command::Release { reservation: no, caller } => {
                 let Some(reservation) = self.reachable(*no, caller)? else {
@@ -1078,7 +1090,7 @@ impl Aggregate for ConcertOption {
                 changes.touch(Part::Header);
             }
             Event::SeatsHeld { reservation: no, user, seats, areas, amount, expires_at, token, key } => {
-                let reservation = Reservation {
+                let mut reservation = Reservation {
                     user: user.clone(),
                     seats: seats.clone(),
                     areas: areas.clone(),
@@ -1087,7 +1099,9 @@ impl Aggregate for ConcertOption {
                     expires_at: *expires_at,
                     token: *token,
                     status: ReservationStatus::Held,
+                    steps: SmallVec::new(),
                 };
+                reservation.note(StepKind::Held, meta);
                 self.header.last_no = *no;
                 self.occupy(*no, &reservation, (SeatStatus::Free, SeatStatus::Held), lsn, changes);
                 *self.users.entry_ref(user).or_insert(0) += reservation.places();
@@ -1100,11 +1114,11 @@ impl Aggregate for ConcertOption {
                 self.remember(at, key.as_ref(), *no, changes);
             }
             Event::ReservationReleased { reservation } => {
-                self.end_hold(*reservation, ReservationStatus::Released, lsn, changes);
+                self.end_hold(*reservation, StepKind::Released, meta, changes);
             }
             Event::ReservationsExpired { reservations } => {
                 for no in reservations {
-                    self.end_hold(*no, ReservationStatus::Expired, lsn, changes);
+                    self.end_hold(*no, StepKind::Expired, meta, changes);
                 }
             }
             Event::PaymentStarted { payment, reservation: no, deadline, key } => {
@@ -1112,6 +1126,7 @@ impl Aggregate for ConcertOption {
                 changes.touch(Part::Header);
                 let Some(reservation) = self.reservations.get_mut(no) else { return };
                 reservation.status = ReservationStatus::Paying { payment: *payment };
+                reservation.note(StepKind::PaymentStarted, meta);
                 self.deadlines.remove(&(reservation.expires_at, *no));
                 let begun = Payment {
                     reservation: *no,
@@ -1134,17 +1149,21 @@ impl Aggregate for ConcertOption {
                 self.evolve_confirmed(meta, *payment, *balance, *paid_at, changes);
             }
             Event::PaymentFailed { payment, reason } => {
-                self.evolve_failed(*payment, *reason, changes);
+                self.evolve_failed(meta, *payment, *reason, changes);
             }
             Event::PaymentRefunded { refund, payment, key } => {
                 self.evolve_refunded(meta, *refund, *payment, key.as_ref(), changes);
             }
             Event::RefundCredited { refund, balance, refunded_at } => {
-                self.evolve_credited(at, *refund, *balance, *refunded_at, changes);
+                self.evolve_credited(meta, *refund, *balance, *refunded_at, changes);
             }
             Event::TokenCompleted { reservation } => {
                 self.tokens_owed.remove(reservation);
                 changes.touch(Part::TokenOwed(*reservation));
+                if let Some(used_by) = self.reservations.get_mut(reservation) {
+                    used_by.note(StepKind::TokenCompleted, meta);
+                    changes.touch(Part::Reservation(*reservation));
+                }
             }
             Event::SeatsBlocked { seats, key } => {
                 self.set_seats(seats, SeatStatus::Blocked, 0, lsn, changes);

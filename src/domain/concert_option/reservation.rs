@@ -4,7 +4,7 @@ use serde::Serialize;
 use smallvec::SmallVec;
 
 use crate::domain::idempotency::Key;
-use crate::domain::{CorruptRow, Points, Timestamp, UserId, cbor};
+use crate::domain::{CorruptRow, Lsn, Meta, Points, Timestamp, UserId, cbor};
 
 /// Seats, by their places in the plan.
 pub type SeatRefs = SmallVec<[u32; 4]>;
@@ -76,6 +76,57 @@ impl ReservationStatus {
     }
 }
 
+/// What can happen to a reservation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
+#[cbor(index_only)]
+#[serde(rename_all = "snake_case")]
+pub enum StepKind {
+    /// Its seats were held.
+    #[n(0)]
+    Held,
+    /// A payment began: the wallet was asked for the points.
+    #[n(1)]
+    PaymentStarted,
+    /// The wallet gave them, and the seats were sold.
+    #[n(2)]
+    PaymentConfirmed,
+    /// The wallet did not give them.
+    #[n(3)]
+    PaymentFailed,
+    /// The waiting room took note of the used token.
+    #[n(4)]
+    TokenCompleted,
+    /// A refund began: the wallet was asked to take the points back.
+    #[n(5)]
+    RefundStarted,
+    /// The wallet has them.
+    #[n(6)]
+    RefundCredited,
+    /// It was given up.
+    #[n(7)]
+    Released,
+    /// Its time ran out.
+    #[n(8)]
+    Expired,
+}
+
+/// One step of a reservation's way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
+pub struct SagaStep {
+    /// What happened.
+    #[n(0)]
+    pub step: StepKind,
+    /// When.
+    #[n(1)]
+    pub at: Timestamp,
+    /// The event that says so.
+    #[n(2)]
+    pub lsn: Lsn,
+}
+
+/// The most steps that are kept of one reservation: the first, and the last ones.
+const STEPS_MAX: usize = 32;
+
 /// Seats and places that one user has, had or gave up.
 #[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 pub struct Reservation {
@@ -105,9 +156,21 @@ pub struct Reservation {
     /// Where it stands.
     #[n(7)]
     pub status: ReservationStatus,
+    /// How it came there. Of very many failed payments only the last are kept; the payments themselves stand on their own.
+    #[n(8)]
+    #[cbor(with = "cbor::small")]
+    pub steps: SmallVec<[SagaStep; 2]>,
 }
 
 impl Reservation {
+    /// Writes a step down.
+    pub(super) fn note(&mut self, step: StepKind, meta: Meta) {
+        if self.steps.len() == STEPS_MAX {
+            self.steps.remove(1);
+        }
+        self.steps.push(SagaStep { step, at: meta.at, lsn: meta.lsn });
+    }
+
     /// How many seats and places.
     #[must_use]
     pub fn places(&self) -> u32 {

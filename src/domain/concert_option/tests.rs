@@ -203,7 +203,14 @@ fn reservation(status: ReservationStatus) -> Reservation {
         expires_at: s(320),
         token: None,
         status,
+        steps: smallvec![],
     }
+}
+
+/// The same, after these steps: what, when, and the lsn.
+fn after(steps: &[(StepKind, Timestamp, u64)], reservation: Reservation) -> Reservation {
+    let steps = steps.iter().map(|&(step, at, lsn)| SagaStep { step, at, lsn: Lsn(lsn) }).collect();
+    Reservation { steps, ..reservation }
 }
 
 fn statuses(scenario: &Scenario<ConcertOption>, seats: &[u32]) -> Vec<(SeatStatus, u64)> {
@@ -495,7 +502,8 @@ fn a_hold_lasts_until_its_deadline_and_no_longer() {
     let then = anna_holds().when(hold("bob", &[0]), s(320)).then_events([expired, held(2, "bob", &[0], s(620))]);
     assert_eq!(then.state().places_of(&anna()), 0);
     let archived = &then.subject().rows.archived[&Part::Reservation(1)];
-    assert_eq!(Reservation::from_row(1, archived).unwrap(), reservation(ReservationStatus::Expired));
+    let steps = [(StepKind::Held, s(20), 2), (StepKind::Expired, s(320), 3)];
+    assert_eq!(Reservation::from_row(1, archived).unwrap(), after(&steps, reservation(ReservationStatus::Expired)));
     // All that is due, in one event, in order.
     let many = [
         held(1, "anna", &[0], s(320)),
@@ -517,7 +525,10 @@ fn releases() {
             .when(release(1, caller.clone()), s(21))
             .then_events([Event::ReservationReleased { reservation: 1 }])
             .then_tells([])
-            .then_reply(Reply::Reservation(1, reservation(ReservationStatus::Released)));
+            .then_reply(Reply::Reservation(
+                1,
+                after(&[(StepKind::Held, s(20), 2)], reservation(ReservationStatus::Released)),
+            ));
         assert_eq!(statuses(&then, &[0, 1]), [(SeatStatus::Free, 0); 2]);
         assert!(then.subject().rows.open_holds.is_empty());
         then.reloaded().when(release(1, caller), s(22)).then_nothing().then_reply(Reply::Archived);
@@ -630,7 +641,11 @@ fn payments_fail() {
             .then_answer(settle.clone())
             .then_owes([])
             .reloaded();
-        assert_eq!(then.state().reservation(1), Some(&reservation(ReservationStatus::Held)));
+        let failed_at = s(320).minus_millis(1);
+        let steps =
+            [(StepKind::Held, s(20), 2), (StepKind::PaymentStarted, s(30), 3), (StepKind::PaymentFailed, failed_at, 4)];
+        let held = after(&steps, reservation(ReservationStatus::Held));
+        assert_eq!(then.state().reservation(1), Some(&held));
         assert_eq!(then.state().due(), Some(s(320)));
         let archived = Payment::from_row(2, &then.subject().rows.archived[&Part::Payment(2)]).unwrap();
         assert_eq!(archived.status, PaymentStatus::Failed { reason });

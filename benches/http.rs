@@ -1,0 +1,232 @@
+//! The server: holds and purchases over HTTP with a token each, beside an actix-web JSON echo in the same run.
+//!
+//! `cargo bench --bench http [-- SECONDS]`. The load generator runs on the same cores: keep-alive connections, each of
+//! which sends the next request when it has the last answer.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use actix_web::{App, HttpServer, web};
+use boxoffice::server::auth::{self, Role};
+use boxoffice::server::config::Settings;
+use boxoffice::{Engine, NewConcert, NewOption, Points};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+const CONNECTIONS: usize = 64;
+
+/// One keep-alive connection.
+struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    async fn open(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffer: Vec::with_capacity(8192) })
+    }
+
+    /// Sends a request and reads its answer; gives the body.
+    async fn ask(&mut self, method: &str, path: &str, token: &str, body: &str) -> Result<&str> {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Type: \
+             application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.stream.write_all(request.as_bytes()).await?;
+        self.buffer.clear();
+        loop {
+            let read = self.stream.read_buf(&mut self.buffer).await?;
+            if read == 0 {
+                return Err("the server closed the connection".into());
+            }
+            let Some(head) = self.buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
+            let text = std::str::from_utf8(&self.buffer[..head])?;
+            let length = text.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+            let end = head + 4 + length.unwrap_or(0_usize);
+            if self.buffer.len() >= end {
+                let status = text.split(' ').nth(1).unwrap_or_default().to_owned();
+                let body = std::str::from_utf8(&self.buffer[head + 4..end])?;
+                return if status.starts_with('2') { Ok(body) } else { Err(format!("{status} {body}").into()) };
+            }
+        }
+    }
+}
+
+fn percentile(sorted: &[u32], of: f64) -> u32 {
+    sorted.get(((sorted.len() as f64 * of) as usize).min(sorted.len().saturating_sub(1))).copied().unwrap_or(0)
+}
+
+fn report(name: &str, elapsed: Duration, mut latencies: Vec<u32>) -> f64 {
+    latencies.sort_unstable();
+    let rate = latencies.len() as f64 / elapsed.as_secs_f64();
+    let (p50, p99) = (percentile(&latencies, 0.5), percentile(&latencies, 0.99));
+    println!("{name:<44} {rate:>12.0}/s   p50 {p50:>6} us   p99 {p99:>6} us");
+    rate
+}
+
+/// Drives `CONNECTIONS` connections through `step`, which does some requests and counts how long each took.
+async fn drive<F>(address: SocketAddr, duration: Duration, step: impl Fn(usize, Connection, Instant) -> F) -> Result<(Duration, Vec<u32>)>
+where
+    F: Future<Output = Result<Vec<u32>>> + Send + 'static,
+{
+    let begun = Instant::now();
+    let mut tasks = Vec::new();
+    for n in 0..CONNECTIONS {
+        tasks.push(tokio::spawn(step(n, Connection::open(address).await?, begun + duration)));
+    }
+    let mut latencies = Vec::new();
+    for task in tasks {
+        latencies.extend(task.await??);
+    }
+    Ok((begun.elapsed(), latencies))
+}
+
+/// Starts a server on its own thread with `serve`; gives its address and what stops it.
+fn start<F: Future<Output = ()>>(
+    serve: impl FnOnce(TcpListener, oneshot::Receiver<()>) -> F + Send + 'static,
+) -> Result<(SocketAddr, oneshot::Sender<()>, std::thread::JoinHandle<()>)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let (stop, stopped) = oneshot::channel();
+    let thread = std::thread::spawn(move || actix_web::rt::System::new().block_on(serve(listener, stopped)));
+    Ok((address, stop, thread))
+}
+
+async fn echo(duration: Duration) -> Result<f64> {
+    let (address, stop, thread) = start(|listener, stopped| async move {
+        let app = || App::new().route("/echo", web::post().to(|body: web::Json<serde_json::Value>| async { body }));
+        let server = HttpServer::new(app).workers(2).listen(listener).expect("it can listen").run();
+        let handle = server.handle();
+        actix_web::rt::spawn(server);
+        let _ = stopped.await;
+        handle.stop(false).await;
+    })?;
+    let (elapsed, latencies) = drive(address, duration, |_, mut connection, until| async move {
+        let mut latencies = Vec::new();
+        while Instant::now() < until {
+            let begun = Instant::now();
+            connection.ask("POST", "/echo", "none", r#"{"seats":["0-1","0-2"]}"#).await?;
+            latencies.push(begun.elapsed().as_micros() as u32);
+        }
+        Ok(latencies)
+    })
+    .await?;
+    let rate = report("actix-web JSON echo, 64 connections", elapsed, latencies);
+    let _ = stop.send(());
+    thread.join().map_err(|_| "the echo panicked")?;
+    Ok(rate)
+}
+
+/// A house of `rows` rows of 50 seats.
+fn house(rows: usize) -> Vec<u8> {
+    let seat = |row: usize, n: usize| {
+        let (x, y) = (n * 30, row * 40);
+        format!(r#"{{"seat_guid":"{row}-{n}","seat_number":"{n}","category":"A","position":{{"x":{x},"y":{y}}}}}"#)
+    };
+    let row = |row: usize| {
+        let seats: Vec<_> = (0..50).map(|n| seat(row, n)).collect();
+        format!(r#"{{"row_number":"{row}","seats":[{}]}}"#, seats.join(","))
+    };
+    let rows: Vec<_> = (0..rows).map(row).collect();
+    format!(r#"{{"categories":[{{"name":"A"}}],"zones":[{{"name":"Hall","rows":[{}]}}]}}"#, rows.join(",")).into_bytes()
+}
+
+async fn sale(engine: Engine, settings: Settings, purchase: bool, duration: Duration) -> Result<f64> {
+    let concert = NewConcert { title: "Bench".into(), waiting_room: boxoffice::Settings::default() };
+    let concert = engine.create_concert(concert, None).await?.value;
+    let option = NewOption {
+        prices: vec![("A".into(), Points::new(1).ok_or("points")?)],
+        max_seats_per_user: 10_000,
+        ..NewOption::new(engine.now().plus_millis(1 << 32), house(1_200))
+    };
+    let option = engine.add_option(concert.id, option, None).await?.value.id;
+    let mut tokens = Vec::new();
+    for n in 0..CONNECTIONS {
+        let user = format!("user-{n}").parse()?;
+        engine.charge(&user, Points::new(1 << 40).ok_or("points")?, &user, None).await?;
+        tokens.push(auth::issue(&settings, &user, None, Duration::from_secs(3_600))?);
+    }
+    let admin = auth::issue(&settings, &"admin".parse()?, Some(Role::Admin), Duration::from_secs(3_600))?;
+    let (address, stop, thread) = start(|listener, stopped| async move {
+        let shutdown = async {
+            let _ = stopped.await;
+        };
+        if let Err(error) = boxoffice::server::run(listener, None, engine, settings, shutdown).await {
+            eprintln!("{error}");
+        }
+    })?;
+    let (elapsed, latencies) = drive(address, duration, |n, mut connection, until| {
+        let (token, admin) = (tokens[n].clone(), admin.clone());
+        let path = format!("/v1/options/{option}/reservations");
+        let row = n * 15;
+        let wish = format!(r#"{{"seats":["{row}-1","{row}-2"]}}"#);
+        async move {
+            let mut latencies = Vec::new();
+            while Instant::now() < until {
+                let begun = Instant::now();
+                let held = connection.ask("POST", &path, &token, &wish).await?;
+                let id = held.split('"').nth(3).ok_or("an id")?.to_owned();
+                if purchase {
+                    let paid = connection.ask("POST", &format!("/v1/reservations/{id}/payments"), &token, "{}").await?;
+                    let payment = paid.split('"').nth(3).ok_or("an id")?.to_owned();
+                    latencies.push(begun.elapsed().as_micros() as u32);
+                    connection.ask("POST", &format!("/v1/payments/{payment}/refunds"), &admin, "{}").await?;
+                } else {
+                    latencies.push(begun.elapsed().as_micros() as u32);
+                    let released = Instant::now();
+                    connection.ask("DELETE", &format!("/v1/reservations/{id}"), &token, "").await?;
+                    latencies.push(released.elapsed().as_micros() as u32);
+                }
+            }
+            Ok(latencies)
+        }
+    })
+    .await?;
+    let name = if purchase { "hold + pay (+ refund) over HTTP, 64" } else { "hold, release over HTTP, 64 connections" };
+    let rate = report(name, elapsed, latencies);
+    let _ = stop.send(());
+    thread.join().map_err(|_| "the server panicked")?;
+    Ok(rate)
+}
+
+async fn served(purchase: bool, duration: Duration) -> Result<f64> {
+    let base = std::env::var_os("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    let dir = base.join(format!("boxoffice-bench-http-{}", std::process::id()));
+    let mut settings = Settings { data_dir: dir.clone(), ..Settings::default() };
+    settings.limits.user_requests_per_second = 0;
+    settings.limits.user_open_holds = 0;
+    let engine = Engine::open(settings.engine()).await?;
+    let rate = sale(engine, settings, purchase, duration).await;
+    std::fs::remove_dir_all(dir)?;
+    rate
+}
+
+fn main() -> Result<()> {
+    let seconds = std::env::args().filter_map(|arg| arg.parse().ok()).next().unwrap_or(5);
+    let duration = Duration::from_secs(seconds);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let (mut holds, mut purchases) = (Vec::new(), Vec::new());
+        // Interleaved, since timings drift.
+        for _ in 0..3 {
+            let ceiling = echo(duration).await?;
+            holds.push(served(false, duration).await? / ceiling);
+            purchases.push(served(true, duration).await? / ceiling);
+        }
+        for (name, ratios) in [("holds and releases", &mut holds), ("purchases", &mut purchases)] {
+            ratios.sort_by(f64::total_cmp);
+            println!("{name} / echo, median of 3: {:.2}", ratios[1]);
+        }
+        Ok(())
+    })
+}

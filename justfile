@@ -1,0 +1,44 @@
+# What is done often. `just` lists it.
+
+_list:
+    @just --list
+
+# Everything that must hold before a commit.
+verify: fmt clippy test doc
+
+# The format of the code.
+fmt:
+    cargo fmt --check
+
+# Lints, of everything and of the engine alone.
+clippy:
+    cargo clippy --all-targets --all-features -- -D warnings
+    cargo clippy --all-targets --no-default-features -- -D warnings
+
+# Tests and doc tests: with the server, with all test tools, and of the engine alone.
+test:
+    cargo test
+    cargo test --no-default-features --features testing
+    cargo test --no-default-features
+
+# The documentation.
+doc:
+    RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
+
+# Benchmarks; see docs/BENCHMARKS.md.
+bench:
+    cargo bench --no-default-features --bench engine
+    cargo bench --no-default-features --bench domain --features testing
+    cargo bench --no-default-features --bench waiting_room
+
+# A server with something to try.
+demo:
+    cargo run --release -- --demo
+
+# Licences and sources of the dependencies; needs cargo-deny.
+deny:
+    cargo deny check licenses bans sources
+
+# What the continuous integration does.
+ci:
+    .ci/run

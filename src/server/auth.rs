@@ -1,0 +1,493 @@
+//! Who calls: JWTs of one pinned algorithm, and the extractors that every guarded handler takes.
+//!
+//! It knows users and roles, not what they may do beyond "admin". Times are compared with the wall clock, since the ones
+//! in a token were written by somebody else's.
+
+use std::collections::HashMap;
+use std::fs;
+use std::future::{Ready, ready};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use actix_web::dev::Payload;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
+use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use super::App;
+use super::config::{Algorithm, SECRET_BYTES_MIN, Settings};
+use super::problem::{Code, Problem};
+use crate::api::Caller;
+use crate::domain::UserId;
+
+/// The file in the data directory that holds the secret which the server made for itself.
+const KEY_FILE: &str = "jwt.key";
+/// Parts of the cache, each with a lock of its own.
+const CACHE_SHARDS: usize = 16;
+/// The longest token that is looked at, in bytes: far more than these claims need.
+const TOKEN_BYTES_MAX: usize = 4_096;
+
+/// Why tokens cannot be checked or made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A key file cannot be read or made.
+    #[error("key file {}: {source}", path.display())]
+    KeyFile {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A file holds no key of the wanted kind.
+    #[error("key file {}: must hold {expected}", path.display())]
+    NoKey {
+        /// Which.
+        path: PathBuf,
+        /// What was expected.
+        expected: &'static str,
+    },
+    /// Only whoever has the private key can make tokens.
+    #[error("tokens signed with EdDSA are made by whoever has the private key; this server has the public one only")]
+    NoPrivateKey,
+    /// A token could not be signed.
+    #[error("signing: {0}")]
+    Signing(#[from] jsonwebtoken::errors::Error),
+}
+
+/// What a caller may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Runs the sale.
+    Admin,
+}
+
+/// What is read of a token.
+#[derive(Deserialize)]
+struct Claims {
+    sub: UserId,
+    /// Seconds since 1970, which RFC 7519 lets be a fraction.
+    exp: f64,
+    #[serde(default, deserialize_with = "named_role")]
+    role: Option<Role>,
+}
+
+/// What is written into a token.
+#[derive(Serialize)]
+struct NewClaims<'a> {
+    sub: &'a UserId,
+    exp: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<Role>,
+}
+
+/// A role that is there must be one that we know; `null` is none.
+fn named_role<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Role>, D::Error> {
+    Role::deserialize(deserializer).map(Some)
+}
+
+/// Whoever a valid token stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The user.
+    pub user: UserId,
+    /// `None`: a buyer.
+    pub role: Option<Role>,
+}
+
+impl Identity {
+    /// As the engine wants it.
+    #[must_use]
+    pub fn caller(&self) -> Caller {
+        match self.role {
+            Some(Role::Admin) => Caller::Admin,
+            None => Caller::User(self.user.clone()),
+        }
+    }
+}
+
+/// Checks tokens, and remembers those that it found valid until they expire.
+pub struct Verifier {
+    key: DecodingKey,
+    validation: Validation,
+    leeway: Duration,
+    cache: Cache,
+}
+
+impl Verifier {
+    /// As configured. Makes the secret in the data directory, durably, if there is none yet.
+    ///
+    /// # Errors
+    /// A key that cannot be read or made.
+    pub fn new(settings: &Settings) -> Result<Self, Error> {
+        let (key, algorithm) = match settings.auth.algorithm {
+            Algorithm::Hs256 => (DecodingKey::from_secret(&secret(settings)?), jsonwebtoken::Algorithm::HS256),
+            Algorithm::EdDsa => (public_key(&settings.auth.public_key_file)?, jsonwebtoken::Algorithm::EdDSA),
+        };
+        let mut validation = Validation::new(algorithm);
+        // An audience may be there for others. The expiry is checked below, to the moment.
+        validation.validate_aud = false;
+        validation.validate_exp = false;
+        validation.validate_nbf = true;
+        validation.leeway = settings.auth.leeway_seconds;
+        let leeway = Duration::from_secs(settings.auth.leeway_seconds);
+        let cache = Cache::new(usize::try_from(settings.auth.cached_tokens).unwrap_or(usize::MAX));
+        Ok(Self { key, validation, leeway, cache })
+    }
+
+    /// Whom `token` stands for at `now`; `None` unless it is valid.
+    #[must_use]
+    pub fn verify(&self, token: &str, now: SystemTime) -> Option<Identity> {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        if let Some(known) = self.cache.get(token) {
+            return (now < known.expires).then_some(known.identity);
+        }
+        let identity = self.decode(token)?;
+        if now >= identity.expires {
+            return None;
+        }
+        self.cache.insert(token, identity.clone());
+        Some(identity.identity)
+    }
+
+    fn decode(&self, token: &str) -> Option<Known> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return None;
+        }
+        let data = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation).ok()?;
+        // RFC 7515: extensions that must be understood are none of ours.
+        if data.header.crit.is_some() {
+            return None;
+        }
+        let Claims { sub, exp, role } = data.claims;
+        Some(Known { identity: Identity { user: sub, role }, expires: exp + self.leeway.as_secs_f64() })
+    }
+}
+
+/// A token for `user`, valid for `ttl` from now.
+///
+/// # Errors
+/// No key to sign with.
+pub fn issue(settings: &Settings, user: &UserId, role: Option<Role>, ttl: Duration) -> Result<String, Error> {
+    if settings.auth.algorithm == Algorithm::EdDsa {
+        return Err(Error::NoPrivateKey);
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let claims = NewClaims { sub: user, exp: now.saturating_add(ttl).as_secs(), role };
+    let key = EncodingKey::from_secret(&secret(settings)?);
+    Ok(jsonwebtoken::encode(&Header::default(), &claims, &key)?)
+}
+
+fn public_key(path: &Path) -> Result<DecodingKey, Error> {
+    let pem = fs::read(path).map_err(|source| Error::KeyFile { path: path.into(), source })?;
+    DecodingKey::from_ed_pem(&pem)
+        .map_err(|_| Error::NoKey { path: path.into(), expected: "an Ed25519 public key in PEM form" })
+}
+
+/// The secret for HS256: from the configuration, from its file, or from the data directory.
+fn secret(settings: &Settings) -> Result<Vec<u8>, Error> {
+    let given = settings.auth.secret.reveal();
+    if !given.is_empty() {
+        return Ok(given.as_bytes().to_vec());
+    }
+    let configured = &settings.auth.secret_file;
+    let path = if configured.as_os_str().is_empty() { make_key_file(&settings.data_dir)? } else { configured.clone() };
+    let text = fs::read(&path).map_err(|source| Error::KeyFile { path: path.clone(), source })?;
+    let secret = text.trim_ascii_end().to_vec();
+    if secret.len() < SECRET_BYTES_MIN {
+        return Err(Error::NoKey { path, expected: "a secret of at least 32 bytes" });
+    }
+    Ok(secret)
+}
+
+/// The key file in the data directory, made with 256 random bits if there is none. Durable once it returns. Two
+/// processes that do this at the same time end up with the same file.
+fn make_key_file(data_dir: &Path) -> Result<PathBuf, Error> {
+    let path = data_dir.join(KEY_FILE);
+    let failed = |source| Error::KeyFile { path: path.clone(), source };
+    if path.try_exists().map_err(failed)? {
+        return Ok(path);
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(failed)?;
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).map_err(|error| failed(io::Error::other(error.to_string())))?;
+    let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let draft = data_dir.join(format!("{KEY_FILE}.{}", std::process::id()));
+    let written = (|| {
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        writeln!(file, "{hex}")?;
+        file.sync_all()?;
+        // A link, unlike a rename, does not replace what another process may have put there.
+        match fs::hard_link(&draft, &path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        }
+    })();
+    // The draft is of no use either way; that it may stay behind does no harm.
+    let _ = fs::remove_file(&draft);
+    written.and_then(|()| fs::File::open(data_dir)?.sync_all()).map_err(failed)?;
+    Ok(path)
+}
+
+/// What is remembered of a valid token.
+#[derive(Clone)]
+struct Known {
+    identity: Identity,
+    /// Seconds since 1970.
+    expires: f64,
+}
+
+/// Valid tokens. Each part keeps two generations: the young one becomes the old one once it is full, and what was in
+/// the old one and not asked for since is gone. So it is bounded, and nothing ever has to search it.
+struct Cache {
+    shards: [Mutex<Generations>; CACHE_SHARDS],
+    hasher: RandomState,
+    generation_len_max: usize,
+}
+
+#[derive(Default)]
+struct Generations {
+    young: HashMap<Box<str>, Known>,
+    old: HashMap<Box<str>, Known>,
+}
+
+impl Cache {
+    fn new(tokens_max: usize) -> Self {
+        let generation_len_max = tokens_max / (2 * CACHE_SHARDS);
+        Self { shards: Default::default(), hasher: RandomState::new(), generation_len_max }
+    }
+
+    fn shard(&self, token: &str) -> &Mutex<Generations> {
+        &self.shards[self.hasher.hash_one(token) as usize % CACHE_SHARDS]
+    }
+
+    fn get(&self, token: &str) -> Option<Known> {
+        let mut shard = self.shard(token).lock();
+        if let Some(known) = shard.young.get(token) {
+            return Some(known.clone());
+        }
+        let (token, known) = shard.old.remove_entry(token)?;
+        self.insert_into(&mut shard, token, known.clone());
+        Some(known)
+    }
+
+    fn insert(&self, token: &str, known: Known) {
+        self.insert_into(&mut self.shard(token).lock(), token.into(), known);
+    }
+
+    fn insert_into(&self, shard: &mut Generations, token: Box<str>, known: Known) {
+        if self.generation_len_max == 0 {
+            return;
+        }
+        if shard.young.len() >= self.generation_len_max {
+            shard.old = std::mem::take(&mut shard.young);
+        }
+        shard.young.insert(token, known);
+    }
+}
+
+/// The user of a request, whatever their role. Taking it in a handler refuses everybody else with 401, and whoever asks
+/// too often with 429.
+#[derive(Debug, Clone)]
+pub struct User(pub Identity);
+
+/// The admin of a request. Taking it in a handler refuses buyers with 403.
+#[derive(Debug, Clone)]
+pub struct Admin(pub Identity);
+
+impl FromRequest for User {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(identify(request).map(Self))
+    }
+}
+
+impl FromRequest for Admin {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(identify(request).and_then(|identity| match identity.role {
+            Some(Role::Admin) => Ok(Self(identity)),
+            None => Err(Problem::new(Code::Forbidden, "Only an admin may do this.")),
+        }))
+    }
+}
+
+fn identify(request: &HttpRequest) -> Result<Identity, Problem> {
+    let app = request.app_data::<web::Data<App>>();
+    let app = app.ok_or_else(|| Problem::new(Code::Internal, "The server is not set up."))?;
+    let header = request.headers().get(header::AUTHORIZATION).ok_or_else(|| unauthenticated("Bearer"))?;
+    let token = header.to_str().ok().and_then(bearer);
+    let identity = token.and_then(|token| app.verifier.verify(token, SystemTime::now()));
+    let identity = identity.ok_or_else(|| unauthenticated("Bearer error=\"invalid_token\""))?;
+    // For the access log.
+    request.extensions_mut().insert(identity.user.clone());
+    app.limiter.check(&identity.user)?;
+    Ok(identity)
+}
+
+/// The token of an `Authorization` header; schemes know no case.
+fn bearer(header: &str) -> Option<&str> {
+    let (scheme, token) = header.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start())
+}
+
+fn unauthenticated(challenge: &'static str) -> Problem {
+    Problem::new(Code::Unauthenticated, "Send a valid token as Authorization: Bearer.")
+        .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+    fn settings(dir: &Path) -> Settings {
+        Settings { data_dir: dir.into(), ..Settings::default() }
+    }
+
+    fn with_secret(secret: &str) -> Settings {
+        let environment = [("BOXOFFICE_AUTH_SECRET".to_owned(), secret.to_owned())];
+        Settings::load(None, environment, &[]).unwrap()
+    }
+
+    fn sign(header: &Header, claims: &Value, secret: &str) -> String {
+        jsonwebtoken::encode(header, claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
+    }
+
+    #[test]
+    fn only_valid_tokens_stand_for_somebody() {
+        let verifier = Verifier::new(&with_secret(SECRET)).unwrap();
+        let now = SystemTime::now();
+        let seconds = now.duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let good = json!({"sub": "anna", "exp": seconds + 60});
+        let hs256 = Header::default();
+        let hs512 = Header::new(jsonwebtoken::Algorithm::HS512);
+        let critical = Header { crit: Some(vec!["b64".into()]), ..Header::default() };
+        let identity = |role| Some(Identity { user: "anna".parse().unwrap(), role });
+        for (what, token, expected) in [
+            ("good", sign(&hs256, &good, SECRET), identity(None)),
+            (
+                "admin",
+                sign(&hs256, &json!({"sub": "anna", "exp": seconds + 60, "role": "admin"}), SECRET),
+                identity(Some(Role::Admin)),
+            ),
+            ("fraction", sign(&hs256, &json!({"sub": "anna", "exp": seconds as f64 + 60.5}), SECRET), identity(None)),
+            (
+                "audience",
+                sign(&hs256, &json!({"sub": "anna", "exp": seconds + 60, "aud": "x", "iss": "y"}), SECRET),
+                identity(None),
+            ),
+            ("expired", sign(&hs256, &json!({"sub": "anna", "exp": seconds}), SECRET), None),
+            ("not yet", sign(&hs256, &json!({"sub": "anna", "exp": seconds + 60, "nbf": seconds + 30}), SECRET), None),
+            ("no expiry", sign(&hs256, &json!({"sub": "anna"}), SECRET), None),
+            ("no subject", sign(&hs256, &json!({"exp": seconds + 60}), SECRET), None),
+            ("empty subject", sign(&hs256, &json!({"sub": "", "exp": seconds + 60}), SECRET), None),
+            ("other role", sign(&hs256, &json!({"sub": "anna", "exp": seconds + 60, "role": "root"}), SECRET), None),
+            ("null role", sign(&hs256, &json!({"sub": "anna", "exp": seconds + 60, "role": null}), SECRET), None),
+            ("forged", sign(&hs256, &good, "another secret that is long enough"), None),
+            ("other algorithm", sign(&hs512, &good, SECRET), None),
+            ("critical extension", sign(&critical, &good, SECRET), None),
+            ("unsigned", format!("{}.{}.", encoded(&json!({"alg": "none"})), encoded(&good)), None),
+            ("nonsense", "nonsense".into(), None),
+            ("too long", "x".repeat(TOKEN_BYTES_MAX + 1), None),
+        ] {
+            assert_eq!(verifier.verify(&token, now), expected, "{what}");
+            assert_eq!(verifier.verify(&token, now), expected, "{what}, the second time");
+        }
+    }
+
+    fn encoded(value: &Value) -> String {
+        URL_SAFE_NO_PAD.encode(value.to_string())
+    }
+
+    #[test]
+    fn a_remembered_token_still_expires() {
+        let verifier = Verifier::new(&with_secret(SECRET)).unwrap();
+        let user = "anna".parse().unwrap();
+        let token = issue(&with_secret(SECRET), &user, None, Duration::from_secs(60)).unwrap();
+        let now = SystemTime::now();
+        assert!(verifier.verify(&token, now).is_some());
+        assert!(verifier.verify(&token, now + Duration::from_secs(61)).is_none());
+    }
+
+    #[test]
+    fn the_cache_is_bounded_and_keeps_what_is_in_use() {
+        let cache = Cache::new(2 * CACHE_SHARDS * 10);
+        let known = Known { identity: Identity { user: "anna".parse().unwrap(), role: None }, expires: 0.0 };
+        cache.insert("in use", known.clone());
+        for n in 0..10_000 {
+            cache.insert(&n.to_string(), known.clone());
+            assert!(cache.get("in use").is_some(), "{n}");
+        }
+        let len = |shard: &Mutex<Generations>| {
+            let shard = shard.lock();
+            shard.young.len() + shard.old.len()
+        };
+        let len: usize = cache.shards.iter().map(len).sum();
+        assert!(len <= 2 * CACHE_SHARDS * 10, "{len}");
+    }
+
+    #[test]
+    fn the_first_start_makes_a_secret_that_the_next_one_finds() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(&dir.path().join("data"));
+        let first = secret(&settings).unwrap();
+        assert_eq!(first.len(), 64);
+        assert_eq!(secret(&settings).unwrap(), first);
+        let mode = fs::metadata(settings.data_dir.join(KEY_FILE)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(fs::read_dir(&settings.data_dir).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_short_secret_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(KEY_FILE), "short\n").unwrap();
+        assert!(matches!(Verifier::new(&settings(dir.path())), Err(Error::NoKey { .. })));
+    }
+
+    /// A pair that protects nothing.
+    const PRIVATE_KEY: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIOPDRfP35emXG2lmbYDq5e26zJoAIoDItTIBcljJw/i8\n-----END PRIVATE KEY-----\n";
+    const PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA+GvwAEbgPkKjcl3Bj0600YFDnp/0TZmkUMhHTAp/QcI=\n-----END PUBLIC KEY-----\n";
+
+    #[test]
+    fn with_a_public_key_only_its_owner_makes_tokens() {
+        let dir = tempfile::tempdir().unwrap();
+        let pem = dir.path().join("public.pem");
+        fs::write(&pem, PUBLIC_KEY).unwrap();
+        let mut settings = settings(dir.path());
+        settings.auth.algorithm = Algorithm::EdDsa;
+        settings.auth.public_key_file = pem;
+        let verifier = Verifier::new(&settings).unwrap();
+        let claims = json!({"sub": "anna", "exp": 99_999_999_999_u64});
+        let header = Header::new(jsonwebtoken::Algorithm::EdDSA);
+        let key = EncodingKey::from_ed_pem(PRIVATE_KEY.as_bytes()).unwrap();
+        let token = jsonwebtoken::encode(&header, &claims, &key).unwrap();
+        let now = SystemTime::now();
+        assert_eq!(verifier.verify(&token, now), Some(Identity { user: "anna".parse().unwrap(), role: None }));
+        // What a public key verifies must not double as a secret for HS256.
+        assert_eq!(verifier.verify(&sign(&Header::default(), &claims, PUBLIC_KEY), now), None);
+        let user = "anna".parse().unwrap();
+        assert!(matches!(issue(&settings, &user, None, Duration::from_secs(1)), Err(Error::NoPrivateKey)));
+        fs::write(&settings.auth.public_key_file, "nothing").unwrap();
+        assert!(matches!(Verifier::new(&settings), Err(Error::NoKey { .. })));
+    }
+}

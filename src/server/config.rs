@@ -1,0 +1,673 @@
+//! The server's configuration: defaults < TOML file < environment < flags.
+//!
+//! Every layer is a set of dotted keys (`http.listen`). A key is known if the defaults have it, and its default tells its
+//! type, so a new setting is a field of a struct below and nothing else. It knows neither HTTP nor the engine's insides.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use toml::{Table, Value};
+
+pub use crate::config::Error as ValueError;
+use crate::config::{Actors, Checkpoint, Clock, Config, Journal, Limits, Storage};
+
+/// What begins the name of an environment variable that is a setting.
+const ENV_PREFIX: &str = "BOXOFFICE_";
+/// Names the TOML file; not itself a setting.
+const ENV_CONFIG_FILE: &str = "BOXOFFICE_CONFIG";
+/// The shortest secret for HS256, in bytes: as long as its digest.
+pub const SECRET_BYTES_MIN: usize = 32;
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A value is not what its key allows.
+    #[error(transparent)]
+    Value(#[from] ValueError),
+    /// There is no such key.
+    #[error("{origin}: unknown key {key}; known are {known}")]
+    UnknownKey {
+        /// The file, or "environment".
+        origin: String,
+        /// As it was given.
+        key: String,
+        /// What there is.
+        known: String,
+    },
+    /// The file cannot be read.
+    #[error("configuration file {}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not TOML.
+    #[error("configuration file {}: {source}", path.display())]
+    Syntax {
+        /// Which.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+}
+
+fn value_error(key: &str, value: impl fmt::Display, allowed: impl Into<String>) -> ValueError {
+    let value = if key == "auth.secret" { "***".to_owned() } else { value.to_string() };
+    ValueError { key: key.into(), value, allowed: allowed.into() }
+}
+
+/// A length of time, written as a whole number with a unit: `500ms`, `10s`, `5m`, `1h` or `1d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(pub Duration);
+
+/// Not a length of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a whole number and a unit (ms, s, m, h or d), such as \"10s\"")]
+pub struct ParseSpanError;
+
+const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+
+impl FromStr for Span {
+    type Err = ParseSpanError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let unit_at = text.find(|c: char| !c.is_ascii_digit()).ok_or(ParseSpanError)?;
+        let (number, unit) = text.split_at(unit_at);
+        let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit).ok_or(ParseSpanError)?;
+        let millis = number.parse::<u64>().ok().and_then(|n| n.checked_mul(*factor)).ok_or(ParseSpanError)?;
+        Ok(Self(Duration::from_millis(millis)))
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.0.as_millis();
+        let largest = UNITS.iter().rev().find(|(_, factor)| millis.is_multiple_of(u128::from(*factor)) && millis > 0);
+        let (unit, factor) = largest.copied().unwrap_or(("s", 1_000));
+        write!(f, "{}{unit}", millis / u128::from(factor))
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+const fn seconds(n: u64) -> Span {
+    Span(Duration::from_secs(n))
+}
+
+/// A text that is never shown; empty if there is none.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    fn shown(&self) -> &'static str {
+        if self.0.is_empty() { "" } else { "***" }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.shown())
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.shown())
+    }
+}
+
+/// How tokens are signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Algorithm {
+    /// HMAC with SHA-256 and a shared secret.
+    #[serde(rename = "HS256")]
+    Hs256,
+    /// Ed25519, checked by public key.
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+}
+
+/// What log lines look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Faults.
+    Error,
+    /// And what an operator should look at.
+    Warn,
+    /// And every request.
+    Info,
+    /// And what the parts do.
+    Debug,
+    /// And every step of it.
+    Trace,
+}
+
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty = $default:expr,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)* }
+            }
+        }
+    };
+}
+
+section! {
+    /// The listeners. (The head of a request is bounded by actix: 128 KiB and 96 headers.)
+    Http {
+        /// Where the API listens; port 0 picks one.
+        listen: String = "127.0.0.1:8080".into(),
+        /// Where `/metrics` is served; `off`: nowhere.
+        ops_listen: String = "127.0.0.1:9464".into(),
+        /// How long the head of a request may take.
+        request_timeout: Span = seconds(10),
+        /// How long a body may take, and as much again for every MiB of it.
+        body_timeout: Span = seconds(10),
+        /// How long an idle connection is kept.
+        keep_alive: Span = seconds(30),
+        /// Connections at a time; more wait to be accepted.
+        max_connections: u64 = 25_000,
+        /// Threads that serve requests.
+        workers: u64 = 2,
+        /// How long requests may take to end once the server is told to stop.
+        shutdown_timeout: Span = seconds(8),
+    }
+}
+
+section! {
+    /// Who may call.
+    Auth {
+        /// `HS256` or `EdDSA`; tokens signed in another way are refused.
+        algorithm: Algorithm = Algorithm::Hs256,
+        /// The secret for HS256. With neither this nor `secret_file`, one is made in the data directory.
+        secret: Secret = Secret::default(),
+        /// A file that holds the secret; empty: none.
+        secret_file: PathBuf = PathBuf::new(),
+        /// A PEM file that holds the public key for EdDSA.
+        public_key_file: PathBuf = PathBuf::new(),
+        /// By how much the clock of whoever signs may differ.
+        leeway_seconds: u64 = 0,
+        /// Verified tokens that are remembered.
+        cached_tokens: u64 = 100_000,
+    }
+}
+
+section! {
+    /// Browsers on other origins.
+    Cors {
+        /// Origins such as `https://tickets.example`, or `*`; none: off.
+        allowed_origins: Vec<String> = Vec::new(),
+    }
+}
+
+section! {
+    /// Wallets.
+    Wallet {
+        /// Whether users may charge their own.
+        self_charge: bool = false,
+    }
+}
+
+section! {
+    /// Logs, on standard error.
+    Log {
+        /// `text` or `json`.
+        format: LogFormat = LogFormat::Text,
+        /// `error`, `warn`, `info`, `debug` or `trace`.
+        level: LogLevel = LogLevel::Info,
+    }
+}
+
+/// Everything that can be set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// The listeners.
+    pub http: Http,
+    /// Who may call.
+    pub auth: Auth,
+    /// Browsers on other origins.
+    pub cors: Cors,
+    /// Wallets.
+    pub wallet: Wallet,
+    /// Logs.
+    pub log: Log,
+    /// The engine's journal.
+    pub journal: Journal,
+    /// The engine's state in sled.
+    pub checkpoint: Checkpoint,
+    /// The engine's actors.
+    pub actors: Actors,
+    /// What callers may ask for.
+    pub limits: Limits,
+    /// Time.
+    pub clock: Clock,
+    /// The disk.
+    pub storage: Storage,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self::new(Config::default())
+    }
+}
+
+impl Settings {
+    /// The defaults of the server, for an engine that is set up like this.
+    #[must_use]
+    pub fn new(engine: Config) -> Self {
+        let Config { data_dir, journal, checkpoint, actors, limits, clock, storage, .. } = engine;
+        Self {
+            data_dir,
+            http: Http::default(),
+            auth: Auth::default(),
+            cors: Cors::default(),
+            wallet: Wallet::default(),
+            log: Log::default(),
+            journal,
+            checkpoint,
+            actors,
+            limits,
+            clock,
+            storage,
+        }
+    }
+
+    /// Puts the layers together: `file`, then those of the environment variables that begin with `BOXOFFICE_`, then
+    /// `flags` as pairs of dotted key and value.
+    ///
+    /// # Errors
+    /// The first key or value that is refused.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        flags: &[(&str, String)],
+    ) -> Result<Self, Error> {
+        let mut layers = Layers::new()?;
+        let environment: Vec<_> = environment.into_iter().filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();
+        let named_file = environment.iter().find(|(name, _)| name == ENV_CONFIG_FILE);
+        let named_file = named_file.map(|(_, path)| PathBuf::from(path));
+        if let Some(path) = file.or(named_file.as_deref()) {
+            layers.add_file(path)?;
+        }
+        layers.add_environment(&environment)?;
+        for (key, value) in flags {
+            layers.set_text(key, value)?;
+        }
+        let settings = layers.finish()?;
+        settings.validate()?;
+        Ok(settings)
+    }
+
+    /// What is in force, as TOML, with secrets as `***`.
+    ///
+    /// # Errors
+    /// A path that is not UTF-8.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(self)
+    }
+
+    /// The engine's part.
+    #[must_use]
+    pub fn engine(&self) -> Config {
+        Config {
+            data_dir: self.data_dir.clone(),
+            journal: self.journal.clone(),
+            checkpoint: self.checkpoint.clone(),
+            actors: self.actors.clone(),
+            limits: self.limits.clone(),
+            clock: self.clock.clone(),
+            storage: self.storage.clone(),
+        }
+    }
+
+    /// Checks every bound.
+    ///
+    /// # Errors
+    /// The first value that is out of its bounds.
+    pub fn validate(&self) -> Result<(), ValueError> {
+        self.engine().validate()?;
+        self.check_numbers()?;
+        self.check_spans()?;
+        self.check_texts()
+    }
+
+    fn check_numbers(&self) -> Result<(), ValueError> {
+        let bounds = [
+            ("http.max_connections", self.http.max_connections, 1, 1_000_000),
+            ("http.workers", self.http.workers, 1, 256),
+            ("auth.leeway_seconds", self.auth.leeway_seconds, 0, 300),
+            ("auth.cached_tokens", self.auth.cached_tokens, 0, 10_000_000),
+        ];
+        for (key, value, min, max) in bounds {
+            if !(min..=max).contains(&value) {
+                return Err(value_error(key, value, format!("a whole number from {min} to {max}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_spans(&self) -> Result<(), ValueError> {
+        let tenth = Span(Duration::from_millis(100));
+        let bounds = [
+            // Actix counts these two from a clock that is up to half a second late.
+            ("http.request_timeout", self.http.request_timeout, seconds(1), seconds(600)),
+            ("http.keep_alive", self.http.keep_alive, seconds(1), seconds(3_600)),
+            ("http.body_timeout", self.http.body_timeout, tenth, seconds(600)),
+            ("http.shutdown_timeout", self.http.shutdown_timeout, tenth, seconds(3_600)),
+        ];
+        for (key, value, min, max) in bounds {
+            if !(min..=max).contains(&value) {
+                return Err(value_error(key, value, format!("from {min} to {max}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_texts(&self) -> Result<(), ValueError> {
+        const ADDRESS: &str = "an IP address and a port, such as 127.0.0.1:8080";
+        if self.http.listen.parse::<SocketAddr>().is_err() {
+            return Err(value_error("http.listen", &self.http.listen, ADDRESS));
+        }
+        let ops = &self.http.ops_listen;
+        if ops != "off" && ops.parse::<SocketAddr>().is_err() {
+            return Err(value_error("http.ops_listen", ops, format!("{ADDRESS}, or off")));
+        }
+        let secret = self.auth.secret.reveal();
+        if !secret.is_empty() && secret.len() < SECRET_BYTES_MIN {
+            return Err(value_error("auth.secret", "***", format!("at least {SECRET_BYTES_MIN} bytes long")));
+        }
+        let has_file = !self.auth.secret_file.as_os_str().is_empty();
+        if has_file && !secret.is_empty() {
+            return Err(value_error(
+                "auth.secret_file",
+                self.auth.secret_file.display(),
+                "empty if auth.secret is set",
+            ));
+        }
+        if self.auth.algorithm == Algorithm::EdDsa && self.auth.public_key_file.as_os_str().is_empty() {
+            return Err(value_error("auth.public_key_file", "\"\"", "a PEM file, since auth.algorithm is EdDSA"));
+        }
+        for origin in &self.cors.allowed_origins {
+            if origin != "*" && !is_origin(origin) {
+                let allowed = "a list of origins such as https://tickets.example, with no path, or *";
+                return Err(value_error("cors.allowed_origins", origin, allowed));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether `text` is as a browser sends it: scheme, host and perhaps a port.
+fn is_origin(text: &str) -> bool {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    host.is_some_and(|host| {
+        let known = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-:[]".contains(&b);
+        !host.is_empty() && host.bytes().all(known)
+    })
+}
+
+/// The settings while they are put together: every known key with its value.
+struct Layers {
+    values: BTreeMap<String, Value>,
+}
+
+impl Layers {
+    fn new() -> Result<Self, ValueError> {
+        let defaults = Table::try_from(Settings::default())
+            .map_err(|error| value_error("data_dir", "the default", error.to_string()))?;
+        let mut values = BTreeMap::new();
+        flatten("", &defaults, &mut values);
+        Ok(Self { values })
+    }
+
+    fn add_file(&mut self, path: &Path) -> Result<(), Error> {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::File { path: path.into(), source })?;
+        let table: Table =
+            toml::from_str(&text).map_err(|source| Error::Syntax { path: path.into(), source: Box::new(source) })?;
+        let mut given = BTreeMap::new();
+        flatten("", &table, &mut given);
+        for (key, value) in given {
+            if !self.values.contains_key(&key) {
+                return Err(self.unknown(path.display().to_string(), key, str::to_owned));
+            }
+            self.set(&key, value)?;
+        }
+        Ok(())
+    }
+
+    fn add_environment(&mut self, variables: &[(String, String)]) -> Result<(), Error> {
+        for (name, text) in variables.iter().filter(|(name, _)| name != ENV_CONFIG_FILE) {
+            let Some(key) = self.values.keys().find(|key| variable(key) == *name).cloned() else {
+                return Err(self.unknown("environment".into(), name.clone(), variable));
+            };
+            self.set_text(&key, text)?;
+        }
+        Ok(())
+    }
+
+    /// Sets a value that comes as text; its default tells its type.
+    fn set_text(&mut self, key: &str, text: &str) -> Result<(), ValueError> {
+        let value = match self.values.get(key) {
+            Some(Value::Integer(_)) => text.parse().ok().map(Value::Integer),
+            Some(Value::Boolean(_)) => text.parse().ok().map(Value::Boolean),
+            Some(Value::Array(_)) => {
+                let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+                Some(Value::Array(items.map(|item| Value::String(item.into())).collect()))
+            }
+            _ => Some(Value::String(text.into())),
+        };
+        let value = value.ok_or_else(|| value_error(key, text, self.kind(key)))?;
+        self.set(key, value)
+    }
+
+    fn set(&mut self, key: &str, value: Value) -> Result<(), ValueError> {
+        let fits = match (&value, self.values.get(key)) {
+            (Value::Array(items), Some(Value::Array(_))) => items.iter().all(Value::is_str),
+            (value, Some(default)) => value.same_type(default),
+            (_, None) => false,
+        };
+        if !fits {
+            return Err(value_error(key, value, self.kind(key)));
+        }
+        self.values.insert(key.into(), value);
+        Ok(())
+    }
+
+    /// What is allowed, as far as the type tells.
+    fn kind(&self, key: &str) -> &'static str {
+        match self.values.get(key) {
+            Some(Value::Integer(_)) => "a whole number",
+            Some(Value::Boolean(_)) => "true or false",
+            Some(Value::Array(_)) => "a list of texts",
+            _ => "a text",
+        }
+    }
+
+    fn unknown(&self, origin: String, key: String, name: impl Fn(&str) -> String) -> Error {
+        let known: Vec<_> = self.values.keys().map(|key| name(key)).collect();
+        Error::UnknownKey { origin, key, known: known.join(", ") }
+    }
+
+    fn finish(self) -> Result<Settings, ValueError> {
+        let mut table = Table::new();
+        for (key, value) in &self.values {
+            match key.split_once('.') {
+                None => {
+                    table.insert(key.clone(), value.clone());
+                }
+                Some((section, name)) => {
+                    let section = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+                    if let Value::Table(section) = section {
+                        section.insert(name.into(), value.clone());
+                    }
+                }
+            }
+        }
+        serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
+            let key = error.path().to_string();
+            let value = self.values.get(&key).map_or_else(String::new, Value::to_string);
+            // Of an unknown choice, serde's message repeats the value before it lists what is allowed.
+            let message = error.inner().to_string();
+            let allowed = message.split_once("expected ").map_or(message.as_str(), |(_, allowed)| allowed);
+            value_error(&key, value, allowed.trim_end())
+        })
+    }
+}
+
+/// Turns tables within tables into dotted keys. An empty table says nothing.
+fn flatten(prefix: &str, table: &Table, into: &mut BTreeMap<String, Value>) {
+    for (name, value) in table {
+        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        match value {
+            Value::Table(inner) => flatten(&key, inner, into),
+            value => {
+                into.insert(key, value.clone());
+            }
+        }
+    }
+}
+
+/// The environment variable of a key.
+fn variable(key: &str) -> String {
+    format!("{ENV_PREFIX}{}", key.replace('.', "_").to_uppercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Settings, Error> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("boxoffice.toml");
+        std::fs::write(&path, file).unwrap();
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let flags: Vec<_> = flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+        Settings::load(Some(&path), environment, &flags)
+    }
+
+    #[test]
+    fn a_later_layer_wins() {
+        let file = "data_dir = \"/a\"\n[http]\nworkers = 3\nlisten = \"127.0.0.1:1\"\nkeep_alive = \"2m\"";
+        let environment = [
+            ("BOXOFFICE_HTTP_WORKERS", "4"),
+            ("BOXOFFICE_JOURNAL_SEGMENT_BYTES", "1048576"),
+            ("BOXOFFICE_CORS_ALLOWED_ORIGINS", "https://a.example, https://b.example:8443"),
+            ("BOXOFFICE_WALLET_SELF_CHARGE", "true"),
+            ("HOME", "/root"),
+        ];
+        let settings = load(file, &environment, &[("http.listen", "127.0.0.1:0")]).unwrap();
+        assert_eq!(settings.data_dir, Path::new("/a"));
+        assert_eq!((settings.http.workers, settings.http.listen.as_str()), (4, "127.0.0.1:0"));
+        assert_eq!(settings.http.keep_alive, seconds(120));
+        assert_eq!(settings.engine().journal.segment_bytes, 1 << 20);
+        assert_eq!(settings.cors.allowed_origins, ["https://a.example", "https://b.example:8443"]);
+        assert!(settings.wallet.self_charge);
+        assert_eq!(settings.http.body_timeout, Http::default().body_timeout);
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_what_is_allowed() {
+        for (file, name, value, message) in [
+            ("", "BOXOFFICE_HTTP_WORKERS", "0", "http.workers = 0: must be a whole number from 1 to 256"),
+            ("", "BOXOFFICE_HTTP_WORKERS", "two", "http.workers = two: must be a whole number"),
+            ("", "BOXOFFICE_ACTORS_MAILBOX", "0", "actors.mailbox = 0: must be a whole number from 1 to 1048576"),
+            ("", "BOXOFFICE_WALLET_SELF_CHARGE", "yes", "wallet.self_charge = yes: must be true or false"),
+            ("", "BOXOFFICE_HTTP_KEEP_ALIVE", "0s", "http.keep_alive = 0s: must be from 1s to 1h"),
+            ("", "BOXOFFICE_HTTP_KEEP_ALIVE", "5", "http.keep_alive = \"5\": must be a whole number and a unit"),
+            ("", "BOXOFFICE_HTTP_LISTEN", "here", "http.listen = here: must be an IP address and a port"),
+            ("", "BOXOFFICE_AUTH_ALGORITHM", "none", "auth.algorithm = \"none\": must be `HS256` or `EdDSA`"),
+            ("", "BOXOFFICE_AUTH_ALGORITHM", "EdDSA", "auth.public_key_file = \"\": must be a PEM file"),
+            ("", "BOXOFFICE_AUTH_SECRET", "hunter2", "auth.secret = ***: must be at least 32 bytes long"),
+            ("", "BOXOFFICE_LOG_LEVEL", "loud", "log.level = \"loud\": must be one of `error`, `warn`, `info`"),
+            ("", "BOXOFFICE_CORS_ALLOWED_ORIGINS", "a.example", "cors.allowed_origins = a.example: must be a list"),
+            (
+                "",
+                "BOXOFFICE_HTTP_LISTENER",
+                "x",
+                "environment: unknown key BOXOFFICE_HTTP_LISTENER; known are BOXOFFICE_",
+            ),
+            ("[http]\nport = 1", "HOME", "", "unknown key http.port; known are actors.arbiters, "),
+            ("[http]\nworkers = \"2\"", "HOME", "", "http.workers = \"2\": must be a whole number"),
+            ("[cors]\nallowed_origins = [1]", "HOME", "", "cors.allowed_origins = [1]: must be a list of texts"),
+            ("http = 1", "HOME", "", "unknown key http; known are"),
+            ("[http", "HOME", "", "TOML parse error at line 1"),
+        ] {
+            let error = load(file, &[(name, value)], &[]).unwrap_err().to_string();
+            assert!(error.contains(message), "{file} {name}={value}: {error}");
+        }
+        let missing = Settings::load(Some(Path::new("/nowhere/b.toml")), [], &[]).unwrap_err().to_string();
+        assert!(missing.contains("/nowhere/b.toml"), "{missing}");
+    }
+
+    #[test]
+    fn what_is_printed_reads_back_and_shows_no_secret() {
+        let secret = "0123456789abcdef0123456789abcdef";
+        let settings = load("", &[("BOXOFFICE_AUTH_SECRET", secret)], &[]).unwrap();
+        assert_eq!(settings.auth.secret.reveal(), secret);
+        let printed = settings.to_toml().unwrap();
+        assert!(printed.contains("secret = \"***\"") && !printed.contains(secret), "{printed}");
+        assert!(!format!("{settings:?}").contains(secret));
+        let printed = Settings::default().to_toml().unwrap();
+        assert_eq!(load(&printed, &[], &[]).unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn spans_read_and_print() {
+        for (text, millis, printed) in [
+            ("500ms", 500, "500ms"),
+            ("90s", 90_000, "90s"),
+            ("60s", 60_000, "1m"),
+            ("2d", 172_800_000, "2d"),
+            ("0s", 0, "0s"),
+        ] {
+            let span: Span = text.parse().unwrap();
+            assert_eq!((span.0.as_millis(), span.to_string().as_str()), (millis, printed), "{text}");
+        }
+        for text in ["", "5", "s", "1.5s", "-1s", "5 s", "1w", "99999999999999999999d"] {
+            assert_eq!(text.parse::<Span>(), Err(ParseSpanError), "{text:?}");
+        }
+    }
+}

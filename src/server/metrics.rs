@@ -1,0 +1,119 @@
+//! Figures for Prometheus: requests as they are answered, and what the engine tells of itself when it is asked.
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use actix_web::http::{Method, StatusCode};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::engine::Engine;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    method: String,
+    /// The pattern, not the path, of which there is no end.
+    route: String,
+    status: u16,
+}
+
+/// The figures of one server.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<Request, Counter<u64, AtomicU64>>,
+    seconds: Histogram,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// With those of `engine`.
+    #[must_use]
+    pub fn new(engine: Engine) -> Self {
+        let mut registry = Registry::with_prefix("boxoffice");
+        let requests = Family::default();
+        registry.register("http_requests", "Requests that were answered", requests.clone());
+        // 100 us to about 13 s.
+        let seconds = Histogram::new(exponential_buckets(0.000_1, 2.0, 18));
+        registry.register_with_unit("http_request", "How long they took", Unit::Seconds, seconds.clone());
+        registry.register_collector(Box::new(EngineStats(engine)));
+        Self { registry, requests, seconds }
+    }
+
+    /// Counts a request that was answered.
+    pub fn observe(&self, method: &Method, route: Option<String>, status: StatusCode, elapsed: Duration) {
+        let route = route.unwrap_or_else(|| "unknown".into());
+        let request = Request { method: known(method), route, status: status.as_u16() };
+        self.requests.get_or_create(&request).inc();
+        self.seconds.observe(elapsed.as_secs_f64());
+    }
+
+    /// All figures in the text format.
+    ///
+    /// # Errors
+    /// Figures that cannot be written.
+    pub fn text(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+/// Callers may send any method, and labels must not grow with what they think of.
+fn known(method: &Method) -> String {
+    match *method {
+        Method::GET | Method::HEAD | Method::POST | Method::PATCH | Method::DELETE => method.to_string(),
+        _ => "other".into(),
+    }
+}
+
+/// Asks the engine each time.
+struct EngineStats(Engine);
+
+impl fmt::Debug for EngineStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EngineStats")
+    }
+}
+
+impl Collector for EngineStats {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let stats = self.0.stats();
+        let counters = [
+            ("journal_batches", "Batches written", stats.batches),
+            ("journal_bytes", "Bytes written to the journal", stats.journal_bytes),
+            ("commands_overloaded", "Commands refused because too much was under way", stats.overloaded),
+        ];
+        for (name, help, value) in counters {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        let gauges = [
+            ("durable_lsn", "The last durable event", stats.durable_lsn),
+            ("applied_lsn", "The last event that reads see", stats.applied_lsn),
+            ("checkpointed_lsn", "The last event in sled", stats.checkpointed_lsn),
+            ("resident_actors", "Actors in memory", stats.resident_actors),
+            ("free_bytes", "Bytes that may still be written", stats.free_bytes),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        let commit = ConstCounter::new(stats.commit_seconds);
+        let help = "Time spent in writing and syncing batches";
+        commit.encode(encoder.encode_descriptor("commit", help, Some(&Unit::Seconds), commit.metric_type())?)?;
+        let skew = ConstGauge::new(stats.clock_skew_seconds);
+        let help = "How far the engine's clock is from the wall clock";
+        skew.encode(encoder.encode_descriptor("clock_skew", help, Some(&Unit::Seconds), skew.metric_type())?)
+    }
+}

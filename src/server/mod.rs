@@ -1,0 +1,291 @@
+//! The HTTP API in front of an [`Engine`]: routes, who may call them, and what answers look like.
+//!
+//! Architecture invariant: no rule of the sale is in here. A handler reads a request, asks the engine once, and writes
+//! its answer. One file a resource; what they share is beside them.
+
+pub mod auth;
+pub mod config;
+pub mod cors;
+pub mod demo;
+pub mod problem;
+
+mod concerts;
+mod json;
+mod limiter;
+mod metrics;
+mod observe;
+mod openapi;
+mod operations;
+mod options;
+mod payments;
+mod query;
+mod reservations;
+mod respond;
+mod waiting_room;
+mod wallet;
+
+use std::future::Future;
+use std::io;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use actix_web::dev::{Handler, ServerHandle};
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::middleware::from_fn;
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{App as ActixApp, FromRequest, HttpRequest, HttpServer, Resource, Responder, Route, guard};
+
+use self::auth::Verifier;
+use self::config::Settings;
+use self::cors::Cors;
+use self::limiter::Limiter;
+use self::metrics::Metrics;
+use self::problem::{Code, Problem};
+use crate::engine::Engine;
+
+/// How often the limiter forgets users who have not asked for a while.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
+/// How long requests may take to end once the engine has failed: they have their answers already.
+const FAILED_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why a server stopped, or did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No tokens can be checked.
+    #[error(transparent)]
+    Auth(#[from] auth::Error),
+    /// The listeners cannot be used.
+    #[error("listening: {0}")]
+    Listen(#[from] io::Error),
+    /// The engine has failed, and must be opened again.
+    #[error("the engine has failed: {0}")]
+    EngineFailed(String),
+    /// The engine did not shut down cleanly. The next start recovers from the journal.
+    #[error("shutting down: {0}")]
+    Shutdown(#[source] crate::error::Error),
+}
+
+/// What all requests share.
+pub struct App {
+    engine: Engine,
+    settings: Settings,
+    verifier: Verifier,
+    limiter: Limiter,
+    cors: Cors,
+    metrics: Metrics,
+    /// The description of this API, as JSON.
+    openapi: String,
+}
+
+impl App {
+    fn new(engine: Engine, settings: Settings) -> Result<Self, auth::Error> {
+        Ok(Self {
+            verifier: Verifier::new(&settings)?,
+            limiter: Limiter::new(settings.limits.user_requests_per_second),
+            cors: Cors::new(&settings.cors.allowed_origins),
+            metrics: Metrics::new(engine.clone()),
+            openapi: openapi::document(),
+            engine,
+            settings,
+        })
+    }
+}
+
+/// Serves `engine` on `listener`, and figures on `ops`, until `shutdown` resolves. Then it takes no more connections,
+/// lets the requests that are under way come to their end, and shuts the engine down: whatever was answered is durable.
+///
+/// # Errors
+/// A server that cannot start, and an engine that fails on the way or does not shut down cleanly.
+pub async fn run(
+    listener: TcpListener,
+    ops: Option<TcpListener>,
+    engine: Engine,
+    settings: Settings,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let app = web::Data::new(App::new(engine.clone(), settings)?);
+    let api = serve_api(listener, &app)?;
+    let ops = ops.map(|listener| serve_ops(listener, &app)).transpose()?;
+    let (api_handle, ops_handle) = (api.handle(), ops.as_ref().map(actix_web::dev::Server::handle));
+    let api = actix_web::rt::spawn(api);
+    let ops = ops.map(actix_web::rt::spawn);
+    let forgetting = actix_web::rt::spawn(forget_idle(app.clone()));
+
+    let failure = tokio::select! {
+        () = shutdown => None,
+        reason = engine.failure() => Some(reason),
+    };
+    forgetting.abort();
+    let patience = if failure.is_some() { FAILED_TIMEOUT } else { app.settings.http.shutdown_timeout.0 };
+    let stop_ops = async {
+        if let Some(handle) = &ops_handle {
+            stop(handle, patience).await;
+        }
+    };
+    tokio::join!(stop(&api_handle, patience), stop_ops);
+    drop((api, ops));
+    match failure {
+        Some(reason) => Err(Error::EngineFailed(reason)),
+        None => engine.shutdown().await.map_err(Error::Shutdown),
+    }
+}
+
+/// Lets a server's requests come to their end, for so long at the most.
+async fn stop(handle: &ServerHandle, patience: Duration) {
+    if tokio::time::timeout(patience, handle.stop(true)).await.is_err() {
+        tracing::warn!("requests were cut off");
+        handle.stop(false).await;
+    }
+}
+
+fn serve_api(listener: TcpListener, app: &web::Data<App>) -> io::Result<actix_web::dev::Server> {
+    let http = app.settings.http.clone();
+    let workers = usize::try_from(http.workers).unwrap_or(1);
+    let connections = usize::try_from(http.max_connections).unwrap_or(usize::MAX);
+    let app = app.clone();
+    let server = HttpServer::new(move || {
+        ActixApp::new().app_data(app.clone()).configure(api_routes).wrap(from_fn(observe::observe))
+    });
+    let server = server
+        .workers(workers)
+        // Actix counts for each worker.
+        .max_connections(connections.div_ceil(workers))
+        .keep_alive(http.keep_alive.0)
+        .client_request_timeout(http.request_timeout.0)
+        .client_disconnect_timeout(http.request_timeout.0)
+        .shutdown_timeout(http.shutdown_timeout.0.as_secs())
+        .disable_signals()
+        .listen(listener)?;
+    Ok(server.run())
+}
+
+fn serve_ops(listener: TcpListener, app: &web::Data<App>) -> io::Result<actix_web::dev::Server> {
+    let app = app.clone();
+    let server = HttpServer::new(move || ActixApp::new().app_data(app.clone()).configure(ops_routes));
+    Ok(server.workers(1).shutdown_timeout(1).disable_signals().listen(listener)?.run())
+}
+
+async fn forget_idle(app: web::Data<App>) {
+    loop {
+        actix_web::rt::time::sleep(FORGET_EVERY).await;
+        app.limiter.forget_idle();
+    }
+}
+
+fn api_routes(services: &mut ServiceConfig) {
+    let resources = [
+        at("/v1/concerts", [get(concerts::list), post(concerts::create)]),
+        at("/v1/concerts/{id}", [get(concerts::read)]),
+        at("/v1/concerts/{id}/waiting-room", [get(waiting_room::read), patch(waiting_room::configure)]),
+        at("/v1/concerts/{id}/options", [post(options::create)]),
+        at("/v1/concerts/{id}/tokens", [post(waiting_room::issue_token)]),
+        at("/v1/options/{id}", [get(options::read), patch(options::reschedule)]),
+        at("/v1/options/{id}/plan", [get(options::plan)]),
+        at("/v1/options/{id}/seats", [get(options::seats)]),
+        at("/v1/options/{id}/blocks", [post(options::block)]),
+        at("/v1/options/{id}/unblocks", [post(options::unblock)]),
+        at("/v1/options/{id}/reservations", [post(reservations::hold)]),
+        at("/v1/tokens/{id}", [get(waiting_room::read_token), delete(waiting_room::leave)]),
+        at("/v1/reservations", [get(reservations::list)]),
+        at("/v1/reservations/{id}", [get(reservations::read), delete(reservations::release)]),
+        at("/v1/reservations/{id}/payments", [post(payments::pay)]),
+        at("/v1/payments", [get(payments::list)]),
+        at("/v1/payments/{id}", [get(payments::read)]),
+        at("/v1/payments/{id}/refunds", [post(payments::refund)]),
+        at("/v1/wallet", [get(wallet::own)]),
+        at("/v1/wallet/entries", [get(wallet::entries)]),
+        at("/v1/wallet/charges", [post(wallet::charge_own)]),
+        at("/v1/users/{user_id}/wallet", [get(wallet::of_user)]),
+        at("/v1/users/{user_id}/wallet/charges", [post(wallet::charge)]),
+        at("/v1/stats", [get(operations::stats)]),
+        at("/problems/{name}", [get(problem::page)]),
+        at("/openapi.json", [get(openapi::json)]),
+        at("/docs", [get(openapi::to_docs)]),
+        at("/docs/{file:.*}", [get(openapi::docs)]),
+    ];
+    for resource in resources {
+        services.service(resource);
+    }
+    health_routes(services);
+}
+
+fn ops_routes(services: &mut ServiceConfig) {
+    services.service(at("/metrics", [get(operations::metrics)]));
+    health_routes(services);
+}
+
+fn health_routes(services: &mut ServiceConfig) {
+    services.service(at("/healthz", [get(operations::healthz)]));
+    services.service(at("/readyz", [get(operations::readyz)]));
+    services.default_service(web::to(|| async { Err::<&str, _>(Problem::not_found()) }));
+}
+
+/// A method, as `Allow` names it, and what answers it.
+type Method = (&'static str, Route);
+
+/// A resource with these methods; to others it says which there are.
+fn at(path: &str, methods: impl IntoIterator<Item = Method>) -> Resource {
+    let (names, routes): (Vec<_>, Vec<_>) = methods.into_iter().unzip();
+    let allow = names.join(", ");
+    let refuse = move |request: HttpRequest| {
+        let detail = format!("{} is not among the methods of this resource: {allow}.", request.method());
+        let allow = HeaderValue::from_str(&allow).unwrap_or(HeaderValue::from_static("GET"));
+        async { Err::<&str, _>(Problem::new(Code::MethodNotAllowed, detail).with_header(header::ALLOW, allow)) }
+    };
+    routes.into_iter().fold(web::resource(path), Resource::route).default_service(web::to(refuse))
+}
+
+/// `GET`, and `HEAD`, of which actix sends no body.
+fn get<F, Args>(handler: F) -> Method
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    ("GET, HEAD", web::route().guard(guard::Any(guard::Get()).or(guard::Head())).to(handler))
+}
+
+fn post<F, Args>(handler: F) -> Method
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    ("POST", web::post().to(handler))
+}
+
+fn patch<F, Args>(handler: F) -> Method
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    ("PATCH", web::patch().to(handler))
+}
+
+fn delete<F, Args>(handler: F) -> Method
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    ("DELETE", web::delete().to(handler))
+}
+
+/// An id from the path. What is not an id names nothing.
+fn id<T: std::str::FromStr>(path: &str) -> Result<T, Problem> {
+    path.parse().map_err(|_| Problem::not_found())
+}
+
+/// `outcome`, unless it is a refusal and what the request is about does not exist: that goes first, as 404. To look it
+/// up beforehand would cost every good request a trip to the engine.
+async fn unless_missing<T, R>(
+    outcome: Result<T, Problem>,
+    lookup: impl Future<Output = Result<R, crate::error::Error>>,
+) -> Result<T, Problem> {
+    match outcome {
+        Ok(value) => Ok(value),
+        Err(problem) => lookup.await.map_or_else(|error| Err(error.into()), |_| Err(problem)),
+    }
+}

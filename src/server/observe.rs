@@ -1,0 +1,164 @@
+//! What happens around every request: its id, the access log, figures, browsers' headers, and handlers that panic.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::error::InternalError;
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage as _, web};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::FutureExt as _;
+
+use super::App;
+use super::problem::{Code, Problem};
+use crate::domain::UserId;
+
+/// Names a request in the log; taken from the caller if it is sane.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const REQUEST_ID_CHARS_MAX: usize = 64;
+
+/// The middleware.
+///
+/// # Errors
+/// None of its own.
+pub async fn observe(
+    app: web::Data<App>,
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let begun = Instant::now();
+    let id = request_id(request.headers());
+    let origin = app.cors.origin(request.headers());
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let outcome = match app.cors.preflight(request.method(), request.headers()) {
+        Some(preflight) => Ok(request.into_response(preflight).map_into_right_body()),
+        None => match AssertUnwindSafe(next.call(request)).catch_unwind().await {
+            Ok(outcome) => outcome.map(ServiceResponse::map_into_left_body),
+            Err(_) => {
+                tracing::error!(%method, path = uri.path(), ?id, "a handler panicked");
+                Err(Problem::new(Code::Internal, "The server's log has more.").into())
+            }
+        },
+    };
+    let mut response = match outcome {
+        Ok(response) => response.map_into_boxed_body(),
+        // There is no request left to answer, so the error itself has to carry the headers.
+        Err(error) => {
+            let mut answer = error.as_response_error().error_response();
+            record(&app, &method, uri.path(), None, None, answer.status(), begun, &id);
+            mark(&app, answer.headers_mut(), id, origin);
+            return Err(InternalError::from_response(error, answer).into());
+        }
+    };
+    let route = response.request().match_pattern();
+    let user = response.request().extensions().get::<UserId>().cloned();
+    record(&app, &method, uri.path(), route, user, response.status(), begun, &id);
+    mark(&app, response.headers_mut(), id, origin);
+    Ok(response)
+}
+
+/// Counts the request, and writes its line in the log: who asked for what, and never with which token.
+#[expect(clippy::too_many_arguments, reason = "each is a column of the line")]
+fn record(
+    app: &App,
+    method: &Method,
+    path: &str,
+    route: Option<String>,
+    user: Option<UserId>,
+    status: StatusCode,
+    begun: Instant,
+    id: &HeaderValue,
+) {
+    let elapsed = begun.elapsed();
+    app.metrics.observe(method, route, status, elapsed);
+    tracing::info!(
+        target: "boxoffice::access",
+        %method,
+        path,
+        status = status.as_u16(),
+        duration_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+        user = user.as_ref().map(UserId::as_str),
+        id = id.to_str().unwrap_or_default(),
+        "request"
+    );
+}
+
+/// Sets the headers that every answer has.
+fn mark(app: &App, headers: &mut HeaderMap, id: HeaderValue, origin: Option<HeaderValue>) {
+    headers.insert(REQUEST_ID, id);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    app.cors.mark(origin, headers);
+}
+
+/// The caller's own, if it is at most 64 URL-safe characters, or a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let is_sane = |id: &&HeaderValue| {
+        let bytes = id.as_bytes();
+        (1..=REQUEST_ID_CHARS_MAX).contains(&bytes.len())
+            && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(b))
+    };
+    headers.get(REQUEST_ID).filter(is_sane).cloned().unwrap_or_else(|| {
+        let mut random = [0; 12];
+        // Without randomness the id is less than unique, and the request is as good as any other.
+        let _ = getrandom::fill(&mut random);
+        HeaderValue::from_str(&URL_SAFE_NO_PAD.encode(random)).unwrap_or(HeaderValue::from_static("-"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::middleware::from_fn;
+    use actix_web::test::{TestRequest, init_service, try_call_service};
+
+    use super::*;
+    use crate::engine::Engine;
+    use crate::server::config::Settings;
+    use crate::server::problem::MEDIA_TYPE;
+
+    async fn broken() -> &'static str {
+        panic!("as the test wants it")
+    }
+
+    #[actix_web::test]
+    async fn a_handler_that_panics_answers_with_a_problem() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = Settings { data_dir: dir.path().join("data"), ..Settings::default() };
+        settings.cors.allowed_origins = vec!["*".into()];
+        let engine = Engine::open(settings.engine()).await.unwrap();
+        let app = web::Data::new(App::new(engine.clone(), settings).unwrap());
+        let app = actix_web::App::new().app_data(app).route("/", web::get().to(broken)).wrap(from_fn(observe));
+        let service = init_service(app).await;
+        for _ in 0..2 {
+            let request =
+                TestRequest::get().uri("/").insert_header(("x-request-id", "7")).insert_header(("origin", "x"));
+            let error = try_call_service(&service, request.to_request()).await.unwrap_err();
+            let response = error.error_response();
+            assert_eq!(response.status(), 500);
+            for (name, value) in
+                [("content-type", MEDIA_TYPE), ("x-request-id", "7"), ("access-control-allow-origin", "x")]
+            {
+                assert_eq!(response.headers().get(name).unwrap(), value);
+            }
+        }
+        engine.shutdown().await.unwrap();
+    }
+
+    #[test]
+    fn a_sane_id_is_kept() {
+        let given = |id: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, HeaderValue::from_str(id).unwrap());
+            request_id(&headers)
+        };
+        assert_eq!(given("a-b_c.d~1"), "a-b_c.d~1");
+        for id in ["", "a b", "a\"b", &"x".repeat(65)] {
+            let made = given(id);
+            assert!(made != id && made.len() == 16, "{id}: {made:?}");
+        }
+    }
+}

@@ -1,0 +1,508 @@
+//! The description of the API, made from the handlers and types themselves, and the page to read and try it.
+//!
+//! Handlers name their own answers. What many of them have in common (problems, headers) is added here, and types that
+//! do not derive their schema have it in one table.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use actix_web::{HttpResponse, web};
+use serde_json::{Map, Value, json};
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::{Object, Ref, RefOr, Required, Schema};
+use utoipa::{IntoParams, OpenApi, PartialSchema, ToSchema};
+
+use super::problem::{self, Code, Problem};
+use super::respond::Cache;
+use super::{App, concerts, operations, options, payments, reservations, waiting_room, wallet};
+use crate::api::{AreaSeats, Payment, Reservation, ReservedArea, ReservedSeat, Seats};
+use crate::domain::concert_option::{Counts as SeatCounts, OptionStatus};
+use crate::domain::waiting_room::{Counts as TokenCounts, Mode, Order, Settings, TokenStatus};
+use crate::domain::wallet::EntryKind;
+use crate::domain::{
+    ConcertId, EntryId, OptionId, PaymentId, Points, RefundId, ReservationId, Timestamp, TokenId, UserId,
+};
+use crate::error::FieldError;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "boxoffice", description = "Reservations for high-demand ticket on-sales."),
+    paths(
+        concerts::list,
+        concerts::create,
+        concerts::read,
+        options::create,
+        options::read,
+        options::reschedule,
+        options::plan,
+        options::seats,
+        options::block,
+        options::unblock,
+        waiting_room::read,
+        waiting_room::configure,
+        waiting_room::issue_token,
+        waiting_room::read_token,
+        waiting_room::leave,
+        reservations::hold,
+        reservations::read,
+        reservations::list,
+        reservations::release,
+        payments::pay,
+        payments::read,
+        payments::list,
+        payments::refund,
+        wallet::own,
+        wallet::entries,
+        wallet::charge_own,
+        wallet::of_user,
+        wallet::charge,
+        operations::healthz,
+        operations::readyz,
+        operations::stats,
+    ),
+    components(schemas(
+        FieldError,
+        AreaSeats,
+        ReservedSeat,
+        ReservedArea,
+        crate::api::BestAvailable,
+        reservations::AreaWish
+    ))
+)]
+struct Api;
+
+/// `limit` and `cursor` of a list.
+pub struct Paged;
+
+impl IntoParams for Paged {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![
+            parameter("limit", "PageLimit", ParameterIn::Query, "How many items at the most"),
+            parameter("cursor", "Cursor", ParameterIn::Query, "The `next_cursor` of the page before"),
+        ]
+    }
+}
+
+/// The header with which a request can be sent again.
+pub struct Idempotent;
+
+impl IntoParams for Idempotent {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let description = "The same key and body give the same answer, for 24 hours";
+        vec![parameter("Idempotency-Key", "IdempotencyKey", ParameterIn::Header, description)]
+    }
+}
+
+fn parameter(name: &str, schema: &str, place: ParameterIn, description: &str) -> Parameter {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(place)
+        .required(Required::False)
+        .description(Some(description))
+        .schema(Some(Ref::from_schema_name(schema)))
+        .build()
+}
+
+macro_rules! described {
+    ($($type:ty => $name:literal,)*) => {
+        $(
+            impl PartialSchema for $type {
+                /// Stands in for the entry of this name in the table below.
+                fn schema() -> RefOr<Schema> {
+                    RefOr::T(Schema::Object(Object::default()))
+                }
+            }
+
+            impl ToSchema for $type {
+                fn name() -> Cow<'static, str> {
+                    Cow::Borrowed($name)
+                }
+            }
+        )*
+    };
+}
+
+/// The shape of a seating plan.
+pub enum SeatingPlan {}
+/// What the parameter `status` of reservations may be.
+pub enum ReservationStatus {}
+/// A reservation, with the steps that led to its state if an admin asks.
+pub enum ReservationWithSteps {}
+/// The answer of a server that lives.
+pub enum Alive {}
+
+described! {
+    ConcertId => "ConcertId",
+    OptionId => "OptionId",
+    ReservationId => "ReservationId",
+    PaymentId => "PaymentId",
+    RefundId => "RefundId",
+    TokenId => "TokenId",
+    EntryId => "EntryId",
+    UserId => "UserId",
+    Points => "Points",
+    Timestamp => "Timestamp",
+    Mode => "WaitingRoomMode",
+    Order => "WaitingRoomOrder",
+    Settings => "WaitingRoomSettings",
+    TokenCounts => "TokenCounts",
+    TokenStatus => "TokenStatus",
+    OptionStatus => "OptionStatus",
+    SeatCounts => "SeatCounts",
+    EntryKind => "EntryKind",
+    Seats => "Seats",
+    Reservation => "Reservation",
+    ReservationStatus => "ReservationStatus",
+    ReservationWithSteps => "ReservationWithSteps",
+    Payment => "Payment",
+    reservations::Hold => "Hold",
+    SeatingPlan => "SeatingPlan",
+    Alive => "Alive",
+}
+
+/// The schemas of the types above, and of what has no type.
+fn schemas() -> Vec<(&'static str, Value)> {
+    let id =
+        |what: &str| json!({"type": "string", "maxLength": 64, "description": format!("The id of {what}; opaque")});
+    let count = json!({"type": "integer", "minimum": 0});
+    let seconds = json!({"type": "integer", "minimum": 1, "maximum": 86_400});
+    let label = |chars: u64| json!({"type": ["string", "number", "null"], "maxLength": chars});
+    let position = json!({"type": ["object", "null"], "properties": {"x": {"type": ["number", "null"]}, "y": {"type": ["number", "null"]}}});
+    let one_of = |values: &[&str]| json!({"type": "string", "enum": values});
+    vec![
+        ("ConcertId", id("a concert")),
+        ("OptionId", id("an option")),
+        ("ReservationId", id("a reservation")),
+        ("PaymentId", id("a payment")),
+        ("RefundId", id("a refund")),
+        ("TokenId", id("a token")),
+        ("EntryId", id("a wallet's entry")),
+        (
+            "UserId",
+            json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$", "description": "The subject of a JWT"}),
+        ),
+        ("Points", json!({"type": "integer", "minimum": 0, "maximum": Points::MAX})),
+        (
+            "Timestamp",
+            json!({"type": "string", "format": "date-time", "description": "RFC 3339; in answers UTC with milliseconds"}),
+        ),
+        ("PageLimit", json!({"type": "integer", "minimum": 1, "maximum": 500, "default": 50})),
+        ("Cursor", json!({"type": "string"})),
+        ("IdempotencyKey", json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"})),
+        ("WaitingRoomMode", one_of(&["open", "queue", "paused"])),
+        ("WaitingRoomOrder", one_of(&["fifo", "shuffle_at_open"])),
+        (
+            "WaitingRoomSettings",
+            object(json!({
+                "mode": refer("WaitingRoomMode"),
+                "max_active": {"type": "integer", "minimum": 1, "maximum": 10_000_000},
+                "admit_per_minute": {"type": ["integer", "null"], "minimum": 1, "maximum": 10_000_000},
+                "active_ttl_seconds": seconds,
+                "waiting_ttl_seconds": seconds,
+                "order": refer("WaitingRoomOrder"),
+                "opens_at": {"oneOf": [{"type": "null"}, refer("Timestamp")]},
+            })),
+        ),
+        ("TokenCounts", object(json!({"waiting": count, "active": count, "used": count, "expired": count}))),
+        ("TokenStatus", one_of(&["waiting", "active", "used", "expired"])),
+        ("OptionStatus", one_of(&["scheduled", "on_sale", "sold_out", "closed"])),
+        ("SeatCounts", object(json!({"available": count, "held": count, "sold": count, "blocked": count}))),
+        ("EntryKind", one_of(&["charge", "debit", "credit"])),
+        (
+            "Seats",
+            object(json!({
+                "option_id": refer("OptionId"),
+                "seq": count,
+                "seats": {"type": "object", "additionalProperties": one_of(&["held", "sold", "blocked"])},
+                "areas": {"type": "object", "additionalProperties": refer("AreaSeats")},
+            })),
+        ),
+        ("ReservationStatus", one_of(&reservations::STATUSES)),
+        (
+            "Reservation",
+            object(json!({
+                "id": refer("ReservationId"),
+                "option_id": refer("OptionId"),
+                "user_id": refer("UserId"),
+                "status": refer("ReservationStatus"),
+                "seats": {"type": "array", "items": refer("ReservedSeat")},
+                "areas": {"type": "array", "items": refer("ReservedArea")},
+                "amount": refer("Points"),
+                "created_at": refer("Timestamp"),
+                "expires_at": refer("Timestamp"),
+            })),
+        ),
+        (
+            "ReservationWithSteps",
+            json!({
+                "allOf": [refer("Reservation")],
+                "properties": {"steps": {
+                    "type": "array",
+                    "description": "for an admin: how it came to be what it is",
+                    "items": object(json!({
+                        "step": one_of(&["held", "payment_started", "payment_confirmed", "payment_failed",
+                            "token_completed", "refund_started", "refund_credited", "released", "expired"]),
+                        "at": refer("Timestamp"),
+                        "lsn": count,
+                    })),
+                }},
+            }),
+        ),
+        (
+            "Payment",
+            object(json!({
+                "id": refer("PaymentId"),
+                "reservation_id": refer("ReservationId"),
+                "user_id": refer("UserId"),
+                "amount": refer("Points"),
+                "status": one_of(&["pending", "completed", "failed", "refunded"]),
+                "balance": {"oneOf": [{"type": "null"}, refer("Points")]},
+                "paid_at": {"oneOf": [{"type": "null"}, refer("Timestamp")]},
+            })),
+        ),
+        (
+            "Hold",
+            json!({"description": "Seats or places to be held", "oneOf": [
+                closed(json!({"seats": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 100, "uniqueItems": true}})),
+                closed(json!({"best_available": refer("BestAvailable")})),
+                closed(json!({"areas": {"type": "array", "items": refer("AreaWish"), "minItems": 1, "maxItems": 100}})),
+            ]}),
+        ),
+        (
+            "SeatingPlan",
+            json!({
+                "type": "object",
+                "description": "A plan in the open seating-plan JSON of pretix",
+                "properties": {
+                    "categories": {"type": ["array", "null"], "items": {
+                        "type": "object",
+                        "required": ["name"],
+                        "properties": {"name": {"type": "string", "minLength": 1, "maxLength": 200}, "color": {"type": ["string", "null"], "maxLength": 200}},
+                    }},
+                    "zones": {"type": ["array", "null"], "items": {
+                        "type": "object",
+                        "properties": {"name": label(200), "position": position, "rows": {"type": ["array", "null"], "items": {
+                            "type": "object",
+                            "required": ["seats"],
+                            "properties": {"row_number": label(200), "position": position, "seats": {"type": "array", "items": {
+                                "type": "object",
+                                "required": ["seat_guid", "category"],
+                                "properties": {
+                                    "seat_guid": {"type": "string", "minLength": 1, "maxLength": 64},
+                                    "seat_number": label(64),
+                                    "category": {"type": "string", "minLength": 1, "maxLength": 200},
+                                    "position": position,
+                                },
+                            }}},
+                        }}},
+                    }},
+                },
+            }),
+        ),
+        ("Alive", object(json!({"status": {"const": "alive"}}))),
+        (
+            "Problem",
+            json!({
+                "type": "object",
+                "description": "RFC 9457; the page at `type` explains it",
+                "required": ["type", "title", "status", "detail", "code"],
+                "properties": {
+                    "type": {"type": "string", "format": "uri-reference"},
+                    "title": {"type": "string"},
+                    "status": {"type": "integer", "minimum": 400, "maximum": 599},
+                    "detail": {"type": "string"},
+                    "code": {"type": "string", "enum": Code::ALL.iter().map(|code| code.name()).collect::<Vec<_>>()},
+                    "errors": {"type": "array", "items": refer("FieldError")},
+                    "balance": refer("Points"),
+                    "amount": refer("Points"),
+                    "conflicts": {"type": "array", "items": {"type": "string"}},
+                    "limit": count,
+                    "already": count,
+                    "payment_id": refer("PaymentId"),
+                    "seats": {"type": "array", "items": {"type": "string"}},
+                },
+            }),
+        ),
+    ]
+}
+
+fn refer(schema: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{schema}")})
+}
+
+/// An object that always has all of these.
+fn object(properties: Value) -> Value {
+    let required: Vec<_> = properties.as_object().into_iter().flat_map(Map::keys).cloned().collect();
+    json!({"type": "object", "required": required, "properties": properties})
+}
+
+/// An object that has all of these and nothing else.
+fn closed(properties: Value) -> Value {
+    let mut schema = object(properties);
+    schema["additionalProperties"] = false.into();
+    schema
+}
+
+/// The description, as JSON.
+pub fn document() -> String {
+    let mut document = json!(Api::openapi());
+    document["components"]["securitySchemes"] =
+        json!({"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}});
+    document["components"]["responses"] = problems();
+    for (name, schema) in schemas() {
+        document["components"]["schemas"][name] = schema;
+    }
+    let operations = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
+    for operation in operations.filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
+        complete(operation);
+    }
+    document.to_string()
+}
+
+/// The problems of each status, as answers that operations refer to.
+fn problems() -> Value {
+    let mut answers = Map::new();
+    for status in Code::ALL.iter().map(|code| code.status()) {
+        let codes: Vec<_> = Code::ALL.iter().filter(|code| code.status() == status).map(|code| code.name()).collect();
+        let only = json!({"properties": {"status": {"const": status}, "code": {"enum": codes}}});
+        let mut answer = json!({
+            "description": codes.join(", "),
+            "content": {problem::MEDIA_TYPE: {"schema": {"allOf": [refer("Problem"), only]}}},
+        });
+        let header = match status {
+            401 => Some(("WWW-Authenticate", json!({"type": "string"}))),
+            429 | 503 => Some(("Retry-After", json!({"type": "integer", "minimum": 1}))),
+            _ => None,
+        };
+        if let Some((name, schema)) = header {
+            answer["headers"] = json!({name: {"required": true, "schema": schema}});
+        }
+        answers.insert(format!("Problem{status}"), answer);
+    }
+    answers.into()
+}
+
+/// Adds to an operation what its kind has in common.
+fn complete(operation: &mut Value) {
+    // Alive or not, ready or not: no engine is asked that might refuse.
+    let asks_engine = operation["tags"] != json!(["operations"]);
+    let mut statuses = vec![500];
+    if asks_engine {
+        statuses.push(503);
+    }
+    if operation.get("security").is_some() {
+        statuses.extend([401, 429]);
+    }
+    if let Some(body) = operation.get_mut("requestBody") {
+        statuses.extend([400, 408, 413, 415]);
+        let is_empty = body["content"]["application/json"]["schema"] == refer("Empty");
+        body["required"] = (!is_empty).into();
+    }
+    let answers = &mut operation["responses"];
+    for status in statuses {
+        if answers.get(status.to_string()).is_none() {
+            answers[status.to_string()] = json!({});
+        }
+    }
+    for (status, answer) in answers.as_object_mut().into_iter().flatten() {
+        let is_error = status.starts_with(['4', '5']);
+        if is_error && answer.get("content").is_none() {
+            *answer = json!({"$ref": format!("#/components/responses/Problem{status}")});
+        } else if status == "201" {
+            answer["headers"] = json!({"Location": {"required": true, "schema": {"type": "string"}}});
+        }
+    }
+    for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
+        drop_null(&mut parameter["schema"]);
+    }
+}
+
+/// A parameter may be absent, but there is no way to write `null` in one.
+fn drop_null(schema: &mut Value) {
+    let is_null = |schema: &Value| schema["type"] == "null" || *schema == "null";
+    for key in ["oneOf", "type"] {
+        let Some(choices) = schema.get(key).and_then(Value::as_array) else { continue };
+        let mut rest = choices.iter().filter(|choice| !is_null(choice)).cloned();
+        let (Some(only), None) = (rest.next(), rest.next()) else { continue };
+        if key == "type" {
+            schema["type"] = only;
+        } else {
+            *schema = only;
+        }
+    }
+}
+
+/// `GET /openapi.json`
+///
+/// # Errors
+/// None.
+pub async fn json(app: web::Data<App>) -> Result<HttpResponse, Problem> {
+    let body = app.openapi.clone();
+    Ok(HttpResponse::Ok().content_type("application/json").insert_header(Cache::Revalidate.header()).body(body))
+}
+
+/// `GET /docs`
+///
+/// # Errors
+/// None.
+pub async fn to_docs() -> Result<HttpResponse, Problem> {
+    Ok(HttpResponse::PermanentRedirect().insert_header(("Location", "/docs/")).finish())
+}
+
+/// `GET /docs/{file}`: the page to read and try the API.
+///
+/// # Errors
+/// 404 if there is no such file.
+pub async fn docs(file: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let config = utoipa_swagger_ui::Config::from("/openapi.json");
+    let served = utoipa_swagger_ui::serve(&file, Arc::new(config)).map_err(|error| {
+        tracing::error!(%error, "a page of the documentation cannot be made");
+        Problem::new(Code::Internal, "The server's log has more.")
+    })?;
+    let served = served.ok_or_else(Problem::not_found)?;
+    let mut response = HttpResponse::Ok();
+    if served.gzpipped {
+        response.insert_header(("Content-Encoding", "gzip"));
+    }
+    Ok(response.content_type(served.content_type).body(served.bytes.into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let document: Value = serde_json::from_str(&document()).unwrap();
+        let mut open = vec![&document];
+        let mut references = 0;
+        while let Some(value) = open.pop() {
+            if let Some(reference) = value.get("$ref").and_then(Value::as_str) {
+                let target = document.pointer(reference.strip_prefix('#').unwrap());
+                assert!(target.is_some_and(|target| *target != json!({"type": "object"})), "{reference}");
+                references += 1;
+            }
+            match value {
+                Value::Object(members) => open.extend(members.values()),
+                Value::Array(items) => open.extend(items),
+                _ => {}
+            }
+        }
+        assert!(references > 100);
+    }
+
+    #[test]
+    fn answers_and_bounds_are_described() {
+        let document: Value = serde_json::from_str(&document()).unwrap();
+        assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+        let hold = &document["paths"]["/v1/options/{id}/reservations"]["post"];
+        for status in ["201", "400", "401", "403", "404", "408", "409", "413", "415", "422", "429", "500", "503"] {
+            assert!(hold["responses"].get(status).is_some(), "{status}");
+        }
+        let charge = &document["components"]["schemas"]["Charge"];
+        assert_eq!(charge["additionalProperties"], false);
+        assert_eq!(charge["properties"]["amount"]["maximum"], 9_007_199_254_740_991_u64);
+        let pay = &document["paths"]["/v1/reservations/{id}/payments"]["post"];
+        assert_eq!(pay["requestBody"]["required"], false);
+    }
+}

@@ -1,0 +1,312 @@
+//! Concert options: put on sale by admins, read by anyone.
+
+use std::collections::BTreeMap;
+
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::auth::{Admin, Identity};
+use super::json::{Input, Object, PLAN_EXTRA_BYTES_MAX, patched};
+use super::openapi::{Idempotent, SeatingPlan};
+use super::problem::{Code, Problem};
+use super::respond::{self, Cache};
+use super::{App, id, unless_missing};
+use crate::api::{Answered, ConcertOption, IdempotencyKey, NewArea, NewOption, Seats, WindowPatch};
+use crate::domain::{ConcertId, Lsn, OptionId, Points, Timestamp};
+
+/// An option to be put on sale.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CreateOption {
+    /// When the performance starts.
+    starts_at: Timestamp,
+    /// From when seats may be held; at once by default.
+    #[serde(default)]
+    sale_opens_at: Option<Timestamp>,
+    /// From when they may not; when the performance starts by default.
+    #[serde(default)]
+    sale_closes_at: Option<Timestamp>,
+    /// In the pretix format; members that are not known in it are ignored.
+    #[schema(value_type = SeatingPlan)]
+    seating_plan: Box<RawValue>,
+    /// What each category costs.
+    #[schema(value_type = BTreeMap<String, Points>)]
+    prices: BTreeMap<String, Points>,
+    /// General admission.
+    #[serde(default)]
+    #[schema(value_type = Vec<NewArea>)]
+    areas: Vec<Object<NewArea>>,
+    /// How long a hold lasts.
+    #[serde(default = "hold_seconds")]
+    #[schema(minimum = 1, maximum = 86_400, default = 300)]
+    hold_seconds: u32,
+    /// How long a payment may take.
+    #[serde(default = "payment_seconds")]
+    #[schema(minimum = 1, maximum = 3_600, default = 60)]
+    payment_seconds: u32,
+    /// The most seats and places of one reservation.
+    #[serde(default = "max_seats")]
+    #[schema(minimum = 1, maximum = 100, default = 8)]
+    max_seats_per_reservation: u32,
+    /// The most seats and places of one user.
+    #[serde(default = "max_seats")]
+    #[schema(minimum = 1, maximum = 10_000, default = 8)]
+    max_seats_per_user: u32,
+    /// Until when owners may have payments refunded; never by default.
+    #[serde(default)]
+    refundable_until: Option<Timestamp>,
+}
+
+fn hold_seconds() -> u32 {
+    300
+}
+
+fn payment_seconds() -> u32 {
+    60
+}
+
+fn max_seats() -> u32 {
+    8
+}
+
+impl From<CreateOption> for NewOption {
+    fn from(body: CreateOption) -> Self {
+        let seating_plan: Box<str> = body.seating_plan.into();
+        Self {
+            starts_at: body.starts_at,
+            sale_opens_at: body.sale_opens_at,
+            sale_closes_at: body.sale_closes_at,
+            seating_plan: String::from(seating_plan).into_bytes(),
+            prices: body.prices.into_iter().collect(),
+            areas: body.areas.into_iter().map(|Object(area)| area).collect(),
+            hold_seconds: body.hold_seconds,
+            payment_seconds: body.payment_seconds,
+            max_seats_per_reservation: body.max_seats_per_reservation,
+            max_seats_per_user: body.max_seats_per_user,
+            refundable_until: body.refundable_until,
+        }
+    }
+}
+
+/// Changes of an option's times, any of them. `null` takes one away, or back to its default.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OptionPatch {
+    /// From when seats may be held.
+    #[serde(default, deserialize_with = "patched")]
+    #[schema(value_type = Option<Timestamp>)]
+    sale_opens_at: Option<Option<Timestamp>>,
+    /// From when they may not.
+    #[serde(default, deserialize_with = "patched")]
+    #[schema(value_type = Option<Timestamp>)]
+    sale_closes_at: Option<Option<Timestamp>>,
+    /// Until when owners may have payments refunded.
+    #[serde(default, deserialize_with = "patched")]
+    #[schema(value_type = Option<Timestamp>)]
+    refundable_until: Option<Option<Timestamp>>,
+}
+
+impl From<OptionPatch> for WindowPatch {
+    fn from(patch: OptionPatch) -> Self {
+        let OptionPatch { sale_opens_at, sale_closes_at, refundable_until } = patch;
+        Self { sale_opens_at, sale_closes_at, refundable_until }
+    }
+}
+
+/// Seats to be taken off sale, or put back on it; and those that were.
+#[derive(Debug, Deserialize, serde::Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SeatList {
+    /// Their ids.
+    #[schema(min_items = 1)]
+    seats: Vec<String>,
+}
+
+/// Puts a performance of a concert on sale.
+#[utoipa::path(post, path = "/v1/concerts/{id}/options", tag = "concerts", operation_id = "create_option",
+    params(("id" = ConcertId, Path), Idempotent), request_body = CreateOption, security(("bearer" = [])),
+    responses((status = 201, description = "The option", body = ConcertOption),
+        (status = 403), (status = 404), (status = 409), (status = 422)))]
+pub(super) async fn create(
+    request: HttpRequest,
+    path: web::Path<String>,
+    Admin(admin): Admin,
+    app: web::Data<App>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let concert: ConcertId = id(&path)?;
+    let operation = format!("POST /v1/concerts/{concert}/options");
+    let plan_bytes = usize::try_from(app.settings.limits.plan_bytes).unwrap_or(usize::MAX);
+    let bytes_max = plan_bytes.saturating_add(PLAN_EXTRA_BYTES_MAX);
+    let input = async {
+        let input = Input::read_up_to(bytes_max, &request, payload, &app, &admin.user, &operation).await?;
+        let (option, key) = apart(move || (input.parse::<CreateOption>(), input.key)).await?;
+        Ok((option?, key))
+    };
+    let (option, key) = unless_missing(input.await, app.engine.concert(concert)).await?;
+    let answered = app.engine.add_option(concert, option.into(), key).await?;
+    respond::created(&answered, &format!("/v1/options/{}", answered.value.id))
+}
+
+/// Reads an option.
+#[utoipa::path(get, path = "/v1/options/{id}", tag = "concerts", operation_id = "get_option",
+    params(("id" = OptionId, Path)),
+    responses((status = 200, description = "The option", body = ConcertOption), (status = 404)))]
+pub(super) async fn read(path: web::Path<String>, app: web::Data<App>) -> Result<HttpResponse, Problem> {
+    respond::ok(&app.engine.option(id(&path)?).await?, Cache::Revalidate)
+}
+
+/// Changes when an option is on sale, and until when it is refunded.
+#[utoipa::path(patch, path = "/v1/options/{id}", tag = "concerts", operation_id = "reschedule_option",
+    params(("id" = OptionId, Path)), security(("bearer" = [])),
+    request_body(content((OptionPatch = "application/json"), (OptionPatch = "application/merge-patch+json"))),
+    responses((status = 200, description = "The option", body = ConcertOption), (status = 403), (status = 404)))]
+pub(super) async fn reschedule(
+    request: HttpRequest,
+    path: web::Path<String>,
+    Admin(admin): Admin,
+    app: web::Data<App>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let option = id(&path)?;
+    let patch = async {
+        let input = Input::read(&request, payload, &app, &admin.user, "PATCH").await?;
+        input.parse::<OptionPatch>()
+    };
+    let patch = unless_missing(patch.await, app.engine.option(option)).await?;
+    respond::ok(&app.engine.reschedule_option(option, patch.into()).await?, Cache::Private)
+}
+
+/// Reads an option's seating plan, with prices. It never changes.
+#[utoipa::path(get, path = "/v1/options/{id}/plan", tag = "concerts", operation_id = "get_plan",
+    params(("id" = OptionId, Path), ("If-None-Match" = Option<String>, Header)),
+    responses((status = 200, description = "The plan", body = SeatingPlan),
+        (status = 304, description = "As before"), (status = 404)))]
+pub(super) async fn plan(
+    request: HttpRequest,
+    path: web::Path<String>,
+    app: web::Data<App>,
+) -> Result<HttpResponse, Problem> {
+    let id: OptionId = id(&path)?;
+    let plan = app.engine.plan_json(id).await?;
+    // Prices are decided once, together with the option.
+    let etag = format!("\"{}-{id}\"", plan.hash);
+    if let Some(unchanged) = respond::not_modified(&request, &etag, Cache::Unchanging) {
+        return Ok(unchanged);
+    }
+    let option = app.engine.option(id).await?;
+    let body = apart(move || with_prices(&plan.json, &option)).await?.map_err(|error| {
+        tracing::error!(%error, "a stored plan cannot be read");
+        internal()
+    })?;
+    let mut response = HttpResponse::Ok();
+    response.insert_header((header::ETAG, etag)).insert_header(Cache::Unchanging.header());
+    Ok(response.content_type("application/json").body(body))
+}
+
+/// The plan's own members and `prices`; a member of that name that the plan had is not shown.
+fn with_prices(plan: &[u8], option: &ConcertOption) -> serde_json::Result<Vec<u8>> {
+    let mut members: BTreeMap<String, &RawValue> = serde_json::from_slice(plan)?;
+    let prices: BTreeMap<_, _> = option.prices.iter().map(|price| (&price.category, price.points)).collect();
+    let prices = serde_json::value::to_raw_value(&prices)?;
+    members.insert("prices".into(), &prices);
+    serde_json::to_vec(&members)
+}
+
+/// Does what would keep other requests waiting on a thread of its own.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+    web::block(work).await.map_err(|error| {
+        tracing::error!(%error, "no thread for a plan");
+        internal()
+    })
+}
+
+fn internal() -> Problem {
+    Problem::new(Code::Internal, "The server's log has more.")
+}
+
+/// Reads which seats are taken, and how many places are left.
+#[utoipa::path(get, path = "/v1/options/{id}/seats", tag = "concerts", operation_id = "get_seats",
+    params(("id" = OptionId, Path), ("If-None-Match" = Option<String>, Header)),
+    responses((status = 200, description = "The seats", body = Seats),
+        (status = 304, description = "As before"), (status = 404)))]
+pub(super) async fn seats(
+    request: HttpRequest,
+    path: web::Path<String>,
+    app: web::Data<App>,
+) -> Result<HttpResponse, Problem> {
+    let id: OptionId = id(&path)?;
+    if request.headers().contains_key(header::IF_NONE_MATCH) {
+        let etag = seats_etag(app.engine.seats_seq(id).await?);
+        if let Some(unchanged) = respond::not_modified(&request, &etag, Cache::Revalidate) {
+            return Ok(unchanged);
+        }
+    }
+    let seats = app.engine.seats(id).await?;
+    let mut response = HttpResponse::Ok();
+    response.insert_header((header::ETAG, seats_etag(seats.seq)));
+    respond::json(&mut response, &seats, Cache::Revalidate)
+}
+
+fn seats_etag(seq: Lsn) -> String {
+    format!("\"{seq}\"")
+}
+
+/// Takes seats off sale.
+#[utoipa::path(post, path = "/v1/options/{id}/blocks", tag = "concerts", operation_id = "block_seats",
+    params(("id" = OptionId, Path), Idempotent), request_body = SeatList, security(("bearer" = [])),
+    responses((status = 200, description = "The seats", body = SeatList),
+        (status = 403), (status = 404), (status = 409), (status = 422)))]
+pub(super) async fn block(
+    request: HttpRequest,
+    path: web::Path<String>,
+    Admin(admin): Admin,
+    app: web::Data<App>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let option = id(&path)?;
+    let operation = format!("POST /v1/options/{option}/blocks");
+    let (seats, key) = seat_list(&request, payload, &app, &admin, option, &operation).await?;
+    seats_done(app.engine.block_seats(option, seats, key).await?)
+}
+
+/// Puts seats back on sale.
+#[utoipa::path(post, path = "/v1/options/{id}/unblocks", tag = "concerts", operation_id = "unblock_seats",
+    params(("id" = OptionId, Path), Idempotent), request_body = SeatList, security(("bearer" = [])),
+    responses((status = 200, description = "The seats", body = SeatList),
+        (status = 403), (status = 404), (status = 409), (status = 422)))]
+pub(super) async fn unblock(
+    request: HttpRequest,
+    path: web::Path<String>,
+    Admin(admin): Admin,
+    app: web::Data<App>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let option = id(&path)?;
+    let operation = format!("POST /v1/options/{option}/unblocks");
+    let (seats, key) = seat_list(&request, payload, &app, &admin, option, &operation).await?;
+    seats_done(app.engine.unblock_seats(option, seats, key).await?)
+}
+
+async fn seat_list(
+    request: &HttpRequest,
+    payload: web::Payload,
+    app: &App,
+    admin: &Identity,
+    option: OptionId,
+    operation: &str,
+) -> Result<(Vec<String>, Option<IdempotencyKey>), Problem> {
+    let input = async {
+        let input = Input::read(request, payload, app, &admin.user, operation).await?;
+        let SeatList { seats } = input.parse()?;
+        Ok((seats, input.key))
+    };
+    unless_missing(input.await, app.engine.option(option)).await
+}
+
+fn seats_done(answered: Answered<Vec<String>>) -> Result<HttpResponse, Problem> {
+    respond::done(&SeatList { seats: answered.value }, answered.replayed)
+}

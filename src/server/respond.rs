@@ -1,0 +1,130 @@
+//! Answers: JSON with the right headers, `201` with its `Location`, and `304`.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderName};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use serde::Serialize;
+
+use super::problem::{Code, Problem};
+use crate::api::Answered;
+
+/// Says that the answer is one that was given before.
+pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+/// Who may keep an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cache {
+    /// Nobody: it is one user's.
+    Private,
+    /// Anybody who asks again whether it is still so.
+    Revalidate,
+    /// Anybody, for a day: it never changes.
+    Unchanging,
+}
+
+impl Cache {
+    /// As a header.
+    #[must_use]
+    pub fn header(self) -> (HeaderName, &'static str) {
+        let value = match self {
+            Self::Private => "no-store",
+            Self::Revalidate => "no-cache",
+            Self::Unchanging => "public, max-age=86400",
+        };
+        (header::CACHE_CONTROL, value)
+    }
+}
+
+/// `200` with `value`.
+///
+/// # Errors
+/// 500 if it cannot be written.
+pub fn ok<T: Serialize>(value: &T, cache: Cache) -> Result<HttpResponse, Problem> {
+    json(&mut HttpResponse::Ok(), value, cache)
+}
+
+/// `201` with what was made, and where it is.
+///
+/// # Errors
+/// 500 if it cannot be written.
+pub fn created<T: Serialize>(answered: &Answered<T>, location: &str) -> Result<HttpResponse, Problem> {
+    let mut response = HttpResponse::Created();
+    response.insert_header((header::LOCATION, location));
+    mark_replayed(&mut response, answered.replayed);
+    json(&mut response, &answered.value, Cache::Private)
+}
+
+/// `200` with what was done.
+///
+/// # Errors
+/// 500 if it cannot be written.
+pub fn done<T: Serialize>(value: &T, was_replayed: bool) -> Result<HttpResponse, Problem> {
+    let mut response = HttpResponse::Ok();
+    mark_replayed(&mut response, was_replayed);
+    json(&mut response, value, Cache::Private)
+}
+
+fn mark_replayed(response: &mut HttpResponseBuilder, was_replayed: bool) {
+    if was_replayed {
+        response.insert_header((IDEMPOTENT_REPLAYED, "true"));
+    }
+}
+
+/// `value` as JSON, with what stands in `response`.
+///
+/// # Errors
+/// 500 if it cannot be written.
+pub fn json<T: Serialize>(
+    response: &mut HttpResponseBuilder,
+    value: &T,
+    cache: Cache,
+) -> Result<HttpResponse, Problem> {
+    let body = serde_json::to_vec(value).map_err(|error| {
+        tracing::error!(%error, "an answer cannot be written");
+        Problem::new(Code::Internal, "The server's log has more.")
+    })?;
+    Ok(response.content_type("application/json").insert_header(cache.header()).body(body))
+}
+
+/// `304` with the same headers that a `200` would have, if `request` names `etag` among those it has.
+#[must_use]
+pub fn not_modified(request: &HttpRequest, etag: &str, cache: Cache) -> Option<HttpResponse> {
+    let mut tags = request.headers().get_all(header::IF_NONE_MATCH).filter_map(|value| value.to_str().ok());
+    let is_known = tags.any(|list| list.split(',').map(str::trim).any(|tag| tag == "*" || opaque(tag) == etag));
+    is_known.then(|| {
+        HttpResponse::build(StatusCode::NOT_MODIFIED)
+            .insert_header((header::ETAG, etag))
+            .insert_header(cache.header())
+            .finish()
+    })
+}
+
+/// A tag for the weak comparison that `If-None-Match` asks for.
+fn opaque(tag: &str) -> &str {
+    tag.strip_prefix("W/").unwrap_or(tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[test]
+    fn tags_are_compared() {
+        for (header, known) in [
+            ("\"5\"", true),
+            ("W/\"5\"", true),
+            ("\"4\", \"5\"", true),
+            ("*", true),
+            ("\"4\"", false),
+            ("5", false),
+            ("", false),
+        ] {
+            let request = TestRequest::default().insert_header((header::IF_NONE_MATCH, header)).to_http_request();
+            let response = not_modified(&request, "\"5\"", Cache::Revalidate);
+            assert_eq!(response.is_some(), known, "{header}");
+        }
+        assert!(not_modified(&TestRequest::default().to_http_request(), "\"5\"", Cache::Revalidate).is_none());
+    }
+}

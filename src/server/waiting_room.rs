@@ -1,0 +1,138 @@
+//! Waiting rooms: run by admins, and the tokens of those who wait in them.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::auth::{Admin, User};
+use super::json::{Input, patched};
+use super::problem::Problem;
+use super::respond::{self, Cache};
+use super::{App, id, unless_missing};
+use crate::api::{Token, WaitingRoom};
+use crate::domain::waiting_room::{Mode, Order, Settings, SettingsPatch};
+use crate::domain::{ConcertId, Timestamp, TokenId};
+
+/// Settings of a waiting room, any of them. `null` stands for the default.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct WaitingRoomPatch {
+    /// Who is let in; `open` by default.
+    #[serde(deserialize_with = "patched")]
+    #[schema(value_type = Option<Mode>)]
+    mode: Option<Option<Mode>>,
+    /// How many may be inside for another one to be let in; 500 by default.
+    #[serde(deserialize_with = "patched")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 10_000_000)]
+    max_active: Option<Option<u32>>,
+    /// How many are let in within a minute; no limit by default.
+    #[serde(deserialize_with = "patched")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 10_000_000)]
+    admit_per_minute: Option<Option<u32>>,
+    /// How long one may stay inside; 600 by default.
+    #[serde(deserialize_with = "patched")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 86_400)]
+    active_ttl_seconds: Option<Option<u32>>,
+    /// How long a waiter may be silent; 120 by default.
+    #[serde(deserialize_with = "patched")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 86_400)]
+    waiting_ttl_seconds: Option<Option<u32>>,
+    /// In what order those are let in who came before the line opened; `fifo` by default.
+    #[serde(deserialize_with = "patched")]
+    #[schema(value_type = Option<Order>)]
+    order: Option<Option<Order>>,
+    /// When the line opens; from the start by default.
+    #[serde(deserialize_with = "patched")]
+    #[schema(value_type = Option<Timestamp>)]
+    opens_at: Option<Option<Timestamp>>,
+}
+
+impl WaitingRoomPatch {
+    pub(super) fn into_patch(self) -> SettingsPatch {
+        let default = Settings::default();
+        SettingsPatch {
+            mode: self.mode.map(|mode| mode.unwrap_or(default.mode)),
+            max_active: self.max_active.map(|max| max.unwrap_or(default.max_active)),
+            admit_per_minute: self.admit_per_minute,
+            active_ttl_seconds: self.active_ttl_seconds.map(|ttl| ttl.unwrap_or(default.active_ttl_seconds)),
+            waiting_ttl_seconds: self.waiting_ttl_seconds.map(|ttl| ttl.unwrap_or(default.waiting_ttl_seconds)),
+            order: self.order.map(|order| order.unwrap_or(default.order)),
+            opens_at: self.opens_at,
+        }
+    }
+}
+
+/// Reads the settings of a concert's waiting room, and how many are in it.
+#[utoipa::path(get, path = "/v1/concerts/{id}/waiting-room", tag = "waiting room", operation_id = "get_waiting_room",
+    params(("id" = ConcertId, Path)), security(("bearer" = [])),
+    responses((status = 200, description = "The waiting room", body = WaitingRoom), (status = 403), (status = 404)))]
+pub(super) async fn read(path: web::Path<String>, _: Admin, app: web::Data<App>) -> Result<HttpResponse, Problem> {
+    respond::ok(&app.engine.waiting_room(id(&path)?).await?, Cache::Private)
+}
+
+/// Changes the settings of a concert's waiting room.
+#[utoipa::path(patch, path = "/v1/concerts/{id}/waiting-room", tag = "waiting room",
+    operation_id = "configure_waiting_room", params(("id" = ConcertId, Path)), security(("bearer" = [])),
+    request_body(content((WaitingRoomPatch = "application/json"), (WaitingRoomPatch = "application/merge-patch+json"))),
+    responses((status = 200, description = "The waiting room", body = WaitingRoom), (status = 403), (status = 404)))]
+pub(super) async fn configure(
+    request: HttpRequest,
+    path: web::Path<String>,
+    Admin(admin): Admin,
+    app: web::Data<App>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let concert = id(&path)?;
+    let patch = async {
+        let input = Input::read(&request, payload, &app, &admin.user, "PATCH").await?;
+        Ok(input.parse::<WaitingRoomPatch>()?.into_patch())
+    };
+    let patch = unless_missing(patch.await, app.engine.concert(concert)).await?;
+    respond::ok(&app.engine.configure_waiting_room(concert, patch).await?, Cache::Private)
+}
+
+/// Gets in line. Whoever is in it already gets the same token again.
+#[utoipa::path(post, path = "/v1/concerts/{id}/tokens", tag = "waiting room", operation_id = "issue_token",
+    params(("id" = ConcertId, Path)), security(("bearer" = [])),
+    responses(
+        (status = 201, description = "A new token", body = Token),
+        (status = 200, description = "The token that this user has", body = Token),
+        (status = 404)))]
+pub(super) async fn issue_token(
+    path: web::Path<String>,
+    User(user): User,
+    app: web::Data<App>,
+) -> Result<HttpResponse, Problem> {
+    let issued = app.engine.issue_token(id(&path)?, &user.user).await?;
+    if !issued.fresh {
+        return respond::ok(&issued.token, Cache::Private);
+    }
+    let mut response = HttpResponse::Created();
+    response.insert_header(("Location", format!("/v1/tokens/{}", issued.token.id)));
+    respond::json(&mut response, &issued.token, Cache::Private)
+}
+
+/// Reads a token. To ask is a sign of life.
+#[utoipa::path(get, path = "/v1/tokens/{id}", tag = "waiting room", operation_id = "get_token",
+    params(("id" = TokenId, Path)), security(("bearer" = [])),
+    responses((status = 200, description = "The token", body = Token), (status = 404)))]
+pub(super) async fn read_token(
+    path: web::Path<String>,
+    User(user): User,
+    app: web::Data<App>,
+) -> Result<HttpResponse, Problem> {
+    respond::ok(&app.engine.token(&user.caller(), id(&path)?).await?, Cache::Private)
+}
+
+/// Leaves the line.
+#[utoipa::path(delete, path = "/v1/tokens/{id}", tag = "waiting room", operation_id = "leave_queue",
+    params(("id" = TokenId, Path)), security(("bearer" = [])),
+    responses((status = 204, description = "Left"), (status = 404)))]
+pub(super) async fn leave(
+    path: web::Path<String>,
+    User(user): User,
+    app: web::Data<App>,
+) -> Result<HttpResponse, Problem> {
+    app.engine.leave_queue(&user.caller(), id(&path)?).await?;
+    Ok(HttpResponse::NoContent().finish())
+}

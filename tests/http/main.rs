@@ -1,0 +1,11 @@
+//! The promises of the HTTP API, asked over real connections to a real server on a port of its own.
+
+#![cfg(feature = "server")]
+
+mod auth;
+mod bad_input;
+mod harness;
+mod process;
+mod protocol;
+mod routes;
+mod sale;

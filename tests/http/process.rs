@@ -1,0 +1,132 @@
+//! The program itself: its command line, its configuration, its signals.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_boxoffice-server");
+
+fn program(dir: &Path) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.env_clear().current_dir(dir).stdin(Stdio::null());
+    command
+}
+
+fn run(dir: &Path, arguments: &[&str]) -> Output {
+    program(dir).args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A server, and what it printed up to the line that it is ready.
+fn serve(dir: &Path, more: &[&str]) -> (Child, Vec<String>) {
+    let mut command = program(dir);
+    command.args(["--listen", "127.0.0.1:0", "--ops-listen", "off", "--data", "data"]).args(more);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = Vec::new();
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        lines.push(line.unwrap());
+        if lines.last().unwrap().starts_with("listening on ") {
+            break;
+        }
+    }
+    (child, lines)
+}
+
+fn terminate(mut child: Child) -> (Option<i32>, Duration) {
+    let begun = Instant::now();
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    (child.wait().unwrap().code(), begun.elapsed())
+}
+
+#[test]
+fn wrong_settings_stop_it_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("bad.toml"), "[http]\nworker = 1\n").unwrap();
+    for (variable, value, arguments, message) in [
+        ("BOXOFFICE_HTTP_WORKERS", "many", &["serve"][..], "http.workers = many: must be a whole number"),
+        ("BOXOFFICE_JOURNAL_SEGMENT_BYTES", "5", &[], "journal.segment_bytes = 5: must be a whole number from 1048576"),
+        ("BOXOFFICE_AUTH_SECRET", "hunter2", &[], "auth.secret = ***: must be at least 32 bytes"),
+        ("BOXOFFICE_HTP_LISTEN", "x", &[], "unknown key BOXOFFICE_HTP_LISTEN"),
+        ("X", "", &["--config", "bad.toml"], "bad.toml: unknown key http.worker"),
+        ("X", "", &["--config", "none.toml"], "none.toml"),
+        ("X", "", &["--listen", "nowhere"], "http.listen = nowhere: must be an IP address and a port"),
+        ("X", "", &["token", "--user", "ü"], "must be 1 to 255 ASCII characters"),
+        ("X", "", &["token", "--user", "a", "--ttl", "soon"], "a whole number and a unit"),
+        ("X", "", &["verify"], "data directory"),
+    ] {
+        let output = program(dir.path()).env(variable, value).args(arguments).output().unwrap();
+        let complaint = text(&output.stderr);
+        assert!(!output.status.success(), "{arguments:?} {variable}={value}");
+        assert!(complaint.contains(message) && !complaint.contains("hunter2"), "{complaint}");
+    }
+}
+
+#[test]
+fn config_prints_what_is_in_force_without_secrets() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = "a secret that is longer than 32 bytes";
+    let mut command = program(dir.path());
+    command
+        .env("BOXOFFICE_AUTH_SECRET", secret)
+        .env("BOXOFFICE_LIMITS_USER_OPEN_HOLDS", "7")
+        .args(["config", "--data", "d"]);
+    let printed = text(&command.output().unwrap().stdout);
+    for line in ["data_dir = \"d\"", "secret = \"***\"", "user_open_holds = 7", "listen = \"127.0.0.1:8080\""] {
+        assert!(printed.contains(line), "{printed}");
+    }
+    assert!(!printed.contains(secret));
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    for command in ["serve", "token", "config", "verify", "export"] {
+        let help = run(dir.path(), &[command, "--help"]);
+        assert!(help.status.success() && text(&help.stdout).contains("--data"), "{command}");
+    }
+}
+
+#[tokio::test]
+async fn a_demonstration_is_made_once_and_works_as_printed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = Vec::new();
+    for _ in 0..2 {
+        let (child, lines) = serve(dir.path(), &["--demo"]);
+        let address = lines.last().unwrap().strip_prefix("listening on ").unwrap().to_owned();
+        let curl = lines.iter().find(|line| line.trim_start().starts_with("curl ")).unwrap();
+        options.push(curl.split('/').nth(5).unwrap().to_owned());
+        let arguments: Vec<_> = curl.split('\'').collect();
+        let [_, authorization, _, media_type, _, body, _] = arguments[..] else { panic!("{curl}") };
+        let url = curl.split_whitespace().find(|word| word.starts_with("http")).unwrap();
+        let mut request = reqwest::Client::new().post(url).body(body.to_owned());
+        for header in [authorization, media_type] {
+            let (name, value) = header.split_once(": ").unwrap();
+            request = request.header(name, value);
+        }
+        assert_eq!(request.send().await.unwrap().status(), 201, "{curl}");
+
+        // A token made beside the running server is as good as one made by it.
+        let token = run(dir.path(), &["token", "--data", "data", "--user", "demo-buyer"]);
+        let token = text(&token.stdout);
+        let wallet = reqwest::Client::new().get(format!("{address}/v1/wallet")).bearer_auth(token.trim());
+        let wallet: serde_json::Value = wallet.send().await.unwrap().json().await.unwrap();
+        assert_eq!(wallet["balance"], 1_000_000);
+
+        let second = run(dir.path(), &["--listen", "127.0.0.1:0", "--ops-listen", "off", "--data", "data"]);
+        assert!(!second.status.success() && text(&second.stdout).is_empty(), "{second:?}");
+
+        let (code, elapsed) = terminate(child);
+        assert_eq!(code, Some(0));
+        assert!(elapsed < Duration::from_secs(10), "{elapsed:?}");
+        let verified = run(dir.path(), &["verify", "--data", "data"]);
+        assert!(verified.status.success() && text(&verified.stdout).contains("sealed yes"), "{verified:?}");
+    }
+    assert_eq!(options[0], options[1]);
+    let exported = text(&run(dir.path(), &["export", "--data", "data", "--from", "2"]).stdout);
+    let first: serde_json::Value = serde_json::from_str(exported.lines().next().unwrap()).unwrap();
+    assert!(first["lsn"].as_u64().unwrap() >= 2, "{first}");
+}
