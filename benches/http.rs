@@ -51,7 +51,8 @@ impl Connection {
             }
             let Some(head) = self.buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
             let text = std::str::from_utf8(&self.buffer[..head])?;
-            let length = text.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+            let length =
+                text.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
             let end = head + 4 + length.unwrap_or(0_usize);
             if self.buffer.len() >= end {
                 let status = text.split(' ').nth(1).unwrap_or_default().to_owned();
@@ -75,7 +76,11 @@ fn report(name: &str, elapsed: Duration, mut latencies: Vec<u32>) -> f64 {
 }
 
 /// Drives `CONNECTIONS` connections through `step`, which does some requests and counts how long each took.
-async fn drive<F>(address: SocketAddr, duration: Duration, step: impl Fn(usize, Connection, Instant) -> F) -> Result<(Duration, Vec<u32>)>
+async fn drive<F>(
+    address: SocketAddr,
+    duration: Duration,
+    step: impl Fn(usize, Connection, Instant) -> F,
+) -> Result<(Duration, Vec<u32>)>
 where
     F: Future<Output = Result<Vec<u32>>> + Send + 'static,
 {

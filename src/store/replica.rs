@@ -464,7 +464,8 @@ impl Replica {
         let start = self.writing.partition_point(|(key, _)| key.as_slice() < from);
         let end = self.writing.partition_point(|(key, _)| key.as_slice() < to);
         let writing = self.writing[start..end].iter().map(|(key, row)| (key.as_slice(), row.as_deref()));
-        let fresh = self.fresh.sorted().range::<[u8], _>(range()).map(|(key, row)| (key.as_slice(), Some(row.as_slice())));
+        let fresh =
+            self.fresh.sorted().range::<[u8], _>(range()).map(|(key, row)| (key.as_slice(), Some(row.as_slice())));
         match direction {
             Direction::Forward => {
                 found.extend(writing.take(limit));
@@ -527,8 +528,7 @@ impl Replica {
     /// Everything that has changed since the last checkpoint, and the lsn at which that is the whole truth. Until
     /// [`end_checkpoint`](Self::end_checkpoint), reads find it here.
     pub fn begin_checkpoint(&mut self) -> (Lsn, Arc<RowChanges>) {
-        let mut changes: RowChanges =
-            self.fresh.take_rows().map(|(key, row)| (key, Some(row))).collect();
+        let mut changes: RowChanges = self.fresh.take_rows().map(|(key, row)| (key, Some(row))).collect();
         self.catalogue.collect(&mut changes);
         self.options.collect(&mut changes);
         self.wallets.collect(&mut changes);
