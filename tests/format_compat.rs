@@ -69,7 +69,8 @@ async fn every_released_format_still_opens_and_means_the_same() {
         let report = verify(&config).unwrap_or_else(|error| panic!("{format}: {error}"));
         assert!(report.ok && report.sealed, "{format}: {report}");
         assert_eq!((report.last_lsn.0, report.events), (facts.last_lsn, facts.events), "{format}");
-        assert_eq!(report.state_sha256, facts.state_sha256, "{format}");
+        // Where the rows are changed on purpose, sled's must be rebuilt, and this is to be written down anew.
+        assert_eq!(report.state_sha256, facts.state_sha256, "{format}: the journal adds up to other rows");
         // The first start builds the state, the second finds it.
         for start in ["first", "second"] {
             let clock = ManualClock::at(facts.now);
