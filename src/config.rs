@@ -136,8 +136,8 @@ section! {
 section! {
     /// The disk.
     Storage {
-        /// Bytes that must stay free, 0 to 1 TiB; below it callers are told `storage_full`. A segment of the journal and
-        /// a checkpoint must fit into it.
+        /// Bytes that must stay free, 0 to 1 TiB; below it callers are told `storage_full`, and no checkpoint is begun. A
+        /// segment of the journal and a checkpoint must fit into it.
         min_free_bytes: u64 = 256 << 20,
     }
 }

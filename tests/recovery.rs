@@ -29,24 +29,6 @@ async fn check(config: &Config, sale: &Sale, answers: &serde_json::Value, what: 
     engine.shutdown().await.unwrap();
 }
 
-/// As `assert_eq`, but says where two answers differ instead of printing both.
-fn assert_same(found: &serde_json::Value, expected: &serde_json::Value, what: &str) {
-    use serde_json::Value::{Array, Object};
-    match (found, expected) {
-        (Object(a), Object(b)) if a.keys().eq(b.keys()) => {
-            for (key, found) in a {
-                assert_same(found, &b[key], &format!("{what}/{key}"));
-            }
-        }
-        (Array(a), Array(b)) if a.len() == b.len() => {
-            for (index, (found, expected)) in a.iter().zip(b).enumerate() {
-                assert_same(found, expected, &format!("{what}/{index}"));
-            }
-        }
-        _ => assert_eq!(found, expected, "{what}"),
-    }
-}
-
 /// The report on a directory in which nothing is wrong.
 fn verified(config: &Config, what: &str) -> VerifyReport {
     let report = verify(config).unwrap_or_else(|error| panic!("{what}: {error}"));

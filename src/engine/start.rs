@@ -35,6 +35,8 @@ use crate::store::state::{self, StateStore};
 
 /// How far the journal may be ahead of the wall clock.
 const AHEAD: Duration = Duration::from_secs(300);
+/// How often the space on the disk is measured.
+const LOOK_AT_DISK: Duration = Duration::from_millis(200);
 /// How often the housekeeper looks around.
 const LOOK_AROUND: Duration = Duration::from_millis(20);
 /// Events to replay between two checkpoints at the start.
@@ -51,6 +53,7 @@ pub(super) struct Threads {
     committer: JoinHandle<()>,
     projector: JoinHandle<()>,
     housekeeper: JoinHandle<()>,
+    disk_watch: JoinHandle<()>,
     actors: JoinHandle<()>,
     system: actix_rt::System,
     stop: Arc<Stop>,
@@ -103,6 +106,7 @@ impl Threads {
         self.replica.end();
         self.stop.stop();
         join(self.housekeeper, "housekeeper");
+        join(self.disk_watch, "disk watch");
         self.system.stop();
         join(self.actors, "actors");
         // Handles of the engine may live on; the files may not be held by them.
@@ -300,17 +304,21 @@ pub(super) fn start(config: Config, time: &dyn TimeSource) -> Result<Arc<Inner>,
     let projector = Projector { replica: replica.clone(), journal: journal.clone(), rooms: rooms.clone() };
     let projector = spawn("projector", move || projector.run(&durable))?;
     let stop = Arc::new(Stop::default());
+    let disk_watch = DiskWatch { disk: disk.clone(), config: config.clone(), gauges: gauges.clone() };
+    // Before anybody is let in.
+    disk_watch.look();
+    let watching = stop.clone();
+    let disk_watch = spawn("disk", move || disk_watch.run(&watching))?;
     let housekeeper = Housekeeper {
         replica: replica.clone(),
         journal: journal.clone(),
         store,
-        disk: disk.clone(),
         config: config.clone(),
         gauges: gauges.clone(),
         last: checkpointed,
         last_at: Instant::now(),
+        thinned_out_at: Instant::now(),
         took: Duration::ZERO,
-        looked_at_disk: None,
         _lock: lock,
     };
     let (stopping, failing) = (stop.clone(), journal.clone());
@@ -336,6 +344,7 @@ pub(super) fn start(config: Config, time: &dyn TimeSource) -> Result<Arc<Inner>,
         committer,
         projector,
         housekeeper,
+        disk_watch,
         actors,
         system: handle,
         stop,
@@ -443,32 +452,58 @@ impl Projector {
     }
 }
 
-/// Writes checkpoints, and watches the disk.
+/// Watches how much space is left. It is nobody else's business as well: a checkpoint can take long, and it is while one
+/// is being written that space runs out.
+struct DiskWatch {
+    disk: Arc<dyn Disk>,
+    config: Config,
+    gauges: Arc<Gauges>,
+}
+
+impl DiskWatch {
+    fn run(&self, stop: &Stop) {
+        while !stop.wait(LOOK_AT_DISK) {
+            self.look();
+        }
+    }
+
+    fn look(&self) {
+        // What cannot be measured is left to the writes to find out.
+        if let Ok(free) = self.disk.available_bytes(&self.config.data_dir) {
+            let full = free < self.config.storage.min_free_bytes;
+            self.gauges.free_bytes.store(free, Ordering::Relaxed);
+            let was_full = self.gauges.storage_full.swap(full, Ordering::Relaxed);
+            if full != was_full {
+                tracing::warn!(free_bytes = free, full, "the disk is nearly full, or is not any more");
+            }
+        }
+    }
+}
+
+/// Writes checkpoints.
 struct Housekeeper {
     replica: Arc<SharedReplica>,
     journal: Journal,
     store: Arc<StateStore>,
-    disk: Arc<dyn Disk>,
     config: Config,
     gauges: Arc<Gauges>,
     last: Lsn,
     last_at: Instant,
+    thinned_out_at: Instant,
     /// How long the last checkpoint took.
     took: Duration,
-    looked_at_disk: Option<Instant>,
     _lock: Arc<DirLock>,
 }
 
 impl Housekeeper {
     fn run(mut self, stop: &Stop) {
-        self.watch_disk();
         loop {
             let stopping = stop.wait(LOOK_AROUND);
             if self.journal.failure().is_some() {
                 return;
             }
-            if self.looked_at_disk.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {
-                self.watch_disk();
+            if self.thinned_out_at.elapsed() >= Duration::from_secs(1) {
+                self.thinned_out_at = Instant::now();
                 // Reads fill the memory too, also where nothing is ever written.
                 if let Ok(mut replica) = self.replica.lock() {
                     replica.evict(self.config.actors.max_resident as usize);
@@ -483,19 +518,6 @@ impl Housekeeper {
         }
     }
 
-    fn watch_disk(&mut self) {
-        self.looked_at_disk = Some(Instant::now());
-        // What cannot be measured is left to the writes to find out.
-        if let Ok(free) = self.disk.available_bytes(&self.config.data_dir) {
-            let full = free < self.config.storage.min_free_bytes;
-            let was_full = self.gauges.storage_full.swap(full, Ordering::Relaxed);
-            if full != was_full {
-                tracing::warn!(free_bytes = free, full, "the disk is nearly full, or is not any more");
-            }
-            self.gauges.free_bytes.store(free, Ordering::Relaxed);
-        }
-    }
-
     fn checkpoint_if_due(&mut self, now: bool) -> Result<(), state::Error> {
         let Checkpoint { interval_ms, max_events, max_pending_events, enabled, .. } = self.config.checkpoint;
         let fresh = self.replica.applied().0 - self.last.0;
@@ -506,7 +528,9 @@ impl Housekeeper {
         // A last one that would take long is left to the next start, which replays faster than sled writes.
         let last = now && fresh < REPLAY_EVENTS;
         let due = fresh > 0 && (last || due && !now);
-        if !due || !enabled {
+        // What space is left is the journal's: a start that finds no checkpoint replays it.
+        let full = self.gauges.storage_full.load(Ordering::Relaxed);
+        if !due || full || !enabled {
             return Ok(());
         }
         let Ok(mut replica) = self.replica.lock() else { return Ok(()) };
