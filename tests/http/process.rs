@@ -13,16 +13,16 @@ fn program(dir: &Path) -> Command {
     command
 }
 
-fn run(dir: &Path, arguments: &[&str]) -> Output {
+pub fn run(dir: &Path, arguments: &[&str]) -> Output {
     program(dir).args(arguments).output().unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// A server, and what it printed up to the line that it is ready.
-fn serve(dir: &Path, more: &[&str]) -> (Child, Vec<String>) {
+pub fn serve(dir: &Path, more: &[&str]) -> (Child, Vec<String>) {
     let mut command = program(dir);
     command.args(["--listen", "127.0.0.1:0", "--ops-listen", "off", "--data", "data"]).args(more);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
