@@ -16,6 +16,7 @@ use crate::domain::seat_map::BestAvailable;
 use crate::domain::{Lsn, OptionId, Rejection, ReservationId, UserId};
 use crate::error::Error;
 use crate::limits::HoldSlot;
+use crate::limits::HoldSlot;
 use crate::store::replica::{self, Listed, Replica};
 
 /// How many reservations are looked at for one page, at the most: with a filter most of them may not count.
@@ -46,14 +47,12 @@ impl Engine {
             Ok(token) => (token, None),
             Err(rejection) => (None, Some(rejection)),
         };
-        let limit = inner.config.limits.user_open_holds;
-        let slot = match (limit > 0).then(|| inner.counts.take_hold(user, limit)) {
-            Some(Err(already)) => {
-                refused = refused.or(Some(Rejection::LimitExceeded { limit, already }));
+        let slot = match inner.take_hold(user).await? {
+            Ok(slot) => slot,
+            Err(rejection) => {
+                refused = refused.or(Some(rejection));
                 None
             }
-            Some(Ok(slot)) => Some(slot),
-            None => None,
         };
         let request = inner.request(key, refused);
         let command = Command::Hold { user: user.clone(), wish, token, plan: plan.clone(), request };
@@ -214,6 +213,21 @@ impl Inner {
             Some(answer) => answer.map_err(Error::from),
             None => Err(self.outcome_unknown()),
         }
+    }
+
+    /// Takes one of a user's open holds, if they are limited.
+    async fn take_hold(&self, user: &UserId) -> Result<Result<Option<HoldSlot>, Rejection>, Error> {
+        let limit = self.config.limits.user_open_holds;
+        if limit == 0 {
+            return Ok(Ok(None));
+        }
+        if let Ok(slot) = self.counts.take_hold(user, limit) {
+            return Ok(Ok(Some(slot)));
+        }
+        // One that the user was told is over may not be counted out yet.
+        self.up_to_date().await?;
+        let taken = self.counts.take_hold(user, limit);
+        Ok(taken.map(Some).map_err(|already| Rejection::LimitExceeded { limit, already }))
     }
 
     /// A reservation, wherever it is.
