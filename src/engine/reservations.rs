@@ -16,7 +16,6 @@ use crate::domain::seat_map::BestAvailable;
 use crate::domain::{Lsn, OptionId, Rejection, ReservationId, UserId};
 use crate::error::Error;
 use crate::limits::HoldSlot;
-use crate::limits::HoldSlot;
 use crate::store::replica::{self, Listed, Replica};
 
 /// How many reservations are looked at for one page, at the most: with a filter most of them may not count.
