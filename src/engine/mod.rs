@@ -33,7 +33,7 @@ use crate::domain::seating_plan::{PlanHash, SeatingPlan};
 use crate::domain::{ConcertId, OptionId, Rejection, Timestamp};
 use crate::error::{Error, OpenError};
 use crate::limits::UserCounts;
-use crate::store::disk::Disk;
+use crate::store::disk::{Disk, RealDisk};
 use crate::store::journal;
 use crate::store::plans::Plans;
 use crate::store::replica::{self, Replica};
@@ -92,7 +92,7 @@ impl Engine {
     /// The configuration is wrong, the directory cannot be used or is in use, or what is in it is damaged; the message
     /// says what to do.
     pub async fn open(config: Config) -> Result<Self, OpenError> {
-        Self::open_at(config, ThisMachine).await
+        Self::open_at(config, ThisMachine, RealDisk).await
     }
 
     /// Opens the engine with a clock that a test sets by hand.
@@ -101,14 +101,23 @@ impl Engine {
     /// As [`open`](Self::open).
     #[cfg(any(test, feature = "testing"))]
     pub async fn open_with(config: Config, clock: &crate::testing::clock::ManualClock) -> Result<Self, OpenError> {
-        Self::open_at(config, clock.clone()).await
+        Self::open_at(config, clock.clone(), RealDisk).await
     }
 
-    async fn open_at(config: Config, time: impl TimeSource) -> Result<Self, OpenError> {
+    /// Opens the engine on a disk that takes its time.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    #[cfg(any(test, feature = "testing"))]
+    pub async fn open_on(config: Config, disk: crate::testing::slow_disk::SlowDisk) -> Result<Self, OpenError> {
+        Self::open_at(config, ThisMachine, disk).await
+    }
+
+    async fn open_at(config: Config, time: impl TimeSource, disk: impl Disk) -> Result<Self, OpenError> {
         let (sender, opened) = oneshot::channel();
         let open = move || {
             // The caller may have gone away; then the engine closes again.
-            let _ = sender.send(start::start(config, &time));
+            let _ = sender.send(start::start(config, &time, Arc::new(disk)));
         };
         let thread = std::thread::Builder::new().name("boxoffice-open".into()).spawn(open);
         let failed = |source| OpenError::DataDirectory { dir: "(no thread)".into(), source };

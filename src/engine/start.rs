@@ -26,7 +26,7 @@ use crate::domain::{ConcertId, Lsn, Timestamp, waiting_room};
 use crate::error::OpenError;
 use crate::store::codec::{self, Facts};
 use crate::store::committer::{DurableBatch, Journal};
-use crate::store::disk::{Disk, RealDisk};
+use crate::store::disk::Disk;
 use crate::store::journal::{self, LocalLog, Reader};
 use crate::store::lock::DirLock;
 use crate::store::plans::Plans;
@@ -241,10 +241,9 @@ fn checkpoint(
 }
 
 /// Opens an engine and starts its threads.
-pub(super) fn start(config: Config, time: &dyn TimeSource) -> Result<Arc<Inner>, OpenError> {
+pub(super) fn start(config: Config, time: &dyn TimeSource, disk: Arc<dyn Disk>) -> Result<Arc<Inner>, OpenError> {
     config.validate()?;
     let dir = config.data_dir.clone();
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let unusable = |source| OpenError::DataDirectory { dir: dir.display().to_string(), source };
     disk.create_dir_all(&dir).map_err(unusable)?;
     let lock = Arc::new(DirLock::acquire(&dir)?);
