@@ -7,6 +7,8 @@ mod payments;
 mod reservations;
 mod start;
 mod streams;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod verify;
 mod wallets;

@@ -47,7 +47,7 @@ impl Engine {
             Err(rejection) => (None, Some(rejection)),
         };
         let limit = inner.config.limits.user_open_holds;
-        let slot = match (limit > 0).then(|| inner.counts.take_hold(user, limit)) {
+        let slot = match inner.take_hold(user, limit).await? {
             Some(Err(already)) => {
                 refused = refused.or(Some(Rejection::LimitExceeded { limit, already }));
                 None
@@ -201,6 +201,19 @@ fn settle(slot: Option<HoldSlot>, answer: Option<&Result<Reply, Rejection>>) {
 }
 
 impl Inner {
+    /// Takes one of a user's `limit` open holds, or tells how many are taken; nothing if there is no limit.
+    async fn take_hold(&self, user: &UserId, limit: u64) -> Result<Option<Result<HoldSlot, u64>>, Error> {
+        if limit == 0 {
+            return Ok(None);
+        }
+        if let Ok(slot) = self.counts.take_hold(user, limit) {
+            return Ok(Some(Ok(slot)));
+        }
+        // The user may have been told of a hold's end that is not counted yet.
+        self.up_to_date().await?;
+        Ok(Some(self.counts.take_hold(user, limit)))
+    }
+
     /// As [`ask`](Self::ask), for a command that holds seats if it succeeds.
     async fn ask_holding(
         self: &Arc<Self>,
