@@ -32,8 +32,10 @@ async fn on_sale(engine: &Engine) -> OptionId {
         {"seat_guid":"1","seat_number":"1","category":"A","position":{"x":0,"y":0}},
         {"seat_guid":"2","seat_number":"2","category":"A","position":{"x":30,"y":0}}]}]}]}"#;
     let tomorrow = engine.now().plus_millis(86_400_000);
-    let option =
-        NewOption { prices: vec![("A".into(), Points::new(100).unwrap())], ..NewOption::new(tomorrow, plan.to_vec()) };
+    let option = NewOption {
+        prices: vec![("A".into(), Points::new(100).unwrap())],
+        ..NewOption::new(tomorrow, plan.to_vec())
+    };
     let option = engine.add_option(concert.value.id, option, None).await.unwrap().value.id;
     // Then nothing is written any more but what the test does.
     while engine.0.read(|replica| Ok(replica.catalogue()?.owes())).await.unwrap() {
@@ -65,6 +67,27 @@ impl HeldUp {
         is_locked.recv().unwrap();
         Self { _release: release }
     }
+}
+
+#[tokio::test]
+async fn who_waits_for_a_payment_is_let_go_when_the_engine_fails() {
+    let (engine, _dir) = open(|_| ()).await;
+    let option = on_sale(&engine).await;
+    let held = hold(&engine, option, "1").await.unwrap();
+    let journal = engine.0.system.env.journal.clone();
+    let before = journal.durable();
+    // The wallet, which nobody has asked for yet, cannot be loaded, and so does not answer.
+    let held_up = HeldUp::new(&engine);
+    let payer = engine.clone();
+    let paying = tokio::spawn(async move { payer.pay(&anna(), held.id, None).await });
+    while journal.durable() == before {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    journal.poison("a test");
+    drop(held_up);
+    let paid = tokio::time::timeout(PATIENCE, paying).await.expect("an answer").unwrap();
+    assert!(matches!(&paid, Err(Error::OutcomeUnknown(reason)) if reason == "a test"), "{paid:?}");
+    assert!(engine.shutdown().await.is_err());
 }
 
 #[tokio::test]
