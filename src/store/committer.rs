@@ -111,6 +111,11 @@ impl Journal {
         if self.is_closed() {
             return;
         }
+        // Or may have made it durable since, and be about to seal the log: then it takes nothing more.
+        if lsn <= self.durable() {
+            drop(batch);
+            return effect();
+        }
         batch.effects.push(effect);
         self.wake(batch);
     }
