@@ -28,20 +28,20 @@ async fn open(adjust: impl FnOnce(&mut Config)) -> (Engine, tempfile::TempDir) {
 async fn on_sale(engine: &Engine) -> OptionId {
     let waiting_room = Settings::default();
     let concert = engine.create_concert(NewConcert { title: "Concert".into(), waiting_room }, None).await.unwrap();
-    let plan = br#"{"categories":[{"name":"A"}],"zones":[{"name":"Hall","rows":[{"row_number":"1","seats":[
-        {"seat_guid":"1","seat_number":"1","category":"A","position":{"x":0,"y":0}},
-        {"seat_guid":"2","seat_number":"2","category":"A","position":{"x":30,"y":0}}]}]}]}"#;
-    let tomorrow = engine.now().plus_millis(86_400_000);
-    let option = NewOption {
-        prices: vec![("A".into(), Points::new(100).unwrap())],
-        ..NewOption::new(tomorrow, plan.to_vec())
-    };
-    let option = engine.add_option(concert.value.id, option, None).await.unwrap().value.id;
+    let option = engine.add_option(concert.value.id, two_seats(engine), None).await.unwrap().value.id;
     // Then nothing is written any more but what the test does.
     while engine.0.read(|replica| Ok(replica.catalogue()?.owes())).await.unwrap() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     option
+}
+
+fn two_seats(engine: &Engine) -> NewOption {
+    let plan = br#"{"categories":[{"name":"A"}],"zones":[{"name":"Hall","rows":[{"row_number":"1","seats":[
+        {"seat_guid":"1","seat_number":"1","category":"A","position":{"x":0,"y":0}},
+        {"seat_guid":"2","seat_number":"2","category":"A","position":{"x":30,"y":0}}]}]}]}"#;
+    let tomorrow = engine.now().plus_millis(86_400_000);
+    NewOption { prices: vec![("A".into(), Points::new(100).unwrap())], ..NewOption::new(tomorrow, plan.to_vec()) }
 }
 
 async fn hold(engine: &Engine, option: OptionId, seat: &str) -> Result<Reservation, Error> {
@@ -107,5 +107,23 @@ async fn what_was_given_up_makes_room_at_once() {
     let third = hold(&engine, option, "1").await;
     let full = Rejection::LimitExceeded { limit: 1, already: 1 };
     assert!(matches!(&third, Err(Error::Rejected(rejection)) if *rejection == full), "{third:?}");
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn concerts_and_options_have_a_limit() {
+    let (engine, _dir) = open(|config| config.limits.catalogue_entries = 2).await;
+    let create = |key: &str| {
+        let (engine, key) = (engine.clone(), IdempotencyKey::new(&anna(), "create", key, b""));
+        let concert = NewConcert { title: "Concert".into(), waiting_room: Settings::default() };
+        async move { engine.create_concert(concert, Some(key)).await.map(|made| (made.value.id, made.replayed)) }
+    };
+    let (first, second) = (create("1").await.unwrap().0, create("2").await.unwrap().0);
+    let full = Rejection::LimitExceeded { limit: 2, already: 2 };
+    let third = create("3").await;
+    assert!(matches!(&third, Err(Error::Rejected(rejection)) if *rejection == full), "{third:?}");
+    let option = engine.add_option(first, two_seats(&engine), None).await;
+    assert!(matches!(&option, Err(Error::Rejected(rejection)) if *rejection == full), "{option:?}");
+    assert_eq!(create("2").await.unwrap(), (second, true), "what was answered is answered again");
     engine.shutdown().await.unwrap();
 }
