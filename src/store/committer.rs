@@ -324,7 +324,11 @@ impl<L: Log> Committer<L> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Points, UserId, wallet};
+    use crate::config::Config;
+    use crate::domain::concert_option::{Area, Definition, Price, Window};
+    use crate::domain::idempotency::Key;
+    use crate::domain::seating_plan::PlanHash;
+    use crate::domain::{ConcertId, OptionId, Points, UserId, catalogue, wallet};
     use crate::store::codec::{Facts, decode_batch};
     use crate::store::journal;
 
@@ -393,6 +397,37 @@ mod tests {
             assert_eq!(frame.first.0, next);
             next += u64::from(frame.events);
         }
+    }
+
+    #[test]
+    fn the_largest_definition_fits() {
+        let name = |n: usize| format!("{n:04}{}", "\u{1f3b6}".repeat(196));
+        let mut config = Config::default();
+        while config.validate().is_ok() {
+            config.limits.option_names += 1;
+        }
+        let most = config.limits.option_names as usize - 1;
+        let definition = Definition {
+            concert: ConcertId(u64::MAX),
+            starts_at: Timestamp::MAX,
+            window: Window { sale_closes_at: Timestamp::MAX, ..Window::default() },
+            plan: PlanHash::of(b""),
+            seat_count: u32::MAX,
+            prices: (0..most).map(|n| Price { category: name(n), points: Points::MAX }).collect(),
+            areas: (0..most).map(|n| Area { name: name(n), capacity: u32::MAX, category: name(n) }).collect(),
+            hold_seconds: u32::MAX,
+            payment_seconds: u32::MAX,
+            max_seats_per_reservation: u32::MAX,
+            max_seats_per_user: u32::MAX,
+        };
+        let event = catalogue::Event::OptionAdded {
+            option: OptionId(u64::MAX),
+            definition: Box::new(definition),
+            key: Some(Key { scope: [255; 16], payload: [255; 16], caller: "u".repeat(255).parse().unwrap() }),
+        };
+        let mut bytes = Vec::new();
+        Record { at: Timestamp::MAX, facts: Facts::Catalogue(vec![event]) }.encode_to(&mut bytes);
+        assert!(bytes.len() <= FRAME_BYTES, "{} bytes", bytes.len());
     }
 
     #[test]
