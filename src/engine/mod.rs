@@ -7,6 +7,8 @@ mod payments;
 mod reservations;
 mod start;
 mod streams;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod verify;
 mod wallets;
@@ -273,10 +275,15 @@ impl Inner {
 
     /// Sends a command to an aggregate and waits until its answer is durable.
     async fn ask<A: Routed>(&self, id: &A::Id, command: A::Command) -> Result<A::Reply, Error> {
-        match self.send::<A>(id, command)?.await {
-            Ok(answer) => answer.map_err(Error::from),
-            Err(_) => Err(self.outcome_unknown()),
-        }
+        let answer = self.send::<A>(id, command)?;
+        let mut failure = self.failure.clone();
+        // Who waits in an aggregate for another one's answer is not let go by the journal.
+        let answer = tokio::select! {
+            biased;
+            answer = answer => answer.ok(),
+            _ = failure.wait_for(Option::is_some) => None,
+        };
+        answer.map_or_else(|| Err(self.outcome_unknown()), |answer| answer.map_err(Error::from))
     }
 
     /// Sends a command to an aggregate.

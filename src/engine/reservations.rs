@@ -289,7 +289,7 @@ fn resolve_areas(plan: &PricedPlan, areas: &[(String, u32)]) -> Result<SmallVec<
         if !(1..=most).contains(count) {
             return Err(Error::invalid(format!("areas[{index}].count"), format!("must be 1 to {most}")));
         }
-        // Options have at most 10,000 areas.
+        // Options have at most 3,000 areas.
         places.push(AreaPlaces { area: area as u16, count: *count });
     }
     Ok(places)

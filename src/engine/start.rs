@@ -20,10 +20,11 @@ use crate::actors::registry::Registry;
 use crate::actors::shell::Environment;
 use crate::actors::supervisor::Supervisor;
 use crate::actors::system::{SharedReplica, System};
-use crate::clock::{TimeSource, wall_clock};
+use crate::clock::{Clock, TimeSource, wall_clock};
 use crate::config::{Checkpoint, Config};
 use crate::domain::{ConcertId, Lsn, Timestamp, waiting_room};
 use crate::error::OpenError;
+use crate::limits::UserCounts;
 use crate::store::codec::{self, Facts};
 use crate::store::committer::{DurableBatch, Journal};
 use crate::store::disk::Disk;
@@ -43,6 +44,8 @@ const LOOK_AROUND: Duration = Duration::from_millis(20);
 const REPLAY_EVENTS: u64 = 100_000;
 /// How many times as long as a checkpoint took there is none, unless too much is waiting for one.
 const REST: u32 = 4;
+/// How often users of whom nothing counts any more are forgotten.
+const FORGET: Duration = Duration::from_secs(60 * 60);
 /// Threads for reads that may block.
 const BLOCKING_THREADS: usize = 8;
 /// How long a thread may take to end. sled may hang in a write that failed.
@@ -277,7 +280,7 @@ pub(super) fn start(config: Config, time: &dyn TimeSource, disk: Arc<dyn Disk>) 
     // One for the supervisor, which busy actors must not hold up.
     let own = arbiters.swap_remove(0);
     let mailbox = config.actors.mailbox as usize;
-    let env = Environment { journal: journal.clone(), clock, alarms: Arc::new(Alarms::default()) };
+    let env = Environment { journal: journal.clone(), clock: clock.clone(), alarms: Arc::new(Alarms::default()) };
     let system = Arc::new(System {
         env,
         replica: replica.clone(),
@@ -311,6 +314,8 @@ pub(super) fn start(config: Config, time: &dyn TimeSource, disk: Arc<dyn Disk>) 
     let housekeeper = Housekeeper {
         replica: replica.clone(),
         journal: journal.clone(),
+        clock,
+        counts: counts.clone(),
         store,
         config: config.clone(),
         gauges: gauges.clone(),
@@ -318,6 +323,7 @@ pub(super) fn start(config: Config, time: &dyn TimeSource, disk: Arc<dyn Disk>) 
         last_at: Instant::now(),
         thinned_out_at: Instant::now(),
         took: Duration::ZERO,
+        forgot_at: None,
         _lock: lock,
     };
     let (stopping, failing) = (stop.clone(), journal.clone());
@@ -483,6 +489,8 @@ impl DiskWatch {
 struct Housekeeper {
     replica: Arc<SharedReplica>,
     journal: Journal,
+    clock: Arc<dyn Clock>,
+    counts: UserCounts,
     store: Arc<StateStore>,
     config: Config,
     gauges: Arc<Gauges>,
@@ -491,6 +499,7 @@ struct Housekeeper {
     thinned_out_at: Instant,
     /// How long the last checkpoint took.
     took: Duration,
+    forgot_at: Option<Instant>,
     _lock: Arc<DirLock>,
 }
 
@@ -507,6 +516,10 @@ impl Housekeeper {
                 if let Ok(mut replica) = self.replica.lock() {
                     replica.evict(self.config.actors.max_resident as usize);
                 }
+            }
+            if self.forgot_at.is_none_or(|at| at.elapsed() >= FORGET) {
+                self.forgot_at = Some(Instant::now());
+                self.counts.forget_idle(self.clock.now());
             }
             if let Err(error) = self.checkpoint_if_due(stopping) {
                 return self.journal.poison(&format!("the state cannot be written: {error}"));
