@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 
+use super::alarms::Alarm;
 use super::shell::{ReplyTo, Shell};
 use super::system::{Routed, System};
 
@@ -12,8 +13,8 @@ use super::system::{Routed, System};
 pub(crate) enum Delivery<A: Routed> {
     /// A command, and where its answer goes.
     Command(A::Command, Option<ReplyTo<A>>),
-    /// Something is due or owed; with a random number.
-    Wake(u64),
+    /// Something is due or owed.
+    Wake(Alarm),
     /// Go to sleep if there is nothing to do.
     Sleep,
     /// Everything that was sent before [`Sleep`](Self::Sleep) was handled has been handled.
@@ -81,7 +82,7 @@ impl<A: Routed> Handler<Delivery<A>> for Driver<A> {
     fn handle(&mut self, delivery: Delivery<A>, ctx: &mut Self::Context) {
         match delivery {
             Delivery::Command(command, reply) => self.with_shell(|shell, tell| shell.handle(&command, reply, tell)),
-            Delivery::Wake(entropy) => self.with_shell(|shell, tell| shell.wake(entropy, tell)),
+            Delivery::Wake(alarm) => self.with_shell(|shell, tell| shell.wake(alarm, tell)),
             Delivery::Sleep => {
                 if self.may_sleep() && A::registry(&self.system).leaving(&self.id) {
                     // From now on nothing more is sent here, so this comes behind all that was.

@@ -44,6 +44,15 @@ impl From<ConcertId> for Key {
     }
 }
 
+/// Why an aggregate is woken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alarm {
+    /// Something may be due; with a random number, for those who need one.
+    Due(u64),
+    /// It owes something, and has for a while.
+    Owed,
+}
+
 #[derive(Debug, Default)]
 struct Set {
     due: BTreeSet<(Timestamp, Key)>,

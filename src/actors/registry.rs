@@ -178,6 +178,7 @@ fn send<A: Routed>(addr: &Addr<Driver<A>>, delivery: Delivery<A>, from: From) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::actors::alarms::Alarm;
     use crate::domain::UserId;
     use crate::domain::wallet::Wallet;
 
@@ -190,13 +191,13 @@ mod tests {
         registry.slots.insert(anna.clone(), registry.awake(Addr::new(sender)));
         assert!(registry.leaving(&anna));
         match &mut *registry.slots.get_mut(&anna).unwrap() {
-            Slot::Leaving { waiting } => waiting.push(Delivery::Wake(7)),
+            Slot::Leaving { waiting } => waiting.push(Delivery::Wake(Alarm::Due(7))),
             Slot::Awake { .. } => panic!("it is on its way out"),
         }
         assert!(!registry.leaving(&anna), "it is on its way already");
         let (sender, _receiver) = channel::channel(4);
         let waiting = registry.stays(&anna, Addr::new(sender));
-        assert!(matches!(waiting[..], [Delivery::Wake(7)]));
+        assert!(matches!(waiting[..], [Delivery::Wake(Alarm::Due(7))]));
         assert!(registry.leaving(&anna), "it stayed, and may leave again");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use tokio::sync::oneshot;
 
-use super::alarms::{Alarms, Key};
+use super::alarms::{Alarm, Alarms, Key};
 use crate::clock::Clock;
 use crate::domain::{Answer, Decided, Ignore, Lsn, Message, Rejection, Role, Timestamp};
 use crate::store::codec::{Entity, Record};
@@ -98,18 +98,24 @@ where
         self.set_alarm();
     }
 
-    /// Does what the passing of time brings about, and sends again what is owed.
-    pub fn wake(&mut self, entropy: u64, tell: &mut Vec<Message>) {
+    /// Does what the passing of time brings about, or sends again what is owed.
+    pub fn wake(&mut self, alarm: Alarm, tell: &mut Vec<Message>) {
         let now = self.env.clock.now();
         // What was registered has rung.
-        self.alarm = None;
-        self.owing = false;
-        if self.state.due().is_some_and(|due| due <= now) {
-            self.expire(now, tell);
-            self.state.tick(now, entropy, &mut self.decided);
-            self.commit(now, None, tell);
+        match alarm {
+            Alarm::Due(entropy) => {
+                self.alarm = None;
+                if self.state.due().is_some_and(|due| due <= now) {
+                    self.expire(now, tell);
+                    self.state.tick(now, entropy, &mut self.decided);
+                    self.commit(now, None, tell);
+                }
+            }
+            Alarm::Owed => {
+                self.owing = false;
+                self.state.owed(now, tell);
+            }
         }
-        self.state.owed(now, tell);
         self.set_alarm();
     }
 
@@ -245,7 +251,7 @@ mod tests {
         let clock = ManualClock::at(start.plus_millis(1_000)).start_after(start);
         let env = Environment { journal, clock, alarms: Arc::default() };
         let mut shell = Shell::new(id, state, lsn, env);
-        shell.wake(0, &mut Vec::new());
+        shell.wake(Alarm::Due(0), &mut Vec::new());
         committer.step();
         assert_eq!(shell.state.reservations().count(), 0);
         let lapsed: Vec<_> = (log.0.lock().iter())

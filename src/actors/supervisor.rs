@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 
+use super::alarms::Alarm;
 use super::system::System;
 use crate::domain::Timestamp;
 
@@ -30,7 +31,7 @@ impl Supervisor {
     pub(crate) fn step(&mut self) {
         let now = self.system.env.clock.now();
         for key in self.system.env.alarms.take_due(now) {
-            self.system.wake(&key, (self.entropy)());
+            self.system.wake(&key, Alarm::Due((self.entropy)()));
         }
         for liveness in &self.system.liveness {
             liveness.tick(now);
@@ -38,7 +39,7 @@ impl Supervisor {
         if now.since(self.last_second).as_millis() as u64 >= SECOND_MS {
             self.last_second = now;
             for key in self.system.env.alarms.take_owing() {
-                self.system.wake(&key, (self.entropy)());
+                self.system.wake(&key, Alarm::Owed);
             }
             self.expire_silent();
         }

@@ -8,7 +8,7 @@ use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::actor::Delivery;
-use super::alarms::Key;
+use super::alarms::{Alarm, Key};
 use super::registry::{From, Registry};
 use super::shell::{Environment, Shell};
 use crate::Map;
@@ -151,12 +151,12 @@ impl System {
     }
 
     /// Lets an aggregate do what is due or owed.
-    pub(crate) fn wake(self: &Arc<Self>, key: &Key, entropy: u64) {
+    pub(crate) fn wake(self: &Arc<Self>, key: &Key, alarm: Alarm) {
         match key {
-            Key::Catalogue => self.inside(&TheCatalogue, Delivery::<Catalogue>::Wake(entropy)),
-            Key::Option(id) => self.inside(id, Delivery::<ConcertOption>::Wake(entropy)),
-            Key::Wallet(id) => self.inside(id, Delivery::<Wallet>::Wake(entropy)),
-            Key::Room(id) => self.inside(id, Delivery::<WaitingRoom>::Wake(entropy)),
+            Key::Catalogue => self.inside(&TheCatalogue, Delivery::<Catalogue>::Wake(alarm)),
+            Key::Option(id) => self.inside(id, Delivery::<ConcertOption>::Wake(alarm)),
+            Key::Wallet(id) => self.inside(id, Delivery::<Wallet>::Wake(alarm)),
+            Key::Room(id) => self.inside(id, Delivery::<WaitingRoom>::Wake(alarm)),
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::tokens::RoomInfo;
 use super::{Gauges, Inner};
 use crate::Map;
-use crate::actors::alarms::{Alarms, Key};
+use crate::actors::alarms::{Alarm, Alarms, Key};
 use crate::actors::registry::Registry;
 use crate::actors::shell::Environment;
 use crate::actors::supervisor::Supervisor;
@@ -336,12 +336,13 @@ pub(super) fn start(config: Config, time: &dyn TimeSource, disk: Arc<dyn Disk>) 
     // Whatever was under way or ran out while the engine was closed is the first thing that the actors get to do.
     for room in &alarmed.rooms {
         system.liveness_of(*room);
-        system.wake(&Key::Room(*room), entropy());
+        system.wake(&Key::Room(*room), Alarm::Due(entropy()));
     }
     for option in &alarmed.options {
-        system.wake(&Key::Option(*option), entropy());
+        system.wake(&Key::Option(*option), Alarm::Owed);
+        system.wake(&Key::Option(*option), Alarm::Due(entropy()));
     }
-    system.wake(&Key::Catalogue, entropy());
+    system.wake(&Key::Catalogue, Alarm::Owed);
     let supervisor = Supervisor::new(system.clone(), config.actors.max_resident as usize, entropy);
     Supervisor::start_in_arbiter(&own, move |_| supervisor);
 
