@@ -116,7 +116,8 @@ fn main() -> ExitCode {
         Command::Export(arguments) => export(&arguments).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("boxoffice-server: {}", complaint(&error));
+        // Whoever read it may be gone.
+        let _ = writeln!(io::stderr(), "boxoffice-server: {}", complaint(&error));
         ExitCode::FAILURE
     })
 }
@@ -215,7 +216,8 @@ fn log_to_stderr(settings: &Settings) {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    let subscriber = tracing_subscriber::fmt();
+    // A log that cannot be written is no reason to leave requests unanswered: to complain about it panics.
+    let subscriber = tracing_subscriber::fmt().log_internal_errors(false);
     let subscriber = subscriber.with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_max_level(level);
     match settings.log.format {
         LogFormat::Text => subscriber.init(),

@@ -23,9 +23,13 @@ pub fn text(bytes: &[u8]) -> String {
 
 /// A server, and what it printed up to the line that it is ready.
 pub fn serve(dir: &Path, more: &[&str]) -> (Child, Vec<String>) {
+    serve_with_log(dir, more, Stdio::null())
+}
+
+fn serve_with_log(dir: &Path, more: &[&str], log: Stdio) -> (Child, Vec<String>) {
     let mut command = program(dir);
     command.args(["--listen", "127.0.0.1:0", "--ops-listen", "off", "--data", "data"]).args(more);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
     let mut lines = Vec::new();
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         lines.push(line.unwrap());
@@ -75,6 +79,18 @@ fn wrong_settings_stop_it_at_once() {
         assert!(!output.status.success(), "{arguments:?} {variable}={value}");
         assert!(complaint.contains(message) && !complaint.contains("hunter2"), "{complaint}");
     }
+}
+
+#[tokio::test]
+async fn it_serves_on_when_nobody_takes_its_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut child, lines) = serve_with_log(dir.path(), &[], Stdio::piped());
+    drop(child.stderr.take());
+    let address = lines.last().unwrap().strip_prefix("listening on ").unwrap();
+    for _ in 0..3 {
+        assert_eq!(reqwest::get(format!("{address}/v1/concerts")).await.unwrap().status(), 200);
+    }
+    assert_eq!(terminate(child).0, Some(0));
 }
 
 #[test]
