@@ -118,7 +118,7 @@ section! {
         plan_bytes: u64 = 32 << 20,
         /// Seats of a seating plan, 1 to 1,000,000.
         plan_seats: u64 = 200_000,
-        /// Categories, zones and areas of one option, 1 to 10,000 of each.
+        /// Categories, zones and areas of one option, 1 to 3,000 of each.
         option_names: u64 = 1_000,
         /// Concerts and options in all, 1 to 100,000,000.
         catalogue_entries: u64 = 1_000_000,
@@ -136,8 +136,8 @@ section! {
 section! {
     /// The disk.
     Storage {
-        /// Bytes that must stay free, 0 to 1 TiB; below it callers are told `storage_full`. A segment of the journal and
-        /// a checkpoint must fit into it.
+        /// Bytes that must stay free, 0 to 1 TiB; below it callers are told `storage_full`, and no checkpoint is begun. A
+        /// segment of the journal and a checkpoint must fit into it.
         min_free_bytes: u64 = 256 << 20,
     }
 }
@@ -163,7 +163,7 @@ impl Config {
             ("limits.user_requests_per_second", self.limits.user_requests_per_second, 0, 1_000_000),
             ("limits.plan_bytes", self.limits.plan_bytes, 1 << 10, 1 << 30),
             ("limits.plan_seats", self.limits.plan_seats, 1, 1_000_000),
-            ("limits.option_names", self.limits.option_names, 1, 10_000),
+            ("limits.option_names", self.limits.option_names, 1, 3_000),
             ("limits.catalogue_entries", self.limits.catalogue_entries, 1, 100_000_000),
             ("storage.min_free_bytes", self.storage.min_free_bytes, 0, 1 << 40),
         ];

@@ -112,6 +112,17 @@ impl UserCounts {
         self.0.users.remove_if(user, |_, one| one.is_nothing());
     }
 
+    /// Forgets users of whom nothing counts at `now` any more. Their rows stay, and are what they were: an hour is left
+    /// over, so that no event on its way could still have counted what is forgotten.
+    pub fn forget_idle(&self, now: Timestamp) {
+        let oldest = (now.minus_millis(RETENTION_MILLIS).as_millis() / HOUR_MILLIS).saturating_sub(1);
+        let dirty = self.0.dirty.lock();
+        self.0.users.retain(|user, one| {
+            let counts = one.open_holds > 0 || one.under_way > 0 || one.keys.iter().any(|(hour, _)| *hour >= oldest);
+            counts || dirty.contains(user)
+        });
+    }
+
     /// Adds the rows that have changed since the last time. What is in them follows from the events alone.
     pub fn collect(&self, changes: &mut RowChanges) {
         let dirty = std::mem::take(&mut *self.0.dirty.lock());
@@ -195,6 +206,34 @@ mod tests {
         drop(counts.take_hold(&anna(), 1).unwrap());
         assert!(counts.0.users.is_empty(), "nothing is kept of who has nothing");
         counts.take_hold(&anna(), 1).unwrap().made();
+    }
+
+    #[test]
+    fn who_has_used_no_key_for_a_day_is_forgotten_and_the_row_is_as_if_not() {
+        let start = Timestamp::from_millis(100 * HOUR_MILLIS);
+        let later = start.plus_millis(RETENTION_MILLIS + 2 * HOUR_MILLIS);
+        let rows = |forget: bool| {
+            let counts = UserCounts::default();
+            let mut rows = RowChanges::new();
+            counts.count(&anna(), Counted::KeyUsed(start));
+            counts.forget_idle(later);
+            assert!(!counts.0.users.is_empty(), "the row is not written yet");
+            counts.collect(&mut rows);
+            if forget {
+                counts.forget_idle(later.minus_millis(1));
+                assert!(!counts.0.users.is_empty(), "not yet");
+                let slot = counts.take_hold(&anna(), 1).unwrap();
+                counts.forget_idle(later);
+                assert!(!counts.0.users.is_empty(), "a hold is under way");
+                drop(slot);
+                counts.forget_idle(later);
+                assert!(counts.0.users.is_empty());
+            }
+            counts.count(&anna(), Counted::KeyUsed(later));
+            counts.collect(&mut rows);
+            rows
+        };
+        assert_eq!(rows(true), rows(false));
     }
 
     #[test]

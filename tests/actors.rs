@@ -5,8 +5,9 @@ mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use boxoffice::testing::slow_disk::SlowDisk;
 use boxoffice::{
     Caller, Config, Engine, Error, IdempotencyKey, NewOption, OptionId, PageRequest, PaymentId, Rejection, SeatStatus,
     Settings, UserId,
@@ -278,6 +279,7 @@ async fn who_goes_away_leaves_nothing_behind() {
     let option = on_sale(&engine, 20, 20).await;
     let anna = user(1);
     charge(&engine, &anna, 1_000_000).await;
+    engine.block_seats(option, vec!["1-1".into()], None).await.unwrap();
     let seed = seed();
     println!("BOXOFFICE_TEST_SEED={seed}");
     let mut dice = Dice(seed);
@@ -293,6 +295,8 @@ async fn who_goes_away_leaves_nothing_behind() {
         if let Ok(Err(error)) = tokio::time::timeout(patience, visit).await {
             assert!(matches!(error, Error::Rejected(Rejection::LimitExceeded { limit: 3, already: 3 })), "{error}");
         }
+        // Nor does it matter that what they asked for is refused once they have gone.
+        let _ = tokio::time::timeout(patience / 4, engine.hold(option, &anna, seats(&["1-1"]), None, None)).await;
         if round % 20 == 0 {
             settled(&engine, option, std::slice::from_ref(&anna)).await;
             for held in engine.reservations(&anna, Some("held"), &PageRequest::default()).await.unwrap().items {
@@ -438,5 +442,57 @@ async fn everybody_sees_what_they_were_told() {
     at_once(visits).await;
     let blocked = engine.block_seats(option, vec!["30-1".into()], None).await.unwrap().value;
     assert_eq!(engine.seats(option).await.unwrap().status(&blocked[0]), Some(SeatStatus::Blocked));
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_disk_delays_answers_and_loses_nothing() {
+    const SYNC: Duration = Duration::from_millis(150);
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.actors.max_resident = 16;
+    config.checkpoint.interval_ms = 10;
+    let engine = Engine::open_on(config.clone(), SlowDisk::new(SYNC)).await.unwrap();
+    let option = on_sale(&engine, 10, 10).await;
+    let begun = Instant::now();
+    charge(&engine, &user(0), 1).await;
+    assert!(begun.elapsed() >= SYNC, "answered after {:?}", begun.elapsed());
+    // What is decided and not durable yet is seen by nobody.
+    let (before, charging) = (engine.wallet(&user(0)).await.unwrap().balance, Instant::now());
+    let charged = {
+        let engine = engine.clone();
+        tokio::spawn(async move { charge(&engine, &user(0), 1).await })
+    };
+    eventually("it can be seen", || async {
+        let seen = engine.wallet(&user(0)).await.unwrap().balance > before;
+        assert!(!seen || charging.elapsed() >= SYNC, "seen after {:?}", charging.elapsed());
+        seen.then_some(())
+    })
+    .await;
+    charged.await.unwrap();
+    buy(&engine, option, &user(0), &["1-1"]).await;
+    // Many more wallets than fit into memory, each charged over and over: they may only sleep once it is durable.
+    let users: Vec<_> = (100..200).map(user).collect();
+    let calls = users.iter().cloned().map(|user| {
+        let engine = engine.clone();
+        async move {
+            for _ in 0..5 {
+                charge(&engine, &user, 10).await;
+                tokio::time::sleep(Duration::from_millis(60)).await;
+                let twice = [charge(&engine, &user, 1), charge(&engine, &user, 1)];
+                let [one, two] = twice;
+                // The second is decided on what the first has not made durable yet.
+                tokio::join!(one, async {
+                    tokio::time::sleep(Duration::from_millis(110)).await;
+                    two.await;
+                });
+            }
+        }
+    });
+    at_once(calls).await;
+    assert_eq!(audit_money(&engine, &users).await, 100 * 5 * 12);
+    engine.shutdown().await.unwrap();
+    let engine = Engine::open(config).await.unwrap();
+    assert_eq!(audit_money(&engine, &users).await, 100 * 5 * 12);
     engine.shutdown().await.unwrap();
 }

@@ -174,3 +174,29 @@ fn send<A: Routed>(addr: &Addr<Driver<A>>, delivery: Delivery<A>, from: From) ->
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::UserId;
+    use crate::domain::wallet::Wallet;
+
+    #[test]
+    fn who_leaves_twice_loses_nothing_that_came_meanwhile() {
+        let registry = Registry::<Wallet>::new(4);
+        let anna: UserId = "anna".parse().unwrap();
+        assert!(!registry.leaving(&anna), "nobody is there");
+        let (sender, _receiver) = channel::channel(4);
+        registry.slots.insert(anna.clone(), registry.awake(Addr::new(sender)));
+        assert!(registry.leaving(&anna));
+        match &mut *registry.slots.get_mut(&anna).unwrap() {
+            Slot::Leaving { waiting } => waiting.push(Delivery::Wake(7)),
+            Slot::Awake { .. } => panic!("it is on its way out"),
+        }
+        assert!(!registry.leaving(&anna), "it is on its way already");
+        let (sender, _receiver) = channel::channel(4);
+        let waiting = registry.stays(&anna, Addr::new(sender));
+        assert!(matches!(waiting[..], [Delivery::Wake(7)]));
+        assert!(registry.leaving(&anna), "it stayed, and may leave again");
+    }
+}

@@ -63,8 +63,7 @@ where
     pub fn handle(&mut self, command: &A::Command, reply: Option<ReplyTo<A>>, tell: &mut Vec<Message>) {
         let now = self.env.clock.now();
         if self.state.due().is_some_and(|due| due <= now) {
-            self.state.expire(now, &mut self.decided);
-            self.commit(now, None, tell);
+            self.expire(now, tell);
         }
         match self.state.decide(now, command, &mut self.decided) {
             Ok(Answer::Silent) => {
@@ -106,13 +105,24 @@ where
         self.alarm = None;
         self.owing = false;
         if self.state.due().is_some_and(|due| due <= now) {
-            self.state.expire(now, &mut self.decided);
-            self.commit(now, None, tell);
+            self.expire(now, tell);
             self.state.tick(now, entropy, &mut self.decided);
             self.commit(now, None, tell);
         }
         self.state.owed(now, tell);
         self.set_alarm();
+    }
+
+    /// Lets lapse what has. Each event is a record of its own: very much may lapse at once, as after a long night, and one
+    /// record must fit into a frame.
+    fn expire(&mut self, now: Timestamp, tell: &mut Vec<Message>) {
+        self.state.expire(now, &mut self.decided);
+        for event in std::mem::take(&mut self.decided.events) {
+            self.decided.events.push(event);
+            if !self.commit(now, None, tell) {
+                return;
+            }
+        }
     }
 
     /// Appends what was decided and takes it into the state; false if the journal is closed. `answer` goes out once
@@ -158,4 +168,92 @@ fn send<T: Send + 'static>(reply: oneshot::Sender<T>, answer: T) -> Effect {
         // A caller who has gone away needs none.
         let _ = reply.send(answer);
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+    use smallvec::smallvec;
+
+    use super::*;
+    use crate::clock::TimeSource;
+    use crate::domain::concert_option::{Area, AreaPlaces, ConcertOption, Definition, Event, Price, Window};
+    use crate::domain::seating_plan::PlanHash;
+    use crate::domain::{Aggregate, ConcertId, Meta, OptionId, Points, UserId};
+    use crate::store::codec::decode_batch;
+    use crate::store::journal::{self, FrameRef, Log};
+    use crate::testing::clock::ManualClock;
+
+    #[derive(Default, Clone)]
+    struct Records(Arc<Mutex<Vec<Record>>>);
+
+    impl Log for Records {
+        fn append(&mut self, frame: &FrameRef<'_>) -> Result<(), journal::Error> {
+            let records = decode_batch(frame.first_lsn, frame.count, frame.payload).unwrap();
+            self.0.lock().extend(records.into_iter().map(|(_, record)| record));
+            Ok(())
+        }
+
+        fn seal(&mut self) -> Result<(), journal::Error> {
+            Ok(())
+        }
+    }
+
+    fn standing_room(option: OptionId, capacity: u32) -> Event {
+        let definition = Definition {
+            concert: ConcertId(1),
+            starts_at: Timestamp::MAX,
+            window: Window { sale_closes_at: Timestamp::MAX, ..Window::default() },
+            plan: PlanHash::of(b""),
+            seat_count: 0,
+            prices: vec![Price { category: "A".into(), points: Points::ZERO }],
+            areas: vec![Area { name: "Floor".into(), capacity, category: "A".into() }],
+            hold_seconds: 1,
+            payment_seconds: 1,
+            max_seats_per_reservation: 1,
+            max_seats_per_user: 10_000,
+        };
+        Event::OptionDefined { option, definition: Box::new(definition) }
+    }
+
+    #[test]
+    fn what_lapses_at_once_stands_in_records_of_a_bounded_size() {
+        const HOLDS: u64 = 25_000;
+        let (id, start) = (OptionId(1), Timestamp::from_millis(1_000));
+        let mut state = ConcertOption::default();
+        let mut lsn = Lsn(0);
+        let mut evolve = |event: &Event| {
+            lsn = lsn.next();
+            state.evolve(Meta { lsn, at: start }, event, &mut Ignore);
+        };
+        evolve(&standing_room(id, HOLDS as u32));
+        let user: UserId = "anna".parse().unwrap();
+        for reservation in 1..=HOLDS {
+            evolve(&Event::SeatsHeld {
+                reservation,
+                user: user.clone(),
+                seats: smallvec![],
+                areas: smallvec![AreaPlaces { area: 0, count: 1 }],
+                amount: Points::ZERO,
+                expires_at: start.plus_millis(1_000),
+                token: None,
+                key: None,
+            });
+        }
+        let log = Records::default();
+        let (journal, mut committer) = Journal::new(log.clone(), lsn);
+        let clock = ManualClock::at(start.plus_millis(1_000)).start_after(start);
+        let env = Environment { journal, clock, alarms: Arc::default() };
+        let mut shell = Shell::new(id, state, lsn, env);
+        shell.wake(0, &mut Vec::new());
+        committer.step();
+        assert_eq!(shell.state.reservations().count(), 0);
+        let lapsed: Vec<_> = (log.0.lock().iter())
+            .map(|record| match ConcertOption::events(&record.facts) {
+                [Event::ReservationsExpired { reservations }] => reservations.len(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(lapsed, [10_000, 10_000, 5_000]);
+    }
 }

@@ -62,9 +62,7 @@ impl Supervisor {
                 }
             };
             drop(replica);
-            if !silent.is_empty() {
-                self.system.expire_silent(concert, silent);
-            }
+            self.system.expire_silent(concert, &silent);
         }
     }
 }

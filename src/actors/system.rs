@@ -14,7 +14,7 @@ use super::shell::{Environment, Shell};
 use crate::Map;
 use crate::domain::catalogue::Catalogue;
 use crate::domain::concert_option::ConcertOption;
-use crate::domain::waiting_room::{Liveness, WaitingRoom};
+use crate::domain::waiting_room::{self, Liveness, WaitingRoom};
 use crate::domain::wallet::Wallet;
 use crate::domain::{ConcertId, Lsn, Message, TokenId};
 use crate::store::codec::{Entity, TheCatalogue};
@@ -161,8 +161,11 @@ impl System {
     }
 
     /// Tells a waiting room that some of those who wait are silent.
-    pub(crate) fn expire_silent(self: &Arc<Self>, concert: ConcertId, tokens: Vec<u64>) {
-        self.tell(Message::Room(concert, crate::domain::waiting_room::Command::ExpireSilent { tokens }));
+    pub(crate) fn expire_silent(self: &Arc<Self>, concert: ConcertId, tokens: &[u64]) {
+        // What comes of one command is one record, which must fit into a frame.
+        for tokens in tokens.chunks(waiting_room::ADMIT_BATCH_MAX) {
+            self.tell(Message::Room(concert, waiting_room::Command::ExpireSilent { tokens: tokens.to_vec() }));
+        }
     }
 
     /// The holder of a token gave a sign of life.

@@ -116,9 +116,18 @@ fn main() -> ExitCode {
         Command::Export(arguments) => export(&arguments).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("boxoffice-server: {error:#}");
+        eprintln!("boxoffice-server: {}", complaint(&error));
         ExitCode::FAILURE
     })
+}
+
+/// An error with its causes, each of them told once: some errors tell theirs themselves.
+fn complaint(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .skip(1)
+        .map(ToString::to_string)
+        .fold(error.to_string(), |text, cause| if text.contains(&cause) { text } else { format!("{text}: {cause}") })
 }
 
 fn load(place: &Place, more: &[(&str, &Option<String>)]) -> Result<Settings> {

@@ -214,6 +214,13 @@ impl Catalogue {
         self.concerts.get(&id)
     }
 
+    /// How many concerts and options there are.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        // None is ever removed.
+        self.header.last_concert + self.header.last_option
+    }
+
     /// The definition that an option has not acknowledged yet.
     #[must_use]
     pub fn undefined(&self, option: OptionId) -> Option<&Definition> {

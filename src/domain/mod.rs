@@ -199,7 +199,7 @@ pub trait Aggregate: Default + Clone + Send + 'static {
     /// When [`expire`](Self::expire) or [`tick`](Self::tick) will next have something to do.
     fn due(&self) -> Option<Timestamp>;
 
-    /// Decides what has lapsed by `now`. Comes before every command.
+    /// Decides what has lapsed by `now`. Comes before every command. Each event stands on its own, and is small.
     fn expire(&self, now: Timestamp, out: &mut Decided<Self::Event>);
 
     /// Decides what else the passing of time brings about, once something is due; `entropy` is a random number, for

@@ -1,8 +1,9 @@
 //! Concerts and their waiting rooms' settings.
 
-use super::{Engine, check_limit, page, parse_cursor};
+use super::{Engine, Inner, check_limit, page, parse_cursor};
 use crate::api::{Answered, Concert, IdempotencyKey, NewConcert, Page, PageRequest, WaitingRoom};
 use crate::domain::catalogue::{self, Command, Reply};
+use crate::domain::idempotency::Request;
 use crate::domain::waiting_room::{self, Settings, SettingsPatch, WaitingRoom as Room};
 use crate::domain::{ConcertId, Rejection};
 use crate::error::{Error, FieldError};
@@ -17,7 +18,8 @@ impl Engine {
     /// Announces a concert.
     ///
     /// # Errors
-    /// [`Error::Invalid`]; see [`Error`] for the rest.
+    /// [`Error::Invalid`]; of the rejections `LimitExceeded`, if there are as many concerts and options as may be, and
+    /// those of the idempotency key.
     pub async fn create_concert(
         &self,
         concert: NewConcert,
@@ -32,7 +34,7 @@ impl Engine {
         }
         let mut signing_key = [0; 32];
         getrandom::fill(&mut signing_key).map_err(|error| Error::Internal(error.to_string()))?;
-        let request = self.0.request(key, None);
+        let request = self.0.entry_request(key).await?;
         let command = Command::CreateConcert { title, waiting_room: waiting_room.clone(), signing_key, request };
         let Reply::Concert { concert: id, replayed } =
             self.0.ask::<catalogue::Catalogue>(&TheCatalogue, command).await?
@@ -115,6 +117,16 @@ impl Engine {
         }
         self.0.ask::<Room>(&concert, waiting_room::Command::Configure { patch }).await?;
         self.waiting_room(concert).await
+    }
+}
+
+impl Inner {
+    /// What comes with a command that makes another concert or option.
+    pub(super) async fn entry_request(&self, key: Option<IdempotencyKey>) -> Result<Request, Error> {
+        let limit = self.config.limits.catalogue_entries;
+        let already = self.read(|replica| Ok(replica.catalogue()?.entries())).await?;
+        let refused = (already >= limit).then_some(Rejection::LimitExceeded { limit, already });
+        Ok(self.request(key, refused))
     }
 }
 

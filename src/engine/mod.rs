@@ -7,6 +7,8 @@ mod payments;
 mod reservations;
 mod start;
 mod streams;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod verify;
 mod wallets;
@@ -33,7 +35,7 @@ use crate::domain::seating_plan::{PlanHash, SeatingPlan};
 use crate::domain::{ConcertId, OptionId, Rejection, Timestamp};
 use crate::error::{Error, OpenError};
 use crate::limits::UserCounts;
-use crate::store::disk::Disk;
+use crate::store::disk::{Disk, RealDisk};
 use crate::store::journal;
 use crate::store::plans::Plans;
 use crate::store::replica::{self, Replica};
@@ -92,7 +94,7 @@ impl Engine {
     /// The configuration is wrong, the directory cannot be used or is in use, or what is in it is damaged; the message
     /// says what to do.
     pub async fn open(config: Config) -> Result<Self, OpenError> {
-        Self::open_at(config, ThisMachine).await
+        Self::open_at(config, ThisMachine, RealDisk).await
     }
 
     /// Opens the engine with a clock that a test sets by hand.
@@ -101,14 +103,23 @@ impl Engine {
     /// As [`open`](Self::open).
     #[cfg(any(test, feature = "testing"))]
     pub async fn open_with(config: Config, clock: &crate::testing::clock::ManualClock) -> Result<Self, OpenError> {
-        Self::open_at(config, clock.clone()).await
+        Self::open_at(config, clock.clone(), RealDisk).await
     }
 
-    async fn open_at(config: Config, time: impl TimeSource) -> Result<Self, OpenError> {
+    /// Opens the engine on a disk that takes its time.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    #[cfg(any(test, feature = "testing"))]
+    pub async fn open_on(config: Config, disk: crate::testing::slow_disk::SlowDisk) -> Result<Self, OpenError> {
+        Self::open_at(config, ThisMachine, disk).await
+    }
+
+    async fn open_at(config: Config, time: impl TimeSource, disk: impl Disk) -> Result<Self, OpenError> {
         let (sender, opened) = oneshot::channel();
         let open = move || {
             // The caller may have gone away; then the engine closes again.
-            let _ = sender.send(start::start(config, &time));
+            let _ = sender.send(start::start(config, &time, Arc::new(disk)));
         };
         let thread = std::thread::Builder::new().name("boxoffice-open".into()).spawn(open);
         let failed = |source| OpenError::DataDirectory { dir: "(no thread)".into(), source };
@@ -264,10 +275,15 @@ impl Inner {
 
     /// Sends a command to an aggregate and waits until its answer is durable.
     async fn ask<A: Routed>(&self, id: &A::Id, command: A::Command) -> Result<A::Reply, Error> {
-        match self.send::<A>(id, command)?.await {
-            Ok(answer) => answer.map_err(Error::from),
-            Err(_) => Err(self.outcome_unknown()),
-        }
+        let answer = self.send::<A>(id, command)?;
+        let mut failure = self.failure.clone();
+        // Who waits in an aggregate for another one's answer is not let go by the journal.
+        let answer = tokio::select! {
+            biased;
+            answer = answer => answer.ok(),
+            _ = failure.wait_for(Option::is_some) => None,
+        };
+        answer.map_or_else(|| Err(self.outcome_unknown()), |answer| answer.map_err(Error::from))
     }
 
     /// Sends a command to an aggregate.

@@ -39,7 +39,9 @@ impl Engine {
     /// Puts a performance of a concert on sale.
     ///
     /// # Errors
-    /// [`Rejection::NotFound`] if there is no such concert; [`Error::Invalid`], naming the place, also in the plan.
+    /// [`Rejection::NotFound`] if there is no such concert; [`Error::Invalid`], naming the place, also in the plan; of the
+    /// rejections also `LimitExceeded`, if there are as many concerts and options as may be, and those of the idempotency
+    /// key.
     pub async fn add_option(
         &self,
         concert: ConcertId,
@@ -52,7 +54,7 @@ impl Engine {
         }
         let inner = self.0.clone();
         let definition = self.0.on_blocking_thread(move || inner.define(concert, option)).await??;
-        let request = self.0.request(key, None);
+        let request = self.0.entry_request(key).await?;
         let command = catalogue::Command::AddOption { definition: Box::new(definition), request };
         let catalogue::Reply::Option { option: id, replayed } = self.0.ask::<Catalogue>(&TheCatalogue, command).await?
         else {

@@ -46,14 +46,12 @@ impl Engine {
             Ok(token) => (token, None),
             Err(rejection) => (None, Some(rejection)),
         };
-        let limit = inner.config.limits.user_open_holds;
-        let slot = match (limit > 0).then(|| inner.counts.take_hold(user, limit)) {
-            Some(Err(already)) => {
-                refused = refused.or(Some(Rejection::LimitExceeded { limit, already }));
+        let slot = match inner.take_hold(user).await? {
+            Ok(slot) => slot,
+            Err(rejection) => {
+                refused = refused.or(Some(rejection));
                 None
             }
-            Some(Ok(slot)) => Some(slot),
-            None => None,
         };
         let request = inner.request(key, refused);
         let command = Command::Hold { user: user.clone(), wish, token, plan: plan.clone(), request };
@@ -216,6 +214,21 @@ impl Inner {
         }
     }
 
+    /// Takes one of a user's open holds, if they are limited.
+    async fn take_hold(&self, user: &UserId) -> Result<Result<Option<HoldSlot>, Rejection>, Error> {
+        let limit = self.config.limits.user_open_holds;
+        if limit == 0 {
+            return Ok(Ok(None));
+        }
+        if let Ok(slot) = self.counts.take_hold(user, limit) {
+            return Ok(Ok(Some(slot)));
+        }
+        // One that the user was told is over may not be counted out yet.
+        self.up_to_date().await?;
+        let taken = self.counts.take_hold(user, limit);
+        Ok(taken.map(Some).map_err(|already| Rejection::LimitExceeded { limit, already }))
+    }
+
     /// A reservation, wherever it is.
     pub(super) async fn find_reservation(
         self: &Arc<Self>,
@@ -276,7 +289,7 @@ fn resolve_areas(plan: &PricedPlan, areas: &[(String, u32)]) -> Result<SmallVec<
         if !(1..=most).contains(count) {
             return Err(Error::invalid(format!("areas[{index}].count"), format!("must be 1 to {most}")));
         }
-        // Options have at most 10,000 areas.
+        // Options have at most 3,000 areas.
         places.push(AreaPlaces { area: area as u16, count: *count });
     }
     Ok(places)

@@ -20,13 +20,14 @@ use crate::actors::registry::Registry;
 use crate::actors::shell::Environment;
 use crate::actors::supervisor::Supervisor;
 use crate::actors::system::{SharedReplica, System};
-use crate::clock::{TimeSource, wall_clock};
+use crate::clock::{Clock, TimeSource, wall_clock};
 use crate::config::{Checkpoint, Config};
 use crate::domain::{ConcertId, Lsn, Timestamp, waiting_room};
 use crate::error::OpenError;
+use crate::limits::UserCounts;
 use crate::store::codec::{self, Facts};
 use crate::store::committer::{DurableBatch, Journal};
-use crate::store::disk::{Disk, RealDisk};
+use crate::store::disk::Disk;
 use crate::store::journal::{self, LocalLog, Reader};
 use crate::store::lock::DirLock;
 use crate::store::plans::Plans;
@@ -35,12 +36,16 @@ use crate::store::state::{self, StateStore};
 
 /// How far the journal may be ahead of the wall clock.
 const AHEAD: Duration = Duration::from_secs(300);
+/// How often the space on the disk is measured.
+const LOOK_AT_DISK: Duration = Duration::from_millis(200);
 /// How often the housekeeper looks around.
 const LOOK_AROUND: Duration = Duration::from_millis(20);
 /// Events to replay between two checkpoints at the start.
 const REPLAY_EVENTS: u64 = 100_000;
 /// How many times as long as a checkpoint took there is none, unless too much is waiting for one.
 const REST: u32 = 4;
+/// How often users of whom nothing counts any more are forgotten.
+const FORGET: Duration = Duration::from_secs(60 * 60);
 /// Threads for reads that may block.
 const BLOCKING_THREADS: usize = 8;
 /// How long a thread may take to end. sled may hang in a write that failed.
@@ -51,6 +56,7 @@ pub(super) struct Threads {
     committer: JoinHandle<()>,
     projector: JoinHandle<()>,
     housekeeper: JoinHandle<()>,
+    disk_watch: JoinHandle<()>,
     actors: JoinHandle<()>,
     system: actix_rt::System,
     stop: Arc<Stop>,
@@ -103,6 +109,7 @@ impl Threads {
         self.replica.end();
         self.stop.stop();
         join(self.housekeeper, "housekeeper");
+        join(self.disk_watch, "disk watch");
         self.system.stop();
         join(self.actors, "actors");
         // Handles of the engine may live on; the files may not be held by them.
@@ -237,10 +244,9 @@ fn checkpoint(
 }
 
 /// Opens an engine and starts its threads.
-pub(super) fn start(config: Config, time: &dyn TimeSource) -> Result<Arc<Inner>, OpenError> {
+pub(super) fn start(config: Config, time: &dyn TimeSource, disk: Arc<dyn Disk>) -> Result<Arc<Inner>, OpenError> {
     config.validate()?;
     let dir = config.data_dir.clone();
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let unusable = |source| OpenError::DataDirectory { dir: dir.display().to_string(), source };
     disk.create_dir_all(&dir).map_err(unusable)?;
     let lock = Arc::new(DirLock::acquire(&dir)?);
@@ -274,7 +280,7 @@ pub(super) fn start(config: Config, time: &dyn TimeSource) -> Result<Arc<Inner>,
     // One for the supervisor, which busy actors must not hold up.
     let own = arbiters.swap_remove(0);
     let mailbox = config.actors.mailbox as usize;
-    let env = Environment { journal: journal.clone(), clock, alarms: Arc::new(Alarms::default()) };
+    let env = Environment { journal: journal.clone(), clock: clock.clone(), alarms: Arc::new(Alarms::default()) };
     let system = Arc::new(System {
         env,
         replica: replica.clone(),
@@ -300,17 +306,24 @@ pub(super) fn start(config: Config, time: &dyn TimeSource) -> Result<Arc<Inner>,
     let projector = Projector { replica: replica.clone(), journal: journal.clone(), rooms: rooms.clone() };
     let projector = spawn("projector", move || projector.run(&durable))?;
     let stop = Arc::new(Stop::default());
+    let disk_watch = DiskWatch { disk: disk.clone(), config: config.clone(), gauges: gauges.clone() };
+    // Before anybody is let in.
+    disk_watch.look();
+    let watching = stop.clone();
+    let disk_watch = spawn("disk", move || disk_watch.run(&watching))?;
     let housekeeper = Housekeeper {
         replica: replica.clone(),
         journal: journal.clone(),
+        clock,
+        counts: counts.clone(),
         store,
-        disk: disk.clone(),
         config: config.clone(),
         gauges: gauges.clone(),
         last: checkpointed,
         last_at: Instant::now(),
+        thinned_out_at: Instant::now(),
         took: Duration::ZERO,
-        looked_at_disk: None,
+        forgot_at: None,
         _lock: lock,
     };
     let (stopping, failing) = (stop.clone(), journal.clone());
@@ -336,6 +349,7 @@ pub(super) fn start(config: Config, time: &dyn TimeSource) -> Result<Arc<Inner>,
         committer,
         projector,
         housekeeper,
+        disk_watch,
         actors,
         system: handle,
         stop,
@@ -443,36 +457,69 @@ impl Projector {
     }
 }
 
-/// Writes checkpoints, and watches the disk.
+/// Watches how much space is left. It is nobody else's business as well: a checkpoint can take long, and it is while one
+/// is being written that space runs out.
+struct DiskWatch {
+    disk: Arc<dyn Disk>,
+    config: Config,
+    gauges: Arc<Gauges>,
+}
+
+impl DiskWatch {
+    fn run(&self, stop: &Stop) {
+        while !stop.wait(LOOK_AT_DISK) {
+            self.look();
+        }
+    }
+
+    fn look(&self) {
+        // What cannot be measured is left to the writes to find out.
+        if let Ok(free) = self.disk.available_bytes(&self.config.data_dir) {
+            let full = free < self.config.storage.min_free_bytes;
+            self.gauges.free_bytes.store(free, Ordering::Relaxed);
+            let was_full = self.gauges.storage_full.swap(full, Ordering::Relaxed);
+            if full != was_full {
+                tracing::warn!(free_bytes = free, full, "the disk is nearly full, or is not any more");
+            }
+        }
+    }
+}
+
+/// Writes checkpoints.
 struct Housekeeper {
     replica: Arc<SharedReplica>,
     journal: Journal,
+    clock: Arc<dyn Clock>,
+    counts: UserCounts,
     store: Arc<StateStore>,
-    disk: Arc<dyn Disk>,
     config: Config,
     gauges: Arc<Gauges>,
     last: Lsn,
     last_at: Instant,
+    thinned_out_at: Instant,
     /// How long the last checkpoint took.
     took: Duration,
-    looked_at_disk: Option<Instant>,
+    forgot_at: Option<Instant>,
     _lock: Arc<DirLock>,
 }
 
 impl Housekeeper {
     fn run(mut self, stop: &Stop) {
-        self.watch_disk();
         loop {
             let stopping = stop.wait(LOOK_AROUND);
             if self.journal.failure().is_some() {
                 return;
             }
-            if self.looked_at_disk.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {
-                self.watch_disk();
+            if self.thinned_out_at.elapsed() >= Duration::from_secs(1) {
+                self.thinned_out_at = Instant::now();
                 // Reads fill the memory too, also where nothing is ever written.
                 if let Ok(mut replica) = self.replica.lock() {
                     replica.evict(self.config.actors.max_resident as usize);
                 }
+            }
+            if self.forgot_at.is_none_or(|at| at.elapsed() >= FORGET) {
+                self.forgot_at = Some(Instant::now());
+                self.counts.forget_idle(self.clock.now());
             }
             if let Err(error) = self.checkpoint_if_due(stopping) {
                 return self.journal.poison(&format!("the state cannot be written: {error}"));
@@ -480,19 +527,6 @@ impl Housekeeper {
             if stopping {
                 return;
             }
-        }
-    }
-
-    fn watch_disk(&mut self) {
-        self.looked_at_disk = Some(Instant::now());
-        // What cannot be measured is left to the writes to find out.
-        if let Ok(free) = self.disk.available_bytes(&self.config.data_dir) {
-            let full = free < self.config.storage.min_free_bytes;
-            let was_full = self.gauges.storage_full.swap(full, Ordering::Relaxed);
-            if full != was_full {
-                tracing::warn!(free_bytes = free, full, "the disk is nearly full, or is not any more");
-            }
-            self.gauges.free_bytes.store(free, Ordering::Relaxed);
         }
     }
 
@@ -506,7 +540,9 @@ impl Housekeeper {
         // A last one that would take long is left to the next start, which replays faster than sled writes.
         let last = now && fresh < REPLAY_EVENTS;
         let due = fresh > 0 && (last || due && !now);
-        if !due || !enabled {
+        // What space is left is the journal's: a start that finds no checkpoint replays it.
+        let full = self.gauges.storage_full.load(Ordering::Relaxed);
+        if !due || full || !enabled {
             return Ok(());
         }
         let Ok(mut replica) = self.replica.lock() else { return Ok(()) };

@@ -32,7 +32,8 @@ pub(super) struct CreateConcert {
 /// Announces a concert.
 #[utoipa::path(post, path = "/v1/concerts", tag = "concerts", operation_id = "create_concert",
     params(Idempotent), request_body = CreateConcert, security(("bearer" = [])),
-    responses((status = 201, description = "The concert", body = Concert), (status = 403), (status = 422)))]
+    responses((status = 201, description = "The concert", body = Concert), (status = 403), (status = 409),
+        (status = 422)))]
 pub(super) async fn create(
     request: HttpRequest,
     Admin(admin): Admin,

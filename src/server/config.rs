@@ -551,8 +551,9 @@ impl Layers {
             let value = self.values.get(&key).map_or_else(String::new, Value::to_string);
             // Of an unknown choice, serde's message repeats the value before it lists what is allowed.
             let message = error.inner().to_string();
-            let allowed = message.split_once("expected ").map_or(message.as_str(), |(_, allowed)| allowed);
-            value_error(&key, value, allowed.trim_end())
+            let message = message.lines().next().unwrap_or_default();
+            let allowed = message.split_once("expected ").map_or(message, |(_, allowed)| allowed);
+            value_error(&key, value, if allowed == "u64" { "a whole number, not less than 0" } else { allowed })
         })
     }
 }

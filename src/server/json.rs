@@ -78,6 +78,15 @@ impl Input {
         Ok(Self { bytes, key })
     }
 
+    /// Makes sure that a request to which keys mean nothing says nothing either.
+    ///
+    /// # Errors
+    /// See [`read`](Self::read) and [`nothing`](Self::nothing).
+    pub async fn expect_nothing(request: &HttpRequest, payload: web::Payload, app: &App) -> Result<(), Problem> {
+        let bytes = read_bytes(request, payload, BODY_BYTES_MAX, app.settings.http.body_timeout.0).await?;
+        Self { bytes, key: None }.nothing()
+    }
+
     /// The body as a `T`.
     ///
     /// # Errors

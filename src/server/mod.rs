@@ -21,6 +21,7 @@ mod payments;
 mod query;
 mod reservations;
 mod respond;
+mod unread;
 mod waiting_room;
 mod wallet;
 

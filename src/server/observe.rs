@@ -16,6 +16,7 @@ use futures_util::FutureExt as _;
 
 use super::App;
 use super::problem::{Code, Problem};
+use super::unread::Unread;
 use crate::domain::UserId;
 
 /// Names a request in the log; taken from the caller if it is sane.
@@ -28,12 +29,13 @@ const REQUEST_ID_CHARS_MAX: usize = 64;
 /// None of its own.
 pub async fn observe(
     app: web::Data<App>,
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let begun = Instant::now();
     let id = request_id(request.headers());
     let origin = app.cors.origin(request.headers());
+    let unread = Unread::of(&mut request);
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let outcome = match app.cors.preflight(request.method(), request.headers()) {
         Some(preflight) => Ok(request.into_response(preflight).map_into_right_body()),
@@ -59,7 +61,10 @@ pub async fn observe(
     let user = response.request().extensions().get::<UserId>().cloned();
     record(&app, &method, uri.path(), route, user, response.status(), begun, &id);
     mark(&app, response.headers_mut(), id, origin);
-    Ok(response)
+    Ok(match unread {
+        Some(unread) => response.map_body(|_, body| unread.held_by(body)),
+        None => response,
+    })
 }
 
 /// Counts the request, and writes its line in the log: who asked for what, and never with which token.

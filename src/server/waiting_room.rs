@@ -5,7 +5,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::auth::{Admin, User};
-use super::json::{Input, patched};
+use super::json::{Empty, Input, patched};
 use super::problem::Problem;
 use super::respond::{self, Cache};
 use super::{App, id, unless_missing};
@@ -93,17 +93,22 @@ pub(super) async fn configure(
 
 /// Gets in line. Whoever is in it already gets the same token again.
 #[utoipa::path(post, path = "/v1/concerts/{id}/tokens", tag = "waiting room", operation_id = "issue_token",
-    params(("id" = ConcertId, Path)), security(("bearer" = [])),
+    params(("id" = ConcertId, Path)), request_body = Empty, security(("bearer" = [])),
     responses(
         (status = 201, description = "A new token", body = Token),
         (status = 200, description = "The token that this user has", body = Token),
         (status = 404)))]
 pub(super) async fn issue_token(
+    request: HttpRequest,
     path: web::Path<String>,
     User(user): User,
     app: web::Data<App>,
+    payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let issued = app.engine.issue_token(id(&path)?, &user.user).await?;
+    let concert = id(&path)?;
+    let nothing = Input::expect_nothing(&request, payload, &app).await;
+    unless_missing(nothing, app.engine.concert(concert)).await?;
+    let issued = app.engine.issue_token(concert, &user.user).await?;
     if !issued.fresh {
         return respond::ok(&issued.token, Cache::Private);
     }

@@ -79,7 +79,7 @@ impl Journal {
         let journal = Self::default();
         journal.0.open.lock().last = last;
         journal.0.durable.store(last.0, Ordering::Release);
-        (journal.clone(), Committer { log, journal, readers: Vec::new(), bytes: Vec::new() })
+        (journal.clone(), Committer { log, journal, readers: Vec::new(), bytes: Vec::new(), at: Timestamp::default() })
     }
 
     /// Appends a record to the open batch, and gives the lsn of its first event. Does `effect` as soon as all of it is
@@ -111,6 +111,11 @@ impl Journal {
         // Under the lock, since the committer may have been about to take the batch.
         if self.is_closed() {
             return;
+        }
+        // Or may have made it durable since, and be about to seal the log: then it takes nothing more.
+        if lsn <= self.durable() {
+            drop(batch);
+            return effect();
         }
         batch.effects.push(effect);
         self.wake(batch);
@@ -198,6 +203,8 @@ pub struct Committer<L> {
     journal: Journal,
     readers: Vec<Reader>,
     bytes: Vec<u8>,
+    /// The latest time of all records so far.
+    at: Timestamp,
 }
 
 /// What a step did.
@@ -274,20 +281,20 @@ impl<L: Log> Committer<L> {
         Stepped::Worked
     }
 
-    /// Encodes as many of the records as go into one frame, at least one; how many that is, and the last of their times.
+    /// Encodes as many of the records as go into one frame, at least one; how many that is, and the latest time so far:
+    /// actors look at the clock before they append, so that an earlier time can come later.
     fn encode(&mut self, records: &[(Lsn, Arc<Record>)]) -> (usize, Timestamp) {
         self.bytes.clear();
-        let mut at = Timestamp::default();
         let mut encoded = 0;
         for (_, record) in records {
             record.encode_to(&mut self.bytes);
-            at = at.max(record.at);
+            self.at = self.at.max(record.at);
             encoded += 1;
             if self.bytes.len() >= FRAME_BYTES {
                 break;
             }
         }
-        (encoded, at)
+        (encoded, self.at)
     }
 
     fn write(&mut self, first: Lsn, last: Lsn, at: Timestamp) -> bool {
@@ -318,13 +325,24 @@ impl<L: Log> Committer<L> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Points, UserId, wallet};
+    use crate::config::Config;
+    use crate::domain::concert_option::{Area, Definition, Price, Window};
+    use crate::domain::idempotency::Key;
+    use crate::domain::seating_plan::PlanHash;
+    use crate::domain::{ConcertId, OptionId, Points, UserId, catalogue, wallet};
     use crate::store::codec::{Facts, decode_batch};
     use crate::store::journal;
 
     /// Takes no frame above 16 MiB, as the real one.
     #[derive(Default, Clone)]
-    struct Frames(Arc<Mutex<Vec<(Lsn, u32, usize)>>>);
+    struct Frames(Arc<Mutex<Vec<Frame>>>);
+
+    #[derive(Debug)]
+    struct Frame {
+        first: Lsn,
+        events: u32,
+        at: Timestamp,
+    }
 
     impl Log for Frames {
         fn append(&mut self, frame: &FrameRef<'_>) -> Result<(), journal::Error> {
@@ -332,8 +350,8 @@ mod tests {
             if frame.payload.len() > bytes_max as usize {
                 return Err(journal::Error::TooLarge { bytes: frame.payload.len(), bytes_max });
             }
-            let records = decode_batch(frame.first_lsn, frame.count, frame.payload).unwrap();
-            self.0.lock().push((frame.first_lsn, frame.count, records.len()));
+            decode_batch(frame.first_lsn, frame.count, frame.payload).unwrap();
+            self.0.lock().push(Frame { first: frame.first_lsn, events: frame.count, at: frame.at });
             Ok(())
         }
 
@@ -374,11 +392,56 @@ mod tests {
         assert_eq!(*taken.lock(), (0..100).map(|n| 11 + n * 1_000).collect::<Vec<_>>());
         let frames = log.0.lock();
         assert!(frames.len() > 1, "{frames:?}");
-        assert_eq!(frames.iter().map(|(_, events, _)| u64::from(*events)).sum::<u64>(), 100_000);
+        assert_eq!(frames.iter().map(|frame| u64::from(frame.events)).sum::<u64>(), 100_000);
         let mut next = 11;
-        for (first, events, _) in &*frames {
-            assert_eq!(first.0, next);
-            next += u64::from(*events);
+        for frame in &*frames {
+            assert_eq!(frame.first.0, next);
+            next += u64::from(frame.events);
+        }
+    }
+
+    #[test]
+    fn the_largest_definition_fits() {
+        let name = |n: usize| format!("{n:04}{}", "\u{1f3b6}".repeat(196));
+        let mut config = Config::default();
+        while config.validate().is_ok() {
+            config.limits.option_names += 1;
+        }
+        let most = config.limits.option_names as usize - 1;
+        let definition = Definition {
+            concert: ConcertId(u64::MAX),
+            starts_at: Timestamp::MAX,
+            window: Window { sale_closes_at: Timestamp::MAX, ..Window::default() },
+            plan: PlanHash::of(b""),
+            seat_count: u32::MAX,
+            prices: (0..most).map(|n| Price { category: name(n), points: Points::MAX }).collect(),
+            areas: (0..most).map(|n| Area { name: name(n), capacity: u32::MAX, category: name(n) }).collect(),
+            hold_seconds: u32::MAX,
+            payment_seconds: u32::MAX,
+            max_seats_per_reservation: u32::MAX,
+            max_seats_per_user: u32::MAX,
+        };
+        let event = catalogue::Event::OptionAdded {
+            option: OptionId(u64::MAX),
+            definition: Box::new(definition),
+            key: Some(Key { scope: [255; 16], payload: [255; 16], caller: "u".repeat(255).parse().unwrap() }),
+        };
+        let mut bytes = Vec::new();
+        Record { at: Timestamp::MAX, facts: Facts::Catalogue(vec![event]) }.encode_to(&mut bytes);
+        assert!(bytes.len() <= FRAME_BYTES, "{} bytes", bytes.len());
+    }
+
+    #[test]
+    fn the_last_frame_has_the_latest_time() {
+        let log = Frames::default();
+        let (journal, mut committer) = Journal::new(log.clone(), Lsn(0));
+        let user: UserId = "anna".parse().unwrap();
+        for (append_at, frame_at) in [(6, 6), (5, 6), (7, 7)] {
+            let event = wallet::Event::DebitCancelled { payment: "p1-1".parse().unwrap(), settled_below: 1 };
+            let facts = Facts::Wallet(user.clone(), vec![event]);
+            journal.append(Arc::new(Record { at: Timestamp::from_millis(append_at), facts }), None).unwrap();
+            assert_eq!(committer.step(), Stepped::Worked);
+            assert_eq!(log.0.lock().last().unwrap().at, Timestamp::from_millis(frame_at));
         }
     }
 }

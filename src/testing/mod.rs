@@ -1,8 +1,10 @@
 //! What tests of the engine and of host apps need. Not for production: it is behind the feature `testing`.
 
 pub mod clock;
+pub mod data_dir;
 pub mod plans;
 pub mod scenario;
 pub mod sim_disk;
+pub mod slow_disk;
 pub mod subject;
 pub mod world;

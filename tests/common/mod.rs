@@ -12,7 +12,7 @@ use boxoffice::{
     OpenError, OptionId, Page, PageRequest, Payment, PaymentId, Points, Rejection, Reservation, ReservationId,
     Settings, Timestamp, TokenId, TokenStatus, UserId, WalletEntry, Wish,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// Long enough for anything that does happen, on a machine that is busy with other tests.
@@ -227,6 +227,7 @@ async fn all_pages<T: Serialize, F: Future<Output = Result<Page<T>, Error>>>(
 }
 
 /// A sale in which everything has happened that can happen.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Sale {
     pub option: OptionId,
     pub users: Vec<UserId>,
@@ -238,7 +239,7 @@ pub struct Sale {
 }
 
 /// A call with an idempotency key.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Replay {
     Concert,
     Charge(UserId),
@@ -426,7 +427,8 @@ impl Sale {
                     "option": value(&engine.option(id).await.unwrap()),
                     "seats": value(&engine.seats(id).await.unwrap()),
                     "seq": engine.seats_seq(id).await.unwrap(),
-                    "plan": String::from_utf8(plan.json).unwrap(),
+                    "plan": plan.hash,
+                    "plan_bytes": plan.json.len(),
                 }));
             }
         }
@@ -589,3 +591,21 @@ pub fn seed() -> u64 {
 
 /// A moment at which tests with a clock of their own begin: long ago, so that it cannot be mistaken for now.
 pub const LONG_AGO: Timestamp = Timestamp::from_millis(1_000_000_000_000);
+
+/// As `assert_eq`, but says where two answers differ instead of printing both.
+pub fn assert_same(found: &Value, expected: &Value, what: &str) {
+    use Value::{Array, Object};
+    match (found, expected) {
+        (Object(a), Object(b)) if a.keys().eq(b.keys()) => {
+            for (key, found) in a {
+                assert_same(found, &b[key], &format!("{what}/{key}"));
+            }
+        }
+        (Array(a), Array(b)) if a.len() == b.len() => {
+            for (index, (found, expected)) in a.iter().zip(b).enumerate() {
+                assert_same(found, expected, &format!("{what}/{index}"));
+            }
+        }
+        _ => assert_eq!(found, expected, "{what}"),
+    }
+}

@@ -209,11 +209,18 @@ async fn an_empty_operation_takes_an_empty_object_and_nothing_else() {
     let option = server.option(2).await;
     let anna = server.buyer("anna");
     let held = server.hold(&option, &anna, &["S1"]).await;
-    let path = format!("/v1/reservations/{held}/payments");
-    let answer = server.post(&path, &anna, json!({"amount": 1})).await;
-    assert_eq!((answer.code(), answer.fields()), ((400, "invalid_request"), vec!["amount"]));
-    let answer = server.post(&path, &anna, json!([])).await;
-    assert_eq!((answer.code(), answer.fields()), ((400, "invalid_request"), vec!["body"]));
+    for path in [format!("/v1/reservations/{held}/payments"), "/v1/concerts/c1/tokens".to_owned()] {
+        let answer = server.post(&path, &anna, json!({"amount": 1})).await;
+        assert_eq!((answer.code(), answer.fields()), ((400, "invalid_request"), vec!["amount"]), "{path}");
+        let answer = server.post(&path, &anna, json!([])).await;
+        assert_eq!((answer.code(), answer.fields()), ((400, "invalid_request"), vec!["body"]), "{path}");
+        let request = server.request("POST", &path, &anna).body("x");
+        assert_eq!(request.send().await.unwrap().status(), 415, "{path}");
+    }
+    let nowhere = server.post("/v1/concerts/c9/tokens", &anna, json!([])).await;
+    assert_eq!(nowhere.code(), (404, "not_found"));
+    let request = server.request("POST", "/v1/concerts/c1/tokens", &anna).header("idempotency-key", "not one");
+    assert_eq!(request.json(&json!({})).send().await.unwrap().status(), 201);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 mod auth;
 mod bad_input;
 mod harness;
+mod kill;
 mod process;
 mod protocol;
 mod routes;

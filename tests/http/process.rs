@@ -13,16 +13,16 @@ fn program(dir: &Path) -> Command {
     command
 }
 
-fn run(dir: &Path, arguments: &[&str]) -> Output {
+pub fn run(dir: &Path, arguments: &[&str]) -> Output {
     program(dir).args(arguments).output().unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// A server, and what it printed up to the line that it is ready.
-fn serve(dir: &Path, more: &[&str]) -> (Child, Vec<String>) {
+pub fn serve(dir: &Path, more: &[&str]) -> (Child, Vec<String>) {
     let mut command = program(dir);
     command.args(["--listen", "127.0.0.1:0", "--ops-listen", "off", "--data", "data"]).args(more);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
@@ -48,11 +48,23 @@ fn wrong_settings_stop_it_at_once() {
     std::fs::write(dir.path().join("bad.toml"), "[http]\nworker = 1\n").unwrap();
     for (variable, value, arguments, message) in [
         ("BOXOFFICE_HTTP_WORKERS", "many", &["serve"][..], "http.workers = many: must be a whole number"),
+        (
+            "BOXOFFICE_LIMITS_USER_OPEN_HOLDS",
+            "-1",
+            &[],
+            "limits.user_open_holds = -1: must be a whole number, not less than 0\n",
+        ),
+        (
+            "BOXOFFICE_HTTP_KEEP_ALIVE",
+            "5",
+            &[],
+            "http.keep_alive = \"5\": must be a whole number and a unit (ms, s, m, h or d), such as \"10s\"\n",
+        ),
         ("BOXOFFICE_JOURNAL_SEGMENT_BYTES", "5", &[], "journal.segment_bytes = 5: must be a whole number from 1048576"),
         ("BOXOFFICE_AUTH_SECRET", "hunter2", &[], "auth.secret = ***: must be at least 32 bytes"),
         ("BOXOFFICE_HTP_LISTEN", "x", &[], "unknown key BOXOFFICE_HTP_LISTEN"),
         ("X", "", &["--config", "bad.toml"], "bad.toml: unknown key http.worker"),
-        ("X", "", &["--config", "none.toml"], "none.toml"),
+        ("X", "", &["--config", "none.toml"], "none.toml: No such file or directory (os error 2)\n"),
         ("X", "", &["--listen", "nowhere"], "http.listen = nowhere: must be an IP address and a port"),
         ("X", "", &["token", "--user", "ü"], "must be 1 to 255 ASCII characters"),
         ("X", "", &["token", "--user", "a", "--ttl", "soon"], "a whole number and a unit"),

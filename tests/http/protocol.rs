@@ -119,6 +119,12 @@ async fn who_sends_nothing_is_cut_off() {
              Content-Length: {length}\r\n\r\n"
         )
     };
+    let chunked = |what: &str, token: &str| {
+        format!(
+            "{what} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
+             Transfer-Encoding: chunked\r\n\r\n"
+        )
+    };
     for (request, status) in [
         (head(20, &server.admin), "408"),
         (format!("{}{{\"ti", head(20, &server.admin)), "408"),
@@ -126,6 +132,11 @@ async fn who_sends_nothing_is_cut_off() {
         (head(20, "x"), "401"),
         ("GET /v1/concerts HTTP/1.1\r\nHost:".to_owned(), "408"),
         ("nonsense\r\n\r\n".to_owned(), "400"),
+        // Nor is the rest of a body waited for that nobody wants.
+        (format!("{}5\r\n{{    \r\n", chunked("POST /v1/concerts", &server.admin)), "408"),
+        (format!("{}5\r\n{{    \r\n", chunked("POST /v1/concerts", "x")), "401"),
+        (chunked("GET /healthz", "x"), "200"),
+        (chunked("GET /nowhere", "x"), "404"),
     ] {
         let (answer, elapsed) = tokio::task::block_in_place(|| raw(&server, &request));
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request}: {answer}");

@@ -38,6 +38,9 @@ use super::{
     RefundId, Rejection, ReservationId, Role, Timestamp, UserId, catalogue, waiting_room, wallet,
 };
 
+/// So many reservations stand in one event of expiry at most.
+const EXPIRE_BATCH_MAX: usize = 10_000;
+
 /// On whose behalf a command comes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caller {
@@ -1182,10 +1185,9 @@ impl Aggregate for ConcertOption {
 
     fn expire(&self, now: Timestamp, out: &mut Decided<Event>) {
         let due = self.deadlines.iter().take_while(|(at, _)| *at <= now);
-        let reservations: Vec<_> = due.map(|(_, no)| *no).collect();
-        if !reservations.is_empty() {
-            out.events.push(Event::ReservationsExpired { reservations });
-        }
+        let due: Vec<_> = due.map(|(_, no)| *no).collect();
+        let batches = due.chunks(EXPIRE_BATCH_MAX).map(<[u64]>::to_vec);
+        out.events.extend(batches.map(|reservations| Event::ReservationsExpired { reservations }));
     }
 
     fn owed(&self, now: Timestamp, out: &mut Vec<Message>) {

@@ -1,3 +1,5 @@
+//! The seat map against a naive model of it, and what counts as best.
+
 use proptest::prelude::*;
 
 use super::best_available::Seats;

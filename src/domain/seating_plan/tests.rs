@@ -1,3 +1,5 @@
+//! Plans that are read, and plans that are refused with the place named.
+
 #![expect(clippy::single_range_in_vec_init, reason = "a list of one range is what is meant")]
 
 use super::*;

@@ -1,0 +1,129 @@
+//! What callers are told while the engine is held up or fails, in the order that only the inside can bring about.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use super::*;
+use crate::api::{Caller, NewConcert, NewOption, Reservation, Wish};
+use crate::domain::waiting_room::Settings;
+use crate::domain::{Aggregate, Points, UserId};
+
+/// Long enough for anything that does happen.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn anna() -> UserId {
+    "anna".parse().unwrap()
+}
+
+async fn open(adjust: impl FnOnce(&mut Config)) -> (Engine, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = Config { data_dir: dir.path().to_path_buf(), ..Config::default() };
+    config.journal.segment_bytes = 1 << 20;
+    config.storage.min_free_bytes = 1 << 20;
+    adjust(&mut config);
+    (Engine::open(config).await.unwrap(), dir)
+}
+
+/// An option on two seats.
+async fn on_sale(engine: &Engine) -> OptionId {
+    let waiting_room = Settings::default();
+    let concert = engine.create_concert(NewConcert { title: "Concert".into(), waiting_room }, None).await.unwrap();
+    let option = engine.add_option(concert.value.id, two_seats(engine), None).await.unwrap().value.id;
+    // Then nothing is written any more but what the test does.
+    while engine.0.read(|replica| Ok(replica.catalogue()?.owes())).await.unwrap() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    option
+}
+
+fn two_seats(engine: &Engine) -> NewOption {
+    let plan = br#"{"categories":[{"name":"A"}],"zones":[{"name":"Hall","rows":[{"row_number":"1","seats":[
+        {"seat_guid":"1","seat_number":"1","category":"A","position":{"x":0,"y":0}},
+        {"seat_guid":"2","seat_number":"2","category":"A","position":{"x":30,"y":0}}]}]}]}"#;
+    let tomorrow = engine.now().plus_millis(86_400_000);
+    NewOption { prices: vec![("A".into(), Points::new(100).unwrap())], ..NewOption::new(tomorrow, plan.to_vec()) }
+}
+
+async fn hold(engine: &Engine, option: OptionId, seat: &str) -> Result<Reservation, Error> {
+    Ok(engine.hold(option, &anna(), Wish::Seats(vec![seat.to_owned()]), None, None).await?.value)
+}
+
+/// Nothing is read, and nothing that becomes durable is taken in, until this is dropped.
+struct HeldUp {
+    _release: mpsc::Sender<()>,
+}
+
+impl HeldUp {
+    fn new(engine: &Engine) -> Self {
+        let (release, released) = mpsc::channel();
+        let (locked, is_locked) = mpsc::channel();
+        let replica = engine.0.system.replica.clone();
+        std::thread::spawn(move || {
+            let _replica = replica.lock();
+            locked.send(()).unwrap();
+            // It ends with an error, when the sender is dropped.
+            let _ = released.recv();
+        });
+        is_locked.recv().unwrap();
+        Self { _release: release }
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_a_payment_is_let_go_when_the_engine_fails() {
+    let (engine, _dir) = open(|_| ()).await;
+    let option = on_sale(&engine).await;
+    let held = hold(&engine, option, "1").await.unwrap();
+    let journal = engine.0.system.env.journal.clone();
+    let before = journal.durable();
+    // The wallet, which nobody has asked for yet, cannot be loaded, and so does not answer.
+    let held_up = HeldUp::new(&engine);
+    let payer = engine.clone();
+    let paying = tokio::spawn(async move { payer.pay(&anna(), held.id, None).await });
+    while journal.durable() == before {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    journal.poison("a test");
+    drop(held_up);
+    let paid = tokio::time::timeout(PATIENCE, paying).await.expect("an answer").unwrap();
+    assert!(matches!(&paid, Err(Error::OutcomeUnknown(reason)) if reason == "a test"), "{paid:?}");
+    assert!(engine.shutdown().await.is_err());
+}
+
+#[tokio::test]
+async fn what_was_given_up_makes_room_at_once() {
+    let (engine, _dir) = open(|config| config.limits.user_open_holds = 1).await;
+    let option = on_sale(&engine).await;
+    let first = hold(&engine, option, "1").await.unwrap();
+    let held_up = HeldUp::new(&engine);
+    // Durable, and acknowledged, before anybody has counted it.
+    engine.release(&Caller::Admin, first.id).await.unwrap();
+    let holder = engine.clone();
+    let second = tokio::spawn(async move { hold(&holder, option, "2").await });
+    // Runs it until it has to wait.
+    tokio::task::yield_now().await;
+    drop(held_up);
+    second.await.unwrap().unwrap();
+    let third = hold(&engine, option, "1").await;
+    let full = Rejection::LimitExceeded { limit: 1, already: 1 };
+    assert!(matches!(&third, Err(Error::Rejected(rejection)) if *rejection == full), "{third:?}");
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn concerts_and_options_have_a_limit() {
+    let (engine, _dir) = open(|config| config.limits.catalogue_entries = 2).await;
+    let create = |key: &str| {
+        let (engine, key) = (engine.clone(), IdempotencyKey::new(&anna(), "create", key, b""));
+        let concert = NewConcert { title: "Concert".into(), waiting_room: Settings::default() };
+        async move { engine.create_concert(concert, Some(key)).await.map(|made| (made.value.id, made.replayed)) }
+    };
+    let (first, second) = (create("1").await.unwrap().0, create("2").await.unwrap().0);
+    let full = Rejection::LimitExceeded { limit: 2, already: 2 };
+    let third = create("3").await;
+    assert!(matches!(&third, Err(Error::Rejected(rejection)) if *rejection == full), "{third:?}");
+    let option = engine.add_option(first, two_seats(&engine), None).await;
+    assert!(matches!(&option, Err(Error::Rejected(rejection)) if *rejection == full), "{option:?}");
+    assert_eq!(create("2").await.unwrap(), (second, true), "what was answered is answered again");
+    engine.shutdown().await.unwrap();
+}

@@ -1,0 +1,45 @@
+//! Data directories as a crash might have left them.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::domain::Lsn;
+use crate::error::OpenError;
+use crate::store::codec;
+use crate::store::disk::{Disk, RealDisk};
+use crate::store::journal::{FrameRef, LocalLog, Log, Options, Reader, check};
+
+/// Copies a data directory as it would be had the power gone after the record that ends with `last`: the plans, and the
+/// journal up to there, each record a batch of its own. A record is what one command brought about, so these are all the
+/// moments that there are. Gives the last event's number: `last`, or what ends before it.
+///
+/// # Errors
+/// The journal cannot be read, or the copy not written.
+pub fn copy_until(from: &Path, to: &Path, last: Lsn) -> Result<Lsn, OpenError> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let unusable = |source| OpenError::DataDirectory { dir: to.display().to_string(), source };
+    fs::create_dir_all(to.join("plans")).map_err(unusable)?;
+    for entry in fs::read_dir(from.join("plans")).map_err(unusable)? {
+        let path = entry.map_err(unusable)?.path();
+        fs::copy(&path, to.join("plans").join(path.file_name().unwrap_or_default())).map_err(unusable)?;
+    }
+    let end = check(&*disk, &from.join("journal"), Lsn(0))?.last_lsn;
+    let options = Options { segment_bytes: 1 << 20, reserve_bytes: 0, ..Options::default() };
+    let (mut log, _) = LocalLog::open(disk.clone(), &to.join("journal"), options, Lsn(0))?;
+    let mut reader = Reader::open(disk, &from.join("journal"), Lsn(1))?;
+    let mut written = Lsn(0);
+    while let Some(frame) = reader.next(end)? {
+        for (first_lsn, record) in codec::decode_batch(frame.first_lsn, frame.count, &frame.payload)? {
+            let end = Lsn(first_lsn.0 + record.len() as u64 - 1);
+            if end > last {
+                return Ok(written);
+            }
+            let mut payload = Vec::new();
+            record.encode_to(&mut payload);
+            log.append(&FrameRef { first_lsn, count: record.len() as u32, at: record.at, payload: &payload })?;
+            written = end;
+        }
+    }
+    Ok(written)
+}

@@ -1,0 +1,252 @@
+//! The house rules that can be checked by reading: fast, and without a compiler.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where something may fail that cannot: file, what stands on the line, and why.
+const MAY_PANIC: &[(&str, &str, &str)] = &[
+    ("src/domain/cbor.rs", r#"expect("encoding into memory")"#, "memory takes every byte"),
+    ("src/domain/seat_map.rs", r#"expect("the chunk is one of the map")"#, "it is looked up in the line before"),
+    ("src/domain/seat_map.rs", r#"expect("writing to memory does not fail")"#, "memory takes every byte"),
+    ("src/engine/tokens.rs", r#"expect("a key of 32 bytes")"#, "HMAC takes keys of any length"),
+    ("src/store/codec.rs", r#"expect("encoding into memory")"#, "memory takes every byte"),
+    ("src/store/replica.rs", r#"expect("just inserted")"#, "it was, in the lines before"),
+    ("src/testing/", "expect(", "tests may fail"),
+    ("src/testing/", "unwrap()", "tests may fail"),
+];
+
+/// Files of more than 1,000 lines without their tests, and why that is better than two.
+const MAY_BE_LONG: &[(&str, &str)] = &[
+    ("src/domain/concert_option/mod.rs", "the whole saga in one place, which is what it is driven by an option for"),
+    ("src/store/state.rs", "sled, all that its source says of it, and what is done about that"),
+];
+
+/// What the pure core must not know (I8).
+const CORE_MUST_NOT_KNOW: &[&str] = &[
+    "tokio",
+    "actix",
+    "async ",
+    ".await",
+    "std::fs",
+    "std::io",
+    "std::net",
+    "std::thread",
+    "std::env",
+    "Instant",
+    "SystemTime",
+    "rand::",
+    "getrandom",
+    "crate::actors",
+    "crate::store",
+    "crate::engine",
+    "crate::clock",
+    "crate::server",
+    "crate::config",
+    "crate::limits",
+    "RandomState",
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All files below `dir` whose names end in `ext`, with their paths from the root.
+fn files(dir: &str, ext: &str) -> Vec<(String, String)> {
+    let (mut found, mut dirs) = (Vec::new(), vec![root().join(dir)]);
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display())) {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.extension().is_some_and(|it| it == ext) {
+                let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+                found.push((name, fs::read_to_string(path).unwrap()));
+            }
+        }
+    }
+    found.sort();
+    assert!(!found.is_empty(), "there is nothing in {dir}");
+    found
+}
+
+/// Source files that are not tests, each without the tests at its end.
+fn sources() -> Vec<(String, String)> {
+    let is_test = |name: &str| name.ends_with("tests.rs") || name.contains("/tests/");
+    let code = |source: String| match source.find("#[cfg(test)]\nmod tests {") {
+        Some(end) => source[..end].to_owned(),
+        None => source,
+    };
+    let sources = files("src", "rs").into_iter().filter(|(name, _)| !is_test(name));
+    sources.map(|(name, source)| (name, code(source))).collect()
+}
+
+/// Each line of code with its number: no comments, and nothing behind `//`.
+fn code_lines(source: &str) -> impl Iterator<Item = (usize, &str)> {
+    source.lines().enumerate().map(|(index, line)| (index + 1, line.split("//").next().unwrap_or("").trim()))
+}
+
+fn assert_none(wrong: &[String]) {
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+#[test]
+fn nothing_panics_for_want_of_an_error() {
+    let mut wrong = Vec::new();
+    let mut used = BTreeSet::new();
+    for (name, source) in sources() {
+        for (number, line) in code_lines(&source) {
+            for call in [".unwrap()", ".expect(", "todo!(", "unimplemented!("] {
+                if !line.contains(call) {
+                    continue;
+                }
+                let allowed =
+                    MAY_PANIC.iter().position(|(file, text, _)| name.starts_with(file) && line.contains(text));
+                match allowed {
+                    Some(index) => drop(used.insert(index)),
+                    None => wrong.push(format!("{name}:{number}: {line}")),
+                }
+            }
+        }
+    }
+    let unused = MAY_PANIC.iter().enumerate().filter(|(index, (file, ..))| {
+        // That tests may is said once for all that is there or not.
+        !used.contains(index) && !file.ends_with('/')
+    });
+    wrong.extend(unused.map(|(_, (file, text, _))| format!("{file}: {text} is allowed, and not there any more")));
+    assert_none(&wrong);
+}
+
+#[test]
+fn no_file_is_too_long_to_be_read() {
+    let mut wrong = Vec::new();
+    for (name, source) in sources() {
+        let lines = source.lines().count();
+        let reason = MAY_BE_LONG.iter().find(|(file, _)| *file == name);
+        match (lines > 1_000, reason) {
+            (true, None) => wrong.push(format!("{name} has {lines} lines")),
+            (_, Some(_)) if lines < 900 => wrong.push(format!("{name} is allowed to be long, and is not")),
+            _ => {}
+        }
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn the_core_is_pure() {
+    let mut wrong = Vec::new();
+    for (name, source) in sources().iter().filter(|(name, _)| name.starts_with("src/domain/")) {
+        for (number, line) in code_lines(source) {
+            for word in CORE_MUST_NOT_KNOW.iter().filter(|word| line.contains(**word)) {
+                wrong.push(format!("{name}:{number}: {word}: {line}"));
+            }
+        }
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn every_module_says_what_it_is_for() {
+    let mut wrong = Vec::new();
+    for (name, source) in files("src", "rs").into_iter().chain(files("tests", "rs")).chain(files("benches", "rs")) {
+        let first = source.lines().next().unwrap_or_default();
+        if !first.starts_with("//! ") {
+            wrong.push(format!("{name} begins with {first:?}"));
+        }
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn nothing_is_left_lying_about() {
+    let mut wrong = Vec::new();
+    for (name, source) in sources() {
+        let prints: &[&str] = if name.starts_with("src/bin/") { &[] } else { &["println!", "print!("] };
+        for (number, line) in source.lines().enumerate() {
+            let number = number + 1;
+            for word in ["TODO", "FIXME", "XXX", "dbg!"].iter().filter(|word| line.contains(**word)) {
+                wrong.push(format!("{name}:{number}: {word}"));
+            }
+        }
+        for (number, line) in code_lines(&source) {
+            for word in prints.iter().filter(|word| line.contains(**word)) {
+                wrong.push(format!("{name}:{number}: {word}"));
+            }
+        }
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn no_code_is_unsafe() {
+    let library = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    assert!(library.contains("#![forbid(unsafe_code)]"));
+}
+
+/// The targets of the links in a Markdown text, but for those into the net.
+fn links(text: &str) -> Vec<&str> {
+    let mut links = Vec::new();
+    let mut in_code = false;
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            in_code = !in_code;
+        }
+        if in_code {
+            continue;
+        }
+        for (at, _) in line.match_indices("](") {
+            let target = line[at + 2..].split([')', ' ']).next().unwrap_or_default();
+            if !target.contains("://") && !target.starts_with("mailto:") {
+                links.push(target);
+            }
+        }
+    }
+    links
+}
+
+/// The anchor of a heading, as it is shown by GitHub.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn what_the_documents_point_to_is_there() {
+    let mut documents: Vec<(PathBuf, String)> =
+        files("docs", "md").into_iter().map(|(name, text)| (root().join(name), text)).collect();
+    for name in ["README.md", "CHANGELOG.md"] {
+        documents.push((root().join(name), fs::read_to_string(root().join(name)).unwrap()));
+    }
+    let (mut wrong, mut checked) = (Vec::new(), 0);
+    for (path, text) in &documents {
+        for link in links(text) {
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+            checked += 1;
+            if !target.exists() {
+                wrong.push(format!("{}: {link}", path.display()));
+                continue;
+            }
+            if heading.is_empty() || target.extension().is_none_or(|it| it != "md") {
+                continue;
+            }
+            let target = fs::read_to_string(target).unwrap();
+            if !target.lines().any(|line| line.starts_with('#') && anchor(line) == heading) {
+                wrong.push(format!("{}: {link}: no such heading", path.display()));
+            }
+        }
+    }
+    // Files that the code's own documentation sends its readers to.
+    for (name, source) in files("src", "rs") {
+        for (at, _) in source.match_indices("`docs/") {
+            let target = source[at + 1..].split('`').next().unwrap_or_default();
+            checked += 1;
+            if !root().join(target).exists() {
+                wrong.push(format!("{name}: {target}"));
+            }
+        }
+    }
+    assert!(checked > 0, "no links were found at all");
+    assert_none(&wrong);
+}

@@ -1,0 +1,424 @@
+//! The line: nobody gets in without a token, out of order or in too great a number; whoever is there keeps their place,
+//! and whoever is gone loses it.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use boxoffice::testing::clock::ManualClock;
+use boxoffice::{
+    Caller, ConcertId, Engine, Mode, OptionId, Order, PageRequest, Rejection, Settings, SettingsPatch, Token, TokenId,
+    TokenStatus, UserId,
+};
+use common::*;
+use tokio::task::JoinSet;
+
+fn queue(max_active: u32) -> Settings {
+    Settings { mode: Mode::Queue, max_active, ..Settings::default() }
+}
+
+async fn concert(engine: &Engine, settings: Settings) -> (ConcertId, OptionId) {
+    let concert = engine.create_concert(new_concert("In demand", settings), None).await.unwrap().value.id;
+    let option = engine.add_option(concert, new_option(engine, 10, 10), None).await.unwrap().value.id;
+    (concert, option)
+}
+
+async fn join(engine: &Engine, concert: ConcertId, user: &UserId) -> Token {
+    engine.issue_token(concert, user).await.unwrap().token
+}
+
+/// A token as an administrator sees it: which is no sign of life.
+async fn look(engine: &Engine, id: TokenId) -> Token {
+    engine.token(&Caller::Admin, id).await.unwrap()
+}
+
+async fn until(engine: &Engine, id: TokenId, status: TokenStatus) -> Token {
+    eventually(&format!("{id} is {status:?}"), || async {
+        let token = look(engine, id).await;
+        (token.status == status).then_some(token)
+    })
+    .await
+}
+
+async fn configure(engine: &Engine, concert: ConcertId, patch: SettingsPatch) {
+    engine.configure_waiting_room(concert, patch).await.unwrap();
+}
+
+async fn set_mode(engine: &Engine, concert: ConcertId, mode: Mode) {
+    configure(engine, concert, SettingsPatch { mode: Some(mode), ..SettingsPatch::default() }).await;
+}
+
+/// Long enough in real time for some ticks, in which something could happen that must not.
+async fn ticks() {
+    tokio::time::sleep(Duration::from_millis(400)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn seats_are_for_those_inside() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(config(dir.path())).await.unwrap();
+    let (first, option) = concert(&engine, queue(1)).await;
+    let (other, other_option) = concert(&engine, queue(1)).await;
+    let (anna, berta) = (user(1), user(2));
+    let hold = async |option, user: &UserId, token: Option<&str>| engine.hold(option, user, best(1), token, None).await;
+    assert_eq!(rejection(hold(option, &anna, None).await), Rejection::QueueTokenRequired);
+    assert_eq!(rejection(hold(option, &anna, Some("nonsense")).await), Rejection::QueueTokenRequired);
+    let inside = join(&engine, first, &anna).await;
+    let inside = until(&engine, inside.id, TokenStatus::Active).await;
+    assert_eq!((inside.position, inside.ahead), (None, None));
+    assert!(inside.expires_at.unwrap() > engine.now());
+    let waiting = join(&engine, first, &berta).await;
+    assert_eq!((waiting.status, waiting.position, waiting.ahead), (TokenStatus::Waiting, Some(1), Some(0)));
+    assert_eq!(rejection(hold(option, &berta, Some(&waiting.token)).await), Rejection::QueueTokenNotActive);
+    // Another's token, another concert's token, and one that was tampered with.
+    assert_eq!(rejection(hold(option, &berta, Some(&inside.token)).await), Rejection::QueueTokenRequired);
+    assert_eq!(rejection(hold(other_option, &anna, Some(&inside.token)).await), Rejection::QueueTokenRequired);
+    let forged = inside.token.replace(&inside.id.to_string(), &waiting.id.to_string());
+    assert_eq!(rejection(hold(option, &anna, Some(&forged)).await), Rejection::QueueTokenRequired);
+    let elsewhere = join(&engine, other, &anna).await;
+    until(&engine, elsewhere.id, TokenStatus::Active).await;
+    assert_eq!(rejection(hold(option, &anna, Some(&elsewhere.token)).await), Rejection::QueueTokenRequired);
+    // Others' tokens are not there at all.
+    assert_eq!(rejection(engine.token(&Caller::User(berta.clone()), inside.id).await), Rejection::NotFound);
+    assert_eq!(rejection(engine.leave_queue(&Caller::User(berta.clone()), inside.id).await), Rejection::NotFound);
+    let held = hold(option, &anna, Some(&inside.token)).await.unwrap().value;
+    charge(&engine, &anna, 100).await;
+    engine.pay(&anna, held.id, None).await.unwrap();
+    // Who has paid is out, and makes room.
+    until(&engine, inside.id, TokenStatus::Used).await;
+    until(&engine, waiting.id, TokenStatus::Active).await;
+    assert_eq!(rejection(hold(option, &anna, Some(&inside.token)).await), Rejection::QueueTokenNotActive);
+    let held = hold(option, &berta, Some(&waiting.token)).await.unwrap().value;
+    // Who holds may pay, also without being inside.
+    engine.leave_queue(&Caller::User(berta.clone()), waiting.id).await.unwrap();
+    assert_eq!(rejection(hold(option, &berta, Some(&waiting.token)).await), Rejection::QueueTokenNotActive);
+    charge(&engine, &berta, 100).await;
+    engine.pay(&berta, held.id, None).await.unwrap();
+    assert_eq!(look(&engine, waiting.id).await.status, TokenStatus::Expired);
+    let counts = engine.waiting_room(first).await.unwrap().counts;
+    assert_eq!((counts.waiting, counts.active, counts.used, counts.expired), (0, 0, 1, 1));
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asking_twice_gives_the_same_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(config(dir.path())).await.unwrap();
+    let (concert, _) = concert(&engine, queue(1)).await;
+    let mut tasks = JoinSet::new();
+    for _ in 0..50 {
+        let engine = engine.clone();
+        tasks.spawn(async move { engine.issue_token(concert, &user(1)).await.unwrap() });
+    }
+    let issued = tasks.join_all().await;
+    assert_eq!(issued.iter().filter(|issued| issued.fresh).count(), 1);
+    assert_eq!(issued.iter().map(|issued| issued.token.id).collect::<BTreeSet<_>>().len(), 1);
+    let first = until(&engine, issued[0].token.id, TokenStatus::Active).await;
+    engine.leave_queue(&Caller::User(user(1)), first.id).await.unwrap();
+    assert_eq!(rejection(engine.leave_queue(&Caller::User(user(1)), first.id).await), Rejection::NotFound);
+    assert_ne!(join(&engine, concert, &user(1)).await.id, first.id);
+    let none = engine.issue_token(ConcertId(99), &user(1)).await;
+    assert_eq!(rejection(none), Rejection::NotFound);
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_thousand_come_at_once() {
+    const JOINERS: usize = 2_000;
+    const INSIDE: u32 = 50;
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(config(dir.path())).await.unwrap();
+    let (concert, _) = concert(&engine, queue(INSIDE)).await;
+    let mut events = engine.events(boxoffice::Lsn(0));
+    let mut tasks = JoinSet::new();
+    for n in 0..JOINERS {
+        let engine = engine.clone();
+        tasks.spawn(async move { join(&engine, concert, &user(n)).await.id });
+    }
+    // Meanwhile those who get in leave again, so that the line moves.
+    let leaving = {
+        let engine = engine.clone();
+        tokio::spawn(async move {
+            for no in 1..=500 {
+                let id = TokenId { concert, no };
+                eventually("the next is inside", || async {
+                    let token = engine.token(&Caller::Admin, id).await.ok()?;
+                    (token.status == TokenStatus::Active).then_some(())
+                })
+                .await;
+                assert!(engine.waiting_room(concert).await.unwrap().counts.active <= u64::from(INSIDE));
+                engine.leave_queue(&Caller::Admin, id).await.unwrap();
+            }
+        })
+    };
+    let ids = tasks.join_all().await;
+    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), JOINERS);
+    leaving.await.unwrap();
+    eventually("all places are taken", || async {
+        let counts = engine.waiting_room(concert).await.unwrap().counts;
+        let expected = (u64::from(INSIDE), 500, JOINERS as u64);
+        let whole = (counts.active, counts.expired, counts.active + counts.waiting + counts.expired);
+        (whole == expected).then_some(())
+    })
+    .await;
+    // The journal says in what order they went in, and how many were inside each time.
+    let last = engine.stats().durable_lsn;
+    let (mut admitted, mut inside) = (Vec::new(), 0);
+    loop {
+        let (first, record) = events.next().await.unwrap();
+        let facts = serde_json::to_value(&record).unwrap();
+        for event in facts["facts"]["room"].as_array().and_then(|room| room[1].as_array()).into_iter().flatten() {
+            match event["type"].as_str().unwrap() {
+                "tokens_admitted" => {
+                    let tokens = event["tokens"].as_array().unwrap();
+                    admitted.extend(tokens.iter().map(|no| no.as_u64().unwrap()));
+                    inside += tokens.len();
+                    assert!(inside <= INSIDE as usize, "{inside} inside at lsn {first}");
+                }
+                "token_left" => inside -= 1,
+                _ => {}
+            }
+        }
+        if first.0 + record.len() as u64 > last {
+            break;
+        }
+    }
+    assert_eq!(admitted, (1..=550).collect::<Vec<_>>(), "first come, first served");
+    // Positions are exact.
+    for no in (551..=JOINERS as u64).step_by(97).chain([JOINERS as u64]) {
+        let token = look(&engine, TokenId { concert, no }).await;
+        assert_eq!((token.position, token.ahead), (Some(no - 550), Some(no - 551)), "{no}");
+        assert_eq!(token.queue_size, JOINERS as u64 - 550);
+    }
+    // Whoever leaves from the middle moves up those behind, and nobody else.
+    engine.leave_queue(&Caller::Admin, TokenId { concert, no: 1_000 }).await.unwrap();
+    assert_eq!(look(&engine, TokenId { concert, no: 999 }).await.position, Some(449));
+    assert_eq!(look(&engine, TokenId { concert, no: 1_001 }).await.position, Some(450));
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_a_minute() {
+    let dir = tempfile::tempdir().unwrap();
+    let machine = ManualClock::at(LONG_AGO);
+    let engine = Engine::open_with(config(dir.path()), &machine).await.unwrap();
+    let (concert, _) = concert(&engine, Settings { admit_per_minute: Some(120), ..queue(1_000) }).await;
+    for n in 0..500 {
+        join(&engine, concert, &user(n)).await;
+    }
+    let active = async || engine.waiting_room(concert).await.unwrap().counts.active;
+    // At most two within any second, and 120 within any minute.
+    for second in 1..=60 {
+        eventually("two more are inside", async || (active().await == 2 * second).then_some(())).await;
+        if second % 20 == 0 {
+            ticks().await;
+            assert_eq!(active().await, 2 * second);
+        }
+        machine.advance(1_000);
+    }
+    // What was not used is lost.
+    set_mode(&engine, concert, Mode::Paused).await;
+    for _ in 0..10 {
+        machine.advance(900);
+        tokio::time::sleep(Duration::from_millis(60)).await;
+    }
+    let before = active().await;
+    set_mode(&engine, concert, Mode::Queue).await;
+    eventually("two more are inside", async || (active().await == before + 2).then_some(())).await;
+    ticks().await;
+    assert_eq!(active().await, before + 2);
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn modes_can_be_switched() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(config(dir.path())).await.unwrap();
+    let (concert, option) = concert(&engine, queue(2)).await;
+    let mut tokens = Vec::new();
+    for n in 0..6 {
+        tokens.push(join(&engine, concert, &user(n)).await);
+    }
+    for token in &tokens[..2] {
+        until(&engine, token.id, TokenStatus::Active).await;
+    }
+    // Paused: nobody gets in, those inside go on.
+    set_mode(&engine, concert, Mode::Paused).await;
+    engine.leave_queue(&Caller::Admin, tokens[0].id).await.unwrap();
+    ticks().await;
+    assert_eq!(look(&engine, tokens[2].id).await.status, TokenStatus::Waiting);
+    engine.hold(option, &user(1), best(1), Some(&tokens[1].token), None).await.unwrap();
+    assert_eq!(rejection(engine.hold(option, &user(7), best(1), None, None).await), Rejection::QueueTokenRequired);
+    // Lowering the limit throws nobody out, and lets nobody in until there is room below it.
+    set_mode(&engine, concert, Mode::Queue).await;
+    until(&engine, tokens[2].id, TokenStatus::Active).await;
+    configure(&engine, concert, SettingsPatch { max_active: Some(1), ..SettingsPatch::default() }).await;
+    engine.leave_queue(&Caller::Admin, tokens[1].id).await.unwrap();
+    ticks().await;
+    assert_eq!(look(&engine, tokens[2].id).await.status, TokenStatus::Active);
+    assert_eq!(look(&engine, tokens[3].id).await.status, TokenStatus::Waiting);
+    // Open: everybody is inside, and nobody needs a token.
+    set_mode(&engine, concert, Mode::Open).await;
+    for token in &tokens[2..] {
+        assert_eq!(look(&engine, token.id).await.status, TokenStatus::Active);
+    }
+    assert_eq!(join(&engine, concert, &user(8)).await.status, TokenStatus::Active);
+    engine.hold(option, &user(7), best(1), None, None).await.unwrap();
+    // And back: at once, for whoever asks next.
+    set_mode(&engine, concert, Mode::Queue).await;
+    assert_eq!(rejection(engine.hold(option, &user(7), best(1), None, None).await), Rejection::QueueTokenRequired);
+    let late = join(&engine, concert, &user(9)).await;
+    assert_eq!((late.status, late.position), (TokenStatus::Waiting, Some(1)));
+    engine.shutdown().await.unwrap();
+    let engine = Engine::open(config(dir.path())).await.unwrap();
+    assert_eq!(rejection(engine.hold(option, &user(7), best(1), None, None).await), Rejection::QueueTokenRequired);
+    assert_eq!(engine.waiting_room(concert).await.unwrap().settings, queue(1));
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_silent_lose_their_place_and_those_who_ask_keep_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let machine = ManualClock::at(LONG_AGO);
+    let engine = Engine::open_with(config(dir.path()), &machine).await.unwrap();
+    let settings = Settings { waiting_ttl_seconds: 5, active_ttl_seconds: 3_600, ..queue(1) };
+    let (concert, _) = concert(&engine, settings).await;
+    let inside = join(&engine, concert, &user(0)).await;
+    until(&engine, inside.id, TokenStatus::Active).await;
+    let (silent, asks, joins) = (
+        join(&engine, concert, &user(1)).await,
+        join(&engine, concert, &user(2)).await,
+        join(&engine, concert, &user(3)).await,
+    );
+    let asking = Caller::User(user(2));
+    let mut passed_ms = 0;
+    while look(&engine, silent.id).await.status == TokenStatus::Waiting {
+        assert!(passed_ms < 600_000, "still there");
+        machine.advance(10);
+        passed_ms += 10;
+        assert_eq!(engine.token(&asking, asks.id).await.unwrap().status, TokenStatus::Waiting);
+        assert_eq!(join(&engine, concert, &user(3)).await.id, joins.id);
+    }
+    assert!(passed_ms > 5_000, "lost after {passed_ms} ms");
+    assert_eq!(look(&engine, asks.id).await.position, Some(1));
+    assert_eq!(look(&engine, joins.id).await.position, Some(2));
+    assert_eq!(look(&engine, inside.id).await.status, TokenStatus::Active);
+    let again = join(&engine, concert, &user(1)).await;
+    assert_eq!((again.id == silent.id, again.position), (false, Some(3)), "who comes again stands at the end");
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stall_or_a_restart_empties_no_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let machine = ManualClock::at(LONG_AGO);
+    let settings = Settings { waiting_ttl_seconds: 3, active_ttl_seconds: 86_400, ..queue(1) };
+    let engine = Engine::open_with(config(dir.path()), &machine).await.unwrap();
+    let (concert, _) = concert(&engine, settings).await;
+    let mut line = Vec::new();
+    for n in 0..20 {
+        line.push(join(&engine, concert, &user(n)).await.id);
+    }
+    until(&engine, line[0], TokenStatus::Active).await;
+    let in_line = async |engine: &Engine| {
+        for (index, id) in line.iter().enumerate().skip(1) {
+            let token = look(engine, *id).await;
+            assert_eq!((token.status, token.position), (TokenStatus::Waiting, Some(index as u64)), "{id}");
+        }
+    };
+    // Hours in which we stood still are nobody's silence.
+    machine.advance(3 * 3_600_000);
+    ticks().await;
+    in_line(&engine).await;
+    engine.shutdown().await.unwrap();
+    for damaged in [false, true] {
+        machine.advance(3_600_000);
+        if damaged {
+            std::fs::remove_dir_all(dir.path().join("state")).unwrap();
+        }
+        let engine = Engine::open_with(config(dir.path()), &machine).await.unwrap();
+        machine.advance(3_600_000);
+        ticks().await;
+        in_line(&engine).await;
+        assert_eq!(look(&engine, line[0]).await.status, TokenStatus::Active);
+        engine.shutdown().await.unwrap();
+    }
+    // But time in which we were there, and they were not, is.
+    let engine = Engine::open_with(config(dir.path()), &machine).await.unwrap();
+    eventually("they are given up", || async {
+        machine.advance(10);
+        (engine.waiting_room(concert).await.unwrap().counts.waiting == 0).then_some(())
+    })
+    .await;
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_opens_later_is_shuffled_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let machine = ManualClock::at(LONG_AGO);
+    let opens_at = LONG_AGO.plus_millis(60_000);
+    let settings = Settings { order: Order::ShuffleAtOpen, opens_at: Some(opens_at), ..queue(1) };
+    let engine = Engine::open_with(config(dir.path()), &machine).await.unwrap();
+    let (concert, _) = concert(&engine, settings).await;
+    let mut line = Vec::new();
+    for n in 0..40 {
+        let token = join(&engine, concert, &user(n)).await;
+        assert_eq!((token.status, token.position), (TokenStatus::Waiting, None));
+        line.push(token.id);
+    }
+    machine.advance(59_999);
+    ticks().await;
+    assert_eq!(engine.waiting_room(concert).await.unwrap().counts.waiting, 40);
+    machine.advance(1);
+    eventually("the first is inside", || async {
+        (engine.waiting_room(concert).await.unwrap().counts.active == 1).then_some(())
+    })
+    .await;
+    let late = join(&engine, concert, &user(99)).await;
+    assert_eq!(late.position, Some(40), "who comes later stands behind them");
+    let order = async |engine: &Engine| {
+        let mut order = Vec::new();
+        for id in &line {
+            order.push(look(engine, *id).await.position);
+        }
+        order
+    };
+    let drawn = order(&engine).await;
+    let mut positions: Vec<_> = drawn.iter().flatten().copied().collect();
+    assert!(!positions.is_sorted(), "by lot: {positions:?}");
+    positions.sort_unstable();
+    assert_eq!(positions, (1..=39).collect::<Vec<_>>());
+    engine.shutdown().await.unwrap();
+    let engine = Engine::open_with(config(dir.path()), &machine).await.unwrap();
+    assert_eq!(order(&engine).await, drawn, "a restart draws no new lots");
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_inside_for_too_long_makes_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let machine = ManualClock::at(LONG_AGO);
+    let engine = Engine::open_with(config(dir.path()), &machine).await.unwrap();
+    let (concert, option) = concert(&engine, Settings { active_ttl_seconds: 10, ..queue(1) }).await;
+    let first = join(&engine, concert, &user(1)).await;
+    let first = until(&engine, first.id, TokenStatus::Active).await;
+    let second = join(&engine, concert, &user(2)).await;
+    let held = engine.hold(option, &user(1), best(1), Some(&first.token), None).await.unwrap().value;
+    machine.advance(9_999);
+    ticks().await;
+    assert_eq!(look(&engine, second.id).await.status, TokenStatus::Waiting);
+    machine.advance(1);
+    let refused = engine.hold(option, &user(1), best(1), Some(&first.token), None).await;
+    assert_eq!(rejection(refused), Rejection::QueueTokenNotActive);
+    until(&engine, first.id, TokenStatus::Expired).await;
+    until(&engine, second.id, TokenStatus::Active).await;
+    // What was held meanwhile may be paid; the token stays expired, and nothing is owed any more.
+    charge(&engine, &user(1), 100).await;
+    engine.pay(&user(1), held.id, None).await.unwrap();
+    let paid = engine.reservations(&user(1), Some("confirmed"), &PageRequest::default()).await.unwrap();
+    assert_eq!(paid.items.len(), 1);
+    assert_eq!(look(&engine, first.id).await.status, TokenStatus::Expired);
+    engine.shutdown().await.unwrap();
+}
