@@ -14,11 +14,12 @@ fmt:
 clippy:
     cargo clippy --all-targets --all-features -- -D warnings
     cargo clippy --all-targets --no-default-features -- -D warnings
+    cargo clippy --lib --no-default-features -- -D warnings
 
-# Tests and doc tests: with the server, with all test tools, and of the engine alone.
+# Tests and doc tests, with the server and of the engine alone. Both have the feature `testing`: the crate depends on
+# itself with it for its tests.
 test:
     cargo test
-    cargo test --no-default-features --features testing
     cargo test --no-default-features
 
 # The documentation.
