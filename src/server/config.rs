@@ -208,6 +208,8 @@ section! {
         keep_alive: Span = seconds(30),
         /// Connections at a time; more wait to be accepted.
         max_connections: u64 = 25_000,
+        /// Seating plans that are kept ready to be sent.
+        cached_plans: u64 = 16,
         /// Threads that serve requests.
         workers: u64 = 2,
         /// How long requests may take to end once the server is told to stop.
@@ -377,6 +379,7 @@ impl Settings {
     fn check_numbers(&self) -> Result<(), ValueError> {
         let bounds = [
             ("http.max_connections", self.http.max_connections, 1, 1_000_000),
+            ("http.cached_plans", self.http.cached_plans, 0, 100_000),
             ("http.workers", self.http.workers, 1, 256),
             ("auth.leeway_seconds", self.auth.leeway_seconds, 0, 300),
             ("auth.cached_tokens", self.auth.cached_tokens, 0, 10_000_000),

@@ -41,6 +41,7 @@ use self::config::Settings;
 use self::cors::Cors;
 use self::limiter::Limiter;
 use self::metrics::Metrics;
+use self::options::ReadyPlans;
 use self::problem::{Code, Problem};
 use crate::engine::Engine;
 
@@ -75,6 +76,7 @@ pub struct App {
     limiter: Limiter,
     cors: Cors,
     metrics: Metrics,
+    plans: ReadyPlans,
     /// The description of this API, as JSON.
     openapi: String,
 }
@@ -86,6 +88,7 @@ impl App {
             limiter: Limiter::new(settings.limits.user_requests_per_second),
             cors: Cors::new(&settings.cors.allowed_origins),
             metrics: Metrics::new(engine.clone()),
+            plans: ReadyPlans::new(usize::try_from(settings.http.cached_plans).unwrap_or(usize::MAX)),
             openapi: openapi::document(),
             engine,
             settings,

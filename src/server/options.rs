@@ -1,9 +1,11 @@
 //! Concert options: put on sale by admins, read by anyone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use actix_web::http::header;
+use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -191,20 +193,58 @@ pub(super) async fn plan(
     app: web::Data<App>,
 ) -> Result<HttpResponse, Problem> {
     let id: OptionId = id(&path)?;
-    let plan = app.engine.plan_json(id).await?;
     // Prices are decided once, together with the option.
-    let etag = format!("\"{}-{id}\"", plan.hash);
+    let etag = format!("\"{}-{id}\"", app.engine.plan(id).await?.definition.plan);
     if let Some(unchanged) = respond::not_modified(&request, &etag, Cache::Unchanging) {
         return Ok(unchanged);
     }
-    let option = app.engine.option(id).await?;
-    let body = apart(move || with_prices(&plan.json, &option)).await?.map_err(|error| {
-        tracing::error!(%error, "a stored plan cannot be read");
-        internal()
-    })?;
+    let body = match app.plans.get(id) {
+        Some(body) => body,
+        None => {
+            let (plan, option) = (app.engine.plan_json(id).await?, app.engine.option(id).await?);
+            let body = apart(move || with_prices(&plan.json, &option)).await?.map_err(|error| {
+                tracing::error!(%error, "a stored plan cannot be read");
+                internal()
+            })?;
+            app.plans.put(id, body.into())
+        }
+    };
     let mut response = HttpResponse::Ok();
     response.insert_header((header::ETAG, etag)).insert_header(Cache::Unchanging.header());
     Ok(response.content_type("application/json").body(body))
+}
+
+/// The plans that were asked for last, ready to be sent.
+pub(super) struct ReadyPlans {
+    most: usize,
+    /// The last one is the one that was asked for last.
+    plans: Mutex<VecDeque<(OptionId, Bytes)>>,
+}
+
+impl ReadyPlans {
+    /// Keeps `most` of them.
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, plans: Mutex::default() }
+    }
+
+    fn get(&self, id: OptionId) -> Option<Bytes> {
+        let mut plans = self.plans.lock();
+        let place = plans.iter().position(|(known, _)| *known == id)?;
+        let found = plans.remove(place)?;
+        let body = found.1.clone();
+        plans.push_back(found);
+        Some(body)
+    }
+
+    fn put(&self, id: OptionId, body: Bytes) -> Bytes {
+        let mut plans = self.plans.lock();
+        plans.retain(|(known, _)| *known != id);
+        plans.push_back((id, body.clone()));
+        while plans.len() > self.most {
+            plans.pop_front();
+        }
+        body
+    }
 }
 
 /// The plan's own members and `prices`; a member of that name that the plan had is not shown.
