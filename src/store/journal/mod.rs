@@ -2,7 +2,7 @@
 //! is kept.
 //!
 //! A frame is one batch of events, written with one write and one sync. It stands in a segment file at a multiple of
-//! [`BLOCK`] bytes and is padded with zeros to the next one, so that no two frames share a sector: a write that a power
+//! 512 bytes and is padded with zeros to the next one, so that no two frames share a sector: a write that a power
 //! cut tears can leave its own frame half written, but never damages a durable neighbour. This rests on one assumption:
 //! that a disk writes a sector of 512 bytes wholly or not at all.
 //!
