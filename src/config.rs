@@ -100,7 +100,7 @@ section! {
         arbiters: u64 = 2,
         /// Commands that may wait for one actor, 1 to 1,048,576; past it callers are told `overloaded`.
         mailbox: u64 = 16_384,
-        /// Wallets, options and waiting rooms in memory, 16 to 100,000,000; the idle ones above it are put to sleep.
+        /// Wallets, options and waiting rooms in memory, 16 to 100,000,000 of each; the idle ones above it are put to sleep.
         max_resident: u64 = 100_000,
     }
 }
@@ -137,7 +137,7 @@ section! {
     /// The disk.
     Storage {
         /// Bytes that must stay free, 0 to 1 TiB; below it callers are told `storage_full`, and no checkpoint is begun. A
-        /// segment of the journal and a checkpoint must fit into it.
+        /// segment of the journal and a checkpoint that has begun must fit into it: about 400 bytes an event that is behind.
         min_free_bytes: u64 = 256 << 20,
     }
 }
