@@ -47,10 +47,21 @@ fn scratch(name: &str) -> PathBuf {
     dir
 }
 
-async fn open(dir: &Path, seats: usize) -> Result<(Engine, OptionId)> {
+/// Whether sled is written while something is measured, as it always is in the long run, or only after a burst.
+#[derive(Clone, Copy, PartialEq)]
+enum Checkpoints {
+    Taken,
+    AfterTheBurst,
+}
+
+async fn open(dir: &Path, seats: usize, checkpoints: Checkpoints) -> Result<(Engine, OptionId)> {
     let mut config = Config { data_dir: dir.to_path_buf(), ..Config::default() };
     config.limits.user_open_holds = 0;
     config.checkpoint.max_pending_events = 1_000_000_000;
+    if checkpoints == Checkpoints::AfterTheBurst {
+        config.checkpoint.interval_ms = 600_000;
+        config.checkpoint.max_events = 10_000_000;
+    }
     let engine = Engine::open(config).await?;
     let concert = NewConcert { title: "Bench".into(), waiting_room: Settings::default() };
     let concert = engine.create_concert(concert, None).await?.value;
@@ -81,9 +92,9 @@ fn report(name: &str, operations: u64, elapsed: Duration, mut latencies: Vec<u32
 }
 
 /// `callers` at once hold two seats each and release them, over and over; both are counted.
-async fn rush(callers: usize, duration: Duration) -> Result<f64> {
+async fn rush(callers: usize, duration: Duration, checkpoints: Checkpoints) -> Result<f64> {
     let dir = scratch(&format!("rush-{callers}"));
-    let (engine, option) = open(&dir, callers * 2).await?;
+    let (engine, option) = open(&dir, callers * 2, checkpoints).await?;
     let stop = Arc::new(AtomicBool::new(false));
     let begun = Instant::now();
     let mut tasks = Vec::new();
@@ -113,7 +124,8 @@ async fn rush(callers: usize, duration: Duration) -> Result<f64> {
     }
     let elapsed = begun.elapsed();
     let stats = engine.stats();
-    let rate = report(&format!("hold + release, {callers} callers"), latencies.len() as u64, elapsed, latencies);
+    let burst = if checkpoints == Checkpoints::Taken { "" } else { ", a burst" };
+    let rate = report(&format!("hold + release, {callers} callers{burst}"), latencies.len() as u64, elapsed, latencies);
     let behind = stats.durable_lsn - stats.checkpointed_lsn;
     println!(
         "    {} batches, {} events behind in sled, {} behind in reads",
@@ -129,7 +141,7 @@ async fn rush(callers: usize, duration: Duration) -> Result<f64> {
 /// `callers` at once hold the best seat, pay it, and have it refunded.
 async fn purchases(callers: usize, duration: Duration) -> Result<f64> {
     let dir = scratch("purchases");
-    let (engine, option) = open(&dir, callers * 4).await?;
+    let (engine, option) = open(&dir, callers * 4, Checkpoints::Taken).await?;
     let stop = Arc::new(AtomicBool::new(false));
     let bought = Arc::new(AtomicU64::new(0));
     for n in 0..callers {
@@ -197,7 +209,7 @@ fn bare_append(bytes: usize, duration: Duration) -> Result<()> {
 /// How long it takes to put the stadium on sale, and what a hundred of it cost in memory.
 async fn stadium() -> Result<()> {
     let dir = scratch("stadium");
-    let (engine, _) = open(&dir, 100).await?;
+    let (engine, _) = open(&dir, 100, Checkpoints::Taken).await?;
     let concert = engine.concerts(&boxoffice::PageRequest::default()).await?.items.remove(0);
     let plan = house(60_000);
     let before = resident_bytes();
@@ -233,17 +245,21 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let only = std::env::args().skip(1).find(|arg| arg.parse::<u64>().is_err() && !arg.starts_with('-'));
     let wanted = |name: &str| only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+    // First, since what was freed before would hide what it takes.
+    if wanted("stadium") {
+        runtime.block_on(stadium())?;
+    }
     for callers in [1, 64, 1024] {
         if wanted(&format!("rush-{callers}")) {
             bare_append(512, duration)?;
-            runtime.block_on(rush(callers, duration))?;
+            runtime.block_on(rush(callers, duration, Checkpoints::Taken))?;
         }
+    }
+    if wanted("burst") {
+        runtime.block_on(rush(1024, duration, Checkpoints::AfterTheBurst))?;
     }
     if wanted("purchases") {
         runtime.block_on(purchases(256, duration))?;
-    }
-    if wanted("stadium") {
-        runtime.block_on(stadium())?;
     }
     Ok(())
 }
