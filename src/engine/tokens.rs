@@ -37,9 +37,7 @@ impl Engine {
     /// [`Rejection::NotFound`] if there is no such concert.
     pub async fn issue_token(&self, concert: ConcertId, user: &UserId) -> Result<IssuedToken, Error> {
         // A call that is refused for load is still a sign of life.
-        if let Some(no) = self.0.look(|replica| Ok(replica.room(concert)?.live_token(user)))? {
-            self.0.system.seen(TokenId { concert, no });
-        }
+        self.still_there(concert, user)?;
         let _call = self.0.admit()?;
         self.0.room_info(concert).await?;
         let Reply::Token { no, fresh } =
@@ -49,6 +47,18 @@ impl Engine {
         };
         let token = self.token(&Caller::User(user.clone()), TokenId { concert, no }).await?;
         Ok(IssuedToken { token, fresh })
+    }
+
+    /// A user who may have a place in a concert's waiting room has given a sign of life. For calls that never came to the
+    /// engine, such as those that were too many.
+    ///
+    /// # Errors
+    /// A fault of the engine's.
+    pub fn still_there(&self, concert: ConcertId, user: &UserId) -> Result<(), Error> {
+        if let Some(no) = self.0.look(|replica| Ok(replica.room(concert)?.live_token(user)))? {
+            self.0.system.seen(TokenId { concert, no });
+        }
+        Ok(())
     }
 
     /// A place in a waiting room, and how far it has moved. Looking is a sign of life.

@@ -23,7 +23,7 @@ use super::App;
 use super::config::{Algorithm, SECRET_BYTES_MIN, Settings};
 use super::problem::{Code, Problem};
 use crate::api::Caller;
-use crate::domain::UserId;
+use crate::domain::{TokenId, UserId};
 
 /// The file in the data directory that holds the secret which the server made for itself.
 const KEY_FILE: &str = "jwt.key";
@@ -332,8 +332,21 @@ fn identify(request: &HttpRequest) -> Result<Identity, Problem> {
     let identity = identity.ok_or_else(|| unauthenticated("Bearer error=\"invalid_token\""))?;
     // For the access log.
     request.extensions_mut().insert(identity.user.clone());
-    app.limiter.check(&identity.user)?;
+    app.limiter.check(&identity.user).inspect_err(|_| note_sign_of_life(request, app, &identity.user))?;
     Ok(identity)
+}
+
+/// Whoever asks for their place in a line too often is still there.
+fn note_sign_of_life(request: &HttpRequest, app: &App, user: &UserId) {
+    let id = request.match_info().get("id").unwrap_or_default();
+    let concert = match request.match_pattern().as_deref() {
+        Some("/v1/tokens/{id}") => id.parse().ok().map(|token: TokenId| token.concert),
+        Some("/v1/concerts/{id}/tokens") => id.parse().ok(),
+        _ => None,
+    };
+    if let Some(Err(error)) = concert.map(|concert| app.engine.still_there(concert, user)) {
+        tracing::error!(%error, "a sign of life is lost");
+    }
 }
 
 /// The token of an `Authorization` header; schemes know no case.

@@ -187,7 +187,7 @@ fn schemas() -> Vec<(&'static str, Value)> {
             json!({"type": "string", "format": "date-time", "description": "RFC 3339; in answers UTC with milliseconds"}),
         ),
         ("PageLimit", json!({"type": "integer", "minimum": 1, "maximum": 500, "default": 50})),
-        ("Cursor", json!({"type": "string"})),
+        ("Cursor", json!({"type": "string", "pattern": "^[1-9][0-9]{0,18}$"})),
         ("IdempotencyKey", json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"})),
         ("WaitingRoomMode", one_of(&["open", "queue", "paused"])),
         ("WaitingRoomOrder", one_of(&["fifo", "shuffle_at_open"])),

@@ -1,6 +1,7 @@
 //! The sale: each refusal of the rules, sending again, and many at once.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -280,4 +281,45 @@ async fn an_admin_sees_the_steps_of_a_reservation() {
     assert_eq!(names, expected);
     assert!(steps.is_sorted_by_key(|step| step["lsn"].as_u64().unwrap()));
     assert_eq!(steps[0]["at"], seen["created_at"]);
+}
+
+#[tokio::test]
+async fn who_asks_too_often_is_still_in_line() {
+    let server = Server::with(|settings| settings.limits.user_requests_per_second = 1).await;
+    let waiting_room = json!({"mode": "queue", "max_active": 1, "waiting_ttl_seconds": 1});
+    let concert = json!({"title": "Crowded", "waiting_room": waiting_room});
+    let concert = server.post("/v1/concerts", &server.admin, concert).await.created();
+    let line = format!("/v1/concerts/{concert}/tokens");
+    let [inside, hasty, silent, patient] = ["inside", "hasty", "silent", "patient"].map(|name| server.buyer(name));
+    for user in [&inside, &hasty, &silent] {
+        server.post(&line, user, Value::Null).await.created();
+    }
+    let place = format!("/v1/tokens/{}", server.post(&line, &hasty, Value::Null).await.body["id"].as_str().unwrap());
+
+    let begun = Instant::now();
+    let mut asked = Instant::now();
+    // The first of them goes in, and who is silent goes.
+    let mut waiting = 3;
+    while waiting != 2 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{waiting} are waiting");
+        // All that is allowed goes into something else, so that the line hears of refused calls only.
+        while server.get("/v1/wallet", &hasty).await.status != 429 {}
+        server.get(&place, &hasty).await;
+        if asked.elapsed() > Duration::from_millis(600) {
+            asked = Instant::now();
+            let seen = server.post(&line, &patient, Value::Null).await;
+            if seen.status < 300 && begun.elapsed() > Duration::from_secs(4) {
+                waiting = seen.body["queue_size"].as_u64().unwrap();
+            }
+        }
+    }
+    let hasty_is_there = async {
+        loop {
+            let seen = server.get(&place, &hasty).await;
+            if seen.status == 200 {
+                return seen.body["status"].clone();
+            }
+        }
+    };
+    assert_eq!(hasty_is_there.await, "waiting");
 }
