@@ -213,7 +213,7 @@ section! {
         /// Threads that serve requests.
         workers: u64 = 2,
         /// How long requests may take to end once the server is told to stop.
-        shutdown_timeout: Span = seconds(8),
+        shutdown_timeout: Span = seconds(6),
     }
 }
 
