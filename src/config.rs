@@ -50,6 +50,7 @@ impl Default for Config {
     }
 }
 
+/// A section of a configuration, with the default of each setting.
 macro_rules! section {
     ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty = $default:expr,)* }) => {
         $(#[$doc])*
@@ -64,6 +65,8 @@ macro_rules! section {
         }
     };
 }
+#[cfg(feature = "server")]
+pub(crate) use section;
 
 section! {
     /// The journal.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::{Table, Value};
 
 pub use crate::config::Error as ValueError;
-use crate::config::{Actors, Checkpoint, Clock, Config, Journal, Limits, Storage};
+use crate::config::{Actors, Checkpoint, Clock, Config, Journal, Limits, Storage, section};
 
 /// What begins the name of an environment variable that is a setting.
 const ENV_PREFIX: &str = "BOXOFFICE_";
@@ -177,20 +177,6 @@ pub enum LogLevel {
     Debug,
     /// And every step of it.
     Trace,
-}
-
-macro_rules! section {
-    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty = $default:expr,)* }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-        pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
-
-        impl Default for $name {
-            fn default() -> Self {
-                Self { $($field: $default,)* }
-            }
-        }
-    };
 }
 
 section! {
