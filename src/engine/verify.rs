@@ -18,12 +18,10 @@ use crate::store::lock::DirLock;
 use crate::store::manifest::Manifest;
 use crate::store::plans::Plans;
 use crate::store::replica::Replica;
-use crate::store::state::{Check, Direction, StateStore};
+use crate::store::state::{Check, StateStore};
 
 /// Events between two intermediate checkpoints in memory.
 const STEP: u64 = 100_000;
-/// Rows that are hashed at once.
-const ROWS: usize = 4_096;
 
 /// What [`verify`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,20 +122,12 @@ fn settle(store: &StateStore, replica: &mut Replica) -> Result<(), OpenError> {
 
 fn hash(store: &StateStore) -> Result<String, OpenError> {
     let mut hasher = Sha256::new();
-    let mut from = Vec::new();
-    loop {
-        let page = store.scan(&from, &[u8::MAX], ROWS, Direction::Forward)?;
-        for (key, row) in &page {
-            for bytes in [key, row] {
-                hasher.update((bytes.len() as u64).to_le_bytes());
-                hasher.update(bytes);
-            }
+    store.each(&[], &[u8::MAX], |key, row| {
+        for bytes in [key, &row] {
+            hasher.update((bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
         }
-        match page.last() {
-            Some((last, _)) => from = [last.as_slice(), &[0]].concat(),
-            None => break,
-        }
-    }
+    })?;
     Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 

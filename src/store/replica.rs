@@ -164,22 +164,11 @@ impl<A: Entity> Shelf<A> {
 fn load<A: Entity>(id: &A::Id, rows: &StateStore) -> Result<A, Error> {
     let mut prefix = vec![A::KIND];
     A::encode_id(id, &mut prefix);
-    let end = after_prefix(&prefix);
-    let (mut from, mut parts) = (prefix.clone(), Vec::new());
-    loop {
-        let page = rows.scan(&from, &end, SCAN_ROWS, Direction::Forward)?;
-        let full = page.len() == SCAN_ROWS;
-        if let Some((last, _)) = page.last() {
-            from = [last.as_slice(), &[0]].concat();
-        }
-        for (key, row) in page {
-            // A key of another shape can only come from a damaged row, which the row hash has ruled out.
-            parts.extend(A::Part::decode(&key[prefix.len()..]).map(|part| (part, row)));
-        }
-        if !full {
-            break;
-        }
-    }
+    let mut parts = Vec::new();
+    rows.each(&prefix, &after_prefix(&prefix), |key, row| {
+        // A key of another shape can only come from a damaged row, which the row hash has ruled out.
+        parts.extend(A::Part::decode(&key[prefix.len()..]).map(|part| (part, row)));
+    })?;
     A::load(parts.into_iter()).map_err(|source| Error::Corrupt { aggregate: id.to_string(), source })
 }
 

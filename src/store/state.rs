@@ -654,6 +654,9 @@ fn panic_text(payload: &(dyn Any + Send)) -> String {
     text.unwrap_or("no message").chars().take(PANIC_CHARS_MAX).collect()
 }
 
+/// Rows that are read at once where all are wanted.
+const PAGE_ROWS: usize = 1_024;
+
 /// How a [`StateStore`] is opened.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
@@ -817,6 +820,28 @@ impl StateStore {
     /// As [`Rows::scan`]; after a failure [`Error::Failed`].
     pub fn scan(&self, from: &[u8], to: &[u8], limit: usize, direction: Direction) -> Result<Vec<Row>, Error> {
         self.guarded(|| self.rows.scan(from, to, limit, direction))
+    }
+
+    /// Hands `take` every row with a key from `from` on and below `to`, in the order of the keys.
+    ///
+    /// # Errors
+    ///
+    /// As [`Rows::scan`]; after a failure [`Error::Failed`].
+    pub fn each(&self, from: &[u8], to: &[u8], mut take: impl FnMut(&[u8], Vec<u8>)) -> Result<(), Error> {
+        let mut from = from.to_vec();
+        loop {
+            let page = self.scan(&from, to, PAGE_ROWS, Direction::Forward)?;
+            let full = page.len() == PAGE_ROWS;
+            if let Some((last, _)) = page.last() {
+                from = [last.as_slice(), &[0]].concat();
+            }
+            for (key, row) in page {
+                take(&key, row);
+            }
+            if !full {
+                return Ok(());
+            }
+        }
     }
 
     /// Makes the changes, in strictly ascending order of keys, that lead from the last checkpoint to `lsn`, which must be
