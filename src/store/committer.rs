@@ -48,8 +48,9 @@ struct Batch {
 struct Shared {
     open: Mutex<Batch>,
     filled: Condvar,
-    /// Whether the committer sleeps, so that only the first append of a batch wakes it.
+    /// The last lsn that no power cut can take back.
     durable: AtomicU64,
+    /// Events in the open batch.
     waiting: AtomicU64,
     closed: AtomicBool,
     reason: Mutex<Option<String>>,
