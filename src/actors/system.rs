@@ -107,6 +107,7 @@ pub(crate) struct System {
     pub(crate) options: Registry<ConcertOption>,
     pub(crate) wallets: Registry<Wallet>,
     pub(crate) rooms: Registry<WaitingRoom>,
+    pub(crate) sinks: Registry<Sink>,
     /// Signs of life of those who wait.
     pub(crate) liveness: Map<ConcertId, Arc<Liveness>>,
 }
@@ -129,6 +130,7 @@ routed!(Catalogue, catalogue);
 routed!(ConcertOption, options);
 routed!(Wallet, wallets);
 routed!(WaitingRoom, rooms);
+routed!(Sink, sinks);
 
 impl System {
     /// Sends a message between aggregates.
@@ -138,6 +140,7 @@ impl System {
             Message::Option(id, command) => self.command::<ConcertOption>(&id, command),
             Message::Wallet(id, command) => self.command::<Wallet>(&id, command),
             Message::Room(id, command) => self.command::<WaitingRoom>(&id, command),
+            Message::Sink(id, command) => self.command::<Sink>(&id, command),
         }
     }
 
@@ -157,6 +160,7 @@ impl System {
             Key::Option(id) => self.inside(id, Delivery::<ConcertOption>::Wake(alarm)),
             Key::Wallet(id) => self.inside(id, Delivery::<Wallet>::Wake(alarm)),
             Key::Room(id) => self.inside(id, Delivery::<WaitingRoom>::Wake(alarm)),
+            Key::Sink(id) => self.inside(id, Delivery::<Sink>::Wake(alarm)),
         }
     }
 

@@ -290,6 +290,7 @@ pub(super) fn start(config: Config, time: &dyn TimeSource, disk: Arc<dyn Disk>) 
         options: Registry::new(mailbox),
         wallets: Registry::new(mailbox),
         rooms: Registry::new(mailbox),
+        sinks: Registry::new(mailbox),
         liveness: Map::default(),
     });
     let rooms = Arc::new(Map::default());
