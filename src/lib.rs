@@ -49,6 +49,7 @@ pub mod domain;
 mod engine;
 mod error;
 mod limits;
+pub mod relay;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(not(any(test, feature = "testing")))]
