@@ -11,11 +11,12 @@ use crate::domain::concert_option::{
     self, AreaPlaces, AreaState, Counts, OptionStatus, PricedPlan, SagaStep, SeatRefs,
 };
 use crate::domain::seat_map::{SeatMap, Status as SeatStatus};
+use crate::domain::sink::{Registration, Response};
 use crate::domain::waiting_room::{self, Settings};
 use crate::domain::wallet::EntryKind;
 use crate::domain::{
-    ConcertId, EntryId, Lsn, OptionId, PaymentId, Points, RefundId, ReservationId, Timestamp, TokenId, UserId,
-    idempotency,
+    ConcertId, EntryId, EventId, EventType, Lsn, OptionId, PaymentId, Points, RefundId, ReservationId, SinkId, Timestamp,
+    TokenId, UserId, idempotency,
 };
 
 pub use crate::domain::concert_option::{Caller, WindowPatch};
@@ -605,4 +606,45 @@ pub struct Stats {
     pub clock_skew_seconds: f64,
     /// Bytes that may still be written.
     pub free_bytes: u64,
+}
+
+/// A receiver of events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sink {
+    /// Its id.
+    pub id: SinkId,
+    /// Who receives what.
+    pub registration: Registration,
+    /// When it was registered.
+    pub created_at: Timestamp,
+    /// Why nothing is delivered to it, if that is so: it said that it is gone.
+    pub disabled: Option<String>,
+    /// Everything up to here is delivered, parked or not wanted, and will not be delivered again after a restart.
+    pub cursor: EventId,
+    /// How far it is behind: so many lsns are to be looked through.
+    pub lag: u64,
+    /// Events that the cursor has passed and that are not delivered: they wait for another attempt, for one before them, or,
+    /// as dead letters, for an operator.
+    pub parked: u64,
+    /// How many of those are dead letters.
+    pub dead_letters: u64,
+    /// How deliveries go; none if nobody delivers.
+    pub deliveries: Option<crate::engine::Progress>,
+}
+
+/// An event that a receiver would not take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct DeadLetter {
+    /// Which.
+    pub event_id: EventId,
+    /// What happened.
+    pub event_type: EventType,
+    /// What it is about.
+    pub subject: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// What the receiver said last; null if it was never asked.
+    #[cfg_attr(feature = "server", schema(required))]
+    pub last_response: Option<Response>,
 }

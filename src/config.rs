@@ -125,6 +125,8 @@ section! {
         option_names: u64 = 1_000,
         /// Concerts and options in all, 1 to 100,000,000.
         catalogue_entries: u64 = 1_000_000,
+        /// Receivers of events, 1 to 10,000.
+        sinks: u64 = 100,
     }
 }
 
@@ -168,6 +170,7 @@ impl Config {
             ("limits.plan_seats", self.limits.plan_seats, 1, 1_000_000),
             ("limits.option_names", self.limits.option_names, 1, 3_000),
             ("limits.catalogue_entries", self.limits.catalogue_entries, 1, 100_000_000),
+            ("limits.sinks", self.limits.sinks, 1, 10_000),
             ("storage.min_free_bytes", self.storage.min_free_bytes, 0, 1 << 40),
         ];
         for &(key, value, min, max) in bounds {

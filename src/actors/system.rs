@@ -14,6 +14,7 @@ use super::shell::{Environment, Shell};
 use crate::Map;
 use crate::domain::catalogue::Catalogue;
 use crate::domain::concert_option::ConcertOption;
+use crate::domain::sink::Sink;
 use crate::domain::waiting_room::{self, Liveness, WaitingRoom};
 use crate::domain::wallet::Wallet;
 use crate::domain::{ConcertId, Lsn, Message, TokenId};
@@ -140,11 +141,11 @@ impl System {
             Message::Option(id, command) => self.command::<ConcertOption>(&id, command),
             Message::Wallet(id, command) => self.command::<Wallet>(&id, command),
             Message::Room(id, command) => self.command::<WaitingRoom>(&id, command),
-            Message::Sink(id, command) => self.command::<Sink>(&id, command),
         }
     }
 
-    fn command<A: Routed>(self: &Arc<Self>, id: &A::Id, command: A::Command) {
+    /// Sends a command to an aggregate, from inside.
+    pub(crate) fn command<A: Routed>(self: &Arc<Self>, id: &A::Id, command: A::Command) {
         self.inside(id, Delivery::<A>::Command(command, None));
     }
 

@@ -114,6 +114,12 @@ impl EventFilter {
     }
 }
 
+impl Serialize for EventFilter {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.types())
+    }
+}
+
 impl Default for EventFilter {
     fn default() -> Self {
         Self::ALL

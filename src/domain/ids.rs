@@ -110,6 +110,11 @@ root_id!(
     OptionId,
     "o"
 );
+root_id!(
+    /// A receiver of events.
+    SinkId,
+    "w"
+);
 owned_id!(
     /// A reservation on an option.
     ReservationId, "r", option: OptionId
@@ -227,6 +232,23 @@ pub struct EventId {
 
 /// The only shard there is.
 const SHARD: &str = "0";
+
+impl EventId {
+    /// The last that there could be before this one.
+    #[must_use]
+    pub fn before(self) -> Self {
+        match self.index.checked_sub(1) {
+            Some(index) => Self { lsn: self.lsn, index },
+            None => Self::end_of(Lsn(self.lsn.0.saturating_sub(1))),
+        }
+    }
+
+    /// The last that there could be at `lsn`.
+    #[must_use]
+    pub fn end_of(lsn: Lsn) -> Self {
+        Self { lsn, index: u32::MAX }
+    }
+}
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

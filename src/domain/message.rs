@@ -1,7 +1,7 @@
 //! What aggregates tell each other. Every message is idempotent, so that it may be sent again until it is acknowledged,
 //! and plain data, so that it may cross machines.
 
-use super::{ConcertId, OptionId, SinkId, UserId, catalogue, concert_option, sink, waiting_room, wallet};
+use super::{ConcertId, OptionId, UserId, catalogue, concert_option, waiting_room, wallet};
 
 /// A command for another aggregate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +14,4 @@ pub enum Message {
     Wallet(UserId, wallet::Command),
     /// To a waiting room.
     Room(ConcertId, waiting_room::Command),
-    /// To a receiver of events.
-    Sink(SinkId, sink::Command),
 }

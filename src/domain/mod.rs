@@ -15,6 +15,7 @@ pub mod money;
 pub mod rejection;
 pub mod seat_map;
 pub mod seating_plan;
+pub mod sink;
 pub mod time;
 pub mod waiting_room;
 pub mod wallet;
@@ -22,7 +23,7 @@ pub mod wallet;
 use std::fmt;
 
 pub use event_type::{EventFilter, EventType};
-pub use ids::{ConcertId, EntryId, EventId, OptionId, PaymentId, RefundId, ReservationId, TokenId, UserId};
+pub use ids::{ConcertId, EntryId, EventId, OptionId, PaymentId, RefundId, ReservationId, SinkId, TokenId, UserId};
 pub use message::Message;
 pub use money::Points;
 pub use rejection::Rejection;

@@ -346,6 +346,21 @@ struct PreviousSecret {
     until: Timestamp,
 }
 
+/// What deliveries are signed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signing {
+    secret: Option<Secret>,
+    previous: Option<PreviousSecret>,
+}
+
+impl Signing {
+    /// The secrets that are good at `now`, the newest first.
+    pub fn secrets(self, now: Timestamp) -> impl Iterator<Item = Secret> {
+        let previous = self.previous.filter(|previous| now < previous.until).map(|previous| previous.secret);
+        self.secret.into_iter().chain(previous)
+    }
+}
+
 /// One receiver of events.
 #[derive(Debug, Clone, Default)]
 pub struct Sink {
@@ -384,10 +399,10 @@ impl Sink {
         if let Life::Disabled { reason } = &self.header.life { Some(reason) } else { None }
     }
 
-    /// What deliveries are signed with at `now`; the newest first.
-    pub fn secrets(&self, now: Timestamp) -> impl Iterator<Item = Secret> {
-        let previous = self.header.previous.filter(|previous| now < previous.until).map(|previous| previous.secret);
-        self.header.secret.into_iter().chain(previous)
+    /// What deliveries are signed with.
+    #[must_use]
+    pub fn signing(&self) -> Signing {
+        Signing { secret: self.header.secret, previous: self.header.previous }
     }
 
     /// Events that the cursor has passed and that are not delivered, oldest first.

@@ -2,9 +2,11 @@
 //! service.
 
 mod concerts;
+mod deliveries;
 mod options;
 mod payments;
 mod reservations;
+mod sinks;
 mod start;
 mod streams;
 #[cfg(test)]
@@ -20,6 +22,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
+use self::deliveries::Deliveries;
 use self::start::Threads;
 use self::tokens::RoomInfo;
 use crate::Map;
@@ -40,7 +43,9 @@ use crate::store::journal;
 use crate::store::plans::Plans;
 use crate::store::replica::{self, Replica};
 
+pub use self::deliveries::Progress;
 pub use self::options::PlanJson;
+pub use self::sinks::Start;
 pub use self::streams::{Events, SeatChange, SeatChanges};
 pub use self::tokens::IssuedToken;
 pub use self::verify::{VerifyReport, export, verify};
@@ -71,6 +76,7 @@ struct Inner {
     seating_plans: Mutex<hashbrown::HashMap<PlanHash, std::sync::Weak<SeatingPlan>>>,
     rooms: Arc<Map<ConcertId, RoomInfo>>,
     gauges: Arc<Gauges>,
+    deliveries: Deliveries,
     calls: AtomicU64,
     closing: AtomicBool,
     failure: watch::Receiver<Option<String>>,
@@ -160,6 +166,7 @@ impl Engine {
         while self.0.calls.load(Ordering::Acquire) > 0 && begun.elapsed() < DRAIN {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        self.0.deliveries.stop().await;
         let threads = self.0.threads.lock().take();
         let journal = self.0.system.env.journal.clone();
         let (sender, ended) = oneshot::channel();
@@ -381,7 +388,7 @@ fn parse_cursor(cursor: Option<&str>) -> Result<Option<u64>, Error> {
 }
 
 /// A page of `limit` items out of `limit + 1`, each with its place in the list.
-fn page<T>(mut found: Vec<(u64, T)>, limit: usize) -> crate::api::Page<T> {
+fn page<P: std::fmt::Display, T>(mut found: Vec<(P, T)>, limit: usize) -> crate::api::Page<T> {
     let more = found.len() > limit;
     found.truncate(limit);
     let next_cursor = found.last().filter(|_| more).map(|(place, _)| place.to_string());

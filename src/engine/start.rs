@@ -12,6 +12,7 @@ use actix_rt::Arbiter;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
+use super::deliveries::Deliveries;
 use super::tokens::RoomInfo;
 use super::{Gauges, Inner};
 use crate::Map;
@@ -369,6 +370,7 @@ pub(super) fn start(config: Config, time: &dyn TimeSource, disk: Arc<dyn Disk>) 
         seating_plans: Mutex::default(),
         rooms,
         gauges,
+        deliveries: Deliveries::default(),
         calls: AtomicU64::new(0),
         closing: AtomicBool::new(false),
         failure,

@@ -14,29 +14,14 @@ use std::time::Duration;
 
 use super::breaker::{self, Breaker};
 use super::event::Event;
-use super::{Failure, Outcome};
+use super::{Failure, Outcome, Settings};
 use crate::domain::sink::{Command, Fate, Parked, Response, Sink};
-use crate::domain::{EventId, EventType, Timestamp};
+use crate::domain::{EventId, Timestamp};
 
 /// The least time between two cursors in the journal.
 const CURSOR_EVERY: Duration = Duration::from_secs(1);
 /// From how many lsns on that nobody wanted a cursor is worth an event of its own.
 const UNWANTED_LSNS: u64 = 100_000;
-
-/// How a sink is served.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Events in memory.
-    pub window: usize,
-    /// Deliveries at a time.
-    pub concurrency: usize,
-    /// Events that may wait for another attempt or for an operator; past it no more events are taken in.
-    pub max_parked: usize,
-    /// How long to wait before each further attempt; one that fails after the last of them makes a dead letter.
-    pub retry_schedule: Vec<Duration>,
-    /// When the receiver is left alone.
-    pub breaker: breaker::Limits,
-}
 
 /// Something to be delivered now.
 #[derive(Debug, Clone)]
@@ -93,7 +78,7 @@ enum InFlight {
 
 /// Serves one sink.
 pub struct Dispatch {
-    limits: Limits,
+    settings: Settings,
     /// Events of one delivery.
     batch: usize,
     window: BTreeMap<EventId, Held>,
@@ -122,11 +107,11 @@ pub struct Dispatch {
 impl Dispatch {
     /// Goes on where `sink` stands, with deliveries of up to `batch` events.
     #[must_use]
-    pub fn new(sink: &Sink, limits: Limits, batch: usize) -> Self {
+    pub fn new(sink: &Sink, settings: Settings, batch: usize) -> Self {
         let cursor = sink.cursor();
-        let breaker = Breaker::new(limits.breaker);
+        let breaker = Breaker::new(settings.breaker);
         let mut dispatch = Self {
-            limits,
+            settings,
             batch,
             window: BTreeMap::new(),
             lanes: HashMap::new(),
@@ -157,8 +142,8 @@ impl Dispatch {
     /// How many more events it takes in now.
     #[must_use]
     pub fn room(&self, now: Timestamp) -> usize {
-        let held_up = self.disabled || self.parked.len() >= self.limits.max_parked || !self.breaker.lets_through(now);
-        if held_up { 0 } else { self.limits.window.saturating_sub(self.window.len()) }
+        let held_up = self.disabled || self.parked.len() >= self.settings.max_parked || !self.breaker.lets_through(now);
+        if held_up { 0 } else { self.settings.window.saturating_sub(self.window.len()) }
     }
 
     /// Everything up to here has been taken in.
@@ -223,7 +208,7 @@ impl Dispatch {
     /// What is to be done at `now`.
     pub fn step(&mut self, now: Timestamp) -> Step {
         let mut step = Step::default();
-        while !self.disabled && self.in_flight.len() < self.limits.concurrency && self.breaker.lets_through(now) {
+        while !self.disabled && self.in_flight.len() < self.settings.concurrency && self.breaker.lets_through(now) {
             let Some((in_flight, what)) = self.next(now) else { break };
             self.last_attempt += 1;
             self.in_flight.insert(self.last_attempt, in_flight);
@@ -293,15 +278,15 @@ impl Dispatch {
         let retry = self.retries.first().map(|(at, _)| *at).filter(|_| !self.disabled);
         let work = match self.breaker.opens_at(now) {
             Some(opens_at) => Some(opens_at).filter(|_| !self.disabled),
-            None if self.in_flight.len() < self.limits.concurrency && self.breaker.lets_through(now) => retry,
+            None if self.in_flight.len() < self.settings.concurrency && self.breaker.lets_through(now) => retry,
             // The end of an attempt comes first.
             None => None,
         };
         cursor.into_iter().chain(work).min()
     }
 
-    /// The end of an attempt; `entropy` is a random number.
-    pub fn finished(&mut self, now: Timestamp, no: u64, outcome: Outcome, entropy: u64) {
+    /// The end of an attempt; `entropy` gives random numbers.
+    pub fn finished(&mut self, now: Timestamp, no: u64, outcome: Outcome, entropy: &mut dyn FnMut() -> u64) {
         let Some(in_flight) = self.in_flight.remove(&no) else { return };
         match outcome {
             Outcome::Delivered => {
@@ -367,7 +352,13 @@ impl Dispatch {
     }
 
     /// Parks what was not delivered, and in the window what comes after it in its subjects.
-    fn failed(&mut self, in_flight: InFlight, failure: &Failure, now: Timestamp, entropy: u64) {
+    fn failed(
+        &mut self,
+        in_flight: InFlight,
+        failure: &Failure,
+        now: Timestamp,
+        entropy: &mut dyn FnMut() -> u64,
+    ) {
         let response = Response { status: failure.status, text: failure.text.clone(), at: now };
         let mut changed = BTreeMap::new();
         let failed = match in_flight {
@@ -379,7 +370,7 @@ impl Dispatch {
             // The second of a subject in one batch comes after the first.
             if subjects.insert(parked.subject.clone()) {
                 parked.attempts += 1;
-                parked.fate = self.fate(parked.attempts, failure, now, entropy ^ id.lsn.0);
+                parked.fate = self.fate(parked.attempts, failure, now, entropy());
                 parked.response = Some(response.clone());
             }
             changed.insert(id, parked);
@@ -417,10 +408,10 @@ impl Dispatch {
 
     /// After how many attempts what becomes of an event.
     fn fate(&self, attempts: u32, failure: &Failure, now: Timestamp, entropy: u64) -> Fate {
-        let Some(delay) = self.limits.retry_schedule.get(attempts as usize - 1) else { return Fate::Dead };
+        let Some(delay) = self.settings.retry_schedule.get(attempts as usize - 1) else { return Fate::Dead };
         // Full jitter, so that receivers which were down are not met by everybody at once.
         let full = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-        let jittered = Duration::from_millis(spread(entropy) % full.saturating_add(1));
+        let jittered = Duration::from_millis(entropy % full.saturating_add(1));
         let wait = jittered.max(failure.retry_after.unwrap_or_default());
         Fate::Retry { at: now.plus_millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)) }
     }
@@ -457,14 +448,6 @@ impl Dispatch {
 
 fn parked(event: &Event) -> Parked {
     Parked { subject: event.subject.clone(), kind: event.kind, attempts: 0, fate: Fate::Behind, response: None }
-}
-
-/// Spreads the bits of a number (the finalizer of SplitMix64).
-fn spread(seed: u64) -> u64 {
-    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]
