@@ -7,5 +7,6 @@
 //! Architecture invariant: everything in here reads what is durable, and nothing in here can hold up a sale.
 
 pub mod event;
+pub(crate) mod projection;
 
 pub use event::{Event, EventData, EventFilter, EventId, EventType};
