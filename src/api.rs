@@ -8,12 +8,12 @@ use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
 use crate::domain::concert_option::{
-    self, AreaPlaces, AreaState, Counts, OptionStatus, PricedPlan, SagaStep, SeatRefs,
+    self, AreaPlaces, AreaState, Counts, OptionStatus, PaymentStatus, PricedPlan, SagaStep, SeatRefs,
 };
 use crate::domain::seat_map::{SeatMap, Status as SeatStatus};
 use crate::domain::sink::{Registration, Response};
 use crate::domain::waiting_room::{self, Settings};
-use crate::domain::wallet::EntryKind;
+use crate::domain::wallet::{self, EntryKind};
 use crate::domain::{
     ConcertId, EntryId, EventId, EventType, Lsn, OptionId, PaymentId, Points, RefundId, ReservationId, SinkId, Timestamp,
     TokenId, UserId, idempotency,
@@ -415,6 +415,21 @@ pub struct Payment {
     pub paid_at: Option<Timestamp>,
 }
 
+impl Payment {
+    pub(crate) fn new(id: PaymentId, payment: concert_option::Payment) -> Self {
+        let taken = matches!(payment.status, PaymentStatus::Completed | PaymentStatus::Refunded { .. });
+        Self {
+            id,
+            reservation_id: ReservationId { option: id.option, no: payment.reservation },
+            user_id: payment.user,
+            amount: payment.amount,
+            status: payment.status.as_str(),
+            balance: taken.then_some(payment.balance),
+            paid_at: taken.then_some(payment.paid_at),
+        }
+    }
+}
+
 /// A refund.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
@@ -457,6 +472,19 @@ pub struct WalletEntry {
     pub reference: String,
     /// When.
     pub at: Timestamp,
+}
+
+impl WalletEntry {
+    pub(crate) fn new(user: &UserId, entry: wallet::Entry) -> Self {
+        Self {
+            id: EntryId::new(user, entry.no),
+            kind: entry.kind,
+            amount: entry.amount,
+            balance: entry.balance,
+            reference: entry.reference,
+            at: entry.at,
+        }
+    }
 }
 
 /// A place in a waiting room.

@@ -34,6 +34,8 @@ pub struct Config {
     pub clock: Clock,
     /// The disk.
     pub storage: Storage,
+    /// What leaves the engine.
+    pub events: Events,
 }
 
 impl Default for Config {
@@ -46,6 +48,7 @@ impl Default for Config {
             limits: Limits::default(),
             clock: Clock::default(),
             storage: Storage::default(),
+            events: Events::default(),
         }
     }
 }
@@ -147,6 +150,15 @@ section! {
     }
 }
 
+section! {
+    /// What leaves the engine.
+    Events {
+        /// Reservations, payments, refunds and tokens, of each, that a reader of events remembers so that it need not look
+        /// them up, 64 to 1,000,000; about 400 bytes each.
+        remembered: u64 = 8_192,
+    }
+}
+
 impl Config {
     /// Checks every bound.
     ///
@@ -171,6 +183,7 @@ impl Config {
             ("limits.option_names", self.limits.option_names, 1, 3_000),
             ("limits.catalogue_entries", self.limits.catalogue_entries, 1, 100_000_000),
             ("limits.sinks", self.limits.sinks, 1, 10_000),
+            ("events.remembered", self.events.remembered, 64, 1_000_000),
             ("storage.min_free_bytes", self.storage.min_free_bytes, 0, 1 << 40),
         ];
         for &(key, value, min, max) in bounds {

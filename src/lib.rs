@@ -71,16 +71,19 @@ pub use domain::seating_plan::{PlanHash, SeatingPlan};
 pub use domain::waiting_room::{Counts as TokenCounts, Mode, Order, Settings, SettingsPatch, TokenStatus};
 pub use domain::wallet::EntryKind;
 pub use domain::{
-    ConcertId, EntryId, Lsn, OptionId, PaymentId, Points, RefundId, Rejection, ReservationId, Timestamp, TokenId,
-    UserId,
+    ConcertId, EntryId, EventFilter, EventId, EventType, Lsn, OptionId, PaymentId, Points, RefundId, Rejection,
+    ReservationId, Timestamp, TokenId, UserId,
 };
-pub use engine::{Engine, Events, IssuedToken, PlanJson, SeatChange, SeatChanges, VerifyReport, export, verify};
+pub use engine::{
+    Engine, EventBatch, EventStream, IssuedToken, PlanJson, SeatChange, SeatChanges, VerifyReport, export, verify,
+};
 pub use error::{Error, FieldError, OpenError};
+pub use relay::{Event, EventData};
 pub use store::codec::{Facts, Record};
 
 /// The sections of a [`Config`].
 pub mod settings {
-    pub use crate::config::{Actors, Checkpoint, Clock, Error, Journal, Limits, Storage};
+    pub use crate::config::{Actors, Checkpoint, Clock, Error, Events, Journal, Limits, Storage};
 }
 
 /// A map that many threads share.

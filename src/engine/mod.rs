@@ -3,6 +3,7 @@
 
 mod concerts;
 mod deliveries;
+mod events;
 mod options;
 mod payments;
 mod reservations;
@@ -35,7 +36,7 @@ use crate::config::Config;
 use crate::domain::concert_option::PricedPlan;
 use crate::domain::idempotency::Request;
 use crate::domain::seating_plan::{PlanHash, SeatingPlan};
-use crate::domain::{ConcertId, OptionId, Rejection, Timestamp};
+use crate::domain::{ConcertId, Lsn, OptionId, Rejection, Timestamp};
 use crate::error::{Error, OpenError};
 use crate::limits::UserCounts;
 use crate::store::disk::{Disk, RealDisk};
@@ -44,9 +45,10 @@ use crate::store::plans::Plans;
 use crate::store::replica::{self, Replica};
 
 pub use self::deliveries::Progress;
+pub use self::events::{EventBatch, EventStream};
 pub use self::options::PlanJson;
 pub use self::sinks::Start;
-pub use self::streams::{Events, SeatChange, SeatChanges};
+pub use self::streams::{SeatChange, SeatChanges};
 pub use self::tokens::IssuedToken;
 pub use self::verify::{VerifyReport, export, verify};
 
@@ -205,6 +207,12 @@ impl Engine {
             warnings.push(format!("the engine's clock is {skew_ms} ms ahead of the wall clock"));
         }
         Health { ready: reasons.is_empty(), reasons, warnings }
+    }
+
+    /// The last durable event of the journal.
+    #[must_use]
+    pub fn durable_lsn(&self) -> Lsn {
+        self.0.system.env.journal.durable()
     }
 
     /// Counters and gauges.

@@ -198,11 +198,19 @@ impl Inner {
         if let Some(offer) = self.offers.get(&id) {
             return Ok(offer.clone());
         }
-        let definition = self.read(|replica| Ok(replica.option(id)?.definition().cloned())).await?;
-        let definition = definition.ok_or(Rejection::NotFound)?;
+        self.up_to_date().await?;
         let inner = self.clone();
-        let plan = self.on_blocking_thread(move || inner.seating_plan(definition.plan).map(|plan| (definition, plan)));
-        let (definition, plan) = plan.await??;
+        self.on_blocking_thread(move || inner.load_offer(id)).await?
+    }
+
+    /// As [`offer`](Self::offer), of an option that the replica has heard of. Blocks.
+    pub(super) fn load_offer(&self, id: OptionId) -> Result<Arc<PricedPlan>, Error> {
+        if let Some(offer) = self.offers.get(&id) {
+            return Ok(offer.clone());
+        }
+        let definition = self.look(|replica| Ok(replica.option(id)?.definition().cloned()))?;
+        let definition = definition.ok_or(Rejection::NotFound)?;
+        let plan = self.seating_plan(definition.plan)?;
         Ok(self.offers.entry(id).or_insert_with(|| Arc::new(PricedPlan::new(id, definition, plan))).clone())
     }
 

@@ -9,6 +9,7 @@
 pub mod breaker;
 pub(crate) mod dispatch;
 pub mod event;
+pub(crate) mod projection;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::{Table, Value};
 
 pub use crate::config::Error as ValueError;
-use crate::config::{Actors, Checkpoint, Clock, Config, Journal, Limits, Storage, section};
+use crate::config::{Actors, Checkpoint, Clock, Config, Events, Journal, Limits, Storage, section};
 
 /// What begins the name of an environment variable that is a setting.
 const ENV_PREFIX: &str = "BOXOFFICE_";
@@ -196,6 +196,8 @@ section! {
         max_connections: u64 = 25_000,
         /// Seating plans that are kept ready to be sent.
         cached_plans: u64 = 16,
+        /// Readers of events that are kept for their next page.
+        kept_polls: u64 = 16,
         /// Threads that serve requests.
         workers: u64 = 2,
         /// How long requests may take to end once the server is told to stop.
@@ -274,6 +276,8 @@ pub struct Settings {
     pub clock: Clock,
     /// The disk.
     pub storage: Storage,
+    /// What leaves the engine.
+    pub events: Events,
 }
 
 impl Default for Settings {
@@ -286,7 +290,7 @@ impl Settings {
     /// The defaults of the server, for an engine that is set up like this.
     #[must_use]
     pub fn new(engine: Config) -> Self {
-        let Config { data_dir, journal, checkpoint, actors, limits, clock, storage, .. } = engine;
+        let Config { data_dir, journal, checkpoint, actors, limits, clock, storage, events } = engine;
         Self {
             data_dir,
             http: Http::default(),
@@ -300,6 +304,7 @@ impl Settings {
             limits,
             clock,
             storage,
+            events,
         }
     }
 
@@ -348,6 +353,7 @@ impl Settings {
             limits: self.limits.clone(),
             clock: self.clock.clone(),
             storage: self.storage.clone(),
+            events: self.events.clone(),
         }
     }
 
@@ -366,6 +372,7 @@ impl Settings {
         let bounds = [
             ("http.max_connections", self.http.max_connections, 1, 1_000_000),
             ("http.cached_plans", self.http.cached_plans, 0, 100_000),
+            ("http.kept_polls", self.http.kept_polls, 0, 10_000),
             ("http.workers", self.http.workers, 1, 256),
             ("auth.leeway_seconds", self.auth.leeway_seconds, 0, 300),
             ("auth.cached_tokens", self.auth.cached_tokens, 0, 10_000_000),

@@ -10,6 +10,7 @@ pub mod demo;
 pub mod problem;
 
 mod concerts;
+mod events;
 mod json;
 mod limiter;
 mod metrics;
@@ -35,10 +36,12 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App as ActixApp, FromRequest, HttpRequest, HttpServer, Resource, Responder, Route, guard};
+use tokio::sync::watch;
 
 use self::auth::Verifier;
 use self::config::Settings;
 use self::cors::Cors;
+use self::events::Polls;
 use self::limiter::Limiter;
 use self::metrics::Metrics;
 use self::options::ReadyPlans;
@@ -77,6 +80,9 @@ pub struct App {
     cors: Cors,
     metrics: Metrics,
     plans: ReadyPlans,
+    polls: Polls,
+    /// Whether the server is told to stop: whoever waits for something to happen need not.
+    stopping: watch::Sender<bool>,
     /// The description of this API, as JSON.
     openapi: String,
 }
@@ -89,6 +95,8 @@ impl App {
             cors: Cors::new(&settings.cors.allowed_origins),
             metrics: Metrics::new(engine.clone()),
             plans: ReadyPlans::new(usize::try_from(settings.http.cached_plans).unwrap_or(usize::MAX)),
+            polls: Polls::new(usize::try_from(settings.http.kept_polls).unwrap_or(usize::MAX)),
+            stopping: watch::Sender::new(false),
             openapi: openapi::document(),
             engine,
             settings,
@@ -121,6 +129,7 @@ pub async fn run(
         reason = engine.failure() => Some(reason),
     };
     forgetting.abort();
+    app.stopping.send_replace(true);
     let patience = if failure.is_some() { FAILED_TIMEOUT } else { app.settings.http.shutdown_timeout.0 };
     let stop_ops = async {
         if let Some(handle) = &ops_handle {
@@ -202,6 +211,7 @@ fn api_routes(services: &mut ServiceConfig) {
         at("/v1/wallet/charges", [post(wallet::charge_own)]),
         at("/v1/users/{user_id}/wallet", [get(wallet::of_user)]),
         at("/v1/users/{user_id}/wallet/charges", [post(wallet::charge)]),
+        at("/v1/events", [get(events::list)]),
         at("/v1/stats", [get(operations::stats)]),
         at("/problems/{name}", [get(problem::page)]),
         at("/openapi.json", [get(openapi::json)]),

@@ -262,6 +262,40 @@ fn list_prefix(user: &UserId, tag: u8) -> Vec<u8> {
     key
 }
 
+/// A row that was looked for.
+pub(crate) enum Found {
+    /// It was in memory.
+    Row(Vec<u8>),
+    /// It is in sled, if anywhere.
+    Stored {
+        rows: Arc<StateStore>,
+        /// Its key if it is archived.
+        archived: Vec<u8>,
+        /// Its key if it is not.
+        live: Vec<u8>,
+    },
+}
+
+impl Found {
+    /// Its value; `None` if there is no such row.
+    ///
+    /// # Errors
+    /// The rows cannot be read.
+    pub fn row(self) -> Result<Option<Vec<u8>>, Error> {
+        let (rows, archived, live) = match self {
+            Self::Row(row) => return Ok(Some(row)),
+            Self::Stored { rows, archived, live } => (rows, archived, live),
+        };
+        // It may be archived after the first look.
+        for key in [&archived, &live, &archived] {
+            if let Some(row) = rows.get(key)? {
+                return Ok(Some(row));
+            }
+        }
+        Ok(None)
+    }
+}
+
 /// One thing on a user's list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listed {
@@ -412,12 +446,32 @@ impl Replica {
     /// The rows cannot be read.
     pub fn archived<A: Entity>(&mut self, id: &A::Id, part: &A::Part) -> Result<Option<Vec<u8>>, Error> {
         let key = row_key::<A>(id, part, true);
-        if let Some(row) = self.fresh.sorted().get(&key) {
-            return Ok(Some(row.clone()));
+        match self.unsaved(&key) {
+            Some(row) => Ok(Some(row)),
+            None => Ok(self.rows.get(&key)?),
         }
-        match self.writing.binary_search_by(|(written, _)| written.cmp(&key)) {
-            Ok(place) => Ok(self.writing[place].1.clone()),
-            Err(_) => Ok(self.rows.get(&key)?),
+    }
+
+    /// A row that is in no aggregate's hands, and may not be in sled yet.
+    fn unsaved(&mut self, key: &[u8]) -> Option<Vec<u8>> {
+        if let Some(row) = self.fresh.sorted().get(key) {
+            return Some(row.clone());
+        }
+        let place = self.writing.binary_search_by(|(written, _)| written.as_slice().cmp(key)).ok()?;
+        self.writing[place].1.clone()
+    }
+
+    /// The value of a part, live or archived, for whoever is content with an old one: loads nothing into memory, and leaves
+    /// it to the caller to read what is in sled, without keeping others from the replica.
+    pub fn find<A: Entity>(&mut self, id: &A::Id, part: &A::Part) -> Found
+    where
+        Self: Holds<A>,
+    {
+        let live = self.shelf_of().kept.get(id).and_then(|kept| kept.state.row(part));
+        let archived = row_key::<A>(id, part, true);
+        match live.or_else(|| self.unsaved(&archived)) {
+            Some(row) => Found::Row(row),
+            None => Found::Stored { rows: self.rows.clone(), archived, live: row_key::<A>(id, part, false) },
         }
     }
 
