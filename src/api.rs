@@ -15,8 +15,8 @@ use crate::domain::sink::{Registration, Response};
 use crate::domain::waiting_room::{self, Settings};
 use crate::domain::wallet::{self, EntryKind};
 use crate::domain::{
-    ConcertId, EntryId, EventId, EventType, Lsn, OptionId, PaymentId, Points, RefundId, ReservationId, SinkId, Timestamp,
-    TokenId, UserId, idempotency,
+    ConcertId, EntryId, EventId, EventType, Lsn, OptionId, PaymentId, Points, RefundId, ReservationId, SinkId,
+    Timestamp, TokenId, UserId, idempotency,
 };
 
 pub use crate::domain::concert_option::{Caller, WindowPatch};
@@ -662,7 +662,6 @@ pub struct Sink {
 
 /// An event that a receiver would not take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct DeadLetter {
     /// Which.
     pub event_id: EventId,
@@ -673,6 +672,5 @@ pub struct DeadLetter {
     /// How often it was tried.
     pub attempts: u32,
     /// What the receiver said last; null if it was never asked.
-    #[cfg_attr(feature = "server", schema(required))]
     pub last_response: Option<Response>,
 }

@@ -60,9 +60,9 @@ pub mod store;
 pub mod testing;
 
 pub use api::{
-    Answered, AreaSeats, BestAvailable, Caller, Concert, ConcertOption, Health, IdempotencyKey, NewArea, NewConcert,
-    NewOption, Page, PageRequest, Payment, Refund, Reservation, ReservedArea, ReservedSeat, Seats, Stats, Token,
-    WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish, seat_status_name,
+    Answered, AreaSeats, BestAvailable, Caller, Concert, ConcertOption, DeadLetter, Health, IdempotencyKey, NewArea,
+    NewConcert, NewOption, Page, PageRequest, Payment, Refund, Reservation, ReservedArea, ReservedSeat, Seats, Sink,
+    Stats, Token, WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish, seat_status_name,
 };
 pub use config::Config;
 pub use domain::concert_option::{Area, Counts as SeatCounts, OptionStatus, Price, PricedPlan, SagaStep, StepKind};
@@ -72,10 +72,11 @@ pub use domain::waiting_room::{Counts as TokenCounts, Mode, Order, Settings, Set
 pub use domain::wallet::EntryKind;
 pub use domain::{
     ConcertId, EntryId, EventFilter, EventId, EventType, Lsn, OptionId, PaymentId, Points, RefundId, Rejection,
-    ReservationId, Timestamp, TokenId, UserId,
+    ReservationId, SinkId, Timestamp, TokenId, UserId,
 };
 pub use engine::{
-    Engine, EventBatch, EventStream, IssuedToken, PlanJson, SeatChange, SeatChanges, VerifyReport, export, verify,
+    Engine, EventBatch, EventStream, IssuedToken, PlanJson, Progress, SeatChange, SeatChanges, Start, VerifyReport,
+    export, verify,
 };
 pub use error::{Error, FieldError, OpenError};
 pub use relay::{Event, EventData};

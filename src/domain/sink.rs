@@ -13,7 +13,8 @@ use serde::Serialize;
 
 use super::cbor;
 use super::{
-    Aggregate, Answer, Changes, CorruptRow, Decided, EventFilter, EventId, EventType, Message, Meta, Rejection, Timestamp,
+    Aggregate, Answer, Changes, CorruptRow, Decided, EventFilter, EventId, EventType, Message, Meta, Rejection,
+    Timestamp,
 };
 
 /// Bytes of a secret.
@@ -22,7 +23,11 @@ pub const SECRET_BYTES: usize = 32;
 /// With what deliveries are signed.
 #[derive(Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 #[cbor(transparent)]
-pub struct Secret(#[n(0)] #[cbor(with = "minicbor::bytes")] pub [u8; SECRET_BYTES]);
+pub struct Secret(
+    #[n(0)]
+    #[cbor(with = "minicbor::bytes")]
+    pub [u8; SECRET_BYTES],
+);
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::{self, JoinHandle, JoinSet};
 
-use super::{Engine, Inner, start};
+use super::{Engine, EventBatch, EventStream, Inner, start};
 use crate::domain::sink::{Command, Receiver as Address, Registration, Response, Signing, Sink};
 use crate::domain::{EventFilter, EventId, SinkId, Timestamp};
 use crate::error::Error;
@@ -17,6 +17,11 @@ use crate::relay::{Delivery, Failure, Outcome, Receiver, Settings, breaker};
 
 /// How often the time is looked at while something waits for it: a clock may be moved by hand.
 const LOOK_AT_CLOCK: Duration = Duration::from_millis(100);
+
+/// Events that are read at once.
+const READ_EVENTS: usize = 512;
+/// How long new events are gathered before they are read: each read costs a hop between threads.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// Makes the receiver of a webhook.
 pub(crate) type Connect = Arc<dyn Fn(&Registration) -> Arc<dyn Receiver> + Send + Sync>;
@@ -145,6 +150,20 @@ impl Inner {
     }
 }
 
+/// Reads events ahead of the deliveries.
+async fn read(mut events: EventStream, batches: mpsc::Sender<Result<EventBatch, Error>>) {
+    loop {
+        let batch = events.next(READ_EVENTS).await;
+        let few = batch.as_ref().is_ok_and(|batch| batch.events.len() < READ_EVENTS);
+        if batches.send(batch).await.is_err() {
+            return;
+        }
+        if few {
+            tokio::time::sleep(GATHER).await;
+        }
+    }
+}
+
 /// Delivers to one sink.
 struct Courier {
     engine: Engine,
@@ -176,7 +195,10 @@ impl Courier {
     }
 
     async fn deliver(&mut self, changed: &Notify, stop: &Notify) -> Result<(), Error> {
-        let mut events = self.engine.events(self.dispatch.read(), self.filter);
+        // Reading is a task of its own: what it is in the middle of would be lost each time that something else happens.
+        let (sender, mut batches) = mpsc::channel(1);
+        let mut reading = JoinSet::new();
+        reading.spawn(read(self.engine.events(self.dispatch.read(), self.filter), sender));
         loop {
             let now = self.engine.now();
             let step = self.dispatch.step(now);
@@ -187,7 +209,7 @@ impl Courier {
                 self.start(attempt, now);
             }
             self.note(now);
-            let room = self.dispatch.room(now);
+            let room = self.dispatch.has_room(now);
             let idle = step.wake_at.map(|at| at.since(now).min(LOOK_AT_CLOCK));
             tokio::select! {
                 biased;
@@ -198,8 +220,8 @@ impl Courier {
                     }
                 }
                 Some(ended) = self.under_way.join_next_with_id() => self.finish(ended),
-                batch = events.next(room), if room > 0 => {
-                    let batch = batch?;
+                batch = batches.recv(), if room => {
+                    let batch = batch.ok_or_else(|| self.engine.0.outcome_unknown())??;
                     self.dispatch.take(batch.events.into_iter().map(Arc::new).collect(), batch.position);
                 }
                 () = tokio::time::sleep(idle.unwrap_or_default()), if idle.is_some() => {}

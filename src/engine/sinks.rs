@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::deliveries::Progress;
 use super::{Engine, Inner, check_limit, page};
 use crate::api::{DeadLetter, Page, PageRequest, Sink as View};
 use crate::domain::sink::{Command, Parked, Receiver as Address, Registration, Reply, Secret, Sink};
@@ -37,9 +36,12 @@ impl Engine {
         settings: Settings,
     ) -> Result<SinkId, Error> {
         let address = Address::Attached { name: name.to_owned() };
-        let known = self.0.all_sinks().await?.into_iter().find(|(_, sink)| {
-            sink.registration().is_some_and(|registration| registration.receiver == address)
-        });
+        let known = self
+            .0
+            .all_sinks()
+            .await?
+            .into_iter()
+            .find(|(_, sink)| sink.registration().is_some_and(|registration| registration.receiver == address));
         let id = match known {
             Some((id, _)) => id,
             None => self.register_sink(address, filter, start).await?.0,

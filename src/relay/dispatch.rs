@@ -139,11 +139,13 @@ impl Dispatch {
         dispatch
     }
 
-    /// How many more events it takes in now.
+    /// Whether it takes more events in now.
     #[must_use]
-    pub fn room(&self, now: Timestamp) -> usize {
-        let held_up = self.disabled || self.parked.len() >= self.settings.max_parked || !self.breaker.lets_through(now);
-        if held_up { 0 } else { self.settings.window.saturating_sub(self.window.len()) }
+    pub fn has_room(&self, now: Timestamp) -> bool {
+        self.window.len() < self.settings.window
+            && self.parked.len() < self.settings.max_parked
+            && !self.disabled
+            && self.breaker.lets_through(now)
     }
 
     /// Everything up to here has been taken in.
@@ -352,13 +354,7 @@ impl Dispatch {
     }
 
     /// Parks what was not delivered, and in the window what comes after it in its subjects.
-    fn failed(
-        &mut self,
-        in_flight: InFlight,
-        failure: &Failure,
-        now: Timestamp,
-        entropy: &mut dyn FnMut() -> u64,
-    ) {
+    fn failed(&mut self, in_flight: InFlight, failure: &Failure, now: Timestamp, entropy: &mut dyn FnMut() -> u64) {
         let response = Response { status: failure.status, text: failure.text.clone(), at: now };
         let mut changed = BTreeMap::new();
         let failed = match in_flight {

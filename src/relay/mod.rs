@@ -73,7 +73,7 @@ pub struct Failure {
 /// How a sink is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Events in memory.
+    /// From how many events in memory on no more are read.
     pub window: usize,
     /// Deliveries at a time.
     pub concurrency: usize,

@@ -7,8 +7,8 @@ use minicbor::{Decode, Encode};
 use serde::Serialize;
 
 use crate::domain::{
-    Aggregate, ConcertId, Lsn, Meta, OptionId, SinkId, Timestamp, UserId, catalogue, concert_option, sink, waiting_room,
-    wallet,
+    Aggregate, ConcertId, Lsn, Meta, OptionId, SinkId, Timestamp, UserId, catalogue, concert_option, sink,
+    waiting_room, wallet,
 };
 
 /// What one command brought about: indivisible, and all of one aggregate.

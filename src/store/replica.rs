@@ -424,7 +424,8 @@ impl Replica {
     /// # Errors
     /// The rows cannot be read.
     pub fn sink_ids(&mut self) -> Result<BTreeSet<SinkId>, Error> {
-        let mut ids: BTreeSet<_> = self.sinks.kept.iter().filter(|(_, kept)| kept.state.is_known()).map(|(id, _)| *id).collect();
+        let mut ids: BTreeSet<_> =
+            self.sinks.kept.iter().filter(|(_, kept)| kept.state.is_known()).map(|(id, _)| *id).collect();
         for (key, _) in self.scan_all(&[Sink::KIND])? {
             if let Some((id, part)) = key[1..].split_first_chunk()
                 && sink::Part::decode(part) == Some(sink::Part::Header)
@@ -621,7 +622,11 @@ impl Replica {
     /// How many aggregates are in memory.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.catalogue.kept.len() + self.options.kept.len() + self.wallets.kept.len() + self.rooms.kept.len() + self.sinks.kept.len()
+        self.catalogue.kept.len()
+            + self.options.kept.len()
+            + self.wallets.kept.len()
+            + self.rooms.kept.len()
+            + self.sinks.kept.len()
     }
 
     /// Keeps at most `most` aggregates of each kind in memory, of those that are in sled as they are. Not while a

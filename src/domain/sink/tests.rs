@@ -27,13 +27,7 @@ fn registered() -> Scenario<Sink> {
 
 fn parked(fate: Fate) -> Parked {
     let response = Response { status: Some(500), text: "no".into(), at: s(1) };
-    Parked {
-        subject: "r1-1".into(),
-        kind: EventType::ReservationCreated,
-        attempts: 3,
-        fate,
-        response: Some(response),
-    }
+    Parked { subject: "r1-1".into(), kind: EventType::ReservationCreated, attempts: 3, fate, response: Some(response) }
 }
 
 fn with_parked(fates: impl IntoIterator<Item = (u64, Fate)>) -> Scenario<Sink> {
@@ -78,9 +72,7 @@ fn nothing_can_be_asked_of_one_that_is_not_there() {
 
 #[test]
 fn the_cursor_only_moves_on() {
-    registered()
-        .when(Command::Advance { cursor: id(9) }, s(1))
-        .then_events([Event::CursorAdvanced { cursor: id(9) }]);
+    registered().when(Command::Advance { cursor: id(9) }, s(1)).then_events([Event::CursorAdvanced { cursor: id(9) }]);
     for cursor in [id(7), id(3), EventId::default()] {
         registered().when(Command::Advance { cursor }, s(1)).then_events([]);
     }
