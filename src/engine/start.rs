@@ -275,6 +275,7 @@ pub(super) fn start(config: Config, time: &dyn TimeSource, disk: Arc<dyn Disk>) 
         .worker_threads(1)
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("boxoffice-blocking")
+        .enable_time()
         .build()
         .map_err(unusable)?;
     let (actors, handle, mut arbiters) = start_arbiters(config.actors.arbiters as usize + 1)?;
