@@ -8,5 +8,7 @@ mod harness;
 mod kill;
 mod process;
 mod protocol;
+mod receiver;
 mod routes;
 mod sale;
+mod webhooks;

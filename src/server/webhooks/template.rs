@@ -188,7 +188,7 @@ mod tests {
         let all: EventFilter = [EventType::ReservationCreated, EventType::TokenIssued].into_iter().collect();
         for (template, message) in [
             ("{\n{% if %}}", "line 2: "),
-            ("\n\n{{ data.id | nothing }}", "line 3: "),
+            ("\n\n{{ data.id | nothing }}", "for boxoffice.reservation.created: line 3: filter nothing is unknown"),
             ("{\"id\": {{ data.idd }}}", "for boxoffice.reservation.created: line 1: undefined value"),
             ("{{ nobody }}", "for boxoffice.reservation.created: line 1: undefined value"),
             ("{{ data.amount }}", "for boxoffice.token.issued: line 1: undefined value"),
