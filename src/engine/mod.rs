@@ -168,7 +168,7 @@ impl Engine {
         while self.0.calls.load(Ordering::Acquire) > 0 && begun.elapsed() < DRAIN {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        self.0.deliveries.stop().await;
+        self.0.deliveries.stop_all().await;
         let threads = self.0.threads.lock().take();
         let journal = self.0.system.env.journal.clone();
         let (sender, ended) = oneshot::channel();

@@ -274,7 +274,8 @@ pub(super) fn start(config: Config, time: &dyn TimeSource, disk: Arc<dyn Disk>) 
     let blocking = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .max_blocking_threads(BLOCKING_THREADS)
-        .thread_name("boxoffice-blocking")
+        .thread_name("boxoffice-background")
+        .enable_all()
         .build()
         .map_err(unusable)?;
     let (actors, handle, mut arbiters) = start_arbiters(config.actors.arbiters as usize + 1)?;
