@@ -136,12 +136,19 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
+impl Server {
+    /// Tells the server to stop.
+    pub fn stop(&mut self) {
         if let Some(stop) = self.stop.take() {
             // If nobody listens, the server has stopped already.
             let _ = stop.send(());
         }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
         let outcome = self.thread.take().map(JoinHandle::join);
         if !std::thread::panicking() {
             outcome.unwrap().unwrap();

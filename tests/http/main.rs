@@ -4,6 +4,7 @@
 
 mod auth;
 mod bad_input;
+mod events;
 mod harness;
 mod kill;
 mod process;

@@ -454,6 +454,15 @@ impl ConcertOption {
         self.header.definition.as_deref()
     }
 
+    /// Reads the terms in the row of [`Part::Header`].
+    ///
+    /// # Errors
+    /// It is not one.
+    pub fn definition_from_row(row: &[u8]) -> Result<Option<Definition>, CorruptRow> {
+        let header: Header = cbor::from_row(&Part::Header, row)?;
+        Ok(header.definition.map(|definition| *definition))
+    }
+
     /// When it is on sale.
     #[must_use]
     pub fn window(&self) -> Window {
