@@ -80,7 +80,6 @@ pub use engine::{
 };
 pub use error::{Error, FieldError, OpenError};
 pub use relay::{Event, EventData};
-pub use store::codec::{Facts, Record};
 
 /// The sections of a [`Config`].
 pub mod settings {

@@ -56,6 +56,8 @@ struct Running {
 #[derive(Default)]
 pub(crate) struct Deliveries {
     running: Mutex<BTreeMap<SinkId, Running>>,
+    /// Held by whoever registers a sink.
+    pub(super) registering: tokio::sync::Mutex<()>,
     /// How webhooks are served, once somebody does.
     webhooks: Mutex<Option<(Settings, Connect)>>,
 }
@@ -72,16 +74,22 @@ impl Deliveries {
         }
     }
 
-    /// Ends all deliveries, and waits until the cursors are written down.
-    pub(super) async fn stop(&self) {
-        *self.webhooks.lock() = None;
-        let running = std::mem::take(&mut *self.running.lock());
-        for one in running.values() {
-            one.stop.notify_one();
+    /// Ends the deliveries to a sink, and waits until its cursor is written down.
+    pub(super) async fn stop(&self, sink: SinkId) {
+        let running = self.running.lock().remove(&sink);
+        if let Some(running) = running {
+            running.stop.notify_one();
+            // A panic in there has been reported, and the cursor stays where it was.
+            let _ = running.task.await;
         }
-        for one in running.into_values() {
-            // A receiver that panicked has been reported.
-            let _ = one.task.await;
+    }
+
+    /// Ends all deliveries, and begins no more webhooks'.
+    pub(super) async fn stop_all(&self) {
+        *self.webhooks.lock() = None;
+        let sinks: Vec<_> = self.running.lock().keys().copied().collect();
+        for sink in sinks {
+            self.stop(sink).await;
         }
     }
 }
@@ -111,19 +119,19 @@ impl Inner {
         }
     }
 
-    /// Starts the deliveries to a sink, unless they are under way.
+    /// Starts the deliveries to a sink; false if they are under way, or the sink is gone.
     pub(super) fn deliver_to(
         self: &Arc<Self>,
         id: SinkId,
         sink: &Sink,
         receiver: Arc<dyn Receiver>,
         settings: Settings,
-    ) {
-        let Some(registration) = sink.registration() else { return };
+    ) -> bool {
+        let Some(registration) = sink.registration() else { return false };
         let dispatch = Dispatch::new(sink, settings, receiver.batch().max(1));
         let mut running = self.deliveries.running.lock();
         if running.get(&id).is_some_and(|running| !running.task.is_finished()) {
-            return;
+            return false;
         }
         let progress = Arc::new(Mutex::new(Progress {
             passed: dispatch.passed(),
@@ -147,19 +155,21 @@ impl Inner {
         };
         let task = self.system.blocking.spawn(courier.run(changed.clone(), stop.clone()));
         running.insert(id, Running { progress, changed, stop, task });
+        true
     }
 }
 
-/// Reads events ahead of the deliveries.
-async fn read(mut events: EventStream, batches: mpsc::Sender<Result<EventBatch, Error>>) {
+/// Reads events ahead of the deliveries, and tells also how far it has come without any.
+async fn read(mut events: EventStream, batches: mpsc::Sender<EventBatch>) -> Result<(), Error> {
     loop {
-        let batch = events.next(READ_EVENTS).await;
-        let few = batch.as_ref().is_ok_and(|batch| batch.events.len() < READ_EVENTS);
+        let batch = events.available(READ_EVENTS).await?;
+        let few = batch.events.len() < READ_EVENTS;
         if batches.send(batch).await.is_err() {
-            return;
+            return Ok(());
         }
         if few {
             tokio::time::sleep(GATHER).await;
+            events.more().await?;
         }
     }
 }
@@ -183,7 +193,7 @@ impl Courier {
     async fn run(mut self, changed: Arc<Notify>, stop: Arc<Notify>) {
         let ended = self.deliver(&changed, &stop).await;
         if let Err(error) = ended {
-            tracing::debug!(sink = %self.id, %error, "deliveries ended");
+            tracing::warn!(sink = %self.id, %error, "deliveries ended");
         }
         self.under_way.abort_all();
         for command in self.dispatch.stop(self.engine.now()) {
@@ -221,7 +231,7 @@ impl Courier {
                 }
                 Some(ended) = self.under_way.join_next_with_id() => self.finish(ended),
                 batch = batches.recv(), if room => {
-                    let batch = batch.ok_or_else(|| self.engine.0.outcome_unknown())??;
+                    let Some(batch) = batch else { return reading.join_next().await.map_or(Ok(()), flatten) };
                     self.dispatch.take(batch.events.into_iter().map(Arc::new).collect(), batch.position);
                 }
                 () = tokio::time::sleep(idle.unwrap_or_default()), if idle.is_some() => {}
@@ -289,6 +299,10 @@ impl Courier {
     async fn ask(&self, command: Command) -> Result<(), Error> {
         self.engine.0.ask::<Sink>(&self.id, command).await.map(|_| ())
     }
+}
+
+fn flatten(ended: Result<Result<(), Error>, task::JoinError>) -> Result<(), Error> {
+    ended.unwrap_or_else(|error| Err(Error::Internal(error.to_string())))
 }
 
 fn failed(text: String) -> Outcome {

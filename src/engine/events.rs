@@ -65,13 +65,17 @@ impl EventStream {
                 self.given = batch.position;
                 return Ok(batch);
             }
-            let walked = self.walked;
-            let mut progress = self.inner.system.replica.progress();
-            let reached = progress.wait_for(|progress| progress.applied > walked || progress.ended).await;
-            if !reached.is_ok_and(|progress| progress.applied > walked) {
-                return Err(self.inner.outcome_unknown());
-            }
+            self.more().await?;
         }
+    }
+
+    /// Waits until there is more in the journal than has been gone through.
+    pub(super) async fn more(&mut self) -> Result<(), Error> {
+        let walked = self.walked;
+        let mut progress = self.inner.system.replica.progress();
+        let reached = progress.wait_for(|progress| progress.applied > walked || progress.ended).await;
+        let there_is = reached.is_ok_and(|progress| progress.applied > walked);
+        if there_is { Ok(()) } else { Err(self.inner.outcome_unknown()) }
     }
 
     /// As [`next`](Self::next), of what is durable by now: if that holds no event that the filter takes, there are none in

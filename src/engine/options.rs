@@ -10,13 +10,14 @@ use super::{Engine, Inner};
 use crate::api::{Answered, ConcertOption, IdempotencyKey, NewOption, Seats, WindowPatch};
 use crate::domain::catalogue::{self, Catalogue};
 use crate::domain::concert_option::{
-    Area, Command, ConcertOption as Aggregate, Counts, Definition, OptionStatus, Price, PricedPlan, Reply, SeatRefs,
-    Window,
+    Area, Command, ConcertOption as Aggregate, Counts, Definition, OptionStatus, Part, Price, PricedPlan, Reply,
+    SeatRefs, Window,
 };
 use crate::domain::seating_plan::{Limits, PlanHash, SeatingPlan};
 use crate::domain::{ConcertId, Lsn, OptionId, Points, Rejection, Timestamp};
 use crate::error::{Error, FieldError};
 use crate::store::codec::TheCatalogue;
+use crate::store::replica;
 
 /// The largest area.
 const CAPACITY_MAX: u64 = 1_000_000;
@@ -208,8 +209,12 @@ impl Inner {
         if let Some(offer) = self.offers.get(&id) {
             return Ok(offer.clone());
         }
-        let definition = self.look(|replica| Ok(replica.option(id)?.definition().cloned()))?;
-        let definition = definition.ok_or(Rejection::NotFound)?;
+        // The option itself may be large, and nobody has asked for it.
+        let found = self.look(|replica| Ok(replica.find::<Aggregate>(&id, &Part::Header)))?;
+        let row = found.row().map_err(|error| self.fail(&error))?.ok_or(Rejection::NotFound)?;
+        let definition = Aggregate::definition_from_row(&row);
+        let corrupt = |source| self.fail(&replica::Error::Corrupt { aggregate: id.to_string(), source });
+        let definition = definition.map_err(corrupt)?.ok_or(Rejection::NotFound)?;
         let plan = self.seating_plan(definition.plan)?;
         Ok(self.offers.entry(id).or_insert_with(|| Arc::new(PricedPlan::new(id, definition, plan))).clone())
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::concerts::check_name;
 use super::{Engine, Inner, check_limit, page};
 use crate::api::{DeadLetter, Page, PageRequest, Sink as View};
 use crate::domain::sink::{Command, Parked, Receiver as Address, Registration, Reply, Secret, Sink};
@@ -23,10 +24,11 @@ pub enum Start {
 
 impl Engine {
     /// Delivers events to a receiver of the host app's, from where it left off when it was attached under this name
-    /// before; `start` and `filter` count the first time only. It ends with [`detach`](Self::detach) or with the engine.
+    /// before; `start` and `filter` count the first time only. It ends with [`detach`](Self::detach) or with the engine,
+    /// which such deliveries keep open until it is shut down.
     ///
     /// # Errors
-    /// [`Rejection::LimitExceeded`] if there are as many sinks as may be; [`Error::Invalid`].
+    /// [`Rejection::LimitExceeded`] if there are as many sinks as may be; [`Error::Invalid`], also if the name is attached.
     pub async fn attach(
         &self,
         name: &str,
@@ -35,19 +37,28 @@ impl Engine {
         receiver: Arc<dyn Receiver>,
         settings: Settings,
     ) -> Result<SinkId, Error> {
+        let _call = self.0.admit()?;
+        if let Some(wrong) = check_name("name", name) {
+            return Err(Error::Invalid(vec![wrong]));
+        }
+        let _turn = self.0.deliveries.registering.lock().await;
         let address = Address::Attached { name: name.to_owned() };
-        let known = self
-            .0
-            .all_sinks()
-            .await?
-            .into_iter()
-            .find(|(_, sink)| sink.registration().is_some_and(|registration| registration.receiver == address));
-        let id = match known {
+        let sinks = self.0.all_sinks().await?.into_iter();
+        let mut known = sinks.filter_map(|(id, sink)| Some((id, sink.registration()?.receiver == address)));
+        let id = match known.find(|(_, same)| *same) {
             Some((id, _)) => id,
-            None => self.register_sink(address, filter, start).await?.0,
+            None => self.0.register(address, filter, start).await?.0,
         };
-        self.0.deliver_to(id, &self.0.find_sink(id).await?, receiver, settings);
-        Ok(id)
+        if self.0.deliver_to(id, &self.0.find_sink(id).await?, receiver, settings) {
+            Ok(id)
+        } else {
+            Err(Error::invalid("name", "is attached already"))
+        }
+    }
+
+    /// Ends the deliveries to a receiver of the host app's. The sink stays, and remembers how far it has got.
+    pub async fn detach(&self, id: SinkId) {
+        self.0.deliveries.stop(id).await;
     }
 
     /// Registers a receiver of events; gives its id, and the secret with which deliveries to it are signed.
@@ -60,37 +71,9 @@ impl Engine {
         filter: EventFilter,
         start: Start,
     ) -> Result<(SinkId, Secret), Error> {
-        let inner = &self.0;
-        let _call = inner.admit()?;
-        let end = EventId::end_of(inner.system.env.journal.durable());
-        let after = match start {
-            Start::Now => end,
-            Start::Beginning => EventId::default(),
-            Start::After(event) if event <= end => event,
-            Start::After(_) => return Err(Error::invalid("start", "is after the last event")),
-        };
-        let registration = Registration { receiver, filter, after };
-        let mut secret = Secret([0; _]);
-        getrandom::fill(&mut secret.0).map_err(|error| Error::Internal(error.to_string()))?;
-        loop {
-            let limit = inner.config.limits.sinks;
-            let already = inner.all_sinks().await?.len() as u64;
-            if already >= limit {
-                return Err(Rejection::LimitExceeded { limit, already }.into());
-            }
-            let last = inner.read_rows(|replica| Ok(replica.sink_ids()?.last().copied())).await?;
-            let id = SinkId(last.map_or(1, |last| last.0 + 1));
-            let command = Command::Register { registration: registration.clone(), secret };
-            match inner.ask::<Sink>(&id, command).await {
-                Ok(_) => {
-                    inner.serve_webhook(id, &inner.find_sink(id).await?);
-                    return Ok((id, secret));
-                }
-                // Somebody else has got this number.
-                Err(Error::Rejected(Rejection::NotFound)) => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let _call = self.0.admit()?;
+        let _turn = self.0.deliveries.registering.lock().await;
+        self.0.register(receiver, filter, start).await
     }
 
     /// All sinks, newest first.
@@ -116,7 +99,9 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`].
     pub async fn remove_sink(&self, id: SinkId) -> Result<(), Error> {
-        self.change_sink(id, Command::Remove).await.map(|_| ())
+        self.change_sink(id, Command::Remove).await?;
+        self.0.deliveries.stop(id).await;
+        Ok(())
     }
 
     /// Signs deliveries with a new secret, and until `previous_until` with the old one too.
@@ -124,8 +109,7 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`].
     pub async fn rotate_secret(&self, id: SinkId, previous_until: Timestamp) -> Result<Secret, Error> {
-        let mut secret = Secret([0; _]);
-        getrandom::fill(&mut secret.0).map_err(|error| Error::Internal(error.to_string()))?;
+        let secret = new_secret()?;
         self.change_sink(id, Command::RotateSecret { secret, previous_until }).await?;
         Ok(secret)
     }
@@ -186,6 +170,12 @@ impl Engine {
     }
 }
 
+fn new_secret() -> Result<Secret, Error> {
+    let mut secret = Secret([0; _]);
+    getrandom::fill(&mut secret.0).map_err(|error| Error::Internal(error.to_string()))?;
+    Ok(secret)
+}
+
 fn view_dead_letter(event: EventId, parked: &Parked) -> DeadLetter {
     DeadLetter {
         event_id: event,
@@ -197,6 +187,32 @@ fn view_dead_letter(event: EventId, parked: &Parked) -> DeadLetter {
 }
 
 impl Inner {
+    /// Registers a sink. For one caller at a time, or two would find the same number.
+    async fn register(
+        self: &Arc<Self>,
+        receiver: Address,
+        filter: EventFilter,
+        start: Start,
+    ) -> Result<(SinkId, Secret), Error> {
+        let end = EventId::end_of(self.system.env.journal.durable());
+        let after = match start {
+            Start::Now => end,
+            Start::Beginning => EventId::default(),
+            Start::After(event) if event <= end => event,
+            Start::After(_) => return Err(Error::invalid("start", "is after the last event")),
+        };
+        let (limit, already) = (self.config.limits.sinks, self.all_sinks().await?.len() as u64);
+        if already >= limit {
+            return Err(Rejection::LimitExceeded { limit, already }.into());
+        }
+        let last = self.read_rows(|replica| Ok(replica.sink_ids()?.last().copied())).await?;
+        let id = SinkId(last.map_or(1, |last| last.0 + 1));
+        let (registration, secret) = (Registration { receiver, filter, after }, new_secret()?);
+        self.ask::<Sink>(&id, Command::Register { registration, secret }).await?;
+        self.serve_webhook(id, &self.find_sink(id).await?);
+        Ok((id, secret))
+    }
+
     /// A sink as it is durable.
     pub(super) async fn find_sink(self: &Arc<Self>, id: SinkId) -> Result<Sink, Error> {
         let found = self.read_rows(move |replica| Ok(replica.sink(id)?.clone())).await?;

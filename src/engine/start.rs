@@ -20,7 +20,7 @@ use crate::actors::alarms::{Alarm, Alarms, Key};
 use crate::actors::registry::Registry;
 use crate::actors::shell::Environment;
 use crate::actors::supervisor::Supervisor;
-use crate::actors::system::{SharedReplica, System};
+use crate::actors::system::{Failpoints, SharedReplica, System};
 use crate::clock::{Clock, TimeSource, wall_clock};
 use crate::config::{Checkpoint, Config};
 use crate::domain::{ConcertId, Lsn, Timestamp, waiting_room};
@@ -245,7 +245,12 @@ fn checkpoint(
 }
 
 /// Opens an engine and starts its threads.
-pub(super) fn start(config: Config, time: &dyn TimeSource, disk: Arc<dyn Disk>) -> Result<Arc<Inner>, OpenError> {
+pub(super) fn start(
+    config: Config,
+    time: &dyn TimeSource,
+    disk: Arc<dyn Disk>,
+    failpoints: Option<Failpoints>,
+) -> Result<Arc<Inner>, OpenError> {
     config.validate()?;
     let dir = config.data_dir.clone();
     let unusable = |source| OpenError::DataDirectory { dir: dir.display().to_string(), source };
@@ -274,8 +279,8 @@ pub(super) fn start(config: Config, time: &dyn TimeSource, disk: Arc<dyn Disk>) 
     let blocking = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .max_blocking_threads(BLOCKING_THREADS)
-        .thread_name("boxoffice-blocking")
-        .enable_time()
+        .thread_name("boxoffice-background")
+        .enable_all()
         .build()
         .map_err(unusable)?;
     let (actors, handle, mut arbiters) = start_arbiters(config.actors.arbiters as usize + 1)?;
@@ -294,6 +299,7 @@ pub(super) fn start(config: Config, time: &dyn TimeSource, disk: Arc<dyn Disk>) 
         rooms: Registry::new(mailbox),
         sinks: Registry::new(mailbox),
         liveness: Map::default(),
+        failpoints,
     });
     let rooms = Arc::new(Map::default());
     let gauges = Arc::new(Gauges { checkpointed: AtomicU64::new(checkpointed.0), ..Gauges::default() });

@@ -34,7 +34,7 @@ const USERS: [(&str, &str); 15] = [
     ("POST", "/v1/wallet/charges"),
     ("GET", "/v1/reservations?user_id=anna"),
 ];
-const ADMINS: [(&str, &str); 10] = [
+const ADMINS: [(&str, &str); 11] = [
     ("POST", "/v1/concerts"),
     ("GET", "/v1/concerts/c1/waiting-room"),
     ("PATCH", "/v1/concerts/c1/waiting-room"),
@@ -45,6 +45,7 @@ const ADMINS: [(&str, &str); 10] = [
     ("GET", "/v1/users/anna/wallet"),
     ("POST", "/v1/users/anna/wallet/charges"),
     ("GET", "/v1/stats"),
+    ("GET", "/v1/events"),
 ];
 
 #[tokio::test]

@@ -4,7 +4,9 @@
 
 mod auth;
 mod bad_input;
+mod events;
 mod harness;
+mod history;
 mod kill;
 mod process;
 mod protocol;
