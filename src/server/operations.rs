@@ -12,9 +12,8 @@ use super::problem::{Code, Problem};
 use super::respond::{self, Cache};
 use crate::api::{Health, Sink, Stats};
 
-/// From how many entries of the journal on a receiver of events is behind. One that wants few of them goes through 100,000
-/// before it takes note.
-const BEHIND_LSNS: u64 = 200_000;
+/// From how many entries of the journal on a receiver of events is behind.
+const BEHIND_LSNS: u64 = 10_000;
 
 /// Counters and gauges, for monitoring.
 #[derive(Debug, Serialize, ToSchema)]
@@ -24,7 +23,7 @@ pub(super) struct Figures {
     engine: Stats,
     /// Receivers of events.
     sinks: u64,
-    /// Those of them that are far behind.
+    /// Those of them that are more than 10,000 entries of the journal behind.
     sinks_behind: u64,
     /// Events that a receiver would not take, of all receivers.
     dead_letters: u64,

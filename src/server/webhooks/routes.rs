@@ -83,8 +83,7 @@ pub(in crate::server) struct Webhook {
     /// Everything up to here is delivered or parked, or of no interest to it, and a restart knows that.
     #[schema(value_type = String, max_length = 64)]
     cursor: EventId,
-    /// How many entries of the journal are still to be looked at. One that wants few events may be 100,000 behind and miss
-    /// nothing.
+    /// How many entries of the journal come after what is delivered, parked or of no interest.
     lag: u64,
     /// Whether attempts are made.
     breaker: breaker::State,
@@ -429,4 +428,28 @@ fn check_template(text: &str, wanted: EventFilter) -> Result<(), String> {
         return Err(format!("must have 1 to {} bytes", template::TEMPLATE_BYTES_MAX));
     }
     Template::new(text)?.check(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::sink::Registration;
+
+    #[test]
+    fn what_a_host_app_has_attached_is_no_webhook() {
+        let sink = |receiver: Receiver| Sink {
+            id: SinkId(1),
+            registration: Registration { receiver, filter: EventFilter::ALL, after: EventId::default() },
+            created_at: Timestamp::default(),
+            disabled: None,
+            cursor: EventId::default(),
+            lag: 0,
+            parked: 0,
+            dead_letters: 0,
+            deliveries: None,
+        };
+        let webhook = Receiver::Webhook { url: "https://example.com/".into(), format: SinkFormat::Batch };
+        assert_eq!(view(sink(webhook)).map(|webhook| webhook.url), Some("https://example.com/".into()));
+        assert!(view(sink(Receiver::Attached { name: "warehouse".into() })).is_none());
+    }
 }
