@@ -10,5 +10,6 @@ mod history;
 mod kill;
 mod process;
 mod protocol;
+mod receivers;
 mod routes;
 mod sale;
