@@ -161,6 +161,8 @@ async fn over_http(settings: &Settings) -> Result<()> {
         };
         actix_web::rt::System::new().block_on(boxoffice::server::run(listener, None, engine, server_settings, shutdown))
     });
+    // The server brings reqwest with TLS, which wants to be told how to do it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::new();
     forget_peak();
     let (before, _) = memory();

@@ -662,6 +662,7 @@ pub struct Sink {
 
 /// An event that a receiver would not take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct DeadLetter {
     /// Which.
     pub event_id: EventId,
@@ -672,5 +673,6 @@ pub struct DeadLetter {
     /// How often it was tried.
     pub attempts: u32,
     /// What the receiver said last; null if it was never asked.
+    #[cfg_attr(feature = "server", schema(required))]
     pub last_response: Option<Response>,
 }

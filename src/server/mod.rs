@@ -25,6 +25,7 @@ mod respond;
 mod unread;
 mod waiting_room;
 mod wallet;
+mod webhooks;
 
 use std::future::Future;
 use std::io;
@@ -46,6 +47,7 @@ use self::limiter::Limiter;
 use self::metrics::Metrics;
 use self::options::ReadyPlans;
 use self::problem::{Code, Problem};
+use self::webhooks::{Webhooks, routes as hooks};
 use crate::engine::Engine;
 
 /// How often the limiter forgets users who have not asked for a while.
@@ -63,6 +65,9 @@ pub enum Error {
     /// The listeners cannot be used.
     #[error("listening: {0}")]
     Listen(#[from] io::Error),
+    /// Webhooks cannot be served.
+    #[error("webhooks: {0}")]
+    Webhooks(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The engine has failed, and must be opened again.
     #[error("the engine has failed: {0}")]
     EngineFailed(String),
@@ -81,6 +86,7 @@ pub struct App {
     metrics: Metrics,
     plans: ReadyPlans,
     polls: Polls,
+    webhooks: Webhooks,
     /// Whether the server is told to stop: whoever waits for something to happen need not.
     stopping: watch::Sender<bool>,
     /// The description of this API, as JSON.
@@ -88,7 +94,7 @@ pub struct App {
 }
 
 impl App {
-    fn new(engine: Engine, settings: Settings) -> Result<Self, auth::Error> {
+    fn new(engine: Engine, settings: Settings) -> Result<Self, Error> {
         Ok(Self {
             verifier: Verifier::new(&settings)?,
             limiter: Limiter::new(settings.limits.user_requests_per_second),
@@ -96,6 +102,7 @@ impl App {
             metrics: Metrics::new(engine.clone()),
             plans: ReadyPlans::new(usize::try_from(settings.http.cached_plans).unwrap_or(usize::MAX)),
             polls: Polls::new(usize::try_from(settings.http.kept_polls).unwrap_or(usize::MAX)),
+            webhooks: Webhooks::new(engine.clone(), &settings.webhooks)?,
             stopping: watch::Sender::new(false),
             openapi: openapi::document(),
             engine,
@@ -117,6 +124,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let app = web::Data::new(App::new(engine.clone(), settings)?);
+    app.webhooks.serve().await.map_err(|error| Error::Webhooks(error.into()))?;
     let api = serve_api(listener, &app)?;
     let ops = ops.map(|listener| serve_ops(listener, &app)).transpose()?;
     let (api_handle, ops_handle) = (api.handle(), ops.as_ref().map(actix_web::dev::Server::handle));
@@ -138,9 +146,11 @@ pub async fn run(
     };
     tokio::join!(stop(&api_handle, patience), stop_ops);
     drop((api, ops));
+    // Deliveries hold on to the engine until it is shut down, also to one that has failed.
+    let ended = engine.shutdown().await;
     match failure {
         Some(reason) => Err(Error::EngineFailed(reason)),
-        None => engine.shutdown().await.map_err(Error::Shutdown),
+        None => ended.map_err(Error::Shutdown),
     }
 }
 
@@ -212,6 +222,12 @@ fn api_routes(services: &mut ServiceConfig) {
         at("/v1/users/{user_id}/wallet", [get(wallet::of_user)]),
         at("/v1/users/{user_id}/wallet/charges", [post(wallet::charge)]),
         at("/v1/events", [get(events::list)]),
+        at("/v1/webhooks", [get(hooks::list), post(hooks::register)]),
+        at("/v1/webhooks/{id}", [get(hooks::read), delete(hooks::remove)]),
+        at("/v1/webhooks/{id}/rotate-secret", [post(hooks::rotate_secret)]),
+        at("/v1/webhooks/{id}/redrive", [post(hooks::redrive)]),
+        at("/v1/webhooks/{id}/dead-letters", [get(hooks::dead_letters)]),
+        at("/v1/webhooks/{id}/dead-letters/{event_id}", [delete(hooks::drop_dead_letter)]),
         at("/v1/stats", [get(operations::stats)]),
         at("/problems/{name}", [get(problem::page)]),
         at("/openapi.json", [get(openapi::json)]),

@@ -14,14 +14,16 @@ use utoipa::{IntoParams, OpenApi, PartialSchema, ToSchema};
 
 use super::problem::{self, Code, Problem};
 use super::respond::Cache;
+use super::webhooks::routes as webhooks;
 use super::{App, concerts, events, operations, options, payments, reservations, waiting_room, wallet};
 use crate::api::{AreaSeats, Payment, Reservation, ReservedArea, ReservedSeat, Seats};
 use crate::domain::concert_option::{Counts as SeatCounts, OptionStatus};
+use crate::domain::sink::Response;
 use crate::domain::waiting_room::{Counts as TokenCounts, Mode, Order, Settings, TokenStatus};
 use crate::domain::wallet::EntryKind;
 use crate::domain::{
-    ConcertId, EntryId, EventId, EventType, OptionId, PaymentId, Points, RefundId, ReservationId, Timestamp, TokenId,
-    UserId,
+    ConcertId, EntryId, EventId, EventType, OptionId, PaymentId, Points, RefundId, ReservationId, SinkId, Timestamp,
+    TokenId, UserId,
 };
 use crate::error::FieldError;
 
@@ -58,6 +60,14 @@ use crate::error::FieldError;
         wallet::of_user,
         wallet::charge,
         events::list,
+        webhooks::register,
+        webhooks::list,
+        webhooks::read,
+        webhooks::remove,
+        webhooks::rotate_secret,
+        webhooks::dead_letters,
+        webhooks::drop_dead_letter,
+        webhooks::redrive,
         operations::healthz,
         operations::readyz,
         operations::stats,
@@ -162,6 +172,9 @@ described! {
     reservations::Hold => "Hold",
     SeatingPlan => "SeatingPlan",
     EventId => "EventId",
+    EventType => "EventType",
+    SinkId => "WebhookId",
+    Response => "WebhookResponse",
     PublishedEvents => "Events",
     Alive => "Alive",
 }
@@ -306,6 +319,16 @@ fn schemas() -> Vec<(&'static str, Value)> {
             }),
         ),
         ("EventId", json!({"type": "string", "pattern": "^0-(0|[1-9][0-9]{0,18})-(0|[1-9][0-9]{0,8})$"})),
+        ("EventType", one_of(&EventType::ALL.iter().map(|kind| kind.as_str()).collect::<Vec<_>>())),
+        ("WebhookId", id("a webhook")),
+        (
+            "WebhookResponse",
+            object(json!({
+                "status": {"type": ["integer", "null"], "minimum": 100, "maximum": 999, "description": "null: there was no answer"},
+                "text": {"type": "string", "description": "the beginning of the answer, or what went wrong"},
+                "at": refer("Timestamp"),
+            })),
+        ),
         (
             "EventToken",
             closed(json!({
@@ -322,7 +345,7 @@ fn schemas() -> Vec<(&'static str, Value)> {
                 "specversion": {"const": "1.0"},
                 "id": refer("EventId"),
                 "source": {"type": "string", "format": "uri-reference"},
-                "type": one_of(&EventType::ALL.iter().map(|kind| kind.as_str()).collect::<Vec<_>>()),
+                "type": refer("EventType"),
                 "subject": {"type": "string", "minLength": 1, "maxLength": 255},
                 "time": refer("Timestamp"),
                 "datacontenttype": {"const": "application/json"},

@@ -92,7 +92,7 @@ impl Server {
         Self {
             address,
             ops: ops_address,
-            client: Client::new(),
+            client: client(),
             admin: admin.unwrap(),
             settings,
             stop: Some(stop),
@@ -185,6 +185,13 @@ impl Drop for Server {
             outcome.unwrap().unwrap();
         }
     }
+}
+
+/// A client. The server brings reqwest with TLS, which it then wants to be told how to do.
+pub fn client() -> Client {
+    // It fails if that has been said before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::new()
 }
 
 pub fn option_body(seats: usize) -> Value {

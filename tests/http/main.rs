@@ -11,5 +11,7 @@ mod kill;
 mod process;
 mod protocol;
 mod receivers;
+mod receiver;
 mod routes;
 mod sale;
+mod webhooks;
