@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::start::Threads;
 use self::tokens::RoomInfo;
@@ -72,6 +72,7 @@ struct Inner {
     offers: Map<OptionId, Arc<PricedPlan>>,
     seating_plans: Mutex<hashbrown::HashMap<PlanHash, std::sync::Weak<SeatingPlan>>>,
     rooms: Arc<Map<ConcertId, RoomInfo>>,
+    event_readers: Arc<Semaphore>,
     gauges: Arc<Gauges>,
     calls: AtomicU64,
     closing: AtomicBool,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use actix_rt::Arbiter;
 use parking_lot::{Condvar, Mutex};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::tokens::RoomInfo;
 use super::{Gauges, Inner};
@@ -367,6 +367,7 @@ pub(super) fn start(config: Config, time: &dyn TimeSource, disk: Arc<dyn Disk>) 
         offers: Map::default(),
         seating_plans: Mutex::default(),
         rooms,
+        event_readers: Arc::new(Semaphore::new(super::events::READERS_AT_ONCE)),
         gauges,
         calls: AtomicU64::new(0),
         closing: AtomicBool::new(false),
