@@ -15,6 +15,7 @@ use boxoffice::{
 use common::*;
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 fn json_of(value: &impl Serialize) -> Value {
     serde_json::to_value(value).unwrap()
@@ -430,6 +431,30 @@ async fn who_waits_is_told_at_once_and_may_change_their_mind() {
     engine.shutdown().await.unwrap();
     let closed = engine.events(all[299].0, EventFilter::ALL).next(1).await;
     assert!(matches!(closed, Err(Error::OutcomeUnknown(_))), "{closed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_wants_little_hears_how_far_it_has_come() {
+    const LSNS: u64 = 100_000;
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(config(dir.path())).await.unwrap();
+    let filter: EventFilter = [EventType::TokenUsed].into_iter().collect();
+    let mut stream = engine.events(EventId::default(), filter);
+    let mut charging = JoinSet::new();
+    for n in 0..1_000 {
+        let engine = engine.clone();
+        charging.spawn(async move {
+            for _ in 0..=LSNS / 1_000 {
+                charge(&engine, &user(n), 1).await;
+            }
+        });
+    }
+    charging.join_all().await;
+    let batch = tokio::time::timeout(PATIENCE, stream.next(10)).await.expect("it is told").unwrap();
+    assert!(batch.events.is_empty() && batch.position.lsn >= boxoffice::Lsn(LSNS), "{batch:?}");
+    let waiting = tokio::time::timeout(std::time::Duration::from_millis(100), stream.next(10)).await;
+    assert!(waiting.is_err(), "{waiting:?}");
+    engine.shutdown().await.unwrap();
 }
 
 /// The schema of each type, by the name of its file.

@@ -17,8 +17,12 @@ use crate::store::replica::{self, Found, Replica};
 
 /// Events that are looked up together: how long the replica is held for it.
 const DRAFTS_MAX: usize = 64;
-/// So many lsns are gone through at once, whether there is an event among them or not.
-const LSNS_MAX: u64 = 100_000;
+/// So many lsns are gone through at once: how long a blocking thread is held for it.
+const STEP_LSNS_MAX: u64 = 10_000;
+/// After so many lsns without an event the reader hears of it.
+const IDLE_LSNS_MAX: u64 = 100_000;
+/// How many readers may have a blocking thread at a time: the others are for those who sell.
+pub(super) const READERS_AT_ONCE: usize = 2;
 
 /// Events after one of them, in order, for one reader. It has no effect on anybody else how fast they are read, and what
 /// is in memory of them is bounded.
@@ -60,12 +64,14 @@ impl EventStream {
     /// The journal cannot be read, or the engine is closed.
     pub async fn next(&mut self, max: usize) -> Result<EventBatch, Error> {
         loop {
-            let batch = self.go_on(max).await?;
-            if !batch.events.is_empty() || batch.position.lsn.0 - self.given.lsn.0 >= LSNS_MAX {
+            let (batch, is_at_end) = self.go_on(max).await?;
+            if !batch.events.is_empty() || batch.position.lsn.0 - self.given.lsn.0 >= IDLE_LSNS_MAX {
                 self.given = batch.position;
                 return Ok(batch);
             }
-            self.more().await?;
+            if is_at_end {
+                self.more().await?;
+            }
         }
     }
 
@@ -85,21 +91,24 @@ impl EventStream {
     /// As [`next`](Self::next).
     pub async fn available(&mut self, max: usize) -> Result<EventBatch, Error> {
         loop {
-            let batch = self.go_on(max).await?;
-            if !batch.events.is_empty() || self.walked >= self.inner.system.env.journal.durable() {
+            let (batch, is_at_end) = self.go_on(max).await?;
+            if !batch.events.is_empty() || is_at_end {
                 self.given = batch.position;
                 return Ok(batch);
             }
         }
     }
 
-    /// Goes through what is durable, but not through all of it at once.
-    async fn go_on(&mut self, max: usize) -> Result<EventBatch, Error> {
+    /// Goes a step through what is durable; also says whether it has come to the end.
+    async fn go_on(&mut self, max: usize) -> Result<(EventBatch, bool), Error> {
         let inner = self.inner.clone();
         let limit = inner.system.env.journal.durable();
         inner.up_to_date().await?;
+        // It goes with the work, which goes on when nobody waits for it any more.
+        let turn = inner.event_readers.clone().acquire_owned().await.map_err(|_| inner.outcome_unknown())?;
         let (walk, after, filter) = (self.walk.take(), self.position, self.filter);
         let work = move || {
+            let _turn = turn;
             let mut walk = match walk {
                 Some(walk) => walk,
                 None => Box::new(Walk::begin(&inner, after)?),
@@ -113,7 +122,7 @@ impl EventStream {
         if is_at_end {
             self.walked = limit;
         }
-        Ok(batch)
+        Ok((batch, is_at_end))
     }
 }
 
@@ -135,7 +144,7 @@ impl Walk {
         Ok(Self { reader, records: VecDeque::new(), next, known: Known::default() })
     }
 
-    /// Up to `max` events after `after`, and whether it has come to `limit`.
+    /// Up to `max` events of the next lsns after `after`, and whether it has come to `limit`.
     fn go_on(
         &mut self,
         inner: &Inner,
@@ -145,45 +154,54 @@ impl Walk {
         max: usize,
     ) -> Result<(EventBatch, bool), Error> {
         let mut batch = EventBatch { events: Vec::new(), position: after };
-        let (mut drafts, mut is_at_end) = (Vec::with_capacity(DRAFTS_MAX), false);
-        while !is_at_end && batch.events.len() < max && batch.position.lsn.0 - after.lsn.0 < LSNS_MAX {
+        let is_far = |batch: &EventBatch| batch.position.lsn.0 - after.lsn.0 >= STEP_LSNS_MAX;
+        let mut is_at_end = false;
+        while !is_at_end && batch.events.len() < max && !is_far(&batch) {
             let room = DRAFTS_MAX.min(max - batch.events.len());
-            while drafts.len() < room && batch.position.lsn.0 - after.lsn.0 < LSNS_MAX {
-                let Some((first, record)) = self.records.front() else {
-                    if self.read_on(limit)? {
-                        continue;
-                    }
+            let mut drafts = Vec::with_capacity(room);
+            while drafts.len() < room && !is_far(&batch) {
+                let Some((position, draft)) = self.step(limit)? else {
                     is_at_end = true;
                     break;
                 };
-                if self.next.lsn < *first {
-                    self.next = EventId { lsn: *first, index: 0 };
-                }
-                let fact = (self.next.lsn.0 - first.0) as usize;
-                if fact >= record.len() {
-                    self.records.pop_front();
-                    continue;
-                }
-                let is_first = self.next.index == 0;
-                if is_first {
-                    self.known.learn(record, fact);
-                }
-                let draft = projection::draft(record, fact, self.next);
-                if is_first || draft.is_some() {
-                    batch.position = self.next;
-                }
-                match draft {
-                    Some(draft) => {
-                        self.next.index += 1;
-                        drafts.extend(Some(draft).filter(|draft| filter.takes(draft.kind)));
-                    }
-                    None => self.next = EventId { lsn: self.next.lsn.next(), index: 0 },
-                }
+                batch.position = position;
+                drafts.extend(draft.filter(|draft| filter.takes(draft.kind)));
             }
             self.complete(inner, &drafts, &mut batch.events)?;
-            drafts.clear();
         }
         Ok((batch, is_at_end))
+    }
+
+    /// The next event up to `limit`, or the lsn of a fact that becomes none; `None` at the end.
+    fn step(&mut self, limit: Lsn) -> Result<Option<(EventId, Option<Draft>)>, Error> {
+        loop {
+            let Some((first, record)) = self.records.front() else {
+                if self.read_on(limit)? {
+                    continue;
+                }
+                return Ok(None);
+            };
+            if self.next.lsn < *first {
+                self.next = EventId { lsn: *first, index: 0 };
+            }
+            let id = self.next;
+            let fact = (id.lsn.0 - first.0) as usize;
+            if fact >= record.len() {
+                self.records.pop_front();
+                continue;
+            }
+            if id.index == 0 {
+                self.known.learn(record, fact);
+            }
+            let draft = projection::draft(record, fact, id);
+            self.next = match draft {
+                Some(_) => EventId { index: id.index + 1, ..id },
+                None => EventId { lsn: id.lsn.next(), index: 0 },
+            };
+            if id.index == 0 || draft.is_some() {
+                return Ok(Some((id, draft)));
+            }
+        }
     }
 
     /// Reads the next batch of records, if there is one up to `limit`.

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::deliveries::Deliveries;
 use self::start::Threads;
@@ -77,6 +77,7 @@ struct Inner {
     offers: Map<OptionId, Arc<PricedPlan>>,
     seating_plans: Mutex<hashbrown::HashMap<PlanHash, std::sync::Weak<SeatingPlan>>>,
     rooms: Arc<Map<ConcertId, RoomInfo>>,
+    event_readers: Arc<Semaphore>,
     gauges: Arc<Gauges>,
     deliveries: Deliveries,
     calls: AtomicU64,

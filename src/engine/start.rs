@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use actix_rt::Arbiter;
 use parking_lot::{Condvar, Mutex};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::deliveries::Deliveries;
 use super::tokens::RoomInfo;
@@ -376,6 +376,7 @@ pub(super) fn start(
         offers: Map::default(),
         seating_plans: Mutex::default(),
         rooms,
+        event_readers: Arc::new(Semaphore::new(super::events::READERS_AT_ONCE)),
         gauges,
         deliveries: Deliveries::default(),
         calls: AtomicU64::new(0),

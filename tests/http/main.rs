@@ -10,6 +10,7 @@ mod history;
 mod kill;
 mod process;
 mod protocol;
+mod receivers;
 mod receiver;
 mod routes;
 mod sale;
