@@ -101,7 +101,8 @@ impl Endpoint {
 
     /// Copies are copies, and nothing overtook another of its subject when it first came.
     fn check(&self, published: &[Value]) {
-        let places: BTreeMap<_, _> = published.iter().zip(0..).map(|(event, place)| (text(event, "id"), place)).collect();
+        let places: BTreeMap<_, _> =
+            published.iter().zip(0..).map(|(event, place)| (text(event, "id"), place)).collect();
         let (mut first, mut last) = (BTreeMap::new(), BTreeMap::<String, i32>::new());
         for one in self.arrived.lock().iter() {
             let place = places[&one.id];
@@ -268,9 +269,8 @@ async fn a_server_that_is_killed_between_delivery_and_cursor_loses_no_event() {
                   [limits]\nuser_requests_per_second = 0\n[storage]\nmin_free_bytes = 0\n";
     std::fs::write(dir.path().join("kill.toml"), config).unwrap();
     let endpoint = Endpoint::new(Conduct::Well).await;
-    let issue = |name: &str, role| {
-        auth::issue(&settings, &name.parse().unwrap(), role, Duration::from_secs(3_600)).unwrap()
-    };
+    let issue =
+        |name: &str, role| auth::issue(&settings, &name.parse().unwrap(), role, Duration::from_secs(3_600)).unwrap();
     let http = reqwest::Client::new();
     let mut option = String::new();
     for round in 0..=KILLS {
