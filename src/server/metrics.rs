@@ -131,6 +131,8 @@ impl Collector for EngineStats {
 #[derive(Debug, Clone, Default)]
 struct SinkStats(Arc<Mutex<Vec<Sink>>>);
 
+type Figure = fn(&Sink) -> u64;
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SinkLabel {
     sink: String,
@@ -148,7 +150,7 @@ impl Collector for SinkStats {
         if sinks.is_empty() {
             return Ok(());
         }
-        let gauges: [(&str, &str, fn(&Sink) -> u64); 4] = [
+        let gauges: [(&str, &str, Figure); 4] = [
             ("sink_lag", "Entries of the journal that are still to be looked at for a receiver of events", |sink| {
                 sink.lag
             }),

@@ -30,11 +30,11 @@ EXPECTED = ["insufficient_points"]
 class Server:
     """A server in a data directory of its own, on a port that is free."""
 
-    def __init__(self, binary, data):
+    def __init__(self, binary, data, **settings):
         self.binary, self.data = binary, data
         command = [binary, "--data", data, "--listen", "127.0.0.1:0", "--ops-listen", "off"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("BOXOFFICE_")}
-        environment["BOXOFFICE_LOG_LEVEL"] = "warn"
+        environment |= {"BOXOFFICE_LOG_LEVEL": "warn", **settings}
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         if not line.startswith("listening on "):
@@ -139,7 +139,8 @@ def check(event, validators):
         sys.exit("events.py: " + "\n".join([text, *errors]))
 
 
-def main():
+def read_schemas():
+    """What checks events, by their types."""
     validators = {}
     for name in os.listdir(SCHEMAS):
         with open(os.path.join(SCHEMAS, name), encoding="utf-8") as file:
@@ -149,6 +150,11 @@ def main():
         if "date-time" not in checker.checkers:
             sys.exit("events.py: jsonschema does not check times: install rfc3339-validator")
         validators["boxoffice." + re.sub(r"\.json$", "", name)] = Draft202012Validator(schema, format_checker=checker)
+    return validators
+
+
+def main():
+    validators = read_schemas()
     with tempfile.TemporaryDirectory() as folder:
         server = Server(sys.argv[1], os.path.join(folder, "data"))
         try:

@@ -39,7 +39,7 @@ struct Inner {
 enum Format {
     Cloudevent,
     Batch,
-    Template(Template),
+    Template(Box<Template>),
 }
 
 /// Something to be sent.
@@ -63,7 +63,7 @@ fn target(receiver: &sink::Receiver) -> Result<(Url, Format), String> {
     let format = match format {
         sink::Format::Cloudevent => Format::Cloudevent,
         sink::Format::Batch => Format::Batch,
-        sink::Format::Template(text) => Format::Template(Template::new(text)?),
+        sink::Format::Template(text) => Format::Template(Box::new(Template::new(text)?)),
     };
     Ok((url, format))
 }
