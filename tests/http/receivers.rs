@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::harness::{Server, option_body};
+use crate::harness::{Server, client, option_body};
 use crate::process::serve;
 
 /// How long an attempt may take.
@@ -271,7 +271,7 @@ async fn a_server_that_is_killed_between_delivery_and_cursor_loses_no_event() {
     let endpoint = Endpoint::new(Conduct::Well).await;
     let issue =
         |name: &str, role| auth::issue(&settings, &name.parse().unwrap(), role, Duration::from_secs(3_600)).unwrap();
-    let http = reqwest::Client::new();
+    let http = client();
     let mut option = String::new();
     for round in 0..=KILLS {
         let (mut child, lines) = serve(dir.path(), &["--config", "kill.toml"]);
