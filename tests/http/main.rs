@@ -6,6 +6,7 @@ mod auth;
 mod bad_input;
 mod events;
 mod harness;
+mod history;
 mod kill;
 mod process;
 mod protocol;
