@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::domain::Lsn;
 use crate::error::OpenError;
-use crate::store::codec;
+use crate::store::codec::{self, Record};
 use crate::store::disk::{Disk, RealDisk};
 use crate::store::journal::{FrameRef, LocalLog, Log, Options, Reader, check};
 
@@ -42,4 +42,18 @@ pub fn copy_until(from: &Path, to: &Path, last: Lsn) -> Result<Lsn, OpenError> {
         }
     }
     Ok(written)
+}
+
+/// The records of a journal up to `last`, which must be durable, each with the lsn of its first event; also while an
+/// engine has it open.
+///
+/// # Errors
+/// The journal cannot be read.
+pub fn records(dir: &Path, last: Lsn) -> Result<Vec<(Lsn, Record)>, OpenError> {
+    let mut reader = Reader::open(Arc::new(RealDisk), &dir.join("journal"), Lsn(1))?;
+    let mut records = Vec::new();
+    while let Some(frame) = reader.next(last)? {
+        records.extend(codec::decode_batch(frame.first_lsn, frame.count, &frame.payload)?);
+    }
+    Ok(records)
 }
