@@ -300,7 +300,8 @@ async fn a_server_that_is_killed_between_delivery_and_cursor_loses_no_event() {
         if round < KILLS {
             // From before the first delivery to after the cursor, which comes within a second.
             let arrived = endpoint.arrived.lock().len();
-            eventually("something is delivered", || async { endpoint.arrived.lock().len() > arrived }).await;
+            let mut polls = 0;
+            eventually("something is delivered", || async { polls+=1; if polls%100==0 { eprintln!("round {round} {}", ask("GET", "/v1/webhooks", &admin, Value::Null).await);} endpoint.arrived.lock().len() > arrived }).await;
             tokio::time::sleep(Duration::from_millis(round % 10 * round % 7 * 5)).await;
             child.kill().unwrap();
             child.wait().unwrap();
