@@ -5,6 +5,7 @@
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use boxoffice::server::auth::{self, Role};
@@ -205,7 +206,11 @@ fn settings(dir: &Path) -> Settings {
 async fn run(events: usize) -> Result<()> {
     let dir = scratch();
     let settings = settings(&dir);
-    fill(&settings, events).await?;
+    // In a process of its own, so that the memory that is counted here is that of reading.
+    let fill = Command::new(std::env::current_exe()?).arg(&dir).arg(events.to_string()).status()?;
+    if !fill.success() {
+        return Err("there are no events to read".into());
+    }
     seek(&settings).await?;
     read("Engine::events", &settings, EventFilter::ALL, Make::Events).await?;
     read("Engine::events, as JSON", &settings, EventFilter::ALL, Make::Json).await?;
@@ -220,7 +225,11 @@ async fn run(events: usize) -> Result<()> {
 }
 
 fn main() -> Result<()> {
-    let events = std::env::args().filter_map(|arg| arg.parse().ok()).next().unwrap_or(1_000_000);
+    let arguments: Vec<_> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(run(events))
+    match &arguments[..] {
+        [dir, events] => runtime.block_on(fill(&settings(Path::new(dir)), events.parse()?)),
+        [events] => runtime.block_on(run(events.parse()?)),
+        _ => runtime.block_on(run(1_000_000)),
+    }
 }

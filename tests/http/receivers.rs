@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::harness::{Server, option_body};
+use crate::harness::{Server, client, option_body};
 use crate::process::serve;
 
 /// How long an attempt may take.
@@ -271,9 +271,10 @@ async fn a_server_that_is_killed_between_delivery_and_cursor_loses_no_event() {
     let endpoint = Endpoint::new(Conduct::Well).await;
     let issue =
         |name: &str, role| auth::issue(&settings, &name.parse().unwrap(), role, Duration::from_secs(3_600)).unwrap();
-    let http = reqwest::Client::new();
+    let http = client();
     let mut option = String::new();
     for round in 0..=KILLS {
+        let arrived = endpoint.arrived.lock().len();
         let (mut child, lines) = serve(dir.path(), &["--config", "kill.toml"]);
         let address = lines.last().expect("it starts").strip_prefix("listening on ").unwrap().to_owned();
         let (admin, buyer) = (issue("root", Some(Role::Admin)), issue(&format!("buyer-{round}"), None));
@@ -299,7 +300,6 @@ async fn a_server_that_is_killed_between_delivery_and_cursor_loses_no_event() {
         ask("POST", &format!("/v1/reservations/{held}/payments"), &buyer, json!({})).await;
         if round < KILLS {
             // From before the first delivery to after the cursor, which comes within a second.
-            let arrived = endpoint.arrived.lock().len();
             eventually("something is delivered", || async { endpoint.arrived.lock().len() > arrived }).await;
             tokio::time::sleep(Duration::from_millis(round % 10 * round % 7 * 5)).await;
             child.kill().unwrap();
