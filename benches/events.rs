@@ -1,18 +1,22 @@
-//! A reader who is a million events behind: through the engine, as JSON, and over HTTP in pages of 500.
+//! Receivers that are a million events behind: who reads through the engine, as JSON, and over HTTP in pages of 500; and
+//! webhooks to a process beside it, in batches and one by one.
 //!
 //! `cargo bench --bench events [-- EVENTS]`. The events are those of purchases that are refunded and holds that are
 //! released, by 256 callers at once. Before each figure the engine is opened anew, with nothing in memory.
 
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use boxoffice::domain::sink::{Format, Receiver as Address};
 use boxoffice::server::auth::{self, Role};
 use boxoffice::server::config::Settings;
 use boxoffice::{
-    Caller, Engine, EventFilter, EventId, EventType, NewConcert, NewOption, OptionId, Points, UserId, Wish,
+    Caller, Engine, EventFilter, EventId, EventType, NewConcert, NewOption, OptionId, Points, Start, UserId, Wish,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 
 #[global_allocator]
@@ -188,6 +192,85 @@ async fn over_http(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
+/// Deliveries to a receiver that answers at once, from `start` on.
+async fn deliver(name: &str, settings: &Settings, format: Format, start: Start) -> Result<()> {
+    let engine = Engine::open(settings.engine()).await?;
+    let mut child = Command::new(std::env::current_exe()?).arg("receive").stdout(Stdio::piped()).spawn()?;
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().ok_or("stdout")?).read_line(&mut line)?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (listener, handle, server_settings) = (TcpListener::bind("127.0.0.1:0")?, engine.clone(), settings.clone());
+    let server = std::thread::spawn(move || {
+        let shutdown = async {
+            let _ = stopped.await;
+        };
+        actix_web::rt::System::new().block_on(boxoffice::server::run(listener, None, handle, server_settings, shutdown))
+    });
+    forget_peak();
+    let (before, _) = memory();
+    let events = {
+        let after = if let Start::After(after) = start { after } else { EventId::default() };
+        count(&engine, after).await?
+    };
+    let begun = Instant::now();
+    let receiver = Address::Webhook { url: format!("http://{}/", line.trim()), format };
+    let (sink, _) = engine.register_sink(receiver, EventFilter::ALL, start).await?;
+    while engine.sink(sink).await?.lag > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    report(name, events, begun.elapsed(), 0, before);
+    engine.remove_sink(sink).await?;
+    let _ = stop.send(());
+    server.join().map_err(|_| "the server panicked")??;
+    child.kill()?;
+    child.wait()?;
+    Ok(())
+}
+
+async fn count(engine: &Engine, after: EventId) -> Result<usize> {
+    let mut stream = engine.events(after, EventFilter::ALL);
+    let mut events = 0;
+    loop {
+        match stream.available(500).await?.events.len() {
+            0 => return Ok(events),
+            some => events += some,
+        }
+    }
+}
+
+/// Takes whatever comes, and says so.
+async fn receive() -> Result<()> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    println!("{}", listener.local_addr()?);
+    loop {
+        let (mut stream, _) = listener.accept().await?;
+        tokio::spawn(async move {
+            let mut bytes = Vec::with_capacity(1 << 21);
+            loop {
+                let head = loop {
+                    if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+                        break end + 4;
+                    }
+                    if stream.read_buf(&mut bytes).await? == 0 {
+                        return Ok(());
+                    }
+                };
+                let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
+                let length =
+                    text.split("content-length: ").nth(1).and_then(|rest| rest.split('\r').next()?.parse().ok());
+                let whole = head + length.unwrap_or(0);
+                while bytes.len() < whole {
+                    stream.read_buf(&mut bytes).await?;
+                }
+                bytes.drain(..whole);
+                stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await?;
+            }
+            #[expect(unreachable_code, reason = "names the type")]
+            Ok::<_, std::io::Error>(())
+        });
+    }
+}
+
 /// What each event begins with.
 const SPECVERSION: &[u8] = br#"{"specversion":"#;
 
@@ -200,6 +283,7 @@ fn settings(dir: &Path) -> Settings {
     let mut settings = Settings { data_dir: dir.to_path_buf(), ..Settings::default() };
     settings.limits.user_open_holds = 0;
     settings.limits.user_requests_per_second = 0;
+    settings.webhooks.allow_private_addresses = true;
     settings
 }
 
@@ -220,6 +304,12 @@ async fn run(events: usize) -> Result<()> {
     forgetful.events.remembered = 64;
     read("Engine::events, as JSON, remembering 64", &forgetful, EventFilter::ALL, Make::Json).await?;
     over_http(&settings).await?;
+    deliver("webhooks, batches of 500", &settings, Format::Batch, Start::Beginning).await?;
+    // The last fifth: they are slower.
+    let engine = Engine::open(settings.engine()).await?;
+    let after = EventId::end_of(boxoffice::Lsn(engine.durable_lsn().0 / 5 * 4));
+    engine.shutdown().await?;
+    deliver("webhooks, one signed request an event", &settings, Format::Cloudevent, Start::After(after)).await?;
     std::fs::remove_dir_all(dir)?;
     Ok(())
 }
@@ -228,6 +318,7 @@ fn main() -> Result<()> {
     let arguments: Vec<_> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     match &arguments[..] {
+        [receiver] if receiver == "receive" => runtime.block_on(receive()),
         [dir, events] => runtime.block_on(fill(&settings(Path::new(dir)), events.parse()?)),
         [events] => runtime.block_on(run(events.parse()?)),
         _ => runtime.block_on(run(1_000_000)),
