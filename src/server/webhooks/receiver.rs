@@ -95,11 +95,11 @@ impl Inner {
     async fn deliver(&self, delivery: &Delivery) -> Outcome {
         let (url, format) = match &self.target {
             Ok(target) => target,
-            Err(error) => return failed(error.clone()),
+            Err(error) => return failed(self.cut(error.clone())),
         };
         let messages = match self.messages(format, &delivery.events).await {
             Ok(messages) => messages,
-            Err(error) => return failed(error),
+            Err(error) => return failed(self.cut(error)),
         };
         for message in messages {
             let outcome = self.send(url, message, delivery).await;
