@@ -30,11 +30,14 @@ enum Mood {
     Gone,
 }
 
+/// What a receiver does with each event.
+type Moods = dyn FnMut(&Event) -> Mood + Send;
+
 /// Writes down what it is given.
 struct Recorder {
     batch: usize,
     received: Mutex<Vec<(EventId, String)>>,
-    mood: Mutex<Box<dyn FnMut(&Event) -> Mood + Send>>,
+    mood: Mutex<Box<Moods>>,
     calls: AtomicUsize,
 }
 

@@ -161,11 +161,13 @@ def main():
             if max(len(headers["webhook-signature"].split(" ")) for headers, _ in single.deliveries) != 2:
                 sys.exit("webhooks.py: nothing was signed with two secrets")
 
-            def lines():
-                printed.seek(0)
-                return {line.split(" ")[0] for line in printed.read().splitlines()}
+            happened = {f"{event['id']} {event['type']} {event['subject']}" for event in events}
 
-            until(lambda: lines() == {event["id"] for event in events})
+            def what_is_printed():
+                printed.seek(0)
+                return set(printed.read().splitlines())
+
+            until(lambda: happened <= what_is_printed())
         finally:
             by_readme.kill()
             server.stop()
