@@ -66,6 +66,8 @@ struct Orders {
 struct Seen {
     /// Frames by previous seq and seq: at which milliseconds of the wall clock how many came.
     frames: Vec<(u64, u64, BTreeMap<u64, u64>)>,
+    /// Of all frames that are deltas.
+    bytes: u64,
     /// Subscribers that have not come to the end, or had a gap.
     incomplete: usize,
     /// Subscribers that were looked at in full, and did not end with the right seats.
@@ -84,6 +86,7 @@ mod subscribers {
     struct Heard {
         seq: u64,
         gap: bool,
+        bytes: u64,
         frames: BTreeMap<(u64, u64), BTreeMap<u64, u64>>,
         seats: BTreeMap<String, String>,
     }
@@ -144,6 +147,7 @@ mod subscribers {
         let mut frames: BTreeMap<(u64, u64), BTreeMap<u64, u64>> = BTreeMap::new();
         for (n, reader) in readers.into_iter().enumerate() {
             let heard = reader.await?;
+            seen.bytes += heard.bytes;
             seen.incomplete += usize::from(heard.gap || heard.seq != seq as u64);
             let is_looked_at = (n + deaf.len()) % LOOKED_AT == 0;
             seen.wrong += usize::from(is_looked_at && seq > 0 && heard.seats.len() != held);
@@ -209,6 +213,7 @@ mod subscribers {
             let seq = number("\"seq\":").unwrap_or(0);
             if let Some(previous) = number("\"previous_seq\":") {
                 self.gap |= previous != self.seq;
+                self.bytes += text.len() as u64;
                 *self.frames.entry((previous, seq)).or_default().entry(now).or_default() += 1;
             }
             self.seq = seq;
@@ -385,9 +390,7 @@ impl Sale {
             }
         }
         let latencies = latencies.into_iter().collect();
-        // An average: what is between two seats of a delta is the same for all.
-        let per_seat = r#""B-00000":"held","#.len();
-        let frame_bytes = if seen.frames.is_empty() { 0 } else { (held * per_seat / seen.frames.len()) as u64 + 80 };
+        let frame_bytes = seen.bytes / frames.max(1);
         Ok(Run { frames, frame_bytes, cpu, latencies, memory, seen })
     }
 
