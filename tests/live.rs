@@ -104,7 +104,7 @@ async fn whoever_does_not_ask_gets_the_difference() {
     block(&engine, option, &["3-1", "3-2", "3-3"]).await;
     let mut slow = engine.seat_changes(option, None).await.unwrap();
     let mut late = Picture::default();
-    late.take(&*slow.next().await.unwrap());
+    late.take(&slow.next().await.unwrap());
     let mut fast = engine.seat_changes(option, None).await.unwrap();
     let mut picture = Picture::default();
     for _ in 0..20 {

@@ -180,7 +180,7 @@ pub(super) async fn token(
     Query::read(&request, &[])?;
     let changes = app.engine.token_changes(caller, token).await?;
     let place = Place::take(&app, None)?;
-    Ok(accept(&request, protocol, place, Source::Token(changes), Some(expires)))
+    Ok(accept(&request, protocol, place, Source::Token(Box::new(changes)), Some(expires)))
 }
 
 /// Who asks, until when that is known, and the subprotocol to be answered if it was said by one.

@@ -38,7 +38,7 @@ const FRAME_HEAD_BYTES: usize = 10;
 /// What is told.
 pub(super) enum Source {
     Seats(SeatChanges),
-    Token(TokenChanges),
+    Token(Box<TokenChanges>),
 }
 
 impl Source {
