@@ -257,12 +257,15 @@ async fn a_new_status_is_told_at_once() {
     }
     let next = async |changes: &mut boxoffice::TokenChanges| {
         // Nobody waits in vain who was cancelled on the way.
-        loop {
-            let next = tokio::time::timeout(std::time::Duration::from_millis(1), changes.next());
-            if let Ok(next) = next.await {
-                return next.unwrap();
+        let asking = async {
+            loop {
+                let next = tokio::time::timeout(std::time::Duration::from_millis(1), changes.next());
+                if let Ok(next) = next.await {
+                    return next.unwrap();
+                }
             }
-        }
+        };
+        tokio::time::timeout(PATIENCE, asking).await.expect("it is told at once")
     };
     for n in 0..3 {
         engine.leave_queue(&Caller::Admin, followed[n].0).await.unwrap();
