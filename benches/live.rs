@@ -76,6 +76,9 @@ struct Seen {
 
 /// The subscribers, in a process of their own.
 mod subscribers {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
     use super::*;
 
     /// Of how many one keeps the whole picture.
@@ -87,18 +90,22 @@ mod subscribers {
         seq: u64,
         gap: bool,
         bytes: u64,
-        frames: BTreeMap<(u64, u64), BTreeMap<u64, u64>>,
-        seats: BTreeMap<String, String>,
+        /// Previous seq, seq, and when it came.
+        frames: Vec<(u64, u64, u64)>,
+        seats: Option<BTreeMap<String, String>>,
     }
+
+    /// Where all of them read to, one after the other.
+    type Scratch = Rc<RefCell<Vec<u8>>>;
 
     pub(super) fn run(orders: &Orders) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(follow(orders))
+        tokio::task::LocalSet::new().block_on(&runtime, follow(orders))
     }
 
     async fn follow(orders: &Orders) -> Result<()> {
-        let last = Arc::new(AtomicUsize::new(usize::MAX));
-        let (mut readers, mut deaf) = (Vec::new(), Vec::new());
+        let scratch: Scratch = Rc::new(RefCell::new(vec![0; 1 << 16]));
+        let (mut all, mut deaf) = (Vec::new(), Vec::new());
         for n in 0..orders.subscribers {
             let socket = TcpSocket::new_v4()?;
             socket.bind((orders.from, 0).into())?;
@@ -107,12 +114,10 @@ mod subscribers {
                 socket.set_recv_buffer_size(4_096)?;
             }
             let mut stream = socket.connect(orders.address).await?;
+            let seats = (n % LOOKED_AT == 0 && !orders.path.is_empty()).then(BTreeMap::new);
+            let heard = Rc::new(RefCell::new(Heard { seats, ..Heard::default() }));
             if orders.path.is_empty() {
-                readers.push(tokio::spawn(async move {
-                    let mut bytes = vec![0; 16_384];
-                    while stream.read(&mut bytes).await.is_ok_and(|read| read > 0) {}
-                    Heard::default()
-                }));
+                tokio::task::spawn_local(listen(stream, None, scratch.clone()));
                 continue;
             }
             let request = format!(
@@ -131,7 +136,8 @@ mod subscribers {
             if is_deaf {
                 deaf.push(stream);
             } else {
-                readers.push(tokio::spawn(listen(stream, n % LOOKED_AT == 0, last.clone())));
+                all.push(heard.clone());
+                tokio::task::spawn_local(listen(stream, Some(heard), scratch.clone()));
             }
         }
         println!("ready");
@@ -141,21 +147,20 @@ mod subscribers {
         });
         let word = word.await??;
         let (seq, held) = word.trim().split_once(' ').unwrap_or(("0", "0"));
-        let (seq, held): (usize, usize) = (seq.parse()?, held.parse()?);
-        last.store(seq, Ordering::Relaxed);
+        let (seq, held): (u64, usize) = (seq.parse()?, held.parse()?);
+        let told_at = Instant::now();
+        while all.iter().any(|heard| heard.borrow().seq < seq) && told_at.elapsed() < CATCH_UP {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         let mut seen = Seen::default();
         let mut frames: BTreeMap<(u64, u64), BTreeMap<u64, u64>> = BTreeMap::new();
-        for (n, reader) in readers.into_iter().enumerate() {
-            let heard = reader.await?;
+        for heard in &all {
+            let heard = heard.borrow();
             seen.bytes += heard.bytes;
-            seen.incomplete += usize::from(heard.gap || heard.seq != seq as u64);
-            let is_looked_at = (n + deaf.len()) % LOOKED_AT == 0;
-            seen.wrong += usize::from(is_looked_at && seq > 0 && heard.seats.len() != held);
-            for (pair, times) in heard.frames {
-                let all = frames.entry(pair).or_default();
-                for (at, count) in times {
-                    *all.entry(at).or_default() += count;
-                }
+            seen.incomplete += usize::from(heard.gap || heard.seq != seq);
+            seen.wrong += usize::from(heard.seats.as_ref().is_some_and(|seats| seats.len() != held));
+            for (previous, seq, at) in &heard.frames {
+                *frames.entry((*previous, *seq)).or_default().entry(*at).or_default() += 1;
             }
         }
         seen.frames = frames.into_iter().map(|((previous, seq), times)| (previous, seq, times)).collect();
@@ -163,32 +168,34 @@ mod subscribers {
         Ok(())
     }
 
-    /// Reads frames until the last change has come.
-    async fn listen(mut stream: TcpStream, look: bool, last: Arc<AtomicUsize>) -> Heard {
-        let mut heard = Heard::default();
-        let mut bytes = Vec::with_capacity(8_192);
-        let mut silent_since = Instant::now();
-        loop {
-            let reading = tokio::time::timeout(Duration::from_millis(500), stream.read_buf(&mut bytes)).await;
-            match reading {
-                Ok(Ok(0) | Err(_)) => return heard,
-                Ok(Ok(_)) => silent_since = Instant::now(),
-                Err(_) => {}
-            }
+    /// Reads frames for as long as there are any; bytes, if nobody wants to hear them.
+    async fn listen(stream: TcpStream, heard: Option<Rc<RefCell<Heard>>>, scratch: Scratch) {
+        // The beginning of a frame.
+        let mut begun = Vec::new();
+        while stream.readable().await.is_ok() {
+            let mut scratch = scratch.borrow_mut();
+            let read = match stream.try_read(&mut scratch) {
+                Ok(0) => return,
+                Ok(read) => &scratch[..read],
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+                Err(_) => return,
+            };
+            let Some(heard) = &heard else { continue };
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-            while let Some((head, text)) = frame(&bytes) {
-                let whole = head + text;
-                let text = &bytes[head..whole];
-                // Pings have none.
-                if !text.is_empty() {
-                    heard.take(text, now, look);
+            let mut bytes = read;
+            if !begun.is_empty() {
+                begun.extend_from_slice(read);
+                bytes = &begun;
+            }
+            while let Some((head, text)) = frame(bytes) {
+                let (frame, rest) = bytes.split_at(head + text);
+                // Pings have no text.
+                if text > 0 {
+                    heard.borrow_mut().take(&frame[head..], now);
                 }
-                bytes.drain(..whole);
+                bytes = rest;
             }
-            let last = last.load(Ordering::Relaxed);
-            if heard.seq as usize >= last || last < usize::MAX && silent_since.elapsed() > CATCH_UP {
-                return heard;
-            }
+            begun = bytes.to_vec();
         }
     }
 
@@ -204,25 +211,33 @@ mod subscribers {
     }
 
     impl Heard {
-        fn take(&mut self, text: &[u8], now: u64, look: bool) {
-            let start = String::from_utf8_lossy(&text[..text.len().min(200)]);
-            let number = |name: &str| -> Option<u64> {
-                let rest = &start[start.find(name)? + name.len()..];
-                rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
-            };
-            let seq = number("\"seq\":").unwrap_or(0);
-            if let Some(previous) = number("\"previous_seq\":") {
+        fn take(&mut self, text: &[u8], now: u64) {
+            if let Some(rest) = text.strip_prefix(br#"{"type":"delta","seq":"#)
+                && let (seq, rest) = number(rest)
+                && let Some(rest) = rest.strip_prefix(br#","previous_seq":"#)
+            {
+                let (previous, _) = number(rest);
                 self.gap |= previous != self.seq;
                 self.bytes += text.len() as u64;
-                *self.frames.entry((previous, seq)).or_default().entry(now).or_default() += 1;
+                self.frames.push((previous, seq, now));
+                self.seq = seq;
+            } else {
+                let message: serde_json::Value = serde_json::from_slice(text).unwrap_or_default();
+                self.seq = message["seq"].as_u64().unwrap_or(0);
             }
-            self.seq = seq;
-            if look && let Ok(message) = serde_json::from_slice::<serde_json::Value>(text) {
+            if let Some(seats) = &mut self.seats {
+                let message: serde_json::Value = serde_json::from_slice(text).unwrap_or_default();
                 for (seat, status) in message["seats"].as_object().into_iter().flatten() {
-                    self.seats.insert(seat.clone(), status.as_str().unwrap_or_default().to_owned());
+                    seats.insert(seat.clone(), status.as_str().unwrap_or_default().to_owned());
                 }
             }
         }
+    }
+
+    /// The number at the beginning, and what comes after it.
+    fn number(text: &[u8]) -> (u64, &[u8]) {
+        let end = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+        (text[..end].iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')), &text[end..])
     }
 }
 
