@@ -247,6 +247,18 @@ section! {
     }
 }
 
+section! {
+    /// What the operator's page shows of the past: samples of each sale, in memory.
+    History {
+        /// Time between two samples.
+        interval: Span = seconds(10),
+        /// Samples that are kept of one option: an hour.
+        samples: u64 = 360,
+        /// Options that are followed, the newest ones; 0: none.
+        options: u64 = 100,
+    }
+}
+
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
@@ -262,6 +274,8 @@ pub struct Settings {
     pub wallet: Wallet,
     /// Logs.
     pub log: Log,
+    /// What the operator's page shows of the past.
+    pub history: History,
     /// The engine's journal.
     pub journal: Journal,
     /// The engine's state in sled.
@@ -294,6 +308,7 @@ impl Settings {
             cors: Cors::default(),
             wallet: Wallet::default(),
             log: Log::default(),
+            history: History::default(),
             journal,
             checkpoint,
             actors,
@@ -369,6 +384,8 @@ impl Settings {
             ("http.workers", self.http.workers, 1, 256),
             ("auth.leeway_seconds", self.auth.leeway_seconds, 0, 300),
             ("auth.cached_tokens", self.auth.cached_tokens, 0, 10_000_000),
+            ("history.samples", self.history.samples, 1, 10_000),
+            ("history.options", self.history.options, 0, 10_000),
         ];
         for (key, value, min, max) in bounds {
             if !(min..=max).contains(&value) {
@@ -386,6 +403,7 @@ impl Settings {
             ("http.keep_alive", self.http.keep_alive, seconds(1), seconds(3_600)),
             ("http.body_timeout", self.http.body_timeout, tenth, seconds(600)),
             ("http.shutdown_timeout", self.http.shutdown_timeout, tenth, seconds(3_600)),
+            ("history.interval", self.history.interval, tenth, seconds(3_600)),
         ];
         for (key, value, min, max) in bounds {
             if !(min..=max).contains(&value) {

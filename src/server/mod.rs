@@ -10,6 +10,7 @@ pub mod demo;
 pub mod problem;
 
 mod concerts;
+mod history;
 mod json;
 mod limiter;
 mod metrics;
@@ -17,6 +18,7 @@ mod observe;
 mod openapi;
 mod operations;
 mod options;
+mod pages;
 mod payments;
 mod query;
 mod reservations;
@@ -39,6 +41,7 @@ use actix_web::{App as ActixApp, FromRequest, HttpRequest, HttpServer, Resource,
 use self::auth::Verifier;
 use self::config::Settings;
 use self::cors::Cors;
+use self::history::History;
 use self::limiter::Limiter;
 use self::metrics::Metrics;
 use self::options::ReadyPlans;
@@ -77,6 +80,7 @@ pub struct App {
     cors: Cors,
     metrics: Metrics,
     plans: ReadyPlans,
+    history: History,
     /// The description of this API, as JSON.
     openapi: String,
 }
@@ -89,6 +93,7 @@ impl App {
             cors: Cors::new(&settings.cors.allowed_origins),
             metrics: Metrics::new(engine.clone()),
             plans: ReadyPlans::new(usize::try_from(settings.http.cached_plans).unwrap_or(usize::MAX)),
+            history: History::new(&settings.history),
             openapi: openapi::document(),
             engine,
             settings,
@@ -115,12 +120,14 @@ pub async fn run(
     let api = actix_web::rt::spawn(api);
     let ops = ops.map(actix_web::rt::spawn);
     let forgetting = actix_web::rt::spawn(forget_idle(app.clone()));
+    let noting = actix_web::rt::spawn(history::note(app.clone()));
 
     let failure = tokio::select! {
         () = shutdown => None,
         reason = engine.failure() => Some(reason),
     };
     forgetting.abort();
+    noting.abort();
     let patience = if failure.is_some() { FAILED_TIMEOUT } else { app.settings.http.shutdown_timeout.0 };
     let stop_ops = async {
         if let Some(handle) = &ops_handle {
@@ -207,6 +214,9 @@ fn api_routes(services: &mut ServiceConfig) {
         at("/openapi.json", [get(openapi::json)]),
         at("/docs", [get(openapi::to_docs)]),
         at("/docs/{file:.*}", [get(openapi::docs)]),
+        at("/", [get(pages::buyer)]),
+        at("/ops", [get(pages::operator)]),
+        at("/web/{file:.*}", [get(pages::file)]),
     ];
     for resource in resources {
         services.service(resource);

@@ -1,14 +1,18 @@
 //! For operators: whether the server lives, whether it is ready, and its figures.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
 use serde_json::json;
+use utoipa::ToSchema;
 
 use super::App;
 use super::auth::Admin;
 use super::openapi::Alive;
 use super::problem::{Code, Problem};
+use super::query::Query;
 use super::respond::{self, Cache};
-use crate::api::{Health, Stats};
+use crate::api::{Health, SaleFigures, Stats};
+use crate::domain::{OptionId, Timestamp};
 
 /// Alive, whatever else it may be.
 #[utoipa::path(get, path = "/healthz", tag = "operations", operation_id = "healthz",
@@ -27,11 +31,40 @@ pub(super) async fn readyz(app: web::Data<App>) -> Result<HttpResponse, Problem>
     respond::json(&mut response, &health, Cache::Private)
 }
 
-/// What the engine counts.
+/// What the engine counts, and one sale.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Figures {
+    #[serde(flatten)]
+    engine: Stats,
+    /// Null unless an option is asked for.
+    #[schema(required)]
+    sale: Option<Sale>,
+}
+
+/// A sale, now and before.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Sale {
+    now: SaleFigures,
+    /// Oldest first, some seconds apart.
+    history: Vec<SaleFigures>,
+}
+
+/// What the engine counts; with an option, also how that sells, and did in the last hour.
 #[utoipa::path(get, path = "/v1/stats", tag = "operations", operation_id = "get_stats", security(("bearer" = [])),
-    responses((status = 200, description = "The figures", body = Stats), (status = 403)))]
-pub(super) async fn stats(_: Admin, app: web::Data<App>) -> Result<HttpResponse, Problem> {
-    respond::ok(&app.engine.stats(), Cache::Private)
+    params(("option_id" = Option<OptionId>, Query, description = "The sale to tell of"),
+        ("since" = Option<Timestamp>, Query, description = "Only what is later in its history")),
+    responses((status = 200, description = "The figures", body = Figures), (status = 400), (status = 403), (status = 404)))]
+pub(super) async fn stats(request: HttpRequest, _: Admin, app: web::Data<App>) -> Result<HttpResponse, Problem> {
+    let query = Query::read(&request, &["option_id", "since"])?;
+    let since = query.parsed::<Timestamp>("since")?;
+    let sale = match query.parsed::<OptionId>("option_id")? {
+        None => None,
+        Some(option) => {
+            let now = app.engine.sale_figures(option).await?;
+            Some(Sale { now, history: app.history.of(option, since) })
+        }
+    };
+    respond::ok(&Figures { engine: app.engine.stats(), sale }, Cache::Private)
 }
 
 /// All figures, for Prometheus.
