@@ -135,7 +135,7 @@ export class Painter {
     const level = this.level(view);
     if (level === "blocks") this.paintBlocks(seats, view);
     else {
-      this.paintNames(below, view);
+      this.paintRowNames(below, view);
       this.paintSeats(view, level);
     }
   }
@@ -209,42 +209,51 @@ export class Painter {
       const y = ((box.top + box.bottom) / 2) * view.scale + view.y;
       const name = shortName(zone.name);
       const size = Math.min(15, Math.max(9, wide / 3));
-      ctx.font = `650 ${size}px ${FONT}`;
-      const width = ctx.measureText(name).width + 8;
-      if (width > wide + 22) continue;
-      ctx.fillStyle = this.tones.paper;
-      ctx.globalAlpha = 0.9;
-      ctx.beginPath();
-      ctx.roundRect(x - width / 2, y - size * 0.75, width, size * 1.5, size * 0.75);
-      ctx.fill();
-      ctx.globalAlpha = 1;
-      this.write(ctx, name, x, y, size, this.tones.ink, 650);
+      this.writeTag(ctx, name, x, y, size, this.tones.ink);
     }
   }
 
-  /** Zones and rows, beside their seats. */
-  paintNames(ctx, view) {
+  /** Zones, over their seats. */
+  paintZoneNames(ctx, view) {
     const { plan, tones } = this;
+    if (this.level(view) === "blocks") return;
     const window = windowOf(view);
-    const rowNames = plan.typical * view.scale >= ROW_NAMES_PX;
+    const size = Math.min(15, Math.max(11, plan.typical * view.scale));
     for (const zone of plan.zones) {
-      if (zone.box.left === Infinity || !zone.box.meets(window)) continue;
+      if (!zone.name || zone.box.left === Infinity || !zone.box.meets(window)) continue;
       const x = ((zone.box.left + zone.box.right) / 2) * view.scale + view.x;
-      const gap = plan.typical * view.scale;
-      this.write(ctx, zone.name, x, zone.box.top * view.scale + view.y - 6 - gap * 0.35, Math.min(15, Math.max(10, gap)), tones.label, 600);
-      if (!rowNames) continue;
-      for (let r = zone.firstRow; r < zone.lastRow; r += 1) {
-        const row = plan.rows[r];
-        if (row.from === row.to || !row.box.meets(window)) continue;
-        for (const [end, next] of [[row.from, row.from + 1], [row.to - 1, row.to - 2]]) {
-          const inside = next >= row.from && next < row.to ? next : end;
-          const [dx, dy] = [plan.xs[end] - plan.xs[inside], plan.ys[end] - plan.ys[inside]];
-          const length = Math.hypot(dx, dy) || 1;
-          const off = row.size * 1.15 * view.scale;
-          const px = plan.xs[end] * view.scale + view.x + (dx / length || (end === row.from ? -1 : 1)) * off;
-          const py = plan.ys[end] * view.scale + view.y + (dy / length) * off;
-          this.write(ctx, row.name, px, py, Math.min(13, plan.typical * view.scale * 0.55), tones.label, 500);
-        }
+      this.writeTag(ctx, zone.name, x, zone.box.top * view.scale + view.y - size, size, tones.ink);
+    }
+  }
+
+  /** A word on a piece of paper. */
+  writeTag(ctx, text, x, y, size, color) {
+    ctx.font = `650 ${size}px ${FONT}`;
+    const width = ctx.measureText(text).width + size * 0.8;
+    ctx.fillStyle = this.tones.paper;
+    ctx.globalAlpha = 0.9;
+    ctx.beginPath();
+    ctx.roundRect(x - width / 2, y - size * 0.75, width, size * 1.5, size * 0.75);
+    ctx.fill();
+    ctx.globalAlpha = 1;
+    this.write(ctx, text, x, y, size, color, 650);
+  }
+
+  /** Rows, beside their seats. */
+  paintRowNames(ctx, view) {
+    const { plan, tones } = this;
+    if (plan.typical * view.scale < ROW_NAMES_PX) return;
+    const window = windowOf(view);
+    for (const row of plan.rows) {
+      if (row.from === row.to || !row.box.meets(window)) continue;
+      for (const [end, next] of [[row.from, row.from + 1], [row.to - 1, row.to - 2]]) {
+        const inside = next >= row.from && next < row.to ? next : end;
+        const [dx, dy] = [plan.xs[end] - plan.xs[inside], plan.ys[end] - plan.ys[inside]];
+        const length = Math.hypot(dx, dy) || 1;
+        const off = row.size * 1.15 * view.scale;
+        const px = plan.xs[end] * view.scale + view.x + (dx / length || (end === row.from ? -1 : 1)) * off;
+        const py = plan.ys[end] * view.scale + view.y + (dy / length) * off;
+        this.write(ctx, row.name, px, py, Math.min(13, plan.typical * view.scale * 0.55), tones.label, 500);
       }
     }
   }

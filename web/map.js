@@ -255,6 +255,7 @@ export class SeatMap {
     ctx.setTransform(1, 0, 0, 1, 0, 0);
     ctx.clearRect(0, 0, this.above.width, this.above.height);
     ctx.setTransform(view.ratio, 0, 0, view.ratio, 0, 0);
+    painter.paintZoneNames(ctx, view);
     for (const seats of [this.mine, this.chosen]) {
       for (const i of seats) {
         const { x, y, size } = this.grown(painter.place(view, i, plan.rowAt(i)), 1.22, 9);

@@ -6,6 +6,7 @@ mod auth;
 mod bad_input;
 mod harness;
 mod kill;
+mod live;
 mod process;
 mod protocol;
 mod routes;
