@@ -2,7 +2,7 @@
 
 import { get, session } from "./api.js";
 import { h, icon, put, toast } from "./dom.js";
-import { chooser, date, day, load, month, points, t, time } from "./i18n.js";
+import { chooser, date, day, load, month, number, points, t, time } from "./i18n.js";
 import { SaleView, fillBar, priceRange } from "./sale.js";
 import { ReservationView, TicketsView, art } from "./tickets.js";
 
@@ -116,7 +116,7 @@ const app = {
 
   showWallet(balance) {
     const chip = document.getElementById("wallet");
-    if (chip) chip.textContent = points(balance);
+    if (chip) chip.textContent = number(balance);
   },
 };
 
@@ -158,8 +158,8 @@ function askWho(problem = null) {
 
 function showHead() {
   const who = session.user
-    ? [h("a", { class: "ghost", href: "#/tickets", id: "tickets" }, icon("ticket"), h("span", { class: "wide-only" }, t("tickets"))),
-       h("button", { class: "ghost", type: "button", title: session.user, onclick: () => askWho() }, icon("person"), h("span", { id: "wallet", class: "tabular" }))]
+    ? [h("a", { class: "ghost", href: "#/tickets", id: "tickets", "aria-label": t("tickets") }, icon("ticket"), h("span", { class: "wide-only" }, t("tickets"))),
+       h("button", { class: "ghost", type: "button", title: session.user, "aria-label": t("session.who", { user: session.user }), onclick: () => askWho() }, icon("wallet"), h("span", { id: "wallet", class: "tabular" }))]
     : h("button", { class: "ghost", type: "button", id: "begin", onclick: () => askWho() }, icon("person"), t("session.begin"));
   put(document.getElementById("head"),
     h("a", { class: "logo", href: "#/" }, icon("ticket"), "boxoffice"),

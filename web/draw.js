@@ -24,8 +24,8 @@ export const DOTS_PX = 2.2;
 export const SEATS_PX = 8;
 const NUMBERS_PX = 21;
 const ROW_NAMES_PX = 11;
-/** A zone's name is written where it is so wide. */
-const NAME_PX = 26;
+/** A zone's name is written on it from this size on. */
+const NAME_PX = 22;
 const FONT = "system-ui, -apple-system, 'Apple SD Gothic Neo', 'Noto Sans KR', sans-serif";
 /** Steps between an empty and a full block. */
 const SHADES = 8;
@@ -133,8 +133,10 @@ export class Painter {
     }
     this.paintShapes(below, view);
     const level = this.level(view);
-    if (level === "blocks") this.paintBlocks(seats, view);
-    else {
+    if (level === "blocks") {
+      this.paintBlocks(seats, view);
+      this.paintBlockNames(seats, view);
+    } else {
       this.paintRowNames(below, view);
       this.paintSeats(view, level);
     }
@@ -201,14 +203,20 @@ export class Painter {
       ctx.fill();
       ctx.stroke();
     }
+  }
+
+  paintBlockNames(ctx, view) {
+    const { plan } = this;
+    const window = windowOf(view);
     for (const zone of plan.zones) {
       const { box } = zone;
-      const wide = Math.min(box.right - box.left, box.bottom - box.top) * view.scale;
+      // As large as its seats make it, however it is turned, so that zones of a kind show their names together.
+      const wide = Math.sqrt(zone.seats) * plan.typical * view.scale;
       if (wide < NAME_PX || !box.meets(window)) continue;
       const x = ((box.left + box.right) / 2) * view.scale + view.x;
       const y = ((box.top + box.bottom) / 2) * view.scale + view.y;
       const name = shortName(zone.name);
-      const size = Math.min(15, Math.max(9, wide / 3));
+      const size = Math.min(15, Math.max(9, wide / 3.2));
       this.writeTag(ctx, name, x, y, size, this.tones.ink);
     }
   }
@@ -218,25 +226,24 @@ export class Painter {
     const { plan, tones } = this;
     if (this.level(view) === "blocks") return;
     const window = windowOf(view);
-    const size = Math.min(15, Math.max(11, plan.typical * view.scale));
     for (const zone of plan.zones) {
       if (!zone.name || zone.box.left === Infinity || !zone.box.meets(window)) continue;
-      const x = ((zone.box.left + zone.box.right) / 2) * view.scale + view.x;
-      this.writeTag(ctx, zone.name, x, zone.box.top * view.scale + view.y - size, size, tones.ink);
+      // Where rows are bent, the corner is empty.
+      this.writeTag(ctx, zone.name, zone.box.left * view.scale + view.x, zone.box.top * view.scale + view.y, 12, tones.label, "left");
     }
   }
 
   /** A word on a piece of paper. */
-  writeTag(ctx, text, x, y, size, color) {
+  writeTag(ctx, text, x, y, size, color, align = "center") {
     ctx.font = `650 ${size}px ${FONT}`;
     const width = ctx.measureText(text).width + size * 0.8;
     ctx.fillStyle = this.tones.paper;
     ctx.globalAlpha = 0.9;
     ctx.beginPath();
-    ctx.roundRect(x - width / 2, y - size * 0.75, width, size * 1.5, size * 0.75);
+    ctx.roundRect(align === "left" ? x - size * 0.4 : x - width / 2, y - size * 0.75, width, size * 1.5, size * 0.75);
     ctx.fill();
     ctx.globalAlpha = 1;
-    this.write(ctx, text, x, y, size, color, 650);
+    this.write(ctx, text, x, y, size, color, 650, align);
   }
 
   /** Rows, beside their seats. */

@@ -28,7 +28,8 @@ export function chooser() {
   button.className = "ghost";
   button.lang = other;
   button.id = "language";
-  button.textContent = name;
+  button.title = name;
+  button.textContent = matchMedia("(max-width: 640px)").matches ? other.toUpperCase() : name;
   button.addEventListener("click", () => {
     localStorage.setItem(KEPT, other);
     location.reload();

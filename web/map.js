@@ -72,10 +72,12 @@ export class SeatMap {
     this.moving = h("div", { class: "moving" }, this.below, this.seats);
     this.node = h("div", { class: "map" }, this.moving, this.above, this.tip, this.minimap,
       h("div", { class: "zoom" },
-        button("plus", t("map.in"), () => this.glideBy(1.7)),
+        button("plus", t("map.in"), () => this.zoomIn()),
         button("minus", t("map.out"), () => this.glideBy(1 / 1.7)),
         button("fit", t("map.fit"), () => this.glideTo(this.fitted(this.plan.box)))),
       h("p", { class: "unseen", id: "map-help" }, t("map.help")), this.said);
+    /** For tests, and for whoever looks for a fault with the browser's tools. */
+    this.node.seatMap = this;
     this.painter = new Painter(this.plan, this.below, this.seats);
     this.dark = matchMedia("(prefers-color-scheme: dark)");
     this.retone = () => {
@@ -113,7 +115,7 @@ export class SeatMap {
       view.x += (width - before.width) / 2;
       view.y += (height - before.height) / 2;
     }
-    const side = MINIMAP_PX / Math.max(plan.box.right - plan.box.left, plan.box.bottom - plan.box.top);
+    const side = Math.min(MINIMAP_PX, width / 4) / Math.max(plan.box.right - plan.box.left, plan.box.bottom - plan.box.top);
     this.minimap.width = Math.ceil((plan.box.right - plan.box.left) * side * view.ratio);
     this.minimap.height = Math.ceil((plan.box.bottom - plan.box.top) * side * view.ratio);
     this.minimap.style.width = `${this.minimap.width / view.ratio}px`;
@@ -171,6 +173,17 @@ export class SeatMap {
 
   glideBy(factor, x = this.view.width / 2, y = this.view.height / 2) {
     this.glideTo(this.zoomed(factor, x, y));
+  }
+
+  /** Zooms in on what is in the middle; where that is a stage or a field, on the seats next to it. */
+  zoomIn() {
+    const { view, plan } = this;
+    const target = this.zoomed(1.7, view.width / 2, view.height / 2);
+    const seat = this.middle();
+    const [x, y] = [plan.xs[seat] * target.scale, plan.ys[seat] * target.scale];
+    const isOut = (at, room) => at < 0.15 * room || at > 0.85 * room;
+    if (isOut(x + target.x, view.width) || isOut(y + target.y, view.height)) Object.assign(target, { x: view.width / 2 - x, y: view.height / 2 - y });
+    this.glideTo(this.bounded(target));
   }
 
   /** Brings seats into sight. */
@@ -462,8 +475,8 @@ export class SeatMap {
     } else if ((event.key === "Enter" || event.key === " ") && this.focus >= 0) {
       this.toggle(this.focus);
       this.say(this.focus);
-    } else if (event.key === "+" || event.key === "=") this.glideBy(1.5);
-    else if (event.key === "-") this.glideBy(1 / 1.5);
+    } else if (event.key === "+" || event.key === "=") this.zoomIn();
+    else if (event.key === "-") this.glideBy(1 / 1.7);
     else if (event.key === "0") this.glideTo(this.fitted(plan.box));
     else if (event.key === "Escape") this.point(-1);
     else return;

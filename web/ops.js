@@ -23,6 +23,9 @@ const ask = (promise) => promise.catch((problem) => {
   return null;
 });
 
+/** Whether the server sends events out. */
+let hasSinks = null;
+
 class Tile {
   constructor(name, kind = "") {
     this.value = h("strong", {}, "–");
@@ -104,7 +107,7 @@ class SaleDesk {
       this.samples = this.samples.slice(-SAMPLES_MAX);
       this.option = option;
       this.show(stats, room);
-      this.readSinks();
+      await this.readSinks();
     } catch (problem) {
       if (problem.code === "offline") health(null);
       else if (problem.words) toast(problem.words, "bad");
@@ -144,12 +147,12 @@ class SaleDesk {
   /** The mean of each stretch between two looks. */
   showCommits(stats) {
     const { commits } = this;
-    const before = this.lastStats;
+    // At first, that since the server started.
+    const before = this.lastStats ?? { at: 0, batches: 0, seconds: 0 };
     this.lastStats = { at: performance.now(), batches: stats.batches, seconds: stats.commit_seconds };
-    if (!before) return;
     const batches = stats.batches - before.batches;
     const milliseconds = batches > 0 ? (1000 * (stats.commit_seconds - before.seconds)) / batches : (commits.at(-1)?.milliseconds ?? 0);
-    const rate = Math.round((1000 * batches) / (this.lastStats.at - before.at));
+    const rate = before.at > 0 ? Math.round((1000 * batches) / (this.lastStats.at - before.at)) : 0;
     commits.push({ at: stats.sale.now.at, milliseconds });
     if (commits.length > SAMPLES_MAX) commits.shift();
     this.tiles.commit.show(t("ops.milliseconds", { n: Math.round(milliseconds * 100) / 100 }),
@@ -157,17 +160,14 @@ class SaleDesk {
     this.charts[2].update(commits);
   }
 
-  /** Receivers of events; a server that has no such route has none of them either. */
+  /** Receivers of events; not every server has them. */
   async readSinks() {
-    if (this.hasSinks === false) return;
-    try {
-      const { items } = await get("/v1/webhooks?limit=500");
-      const behind = items.reduce((sum, sink) => sum + (sink.lag ?? 0), 0);
-      this.tiles.sinks.show(number(behind), items.length > 0 ? t("ops.sinks.events") : t("ops.sinks.none"));
-    } catch (problem) {
-      this.hasSinks = problem.status !== 404;
-      this.tiles.sinks.node.hidden = !this.hasSinks;
-    }
+    hasSinks ??= get("/openapi.json").then((api) => "/v1/webhooks" in api.paths);
+    this.tiles.sinks.node.hidden = !(await hasSinks);
+    if (!(await hasSinks)) return;
+    const { items } = await get("/v1/webhooks?limit=500");
+    const behind = items.reduce((sum, sink) => sum + (sink.lag ?? 0), 0);
+    this.tiles.sinks.show(number(behind), t(items.length > 0 ? "ops.sinks.events" : "ops.sinks.none"));
   }
 
   // Controls

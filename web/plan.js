@@ -87,11 +87,13 @@ export class Plan {
   readZone(json) {
     const [zoneX, zoneY] = at(json.position);
     const zone = { name: json.name ?? "", firstRow: this.rows.length, box: new Box() };
+    const before = this.index.size;
     for (const row of json.rows ?? []) {
       const [rowX, rowY] = at(row.position);
       this.readRow(row, zoneX + rowX, zoneY + rowY);
     }
     zone.lastRow = this.rows.length;
+    zone.seats = this.index.size - before;
     this.spaceRows(zone);
     for (let r = zone.firstRow; r < zone.lastRow; r += 1) {
       this.rows[r].zone = this.zones.length;

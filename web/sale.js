@@ -151,12 +151,20 @@ export class SaleView {
     this.plan.categories.forEach((category, i) => (this.free[i].textContent = t("left", { n: category.free })));
   }
 
+  /** Where seats are, a row at a time. */
+  names(seats) {
+    const { plan } = this;
+    const rows = Map.groupBy(seats, (i) => plan.rowOf[i]);
+    return [...rows.values()].map((row) => seatName({
+      zone: plan.zoneAt(row[0]).name, row: plan.rowAt(row[0]).name, number: row.map((i) => plan.numbers[i] || plan.guids[i]).join(", "),
+    })).join("; ");
+  }
+
   describe(seat) {
     const { plan } = this;
     const category = plan.categoryAt(seat);
     const isMine = this.map.mine.has(seat);
-    const place = seatName({ zone: plan.zoneAt(seat).name, row: plan.rowAt(seat).name, number: plan.numbers[seat], id: plan.guids[seat] });
-    return [place, `${category.name} · ${points(category.price)}`, t(isMine ? "seat.yours" : STATUS_KEYS[plan.status[seat]])];
+    return [this.names([seat]), `${category.name} · ${points(category.price)}`, t(isMine ? "seat.yours" : STATUS_KEYS[plan.status[seat]])];
   }
 
   // Choosing
@@ -209,12 +217,12 @@ export class SaleView {
       return;
     }
     if (chosen.length === 0) {
-      put(this.cart, h("p", { class: "muted" }, plan.size > 0 ? t("choose", { n: this.most }) : ""));
+      put(this.cart, plan.size > 0 ? h("p", { class: "muted" }, t("choose", { n: this.most })) : null);
       return;
     }
     const chip = (i) => h("li", {},
       h("span", {}, h("strong", {}, [plan.rowAt(i).name, plan.numbers[i]].filter(Boolean).join("-") || plan.guids[i]), " ", plan.zoneAt(i).name),
-      h("button", { type: "button", class: "ghost round", "aria-label": t("seat.drop", { seat: this.describe(i)[0] }), onclick: () => this.toggle(i) }, icon("close")));
+      h("button", { type: "button", class: "ghost round", "aria-label": t("seat.drop", { seat: this.names([i]) }), onclick: () => this.toggle(i) }, icon("close")));
     put(this.cart,
       h("ul", { class: "chips" }, chosen.map(chip)),
       h("div", { class: "sum" },
@@ -271,12 +279,11 @@ export class SaleView {
     const { plan, map } = this;
     for (const seat of seats) map.chosen.delete(seat);
     map.change(seats);
-    const names = seats.map((i) => this.describe(i)[0]).join(", ");
     const nearest = plan.nearestTo(wanted, new Set(seats));
-    const box = h("div", { class: "notice bad" }, h("p", { class: "strong" }, t("gone", { n: seats.length, seats: names })));
+    const box = h("div", { class: "notice bad" }, h("p", { class: "strong" }, t("gone", { n: seats.length, seats: this.names(seats) })));
     if (nearest.length > 0) {
       const total = nearest.reduce((sum, i) => sum + plan.categoryAt(i).price, 0);
-      box.append(h("p", {}, t("gone.nearest", { seats: nearest.map((i) => this.describe(i)[0]).join(", "), amount: points(total) })),
+      box.append(h("p", {}, t("gone.nearest", { seats: this.names(nearest), amount: points(total) })),
         h("button", { type: "button", class: "button small", id: "nearest", onclick: () => this.choose(nearest) }, t("gone.take", { n: nearest.length })));
     } else box.append(h("p", {}, t("gone.none")));
     put(this.notice, box);

@@ -30,6 +30,7 @@ export default {
 
   "session.title": "Who are you?",
   "session.text": "Tickets belong to somebody. Open the link that you were given, or paste the token from it here. It stays in this tab and is forgotten when you close it.",
+  "session.who": "{user}: your points, and signing out",
   "session.token": "Token",
   "session.begin": "Sign in",
   "session.end": "Sign out",

@@ -25,6 +25,7 @@ export default {
 
   "session.title": "로그인",
   "session.text": "예매하려면 본인 확인이 필요합니다. 받으신 링크를 열거나 링크의 토큰을 아래에 붙여 넣으세요. 토큰은 이 탭에만 보관되며 탭을 닫으면 사라집니다.",
+  "session.who": "{user}: 내 포인트, 로그아웃",
   "session.token": "토큰",
   "session.begin": "로그인",
   "session.end": "로그아웃",
