@@ -229,7 +229,7 @@ export class Painter {
     for (const zone of plan.zones) {
       if (!zone.name || zone.box.left === Infinity || !zone.box.meets(window)) continue;
       // Where rows are bent, the corner is empty.
-      this.writeTag(ctx, zone.name, zone.box.left * view.scale + view.x, zone.box.top * view.scale + view.y, 12, tones.label, "left");
+      this.writeTag(ctx, zone.name, zone.box.left * view.scale + view.x, zone.box.top * view.scale + view.y - 9, 12, tones.label, "left");
     }
   }
 

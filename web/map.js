@@ -500,6 +500,6 @@ export class SeatMap {
   }
 
   say(seat) {
-    this.said.textContent = [...this.describe(seat), this.chosen.has(seat) ? t("seat.chosen") : ""].filter(Boolean).join(", ");
+    this.said.textContent = this.describe(seat).join(", ");
   }
 }

@@ -164,7 +164,7 @@ export class SaleView {
     const { plan } = this;
     const category = plan.categoryAt(seat);
     const isMine = this.map.mine.has(seat);
-    return [this.names([seat]), `${category.name} · ${points(category.price)}`, t(isMine ? "seat.yours" : STATUS_KEYS[plan.status[seat]])];
+    return [this.names([seat]), `${category.name} · ${points(category.price)}`, t(isMine ? "seat.yours" : this.map.chosen.has(seat) ? "seat.chosen" : STATUS_KEYS[plan.status[seat]])];
   }
 
   // Choosing
@@ -192,6 +192,7 @@ export class SaleView {
       put(this.notice);
     }
     map.redraw("above");
+    if (map.hover === seat) map.point(seat);
     this.showCart();
     this.showRow();
   }

@@ -136,8 +136,7 @@ impl Window {
     pub async fn look(&self, look: Look) {
         let cdp = self.driver.cdp();
         let is_phone = look.width < 500;
-        let metrics =
-            json!({"width": look.width, "height": look.height, "deviceScaleFactor": 1, "mobile": is_phone});
+        let metrics = json!({"width": look.width, "height": look.height, "deviceScaleFactor": 1, "mobile": is_phone});
         cdp.send_raw("Emulation.setDeviceMetricsOverride", metrics).await.unwrap();
         let scheme = if look.is_dark { "dark" } else { "light" };
         let media = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
@@ -242,12 +241,14 @@ impl Window {
     /// Closes it. Everything must have gone well in it, and nothing come from elsewhere.
     pub async fn close(mut self) {
         let log = self.driver.browser_log().await.unwrap();
-        let wrong: Vec<_> = log.iter().filter(|entry| entry.level == "SEVERE" && !entry.message.contains(REFUSED)).collect();
+        let wrong: Vec<_> =
+            log.iter().filter(|entry| entry.level == "SEVERE" && !entry.message.contains(REFUSED)).collect();
         assert!(wrong.is_empty(), "{wrong:?}");
         let loaded = self.script("return performance.getEntries().map((entry) => entry.name)").await;
         let loaded = loaded.as_array().unwrap();
         let elsewhere = loaded.iter().map(|name| name.as_str().unwrap());
-        let elsewhere: Vec<_> = elsewhere.filter(|name| name.contains("//") && !name.starts_with(&self.origin)).collect();
+        let elsewhere: Vec<_> =
+            elsewhere.filter(|name| name.contains("//") && !name.starts_with(&self.origin)).collect();
         assert!(elsewhere.is_empty() && !loaded.is_empty(), "{elsewhere:?}");
         self.driver.0.take().unwrap().quit().await.unwrap();
     }

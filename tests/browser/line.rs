@@ -17,8 +17,7 @@ async fn the_line_keeps_places_and_lets_in_the_next_when_one_pays() {
         server.charge(user, 100_000).await;
     }
     let place = format!("#/options/{option}");
-    let (anna, ben) =
-        (browsers.window(&server, Look::DESKTOP).await, browsers.window(&server, Look::PHONE).await);
+    let (anna, ben) = (browsers.window(&server, Look::DESKTOP).await, browsers.window(&server, Look::PHONE).await);
     anna.open_as("/", &server.buyer("anna"), &place).await;
     anna.find(".map").await;
     assert!(anna.text(".pass").await.contains("left to choose"));

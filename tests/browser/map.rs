@@ -58,10 +58,14 @@ async fn the_map_of_a_stadium_follows_a_rush() {
     let seats: Vec<String> = guids.iter().step_by(3).cloned().collect();
 
     let map = "const map = document.querySelector('.map').seatMap; const {plan} = map;";
-    let zoom = |pixels: f64| format!("{map} map.showSeats([plan.index.get('101-10-10')]); \
+    let zoom = |pixels: f64| {
+        format!(
+            "{map} map.showSeats([plan.index.get('101-10-10')]); \
         const scale = {pixels} / plan.typical; map.gliding = null; map.show(map.bounded({{scale, \
         x: map.view.width / 2 - plan.xs[plan.index.get('101-10-10')] * scale, \
-        y: map.view.height / 2 - plan.ys[plan.index.get('101-10-10')] * scale}}));");
+        y: map.view.height / 2 - plan.ys[plan.index.get('101-10-10')] * scale}}));"
+        )
+    };
     // Drags it about, a step a frame, as a hand does.
     let drag = "let n = 0; map.pointers.set(1, {}); window.moving = setInterval(() => { n += 1; \
         map.show(map.bounded({scale: map.view.scale, x: map.view.x + 9 * Math.sin(n / 9), y: map.view.y + 9 * Math.cos(n / 9)})); }, 16);";
@@ -93,6 +97,8 @@ async fn the_map_of_a_stadium_follows_a_rush() {
     let told = server.get(&format!("/v1/options/{option}/seats"), "").await.body;
     let taken = told["seats"].as_object().unwrap().len();
     assert!(taken > 0);
-    window.until(&format!("document.querySelector('.map').seatMap.plan.status.filter((s) => s === 3).length === {taken}")).await;
+    window
+        .until(&format!("document.querySelector('.map').seatMap.plan.status.filter((s) => s === 3).length === {taken}"))
+        .await;
     window.close().await;
 }

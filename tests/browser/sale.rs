@@ -12,8 +12,7 @@ async fn a_seat_that_somebody_else_takes_turns_at_once() {
     let Some(browsers) = Browsers::start("a_seat_that_somebody_else_takes_turns_at_once").await else { return };
     let server = Server::start().await;
     let (_, option) = theatre(&server, "Chamber Music", json!({}), json!({})).await;
-    let (anna, ben) =
-        (browsers.window(&server, Look::DESKTOP).await, browsers.window(&server, Look::PHONE).await);
+    let (anna, ben) = (browsers.window(&server, Look::DESKTOP).await, browsers.window(&server, Look::PHONE).await);
     anna.open_as("/", &server.buyer("anna"), &format!("#/options/{option}")).await;
     ben.open_as("/", &server.buyer("ben"), &format!("#/options/{option}")).await;
     for window in [&anna, &ben] {
@@ -73,8 +72,7 @@ async fn a_hold_counts_down_and_frees_its_seats() {
     let Some(browsers) = Browsers::start("a_hold_counts_down_and_frees_its_seats").await else { return };
     let server = Server::start().await;
     let (_, option) = theatre(&server, "Chamber Music", json!({}), json!({"hold_seconds": 4})).await;
-    let (anna, ben) =
-        (browsers.window(&server, Look::PHONE).await, browsers.window(&server, Look::DESKTOP).await);
+    let (anna, ben) = (browsers.window(&server, Look::PHONE).await, browsers.window(&server, Look::DESKTOP).await);
     ben.open_as("/", &server.buyer("ben"), &format!("#/options/{option}")).await;
     anna.open_as("/", &server.buyer("anna"), &format!("#/options/{option}")).await;
     anna.click_seat("S-B-10").await;
@@ -142,7 +140,7 @@ async fn seats_are_chosen_by_keys_and_from_a_list() {
     // What is said aloud is what was chosen.
     let said = window.script("return document.querySelector('.map [aria-live]').textContent").await;
     let said = said.as_str().unwrap();
-    assert!(said.contains("Row") && said.contains("points") && said.contains("chosen"), "{said}");
+    assert!(said.contains("Row") && said.contains("points") && said.contains("Chosen"), "{said}");
 
     window.click("#list summary").await;
     window.click("#list-seats input:not(:checked)").await;

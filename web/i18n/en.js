@@ -88,7 +88,7 @@ export default {
   "seat.sold": "Sold",
   "seat.blocked": "Not for sale",
   "seat.yours": "Yours",
-  "seat.chosen": "chosen",
+  "seat.chosen": "Chosen by you",
   "seat.drop": "Drop {seat}",
   "zone.unnamed": "All seats",
   areas: "Standing and free seating",

@@ -81,7 +81,7 @@ export default {
   "seat.sold": "판매됨",
   "seat.blocked": "판매하지 않음",
   "seat.yours": "내 좌석",
-  "seat.chosen": "선택됨",
+  "seat.chosen": "선택한 좌석",
   "seat.drop": "{seat} 선택 취소",
   "zone.unnamed": "전체 좌석",
   areas: "스탠딩 · 자유석",
