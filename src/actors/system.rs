@@ -20,6 +20,19 @@ use crate::domain::{ConcertId, Lsn, Message, TokenId};
 use crate::live::Hubs;
 use crate::store::codec::{Entity, TheCatalogue};
 use crate::store::replica::{self, Replica};
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use crate::testing::failpoints::Failpoints;
+
+/// Nothing fails on purpose but in tests: there are none.
+#[cfg(not(any(test, feature = "testing")))]
+pub(crate) enum Failpoints {}
+
+#[cfg(not(any(test, feature = "testing")))]
+impl Failpoints {
+    fn tell(&self, _: &Arc<System>, _: Message) {
+        match *self {}
+    }
+}
 
 /// That actors of this kind can be found.
 pub(crate) trait Routed: Entity<Id: Into<Key>> {
@@ -117,6 +130,8 @@ pub(crate) struct System {
     pub(crate) rooms: Registry<WaitingRoom>,
     /// Signs of life of those who wait.
     pub(crate) liveness: Map<ConcertId, Arc<Liveness>>,
+    /// What befalls messages on their way.
+    pub(crate) failpoints: Option<Failpoints>,
 }
 
 macro_rules! routed {
@@ -141,6 +156,14 @@ routed!(WaitingRoom, rooms);
 impl System {
     /// Sends a message between aggregates.
     pub(crate) fn tell(self: &Arc<Self>, message: Message) {
+        match &self.failpoints {
+            None => self.send(message),
+            Some(failpoints) => failpoints.tell(self, message),
+        }
+    }
+
+    /// Sends a message that nothing befalls any more.
+    pub(crate) fn send(self: &Arc<Self>, message: Message) {
         match message {
             Message::Catalogue(command) => self.command::<Catalogue>(&TheCatalogue, command),
             Message::Option(id, command) => self.command::<ConcertOption>(&id, command),

@@ -113,6 +113,9 @@ struct Sale {
     amount: Points,
     expires_at: Timestamp,
     status: ReservationStatus,
+    token: Option<u64>,
+    /// Paid with a token, of which the waiting room is not known to have taken note.
+    token_owed: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -205,13 +208,14 @@ impl Audit {
         let Some(sales) = self.options.get(&id) else { return Ok(()) };
         for (no, sale) in &sales.reservations {
             let known = state.reservation(*no).map(|reservation| reservation.status);
-            let credited = match sale.status {
+            let over = match sale.status {
                 ReservationStatus::Refunded { payment } => {
-                    sales.refunds.values().any(|(of, credited)| *of == payment && *credited)
+                    let refunded = sales.refunds.values().any(|(of, credited)| *of == payment && *credited);
+                    refunded && !sale.token_owed
                 }
                 _ => matches!(sale.status, ReservationStatus::Released | ReservationStatus::Expired),
             };
-            let expected = (!credited).then_some(sale.status);
+            let expected = (!over).then_some(sale.status);
             ensure!(known == expected, "I1", "reservation {no} is {known:?} instead of {expected:?}");
         }
         for seat in 0..state.seats().len() {
@@ -278,7 +282,8 @@ impl Audit {
         Ok(())
     }
 
-    /// That nothing is under way any more: no payment is pending, every refund has been credited.
+    /// That nothing is under way any more: no payment is pending, every refund has been credited, every token of a paid
+    /// reservation acknowledged.
     ///
     /// # Errors
     /// Something is.
@@ -292,6 +297,8 @@ impl Audit {
             let paying =
                 sales.reservations.iter().find(|(_, sale)| matches!(sale.status, ReservationStatus::Paying { .. }));
             ensure!(paying.is_none(), "saga", "{id} has a paying reservation: {paying:?}");
+            let used = sales.reservations.iter().find(|(_, sale)| sale.token_owed);
+            ensure!(used.is_none(), "saga", "{id} owes a token: {used:?}");
         }
         Ok(())
     }
@@ -323,8 +330,13 @@ impl Sales {
                 ensure!(self.reservations.is_empty(), "saga", "an option is defined twice");
                 self.capacities = definition.areas.iter().map(|area| u64::from(area.capacity)).collect();
             }
-            Event::OptionRescheduled { .. } | Event::TokenCompleted { .. } => {}
-            Event::SeatsHeld { reservation: no, user, seats, areas, amount, expires_at, .. } => {
+            Event::OptionRescheduled { .. } => {}
+            Event::TokenCompleted { reservation } => {
+                let sale = self.reservations.get_mut(reservation);
+                let owed = sale.is_some_and(|sale| std::mem::take(&mut sale.token_owed));
+                ensure!(owed, "saga", "the token of {reservation} is acknowledged, and was not owed");
+            }
+            Event::SeatsHeld { reservation: no, user, seats, areas, amount, expires_at, token, .. } => {
                 for seat in seats {
                     let other = self.seats.insert(*seat, *no);
                     ensure!(other.is_none(), "I1", "seat {seat} is held for {no}, and was {other:?}'s");
@@ -342,6 +354,8 @@ impl Sales {
                     amount: *amount,
                     expires_at: *expires_at,
                     status: ReservationStatus::Held,
+                    token: *token,
+                    token_owed: false,
                 };
                 self.number(*no)?;
                 self.reservations.insert(*no, sale);
@@ -370,6 +384,9 @@ impl Sales {
                 let (from, to) = (*payment, *payment);
                 let to = ReservationStatus::Confirmed { payment: to };
                 self.go(no, ReservationStatus::Paying { payment: from }, to)?;
+                if let Some(sale) = self.reservations.get_mut(&no) {
+                    sale.token_owed = sale.token.is_some();
+                }
             }
             Event::PaymentFailed { payment, reason } => {
                 let no = self.pay(*payment, PaymentStatus::Pending, PaymentStatus::Failed { reason: *reason })?;

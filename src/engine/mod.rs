@@ -26,7 +26,7 @@ use self::tokens::RoomInfo;
 use crate::Map;
 use crate::actors::actor::Delivery;
 use crate::actors::registry::From;
-use crate::actors::system::{Ended, Routed, System};
+use crate::actors::system::{Ended, Failpoints, Routed, System};
 use crate::api::{Health, IdempotencyKey, Stats};
 use crate::clock::{ThisMachine, TimeSource};
 use crate::config::Config;
@@ -96,7 +96,7 @@ impl Engine {
     /// The configuration is wrong, the directory cannot be used or is in use, or what is in it is damaged; the message
     /// says what to do.
     pub async fn open(config: Config) -> Result<Self, OpenError> {
-        Self::open_at(config, ThisMachine, RealDisk).await
+        Self::open_at(config, ThisMachine, RealDisk, None).await
     }
 
     /// Opens the engine with a clock that a test sets by hand.
@@ -105,7 +105,7 @@ impl Engine {
     /// As [`open`](Self::open).
     #[cfg(any(test, feature = "testing"))]
     pub async fn open_with(config: Config, clock: &crate::testing::clock::ManualClock) -> Result<Self, OpenError> {
-        Self::open_at(config, clock.clone(), RealDisk).await
+        Self::open_at(config, clock.clone(), RealDisk, None).await
     }
 
     /// Opens the engine on a disk that takes its time.
@@ -114,14 +114,32 @@ impl Engine {
     /// As [`open`](Self::open).
     #[cfg(any(test, feature = "testing"))]
     pub async fn open_on(config: Config, disk: crate::testing::slow_disk::SlowDisk) -> Result<Self, OpenError> {
-        Self::open_at(config, ThisMachine, disk).await
+        Self::open_at(config, ThisMachine, disk, None).await
     }
 
-    async fn open_at(config: Config, time: impl TimeSource, disk: impl Disk) -> Result<Self, OpenError> {
+    /// Opens the engine with a clock that a test sets by hand, where messages between aggregates meet `failpoints`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    #[cfg(any(test, feature = "testing"))]
+    pub async fn open_failing(
+        config: Config,
+        clock: &crate::testing::clock::ManualClock,
+        failpoints: &Failpoints,
+    ) -> Result<Self, OpenError> {
+        Self::open_at(config, clock.clone(), RealDisk, Some(failpoints.clone())).await
+    }
+
+    async fn open_at(
+        config: Config,
+        time: impl TimeSource,
+        disk: impl Disk,
+        failpoints: Option<Failpoints>,
+    ) -> Result<Self, OpenError> {
         let (sender, opened) = oneshot::channel();
         let open = move || {
             // The caller may have gone away; then the engine closes again.
-            let _ = sender.send(start::start(config, &time, Arc::new(disk)));
+            let _ = sender.send(start::start(config, &time, Arc::new(disk), failpoints));
         };
         let thread = std::thread::Builder::new().name("boxoffice-open".into()).spawn(open);
         let failed = |source| OpenError::DataDirectory { dir: "(no thread)".into(), source };

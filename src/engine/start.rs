@@ -19,7 +19,7 @@ use crate::actors::alarms::{Alarm, Alarms, Key};
 use crate::actors::registry::Registry;
 use crate::actors::shell::Environment;
 use crate::actors::supervisor::Supervisor;
-use crate::actors::system::{SharedReplica, System};
+use crate::actors::system::{Failpoints, SharedReplica, System};
 use crate::clock::{Clock, TimeSource, wall_clock};
 use crate::config::{Checkpoint, Config};
 use crate::domain::{ConcertId, Lsn, Timestamp, waiting_room};
@@ -244,7 +244,12 @@ fn checkpoint(
 }
 
 /// Opens an engine and starts its threads.
-pub(super) fn start(config: Config, time: &dyn TimeSource, disk: Arc<dyn Disk>) -> Result<Arc<Inner>, OpenError> {
+pub(super) fn start(
+    config: Config,
+    time: &dyn TimeSource,
+    disk: Arc<dyn Disk>,
+    failpoints: Option<Failpoints>,
+) -> Result<Arc<Inner>, OpenError> {
     config.validate()?;
     let dir = config.data_dir.clone();
     let unusable = |source| OpenError::DataDirectory { dir: dir.display().to_string(), source };
@@ -292,6 +297,7 @@ pub(super) fn start(config: Config, time: &dyn TimeSource, disk: Arc<dyn Disk>) 
         wallets: Registry::new(mailbox),
         rooms: Registry::new(mailbox),
         liveness: Map::default(),
+        failpoints,
     });
     let rooms = Arc::new(Map::default());
     let gauges = Arc::new(Gauges { checkpointed: AtomicU64::new(checkpointed.0), ..Gauges::default() });

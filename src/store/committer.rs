@@ -134,6 +134,13 @@ impl Journal {
         Lsn(self.0.durable.load(Ordering::Acquire))
     }
 
+    /// The last lsn that was given out.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn appended(&self) -> Lsn {
+        self.0.open.lock().last
+    }
+
     /// Events in the open batch.
     #[must_use]
     pub fn waiting_events(&self) -> u64 {

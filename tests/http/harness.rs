@@ -2,12 +2,15 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use boxoffice::Engine;
 use boxoffice::server::auth::{self, Role};
 use boxoffice::server::config::Settings;
+use boxoffice::testing::clock::ManualClock;
+use boxoffice::testing::failpoints::Failpoints;
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -25,7 +28,8 @@ pub struct Server {
     settings: Settings,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
-    _dir: TempDir,
+    failing: Option<(ManualClock, Failpoints)>,
+    dir: Arc<TempDir>,
 }
 
 impl Server {
@@ -35,20 +39,46 @@ impl Server {
 
     /// One that is set up in another way.
     pub async fn with(configure: impl FnOnce(&mut Settings)) -> Self {
+        Self::begin(configure, None).await
+    }
+
+    /// One with a clock that is set by hand, where messages between aggregates meet failpoints.
+    pub async fn start_failing(clock: &ManualClock, failpoints: &Failpoints) -> Self {
+        Self::begin(|_| (), Some((clock.clone(), failpoints.clone()))).await
+    }
+
+    async fn begin(configure: impl FnOnce(&mut Settings), failing: Option<(ManualClock, Failpoints)>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut settings = Settings { data_dir: dir.path().join("data"), ..Settings::default() };
         settings.limits.user_requests_per_second = 0;
         settings.storage.min_free_bytes = 0;
         settings.http.shutdown_timeout = "1s".parse().unwrap();
         configure(&mut settings);
+        Self::run(settings, failing, Arc::new(dir)).await
+    }
+
+    /// Stops it, cleanly, and starts it again after `meanwhile` had the data directory for itself.
+    pub async fn restart(self, meanwhile: impl FnOnce(&Path)) -> Self {
+        let (settings, failing, dir) = (self.settings.clone(), self.failing.clone(), self.dir.clone());
+        drop(self);
+        meanwhile(&settings.data_dir);
+        Self::run(settings, failing, dir).await
+    }
+
+    async fn run(settings: Settings, failing: Option<(ManualClock, Failpoints)>, dir: Arc<TempDir>) -> Self {
         let [api, ops] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let (address, ops_address) = (api.local_addr().unwrap(), ops.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = oneshot::channel();
-        let thread_settings = settings.clone();
+        let (thread_settings, thread_failing) = (settings.clone(), failing.clone());
         let thread = std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
-                let engine = Engine::open(thread_settings.engine()).await.unwrap();
+                let config = thread_settings.engine();
+                let engine = match &thread_failing {
+                    None => Engine::open(config).await,
+                    Some((clock, failpoints)) => Engine::open_failing(config, clock, failpoints).await,
+                };
+                let engine = engine.unwrap();
                 let shutdown = async {
                     ready.send(()).unwrap();
                     // A test that panicked has dropped the other end, which stops the server just as well.
@@ -67,7 +97,8 @@ impl Server {
             settings,
             stop: Some(stop),
             thread: Some(thread),
-            _dir: dir,
+            failing,
+            dir,
         }
     }
 

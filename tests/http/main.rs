@@ -5,6 +5,7 @@
 mod auth;
 mod bad_input;
 mod harness;
+mod history;
 mod kill;
 mod live;
 mod process;

@@ -254,36 +254,6 @@ async fn a_thousand_users_buy_ten_seats_once_each() {
 }
 
 #[tokio::test]
-async fn an_admin_sees_the_steps_of_a_reservation() {
-    let server = Server::start().await;
-    let option = server.option(2).await;
-    let anna = server.buyer("anna");
-    let held = server.hold(&option, &anna, &["S1"]).await;
-    let path = format!("/v1/reservations/{held}");
-    server.post(&format!("{path}/payments"), &anna, json!({})).await;
-    server.charge("anna", 100).await;
-    let payment = server.post(&format!("{path}/payments"), &anna, json!({})).await.created();
-    server.post(&format!("/v1/payments/{payment}/refunds"), &server.admin, json!({})).await.created();
-
-    assert_eq!(server.get(&path, &anna).await.body.get("steps"), None);
-    let seen = server.get(&path, &server.admin).await.body;
-    let steps = seen["steps"].as_array().unwrap();
-    let names: Vec<_> = steps.iter().map(|step| step["step"].as_str().unwrap()).collect();
-    let expected = [
-        "held",
-        "payment_started",
-        "payment_failed",
-        "payment_started",
-        "payment_confirmed",
-        "refund_started",
-        "refund_credited",
-    ];
-    assert_eq!(names, expected);
-    assert!(steps.is_sorted_by_key(|step| step["lsn"].as_u64().unwrap()));
-    assert_eq!(steps[0]["at"], seen["created_at"]);
-}
-
-#[tokio::test]
 async fn who_asks_too_often_is_still_in_line() {
     let server = Server::with(|settings| settings.limits.user_requests_per_second = 1).await;
     let waiting_room = json!({"mode": "queue", "max_active": 1, "waiting_ttl_seconds": 1});

@@ -430,7 +430,7 @@ struct Header {
 pub struct ConcertOption {
     header: Header,
     seats: SeatMap,
-    /// Those that are held, paying or confirmed, or whose refund is on its way.
+    /// Those that are held, paying or confirmed, or whose refund is on its way or its token not acknowledged.
     reservations: HashMap<u64, Reservation>,
     /// Those that are pending or completed, or whose refund is on its way.
     payments: HashMap<u64, Payment>,
@@ -963,10 +963,22 @@ impl ConcertOption {
         self.remember(meta.at, key.as_ref(), no, changes);
         let payment = self.payments.remove(&refund.payment)?;
         changes.archive(Part::Payment(refund.payment), || cbor::to_vec(&payment));
-        let mut reservation = self.reservations.remove(&payment.reservation)?;
-        reservation.note(StepKind::RefundCredited, meta);
-        changes.archive(Part::Reservation(payment.reservation), || cbor::to_vec(&reservation));
+        self.note(payment.reservation, StepKind::RefundCredited, meta, changes);
         Some(())
+    }
+
+    /// Writes a step of a paid reservation down. One whose refund is paid out leaves memory, unless its token is not
+    /// acknowledged yet, which is a step too.
+    fn note(&mut self, no: u64, step: StepKind, meta: Meta, changes: &mut impl Changes<Part>) {
+        let Some(reservation) = self.reservations.get_mut(&no) else { return };
+        reservation.note(step, meta);
+        let refunded = matches!(reservation.status, ReservationStatus::Refunded { payment } if !self.payments.contains_key(&payment));
+        if refunded && !self.tokens_owed.contains_key(&no) {
+            changes.archive(Part::Reservation(no), || cbor::to_vec(reservation));
+            self.reservations.remove(&no);
+        } else {
+            changes.touch(Part::Reservation(no));
+        }
     }
 }
 
@@ -1169,10 +1181,7 @@ impl Aggregate for ConcertOption {
             Event::TokenCompleted { reservation } => {
                 self.tokens_owed.remove(reservation);
                 changes.touch(Part::TokenOwed(*reservation));
-                if let Some(used_by) = self.reservations.get_mut(reservation) {
-                    used_by.note(StepKind::TokenCompleted, meta);
-                    changes.touch(Part::Reservation(*reservation));
-                }
+                self.note(*reservation, StepKind::TokenCompleted, meta, changes);
             }
             Event::SeatsBlocked { seats, key } => {
                 self.set_seats(seats, SeatStatus::Blocked, 0, lsn, changes);

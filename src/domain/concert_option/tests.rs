@@ -686,12 +686,28 @@ fn a_used_token_is_owed_until_it_is_acknowledged() {
         .then_owes([complete.clone()])
         .reloaded()
         .then_owes([complete.clone()]);
-    // It is owed even when the payment has been given back meanwhile.
-    then.clone()
+    // It is owed even when the payment has been given back meanwhile, and is still a step of the reservation.
+    let refunded = then
+        .clone()
         .given(s(50), [Event::PaymentRefunded { refund: 3, payment: 2, key: None }])
         .given(s(60), [Event::RefundCredited { refund: 3, balance: points(25), refunded_at: s(59) }])
         .reloaded()
-        .then_owes([complete]);
+        .then_owes([complete])
+        .when(Command::TokenCompleted { reservation: 1 }, s(61))
+        .then_events([Event::TokenCompleted { reservation: 1 }])
+        .then_owes([]);
+    assert_eq!(refunded.state().reservation(1), None);
+    let archived = Reservation::from_row(1, &refunded.subject().rows.archived[&Part::Reservation(1)]).unwrap();
+    let steps: Vec<_> = archived.steps.iter().map(|step| step.step).collect();
+    let way = [
+        StepKind::Held,
+        StepKind::PaymentStarted,
+        StepKind::PaymentConfirmed,
+        StepKind::RefundStarted,
+        StepKind::RefundCredited,
+        StepKind::TokenCompleted,
+    ];
+    assert_eq!(steps, way);
     then.when(Command::TokenCompleted { reservation: 1 }, s(41))
         .then_events([Event::TokenCompleted { reservation: 1 }])
         .then_tells([])
