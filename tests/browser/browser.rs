@@ -45,7 +45,7 @@ impl Browsers {
                 );
                 assert!(std::env::var_os("BROWSER_TESTS").is_none_or(|it| it != "required"), "{message}");
                 // Not by the macro, whose output only failing tests show.
-                writeln!(std::io::stderr(), "{message}").unwrap();
+                std::io::stderr().write_all(format!("{message}\n").as_bytes()).unwrap();
                 return None;
             }
         };
