@@ -166,8 +166,9 @@ class SaleDesk {
     this.tiles.sinks.node.hidden = !(await hasSinks);
     if (!(await hasSinks)) return;
     const { items } = await get("/v1/webhooks?limit=500");
-    const behind = items.reduce((sum, sink) => sum + (sink.lag ?? 0), 0);
-    this.tiles.sinks.show(number(behind), t(items.length > 0 ? "ops.sinks.events" : "ops.sinks.none"));
+    const n = items.length;
+    const behind = Math.max(0, ...items.map((sink) => sink.lag));
+    this.tiles.sinks.show(number(behind), n > 0 ? t("ops.sinks.slowest", { n }) : t("ops.sinks.none"));
   }
 
   // Controls

@@ -194,7 +194,7 @@ export default {
   "ops.subscribers": "실시간 접속",
   "ops.sockets": "열린 연결",
   "ops.sinks": "싱크 지연",
-  "ops.sinks.events": "전달할 이벤트",
+  "ops.sinks.slowest": "이벤트, {n}개 중 가장 느린 곳",
   "ops.sinks.none": "등록된 싱크 없음",
   "ops.checkpoint": "체크포인트 대기 {n}건",
   "ops.ready": "정상",
