@@ -596,6 +596,22 @@ impl Serialize for Seats {
     }
 }
 
+/// A sale at one moment, for whoever runs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct SaleFigures {
+    /// When.
+    pub at: Timestamp,
+    /// Seats and places in each state.
+    pub seats: Counts,
+    /// Open holds, but for those that are being paid.
+    pub holds: u64,
+    /// Those of them that run out within a minute.
+    pub holds_expiring: u64,
+    /// Tokens of the concert's waiting room.
+    pub line: waiting_room::Counts,
+}
+
 /// How the engine is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]

@@ -352,6 +352,18 @@ impl Live {
     }
 }
 
+section! {
+    /// What the operator's page shows of the past: samples of each sale, in memory.
+    History {
+        /// Time between two samples.
+        interval: Span = seconds(10),
+        /// Samples that are kept of one option: an hour.
+        samples: u64 = 360,
+        /// Options that are followed, the newest ones; 0: none.
+        options: u64 = 100,
+    }
+}
+
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
@@ -371,6 +383,8 @@ pub struct Settings {
     pub live: Live,
     /// Logs.
     pub log: Log,
+    /// What the operator's page shows of the past.
+    pub history: History,
     /// The engine's journal.
     pub journal: Journal,
     /// The engine's state in sled.
@@ -407,6 +421,7 @@ impl Settings {
             webhooks: Webhooks::default(),
             live: Live::new(&live),
             log: Log::default(),
+            history: History::default(),
             journal,
             checkpoint,
             actors,
@@ -498,6 +513,8 @@ impl Settings {
             ("webhooks.window_events", self.webhooks.window_events, 1, 1_000_000),
             ("webhooks.max_parked_events", self.webhooks.max_parked_events, 1, 1_000_000),
             ("webhooks.response_bytes", self.webhooks.response_bytes, 0, 2_048),
+            ("history.samples", self.history.samples, 1, 10_000),
+            ("history.options", self.history.options, 0, 10_000),
         ];
         for (key, value, min, max) in bounds {
             if !(min..=max).contains(&value) {
@@ -521,6 +538,7 @@ impl Settings {
             ("live.window", self.live.window, milli, seconds(60)),
             ("live.position_interval", self.live.position_interval, milli, seconds(60)),
             ("live.token_interval", self.live.token_interval, milli, seconds(60)),
+            ("history.interval", self.history.interval, tenth, seconds(3_600)),
             ("live.ping_interval", self.live.ping_interval, tenth, seconds(3_600)),
             ("live.silence_timeout", self.live.silence_timeout, tenth, seconds(3_600)),
         ];

@@ -11,6 +11,7 @@ pub mod problem;
 
 mod concerts;
 mod events;
+mod history;
 mod json;
 mod limiter;
 mod live;
@@ -19,6 +20,7 @@ mod observe;
 mod openapi;
 mod operations;
 mod options;
+mod pages;
 mod payments;
 mod query;
 mod reservations;
@@ -47,6 +49,7 @@ use self::auth::Verifier;
 use self::config::Settings;
 use self::cors::Cors;
 use self::events::Polls;
+use self::history::History;
 use self::limiter::Limiter;
 use self::live::Live;
 use self::live::upgrade::Upgrades;
@@ -95,6 +98,7 @@ pub struct App {
     webhooks: Webhooks,
     /// Whether the server is told to stop: whoever waits for something to happen need not.
     stopping: watch::Sender<bool>,
+    history: History,
     live: Live,
     /// The description of this API, as JSON.
     openapi: String,
@@ -111,6 +115,7 @@ impl App {
             polls: Polls::new(usize::try_from(settings.http.kept_polls).unwrap_or(usize::MAX)),
             webhooks: Webhooks::new(engine.clone(), &settings.webhooks)?,
             stopping: watch::Sender::new(false),
+            history: History::new(&settings.history),
             live: Live::start(&settings.live)?,
             openapi: openapi::document(),
             engine,
@@ -139,6 +144,7 @@ pub async fn run(
     let api = actix_web::rt::spawn(api);
     let ops = ops.map(actix_web::rt::spawn);
     let forgetting = actix_web::rt::spawn(forget_idle(app.clone()));
+    let noting = actix_web::rt::spawn(history::note(app.clone()));
 
     let failure = tokio::select! {
         () = shutdown => None,
@@ -146,6 +152,7 @@ pub async fn run(
     };
     forgetting.abort();
     app.stopping.send_replace(true);
+    noting.abort();
     let patience = if failure.is_some() { FAILED_TIMEOUT } else { app.settings.http.shutdown_timeout.0 };
     let stop_ops = async {
         if let Some(handle) = &ops_handle {
@@ -257,6 +264,9 @@ fn api_routes(services: &mut ServiceConfig) {
         at("/openapi.json", [get(openapi::json)]),
         at("/docs", [get(openapi::to_docs)]),
         at("/docs/{file:.*}", [get(openapi::docs)]),
+        at("/", [get(pages::buyer)]),
+        at("/ops", [get(pages::operator)]),
+        at("/web/{file:.*}", [get(pages::file)]),
     ];
     for resource in resources {
         services.service(resource);
