@@ -12,16 +12,16 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use actix_web::dev::Payload;
+use actix_web::dev::{Payload, RequestHead};
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::App;
 use super::config::{Algorithm, SECRET_BYTES_MIN, Settings};
 use super::problem::{Code, Problem};
+use super::{App, live};
 use crate::api::Caller;
 use crate::domain::{TokenId, UserId};
 
@@ -340,17 +340,26 @@ pub(super) fn identify_by(request: &HttpRequest, token: Option<&str>) -> Result<
     let Known { identity, expires } = known.ok_or_else(|| unauthenticated("Bearer error=\"invalid_token\""))?;
     // For the access log.
     request.extensions_mut().insert(identity.user.clone());
-    app.limiter.check(&identity.user).inspect_err(|_| note_sign_of_life(request, app, &identity.user))?;
+    app.limiter.check(&identity.user).inspect_err(|_| note_sign_of_life(app, request.path(), &identity.user))?;
     let expires = Duration::try_from_secs_f64(expires).ok().and_then(|expires| UNIX_EPOCH.checked_add(expires));
     Ok((identity, expires.unwrap_or(SystemTime::now() + FAR_AHEAD)))
 }
 
+/// Whoever is turned away before anybody has looked at who it is may stand in a line, and is still there.
+pub(super) fn note_turned_away(app: &App, request: &RequestHead) {
+    let header = request.headers().get(header::AUTHORIZATION).and_then(|header| header.to_str().ok());
+    let token = header.and_then(bearer).or_else(|| live::bearer_protocol(request.headers()));
+    if let Some(identity) = token.and_then(|token| app.verifier.verify(token, SystemTime::now())) {
+        note_sign_of_life(app, request.uri.path(), &identity.user);
+    }
+}
+
 /// Whoever asks for their place in a line too often is still there.
-fn note_sign_of_life(request: &HttpRequest, app: &App, user: &UserId) {
-    let id = request.match_info().get("id").unwrap_or_default();
-    let concert = match request.match_pattern().as_deref() {
-        Some("/v1/tokens/{id}" | "/v1/tokens/{id}/live") => id.parse().ok().map(|token: TokenId| token.concert),
-        Some("/v1/concerts/{id}/tokens") => id.parse().ok(),
+fn note_sign_of_life(app: &App, path: &str, user: &UserId) {
+    let mut segments = path.strip_prefix("/v1/").unwrap_or_default().split('/');
+    let concert = match [(); 3].map(|()| segments.next()) {
+        [Some("tokens"), Some(id), None | Some("live")] => id.parse().ok().map(|token: TokenId| token.concert),
+        [Some("concerts"), Some(id), Some("tokens")] => id.parse().ok(),
         _ => None,
     };
     if let Some(Err(error)) = concert.map(|concert| app.engine.still_there(concert, user)) {

@@ -2,6 +2,8 @@
 
 #![cfg(feature = "server")]
 
+mod access;
+mod attacks;
 mod auth;
 mod bad_input;
 mod events;
@@ -15,4 +17,5 @@ mod receiver;
 mod receivers;
 mod routes;
 mod sale;
+mod secrets;
 mod webhooks;
