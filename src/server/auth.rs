@@ -210,6 +210,19 @@ fn secret(settings: &Settings) -> Result<Vec<u8>, Error> {
     Ok(secret)
 }
 
+/// Copies the secret that the server made for itself, if it made one, from a data directory to another one that has none.
+///
+/// # Errors
+/// It cannot be read or written.
+pub fn copy_key(from: &Path, to: &Path) -> Result<(), Error> {
+    let path = from.join(KEY_FILE);
+    match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(Error::KeyFile { path, source }),
+        Ok(key) => write_key_file(to, &key).map_err(|source| Error::KeyFile { path: to.join(KEY_FILE), source }),
+    }
+}
+
 /// The key file in the data directory, made with 256 random bits if there is none. Durable once it returns. Two
 /// processes that do this at the same time end up with the same file.
 fn make_key_file(data_dir: &Path) -> Result<PathBuf, Error> {
@@ -222,21 +235,26 @@ fn make_key_file(data_dir: &Path) -> Result<PathBuf, Error> {
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|error| failed(io::Error::other(error.to_string())))?;
     let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    let draft = data_dir.join(format!("{KEY_FILE}.{}", std::process::id()));
+    write_key_file(data_dir, &format!("{hex}\n")).map_err(failed)?;
+    Ok(path)
+}
+
+/// Writes a key file, unless there is one, for its owner's eyes only.
+fn write_key_file(dir: &Path, key: &str) -> io::Result<()> {
+    let draft = dir.join(format!("{KEY_FILE}.{}", std::process::id()));
     let written = (|| {
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-        writeln!(file, "{hex}")?;
+        file.write_all(key.as_bytes())?;
         file.sync_all()?;
         // A link, unlike a rename, does not replace what another process may have put there.
-        match fs::hard_link(&draft, &path) {
+        match fs::hard_link(&draft, dir.join(KEY_FILE)) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
             _ => Ok(()),
         }
     })();
     // The draft is of no use either way; that it may stay behind does no harm.
     let _ = fs::remove_file(&draft);
-    written.and_then(|()| fs::File::open(data_dir)?.sync_all()).map_err(failed)?;
-    Ok(path)
+    written.and_then(|()| fs::File::open(dir)?.sync_all())
 }
 
 /// What is remembered of a valid token.
