@@ -11,6 +11,7 @@ mod harness;
 mod history;
 mod kill;
 mod live;
+mod operations;
 mod process;
 mod protocol;
 mod receiver;
