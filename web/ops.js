@@ -176,7 +176,7 @@ class SaleDesk extends View {
       h("div.grow", h("p.strong", { title: hook.url }, new URL(hook.url).host),
         h("p.muted", t("ops_hook_attempts", { delivered: attempts.delivered, failed: attempts.failed }), " · ", t("ops_hook_lag", { n: lag }), why && ` · ${why}`)),
       parked > 0 && h("span.muted", t("ops_hook_parked", { n: parked, dead })),
-      h(`span.pill.${state === "closed" ? "good" : state === "half_open" ? "held" : "bad"}`, t(`ops_breaker_${state}`)),
+      h(`span.pill.${state === "closed" ? (dead > 0 ? "held" : "good") : state === "half_open" ? "held" : "bad"}`, t(`ops_breaker_${state}`)),
       (dead > 0 || isDisabled) && h("button.button.small.quiet.redrive", { onclick: redrive }, t("ops_redrive")));
   }
 

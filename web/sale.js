@@ -83,7 +83,7 @@ export class SaleView extends View {
   }
 
   build() {
-    const { concert, plan } = this;
+    const { concert, plan, option: { starts_at: starts } } = this;
     if (plan.size > 0) {
       this.map = new SeatMap(plan, { toggle: (seat) => this.toggle(seat), describe: (seat) => this.describe(seat) });
       for (const hold of this.holds) for (const seat of hold.seats) this.map.mine.add(plan.index.get(seat.id));
@@ -92,11 +92,10 @@ export class SaleView extends View {
     this.cart = h("section#cart.cart");
     this.pass = h("p.pass.muted");
     this.legend = h("section.legend");
-    this.when = h("p.muted");
     this.status = h("span");
     put(this.node,
       h("header.event", h("a.back", { href: `#/concerts/${concert.id}`, "aria-label": t("back") }, icon("back")),
-        h("div", heading(concert.title), this.when), this.status),
+        h("div", heading(concert.title), h("p.muted", date(starts), " · ", time(starts))), this.status),
       h(plan.size > 0 ? "div.hall" : "div.hall.flat",
         this.map?.node,
         h("aside.panel", this.notice, this.pass, this.holding(), this.areaForm(), this.legend,
@@ -115,8 +114,6 @@ export class SaleView extends View {
   }
 
   showSale() {
-    const { starts_at: starts } = this.option;
-    put(this.when, date(starts), " · ", time(starts));
     put(this.status, statusOf(this.option));
     this.showAreas();
     this.showCart();
@@ -131,7 +128,7 @@ export class SaleView extends View {
 
   // Looks again what the sale is like, and says what operators have changed.
   async refresh() {
-    const [before, wasOpen] = [this.option, this.isOpen];
+    const [wasOpen, why] = [this.isOpen, this.whyNot];
     await this.read();
     if (this.isClosed) return;
     if (this.hasLine && !passFor(this.concert)) {
@@ -139,11 +136,11 @@ export class SaleView extends View {
       return this.app.reload();
     }
     this.showSale();
-    if (wasOpen && !this.isOpen) this.tell(this.whyNot);
+    if (!this.isOpen && (wasOpen || this.whyNot !== why)) this.tell(this.whyNot);
     else if (!wasOpen && this.isOpen) {
       put(this.notice);
       toast(t("sale_open"), "good");
-    } else if (before.starts_at !== this.option.starts_at) this.tell(t("sale_moved", { time: moment(this.option.starts_at) }));
+    }
   }
 
   holding() {

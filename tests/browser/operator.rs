@@ -62,6 +62,34 @@ async fn an_operator_pauses_the_line_and_closes_the_sale() {
     buyer.close().await;
 }
 
+#[tokio::test]
+async fn who_chooses_is_told_of_another_time_and_of_a_line() {
+    let Some(browsers) = Browsers::start("who_chooses_is_told_of_another_time_and_of_a_line").await else { return };
+    let server = Server::start().await;
+    let (concert, option) = theatre(&server, "Chamber Music", json!({}), json!({})).await;
+    let window = browsers.window(&server, Look::PHONE).await;
+    window.open_as("/", &server.buyer("anna"), &format!("#/options/{option}")).await;
+    window.find("#cart .muted").await;
+    let look = "document.dispatchEvent(new Event('visibilitychange'))";
+
+    let opens = json!({"sale_opens_at": "2098-05-04T12:00:00Z"});
+    let path = format!("/v1/options/{option}");
+    assert_eq!(server.ask("PATCH", &path, &server.admin, opens).await.status, 200);
+    window.script(look).await;
+    assert!(window.text(".notice.bad").await.contains("The sale opens on May 4"));
+    let opens = json!({"sale_opens_at": null});
+    assert_eq!(server.ask("PATCH", &path, &server.admin, opens).await.status, 200);
+    window.script(look).await;
+    window.find("#cart .muted").await;
+
+    let room = format!("/v1/concerts/{concert}/waiting-room");
+    assert_eq!(server.ask("PATCH", &room, &server.admin, json!({"mode": "paused"})).await.status, 200);
+    window.script(look).await;
+    assert!(window.text(".toast.bad").await.contains("This concert has a line"));
+    window.find("#position").await;
+    window.close().await;
+}
+
 /// Nobody listens at its port.
 const DEAF: &str = "http://127.0.0.1:1/hook?secret=1";
 
@@ -78,7 +106,7 @@ async fn an_operator_sees_who_does_not_receive_and_sends_again() {
     let hook = server.post("/v1/webhooks", &server.admin, json!({"url": DEAF})).await.created();
     let window = browsers.window(&server, Look::DESKTOP).await;
     window.open_as("/ops", &server.admin, "").await;
-    assert!(window.text(".hooks").await.contains("Delivering"));
+    assert!(window.text(".hooks").await.contains("Active"));
     server.hold(&option, &server.buyer("anna"), &["S-A-1"]).await;
     window.find(".redrive").await;
     let told = window.text(".hooks").await;

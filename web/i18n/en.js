@@ -50,7 +50,6 @@ export default {
   status_closed: "Closed",
   sale_opens: "The sale opens on {time}",
   sale_open: "The sale is open",
-  sale_moved: "It has been moved to {time}.",
   sale_closed: "The sale is closed",
 
   line_title: "You are in the line",
@@ -207,7 +206,7 @@ export default {
   ops_hook_lag: "{n} behind",
   ops_hook_parked: "{n} waiting, {dead} given up",
   ops_redrive: "Send again",
-  ops_breaker_closed: "Delivering",
+  ops_breaker_closed: "Active",
   ops_breaker_open: "Pausing after failures",
   ops_breaker_half_open: "Trying again",
   ops_breaker_disabled: "Disabled",

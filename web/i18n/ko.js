@@ -45,7 +45,6 @@ export default {
   status_closed: "판매 종료",
   sale_opens: "{time}에 판매가 시작됩니다",
   sale_open: "판매가 시작되었습니다",
-  sale_moved: "공연 일시가 {time}(으)로 변경되었습니다.",
   sale_closed: "판매가 종료되었습니다",
 
   line_title: "대기 중입니다",
@@ -193,7 +192,7 @@ export default {
   ops_hook_lag: "{n}건 지연",
   ops_hook_parked: "대기 {n}건, 포기 {dead}건",
   ops_redrive: "다시 보내기",
-  ops_breaker_closed: "전송 중",
+  ops_breaker_closed: "동작 중",
   ops_breaker_open: "실패로 일시 중단",
   ops_breaker_half_open: "재시도 중",
   ops_breaker_disabled: "비활성",
