@@ -135,12 +135,13 @@ export class SaleView extends View {
       toast(t("problem_queue_token_required"), "bad");
       return this.app.reload();
     }
+    put(this.status, statusOf(this.option));
+    // What somebody is about to click stays where it is.
+    if (this.isOpen === wasOpen && this.whyNot === why) return;
     this.showSale();
-    if (!this.isOpen && (wasOpen || this.whyNot !== why)) this.tell(this.whyNot);
-    else if (!wasOpen && this.isOpen) {
-      put(this.notice);
-      toast(t("sale_open"), "good");
-    }
+    if (!this.isOpen) return this.tell(this.whyNot);
+    put(this.notice);
+    toast(t("sale_open"), "good");
   }
 
   holding() {
