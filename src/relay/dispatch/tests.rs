@@ -310,6 +310,62 @@ fn no_more_is_read_than_may_wait() {
     assert!(!bench.dispatch.has_room(s(0)), "one may be parked");
 }
 
+#[test]
+fn what_is_parked_at_once_is_told_in_parts_that_fit_into_a_frame() {
+    let mut bench = Bench::new(Settings { window: 10_000, ..settings() }, 2_500);
+    let events: Vec<_> = (1..=2_500).map(|lsn| (lsn, if lsn % 2 == 0 { "a" } else { "b" })).collect();
+    bench.take(&events);
+    bench.step(s(0));
+    bench.fail(s(0), 1);
+    let parts = bench.dispatch.step(s(0)).commands.into_iter().filter_map(|command| match command {
+        Command::Park { events } => Some(events),
+        _ => None,
+    });
+    let parts: Vec<_> = parts.collect();
+    assert!(parts.iter().all(|part| part.len() <= PARKED_AT_ONCE), "{:?}", parts.iter().map(Vec::len));
+    assert!(
+        parts.into_iter().flatten().map(|(id, _)| id.lsn.0).eq(1..=2_500),
+        "in order, so that a crash cuts off the end"
+    );
+}
+
+fn dead(subject: &str) -> Parked {
+    Parked { attempts: 3, fate: Fate::Dead, ..parked(&event(1, subject)) }
+}
+
+/// A dispatch that begins with dead letters of the subject `a`.
+fn with_dead(lsns: impl IntoIterator<Item = u64>) -> Bench {
+    let mut bench = Bench::new(settings(), 1);
+    let events = lsns.into_iter().map(|lsn| (id(lsn), dead("a"))).collect();
+    bench.aggregated.tell(s(0), &Command::Park { events });
+    bench.dispatch = Dispatch::new(&bench.aggregated.sink, settings(), 1);
+    bench
+}
+
+#[test]
+fn an_operator_does_not_start_a_subject_twice() {
+    for second in [Command::Redrive { event: Some(id(2)) }, Command::Drop { event: id(2) }] {
+        let mut bench = with_dead([1, 2]);
+        bench.aggregated.tell(s(1), &Command::Redrive { event: Some(id(1)) });
+        bench.dispatch.refresh(&bench.aggregated.sink, s(1));
+        assert_eq!(bench.step(s(1)), [[1]]);
+        bench.aggregated.tell(s(1), &second);
+        bench.dispatch.refresh(&bench.aggregated.sink, s(1));
+        assert_eq!(bench.step(s(1)), Vec::<Vec<u64>>::new(), "{second:?}");
+        bench.deliver(s(1), 1);
+        let then = if matches!(second, Command::Drop { .. }) { vec![] } else { vec![vec![2]] };
+        assert_eq!(bench.step(s(1)), then);
+    }
+}
+
+#[test]
+fn what_came_before_a_parked_one_of_its_subject_was_delivered_before_a_crash() {
+    let mut bench = with_dead([2]);
+    bench.take(&[(1, "a"), (2, "a"), (3, "a"), (4, "b")]);
+    assert_eq!(bench.step(s(1)), [[4]]);
+    assert_eq!(bench.parked(), [(2, 3, Fate::Dead), (3, 0, Fate::Behind)]);
+}
+
 /// What happens next.
 #[derive(Debug, Clone)]
 enum Move {
