@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::api::WalletEntry;
+use crate::domain::idempotency::Request;
 use crate::domain::sink::{self, Format, Receiver, Registration, Secret};
 use crate::domain::wallet::EntryKind;
 use crate::domain::{Aggregate, Decided, EntryId, EventFilter, EventType, Ignore, Lsn, Meta, Points};
@@ -133,6 +134,10 @@ fn failed() -> Outcome {
     Outcome::Failed(Failure { status: Some(500), text: "oops".into(), retry_after: None })
 }
 
+fn redrive(event: Option<EventId>) -> Command {
+    Command::Redrive { event, request: Request::default() }
+}
+
 /// What the random number makes of either wait of the schedule.
 const JITTER_MS: u64 = 5_000;
 
@@ -234,7 +239,7 @@ fn after_the_last_attempt_it_is_a_dead_letter_that_an_operator_decides_about() {
     assert_eq!(bench.step(s(9_999)), Vec::<Vec<u64>>::new());
     assert_eq!(bench.parked(), [(1, 3, Fate::Dead), (2, 0, Fate::Behind)]);
 
-    bench.aggregated.tell(s(10_000), &Command::Redrive { event: None });
+    bench.aggregated.tell(s(10_000), &redrive(None));
     bench.dispatch.refresh(&bench.aggregated.sink, s(10_000));
     assert_eq!(bench.step(s(10_000)), [[1]]);
     for now in [s(10_000), s(11_000), s(12_000)] {
@@ -293,7 +298,7 @@ fn a_receiver_that_is_gone_gets_nothing_until_it_is_given_another_chance() {
     assert_eq!(bench.dispatch.step(s(1_000)).wake_at, None);
     assert!(!bench.dispatch.has_room(s(1_000)));
     assert_eq!(bench.aggregated.sink.disabled(), Some("gone"));
-    bench.aggregated.tell(s(1_000), &Command::Redrive { event: None });
+    bench.aggregated.tell(s(1_000), &redrive(None));
     bench.dispatch.refresh(&bench.aggregated.sink, s(1_000));
     assert_eq!(bench.step(s(1_000)), [[1]]);
 }
@@ -344,9 +349,9 @@ fn with_dead(lsns: impl IntoIterator<Item = u64>) -> Bench {
 
 #[test]
 fn an_operator_does_not_start_a_subject_twice() {
-    for second in [Command::Redrive { event: Some(id(2)) }, Command::Drop { event: id(2) }] {
+    for second in [redrive(Some(id(2))), Command::Drop { event: id(2) }] {
         let mut bench = with_dead([1, 2]);
-        bench.aggregated.tell(s(1), &Command::Redrive { event: Some(id(1)) });
+        bench.aggregated.tell(s(1), &redrive(Some(id(1))));
         bench.dispatch.refresh(&bench.aggregated.sink, s(1));
         assert_eq!(bench.step(s(1)), [[1]]);
         bench.aggregated.tell(s(1), &second);
@@ -439,7 +444,7 @@ proptest! {
                         bench.aggregated.tell(now, &Command::Drop { event });
                         dropped.insert(event.lsn.0);
                     } else if matches!(next, Move::Redrive) {
-                        bench.aggregated.tell(now, &Command::Redrive { event: None });
+                        bench.aggregated.tell(now, &redrive(None));
                     }
                     bench.dispatch.refresh(&bench.aggregated.sink, now);
                 }
