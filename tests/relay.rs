@@ -305,7 +305,7 @@ async fn a_dropped_dead_letter_lets_those_behind_it_go_on() {
     let all = published(&engine).await.len();
     eventually("the others come", || async { (receiver.ids().len() == all - 2).then_some(()) }).await;
     receiver.assert_in_order();
-    assert_eq!(engine.sink(sink).await.unwrap().parked, 0);
+    eventually("nothing is left", || async { (engine.sink(sink).await.unwrap().parked == 0).then_some(()) }).await;
     engine.shutdown().await.unwrap();
 }
 
@@ -546,6 +546,67 @@ async fn an_operator_who_goes_away_leaves_nothing_half_done() {
         .await;
         engine.redrive(sink, None, None).await.unwrap();
         eventually("it is delivered", || async { (engine.sink(sink).await.unwrap().parked == 0).then_some(()) }).await;
+    }
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_redriven_is_what_was_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(&config(dir.path())).await;
+    let option = on_sale(&engine, 20, 2).await;
+    let receiver = Recorder::new(|_| Mood::Failing);
+    let sink = attach(&engine, &receiver, Settings { retry_schedule: Vec::new(), ..quick() }).await;
+    sell(&engine, option, 0..10).await;
+    for payment in 0..10 {
+        let payment = all_payments(&engine, &user(payment)).await.remove(0);
+        engine.refund(&Caller::Admin, payment.id, None).await.unwrap();
+    }
+    let mut events = engine.events(EventId::default(), EventFilter::ALL);
+    let published = events.available(500).await.unwrap().events;
+    eventually("all are parked", || async {
+        (engine.sink(sink).await.unwrap().parked == published.len() as u64).then_some(())
+    })
+    .await;
+    receiver.be(Mood::Well);
+    engine.redrive(sink, None, None).await.unwrap();
+    all_came(&engine, &receiver).await;
+    receiver.assert_in_order();
+    let received: BTreeMap<_, _> = receiver.received().into_iter().collect();
+    for event in published {
+        assert_eq!(received[&event.id], serde_json::to_string(&event).unwrap());
+    }
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sinks_that_are_put_to_sleep_lose_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.actors.max_resident = 16;
+    config.checkpoint.interval_ms = 10;
+    let engine = open(&config).await;
+    let option = on_sale(&engine, 20, 2).await;
+    let mut sinks = Vec::new();
+    for n in 0..40 {
+        let receiver = Recorder::new(move |event| if event.subject == "r1-1" { Mood::Failing } else { Mood::Well });
+        let name = format!("sink {n}");
+        let sink = engine.attach(&name, EventFilter::ALL, Start::Beginning, receiver.clone(), quick()).await.unwrap();
+        sinks.push((sink, receiver));
+    }
+    sell(&engine, option, 0..2).await;
+    for (sink, receiver) in &sinks {
+        settled_cursor(&engine, *sink).await;
+        eventually("it is given up", || async { (engine.sink(*sink).await.unwrap().parked == 3).then_some(()) }).await;
+        receiver.be(Mood::Well);
+    }
+    // Long enough for the idle ones to be put to sleep and written down.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(engine.sinks().await.unwrap().iter().filter(|sink| sink.dead_letters == 1).count(), 40);
+    for (sink, receiver) in &sinks {
+        engine.redrive(*sink, None, None).await.unwrap();
+        all_came(&engine, receiver).await;
+        receiver.assert_in_order();
     }
     engine.shutdown().await.unwrap();
 }

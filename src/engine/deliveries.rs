@@ -225,6 +225,7 @@ impl Keeper {
             progress: self.progress.clone(),
             under_way: JoinSet::new(),
             attempts: HashMap::new(),
+            parked: Arc::new(tokio::sync::Mutex::new(self.engine.events(EventId::default(), EventFilter::ALL))),
         }
     }
 }
@@ -256,6 +257,8 @@ struct Courier {
     under_way: JoinSet<Outcome>,
     /// The numbers of the attempts that are under way.
     attempts: HashMap<task::Id, u64>,
+    /// Reads parked events again, one after the other: many that are redriven are one walk through the journal.
+    parked: Arc<tokio::sync::Mutex<EventStream>>,
 }
 
 impl Courier {
@@ -309,12 +312,13 @@ impl Courier {
 
     fn start(&mut self, attempt: Attempt, now: Timestamp) {
         let secrets = self.signing.secrets(now).collect();
-        let (engine, receiver) = (self.engine.clone(), self.receiver.clone());
+        let (parked, receiver) = (self.parked.clone(), self.receiver.clone());
         let task = self.under_way.spawn(async move {
             let events = match attempt.what {
                 Content::Events(events) => events,
-                Content::Parked(id) => match engine.event(id).await {
-                    Ok(event) => vec![Arc::new(event)],
+                Content::Parked(id) => match parked.lock().await.find(id).await {
+                    Ok(Some(event)) => vec![Arc::new(event)],
+                    Ok(None) => return failed("the event cannot be found".into()),
                     Err(error) => return failed(format!("the event cannot be read: {error}")),
                 },
             };

@@ -59,7 +59,15 @@ impl Engine {
 
     /// Ends the deliveries to a receiver of the host app's. The sink stays, and remembers how far it has got.
     pub async fn detach(&self, id: SinkId) {
-        self.0.deliveries.stop(id).await;
+        let inner = self.0.clone();
+        let stop = async move {
+            // Nobody attaches it anew before these deliveries have ended.
+            let _turn = inner.deliveries.registering.lock().await;
+            inner.deliveries.stop(id).await;
+            Ok(())
+        };
+        // It fails only if the engine is gone, and its deliveries with it.
+        let _ = self.0.to_the_end(stop).await;
     }
 
     /// Registers a receiver of events; gives its id, and the secret with which deliveries to it are signed.

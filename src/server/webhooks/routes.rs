@@ -171,7 +171,11 @@ pub(in crate::server) async fn register(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let input = Input::read_without_key(&request, payload, &app).await?;
-    let registration = Checked::new(input.parse()?).map_err(|errors| Problem::invalid(&errors))?;
+    let new = input.parse()?;
+    // A template takes its time, and this thread has other requests to serve.
+    let checked = web::block(move || Checked::new(new)).await;
+    let checked = checked.map_err(|error| crate::error::Error::Internal(error.to_string()))?;
+    let registration = checked.map_err(|errors| Problem::invalid(&errors))?;
     let url = &registration.url;
     app.webhooks.check_url(url).await.map_err(|error| Problem::invalid_field("url", error))?;
     let receiver = Receiver::Webhook { url: url.to_string(), format: registration.format };
