@@ -596,6 +596,22 @@ impl Serialize for Seats {
     }
 }
 
+/// A sale at one moment, for whoever runs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct SaleFigures {
+    /// When.
+    pub at: Timestamp,
+    /// Seats and places in each state.
+    pub seats: Counts,
+    /// Open holds, but for those that are being paid.
+    pub holds: u64,
+    /// Those of them that run out within a minute.
+    pub holds_expiring: u64,
+    /// Tokens of the concert's waiting room.
+    pub line: waiting_room::Counts,
+}
+
 /// How the engine is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
@@ -634,6 +650,14 @@ pub struct Stats {
     pub clock_skew_seconds: f64,
     /// Bytes that may still be written.
     pub free_bytes: u64,
+    /// Those who follow an option's seats or a token.
+    pub live_subscribers: u64,
+    /// Times that an option's seats were looked at for those who follow them.
+    pub live_flushes: u64,
+    /// Updates for those who had fallen behind, each in place of several.
+    pub live_conflations: u64,
+    /// Snapshots for those who had fallen behind.
+    pub live_resyncs: u64,
 }
 
 /// A receiver of events.

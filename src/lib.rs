@@ -49,6 +49,7 @@ pub mod domain;
 mod engine;
 mod error;
 mod limits;
+mod live;
 pub mod relay;
 #[cfg(feature = "server")]
 pub mod server;
@@ -61,8 +62,8 @@ pub mod testing;
 
 pub use api::{
     Answered, AreaSeats, BestAvailable, Caller, Concert, ConcertOption, DeadLetter, Health, IdempotencyKey, NewArea,
-    NewConcert, NewOption, Page, PageRequest, Payment, Refund, Reservation, ReservedArea, ReservedSeat, Seats, Sink,
-    Stats, Token, WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish, seat_status_name,
+    NewConcert, NewOption, Page, PageRequest, Payment, Refund, Reservation, ReservedArea, ReservedSeat, SaleFigures,
+    Seats, Sink, Stats, Token, WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish, seat_status_name,
 };
 pub use config::Config;
 pub use domain::concert_option::{Area, Counts as SeatCounts, OptionStatus, Price, PricedPlan, SagaStep, StepKind};
@@ -75,15 +76,16 @@ pub use domain::{
     ReservationId, SinkId, Timestamp, TokenId, UserId,
 };
 pub use engine::{
-    Engine, EventBatch, EventStream, IssuedToken, PlanJson, Progress, SeatChange, SeatChanges, Start, VerifyReport,
+    Engine, EventBatch, EventStream, IssuedToken, PlanJson, Progress, SeatChanges, Start, TokenChanges, VerifyReport,
     export, verify,
 };
 pub use error::{Error, FieldError, OpenError};
+pub use live::seats::SeatUpdate;
 pub use relay::{Event, EventData};
 
 /// The sections of a [`Config`].
 pub mod settings {
-    pub use crate::config::{Actors, Checkpoint, Clock, Error, Events, Journal, Limits, Storage};
+    pub use crate::config::{Actors, Checkpoint, Clock, Error, Events, Journal, Limits, Live, Storage};
 }
 
 /// A map that many threads share.

@@ -4,12 +4,12 @@
 mod concerts;
 mod deliveries;
 mod events;
+mod live;
 mod options;
 mod payments;
 mod reservations;
 mod sinks;
 mod start;
-mod streams;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -46,9 +46,9 @@ use crate::store::replica::{self, Replica};
 
 pub use self::deliveries::Progress;
 pub use self::events::{EventBatch, EventStream};
+pub use self::live::{SeatChanges, TokenChanges};
 pub use self::options::PlanJson;
 pub use self::sinks::Start;
-pub use self::streams::{SeatChange, SeatChanges};
 pub use self::tokens::IssuedToken;
 pub use self::verify::{VerifyReport, export, verify};
 
@@ -239,6 +239,8 @@ impl Engine {
     pub fn stats(&self) -> Stats {
         let Inner { system, gauges, .. } = &*self.0;
         let counters = system.env.journal.counters();
+        let live = system.replica.hubs().counters();
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let resident = system.options.len() + system.wallets.len() + system.rooms.len();
         Stats {
             durable_lsn: system.env.journal.durable().0,
@@ -252,6 +254,10 @@ impl Engine {
             overloaded: gauges.overloaded.load(Ordering::Relaxed),
             clock_skew_seconds: system.env.clock.skew_millis() as f64 / 1e3,
             free_bytes: gauges.free_bytes.load(Ordering::Relaxed),
+            live_subscribers: of(&live.seat_subscribers) + of(&live.token_subscribers),
+            live_flushes: of(&live.flushes),
+            live_conflations: of(&live.conflations),
+            live_resyncs: of(&live.resyncs),
         }
     }
 }

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::concerts::{SECONDS_MAX, check_name, check_range};
 use super::{Engine, Inner};
-use crate::api::{Answered, ConcertOption, IdempotencyKey, NewOption, Seats, WindowPatch};
+use crate::api::{Answered, ConcertOption, IdempotencyKey, NewOption, SaleFigures, Seats, WindowPatch};
 use crate::domain::catalogue::{self, Catalogue};
 use crate::domain::concert_option::{
     Area, Command, ConcertOption as Aggregate, Counts, Definition, OptionStatus, Part, Price, PricedPlan, Reply,
@@ -21,6 +21,8 @@ use crate::store::replica;
 
 /// The largest area.
 const CAPACITY_MAX: u64 = 1_000_000;
+/// Holds that run out within this time are counted as expiring, in milliseconds.
+const EXPIRING_MS: u64 = 60_000;
 /// The longest time a payment may take, in seconds.
 const PAYMENT_SECONDS_MAX: u64 = 3_600;
 
@@ -83,6 +85,22 @@ impl Engine {
             Ok(definition.map(|definition| {
                 view(id, definition, option.window(), option.status(now), option.counts(), option.created_at())
             }))
+        });
+        Ok(found.await?.ok_or(Rejection::NotFound)?)
+    }
+
+    /// How an option sells just now, and the line before it.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`].
+    pub async fn sale_figures(&self, id: OptionId) -> Result<SaleFigures, Error> {
+        let now = self.now();
+        let found = self.0.read(|replica| {
+            let option = replica.option(id)?;
+            let Some(concert) = option.definition().map(|definition| definition.concert) else { return Ok(None) };
+            let (seats, (holds, expiring)) = (option.counts(), option.holds(now.plus_millis(EXPIRING_MS)));
+            let line = replica.room(concert)?.counts();
+            Ok(Some(SaleFigures { at: now, seats, holds: holds as u64, holds_expiring: expiring as u64, line }))
         });
         Ok(found.await?.ok_or(Rejection::NotFound)?)
     }

@@ -448,9 +448,15 @@ impl Projector {
             }
             replica.applied()
         };
+        let hubs = self.replica.hubs();
         for (_, record) in &**batch {
-            if let Facts::Room(concert, events) = &record.facts {
-                self.note_mode(*concert, events);
+            match &record.facts {
+                Facts::Option(option, _) => hubs.option_changed(*option),
+                Facts::Room(concert, events) => {
+                    self.note_mode(*concert, events);
+                    hubs.room_changed(*concert, events);
+                }
+                Facts::Catalogue(_) | Facts::Wallet(..) | Facts::Sink(..) => {}
             }
         }
         self.replica.advance(applied);

@@ -294,12 +294,73 @@ impl Webhooks {
 }
 
 section! {
+    /// Those who look on over WebSockets.
+    Live {
+        /// How much time there is between two updates of an option's seats: what changes in between is told together.
+        window: Span = Span(Duration::from_millis(50)),
+        /// How much time there is between two updates of a place in a line.
+        position_interval: Span = seconds(1),
+        /// After how long a token is told again although nothing has changed.
+        token_interval: Span = seconds(5),
+        /// How often the other end is asked whether it is there.
+        ping_interval: Span = seconds(20),
+        /// After how long one that says nothing is closed.
+        silence_timeout: Span = seconds(60),
+        /// Bytes of a frame that the other end may send.
+        client_frame_bytes: u64 = 4_096,
+        /// Bytes that the system keeps for one that does not read; it doubles them.
+        send_buffer_bytes: u64 = 65_536,
+        /// Threads that serve them, and nothing else.
+        threads: u64 = 1,
+        /// Connections in all.
+        max_connections: u64 = 20_000,
+        /// Connections to one option.
+        max_connections_per_option: u64 = 20_000,
+    }
+}
+
+section! {
     /// Logs, on standard error.
     Log {
         /// `text` or `json`.
         format: LogFormat = LogFormat::Text,
         /// `error`, `warn`, `info`, `debug` or `trace`.
         level: LogLevel = LogLevel::Info,
+    }
+}
+
+impl Live {
+    /// The defaults of the server, for an engine that is set up like this.
+    fn new(engine: &crate::config::Live) -> Self {
+        let span = |millis| Span(Duration::from_millis(millis));
+        Self {
+            window: span(engine.window_ms),
+            position_interval: span(engine.position_ms),
+            token_interval: span(engine.token_ms),
+            ..Self::default()
+        }
+    }
+
+    /// The engine's part.
+    fn engine(&self) -> crate::config::Live {
+        let millis = |span: Span| u64::try_from(span.0.as_millis()).unwrap_or(u64::MAX);
+        crate::config::Live {
+            window_ms: millis(self.window),
+            position_ms: millis(self.position_interval),
+            token_ms: millis(self.token_interval),
+        }
+    }
+}
+
+section! {
+    /// What the operator's page shows of the past: samples of each sale, in memory.
+    History {
+        /// Time between two samples.
+        interval: Span = seconds(10),
+        /// Samples that are kept of one option: an hour.
+        samples: u64 = 360,
+        /// Options that are followed, the newest ones; 0: none.
+        options: u64 = 100,
     }
 }
 
@@ -318,8 +379,12 @@ pub struct Settings {
     pub wallet: Wallet,
     /// Receivers of events over HTTP.
     pub webhooks: Webhooks,
+    /// Those who look on.
+    pub live: Live,
     /// Logs.
     pub log: Log,
+    /// What the operator's page shows of the past.
+    pub history: History,
     /// The engine's journal.
     pub journal: Journal,
     /// The engine's state in sled.
@@ -346,7 +411,7 @@ impl Settings {
     /// The defaults of the server, for an engine that is set up like this.
     #[must_use]
     pub fn new(engine: Config) -> Self {
-        let Config { data_dir, journal, checkpoint, actors, limits, clock, storage, events } = engine;
+        let Config { data_dir, journal, checkpoint, actors, limits, clock, storage, events, live } = engine;
         Self {
             data_dir,
             http: Http::default(),
@@ -354,7 +419,9 @@ impl Settings {
             cors: Cors::default(),
             wallet: Wallet::default(),
             webhooks: Webhooks::default(),
+            live: Live::new(&live),
             log: Log::default(),
+            history: History::default(),
             journal,
             checkpoint,
             actors,
@@ -411,6 +478,7 @@ impl Settings {
             clock: self.clock.clone(),
             storage: self.storage.clone(),
             events: self.events.clone(),
+            live: self.live.engine(),
         }
     }
 
@@ -432,6 +500,11 @@ impl Settings {
             ("http.kept_polls", self.http.kept_polls, 0, 10_000),
             ("http.workers", self.http.workers, 1, 256),
             ("auth.leeway_seconds", self.auth.leeway_seconds, 0, 300),
+            ("live.client_frame_bytes", self.live.client_frame_bytes, 128, 1 << 20),
+            ("live.send_buffer_bytes", self.live.send_buffer_bytes, 4_096, 16 << 20),
+            ("live.threads", self.live.threads, 1, 256),
+            ("live.max_connections", self.live.max_connections, 0, 1_000_000),
+            ("live.max_connections_per_option", self.live.max_connections_per_option, 0, 1_000_000),
             ("auth.cached_tokens", self.auth.cached_tokens, 0, 10_000_000),
             ("webhooks.breaker_failures", self.webhooks.breaker_failures, 1, 1_000_000),
             ("webhooks.concurrency", self.webhooks.concurrency, 1, 1_024),
@@ -440,6 +513,8 @@ impl Settings {
             ("webhooks.window_events", self.webhooks.window_events, 1, 1_000_000),
             ("webhooks.max_parked_events", self.webhooks.max_parked_events, 1, 1_000_000),
             ("webhooks.response_bytes", self.webhooks.response_bytes, 0, 2_048),
+            ("history.samples", self.history.samples, 1, 10_000),
+            ("history.options", self.history.options, 0, 10_000),
         ];
         for (key, value, min, max) in bounds {
             if !(min..=max).contains(&value) {
@@ -460,6 +535,12 @@ impl Settings {
             ("webhooks.timeout", self.webhooks.timeout, tenth, seconds(600)),
             ("webhooks.breaker_pause", self.webhooks.breaker_pause, milli, seconds(86_400)),
             ("webhooks.secret_overlap", self.webhooks.secret_overlap, seconds(0), seconds(30 * 86_400)),
+            ("live.window", self.live.window, milli, seconds(60)),
+            ("live.position_interval", self.live.position_interval, milli, seconds(60)),
+            ("live.token_interval", self.live.token_interval, milli, seconds(60)),
+            ("history.interval", self.history.interval, tenth, seconds(3_600)),
+            ("live.ping_interval", self.live.ping_interval, tenth, seconds(3_600)),
+            ("live.silence_timeout", self.live.silence_timeout, tenth, seconds(3_600)),
         ];
         let retries = self.webhooks.retry_schedule.iter();
         let retries = retries.map(|span| ("webhooks.retry_schedule", *span, seconds(0), seconds(30 * 86_400)));

@@ -11,13 +11,16 @@ pub mod problem;
 
 mod concerts;
 mod events;
+mod history;
 mod json;
 mod limiter;
+mod live;
 mod metrics;
 mod observe;
 mod openapi;
 mod operations;
 mod options;
+mod pages;
 mod payments;
 mod query;
 mod reservations;
@@ -32,7 +35,10 @@ use std::io;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use actix_web::dev::{Handler, ServerHandle};
+use actix_http::HttpService;
+use actix_server::{Server, ServerHandle};
+use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, map_config};
+use actix_web::dev::{AppConfig, Handler};
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
@@ -43,7 +49,10 @@ use self::auth::Verifier;
 use self::config::Settings;
 use self::cors::Cors;
 use self::events::Polls;
+use self::history::History;
 use self::limiter::Limiter;
+use self::live::Live;
+use self::live::upgrade::Upgrades;
 use self::metrics::Metrics;
 use self::options::ReadyPlans;
 use self::problem::{Code, Problem};
@@ -89,6 +98,8 @@ pub struct App {
     webhooks: Webhooks,
     /// Whether the server is told to stop: whoever waits for something to happen need not.
     stopping: watch::Sender<bool>,
+    history: History,
+    live: Live,
     /// The description of this API, as JSON.
     openapi: String,
 }
@@ -104,6 +115,8 @@ impl App {
             polls: Polls::new(usize::try_from(settings.http.kept_polls).unwrap_or(usize::MAX)),
             webhooks: Webhooks::new(engine.clone(), &settings.webhooks)?,
             stopping: watch::Sender::new(false),
+            history: History::new(&settings.history),
+            live: Live::start(&settings.live)?,
             openapi: openapi::document(),
             engine,
             settings,
@@ -127,10 +140,11 @@ pub async fn run(
     app.webhooks.serve().await.map_err(|error| Error::Webhooks(error.into()))?;
     let api = serve_api(listener, &app)?;
     let ops = ops.map(|listener| serve_ops(listener, &app)).transpose()?;
-    let (api_handle, ops_handle) = (api.handle(), ops.as_ref().map(actix_web::dev::Server::handle));
+    let (api_handle, ops_handle) = (api.handle(), ops.as_ref().map(Server::handle));
     let api = actix_web::rt::spawn(api);
     let ops = ops.map(actix_web::rt::spawn);
     let forgetting = actix_web::rt::spawn(forget_idle(app.clone()));
+    let noting = actix_web::rt::spawn(history::note(app.clone()));
 
     let failure = tokio::select! {
         () = shutdown => None,
@@ -138,13 +152,14 @@ pub async fn run(
     };
     forgetting.abort();
     app.stopping.send_replace(true);
+    noting.abort();
     let patience = if failure.is_some() { FAILED_TIMEOUT } else { app.settings.http.shutdown_timeout.0 };
     let stop_ops = async {
         if let Some(handle) = &ops_handle {
             stop(handle, patience).await;
         }
     };
-    tokio::join!(stop(&api_handle, patience), stop_ops);
+    tokio::join!(stop(&api_handle, patience), stop_ops, app.live.close());
     drop((api, ops));
     // Deliveries hold on to the engine until it is shut down, also to one that has failed.
     let ended = engine.shutdown().await;
@@ -162,28 +177,42 @@ async fn stop(handle: &ServerHandle, patience: Duration) {
     }
 }
 
-fn serve_api(listener: TcpListener, app: &web::Data<App>) -> io::Result<actix_web::dev::Server> {
+fn serve_api(listener: TcpListener, app: &web::Data<App>) -> io::Result<Server> {
     let http = app.settings.http.clone();
     let workers = usize::try_from(http.workers).unwrap_or(1);
     let connections = usize::try_from(http.max_connections).unwrap_or(usize::MAX);
-    let app = app.clone();
-    let server = HttpServer::new(move || {
-        ActixApp::new().app_data(app.clone()).configure(api_routes).wrap(from_fn(observe::observe))
-    });
-    let server = server
+    let (app, address) = (app.clone(), listener.local_addr()?);
+    let server = Server::build()
         .workers(workers)
         // Actix counts for each worker.
-        .max_connections(connections.div_ceil(workers))
-        .keep_alive(http.keep_alive.0)
-        .client_request_timeout(http.request_timeout.0)
-        .client_disconnect_timeout(http.request_timeout.0)
+        .max_concurrent_connections(connections.div_ceil(workers))
         .shutdown_timeout(http.shutdown_timeout.0.as_secs())
-        .disable_signals()
-        .listen(listener)?;
+        .disable_signals();
+    let stopping = server.graceful_shutdown_signal();
+    // What `actix_web::HttpServer` does, and upgrades.
+    let server = server.listen("api", listener, move || {
+        let application = || {
+            let application = ActixApp::new().app_data(app.clone()).configure(api_routes);
+            application.wrap(from_fn(observe::observe)).into_factory()
+        };
+        let stopping = stopping.clone();
+        HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let stopping = stopping.clone();
+                async move { stopping.notified().await }
+            })
+            .keep_alive(http.keep_alive.0)
+            .client_request_timeout(http.request_timeout.0)
+            .client_disconnect_timeout(http.request_timeout.0)
+            .local_addr(address)
+            .upgrade(Upgrades(application()))
+            .finish(map_config(application().map_err(|error| error.error_response()), |()| AppConfig::default()))
+            .tcp()
+    })?;
     Ok(server.run())
 }
 
-fn serve_ops(listener: TcpListener, app: &web::Data<App>) -> io::Result<actix_web::dev::Server> {
+fn serve_ops(listener: TcpListener, app: &web::Data<App>) -> io::Result<Server> {
     let app = app.clone();
     let server = HttpServer::new(move || ActixApp::new().app_data(app.clone()).configure(ops_routes));
     Ok(server.workers(1).shutdown_timeout(1).disable_signals().listen(listener)?.run())
@@ -206,10 +235,12 @@ fn api_routes(services: &mut ServiceConfig) {
         at("/v1/options/{id}", [get(options::read), patch(options::reschedule)]),
         at("/v1/options/{id}/plan", [get(options::plan)]),
         at("/v1/options/{id}/seats", [get(options::seats)]),
+        at("/v1/options/{id}/live", [get(live::seats)]),
         at("/v1/options/{id}/blocks", [post(options::block)]),
         at("/v1/options/{id}/unblocks", [post(options::unblock)]),
         at("/v1/options/{id}/reservations", [post(reservations::hold)]),
         at("/v1/tokens/{id}", [get(waiting_room::read_token), delete(waiting_room::leave)]),
+        at("/v1/tokens/{id}/live", [get(live::token)]),
         at("/v1/reservations", [get(reservations::list)]),
         at("/v1/reservations/{id}", [get(reservations::read), delete(reservations::release)]),
         at("/v1/reservations/{id}/payments", [post(payments::pay)]),
@@ -233,6 +264,9 @@ fn api_routes(services: &mut ServiceConfig) {
         at("/openapi.json", [get(openapi::json)]),
         at("/docs", [get(openapi::to_docs)]),
         at("/docs/{file:.*}", [get(openapi::docs)]),
+        at("/", [get(pages::buyer)]),
+        at("/ops", [get(pages::operator)]),
+        at("/web/{file:.*}", [get(pages::file)]),
     ];
     for resource in resources {
         services.service(resource);

@@ -15,7 +15,7 @@ use utoipa::{IntoParams, OpenApi, PartialSchema, ToSchema};
 use super::problem::{self, Code, Problem};
 use super::respond::Cache;
 use super::webhooks::routes as webhooks;
-use super::{App, concerts, events, operations, options, payments, reservations, waiting_room, wallet};
+use super::{App, concerts, events, live, operations, options, payments, reservations, waiting_room, wallet};
 use crate::api::{AreaSeats, Payment, Reservation, ReservedArea, ReservedSeat, Seats};
 use crate::domain::concert_option::{Counts as SeatCounts, OptionStatus};
 use crate::domain::sink::Response;
@@ -39,6 +39,8 @@ use crate::error::FieldError;
         options::reschedule,
         options::plan,
         options::seats,
+        live::seats,
+        live::token,
         options::block,
         options::unblock,
         waiting_room::read,

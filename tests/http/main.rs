@@ -8,6 +8,7 @@ mod events;
 mod harness;
 mod history;
 mod kill;
+mod live;
 mod process;
 mod protocol;
 mod receiver;

@@ -139,6 +139,15 @@ async fn a_demonstration_is_made_once_and_works_as_printed() {
         }
         assert_eq!(request.send().await.unwrap().status(), 201, "{curl}");
 
+        // The links lead to the pages; who one is stands behind the # and is not sent.
+        for (page, word) in [("/#token=", "buyer"), ("/ops#token=", "admin")] {
+            let link = lines.iter().find_map(|line| line.split_whitespace().find(|it| it.contains(page))).unwrap();
+            assert!(link.starts_with(&address), "{link}");
+            let token = lines.iter().find(|line| line.starts_with(word)).unwrap();
+            assert!(token.ends_with(link.split_once('=').unwrap().1), "{link}");
+            assert_eq!(reqwest::get(link).await.unwrap().status(), 200, "{link}");
+        }
+
         // A token made beside the running server is as good as one made by it.
         let token = run(dir.path(), &["token", "--data", "data", "--user", "demo-buyer"]);
         let token = text(&token.stdout);

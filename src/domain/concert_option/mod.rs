@@ -527,6 +527,12 @@ impl ConcertOption {
         self.users.iter().map(|(user, places)| (user, *places))
     }
 
+    /// How many holds are open, and how many of them run out before `until`.
+    #[must_use]
+    pub fn holds(&self, until: Timestamp) -> (usize, usize) {
+        (self.deadlines.len(), self.deadlines.range(..(until, 0)).count())
+    }
+
     /// How many seats and places are in each state.
     #[must_use]
     pub fn counts(&self) -> Counts {
