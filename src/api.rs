@@ -605,4 +605,12 @@ pub struct Stats {
     pub clock_skew_seconds: f64,
     /// Bytes that may still be written.
     pub free_bytes: u64,
+    /// Those who follow an option's seats or a token.
+    pub live_subscribers: u64,
+    /// Times that an option's seats were looked at for those who follow them.
+    pub live_flushes: u64,
+    /// Updates for those who had fallen behind, each in place of several.
+    pub live_conflations: u64,
+    /// Snapshots for those who had fallen behind.
+    pub live_resyncs: u64,
 }

@@ -34,6 +34,8 @@ pub struct Config {
     pub clock: Clock,
     /// The disk.
     pub storage: Storage,
+    /// Those who look on.
+    pub live: Live,
 }
 
 impl Default for Config {
@@ -46,6 +48,7 @@ impl Default for Config {
             limits: Limits::default(),
             clock: Clock::default(),
             storage: Storage::default(),
+            live: Live::default(),
         }
     }
 }
@@ -145,6 +148,18 @@ section! {
     }
 }
 
+section! {
+    /// Those who look on.
+    Live {
+        /// Milliseconds between two updates of an option's seats, 1 to 60,000: what changes in between is told together.
+        window_ms: u64 = 50,
+        /// Milliseconds between two updates of a place in a line, 1 to 60,000.
+        position_ms: u64 = 1_000,
+        /// Milliseconds after which a token is told again although nothing has changed, 1 to 60,000.
+        token_ms: u64 = 5_000,
+    }
+}
+
 impl Config {
     /// Checks every bound.
     ///
@@ -169,6 +184,9 @@ impl Config {
             ("limits.option_names", self.limits.option_names, 1, 3_000),
             ("limits.catalogue_entries", self.limits.catalogue_entries, 1, 100_000_000),
             ("storage.min_free_bytes", self.storage.min_free_bytes, 0, 1 << 40),
+            ("live.window_ms", self.live.window_ms, 1, 60_000),
+            ("live.position_ms", self.live.position_ms, 1, 60_000),
+            ("live.token_ms", self.live.token_ms, 1, 60_000),
         ];
         for &(key, value, min, max) in bounds {
             if !(min..=max).contains(&value) {

@@ -49,6 +49,7 @@ pub mod domain;
 mod engine;
 mod error;
 mod limits;
+mod live;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(not(any(test, feature = "testing")))]
@@ -73,13 +74,14 @@ pub use domain::{
     ConcertId, EntryId, Lsn, OptionId, PaymentId, Points, RefundId, Rejection, ReservationId, Timestamp, TokenId,
     UserId,
 };
-pub use engine::{Engine, Events, IssuedToken, PlanJson, SeatChange, SeatChanges, VerifyReport, export, verify};
+pub use engine::{Engine, Events, IssuedToken, PlanJson, SeatChanges, TokenChanges, VerifyReport, export, verify};
 pub use error::{Error, FieldError, OpenError};
+pub use live::seats::SeatUpdate;
 pub use store::codec::{Facts, Record};
 
 /// The sections of a [`Config`].
 pub mod settings {
-    pub use crate::config::{Actors, Checkpoint, Clock, Error, Journal, Limits, Storage};
+    pub use crate::config::{Actors, Checkpoint, Clock, Error, Journal, Limits, Live, Storage};
 }
 
 /// A map that many threads share.

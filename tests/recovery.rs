@@ -63,8 +63,9 @@ async fn the_directory_is_free_after_a_shutdown_while_handles_are_left() {
     let engine = Engine::open(config.clone()).await.unwrap();
     let option = on_sale(&engine, 2, 5).await;
     let mut events = engine.events(boxoffice::Lsn(0));
-    let mut changes = engine.seat_changes(option, engine.seats_seq(option).await.unwrap()).await.unwrap();
+    let mut changes = engine.seat_changes(option, None).await.unwrap();
     let waiting = tokio::spawn(async move {
+        changes.next().await.unwrap();
         let change = changes.next().await.map(|_| ());
         while events.next().await.is_ok() {}
         change

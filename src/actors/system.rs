@@ -17,6 +17,7 @@ use crate::domain::concert_option::ConcertOption;
 use crate::domain::waiting_room::{self, Liveness, WaitingRoom};
 use crate::domain::wallet::Wallet;
 use crate::domain::{ConcertId, Lsn, Message, TokenId};
+use crate::live::Hubs;
 use crate::store::codec::{Entity, TheCatalogue};
 use crate::store::replica::{self, Replica};
 #[cfg(any(test, feature = "testing"))]
@@ -46,6 +47,7 @@ pub(crate) struct SharedReplica {
     replica: Mutex<Option<Replica>>,
     applied: AtomicU64,
     progress: watch::Sender<Progress>,
+    hubs: Hubs,
 }
 
 /// How far the replica has come.
@@ -65,7 +67,7 @@ impl SharedReplica {
     pub(crate) fn new(replica: Replica) -> Self {
         let applied = replica.applied();
         let progress = watch::Sender::new(Progress { applied, ended: false });
-        Self { replica: Mutex::new(Some(replica)), applied: AtomicU64::new(applied.0), progress }
+        Self { replica: Mutex::new(Some(replica)), applied: AtomicU64::new(applied.0), progress, hubs: Hubs::default() }
     }
 
     pub(crate) fn lock(&self) -> Result<MappedMutexGuard<'_, Replica>, Ended> {
@@ -91,6 +93,12 @@ impl SharedReplica {
     /// The replica takes in no more: who waits for it need not.
     pub(crate) fn end(&self) {
         self.progress.send_modify(|progress| progress.ended = true);
+        self.hubs.end();
+    }
+
+    /// What of it somebody looks at.
+    pub(crate) fn hubs(&self) -> &Hubs {
+        &self.hubs
     }
 
     /// Hears of every advance.

@@ -2,6 +2,7 @@
 //! service.
 
 mod concerts;
+mod live;
 mod options;
 mod payments;
 mod reservations;
@@ -40,8 +41,9 @@ use crate::store::journal;
 use crate::store::plans::Plans;
 use crate::store::replica::{self, Replica};
 
+pub use self::live::{SeatChanges, TokenChanges};
 pub use self::options::PlanJson;
-pub use self::streams::{Events, SeatChange, SeatChanges};
+pub use self::streams::Events;
 pub use self::tokens::IssuedToken;
 pub use self::verify::{VerifyReport, export, verify};
 
@@ -223,6 +225,8 @@ impl Engine {
     pub fn stats(&self) -> Stats {
         let Inner { system, gauges, .. } = &*self.0;
         let counters = system.env.journal.counters();
+        let live = system.replica.hubs().counters();
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let resident = system.options.len() + system.wallets.len() + system.rooms.len();
         Stats {
             durable_lsn: system.env.journal.durable().0,
@@ -236,6 +240,10 @@ impl Engine {
             overloaded: gauges.overloaded.load(Ordering::Relaxed),
             clock_skew_seconds: system.env.clock.skew_millis() as f64 / 1e3,
             free_bytes: gauges.free_bytes.load(Ordering::Relaxed),
+            live_subscribers: of(&live.seat_subscribers) + of(&live.token_subscribers),
+            live_flushes: of(&live.flushes),
+            live_conflations: of(&live.conflations),
+            live_resyncs: of(&live.resyncs),
         }
     }
 }

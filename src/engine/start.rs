@@ -278,6 +278,7 @@ pub(super) fn start(
     let blocking = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .max_blocking_threads(BLOCKING_THREADS)
+        .enable_time()
         .thread_name("boxoffice-blocking")
         .build()
         .map_err(unusable)?;
@@ -443,9 +444,15 @@ impl Projector {
             }
             replica.applied()
         };
+        let hubs = self.replica.hubs();
         for (_, record) in &**batch {
-            if let Facts::Room(concert, events) = &record.facts {
-                self.note_mode(*concert, events);
+            match &record.facts {
+                Facts::Option(option, _) => hubs.option_changed(*option),
+                Facts::Room(concert, events) => {
+                    self.note_mode(*concert, events);
+                    hubs.room_changed(*concert, events);
+                }
+                Facts::Catalogue(_) | Facts::Wallet(..) => {}
             }
         }
         self.replica.advance(applied);

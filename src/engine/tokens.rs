@@ -66,27 +66,9 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`], also if it is somebody else's.
     pub async fn token(&self, caller: &Caller, id: TokenId) -> Result<Token, Error> {
-        let info = self.0.room_info(id.concert).await?;
-        let view = self.0.find_token(id).await?;
-        match caller {
-            Caller::User(user) if *user != view.user => return Err(Rejection::NotFound.into()),
-            Caller::User(_) => self.0.system.seen(id),
-            // Somebody else's look says nothing of the holder.
-            Caller::Admin => {}
-        }
-        let expires_at = view.expires_at.filter(|_| view.status == TokenStatus::Active);
-        Ok(Token {
-            id,
-            token: sign(&info.signing_key, id, &view.user),
-            concert_id: id.concert,
-            status: view.status,
-            position: view.position,
-            ahead: view.ahead,
-            queue_size: view.queue_size,
-            expected_wait_seconds: view.expected_wait_seconds,
-            refresh_interval_seconds: refresh_interval(&view),
-            expires_at,
-        })
+        let token = self.0.token(caller, id).await?;
+        self.0.seen(caller, id);
+        Ok(token)
     }
 
     /// Gives a place in a waiting room up.
@@ -177,6 +159,37 @@ impl Inner {
         let view = self.read(|replica| Ok(replica.room(concert)?.token(now, token.no))).await?;
         let active = view.is_some_and(|view| view.status == TokenStatus::Active);
         Ok(if active { Ok(Some(token.no)) } else { Err(Rejection::QueueTokenNotActive) })
+    }
+
+    /// A place in a waiting room, for whoever may see it.
+    pub(super) async fn token(self: &std::sync::Arc<Self>, caller: &Caller, id: TokenId) -> Result<Token, Error> {
+        let info = self.room_info(id.concert).await?;
+        let view = self.find_token(id).await?;
+        if matches!(caller, Caller::User(user) if *user != view.user) {
+            return Err(Rejection::NotFound.into());
+        }
+        let expires_at = view.expires_at.filter(|_| view.status == TokenStatus::Active);
+        Ok(Token {
+            id,
+            token: sign(&info.signing_key, id, &view.user),
+            concert_id: id.concert,
+            status: view.status,
+            position: view.position,
+            ahead: view.ahead,
+            queue_size: view.queue_size,
+            expected_wait_seconds: view.expected_wait_seconds,
+            refresh_interval_seconds: refresh_interval(&view),
+            expires_at,
+        })
+    }
+
+    /// A caller who may see a token has given a sign of life.
+    pub(super) fn seen(&self, caller: &Caller, id: TokenId) {
+        match caller {
+            Caller::User(_) => self.system.seen(id),
+            // Somebody else's look says nothing of the holder.
+            Caller::Admin => {}
+        }
     }
 
     /// A token, wherever it is.

@@ -31,6 +31,8 @@ const KEY_FILE: &str = "jwt.key";
 const CACHE_SHARDS: usize = 16;
 /// The longest token that is looked at, in bytes: far more than these claims need.
 const TOKEN_BYTES_MAX: usize = 4_096;
+/// A token that expires later than can be told is good for this long: ten years.
+const FAR_AHEAD: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// Why tokens cannot be checked or made.
 #[derive(Debug, thiserror::Error)]
@@ -145,16 +147,17 @@ impl Verifier {
     /// Whom `token` stands for at `now`; `None` unless it is valid.
     #[must_use]
     pub fn verify(&self, token: &str, now: SystemTime) -> Option<Identity> {
+        self.verified(token, now).map(|known| known.identity)
+    }
+
+    fn verified(&self, token: &str, now: SystemTime) -> Option<Known> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         if let Some(known) = self.cache.get(token) {
-            return (now < known.expires).then_some(known.identity);
+            return Some(known).filter(|known| now < known.expires);
         }
-        let identity = self.decode(token)?;
-        if now >= identity.expires {
-            return None;
-        }
-        self.cache.insert(token, identity.clone());
-        Some(identity.identity)
+        let known = self.decode(token).filter(|known| now < known.expires)?;
+        self.cache.insert(token, known.clone());
+        Some(known)
     }
 
     fn decode(&self, token: &str) -> Option<Known> {
@@ -307,7 +310,7 @@ impl FromRequest for User {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(identify(request).map(Self))
+        ready(identify(request).map(|(identity, _)| Self(identity)))
     }
 }
 
@@ -316,31 +319,37 @@ impl FromRequest for Admin {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(identify(request).and_then(|identity| match identity.role {
+        ready(identify(request).and_then(|(identity, _)| match identity.role {
             Some(Role::Admin) => Ok(Self(identity)),
             None => Err(Problem::new(Code::Forbidden, "Only an admin may do this.")),
         }))
     }
 }
 
-fn identify(request: &HttpRequest) -> Result<Identity, Problem> {
+/// Who asks, by the header `Authorization`, and until when that holds.
+pub(super) fn identify(request: &HttpRequest) -> Result<(Identity, SystemTime), Problem> {
+    let header = request.headers().get(header::AUTHORIZATION).ok_or_else(|| unauthenticated("Bearer"))?;
+    identify_by(request, header.to_str().ok().and_then(bearer))
+}
+
+/// Who asks, by a token that was shown in some way, and until when that holds.
+pub(super) fn identify_by(request: &HttpRequest, token: Option<&str>) -> Result<(Identity, SystemTime), Problem> {
     let app = request.app_data::<web::Data<App>>();
     let app = app.ok_or_else(|| Problem::new(Code::Internal, "The server is not set up."))?;
-    let header = request.headers().get(header::AUTHORIZATION).ok_or_else(|| unauthenticated("Bearer"))?;
-    let token = header.to_str().ok().and_then(bearer);
-    let identity = token.and_then(|token| app.verifier.verify(token, SystemTime::now()));
-    let identity = identity.ok_or_else(|| unauthenticated("Bearer error=\"invalid_token\""))?;
+    let known = token.and_then(|token| app.verifier.verified(token, SystemTime::now()));
+    let Known { identity, expires } = known.ok_or_else(|| unauthenticated("Bearer error=\"invalid_token\""))?;
     // For the access log.
     request.extensions_mut().insert(identity.user.clone());
     app.limiter.check(&identity.user).inspect_err(|_| note_sign_of_life(request, app, &identity.user))?;
-    Ok(identity)
+    let expires = Duration::try_from_secs_f64(expires).ok().and_then(|expires| UNIX_EPOCH.checked_add(expires));
+    Ok((identity, expires.unwrap_or(SystemTime::now() + FAR_AHEAD)))
 }
 
 /// Whoever asks for their place in a line too often is still there.
 fn note_sign_of_life(request: &HttpRequest, app: &App, user: &UserId) {
     let id = request.match_info().get("id").unwrap_or_default();
     let concert = match request.match_pattern().as_deref() {
-        Some("/v1/tokens/{id}") => id.parse().ok().map(|token: TokenId| token.concert),
+        Some("/v1/tokens/{id}" | "/v1/tokens/{id}/live") => id.parse().ok().map(|token: TokenId| token.concert),
         Some("/v1/concerts/{id}/tokens") => id.parse().ok(),
         _ => None,
     };

@@ -238,12 +238,59 @@ section! {
 }
 
 section! {
+    /// Those who look on over WebSockets.
+    Live {
+        /// How much time there is between two updates of an option's seats: what changes in between is told together.
+        window: Span = Span(Duration::from_millis(50)),
+        /// How much time there is between two updates of a place in a line.
+        position_interval: Span = seconds(1),
+        /// After how long a token is told again although nothing has changed.
+        token_interval: Span = seconds(5),
+        /// How often the other end is asked whether it is there.
+        ping_interval: Span = seconds(20),
+        /// After how long one that says nothing is closed.
+        silence_timeout: Span = seconds(60),
+        /// Bytes of a frame that the other end may send.
+        client_frame_bytes: u64 = 4_096,
+        /// Bytes that the system keeps for one that does not read; it doubles them.
+        send_buffer_bytes: u64 = 65_536,
+        /// Connections in all.
+        max_connections: u64 = 20_000,
+        /// Connections to one option.
+        max_connections_per_option: u64 = 20_000,
+    }
+}
+
+section! {
     /// Logs, on standard error.
     Log {
         /// `text` or `json`.
         format: LogFormat = LogFormat::Text,
         /// `error`, `warn`, `info`, `debug` or `trace`.
         level: LogLevel = LogLevel::Info,
+    }
+}
+
+impl Live {
+    /// The defaults of the server, for an engine that is set up like this.
+    fn new(engine: &crate::config::Live) -> Self {
+        let span = |millis| Span(Duration::from_millis(millis));
+        Self {
+            window: span(engine.window_ms),
+            position_interval: span(engine.position_ms),
+            token_interval: span(engine.token_ms),
+            ..Self::default()
+        }
+    }
+
+    /// The engine's part.
+    fn engine(&self) -> crate::config::Live {
+        let millis = |span: Span| u64::try_from(span.0.as_millis()).unwrap_or(u64::MAX);
+        crate::config::Live {
+            window_ms: millis(self.window),
+            position_ms: millis(self.position_interval),
+            token_ms: millis(self.token_interval),
+        }
     }
 }
 
@@ -260,6 +307,8 @@ pub struct Settings {
     pub cors: Cors,
     /// Wallets.
     pub wallet: Wallet,
+    /// Those who look on.
+    pub live: Live,
     /// Logs.
     pub log: Log,
     /// The engine's journal.
@@ -286,13 +335,14 @@ impl Settings {
     /// The defaults of the server, for an engine that is set up like this.
     #[must_use]
     pub fn new(engine: Config) -> Self {
-        let Config { data_dir, journal, checkpoint, actors, limits, clock, storage, .. } = engine;
+        let Config { data_dir, journal, checkpoint, actors, limits, clock, storage, live } = engine;
         Self {
             data_dir,
             http: Http::default(),
             auth: Auth::default(),
             cors: Cors::default(),
             wallet: Wallet::default(),
+            live: Live::new(&live),
             log: Log::default(),
             journal,
             checkpoint,
@@ -348,6 +398,7 @@ impl Settings {
             limits: self.limits.clone(),
             clock: self.clock.clone(),
             storage: self.storage.clone(),
+            live: self.live.engine(),
         }
     }
 
@@ -368,6 +419,10 @@ impl Settings {
             ("http.cached_plans", self.http.cached_plans, 0, 100_000),
             ("http.workers", self.http.workers, 1, 256),
             ("auth.leeway_seconds", self.auth.leeway_seconds, 0, 300),
+            ("live.client_frame_bytes", self.live.client_frame_bytes, 128, 1 << 20),
+            ("live.send_buffer_bytes", self.live.send_buffer_bytes, 4_096, 16 << 20),
+            ("live.max_connections", self.live.max_connections, 0, 1_000_000),
+            ("live.max_connections_per_option", self.live.max_connections_per_option, 0, 1_000_000),
             ("auth.cached_tokens", self.auth.cached_tokens, 0, 10_000_000),
         ];
         for (key, value, min, max) in bounds {
@@ -379,13 +434,18 @@ impl Settings {
     }
 
     fn check_spans(&self) -> Result<(), ValueError> {
-        let tenth = Span(Duration::from_millis(100));
+        let (millisecond, tenth) = (Span(Duration::from_millis(1)), Span(Duration::from_millis(100)));
         let bounds = [
             // Actix counts these two from a clock that is up to half a second late.
             ("http.request_timeout", self.http.request_timeout, seconds(1), seconds(600)),
             ("http.keep_alive", self.http.keep_alive, seconds(1), seconds(3_600)),
             ("http.body_timeout", self.http.body_timeout, tenth, seconds(600)),
             ("http.shutdown_timeout", self.http.shutdown_timeout, tenth, seconds(3_600)),
+            ("live.window", self.live.window, millisecond, seconds(60)),
+            ("live.position_interval", self.live.position_interval, millisecond, seconds(60)),
+            ("live.token_interval", self.live.token_interval, millisecond, seconds(60)),
+            ("live.ping_interval", self.live.ping_interval, tenth, seconds(3_600)),
+            ("live.silence_timeout", self.live.silence_timeout, tenth, seconds(3_600)),
         ];
         for (key, value, min, max) in bounds {
             if !(min..=max).contains(&value) {

@@ -28,6 +28,30 @@ pub struct Metrics {
     registry: Registry,
     requests: Family<Request, Counter<u64, AtomicU64>>,
     seconds: Histogram,
+    /// Those of the WebSockets.
+    pub(super) live: LiveMetrics,
+}
+
+/// What goes out over WebSockets.
+#[derive(Debug, Clone)]
+pub(super) struct LiveMetrics {
+    pub(super) frames: Counter<u64, AtomicU64>,
+    pub(super) bytes: Counter<u64, AtomicU64>,
+    /// From the first change in an update to when it is sent.
+    pub(super) staleness: Histogram,
+}
+
+impl LiveMetrics {
+    fn new(registry: &mut Registry) -> Self {
+        // 1 ms to about 33 s.
+        let staleness = Histogram::new(exponential_buckets(0.001, 2.0, 16));
+        let live = Self { frames: Counter::default(), bytes: Counter::default(), staleness };
+        registry.register("live_frames", "Messages sent over WebSockets", live.frames.clone());
+        registry.register("live_bytes", "Bytes of these messages", live.bytes.clone());
+        let help = "From the commit of the first change in an update to its being sent";
+        registry.register_with_unit("live_staleness", help, Unit::Seconds, live.staleness.clone());
+        live
+    }
 }
 
 impl fmt::Debug for Metrics {
@@ -46,8 +70,9 @@ impl Metrics {
         // 100 us to about 13 s.
         let seconds = Histogram::new(exponential_buckets(0.000_1, 2.0, 18));
         registry.register_with_unit("http_request", "How long they took", Unit::Seconds, seconds.clone());
+        let live = LiveMetrics::new(&mut registry);
         registry.register_collector(Box::new(EngineStats(engine)));
-        Self { registry, requests, seconds }
+        Self { registry, requests, seconds, live }
     }
 
     /// Counts a request that was answered.
@@ -93,6 +118,13 @@ impl Collector for EngineStats {
             ("journal_batches", "Batches written", stats.batches),
             ("journal_bytes", "Bytes written to the journal", stats.journal_bytes),
             ("commands_overloaded", "Commands refused because too much was under way", stats.overloaded),
+            ("live_flushes", "Times that an option's seats were looked at for those who follow", stats.live_flushes),
+            (
+                "live_conflations",
+                "Updates in place of several, for those who had fallen behind",
+                stats.live_conflations,
+            ),
+            ("live_resyncs", "Snapshots for those who had fallen behind", stats.live_resyncs),
         ];
         for (name, help, value) in counters {
             let counter = ConstCounter::new(value);
@@ -103,6 +135,7 @@ impl Collector for EngineStats {
             ("applied_lsn", "The last event that reads see", stats.applied_lsn),
             ("checkpointed_lsn", "The last event in sled", stats.checkpointed_lsn),
             ("resident_actors", "Actors in memory", stats.resident_actors),
+            ("live_subscribers", "Those who follow an option's seats or a token", stats.live_subscribers),
             ("free_bytes", "Bytes that may still be written", stats.free_bytes),
         ];
         for (name, help, value) in gauges {

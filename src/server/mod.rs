@@ -12,6 +12,7 @@ pub mod problem;
 mod concerts;
 mod json;
 mod limiter;
+mod live;
 mod metrics;
 mod observe;
 mod openapi;
@@ -30,7 +31,10 @@ use std::io;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use actix_web::dev::{Handler, ServerHandle};
+use actix_http::HttpService;
+use actix_server::{Server, ServerHandle};
+use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, map_config};
+use actix_web::dev::{AppConfig, Handler};
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
@@ -40,6 +44,8 @@ use self::auth::Verifier;
 use self::config::Settings;
 use self::cors::Cors;
 use self::limiter::Limiter;
+use self::live::Live;
+use self::live::upgrade::Upgrades;
 use self::metrics::Metrics;
 use self::options::ReadyPlans;
 use self::problem::{Code, Problem};
@@ -77,6 +83,7 @@ pub struct App {
     cors: Cors,
     metrics: Metrics,
     plans: ReadyPlans,
+    live: Live,
     /// The description of this API, as JSON.
     openapi: String,
 }
@@ -89,6 +96,7 @@ impl App {
             cors: Cors::new(&settings.cors.allowed_origins),
             metrics: Metrics::new(engine.clone()),
             plans: ReadyPlans::new(usize::try_from(settings.http.cached_plans).unwrap_or(usize::MAX)),
+            live: Live::new(),
             openapi: openapi::document(),
             engine,
             settings,
@@ -111,7 +119,7 @@ pub async fn run(
     let app = web::Data::new(App::new(engine.clone(), settings)?);
     let api = serve_api(listener, &app)?;
     let ops = ops.map(|listener| serve_ops(listener, &app)).transpose()?;
-    let (api_handle, ops_handle) = (api.handle(), ops.as_ref().map(actix_web::dev::Server::handle));
+    let (api_handle, ops_handle) = (api.handle(), ops.as_ref().map(Server::handle));
     let api = actix_web::rt::spawn(api);
     let ops = ops.map(actix_web::rt::spawn);
     let forgetting = actix_web::rt::spawn(forget_idle(app.clone()));
@@ -121,6 +129,7 @@ pub async fn run(
         reason = engine.failure() => Some(reason),
     };
     forgetting.abort();
+    app.live.close();
     let patience = if failure.is_some() { FAILED_TIMEOUT } else { app.settings.http.shutdown_timeout.0 };
     let stop_ops = async {
         if let Some(handle) = &ops_handle {
@@ -143,28 +152,42 @@ async fn stop(handle: &ServerHandle, patience: Duration) {
     }
 }
 
-fn serve_api(listener: TcpListener, app: &web::Data<App>) -> io::Result<actix_web::dev::Server> {
+fn serve_api(listener: TcpListener, app: &web::Data<App>) -> io::Result<Server> {
     let http = app.settings.http.clone();
     let workers = usize::try_from(http.workers).unwrap_or(1);
     let connections = usize::try_from(http.max_connections).unwrap_or(usize::MAX);
-    let app = app.clone();
-    let server = HttpServer::new(move || {
-        ActixApp::new().app_data(app.clone()).configure(api_routes).wrap(from_fn(observe::observe))
-    });
-    let server = server
+    let (app, address) = (app.clone(), listener.local_addr()?);
+    let server = Server::build()
         .workers(workers)
         // Actix counts for each worker.
-        .max_connections(connections.div_ceil(workers))
-        .keep_alive(http.keep_alive.0)
-        .client_request_timeout(http.request_timeout.0)
-        .client_disconnect_timeout(http.request_timeout.0)
+        .max_concurrent_connections(connections.div_ceil(workers))
         .shutdown_timeout(http.shutdown_timeout.0.as_secs())
-        .disable_signals()
-        .listen(listener)?;
+        .disable_signals();
+    let stopping = server.graceful_shutdown_signal();
+    // What `actix_web::HttpServer` does, and upgrades.
+    let server = server.listen("api", listener, move || {
+        let application = || {
+            let application = ActixApp::new().app_data(app.clone()).configure(api_routes);
+            application.wrap(from_fn(observe::observe)).into_factory()
+        };
+        let stopping = stopping.clone();
+        HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let stopping = stopping.clone();
+                async move { stopping.notified().await }
+            })
+            .keep_alive(http.keep_alive.0)
+            .client_request_timeout(http.request_timeout.0)
+            .client_disconnect_timeout(http.request_timeout.0)
+            .local_addr(address)
+            .upgrade(Upgrades(application()))
+            .finish(map_config(application().map_err(|error| error.error_response()), |()| AppConfig::default()))
+            .tcp()
+    })?;
     Ok(server.run())
 }
 
-fn serve_ops(listener: TcpListener, app: &web::Data<App>) -> io::Result<actix_web::dev::Server> {
+fn serve_ops(listener: TcpListener, app: &web::Data<App>) -> io::Result<Server> {
     let app = app.clone();
     let server = HttpServer::new(move || ActixApp::new().app_data(app.clone()).configure(ops_routes));
     Ok(server.workers(1).shutdown_timeout(1).disable_signals().listen(listener)?.run())
@@ -187,10 +210,12 @@ fn api_routes(services: &mut ServiceConfig) {
         at("/v1/options/{id}", [get(options::read), patch(options::reschedule)]),
         at("/v1/options/{id}/plan", [get(options::plan)]),
         at("/v1/options/{id}/seats", [get(options::seats)]),
+        at("/v1/options/{id}/live", [get(live::seats)]),
         at("/v1/options/{id}/blocks", [post(options::block)]),
         at("/v1/options/{id}/unblocks", [post(options::unblock)]),
         at("/v1/options/{id}/reservations", [post(reservations::hold)]),
         at("/v1/tokens/{id}", [get(waiting_room::read_token), delete(waiting_room::leave)]),
+        at("/v1/tokens/{id}/live", [get(live::token)]),
         at("/v1/reservations", [get(reservations::list)]),
         at("/v1/reservations/{id}", [get(reservations::read), delete(reservations::release)]),
         at("/v1/reservations/{id}/payments", [post(payments::pay)]),

@@ -14,7 +14,7 @@ use utoipa::{IntoParams, OpenApi, PartialSchema, ToSchema};
 
 use super::problem::{self, Code, Problem};
 use super::respond::Cache;
-use super::{App, concerts, operations, options, payments, reservations, waiting_room, wallet};
+use super::{App, concerts, live, operations, options, payments, reservations, waiting_room, wallet};
 use crate::api::{AreaSeats, Payment, Reservation, ReservedArea, ReservedSeat, Seats};
 use crate::domain::concert_option::{Counts as SeatCounts, OptionStatus};
 use crate::domain::waiting_room::{Counts as TokenCounts, Mode, Order, Settings, TokenStatus};
@@ -36,6 +36,8 @@ use crate::error::FieldError;
         options::reschedule,
         options::plan,
         options::seats,
+        live::seats,
+        live::token,
         options::block,
         options::unblock,
         waiting_room::read,

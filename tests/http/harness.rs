@@ -108,7 +108,12 @@ impl Server {
 
     /// A buyer's token.
     pub fn buyer(&self, name: &str) -> String {
-        auth::issue(&self.settings, &name.parse().unwrap(), None, Duration::from_secs(600)).unwrap()
+        self.buyer_for(name, Duration::from_secs(600))
+    }
+
+    /// A buyer's token that expires before long.
+    pub fn buyer_for(&self, name: &str, ttl: Duration) -> String {
+        auth::issue(&self.settings, &name.parse().unwrap(), None, ttl).unwrap()
     }
 
     pub fn request(&self, method: &str, path: &str, token: &str) -> RequestBuilder {

@@ -7,6 +7,7 @@ mod bad_input;
 mod harness;
 mod history;
 mod kill;
+mod live;
 mod process;
 mod protocol;
 mod routes;

@@ -1,0 +1,353 @@
+//! An option's seats, for all who look on.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
+use tokio::sync::{Notify, watch};
+
+use super::view::{Changes, View};
+use crate::actors::system::SharedReplica;
+use crate::api::{AreaSeats, seat_status_name};
+use crate::domain::Lsn;
+use crate::domain::concert_option::PricedPlan;
+use crate::domain::seat_map::Status;
+use crate::store::replica;
+
+/// How many deltas from different seqs are kept to be shared, until the next change.
+const SHARED_DELTAS: usize = 64;
+/// Of how many flushes it is remembered when they became due.
+const REMEMBERED_FLUSHES: usize = 256;
+
+/// What has become of an option's seats: a delta, or a snapshot. Shared by all who need the same.
+#[derive(Debug)]
+pub struct SeatUpdate {
+    seq: Lsn,
+    previous_seq: Option<Lsn>,
+    /// When the first of the changes became durable.
+    changed_at: Instant,
+    changes: Changes,
+    plan: Arc<PricedPlan>,
+    json: OnceLock<String>,
+}
+
+impl SeatUpdate {
+    /// The lsn of the last change that is in here.
+    #[must_use]
+    pub fn seq(&self) -> Lsn {
+        self.seq
+    }
+
+    /// What a delta follows: it holds every seat that has changed after that. `None`: a snapshot, of all seats.
+    #[must_use]
+    pub fn previous_seq(&self) -> Option<Lsn> {
+        self.previous_seq
+    }
+
+    /// Of a delta, the seats that have changed; of a snapshot, those that are not available. Ids and states.
+    pub fn seats(&self) -> impl Iterator<Item = (&str, Status)> {
+        self.changes.seats.iter().map(|(seat, status)| (self.plan.plan.seat(*seat).guid, *status))
+    }
+
+    /// Of a delta, the areas that have changed; of a snapshot, all.
+    pub fn areas(&self) -> impl Iterator<Item = (&str, AreaSeats)> {
+        let name = |area: u32| self.plan.definition.areas[area as usize].name.as_str();
+        self.changes.areas.iter().map(move |(area, state)| (name(*area), *state))
+    }
+
+    /// As the API tells it. Serialised once, for everybody.
+    ///
+    /// # Errors
+    /// None that is known: there is nothing in it that JSON does not have.
+    pub fn json(&self) -> serde_json::Result<&str> {
+        if let Some(json) = self.json.get() {
+            return Ok(json);
+        }
+        let json = serde_json::to_string(self)?;
+        Ok(self.json.get_or_init(|| json))
+    }
+
+    /// When the first of the changes became durable.
+    #[must_use]
+    pub fn changed_at(&self) -> Instant {
+        self.changed_at
+    }
+}
+
+/// Serialises an iterator of pairs as an object.
+struct Object<F>(F);
+
+impl<K: Serialize, V: Serialize, I: Iterator<Item = (K, V)>, F: Fn() -> I> Serialize for Object<F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_map(None)?;
+        for (key, value) in (self.0)() {
+            object.serialize_entry(&key, &value)?;
+        }
+        object.end()
+    }
+}
+
+impl Serialize for SeatUpdate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("SeatUpdate", 5)?;
+        match self.previous_seq {
+            None => {
+                fields.serialize_field("type", "snapshot")?;
+                fields.serialize_field("option_id", &self.plan.option)?;
+                fields.serialize_field("seq", &self.seq)?;
+            }
+            Some(previous_seq) => {
+                fields.serialize_field("type", "delta")?;
+                fields.serialize_field("seq", &self.seq)?;
+                fields.serialize_field("previous_seq", &previous_seq)?;
+            }
+        }
+        fields.serialize_field("seats", &Object(|| self.seats().map(|(id, status)| (id, seat_status_name(status)))))?;
+        fields.serialize_field("areas", &Object(|| self.areas()))?;
+        fields.end()
+    }
+}
+
+/// One option that somebody looks at.
+pub(crate) struct Hub {
+    plan: Arc<PricedPlan>,
+    replica: Arc<SharedReplica>,
+    state: Mutex<State>,
+    told: watch::Sender<Told>,
+    /// When the first change came that is not told yet.
+    marked: Mutex<Option<Instant>>,
+    wake: Arc<Notify>,
+}
+
+/// What there is to be told, at one seq.
+#[derive(Default)]
+struct State {
+    view: View,
+    snapshot: Option<Arc<SeatUpdate>>,
+    deltas: Vec<Arc<SeatUpdate>>,
+    /// The seqs of the last flushes, and when the first change in each of them became durable.
+    flushed: VecDeque<(Lsn, Instant)>,
+}
+
+/// What everybody hears of.
+#[derive(Clone, Default)]
+struct Told {
+    seq: Lsn,
+    /// What leads there from the seq before; there is one after the first flush.
+    delta: Option<Arc<SeatUpdate>>,
+    ended: bool,
+}
+
+impl Hub {
+    /// The hub of an option, which stands at `not_before` or later as soon as a flush is over. Its task runs on `runtime`.
+    ///
+    /// # Errors
+    /// The option's rows cannot be had.
+    pub(crate) fn of(
+        replica: &Arc<SharedReplica>,
+        plan: &Arc<PricedPlan>,
+        window: Duration,
+        runtime: &tokio::runtime::Handle,
+    ) -> Result<Arc<Self>, replica::Error> {
+        let hubs = replica.hubs();
+        let mut entry = hubs.options.entry(plan.option).or_insert_with(|| {
+            hubs.len.fetch_add(1, Ordering::SeqCst);
+            Weak::new()
+        });
+        if let Some(hub) = entry.upgrade() {
+            return Ok(hub);
+        }
+        let hub = Arc::new(Self {
+            plan: plan.clone(),
+            replica: replica.clone(),
+            state: Mutex::default(),
+            told: watch::Sender::new(Told::default()),
+            marked: Mutex::default(),
+            wake: Arc::default(),
+        });
+        *entry = Arc::downgrade(&hub);
+        // From here on the projector marks it, so that nothing falls between this and its first look.
+        drop(entry);
+        hub.flush()?;
+        if hubs.has_ended() {
+            hub.end();
+        }
+        runtime.spawn(run(Arc::downgrade(&hub), hub.wake.clone(), window));
+        Ok(hub)
+    }
+
+    /// The option has changed.
+    pub(super) fn mark(&self) {
+        let mut marked = self.marked.lock();
+        if marked.is_none() {
+            *marked = Some(Instant::now());
+            self.wake.notify_one();
+        }
+    }
+
+    pub(super) fn end(&self) {
+        self.told.send_modify(|told| told.ended = true);
+    }
+
+    /// Tells what has changed since the last time.
+    fn flush(&self) -> Result<(), replica::Error> {
+        let marked_at = self.marked.lock().take().unwrap_or_else(Instant::now);
+        let mut state = self.state.lock();
+        let before = state.view.seq();
+        let changes = {
+            let Ok(mut replica) = self.replica.lock() else { return Ok(()) };
+            let option = replica.option(self.plan.option)?;
+            if option.seq() == before && !state.flushed.is_empty() {
+                return Ok(());
+            }
+            state.view.advance(option)
+        };
+        let seq = state.view.seq();
+        state.snapshot = None;
+        state.deltas.clear();
+        state.flushed.push_back((seq, marked_at));
+        if state.flushed.len() > REMEMBERED_FLUSHES {
+            state.flushed.pop_front();
+        }
+        let delta = Arc::new(self.update(seq, Some(before), marked_at, changes));
+        drop(state);
+        self.told.send_modify(|told| {
+            told.seq = seq;
+            told.delta = Some(delta);
+        });
+        Ok(())
+    }
+
+    fn update(&self, seq: Lsn, previous_seq: Option<Lsn>, changed_at: Instant, changes: Changes) -> SeatUpdate {
+        SeatUpdate { seq, previous_seq, changed_at, changes, plan: self.plan.clone(), json: OnceLock::new() }
+    }
+
+    /// What begins the story for somebody: a delta from `since`, if there was such a seq.
+    fn first(&self, since: Option<Lsn>) -> Arc<SeatUpdate> {
+        let mut state = self.state.lock();
+        match since.filter(|since| *since <= state.view.seq()) {
+            Some(since) => self.delta(&mut state, since),
+            None => self.snapshot(&mut state),
+        }
+    }
+
+    /// What leads somebody on who has fallen behind and stands at `seq`: a delta, or a snapshot if that is shorter.
+    fn catch_up(&self, seq: Lsn) -> Arc<SeatUpdate> {
+        let counters = self.replica.hubs().counters();
+        let mut state = self.state.lock();
+        let delta = self.delta(&mut state, seq);
+        if delta.changes.len() > state.view.snapshot_len() {
+            counters.resyncs.fetch_add(1, Ordering::Relaxed);
+            return self.snapshot(&mut state);
+        }
+        counters.conflations.fetch_add(1, Ordering::Relaxed);
+        delta
+    }
+
+    fn delta(&self, state: &mut State, since: Lsn) -> Arc<SeatUpdate> {
+        if let Some(known) = state.deltas.iter().find(|delta| delta.previous_seq == Some(since)) {
+            return known.clone();
+        }
+        let changed_at = state.flushed.iter().find(|(seq, _)| *seq > since).map_or_else(Instant::now, |(_, at)| *at);
+        let changes = state.view.changed_after(since);
+        let delta = Arc::new(self.update(state.view.seq(), Some(since), changed_at, changes));
+        if state.deltas.len() < SHARED_DELTAS {
+            state.deltas.push(delta.clone());
+        }
+        delta
+    }
+
+    fn snapshot(&self, state: &mut State) -> Arc<SeatUpdate> {
+        let State { view, snapshot, .. } = state;
+        let make = || Arc::new(self.update(view.seq(), None, Instant::now(), view.snapshot()));
+        snapshot.get_or_insert_with(make).clone()
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        let hubs = self.replica.hubs();
+        // Another one may have taken its place.
+        if hubs.options.remove_if(&self.plan.option, |_, hub| hub.strong_count() == 0).is_some() {
+            hubs.len.fetch_sub(1, Ordering::SeqCst);
+        }
+        self.wake.notify_one();
+    }
+}
+
+/// Flushes a hub whenever it is marked, with a pause of `window` after each flush: what comes in between is told together.
+async fn run(hub: Weak<Hub>, wake: Arc<Notify>, window: Duration) {
+    loop {
+        wake.notified().await;
+        {
+            let Some(hub) = hub.upgrade() else { return };
+            hub.replica.hubs().counters().flushes.fetch_add(1, Ordering::Relaxed);
+            if let Err(error) = hub.flush() {
+                // Whoever reads next finds the same, and that is the end of the engine.
+                tracing::error!(%error, option = %hub.plan.option, "the seats cannot be read");
+            }
+        }
+        tokio::time::sleep(window).await;
+    }
+}
+
+/// Somebody who follows an option's seats.
+pub(crate) struct Subscription {
+    hub: Arc<Hub>,
+    told: watch::Receiver<Told>,
+    at: At,
+}
+
+/// Where somebody stands.
+enum At {
+    /// Before the first update, which is about `not_before` or later.
+    Start { since: Option<Lsn>, not_before: Lsn },
+    /// Has heard everything up to here.
+    Seq(Lsn),
+}
+
+/// There will be no more changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ended;
+
+impl Subscription {
+    /// Follows `hub` from `since` on, or from the present. What it hears first is about `not_before` or later.
+    pub(crate) fn new(hub: Arc<Hub>, since: Option<Lsn>, not_before: Lsn) -> Self {
+        hub.replica.hubs().counters().seat_subscribers.fetch_add(1, Ordering::Relaxed);
+        let told = hub.told.subscribe();
+        Self { hub, told, at: At::Start { since, not_before } }
+    }
+
+    /// The next update: everything since the last one. May be called again after it was cancelled.
+    pub(crate) async fn next(&mut self) -> Result<Arc<SeatUpdate>, Ended> {
+        loop {
+            let told = self.told.borrow_and_update().clone();
+            let update = match self.at {
+                At::Start { since, not_before } if told.delta.is_some() && told.seq >= not_before => {
+                    self.hub.first(since)
+                }
+                At::Seq(seq) if told.seq > seq => {
+                    let fits = told.delta.filter(|delta| delta.previous_seq == Some(seq));
+                    fits.unwrap_or_else(|| self.hub.catch_up(seq))
+                }
+                _ if told.ended => return Err(Ended),
+                _ => {
+                    // It cannot fail: the hub, which has the sender, is ours.
+                    let _ = self.told.changed().await;
+                    continue;
+                }
+            };
+            self.at = At::Seq(update.seq);
+            return Ok(update);
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.hub.replica.hubs().counters().seat_subscribers.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,214 @@
+//! Seats and places in a line, live: WebSockets, and who may have one.
+
+mod socket;
+pub(super) mod upgrade;
+
+use std::time::{Duration, Instant, SystemTime};
+
+use actix_http::ws;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use self::socket::{Socket, Source};
+use self::upgrade::{Accepted, Upgradable};
+use super::auth::{self, Identity};
+use super::problem::{Code, Problem};
+use super::query::Query;
+use super::{App, id, unless_missing};
+use crate::domain::{Lsn, OptionId, TokenId};
+
+/// The subprotocol by which a browser shows its JWT: the next one that it names.
+const BEARER: &str = "bearer";
+/// How long to wait before trying again when there are too many, in seconds.
+const RETRY_SECONDS: u64 = 5;
+/// The longest that a JWT is looked ahead: no clock goes on for as long as a number can say.
+const EXPIRY_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// All WebSockets of a server.
+pub(super) struct Live {
+    open: Mutex<Open>,
+    closing: watch::Sender<bool>,
+}
+
+/// How many there are.
+#[derive(Default)]
+struct Open {
+    all: u64,
+    options: HashMap<OptionId, u64>,
+}
+
+impl Live {
+    pub(super) fn new() -> Self {
+        Self { open: Mutex::default(), closing: watch::Sender::new(false) }
+    }
+
+    /// Closes all of them: the server stops.
+    pub(super) fn close(&self) {
+        self.closing.send_replace(true);
+    }
+}
+
+/// One connection among those that may be open.
+struct Place {
+    app: web::Data<App>,
+    option: Option<OptionId>,
+}
+
+impl Place {
+    /// Takes one, for an option's seats or for a token.
+    fn take(app: &web::Data<App>, option: Option<OptionId>) -> Result<Self, Problem> {
+        let limits = &app.settings.live;
+        let mut open = app.live.open.lock();
+        let of_option = option.and_then(|option| open.options.get(&option).copied()).unwrap_or(0);
+        if open.all >= limits.max_connections || of_option >= limits.max_connections_per_option {
+            let problem = Problem::new(Code::Overloaded, "Too many are connected already.");
+            return Err(problem.retry_after(RETRY_SECONDS));
+        }
+        open.all += 1;
+        if let Some(option) = option {
+            *open.options.entry(option).or_default() += 1;
+        }
+        drop(open);
+        Ok(Self { app: app.clone(), option })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.app.live.open.lock();
+        open.all -= 1;
+        if let Some(option) = self.option
+            && let Some(count) = open.options.get_mut(&option)
+        {
+            *count -= 1;
+            if *count == 0 {
+                open.options.remove(&option);
+            }
+        }
+    }
+}
+
+/// Follows an option's seats over a WebSocket: at first a snapshot (with `since`: a delta from there), then deltas, as
+/// described in the README. Anything that is not a WebSocket handshake is refused with 400.
+#[utoipa::path(get, path = "/v1/options/{id}/live", tag = "live", operation_id = "live_seats",
+    params(("id" = OptionId, Path), ("since" = Option<u64>, Query, description = "The last `seq` that was heard"),
+        ("Origin" = Option<String>, Header)),
+    responses((status = 101, description = "A WebSocket"), (status = 400), (status = 403), (status = 404)))]
+pub(super) async fn seats(
+    request: HttpRequest,
+    path: web::Path<String>,
+    app: web::Data<App>,
+) -> Result<HttpResponse, Problem> {
+    let option: OptionId = id(&path)?;
+    let checked = check(&request, &app).and_then(|()| since(&request));
+    let since = unless_missing(checked, app.engine.seats_seq(option)).await?;
+    let changes = app.engine.seat_changes(option, since).await?;
+    let place = Place::take(&app, Some(option))?;
+    let protocol = bearer_protocol(request.headers()).map(|_| BEARER);
+    Ok(accept(&request, protocol, place, Source::Seats(changes), None))
+}
+
+/// Follows a place in a line over a WebSocket: the token, as `GET /v1/tokens/{id}` has it, whenever it has changed. The
+/// open socket is a sign of life. Browsers show their JWT as the second of the subprotocols `bearer, <JWT>`. The socket is
+/// closed with 1008 when the JWT expires.
+#[utoipa::path(get, path = "/v1/tokens/{id}/live", tag = "live", operation_id = "live_token",
+    params(("id" = TokenId, Path), ("Origin" = Option<String>, Header),
+        ("Sec-WebSocket-Protocol" = Option<String>, Header)),
+    security(("bearer" = [])),
+    responses((status = 101, description = "A WebSocket"), (status = 400), (status = 403), (status = 404)))]
+pub(super) async fn token(
+    request: HttpRequest,
+    path: web::Path<String>,
+    app: web::Data<App>,
+) -> Result<HttpResponse, Problem> {
+    let (identity, expires, protocol) = identify(&request)?;
+    let token: TokenId = id(&path)?;
+    let caller = identity.caller();
+    unless_missing(check(&request, &app), app.engine.token(&caller, token)).await?;
+    Query::read(&request, &[])?;
+    let changes = app.engine.token_changes(caller, token).await?;
+    let place = Place::take(&app, None)?;
+    Ok(accept(&request, protocol, place, Source::Token(changes), Some(expires)))
+}
+
+/// Who asks, until when that is known, and the subprotocol to be answered if it was said by one.
+fn identify(request: &HttpRequest) -> Result<(Identity, Instant, Option<&'static str>), Problem> {
+    let (identity, expires, protocol) = match bearer_protocol(request.headers()) {
+        Some(token) if !request.headers().contains_key(header::AUTHORIZATION) => {
+            let (identity, expires) = auth::identify_by(request, Some(token))?;
+            (identity, expires, Some(BEARER))
+        }
+        _ => {
+            let (identity, expires) = auth::identify(request)?;
+            (identity, expires, None)
+        }
+    };
+    let left = expires.duration_since(SystemTime::now()).unwrap_or_default();
+    Ok((identity, Instant::now() + left.min(EXPIRY_MAX), protocol))
+}
+
+/// The subprotocol that is named after `bearer`.
+fn bearer_protocol(headers: &HeaderMap) -> Option<&str> {
+    let named = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).filter_map(|value| value.to_str().ok());
+    let mut names = named.flat_map(|names| names.split(',')).map(str::trim);
+    names.find(|name| *name == BEARER)?;
+    names.next()
+}
+
+fn since(request: &HttpRequest) -> Result<Option<Lsn>, Problem> {
+    let query = Query::read(request, &["since"])?;
+    let parse = |text: &str| text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let since = query.get("since").map(|text| parse(text).ok_or(text));
+    let since = since.transpose().map_err(|_| Problem::invalid_field("since", "must be a seq"))?;
+    Ok(since.map(Lsn))
+}
+
+/// Checks that it is a WebSocket handshake, and from whom.
+fn check(request: &HttpRequest, app: &App) -> Result<(), Problem> {
+    let handshake = ws::verify_handshake(request.head());
+    handshake.map_err(|error| Problem::invalid_field("Upgrade", format!("must be a WebSocket handshake: {error}")))?;
+    if !request.extensions().contains::<Upgradable>() {
+        return Err(Problem::invalid_field("Upgrade", "must be websocket, and nothing else"));
+    }
+    if request.headers().get(header::ORIGIN).is_some_and(|origin| !may_come_from(origin, request, app)) {
+        return Err(Problem::new(Code::Forbidden, "Pages of this origin may not do this."));
+    }
+    Ok(())
+}
+
+/// Whether a page of `origin` may connect: one of this server's own, or of those in the configuration.
+fn may_come_from(origin: &HeaderValue, request: &HttpRequest, app: &App) -> bool {
+    let Ok(origin) = origin.to_str() else { return false };
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let own = ["http://", "https://"].iter().filter_map(|scheme| origin.strip_prefix(scheme));
+    own.into_iter().any(|origin| origin.eq_ignore_ascii_case(host)) || app.cors.allows(origin)
+}
+
+/// Switches protocols.
+fn accept(
+    request: &HttpRequest,
+    protocol: Option<&'static str>,
+    place: Place,
+    source: Source,
+    expires: Option<Instant>,
+) -> HttpResponse {
+    let key = request.headers().get(header::SEC_WEBSOCKET_KEY).map_or(&[][..], HeaderValue::as_bytes);
+    let mut response = HttpResponse::build(StatusCode::SWITCHING_PROTOCOLS);
+    // It is ASCII, as Base64 is.
+    let accept = HeaderValue::from_bytes(&ws::hash_key(key)).unwrap_or(HeaderValue::from_static(""));
+    response.insert_header((header::SEC_WEBSOCKET_ACCEPT, accept));
+    if let Some(protocol) = protocol {
+        response.insert_header((header::SEC_WEBSOCKET_PROTOCOL, protocol));
+    }
+    let mut response = response.finish();
+    response.extensions_mut().insert(Accepted::new(move |io, read| async move {
+        let app = place.app.clone();
+        Socket::new(io, read, &app).run(source, expires).await;
+        drop(place);
+    }));
+    response
+}

@@ -1,0 +1,367 @@
+//! One WebSocket: what is told goes out, and the other end is asked from time to time whether it is still there.
+//!
+//! At most one message is on its way. What comes next is fetched only when that is out, so that whoever reads slowly is
+//! told less often and not later and later.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_http::ws::{CloseCode, CloseReason, OpCode, Parser, ProtocolError};
+use actix_web::web::{Buf as _, BytesMut};
+use rustix::net::sockopt::{set_socket_send_buffer_size, set_tcp_nodelay};
+use rustix::net::{Shutdown, shutdown};
+use serde::Serialize;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::api::Token;
+use crate::engine::{SeatChanges, TokenChanges};
+use crate::error::Error;
+use crate::live::seats::SeatUpdate;
+use crate::server::App;
+use crate::server::config;
+use crate::server::metrics::LiveMetrics;
+
+/// Bytes that are read at a time.
+const READ_BYTES: usize = 1024;
+/// Pings of the other end are answered while no more than these bytes wait.
+const CONTROL_BYTES_MAX: usize = 512;
+/// How long the other end may take to say goodbye.
+const GOODBYE: Duration = Duration::from_millis(500);
+/// The longest head of a frame that is not masked.
+const FRAME_HEAD_BYTES: usize = 10;
+
+/// What is told.
+pub(super) enum Source {
+    Seats(SeatChanges),
+    Token(TokenChanges),
+}
+
+impl Source {
+    async fn next(&mut self) -> Result<Text, Error> {
+        match self {
+            Self::Seats(changes) => changes.next().await.map(Text::Seats),
+            Self::Token(changes) => {
+                let token = changes.next().await?;
+                let text = serde_json::to_string(&TokenMessage { kind: "token", token: &token });
+                text.map(Text::Own).map_err(|error| Error::Internal(error.to_string()))
+            }
+        }
+    }
+
+    /// The other end was heard; it will be asked again before `until`.
+    fn alive_until(&mut self, until: Instant) {
+        if let Self::Token(changes) = self {
+            changes.alive_until(until.into_std());
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct TokenMessage<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    token: &'a Token,
+}
+
+/// The text of a message.
+enum Text {
+    Seats(Arc<SeatUpdate>),
+    Own(String),
+}
+
+impl Text {
+    fn get(&self) -> &str {
+        match self {
+            // That it can be written was found out before.
+            Self::Seats(update) => update.json().unwrap_or_default(),
+            Self::Own(text) => text,
+        }
+    }
+}
+
+/// A message that is on its way.
+struct Message {
+    head: ([u8; FRAME_HEAD_BYTES], usize),
+    text: Text,
+    written: usize,
+}
+
+impl Message {
+    fn new(text: Text) -> Self {
+        Self { head: frame_head(text.get().len()), text, written: 0 }
+    }
+
+    /// What is left of head and text.
+    fn rest(&self) -> [&[u8]; 2] {
+        let (head, text) = (&self.head.0[..self.head.1], self.text.get().as_bytes());
+        let of_head = self.written.min(head.len());
+        [&head[of_head..], &text[self.written - of_head..]]
+    }
+}
+
+/// The head of a frame that holds a whole text of so many bytes.
+fn frame_head(text_bytes: usize) -> ([u8; FRAME_HEAD_BYTES], usize) {
+    let mut head = [0; FRAME_HEAD_BYTES];
+    // Final, text.
+    head[0] = 0x81;
+    let len = match text_bytes {
+        0..=125 => {
+            head[1] = text_bytes as u8;
+            2
+        }
+        126..=0xffff => {
+            head[1] = 126;
+            head[2..4].copy_from_slice(&(text_bytes as u16).to_be_bytes());
+            4
+        }
+        _ => {
+            head[1] = 127;
+            head[2..].copy_from_slice(&(text_bytes as u64).to_be_bytes());
+            FRAME_HEAD_BYTES
+        }
+    };
+    (head, len)
+}
+
+/// Why a connection ends.
+enum End {
+    /// It is gone, or is of no more use.
+    Gone,
+    /// We say why.
+    Close(CloseCode, &'static str),
+}
+
+impl From<io::Error> for End {
+    fn from(_: io::Error) -> Self {
+        Self::Gone
+    }
+}
+
+/// A connection.
+pub(super) struct Socket {
+    io: TcpStream,
+    /// The beginning of a frame.
+    read: BytesMut,
+    /// Pings, pongs and a goodbye, which go out between messages.
+    control: BytesMut,
+    message: Option<Message>,
+    heard_at: Instant,
+    ping_at: Instant,
+    limits: config::Live,
+    metrics: LiveMetrics,
+    closing: watch::Receiver<bool>,
+}
+
+impl Socket {
+    pub(super) fn new(io: TcpStream, read: BytesMut, app: &App) -> Self {
+        let limits = app.settings.live.clone();
+        let now = Instant::now();
+        // Without them it works as well, only not as well.
+        let _ = set_tcp_nodelay(&io, true);
+        let _ = set_socket_send_buffer_size(&io, usize::try_from(limits.send_buffer_bytes).unwrap_or(usize::MAX));
+        Self {
+            io,
+            read,
+            control: BytesMut::new(),
+            message: None,
+            heard_at: now,
+            ping_at: now + limits.ping_interval.0,
+            limits,
+            metrics: app.metrics.live.clone(),
+            closing: app.live.closing.subscribe(),
+        }
+    }
+
+    /// Serves until one of the two ends has had enough; from our side, when `expires` has come at the latest.
+    pub(super) async fn run(mut self, mut source: Source, expires: Option<std::time::Instant>) {
+        let end = self.serve(&mut source, expires.map(Instant::from_std)).await;
+        // Before the goodbye: nobody is served any more.
+        drop(source);
+        if let Err(End::Close(code, why)) = end {
+            // It may be gone by now.
+            let _ = tokio::time::timeout(GOODBYE, self.say_goodbye(code, why)).await;
+        }
+    }
+
+    async fn serve(&mut self, source: &mut Source, expires: Option<Instant>) -> Result<(), End> {
+        self.heard(source);
+        self.take_frames()?;
+        let timer = tokio::time::sleep_until(self.wake_at(expires));
+        tokio::pin!(timer);
+        let (mut begun, mut closing) = (false, self.closing.clone());
+        loop {
+            let drained = self.write()?;
+            let interest = if drained { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
+            tokio::select! {
+                biased;
+                text = source.next(), if drained => {
+                    self.send(text, begun)?;
+                    begun = true;
+                }
+                ready = self.io.ready(interest) => {
+                    if ready?.is_readable() {
+                        self.read(source)?;
+                    }
+                }
+                () = &mut timer => {
+                    self.tick(expires)?;
+                    timer.as_mut().reset(self.wake_at(expires));
+                }
+                // The sender goes with the server.
+                _ = closing.wait_for(|closing| *closing) => {
+                    return Err(End::Close(CloseCode::Away, "the server stops"));
+                }
+            }
+        }
+    }
+
+    /// Puts a message on its way. How late the first one is tells nothing.
+    fn send(&mut self, text: Result<Text, Error>, observe_staleness: bool) -> Result<(), End> {
+        let text = text.map_err(|_| End::Close(CloseCode::Away, "the server stops"))?;
+        if let Text::Seats(update) = &text {
+            update.json().map_err(|_| End::Close(CloseCode::Error, "this cannot be told"))?;
+            if observe_staleness && update.previous_seq().is_some() {
+                self.metrics.staleness.observe(update.changed_at().elapsed().as_secs_f64());
+            }
+        }
+        let message = Message::new(text);
+        self.metrics.frames.inc();
+        self.metrics.bytes.inc_by(message.rest().iter().map(|part| part.len() as u64).sum());
+        self.message = Some(message);
+        Ok(())
+    }
+
+    /// Writes what the connection takes; whether that is all.
+    fn write(&mut self) -> io::Result<bool> {
+        loop {
+            let in_message = self.message.as_ref().is_some_and(|message| message.written > 0);
+            let written = if !self.control.is_empty() && !in_message {
+                self.io.try_write(&self.control)
+            } else if let Some(message) = &self.message {
+                self.io.try_write_vectored(&message.rest().map(IoSlice::new))
+            } else {
+                return Ok(true);
+            };
+            let written = match written {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                written => written?,
+            };
+            match &mut self.message {
+                Some(message) if in_message || self.control.is_empty() => {
+                    message.written += written;
+                    if message.rest().iter().all(|part| part.is_empty()) {
+                        self.message = None;
+                    }
+                }
+                _ => {
+                    self.control.advance(written);
+                    if self.control.is_empty() {
+                        // Whoever pings seldom does not need to keep room for it.
+                        self.control = BytesMut::new();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads what has come.
+    fn read(&mut self, source: &mut Source) -> Result<(), End> {
+        let mut bytes = [0; READ_BYTES];
+        loop {
+            match self.io.try_read(&mut bytes) {
+                Ok(0) => return Err(End::Gone),
+                Ok(read) => {
+                    self.read.extend_from_slice(&bytes[..read]);
+                    self.heard(source);
+                    self.take_frames()?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The other end is there, and will be asked again before long.
+    fn heard(&mut self, source: &mut Source) {
+        self.heard_at = Instant::now();
+        source.alive_until(self.heard_at + 2 * self.limits.ping_interval.0);
+    }
+
+    /// Takes the frames that have been read: only those about the connection itself mean something.
+    fn take_frames(&mut self) -> Result<(), End> {
+        let bytes_max = usize::try_from(self.limits.client_frame_bytes).unwrap_or(usize::MAX);
+        while !self.read.is_empty() {
+            let frame = Parser::parse(&mut self.read, true, bytes_max).map_err(|error| match error {
+                ProtocolError::Overflow => End::Close(CloseCode::Size, "the frame is too large"),
+                _ => End::Close(CloseCode::Protocol, "this is not the WebSocket protocol"),
+            })?;
+            let Some((_, opcode, payload)) = frame else { return Ok(()) };
+            match opcode {
+                OpCode::Ping if self.control.len() < CONTROL_BYTES_MAX => {
+                    let payload = payload.unwrap_or_default();
+                    Parser::write_message(&mut self.control, payload, OpCode::Pong, true, false);
+                }
+                OpCode::Close => return Err(End::Close(CloseCode::Normal, "")),
+                OpCode::Bad => return Err(End::Close(CloseCode::Protocol, "there is no such frame")),
+                OpCode::Ping | OpCode::Pong | OpCode::Text | OpCode::Binary | OpCode::Continue => {}
+            }
+        }
+        self.read = BytesMut::new();
+        Ok(())
+    }
+
+    fn wake_at(&self, expires: Option<Instant>) -> Instant {
+        let wake_at = self.ping_at.min(self.silent_at());
+        expires.map_or(wake_at, |expires| wake_at.min(expires))
+    }
+
+    fn silent_at(&self) -> Instant {
+        self.heard_at + self.limits.silence_timeout.0
+    }
+
+    /// Does what is due.
+    fn tick(&mut self, expires: Option<Instant>) -> Result<(), End> {
+        let now = Instant::now();
+        if expires.is_some_and(|expires| now >= expires) {
+            return Err(End::Close(CloseCode::Policy, "the token of the user has expired"));
+        }
+        if now >= self.silent_at() {
+            return Err(End::Close(CloseCode::Away, "nothing was heard"));
+        }
+        if now >= self.ping_at {
+            self.ping_at = now + self.limits.ping_interval.0;
+            if self.control.is_empty() {
+                Parser::write_message(&mut self.control, "", OpCode::Ping, true, false);
+            }
+        }
+        Ok(())
+    }
+
+    /// Says why it ends, and waits until the other end has heard.
+    async fn say_goodbye(&mut self, code: CloseCode, why: &'static str) -> io::Result<()> {
+        // What has begun must be finished, or the goodbye is not understood.
+        self.message.take_if(|message| message.written == 0);
+        let description = Some(why.to_owned()).filter(|why| !why.is_empty());
+        Parser::write_close(&mut self.control, Some(CloseReason { code, description }), false);
+        while !self.write()? {
+            self.io.writable().await?;
+        }
+        shutdown(&self.io, Shutdown::Write)?;
+        let mut bytes = [0; READ_BYTES];
+        loop {
+            self.io.readable().await?;
+            match self.io.try_read(&mut bytes) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
