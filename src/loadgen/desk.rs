@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
+
 use super::auditor::{Auditor, Breach, Buyer, InLine, State};
 use super::meter::{Meter, Op};
 use super::params::Params;
@@ -16,6 +18,14 @@ pub use super::auditor::Move;
 
 /// Of how many payments one is read again at once.
 const PAYMENTS_READ_BACK_EVERY: u64 = 16;
+/// Of so many users the names are kept ready.
+const NAMES_READY_MAX: u64 = 100_000;
+/// Of how many wallets the changes are read in the end.
+const LEDGERS_MAX: usize = 1_000;
+/// The longest page of changes of a wallet.
+const PAGE_MAX: usize = 500;
+/// How many read at the same time in the end.
+const READERS: usize = 64;
 /// How long one waits who was turned away because there was too much to do, in milliseconds.
 const TURNED_AWAY_MS: std::ops::Range<u64> = 20..100;
 
@@ -31,10 +41,35 @@ pub struct Desk<T> {
     pub audit: Auditor,
     /// Who counts.
     pub meter: Meter,
-    /// What begins the names of this run's users.
-    pub run: String,
+    /// Who comes.
+    pub crowd: Crowd,
     /// When nobody does anything any more.
     pub end: Instant,
+}
+
+/// The names of a run's users. Those of the first are kept ready.
+pub struct Crowd {
+    run: String,
+    ready: Vec<UserId>,
+}
+
+impl Crowd {
+    /// So many, whose names begin with `run`.
+    ///
+    /// # Errors
+    /// It cannot begin a name.
+    pub fn new(run: String, users: u64) -> Answer<Self> {
+        let mut crowd = Self { run, ready: Vec::new() };
+        crowd.ready = (0..users.min(NAMES_READY_MAX)).map(|no| crowd.name(no)).collect::<Answer<_>>()?;
+        Ok(crowd)
+    }
+
+    fn name(&self, no: u64) -> Answer<UserId> {
+        match self.ready.get(no as usize) {
+            Some(name) => Ok(name.clone()),
+            None => format!("{}-{no}", self.run).parse().map_err(|_| Code::Other),
+        }
+    }
 }
 
 impl<T: Target> Desk<T> {
@@ -44,8 +79,7 @@ impl<T: Target> Desk<T> {
     /// None: all names are fine.
     pub fn buyer(&self, n: u64) -> Answer<Buyer> {
         let no = n % self.params.users;
-        let id: UserId = format!("{}-{no}", self.run).parse().map_err(|_| Code::Other)?;
-        Ok(Buyer { no, id })
+        Ok(Buyer { no, id: self.crowd.name(no)? })
     }
 
     /// Whether the run is over.
@@ -388,9 +422,9 @@ impl<T: Target> Desk<T> {
 
     /// Reads a sample of all reservations that are known to be held or sold.
     pub async fn read_reservations(&self, offer: &Offer, most: usize) {
-        let book = &self.audit.books[offer.index];
-        for (no, user, sold, seat) in book.taken(offer.house.seats() / most.max(1)) {
-            let (Ok(buyer), id) = (self.buyer(user), ReservationId { option: offer.id, no }) else { continue };
+        let taken = self.audit.books[offer.index].taken(offer.house.seats() / most.max(1));
+        let reading = futures_util::stream::iter(taken).for_each_concurrent(READERS, async |(no, user, sold, seat)| {
+            let (Ok(buyer), id) = (self.buyer(user), ReservationId { option: offer.id, no }) else { return };
             let answer = self.target.reservation(offer, &buyer.id, id).await;
             let told = self.audit.now_us();
             match answer {
@@ -404,29 +438,32 @@ impl<T: Target> Desk<T> {
                 }
                 Err(_) => {}
             }
-        }
+        });
+        reading.await;
     }
 
     /// Looks into a sample of all wallets that were used, and reads the changes of some, with no call under way.
     pub async fn read_wallets(&self, most: usize) {
-        let used = self.audit.accounts.with_wallets(1);
+        let used = self.audit.accounts.with_wallets();
         let step = used.len().div_ceil(most.max(1)).max(1);
-        let ledgers = (used.len() / step).div_ceil(500).max(1);
-        for (n, user) in used.into_iter().step_by(step).enumerate() {
-            let Ok(buyer) = self.buyer(user) else { continue };
+        let ledgers = (used.len() / step).div_ceil(LEDGERS_MAX).max(1);
+        let sample = used.into_iter().step_by(step).enumerate();
+        let reading = futures_util::stream::iter(sample).for_each_concurrent(READERS, async |(n, user)| {
+            let Ok(buyer) = self.buyer(user) else { return };
             let before = self.audit.accounts.before_looking(user);
             if let Ok(balance) = self.target.balance(&buyer.id).await {
                 self.balance_told(&buyer, self.audit.accounts.looked(user, before, balance));
             }
             if !n.is_multiple_of(ledgers) {
-                continue;
+                return;
             }
             if let Ok(entries) = self.target.entries(&buyer.id).await {
                 self.audit.checked.ledgers.fetch_add(1, Ordering::Relaxed);
-                if let Err(what) = self.audit.accounts.read(user, &entries, entries.len() < 500) {
+                if let Err(what) = self.audit.accounts.read(user, &entries, entries.len() < PAGE_MAX) {
                     self.audit.report_wallet(user, what);
                 }
             }
-        }
+        });
+        reading.await;
     }
 }

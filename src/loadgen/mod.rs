@@ -26,7 +26,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use self::auditor::{Auditor, Breach};
-use self::desk::Desk;
+use self::desk::{Crowd, Desk};
 use self::house::House;
 use self::meter::{Meter, Tallies};
 use self::pace::{Arrivals, Schedule, Work};
@@ -86,6 +86,8 @@ pub async fn run<T: Target>(
     show: impl FnMut(&Sample) + Send + 'static,
 ) -> Result<(T, Outcome), Error> {
     let offers = put_on_sale(&target, &params).await?;
+    let crowd = Crowd::new(format!("load-{:x}", wall_clock_ms()), params.users);
+    let crowd = crowd.map_err(|code| Error::Setup { what: "naming users", code })?;
     match params.workload {
         Workload::Rush | Workload::Scatter => {
             let per_hold = params.rush.seats_per_hold;
@@ -95,22 +97,22 @@ pub async fn run<T: Target>(
             } else {
                 Rush::closed(params.callers)
             };
-            Ok(go(target, params, offers, work, command, show).await)
+            Ok(go(target, params, offers, crowd, work, command, show).await)
         }
         Workload::OnSale => {
             let work = OnSale::new(&offers);
-            Ok(go(target, params, offers, work, command, show).await)
+            Ok(go(target, params, offers, crowd, work, command, show).await)
         }
-        Workload::Wallets => Ok(go(target, params, offers, Wallets, command, show).await),
+        Workload::Wallets => Ok(go(target, params, offers, crowd, Wallets, command, show).await),
         Workload::Queue => {
             let work = Line::new(params.users);
-            Ok(go(target, params, offers, work, command, show).await)
+            Ok(go(target, params, offers, crowd, work, command, show).await)
         }
         Workload::Live => {
             let work = Sightings::new(offers[0].house.seats());
-            Ok(go(target, params, offers, work, command, show).await)
+            Ok(go(target, params, offers, crowd, work, command, show).await)
         }
-        Workload::Soak => Ok(go(target, params, offers, Soak, command, show).await),
+        Workload::Soak => Ok(go(target, params, offers, crowd, Soak, command, show).await),
     }
 }
 
@@ -166,6 +168,7 @@ async fn go<T: Target, W: Work<T>>(
     target: T,
     params: Params,
     offers: Vec<Arc<Offer>>,
+    crowd: Crowd,
     work: W,
     command: String,
     show: impl FnMut(&Sample) + Send + 'static,
@@ -173,8 +176,7 @@ async fn go<T: Target, W: Work<T>>(
     let max_active = if has_line(&params) { params.waiting_room.max_active } else { 0 };
     let audit = Auditor::new(&offers, params.users, target.open_holds_max(), max_active);
     let end = Instant::now() + params.duration.0;
-    let run = format!("load-{:x}", wall_clock_ms());
-    let desk = Arc::new(Desk { target, offers, params, audit, meter: Meter::default(), run, end });
+    let desk = Arc::new(Desk { target, offers, params, crowd, audit, meter: Meter::default(), end });
     let watched = Arc::new(Watched {
         desk: desk.clone(),
         arrivals: Arc::new(Arrivals::default()),
@@ -188,7 +190,7 @@ async fn go<T: Target, W: Work<T>>(
     let counting = tokio::spawn(count(watched.clone(), stopped.clone(), show));
 
     let left = pace::drive(desk.clone(), work, schedule(&desk.params), watched.arrivals.clone(), PATIENCE).await;
-    let lasted = desk.audit.elapsed().min(desk.params.duration.0);
+    let lasted = desk.audit.elapsed();
     // Whoever watched is through before anybody counts on calls being over.
     let _ = stop.send(true);
     let (counted, series) = counting.await.unwrap_or_default();

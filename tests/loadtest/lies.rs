@@ -50,7 +50,7 @@ async fn a_point_that_is_lost() {
 async fn a_turn_that_is_not_kept() {
     let breaches = caught(Way::OutOfTurn, Workload::Queue, &[("users", "30")]).await;
     assert_told(&breaches, "I6", "somebody who came at", "");
-    let breaches = caught(Way::LetsAllIn, Workload::Queue, &[("waiting_room.max_active", "3")]).await;
+    let breaches = caught(Way::LetsTooManyIn, Workload::Queue, &[("waiting_room.max_active", "3")]).await;
     assert_told(&breaches, "I6", "are inside, and 3 may be", "");
 }
 

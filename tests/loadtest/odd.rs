@@ -31,8 +31,8 @@ pub enum Way {
     FindsAPoint,
     /// The first in line waits for ever, and others are let in.
     OutOfTurn,
-    /// Everybody is inside who asks.
-    LetsAllIn,
+    /// Twice as many are let in as may be.
+    LetsTooManyIn,
     /// Holds are over as soon as they are made.
     EndsEarly,
     /// Holds that are over are still there.
@@ -81,12 +81,8 @@ impl Odd {
     }
 
     fn place(&self, mut place: Place) -> Place {
-        let (first, odd) = (place.id.no == 1, !place.id.no.is_multiple_of(2));
-        if self.way == Way::OutOfTurn && first {
+        if self.way == Way::OutOfTurn && place.id.no == 1 {
             (place.status, place.expires_at) = (TokenStatus::Waiting, None);
-        }
-        if self.way == Way::LetsAllIn && odd {
-            place.status = TokenStatus::Active;
         }
         place
     }
@@ -109,7 +105,8 @@ impl Target for Odd {
     }
 
     async fn create_concert(&self, room: &Settings) -> Answer<ConcertId> {
-        self.inner.create_concert(room).await
+        let times = if self.way == Way::LetsTooManyIn { 2 } else { 1 };
+        self.inner.create_concert(&Settings { max_active: room.max_active * times, ..room.clone() }).await
     }
 
     async fn add_option(&self, concert: ConcertId, house: &House, terms: Terms) -> Answer<OptionId> {

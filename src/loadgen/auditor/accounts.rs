@@ -99,7 +99,7 @@ impl Accounts {
     ///
     /// # Errors
     /// They have more than they may, for certain.
-    pub fn held(&self, user: u64, offer: &Offer, held: &Held, _: u64) -> Result<(), String> {
+    pub fn held(&self, user: u64, offer: &Offer, held: &Held) -> Result<(), String> {
         let mut account = self.of(user).lock();
         let account = account.get_or_insert_default();
         let new = Has {
@@ -226,19 +226,13 @@ impl Accounts {
         Ok(())
     }
 
-    /// Every `step`th user whose wallet was used.
+    /// The users whose wallets were used.
     #[must_use]
-    pub fn with_wallets(&self, step: usize) -> Vec<u64> {
+    pub fn with_wallets(&self) -> Vec<u64> {
         let used = |account: &Account| account.sums.iter().any(|sum| sum.asked > 0);
         let users = self.users.iter().enumerate();
         let used = users.filter(|(_, account)| account.lock().as_ref().is_some_and(|account| used(account)));
-        used.map(|(user, _)| user as u64).step_by(step.max(1)).collect()
-    }
-
-    /// How many wallets were used.
-    #[must_use]
-    pub fn wallets(&self) -> usize {
-        self.with_wallets(1).len()
+        used.map(|(user, _)| user as u64).collect()
     }
 
     /// What happened to a wallet, oldest first, and what the user has.
@@ -297,4 +291,57 @@ fn within(balance: u64, (least, most): Bounds) -> Result<(), String> {
     }
     let expected = if least == most { least.to_string() } else { format!("{least} to {most}") };
     Err(format!("a wallet holds {balance} points instead of {expected}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_balance_must_be_what_was_told_give_or_take_what_is_under_way() {
+        let accounts = Accounts::new(1, 0);
+        let charge = accounts.ask(0, Move::Charge, 100);
+        assert!(accounts.looked(0, accounts.before_looking(0), 0).is_ok(), "it may not have been done yet");
+        assert!(accounts.looked(0, accounts.before_looking(0), 100).is_ok());
+        assert!(accounts.done(charge, 100, 1).is_ok());
+        assert!(accounts.looked(0, accounts.before_looking(0), 0).is_err());
+        let debit = accounts.ask(0, Move::Debit, 30);
+        let before = accounts.before_looking(0);
+        assert!(accounts.done(debit, 69, 2).is_err() && accounts.looked(0, before, 70).is_ok());
+        // Looked at before the payment was told of, which it may have seen or not.
+        assert!(accounts.looked(0, before, 100).is_ok());
+        assert!(accounts.looked(0, accounts.before_looking(0), 100).is_err());
+        let history = accounts.history(0).join("\n");
+        assert!(
+            history.contains("a charge of 100 leaves 100") && history.contains("told of all: 70 to 70"),
+            "{history}"
+        );
+    }
+
+    #[test]
+    fn what_is_refused_has_not_happened_and_what_is_lost_may_have() {
+        let accounts = Accounts::new(1, 0);
+        let charge = accounts.ask(0, Move::Charge, 100);
+        accounts.refused(charge, 1);
+        assert!(accounts.looked(0, [0; 3], 100).is_err() && accounts.looked(0, [0; 3], 0).is_ok());
+        let charge = accounts.ask(0, Move::Charge, 100);
+        accounts.lost(charge, 2);
+        assert!(accounts.looked(0, [0; 3], 100).is_ok() && accounts.looked(0, [0; 3], 0).is_ok());
+    }
+
+    #[test]
+    fn the_changes_of_a_wallet_must_add_up_to_what_was_told() {
+        let accounts = Accounts::new(1, 0);
+        let charge = accounts.ask(0, Move::Charge, 100);
+        accounts.done(charge, 100, 1).unwrap();
+        let debit = accounts.ask(0, Move::Debit, 30);
+        accounts.done(debit, 70, 2).unwrap();
+        let entry = |kind: &str, amount, balance| Entry { kind: kind.into(), amount, balance };
+        let right = [entry("debit", 30, 70), entry("charge", 100, 100)];
+        assert_eq!(accounts.read(0, &right, true), Ok(()));
+        assert!(accounts.read(0, &right[1..], true).is_err(), "the payment is missing");
+        assert!(accounts.read(0, &right[..1], false).is_ok(), "there are more than were read");
+        assert!(accounts.read(0, &[entry("debit", 30, 71), entry("charge", 100, 100)], true).is_err());
+        assert!(accounts.read(0, &[entry("credit", 30, 100), right[0].clone(), right[1].clone()], true).is_err());
+    }
 }

@@ -101,3 +101,57 @@ impl Line {
         self.inside.lock().remove(&id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ConcertId;
+    use crate::domain::waiting_room::TokenStatus;
+
+    fn place(no: u64, status: TokenStatus, ahead: Option<u64>) -> Place {
+        let id = TokenId { concert: ConcertId(1), no };
+        Place { id, signed: String::new(), status, ahead, refresh_seconds: 1, expires_at: None }
+    }
+
+    /// Somebody who asked for a place at one time, and was told of it at another.
+    fn came(no: u64, asked_us: u64, told_us: u64) -> InLine {
+        InLine::new(no, place(no, TokenStatus::Waiting, Some(no)), asked_us, told_us)
+    }
+
+    #[test]
+    fn nobody_waits_when_somebody_is_inside_who_came_later() {
+        let line = Line::new(0);
+        let (one, other, later) = (came(1, 10, 20), came(2, 15, 25), came(3, 30, 40));
+        let before = line.let_in();
+        line.is_inside(&other, 1_000, Some(0)).unwrap();
+        // The other one asked before the first had been told: who came first is not known.
+        assert_eq!(line.waits(&one, &one.place, line.let_in()), Ok(()));
+        line.is_inside(&later, 1_000, Some(0)).unwrap();
+        assert!(line.waits(&one, &one.place, line.let_in()).is_err());
+        // Whoever asked before that may be told what was true before.
+        assert_eq!(line.waits(&one, &one.place, before), Ok(()));
+    }
+
+    #[test]
+    fn nobody_moves_back() {
+        let (line, one) = (Line::new(0), came(5, 10, 20));
+        for (ahead, fine) in [(Some(5), true), (Some(0), true), (None, true), (Some(6), false)] {
+            let now = place(5, TokenStatus::Waiting, ahead);
+            assert_eq!(line.waits(&one, &now, line.let_in()).is_ok(), fine, "{ahead:?}");
+        }
+        let another = place(6, TokenStatus::Waiting, Some(9));
+        assert_eq!(line.waits(&one, &another, line.let_in()), Ok(()), "a new place is at the end");
+    }
+
+    #[test]
+    fn no_more_are_inside_than_may_be() {
+        let line = Line::new(2);
+        line.is_inside(&came(1, 1, 2), 1_000, Some(0)).unwrap();
+        line.is_inside(&came(2, 3, 4), 2_000, Some(0)).unwrap();
+        assert!(line.is_inside(&came(3, 5, 6), 3_000, Some(999)).is_err());
+        line.goes(TokenId { concert: ConcertId(1), no: 3 });
+        assert_eq!(line.is_inside(&came(4, 7, 8), 3_000, Some(1_000)), Ok(()), "the time of the first is over");
+        line.goes(TokenId { concert: ConcertId(1), no: 2 });
+        assert_eq!(line.is_inside(&came(5, 9, 10), 3_000, Some(1_000)), Ok(()));
+    }
+}

@@ -195,7 +195,7 @@ impl Auditor {
             let history = self.seat_history(offer, seat);
             self.report(Breach { invariant: "I1", what, history });
         }
-        if let Err(what) = self.accounts.held(buyer.no, offer, held, told_us) {
+        if let Err(what) = self.accounts.held(buyer.no, offer, held) {
             self.report(Breach { invariant: "limit", what, history: self.accounts.history(buyer.no) });
         }
     }

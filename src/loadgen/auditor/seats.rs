@@ -260,3 +260,144 @@ fn ended_before(one: Claim, other: Claim) -> bool {
         State::Sold => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::{ConcertId, ReservationId, Timestamp};
+    use crate::loadgen::house::House;
+    use crate::loadgen::target::Terms;
+
+    const SEAT: u32 = 3;
+
+    fn book() -> SeatBook {
+        let terms = Terms { hold_seconds: 300, max_seats_per_reservation: 8, max_seats_per_user: 8 };
+        let house = Arc::new(House::of(10).unwrap());
+        SeatBook::new(&Offer { index: 0, id: OptionId(1), concert: ConcertId(1), house, terms })
+    }
+
+    /// A hold of the seat from `from` to `until` by the system's clock, in seconds.
+    fn hold(no: u64, from: u64, until: u64) -> Held {
+        Held {
+            id: ReservationId { option: OptionId(1), no },
+            seats: [SEAT].into_iter().collect(),
+            amount: 100,
+            created_at: Timestamp::from_millis(from * 1_000),
+            expires_at: Timestamp::from_millis(until * 1_000),
+        }
+    }
+
+    #[test]
+    fn two_who_are_told_to_have_a_seat_cannot_both_be_right() {
+        let (one, other) = (hold(1, 10, 310), hold(2, 11, 311));
+        // What the first asks for before the second is told, and whether that explains it.
+        for (asked, fine) in [
+            (None, false),
+            (Some(State::Ending), true),
+            (Some(State::Free), true),
+            (Some(State::Unsure), true),
+            (Some(State::Paying), false),
+            (Some(State::Sold), false),
+        ] {
+            let book = book();
+            book.held(1, &one, 0).unwrap();
+            if let Some(asked) = asked {
+                assert!(book.moved(1, &one, asked, 1));
+            }
+            assert_eq!(book.held(2, &other, 2).is_ok(), fine, "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn a_hold_that_has_run_out_makes_room_by_the_clock_of_the_system() {
+        for (second_from, fine) in [(309, false), (310, true), (400, true)] {
+            let book = book();
+            book.held(1, &hold(1, 10, 310), 0).unwrap();
+            assert_eq!(book.held(2, &hold(2, second_from, second_from + 300), 1).is_ok(), fine, "{second_from}");
+        }
+    }
+
+    #[test]
+    fn answers_that_overtake_each_other_are_put_in_order() {
+        // The first hold ran out; its answer comes after that of the second.
+        let late = book();
+        late.held(2, &hold(2, 310, 610), 0).unwrap();
+        late.held(1, &hold(1, 10, 310), 1).unwrap();
+        assert!(late.moved(2, &hold(2, 310, 610), State::Paying, 2), "the second one has it");
+        // Nobody who has not been told of a hold can have given it up.
+        let wrong = book();
+        wrong.held(2, &hold(2, 11, 311), 0).unwrap();
+        assert!(wrong.held(1, &hold(1, 10, 310), 1).is_err());
+    }
+
+    #[test]
+    fn one_reservation_is_one_persons() {
+        let book = book();
+        book.held(1, &hold(1, 10, 310), 0).unwrap();
+        assert!(book.held(2, &hold(1, 10, 310), 1).is_err());
+    }
+
+    #[test]
+    fn what_was_taken_over_is_not_theirs_any_more() {
+        let book = book();
+        let (one, other) = (hold(1, 10, 310), hold(2, 11, 311));
+        book.held(1, &one, 0).unwrap();
+        assert!(book.moved(1, &one, State::Ending, 1));
+        book.held(2, &other, 2).unwrap();
+        assert!(!book.moved(1, &one, State::Held, 3));
+        assert!(book.moved(2, &other, State::Sold, 4));
+    }
+
+    /// What is wrong with a map on which the seat has this state, at this time of the system's clock.
+    fn wrong(book: &SeatBook, state: Status, at_s: u64, quiet: bool) -> bool {
+        let mut states = vec![Status::Free; 10];
+        states[SEAT as usize] = state;
+        let at = at_s * 1_000;
+        book.compare(&states, &book.versions(), (at, at), quiet).wrong.is_some()
+    }
+
+    #[test]
+    fn the_map_must_show_what_is_certain() {
+        let book = book();
+        assert!(!wrong(&book, Status::Held, 5, false), "a call under way may have taken it");
+        assert!(wrong(&book, Status::Held, 5, true));
+        let held = hold(1, 10, 310);
+        book.held(1, &held, 0).unwrap();
+        assert!(wrong(&book, Status::Free, 11, false) && !wrong(&book, Status::Held, 11, false));
+        assert!(
+            !wrong(&book, Status::Free, 310, true) && !wrong(&book, Status::Held, 311, true),
+            "a second is allowed"
+        );
+        assert!(wrong(&book, Status::Held, 312, true) && !wrong(&book, Status::Free, 312, true));
+        assert_eq!((book.overdue(311_000, 9), book.overdue(311_001, 9)), (vec![], vec![(1, 1, SEAT)]));
+        book.moved(1, &held, State::Ending, 1);
+        assert!(!wrong(&book, Status::Free, 11, true) && !wrong(&book, Status::Held, 11, true));
+        book.moved(1, &held, State::Sold, 2);
+        assert!(wrong(&book, Status::Held, 999, false) && !wrong(&book, Status::Sold, 999, false));
+    }
+
+    #[test]
+    fn nothing_is_certain_of_a_seat_that_changed_meanwhile_or_whose_answer_got_lost() {
+        let book = book();
+        let versions = book.versions();
+        book.held(1, &hold(1, 10, 310), 0).unwrap();
+        let free = vec![Status::Free; 10];
+        assert_eq!(book.compare(&free, &versions, (11_000, 11_000), false), Compared::default());
+        book.unsure_until(400_000);
+        assert!(!wrong(&book, Status::Held, 399, true) && wrong(&book, Status::Held, 401, true));
+    }
+
+    #[test]
+    fn the_history_keeps_what_came_last() {
+        let book = book();
+        let held = hold(1, 10, 310);
+        for n in 0..20 {
+            book.moved(n, &held, State::Unsure, n);
+        }
+        let users: Vec<_> = book.history(SEAT).iter().map(|event| event.user).collect();
+        assert_eq!(users, (12..20).collect::<Vec<_>>());
+        assert!(book.history(SEAT)[0].text(OptionId(1)).contains("user 12 gets no answer"));
+    }
+}
