@@ -35,7 +35,7 @@ pub enum Way {
     LetsTooManyIn,
     /// Holds are over as soon as they are made.
     EndsEarly,
-    /// Holds that are over are still there.
+    /// Holds last longer than callers are told.
     EndsLate,
     /// Nobody holds anything, if one looks.
     Forgets,
@@ -80,6 +80,11 @@ impl Odd {
         }
     }
 
+    fn told(&self, offer: &Offer, held: Held) -> Held {
+        let lasts = u64::from(offer.terms.hold_seconds) * 1_000;
+        if self.way == Way::EndsLate { Held { expires_at: held.created_at.plus_millis(lasts), ..held } } else { held }
+    }
+
     fn place(&self, mut place: Place) -> Place {
         if self.way == Way::OutOfTurn && place.id.no == 1 {
             (place.status, place.expires_at) = (TokenStatus::Waiting, None);
@@ -111,7 +116,8 @@ impl Target for Odd {
 
     async fn add_option(&self, concert: ConcertId, house: &House, terms: Terms) -> Answer<OptionId> {
         let most = if self.way == Way::Unlimited { 10_000 } else { terms.max_seats_per_user };
-        self.inner.add_option(concert, house, Terms { max_seats_per_user: most, ..terms }).await
+        let hold_seconds = if self.way == Way::EndsLate { 300 } else { terms.hold_seconds };
+        self.inner.add_option(concert, house, Terms { max_seats_per_user: most, hold_seconds, ..terms }).await
     }
 
     async fn room_counts(&self, concert: ConcertId) -> Answer<TokenCounts> {
@@ -124,7 +130,6 @@ impl Target for Odd {
     }
 
     async fn balance(&self, user: &UserId) -> Answer<u64> {
-        self.write(|| format!("{} looks", number(user)));
         let balance = self.inner.balance(user).await?;
         Ok(if self.way == Way::LosesAPoint { balance.saturating_sub(1) } else { balance })
     }
@@ -136,7 +141,7 @@ impl Target for Odd {
     async fn hold(&self, offer: &Offer, user: &UserId, wish: &Wish, queue_token: Option<&str>) -> Answer<Held> {
         self.write(|| format!("{} holds {wish:?} of {}", number(user), offer.index));
         self.delay().await;
-        let held = self.inner.hold(offer, user, wish, queue_token).await?;
+        let held = self.told(offer, self.inner.hold(offer, user, wish, queue_token).await?);
         let first = self.first.lock().get_or_insert_with(|| held.clone()).clone();
         Ok(if self.way == Way::SellsTwice { Held { seats: first.seats, amount: first.amount, ..held } } else { held })
     }
@@ -157,12 +162,8 @@ impl Target for Odd {
 
     async fn reservation(&self, offer: &Offer, user: &UserId, id: ReservationId) -> Answer<Reserved> {
         let mut reserved = self.inner.reservation(offer, user, id).await?;
-        match self.way {
-            Way::CannotFind => return Err(Code::NotFound),
-            Way::EndsLate if reserved.status == "expired" => reserved.status = "held".into(),
-            _ => {}
-        }
-        Ok(reserved)
+        reserved.held = self.told(offer, reserved.held);
+        if self.way == Way::CannotFind { Err(Code::NotFound) } else { Ok(reserved) }
     }
 
     async fn payment_status(&self, user: &UserId, id: PaymentId) -> Answer<String> {
