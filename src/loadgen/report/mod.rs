@@ -165,7 +165,7 @@ fn round(value: f64) -> f64 {
 /// What was measured, of each kind of call that came.
 #[must_use]
 pub fn measured(tallies: &Tallies, duration_s: f64) -> Vec<Operation> {
-    let came = Op::ALL.iter().zip(tallies).filter_map(|(op, tally)| Some((*op, tally.as_ref()?)));
+    let came = Op::ALL.iter().zip(tallies).filter_map(|(op, tally)| Some((*op, tally.as_deref()?)));
     came.map(|(op, tally)| Operation::new(op, tally, duration_s)).collect()
 }
 
@@ -173,8 +173,8 @@ impl Sample {
     /// A moment, and what was counted in the `seconds` before it.
     #[must_use]
     pub fn new(at_s: f64, seconds: f64, tallies: &Tallies) -> Self {
-        let came = || Op::ALL.iter().zip(tallies).filter_map(|(op, tally)| Some((*op, tally.as_ref()?)));
-        let operation = |(op, tally): (Op, &Box<Tally>)| {
+        let came = || Op::ALL.iter().zip(tallies).filter_map(|(op, tally)| Some((*op, tally.as_deref()?)));
+        let operation = |(op, tally): (Op, &Tally)| {
             let latency = &tally.latency_us;
             let rate = (tally.succeeded as f64 / seconds) as u64;
             (op.name(), [rate, latency.value_at_quantile(0.5), latency.value_at_quantile(0.99), latency.max()])

@@ -191,12 +191,10 @@ impl Http {
         written.map_err(|_: std::io::Error| Code::Internal)
     }
 
-    #[expect(clippy::redundant_closure, reason = "a function of one lifetime is not one of all")]
     async fn get<T: for<'de> Deserialize<'de>>(&self, path: impl fmt::Display, by: By<'_>) -> Answer<T> {
         self.ask("GET", path, by, "", None, |body| parse(body)).await
     }
 
-    #[expect(clippy::redundant_closure, reason = "a function of one lifetime is not one of all")]
     async fn post<T: for<'de> Deserialize<'de>>(&self, path: impl fmt::Display, by: By<'_>, body: &str) -> Answer<T> {
         self.ask("POST", path, by, body, None, |body| parse(body)).await
     }
