@@ -33,6 +33,7 @@ bench:
     cargo bench --no-default-features --bench domain --features testing
     cargo bench --no-default-features --bench waiting_room
     cargo bench --bench http
+    cargo bench --bench live
 
 # A server with something to try.
 demo:

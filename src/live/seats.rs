@@ -32,6 +32,8 @@ pub struct SeatUpdate {
     changes: Changes,
     plan: Arc<PricedPlan>,
     json: OnceLock<String>,
+    #[cfg(feature = "server")]
+    encoded: OnceLock<Vec<u8>>,
 }
 
 impl SeatUpdate {
@@ -68,6 +70,22 @@ impl SeatUpdate {
         }
         let json = serde_json::to_string(self)?;
         Ok(self.json.get_or_init(|| json))
+    }
+
+    /// Has the JSON turned into what goes over a wire: once, for everybody.
+    #[cfg(feature = "server")]
+    pub(crate) fn encode(&self, encode: impl FnOnce(&str) -> Vec<u8>) -> serde_json::Result<()> {
+        if self.encoded.get().is_none() {
+            let json = serde_json::to_string(self)?;
+            self.encoded.get_or_init(|| encode(&json));
+        }
+        Ok(())
+    }
+
+    /// What goes over a wire; nothing before it has been [encoded](Self::encode).
+    #[cfg(feature = "server")]
+    pub(crate) fn encoded(&self) -> &[u8] {
+        self.encoded.get().map_or(&[], Vec::as_slice)
     }
 
     /// When the first of the changes became durable.
@@ -222,7 +240,16 @@ impl Hub {
     }
 
     fn update(&self, seq: Lsn, previous_seq: Option<Lsn>, changed_at: Instant, changes: Changes) -> SeatUpdate {
-        SeatUpdate { seq, previous_seq, changed_at, changes, plan: self.plan.clone(), json: OnceLock::new() }
+        SeatUpdate {
+            seq,
+            previous_seq,
+            changed_at,
+            changes,
+            plan: self.plan.clone(),
+            json: OnceLock::new(),
+            #[cfg(feature = "server")]
+            encoded: OnceLock::new(),
+        }
     }
 
     /// What begins the story for somebody: a delta from `since`, if there was such a seq.

@@ -254,6 +254,8 @@ section! {
         client_frame_bytes: u64 = 4_096,
         /// Bytes that the system keeps for one that does not read; it doubles them.
         send_buffer_bytes: u64 = 65_536,
+        /// Threads that serve them, and nothing else.
+        threads: u64 = 1,
         /// Connections in all.
         max_connections: u64 = 20_000,
         /// Connections to one option.
@@ -421,6 +423,7 @@ impl Settings {
             ("auth.leeway_seconds", self.auth.leeway_seconds, 0, 300),
             ("live.client_frame_bytes", self.live.client_frame_bytes, 128, 1 << 20),
             ("live.send_buffer_bytes", self.live.send_buffer_bytes, 4_096, 16 << 20),
+            ("live.threads", self.live.threads, 1, 256),
             ("live.max_connections", self.live.max_connections, 0, 1_000_000),
             ("live.max_connections_per_option", self.live.max_connections_per_option, 0, 1_000_000),
             ("auth.cached_tokens", self.auth.cached_tokens, 0, 10_000_000),

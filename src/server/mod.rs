@@ -89,14 +89,14 @@ pub struct App {
 }
 
 impl App {
-    fn new(engine: Engine, settings: Settings) -> Result<Self, auth::Error> {
+    fn new(engine: Engine, settings: Settings) -> Result<Self, Error> {
         Ok(Self {
             verifier: Verifier::new(&settings)?,
             limiter: Limiter::new(settings.limits.user_requests_per_second),
             cors: Cors::new(&settings.cors.allowed_origins),
             metrics: Metrics::new(engine.clone()),
             plans: ReadyPlans::new(usize::try_from(settings.http.cached_plans).unwrap_or(usize::MAX)),
-            live: Live::new(),
+            live: Live::start(&settings.live)?,
             openapi: openapi::document(),
             engine,
             settings,
@@ -129,14 +129,13 @@ pub async fn run(
         reason = engine.failure() => Some(reason),
     };
     forgetting.abort();
-    app.live.close();
     let patience = if failure.is_some() { FAILED_TIMEOUT } else { app.settings.http.shutdown_timeout.0 };
     let stop_ops = async {
         if let Some(handle) = &ops_handle {
             stop(handle, patience).await;
         }
     };
-    tokio::join!(stop(&api_handle, patience), stop_ops);
+    tokio::join!(stop(&api_handle, patience), stop_ops, app.live.close());
     drop((api, ops));
     match failure {
         Some(reason) => Err(Error::EngineFailed(reason)),

@@ -3,6 +3,7 @@
 mod socket;
 pub(super) mod upgrade;
 
+use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
 use actix_http::ws;
@@ -11,6 +12,8 @@ use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
 use self::socket::{Socket, Source};
@@ -18,20 +21,24 @@ use self::upgrade::{Accepted, Upgradable};
 use super::auth::{self, Identity};
 use super::problem::{Code, Problem};
 use super::query::Query;
-use super::{App, id, unless_missing};
+use super::{App, config, id, unless_missing};
 use crate::domain::{Lsn, OptionId, TokenId};
 
 /// The subprotocol by which a browser shows its JWT: the next one that it names.
 const BEARER: &str = "bearer";
 /// How long to wait before trying again when there are too many, in seconds.
 const RETRY_SECONDS: u64 = 5;
+/// How often it is looked at whether those who were said goodbye to are gone.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// The longest that a JWT is looked ahead: no clock goes on for as long as a number can say.
 const EXPIRY_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
 
-/// All WebSockets of a server.
+/// All WebSockets of a server. They have threads of their own: what they take must not keep requests waiting.
 pub(super) struct Live {
     open: Mutex<Open>,
     closing: watch::Sender<bool>,
+    /// `None` once they are closed.
+    runtime: Mutex<Option<Runtime>>,
 }
 
 /// How many there are.
@@ -42,13 +49,54 @@ struct Open {
 }
 
 impl Live {
-    pub(super) fn new() -> Self {
-        Self { open: Mutex::default(), closing: watch::Sender::new(false) }
+    /// Starts its threads.
+    pub(super) fn start(settings: &config::Live) -> io::Result<Self> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(usize::try_from(settings.threads).unwrap_or(1))
+            .thread_name("boxoffice-live")
+            .enable_all()
+            .build()?;
+        let runtime = Mutex::new(Some(runtime));
+        Ok(Self { open: Mutex::default(), closing: watch::Sender::new(false), runtime })
     }
 
-    /// Closes all of them: the server stops.
-    pub(super) fn close(&self) {
+    /// Serves a connection on one of its threads.
+    fn serve<F>(&self, io: TcpStream, serve: impl FnOnce(TcpStream) -> F) -> io::Result<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let runtime = self.runtime.lock();
+        let Some(runtime) = &*runtime else { return Ok(()) };
+        let io = io.into_std()?;
+        let _entered = runtime.enter();
+        runtime.spawn(serve(TcpStream::from_std(io)?));
+        Ok(())
+    }
+
+    /// Says goodbye to all, since the server stops, and waits a moment for those who answer.
+    pub(super) async fn close(&self) {
         self.closing.send_replace(true);
+        let gone = async {
+            while self.open.lock().all > 0 {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        // The others are cut off.
+        let _ = tokio::time::timeout(2 * socket::GOODBYE, gone).await;
+        self.end();
+    }
+
+    fn end(&self) {
+        let runtime = self.runtime.lock().take();
+        if let Some(runtime) = runtime {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -132,7 +180,7 @@ pub(super) async fn token(
     Query::read(&request, &[])?;
     let changes = app.engine.token_changes(caller, token).await?;
     let place = Place::take(&app, None)?;
-    Ok(accept(&request, protocol, place, Source::Token(changes), Some(expires)))
+    Ok(accept(&request, protocol, place, Source::Token(Box::new(changes)), Some(expires)))
 }
 
 /// Who asks, until when that is known, and the subprotocol to be answered if it was said by one.
@@ -205,10 +253,12 @@ fn accept(
         response.insert_header((header::SEC_WEBSOCKET_PROTOCOL, protocol));
     }
     let mut response = response.finish();
-    response.extensions_mut().insert(Accepted::new(move |io, read| async move {
+    response.extensions_mut().insert(Accepted::new(move |io, read| {
         let app = place.app.clone();
-        Socket::new(io, read, &app).run(source, expires).await;
-        drop(place);
+        app.live.serve(io, move |io| async move {
+            Socket::new(io, read, &place.app).run(source, expires).await;
+            drop(place);
+        })
     }));
     response
 }

@@ -3,8 +3,10 @@
 //! At most one message is on its way. What comes next is fetched only when that is out, so that whoever reads slowly is
 //! told less often and not later and later.
 
-use std::io::{self, IoSlice};
+use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use actix_http::ws::{CloseCode, CloseReason, OpCode, Parser, ProtocolError};
@@ -12,7 +14,6 @@ use actix_web::web::{Buf as _, BytesMut};
 use rustix::net::sockopt::{set_socket_send_buffer_size, set_tcp_nodelay};
 use rustix::net::{Shutdown, shutdown};
 use serde::Serialize;
-use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -30,24 +31,29 @@ const READ_BYTES: usize = 1024;
 /// Pings of the other end are answered while no more than these bytes wait.
 const CONTROL_BYTES_MAX: usize = 512;
 /// How long the other end may take to say goodbye.
-const GOODBYE: Duration = Duration::from_millis(500);
+pub(super) const GOODBYE: Duration = Duration::from_millis(500);
 /// The longest head of a frame that is not masked.
 const FRAME_HEAD_BYTES: usize = 10;
 
 /// What is told.
 pub(super) enum Source {
     Seats(SeatChanges),
-    Token(TokenChanges),
+    Token(Box<TokenChanges>),
 }
 
 impl Source {
-    async fn next(&mut self) -> Result<Text, Error> {
+    async fn next(&mut self) -> Result<Frame, Error> {
+        let internal = |error: serde_json::Error| Error::Internal(error.to_string());
         match self {
-            Self::Seats(changes) => changes.next().await.map(Text::Seats),
+            Self::Seats(changes) => {
+                let update = changes.next().await?;
+                update.encode(frame).map_err(internal)?;
+                Ok(Frame::Seats(update))
+            }
             Self::Token(changes) => {
                 let token = changes.next().await?;
-                let text = serde_json::to_string(&TokenMessage { kind: "token", token: &token });
-                text.map(Text::Own).map_err(|error| Error::Internal(error.to_string()))
+                let text = serde_json::to_string(&TokenMessage { kind: "token", token: &token }).map_err(internal)?;
+                Ok(Frame::Own(frame(&text)))
             }
         }
     }
@@ -68,64 +74,25 @@ struct TokenMessage<'a> {
     token: &'a Token,
 }
 
-/// The text of a message.
-enum Text {
+/// A frame: a head, and a text. Those of servers are not masked, so that the same bytes are good for everybody.
+enum Frame {
     Seats(Arc<SeatUpdate>),
-    Own(String),
+    Own(Vec<u8>),
 }
 
-impl Text {
-    fn get(&self) -> &str {
+impl Frame {
+    fn bytes(&self) -> &[u8] {
         match self {
-            // That it can be written was found out before.
-            Self::Seats(update) => update.json().unwrap_or_default(),
-            Self::Own(text) => text,
+            Self::Seats(update) => update.encoded(),
+            Self::Own(bytes) => bytes,
         }
     }
 }
 
-/// A message that is on its way.
-struct Message {
-    head: ([u8; FRAME_HEAD_BYTES], usize),
-    text: Text,
-    written: usize,
-}
-
-impl Message {
-    fn new(text: Text) -> Self {
-        Self { head: frame_head(text.get().len()), text, written: 0 }
-    }
-
-    /// What is left of head and text.
-    fn rest(&self) -> [&[u8]; 2] {
-        let (head, text) = (&self.head.0[..self.head.1], self.text.get().as_bytes());
-        let of_head = self.written.min(head.len());
-        [&head[of_head..], &text[self.written - of_head..]]
-    }
-}
-
-/// The head of a frame that holds a whole text of so many bytes.
-fn frame_head(text_bytes: usize) -> ([u8; FRAME_HEAD_BYTES], usize) {
-    let mut head = [0; FRAME_HEAD_BYTES];
-    // Final, text.
-    head[0] = 0x81;
-    let len = match text_bytes {
-        0..=125 => {
-            head[1] = text_bytes as u8;
-            2
-        }
-        126..=0xffff => {
-            head[1] = 126;
-            head[2..4].copy_from_slice(&(text_bytes as u16).to_be_bytes());
-            4
-        }
-        _ => {
-            head[1] = 127;
-            head[2..].copy_from_slice(&(text_bytes as u64).to_be_bytes());
-            FRAME_HEAD_BYTES
-        }
-    };
-    (head, len)
+fn frame(text: &str) -> Vec<u8> {
+    let mut bytes = BytesMut::with_capacity(FRAME_HEAD_BYTES + text.len());
+    Parser::write_message(&mut bytes, text, OpCode::Text, true, false);
+    bytes.into()
 }
 
 /// Why a connection ends.
@@ -149,7 +116,8 @@ pub(super) struct Socket {
     read: BytesMut,
     /// Pings, pongs and a goodbye, which go out between messages.
     control: BytesMut,
-    message: Option<Message>,
+    /// What is on its way, and how much of it is out.
+    message: Option<(Frame, usize)>,
     heard_at: Instant,
     ping_at: Instant,
     limits: config::Live,
@@ -193,69 +161,76 @@ impl Socket {
         self.take_frames()?;
         let timer = tokio::time::sleep_until(self.wake_at(expires));
         tokio::pin!(timer);
-        let (mut begun, mut closing) = (false, self.closing.clone());
+        let mut closing = self.closing.clone();
+        let stopping = closing.wait_for(|closing| *closing);
+        tokio::pin!(stopping);
+        let mut begun = false;
         loop {
             let drained = self.write()?;
-            let interest = if drained { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
             tokio::select! {
                 biased;
-                text = source.next(), if drained => {
-                    self.send(text, begun)?;
+                frame = source.next(), if drained => {
+                    self.send(frame, begun)?;
                     begun = true;
                 }
-                ready = self.io.ready(interest) => {
-                    if ready?.is_readable() {
-                        self.read(source)?;
-                    }
+                ready = self.ready(drained) => {
+                    ready?;
+                    self.read(source)?;
                 }
                 () = &mut timer => {
                     self.tick(expires)?;
                     timer.as_mut().reset(self.wake_at(expires));
                 }
                 // The sender goes with the server.
-                _ = closing.wait_for(|closing| *closing) => {
-                    return Err(End::Close(CloseCode::Away, "the server stops"));
-                }
+                _ = &mut stopping => return Err(End::Close(CloseCode::Away, "the server stops")),
             }
         }
     }
 
+    /// Waits until something can be read or, unless all is out, written.
+    async fn ready(&self, drained: bool) -> io::Result<()> {
+        poll_fn(|context| {
+            let readable = self.io.poll_read_ready(context)?;
+            let writable = if drained { Poll::Pending } else { self.io.poll_write_ready(context)? };
+            if readable.is_ready() || writable.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+        })
+        .await
+    }
+
     /// Puts a message on its way. How late the first one is tells nothing.
-    fn send(&mut self, text: Result<Text, Error>, observe_staleness: bool) -> Result<(), End> {
-        let text = text.map_err(|_| End::Close(CloseCode::Away, "the server stops"))?;
-        if let Text::Seats(update) = &text {
-            update.json().map_err(|_| End::Close(CloseCode::Error, "this cannot be told"))?;
-            if observe_staleness && update.previous_seq().is_some() {
-                self.metrics.staleness.observe(update.changed_at().elapsed().as_secs_f64());
-            }
+    fn send(&mut self, frame: Result<Frame, Error>, observe_staleness: bool) -> Result<(), End> {
+        let frame = frame.map_err(|_| End::Close(CloseCode::Away, "the server stops"))?;
+        if let Frame::Seats(update) = &frame
+            && observe_staleness
+            && update.previous_seq().is_some()
+        {
+            self.metrics.staleness.observe(update.changed_at().elapsed().as_secs_f64());
         }
-        let message = Message::new(text);
         self.metrics.frames.inc();
-        self.metrics.bytes.inc_by(message.rest().iter().map(|part| part.len() as u64).sum());
-        self.message = Some(message);
+        self.metrics.bytes.inc_by(frame.bytes().len() as u64);
+        self.message = Some((frame, 0));
         Ok(())
     }
 
     /// Writes what the connection takes; whether that is all.
     fn write(&mut self) -> io::Result<bool> {
         loop {
-            let in_message = self.message.as_ref().is_some_and(|message| message.written > 0);
-            let written = if !self.control.is_empty() && !in_message {
-                self.io.try_write(&self.control)
-            } else if let Some(message) = &self.message {
-                self.io.try_write_vectored(&message.rest().map(IoSlice::new))
-            } else {
-                return Ok(true);
+            let begun = self.message.as_ref().is_some_and(|(_, written)| *written > 0);
+            let is_control = !self.control.is_empty() && !begun;
+            let bytes = match &self.message {
+                _ if is_control => &self.control[..],
+                Some((frame, written)) => &frame.bytes()[*written..],
+                None => return Ok(true),
             };
-            let written = match written {
+            let written = match self.io.try_write(bytes) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 written => written?,
             };
             match &mut self.message {
-                Some(message) if in_message || self.control.is_empty() => {
-                    message.written += written;
-                    if message.rest().iter().all(|part| part.is_empty()) {
+                Some((frame, out)) if !is_control => {
+                    *out += written;
+                    if *out == frame.bytes().len() {
                         self.message = None;
                     }
                 }
@@ -346,7 +321,7 @@ impl Socket {
     /// Says why it ends, and waits until the other end has heard.
     async fn say_goodbye(&mut self, code: CloseCode, why: &'static str) -> io::Result<()> {
         // What has begun must be finished, or the goodbye is not understood.
-        self.message.take_if(|message| message.written == 0);
+        self.message.take_if(|(_, written)| *written == 0);
         let description = Some(why.to_owned()).filter(|why| !why.is_empty());
         Parser::write_close(&mut self.control, Some(CloseReason { code, description }), false);
         while !self.write()? {

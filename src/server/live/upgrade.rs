@@ -32,16 +32,14 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy)]
 pub(super) struct Upgradable;
 
-type Serving = Pin<Box<dyn Future<Output = ()>>>;
+type Serve = Box<dyn FnOnce(TcpStream, BytesMut) -> io::Result<()>>;
 
 /// What takes the connection over once the answer is out, with what has been read already.
-pub(super) struct Accepted(Box<dyn FnOnce(TcpStream, BytesMut) -> Serving>);
+pub(super) struct Accepted(Serve);
 
 impl Accepted {
-    pub(super) fn new<F: Future<Output = ()> + 'static>(
-        serve: impl FnOnce(TcpStream, BytesMut) -> F + 'static,
-    ) -> Self {
-        Self(Box::new(move |io, read| Box::pin(serve(io, read))))
+    pub(super) fn new(serve: impl FnOnce(TcpStream, BytesMut) -> io::Result<()> + 'static) -> Self {
+        Self(Box::new(serve))
     }
 }
 
@@ -97,15 +95,11 @@ where
                 Ok(response) => response.into_parts().1.map_into_boxed_body(),
                 Err(error) => error.error_response(),
             };
-            drop((application, parts.read_buf, parts.write_buf));
             let accepted = response.extensions_mut().remove::<Accepted>();
             if let Some(Accepted(serve)) = accepted {
                 out.extend(head(&response, None));
-                drop(response);
                 io.write_all(&out).await?;
-                drop(out);
-                serve(io, read).await;
-                return Ok(());
+                return Ok(serve(io, read)?);
             }
             // Whoever does not read it is nobody's loss.
             let _ = tokio::time::timeout(PATIENCE, refuse(&mut io, out, response, has_body)).await;

@@ -1,0 +1,519 @@
+//! Live seats: subscribers in another process, all of one option, of which 2,000 seats a second change; beside a bare
+//! writer of frames of the same size in the same run.
+//!
+//! `cargo bench --bench live [-- SUBSCRIBERS [SECONDS]]`. Each subscriber is a connection of its own. Latency is counted
+//! from when a change was decided, a little before its commit, to when the other process has the whole frame; of a frame
+//! that holds many changes, from the first of them.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use boxoffice::server::config::Settings;
+use boxoffice::{Engine, Facts, Lsn, NewConcert, NewOption, OptionId, Points, Wish};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::oneshot;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// What changes a second.
+const SEATS_PER_SECOND: usize = 2_000;
+/// What one hold takes.
+const SEATS_PER_HOLD: usize = 4;
+/// How long subscribers have to hear the last change once there are no more.
+const CATCH_UP: Duration = Duration::from_secs(30);
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    rustix::process::setrlimit(
+        rustix::process::Resource::Nofile,
+        rustix::process::Rlimit { current: limit.maximum, ..limit },
+    )?;
+    match arguments.first().map(String::as_str) {
+        Some("subscribe") => subscribers::run(&serde_json::from_str(&arguments[1])?),
+        _ => {
+            let number = |place: usize, default| arguments.get(place).map_or(Ok(default), |text| text.parse());
+            bench(number(0, 10_000)?, Duration::from_secs(number(1, 10)? as u64))
+        }
+    }
+}
+
+/// What the other process is to do.
+#[derive(Serialize, Deserialize)]
+struct Orders {
+    address: SocketAddr,
+    /// Where its connections come from: so many ports has one address only.
+    from: Ipv4Addr,
+    /// What to ask for; empty: it is not a WebSocket, only bytes.
+    path: String,
+    subscribers: usize,
+    /// How many of them do not read.
+    deaf: usize,
+}
+
+/// What it has seen.
+#[derive(Serialize, Deserialize, Default)]
+struct Seen {
+    /// Frames by previous seq and seq: at which milliseconds of the wall clock how many came.
+    frames: Vec<(u64, u64, BTreeMap<u64, u64>)>,
+    /// Of all frames that are deltas.
+    bytes: u64,
+    /// Subscribers that have not come to the end, or had a gap.
+    incomplete: usize,
+    /// Subscribers that were looked at in full, and did not end with the right seats.
+    wrong: usize,
+}
+
+/// The subscribers, in a process of their own.
+mod subscribers {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+
+    /// Of how many one keeps the whole picture.
+    const LOOKED_AT: usize = 1_000;
+
+    /// What a subscriber has heard.
+    #[derive(Default)]
+    struct Heard {
+        seq: u64,
+        gap: bool,
+        bytes: u64,
+        /// Previous seq, seq, and when it came.
+        frames: Vec<(u64, u64, u64)>,
+        seats: Option<BTreeMap<String, String>>,
+    }
+
+    /// Where all of them read to, one after the other.
+    type Scratch = Rc<RefCell<Vec<u8>>>;
+
+    pub(super) fn run(orders: &Orders) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        tokio::task::LocalSet::new().block_on(&runtime, follow(orders))
+    }
+
+    async fn follow(orders: &Orders) -> Result<()> {
+        let scratch: Scratch = Rc::new(RefCell::new(vec![0; 1 << 16]));
+        let (mut all, mut deaf) = (Vec::new(), Vec::new());
+        for n in 0..orders.subscribers {
+            let socket = TcpSocket::new_v4()?;
+            socket.bind((orders.from, 0).into())?;
+            let is_deaf = n < orders.deaf;
+            if is_deaf {
+                socket.set_recv_buffer_size(4_096)?;
+            }
+            let mut stream = socket.connect(orders.address).await?;
+            let seats = (n % LOOKED_AT == 0 && !orders.path.is_empty()).then(BTreeMap::new);
+            let heard = Rc::new(RefCell::new(Heard { seats, ..Heard::default() }));
+            if orders.path.is_empty() {
+                tokio::task::spawn_local(listen(stream, None, scratch.clone()));
+                continue;
+            }
+            let request = format!(
+                "GET {} HTTP/1.1\r\nHost: bench\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: \
+                 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+                orders.path
+            );
+            stream.write_all(request.as_bytes()).await?;
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await?);
+            }
+            if !head.starts_with(b"HTTP/1.1 101") {
+                return Err(String::from_utf8_lossy(&head).into_owned().into());
+            }
+            if is_deaf {
+                deaf.push(stream);
+            } else {
+                all.push(heard.clone());
+                tokio::task::spawn_local(listen(stream, Some(heard), scratch.clone()));
+            }
+        }
+        println!("ready");
+        let word = tokio::task::spawn_blocking(|| {
+            let mut line = String::new();
+            std::io::stdin().lock().read_line(&mut line).map(|_| line)
+        });
+        let word = word.await??;
+        let (seq, held) = word.trim().split_once(' ').unwrap_or(("0", "0"));
+        let (seq, held): (u64, usize) = (seq.parse()?, held.parse()?);
+        let told_at = Instant::now();
+        while all.iter().any(|heard| heard.borrow().seq < seq) && told_at.elapsed() < CATCH_UP {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let mut seen = Seen::default();
+        let mut frames: BTreeMap<(u64, u64), BTreeMap<u64, u64>> = BTreeMap::new();
+        for heard in &all {
+            let heard = heard.borrow();
+            seen.bytes += heard.bytes;
+            seen.incomplete += usize::from(heard.gap || heard.seq != seq);
+            seen.wrong += usize::from(heard.seats.as_ref().is_some_and(|seats| seats.len() != held));
+            for (previous, seq, at) in &heard.frames {
+                *frames.entry((*previous, *seq)).or_default().entry(*at).or_default() += 1;
+            }
+        }
+        seen.frames = frames.into_iter().map(|((previous, seq), times)| (previous, seq, times)).collect();
+        println!("{}", serde_json::to_string(&seen)?);
+        Ok(())
+    }
+
+    /// Reads frames for as long as there are any; bytes, if nobody wants to hear them.
+    async fn listen(stream: TcpStream, heard: Option<Rc<RefCell<Heard>>>, scratch: Scratch) {
+        // The beginning of a frame.
+        let mut begun = Vec::new();
+        while stream.readable().await.is_ok() {
+            let mut scratch = scratch.borrow_mut();
+            let read = match stream.try_read(&mut scratch) {
+                Ok(0) => return,
+                Ok(read) => &scratch[..read],
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+                Err(_) => return,
+            };
+            let Some(heard) = &heard else { continue };
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+            let mut bytes = read;
+            if !begun.is_empty() {
+                begun.extend_from_slice(read);
+                bytes = &begun;
+            }
+            while let Some((head, text)) = frame(bytes) {
+                let (frame, rest) = bytes.split_at(head + text);
+                // Pings have no text.
+                if text > 0 {
+                    heard.borrow_mut().take(&frame[head..], now);
+                }
+                bytes = rest;
+            }
+            begun = bytes.to_vec();
+        }
+    }
+
+    /// How long head and text of the first frame are, if it is whole.
+    fn frame(bytes: &[u8]) -> Option<(usize, usize)> {
+        let (head, text) = match bytes {
+            [_, 127, length @ ..] => (10, u64::from_be_bytes(*length.first_chunk()?) as usize),
+            [_, 126, length @ ..] => (4, u16::from_be_bytes(*length.first_chunk()?).into()),
+            [_, length, ..] => (2, (*length).into()),
+            _ => return None,
+        };
+        (bytes.len() >= head + text).then_some((head, text))
+    }
+
+    impl Heard {
+        fn take(&mut self, text: &[u8], now: u64) {
+            if let Some(rest) = text.strip_prefix(br#"{"type":"delta","seq":"#)
+                && let (seq, rest) = number(rest)
+                && let Some(rest) = rest.strip_prefix(br#","previous_seq":"#)
+            {
+                let (previous, _) = number(rest);
+                self.gap |= previous != self.seq;
+                self.bytes += text.len() as u64;
+                self.frames.push((previous, seq, now));
+                self.seq = seq;
+            } else {
+                let message: serde_json::Value = serde_json::from_slice(text).unwrap_or_default();
+                self.seq = message["seq"].as_u64().unwrap_or(0);
+            }
+            if let Some(seats) = &mut self.seats {
+                let message: serde_json::Value = serde_json::from_slice(text).unwrap_or_default();
+                for (seat, status) in message["seats"].as_object().into_iter().flatten() {
+                    seats.insert(seat.clone(), status.as_str().unwrap_or_default().to_owned());
+                }
+            }
+        }
+    }
+
+    /// The number at the beginning, and what comes after it.
+    fn number(text: &[u8]) -> (u64, &[u8]) {
+        let end = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+        (text[..end].iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')), &text[end..])
+    }
+}
+
+/// The other process.
+struct Others {
+    child: Child,
+    answers: BufReader<std::process::ChildStdout>,
+}
+
+impl Others {
+    fn start(orders: &Orders) -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("subscribe").arg(serde_json::to_string(orders)?);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let answers = BufReader::new(child.stdout.take().ok_or("no output")?);
+        Ok(Self { child, answers })
+    }
+
+    /// Waits until all have connected.
+    fn wait_ready(&mut self) -> Result<()> {
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        if line.trim() == "ready" { Ok(()) } else { Err("the subscribers could not connect".into()) }
+    }
+
+    /// Tells them what the last seq is and how many seats are held, and takes what they have seen.
+    fn finish(mut self, seq: u64, held: usize) -> Result<Seen> {
+        let mut input = self.child.stdin.take().ok_or("no input")?;
+        writeln!(input, "{seq} {held}")?;
+        let mut text = String::new();
+        self.answers.read_to_string(&mut text)?;
+        self.child.wait()?;
+        Ok(serde_json::from_str(&text)?)
+    }
+}
+
+/// Time on the processors that this process has taken so far.
+fn cpu() -> Result<Duration> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+    Ok(Duration::from_millis(ticks * 10))
+}
+
+/// Bytes of memory of this process.
+fn memory() -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1_024)
+}
+
+/// The server, the engine in it, and who drives it.
+struct Sale {
+    engine: Engine,
+    address: SocketAddr,
+    concert: boxoffice::ConcertId,
+    buyers: AtomicUsize,
+}
+
+/// What one run came to.
+struct Run {
+    frames: u64,
+    frame_bytes: u64,
+    cpu: Duration,
+    /// Milliseconds, sorted.
+    latencies: Vec<(u64, u64)>,
+    memory: u64,
+    seen: Seen,
+}
+
+impl Run {
+    fn percentile(&self, of: f64) -> u64 {
+        let all: u64 = self.latencies.iter().map(|(_, count)| count).sum();
+        let mut rank = (all as f64 * of) as u64;
+        for (latency, count) in &self.latencies {
+            if rank < *count {
+                return *latency;
+            }
+            rank -= count;
+        }
+        self.latencies.last().map_or(0, |(latency, _)| *latency)
+    }
+}
+
+impl Sale {
+    async fn option(&self, seats: usize) -> Result<OptionId> {
+        let seat = |n: usize| {
+            format!(
+                r#"{{"seat_guid":"B-{n:05}","seat_number":"{n}","category":"A","position":{{"x":{},"y":{}}}}}"#,
+                n % 200,
+                n / 200
+            )
+        };
+        let seats: Vec<_> = (0..seats).map(seat).collect();
+        let rows: Vec<_> = seats
+            .chunks(200)
+            .enumerate()
+            .map(|(row, seats)| format!(r#"{{"row_number":"{row}","seats":[{}]}}"#, seats.join(",")))
+            .collect();
+        let plan =
+            format!(r#"{{"categories":[{{"name":"A"}}],"zones":[{{"name":"Hall","rows":[{}]}}]}}"#, rows.join(","));
+        let tomorrow = self.engine.now().plus_millis(86_400_000);
+        let prices = vec![("A".into(), Points::new(1).ok_or("no such price")?)];
+        let option = NewOption { prices, hold_seconds: 3_600, ..NewOption::new(tomorrow, plan.into_bytes()) };
+        Ok(self.engine.add_option(self.concert, option, None).await?.value.id)
+    }
+
+    /// Holds seats at a steady pace for so long; gives how many.
+    async fn sell(self: &Arc<Self>, option: OptionId, duration: Duration) -> Result<usize> {
+        let begun = Instant::now();
+        let pace = Duration::from_secs(1) * SEATS_PER_HOLD as u32 / SEATS_PER_SECOND as u32;
+        let mut holds = Vec::new();
+        let mut count = 0;
+        while begun.elapsed() < duration {
+            let due = (begun.elapsed().as_nanos() / pace.as_nanos()) as usize;
+            while count < due {
+                let seats = (0..SEATS_PER_HOLD).map(|n| format!("B-{:05}", count * SEATS_PER_HOLD + n)).collect();
+                let buyer = format!("buyer-{}", self.buyers.fetch_add(1, Ordering::Relaxed)).parse()?;
+                let sale = self.clone();
+                holds.push(tokio::spawn(async move {
+                    sale.engine.hold(option, &buyer, Wish::Seats(seats), None, None).await.map(|_| ())
+                }));
+                count += 1;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        for hold in holds {
+            hold.await??;
+        }
+        Ok(count * SEATS_PER_HOLD)
+    }
+
+    async fn run(self: &Arc<Self>, from: u8, subscribers: usize, deaf: usize, duration: Duration) -> Result<Run> {
+        let seats = SEATS_PER_SECOND * (duration.as_secs() as usize + 1);
+        let option = self.option(seats).await?;
+        let memory_before = memory()?;
+        let path = format!("/v1/options/{option}/live");
+        let orders = Orders { address: self.address, from: Ipv4Addr::new(127, 0, 0, from), path, subscribers, deaf };
+        let mut others = tokio::task::block_in_place(|| Others::start(&orders))?;
+        tokio::task::block_in_place(|| others.wait_ready())?;
+        let after = Lsn(self.engine.stats().durable_lsn);
+        let idle = cpu()?;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        if deaf == 0 && subscribers > 0 {
+            println!(
+                "{:<46} {:>8} ms",
+                format!("processor time of {subscribers} idle, in 5 s"),
+                (cpu()? - idle).as_millis()
+            );
+        }
+        let cpu_before = cpu()?;
+        let held = self.sell(option, duration).await?;
+        let cpu = cpu()? - cpu_before;
+        let memory = memory()?.saturating_sub(memory_before);
+        let seq = self.engine.seats_seq(option).await?;
+        let seen = tokio::task::block_in_place(|| others.finish(seq.0, held))?;
+        let decided = self.decided(option, after, seq).await?;
+        let mut latencies: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut frames = 0;
+        for (previous, _, times) in &seen.frames {
+            let first = decided.range(previous + 1..).next().map_or(0, |(_, at)| *at);
+            for (at, count) in times {
+                frames += count;
+                *latencies.entry(at.saturating_sub(first)).or_default() += count;
+            }
+        }
+        let latencies = latencies.into_iter().collect();
+        let frame_bytes = seen.bytes / frames.max(1);
+        Ok(Run { frames, frame_bytes, cpu, latencies, memory, seen })
+    }
+
+    /// When the changes of an option were decided, in milliseconds of the wall clock, by lsn.
+    async fn decided(&self, option: OptionId, after: Lsn, last: Lsn) -> Result<BTreeMap<u64, u64>> {
+        let mut events = self.engine.events(after);
+        let mut decided = BTreeMap::new();
+        loop {
+            let (first, record) = events.next().await?;
+            if matches!(record.facts, Facts::Option(id, _) if id == option) {
+                decided.insert(first.0, record.at.as_millis());
+            }
+            if first.0 + record.len() as u64 > last.0 {
+                return Ok(decided);
+            }
+        }
+    }
+}
+
+/// Writes frames of so many bytes to so many connections, one after the other, and does nothing else.
+fn bare_writer(connections: usize, bytes: u64, frames: u64) -> Result<Duration> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let orders = Orders {
+        address: listener.local_addr()?,
+        from: Ipv4Addr::new(127, 0, 0, 9),
+        path: String::new(),
+        subscribers: connections,
+        deaf: 0,
+    };
+    let mut others = Others::start(&orders)?;
+    let mut streams = Vec::new();
+    for _ in 0..connections {
+        let (stream, _) = listener.accept()?;
+        stream.set_nodelay(true)?;
+        streams.push(stream);
+    }
+    others.wait_ready()?;
+    let frame = vec![b'x'; bytes as usize];
+    let before = cpu()?;
+    for _ in 0..frames.div_ceil(connections as u64) {
+        for stream in &mut streams {
+            stream.write_all(&frame)?;
+        }
+    }
+    let cpu = cpu()? - before;
+    drop(streams);
+    others.finish(0, 0)?;
+    Ok(cpu)
+}
+
+fn bench(subscribers: usize, duration: Duration) -> Result<()> {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let mut settings = Settings { data_dir: dir.path().join("data"), ..Settings::default() };
+    settings.limits.user_open_holds = 0;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let engine = runtime.block_on(Engine::open(settings.engine()))?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = engine.clone();
+    let server = std::thread::spawn(move || {
+        actix_web::rt::System::new().block_on(async move {
+            let shutdown = async { drop(stopped.await) };
+            boxoffice::server::run(listener, None, serving, settings, shutdown).await
+        })
+    });
+    let failed = Arc::new(AtomicBool::new(false));
+    let judge = |what: &str, value: String, holds: bool| {
+        failed.fetch_or(!holds, Ordering::Relaxed);
+        println!("{what:<46} {value:>12}   {}", if holds { "ok" } else { "MISSED" });
+    };
+    runtime.block_on(async {
+        let concert = NewConcert { title: "Live".into(), waiting_room: boxoffice::Settings::default() };
+        let concert = engine.create_concert(concert, None).await?.value.id;
+        let sale = Arc::new(Sale { engine: engine.clone(), address, concert, buyers: AtomicUsize::new(0) });
+        // What the sale itself costs, with nobody looking on.
+        let alone = sale.run(2, 0, 0, duration).await?;
+        let all = sale.run(3, subscribers, 0, duration).await?;
+        let some = sale.run(4, subscribers, subscribers / 10, duration).await?;
+        let bare = tokio::task::block_in_place(|| bare_writer(subscribers, all.frame_bytes, all.frames.max(1)))?;
+        let each = |cpu: Duration, frames: u64| cpu.as_secs_f64() * 1e6 / frames.max(1) as f64;
+        println!("{:<46} {:>12}", "frames", format!("{} of {} B", all.frames, all.frame_bytes));
+        println!("{:<46} {:>12}", "frames a second", all.frames / duration.as_secs());
+        println!("{:<46} {:>12}", "latency p50", format!("{} ms", all.percentile(0.5)));
+        let p99 = all.percentile(0.99);
+        judge("latency p99, below 250 ms", format!("{p99} ms"), p99 < 250);
+        judge(
+            "subscribers with a gap or a wrong end",
+            format!("{} + {}", all.seen.incomplete, all.seen.wrong),
+            all.seen.incomplete + all.seen.wrong == 0,
+        );
+        let per = |run: &Run| run.memory / subscribers.max(1) as u64;
+        judge("memory a subscriber, at most 32 KiB", format!("{} B", per(&all)), per(&all) <= 32 << 10);
+        let (live, bare) = (each(all.cpu.saturating_sub(alone.cpu), all.frames), each(bare, all.frames));
+        println!("{:<46} {:>12}", "processor time of the sale alone", format!("{} ms", alone.cpu.as_millis()));
+        println!("{:<46} {:>12}", "a frame of a bare writer", format!("{bare:.2} us"));
+        judge("a frame, within 1.5 times of that", format!("{live:.2} us"), live <= bare * 1.5);
+        let deaf = some.percentile(0.99);
+        judge("p99 with 10 % that do not read, below + 10 %", format!("{deaf} ms"), deaf * 10 <= p99 * 11);
+        judge("memory a subscriber with these", format!("{} B", per(&some)), per(&some) <= 32 << 10);
+        judge(
+            "of the others with a gap or a wrong end",
+            format!("{} + {}", some.seen.incomplete, some.seen.wrong),
+            some.seen.incomplete + some.seen.wrong == 0,
+        );
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+    })?;
+    let _ = stop.send(());
+    server.join().map_err(|_| "the server panicked")??;
+    Ok(())
+}
