@@ -99,7 +99,7 @@ struct Flags {
     /// Without --rate: how many arrive again and again [default: 64]
     #[arg(long, value_name = "N")]
     callers: Option<String>,
-    /// With --rate: the most arrivals under way [default: 10000]
+    /// With --rate: the most arrivals under way [default: 10000; onsale: everybody]
     #[arg(long, value_name = "N")]
     in_flight_max: Option<String>,
     /// How many different people there are [default: 20000]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::params::{Params, Workload};
+use super::params::Params;
 use super::report::{Outcome, count, time};
 use super::target::Target;
 use super::{Error, run};
@@ -129,7 +129,7 @@ pub async fn find_max<T: Target>(
     let mut limit = Limit { holds: None, breaks: None };
     let mut rate = if params.rate > 0.0 { params.rate } else { FIRST_RATE };
     for _ in 0..STEPS_MAX {
-        let (back, outcome) = run(target, at_rate(params, rate), command.to_owned(), |_| {}).await?;
+        let (back, outcome) = run(target, Params { rate, ..params.clone() }, command.to_owned(), |_| {}).await?;
         target = back;
         let step = Step { rate, broken: objective.broken_by(&outcome), outcome };
         show(&step);
@@ -148,12 +148,4 @@ pub async fn find_max<T: Target>(
         };
     }
     Ok((target, limit))
-}
-
-fn at_rate(params: &Params, rate: f64) -> Params {
-    let mut params = Params { rate, ..params.clone() };
-    if params.workload == Workload::OnSale {
-        params.users = params.users.max((rate * params.duration.0.as_secs_f64() * 1.2) as u64);
-    }
-    params
 }

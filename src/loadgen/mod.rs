@@ -85,6 +85,7 @@ pub async fn run<T: Target>(
     command: String,
     show: impl FnMut(&Sample) + Send + 'static,
 ) -> Result<(T, Outcome), Error> {
+    let params = params.settled();
     let offers = put_on_sale(&target, &params).await?;
     let crowd = Crowd::new(format!("load-{:x}", wall_clock_ms()), params.users);
     let crowd = crowd.map_err(|code| Error::Setup { what: "naming users", code })?;

@@ -8,6 +8,9 @@ use toml::{Table, Value};
 use crate::config::section;
 use crate::server::config::Span;
 
+/// The most arrivals under way, unless it is said.
+const IN_FLIGHT_MAX: usize = 10_000;
+
 /// Why there is no run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -99,7 +102,8 @@ pub struct Params {
     pub rate: f64,
     /// How many arrive again and again.
     pub callers: u64,
-    /// The most arrivals under way at a time in the open loop; those for whom there is no room are counted.
+    /// The most arrivals under way at a time in the open loop, 0: 10,000, and of `onsale` everybody; those for whom there
+    /// is no room are counted.
     pub in_flight_max: usize,
     /// How many different people there are.
     pub users: u64,
@@ -138,7 +142,7 @@ impl Default for Params {
             warm_up: seconds(0),
             rate: 0.0,
             callers: 64,
-            in_flight_max: 10_000,
+            in_flight_max: 0,
             users: 20_000,
             plan: PathBuf::new(),
             seats: 0,
@@ -311,14 +315,22 @@ impl Params {
         }
         let origin = || scenario.map_or_else(|| "flags".to_owned(), |path| format!("{} and flags", path.display()));
         let params = Value::Table(table).try_into::<Self>();
-        let mut params = params.map_err(|source| Error::Scenario { origin: origin(), source: Box::new(source) })?;
+        let params = params.map_err(|source| Error::Scenario { origin: origin(), source: Box::new(source) })?;
         params.validate()?;
-        params.settle();
         Ok(params)
     }
 
-    /// What is left to the workload.
-    fn settle(&mut self) {
+    /// The same, with what was left to the workload.
+    #[must_use]
+    pub fn settled(mut self) -> Self {
+        if self.workload == Workload::OnSale && self.rate > 0.0 {
+            // Everybody comes once.
+            self.users = self.users.max((self.rate * self.duration.0.as_secs_f64() * 1.2) as u64);
+        }
+        if self.in_flight_max == 0 {
+            let everybody = if self.workload == Workload::OnSale { self.users as usize } else { 0 };
+            self.in_flight_max = everybody.max(IN_FLIGHT_MAX);
+        }
         let slots = if self.rate > 0.0 { self.in_flight_max as u64 } else { self.callers };
         let per_hold = self.rush.seats_per_hold;
         let (options, seats, hold_seconds) = match self.workload {
@@ -339,10 +351,7 @@ impl Params {
             // Nobody is in two places at a time.
             self.users = self.users.max(slots * 2);
         }
-        if self.workload == Workload::OnSale && self.rate > 0.0 {
-            // Everybody comes once.
-            self.users = self.users.max((self.rate * self.duration.0.as_secs_f64() * 1.2) as u64);
-        }
+        self
     }
 
     fn validate(&self) -> Result<(), Error> {
@@ -364,7 +373,7 @@ impl Params {
             (self.warm_up >= self.duration, "warm_up", "must be shorter than the duration"),
             (!(0.0..=1e9).contains(&self.rate), "rate", "must be 0 to 1,000,000,000"),
             (!(1..=1_000_000).contains(&self.callers), "callers", "must be 1 to 1,000,000"),
-            (!(1..=10_000_000).contains(&self.in_flight_max), "in_flight_max", "must be 1 to 10,000,000"),
+            (self.in_flight_max > 10_000_000, "in_flight_max", "must be at most 10,000,000"),
             (!(1..=100_000_000).contains(&self.users), "users", "must be 1 to 100,000,000"),
             (self.terms.hold_seconds > 86_400, "terms.hold_seconds", "must be at most 86,400"),
             (self.seats > 1_000_000, "seats", "must be at most 1,000,000"),
@@ -428,10 +437,18 @@ mod tests {
 
     #[test]
     fn the_defaults_are_within_their_bounds() {
-        let params = load(&[]).unwrap();
-        assert_eq!(params.seats, 128);
-        let same = Params { seats: 0, options: 0, terms: TermsSection::default(), ..params };
-        assert_eq!(same, Params::default());
+        assert_eq!(load(&[]).unwrap(), Params::default());
+    }
+
+    #[test]
+    fn what_is_left_to_the_workload_depends_on_how_many_come() {
+        let settled = |flags: &[_]| load(flags).unwrap().settled();
+        assert_eq!(settled(&[("callers", "64")]).seats, 128);
+        assert_eq!(settled(&[("rate", "1"), ("in_flight_max", "500")]).seats, 1_000);
+        assert_eq!(settled(&[("seats", "10"), ("options", "3")]).options, 3);
+        let onsale = settled(&[("workload", "onsale"), ("rate", "5000"), ("duration", "10s")]);
+        assert_eq!((onsale.users, onsale.in_flight_max), (60_000, 60_000));
+        assert_eq!(settled(&[("workload", "soak")]).terms.hold_seconds, 5);
     }
 
     #[test]

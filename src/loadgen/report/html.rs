@@ -7,8 +7,11 @@ use super::{Operation, Outcome, Sample, bytes, count, time};
 
 /// Colours there are.
 const COLORS: usize = 8;
-/// The most operations of which the latency over time is plotted: those that came most often.
+/// The most operations of which the latency over time is plotted, and which come first.
 const PLOTTED_MAX: usize = 3;
+const FOREMOST: [&str; 11] =
+    ["update", "hold", "pay", "poll", "enter", "release", "charge", "refund", "balance", "leave", "browse"];
+const MIB: f64 = 1_048_576.0;
 /// The marks of a plot by percentile.
 const NINES: [(f64, &str); 6] =
     [(0.0, "0"), (0.5, "50 %"), (0.9, "90 %"), (0.99, "99 %"), (0.999, "99.9 %"), (0.9999, "99.99 %")];
@@ -44,8 +47,7 @@ pub fn page(outcome: &Outcome) -> String {
 fn tiles(outcome: &Outcome) -> String {
     let rate: f64 = outcome.operations.iter().map(|operation| operation.rate_per_s).sum();
     let mut tiles = vec![(count(rate.round() as u64), "operations a second".to_owned())];
-    let busiest = busiest(&outcome.operations);
-    for operation in &busiest {
+    for operation in foremost(&outcome.operations) {
         tiles.push((time(operation.latency("p99").unwrap_or(0)), format!("p99 of {}", operation.name)));
     }
     let sold = outcome.operations.iter().find(|operation| operation.name == "pay");
@@ -58,12 +60,10 @@ fn tiles(outcome: &Outcome) -> String {
     format!("<div class=\"tiles\">{}</div>", tiles.iter().map(tile).collect::<String>())
 }
 
-/// The operations that came most often, in the order in which they are told.
-fn busiest(operations: &[Operation]) -> Vec<&Operation> {
-    let mut by_count: Vec<_> = operations.iter().collect();
-    by_count.sort_by_key(|operation| std::cmp::Reverse(operation.count));
-    let least = by_count.get(PLOTTED_MAX - 1).or(by_count.last()).map_or(0, |operation| operation.count);
-    operations.iter().filter(|operation| operation.count >= least).take(PLOTTED_MAX).collect()
+/// The operations that matter most to those who buy, of those that came.
+fn foremost(operations: &[Operation]) -> impl Iterator<Item = &Operation> {
+    let came = FOREMOST.iter().filter_map(|name| operations.iter().find(|operation| operation.name == *name));
+    came.take(PLOTTED_MAX)
 }
 
 fn over_time(outcome: &Outcome, value: impl Fn(&Sample) -> Option<f64>) -> Vec<(f64, f64)> {
@@ -89,7 +89,7 @@ fn plots(outcome: &Outcome) -> String {
     };
 
     let mut latencies = Vec::new();
-    for (color, operation) in busiest(&outcome.operations).into_iter().enumerate() {
+    for (color, operation) in foremost(&outcome.operations).enumerate() {
         for (which, name, dashed) in [(2, "p99", false), (1, "p50", true)] {
             let points = over_time(outcome, |sample| of(sample, operation.name, which));
             latencies.push(series(format!("{} {name}", operation.name), color, dashed, points));
@@ -109,11 +109,11 @@ fn plots(outcome: &Outcome) -> String {
     let line = ["waiting", "inside"].into_iter().enumerate().map(|(which, name)| {
         series(name.into(), which, false, over_time(outcome, |sample| sample.line.map(|line| line[which] as f64)))
     });
-    let seats = [("sold", 2, 2), ("held", 1, 1), ("blocked", 3, 7), ("available", 0, 0)].map(|(name, which, color)| {
+    let seats = [("sold", 2, 2), ("held", 1, 1), ("blocked", 3, 3), ("available", 0, 7)].map(|(name, which, color)| {
         series(name.into(), color, false, over_time(outcome, |sample| sample.seats.map(|seats| seats[which] as f64)))
     });
     let seats = seats.into_iter().filter(|layer| layer.name != "blocked" || layer.points.iter().any(|(_, y)| *y > 0.0));
-    let memory = over_time(outcome, |sample| Some(sample.memory_bytes as f64));
+    let memory = over_time(outcome, |sample| Some(sample.memory_bytes as f64 / MIB));
 
     let marks = NINES.iter().map(|(share, text)| (nines(*share), (*text).to_owned())).collect();
     [
@@ -129,7 +129,7 @@ fn plots(outcome: &Outcome) -> String {
             "Memory",
             "of the load test, and of the engine if it is embedded",
             Scale::Linear,
-            |n| bytes(n as u64),
+            |mib| format!("{mib:.0} MiB"),
             vec![series("resident".into(), 3, false, memory)],
         ),
     ]
@@ -167,8 +167,9 @@ fn table(operations: &[Operation]) -> String {
 fn audit(outcome: &Outcome) -> String {
     let audit = &outcome.audit;
     let checked = audit.checked.iter().filter(|(_, n)| *n > 0);
-    let checked: String =
-        checked.map(|(what, n)| format!("<dt>{}</dt><dd>{}</dd>", what.replace('_', " "), count(*n))).collect();
+    let checked: String = checked
+        .map(|(what, n)| format!("<div><b>{}</b><span>{}</span></div>", count(*n), what.replace('_', " ")))
+        .collect();
     let breach = |breach: &super::Breach| {
         let history = breach.history.join("\n");
         format!(
@@ -180,7 +181,7 @@ fn audit(outcome: &Outcome) -> String {
     };
     let breaches: String = audit.violations.iter().map(breach).collect();
     let text = if audit.ok { "What callers were told agrees with the system. Checked:" } else { "What is wrong:" };
-    format!("<section><h2>Audit</h2><p>{text}</p>{breaches}<dl>{checked}</dl></section>")
+    format!("<section><h2>Audit</h2><p>{text}</p>{breaches}<div class=\"counts\">{checked}</div></section>")
 }
 
 fn environment(outcome: &Outcome) -> String {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 240.0;
 const LEFT: f64 = 58.0;
-const RIGHT: f64 = 14.0;
+const RIGHT: f64 = 24.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 26.0;
 
@@ -195,17 +195,17 @@ mod tests {
     fn values_stand_where_they_should() {
         let svg = plot(Scale::Linear, false, vec![series(&[(0.0, 0.0), (10.0, 4.0)])]).figure();
         // From the lower left corner to the upper right one, within the room for axes.
-        assert!(svg.contains(r#"d="M58.0 214.0L626.0 10.0""#), "{svg}");
+        assert!(svg.contains(r#"d="M58.0 214.0L616.0 10.0""#), "{svg}");
         assert!(svg.contains("A &lt;b&gt;") && svg.contains("one &amp; other"));
         let svg = plot(Scale::Logarithmic, false, vec![series(&[(0.0, 10.0), (1.0, 100.0), (2.0, 1_000.0)])]).figure();
-        assert!(svg.contains(r#"d="M58.0 214.0L342.0 112.0L626.0 10.0""#), "{svg}");
+        assert!(svg.contains(r#"d="M58.0 214.0L337.0 112.0L616.0 10.0""#), "{svg}");
     }
 
     #[test]
     fn layers_lie_upon_each_other() {
         let layers = vec![series(&[(0.0, 1.0), (1.0, 1.0)]), series(&[(0.0, 3.0), (1.0, 3.0)])];
         let svg = plot(Scale::Linear, true, layers).figure();
-        assert!(svg.contains(r#"d="M58.0 10.0L626.0 10.0L626.0 163.0L58.0 163.0Z""#), "{svg}");
+        assert!(svg.contains(r#"d="M58.0 10.0L616.0 10.0L616.0 163.0L58.0 163.0Z""#), "{svg}");
     }
 
     #[test]
