@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use boxoffice::server::config::Settings;
-use boxoffice::{Engine, Facts, Lsn, NewConcert, NewOption, OptionId, Points, Wish};
+use boxoffice::{Engine, EventFilter, EventId, Lsn, NewConcert, NewOption, OptionId, Points, Wish};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
@@ -411,14 +411,13 @@ impl Sale {
 
     /// When the changes of an option were decided, in milliseconds of the wall clock, by lsn.
     async fn decided(&self, option: OptionId, after: Lsn, last: Lsn) -> Result<BTreeMap<u64, u64>> {
-        let mut events = self.engine.events(after);
+        let mut events = self.engine.events(EventId::end_of(after), EventFilter::ALL);
         let mut decided = BTreeMap::new();
         loop {
-            let (first, record) = events.next().await?;
-            if matches!(record.facts, Facts::Option(id, _) if id == option) {
-                decided.insert(first.0, record.at.as_millis());
-            }
-            if first.0 + record.len() as u64 > last.0 {
+            let batch = events.available(500).await?;
+            let of_option = batch.events.iter().filter(|event| event.source == format!("/options/{option}"));
+            decided.extend(of_option.map(|event| (event.id.lsn.0, event.time.as_millis())));
+            if batch.position.lsn >= last {
                 return Ok(decided);
             }
         }

@@ -8,14 +8,15 @@ use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
 use crate::domain::concert_option::{
-    self, AreaPlaces, AreaState, Counts, OptionStatus, PricedPlan, SagaStep, SeatRefs,
+    self, AreaPlaces, AreaState, Counts, OptionStatus, PaymentStatus, PricedPlan, SagaStep, SeatRefs,
 };
 use crate::domain::seat_map::{SeatMap, Status as SeatStatus};
+use crate::domain::sink::{Registration, Response};
 use crate::domain::waiting_room::{self, Settings};
-use crate::domain::wallet::EntryKind;
+use crate::domain::wallet::{self, EntryKind};
 use crate::domain::{
-    ConcertId, EntryId, Lsn, OptionId, PaymentId, Points, RefundId, ReservationId, Timestamp, TokenId, UserId,
-    idempotency,
+    ConcertId, EntryId, EventId, EventType, Lsn, OptionId, PaymentId, Points, RefundId, ReservationId, SinkId,
+    Timestamp, TokenId, UserId, idempotency,
 };
 
 pub use crate::domain::concert_option::{Caller, WindowPatch};
@@ -414,6 +415,21 @@ pub struct Payment {
     pub paid_at: Option<Timestamp>,
 }
 
+impl Payment {
+    pub(crate) fn new(id: PaymentId, payment: concert_option::Payment) -> Self {
+        let taken = matches!(payment.status, PaymentStatus::Completed | PaymentStatus::Refunded { .. });
+        Self {
+            id,
+            reservation_id: ReservationId { option: id.option, no: payment.reservation },
+            user_id: payment.user,
+            amount: payment.amount,
+            status: payment.status.as_str(),
+            balance: taken.then_some(payment.balance),
+            paid_at: taken.then_some(payment.paid_at),
+        }
+    }
+}
+
 /// A refund.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
@@ -456,6 +472,19 @@ pub struct WalletEntry {
     pub reference: String,
     /// When.
     pub at: Timestamp,
+}
+
+impl WalletEntry {
+    pub(crate) fn new(user: &UserId, entry: wallet::Entry) -> Self {
+        Self {
+            id: EntryId::new(user, entry.no),
+            kind: entry.kind,
+            amount: entry.amount,
+            balance: entry.balance,
+            reference: entry.reference,
+            at: entry.at,
+        }
+    }
 }
 
 /// A place in a waiting room.
@@ -567,6 +596,22 @@ impl Serialize for Seats {
     }
 }
 
+/// A sale at one moment, for whoever runs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct SaleFigures {
+    /// When.
+    pub at: Timestamp,
+    /// Seats and places in each state.
+    pub seats: Counts,
+    /// Open holds, but for those that are being paid.
+    pub holds: u64,
+    /// Those of them that run out within a minute.
+    pub holds_expiring: u64,
+    /// Tokens of the concert's waiting room.
+    pub line: waiting_room::Counts,
+}
+
 /// How the engine is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
@@ -613,4 +658,45 @@ pub struct Stats {
     pub live_conflations: u64,
     /// Snapshots for those who had fallen behind.
     pub live_resyncs: u64,
+}
+
+/// A receiver of events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sink {
+    /// Its id.
+    pub id: SinkId,
+    /// Who receives what.
+    pub registration: Registration,
+    /// When it was registered.
+    pub created_at: Timestamp,
+    /// Why nothing is delivered to it, if that is so: it said that it is gone.
+    pub disabled: Option<String>,
+    /// Everything up to here is delivered, parked or not wanted, and will not be delivered again after a restart.
+    pub cursor: EventId,
+    /// How far it is behind: so many lsns are to be looked through.
+    pub lag: u64,
+    /// Events that the cursor has passed and that are not delivered: they wait for another attempt, for one before them, or,
+    /// as dead letters, for an operator.
+    pub parked: u64,
+    /// How many of those are dead letters.
+    pub dead_letters: u64,
+    /// How deliveries go; none if nobody delivers.
+    pub deliveries: Option<crate::engine::Progress>,
+}
+
+/// An event that a receiver would not take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct DeadLetter {
+    /// Which.
+    pub event_id: EventId,
+    /// What happened.
+    pub event_type: EventType,
+    /// What it is about.
+    pub subject: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// What the receiver said last; null if it was never asked.
+    #[cfg_attr(feature = "server", schema(required))]
+    pub last_response: Option<Response>,
 }

@@ -34,6 +34,8 @@ pub struct Config {
     pub clock: Clock,
     /// The disk.
     pub storage: Storage,
+    /// What leaves the engine.
+    pub events: Events,
     /// Those who look on.
     pub live: Live,
 }
@@ -48,6 +50,7 @@ impl Default for Config {
             limits: Limits::default(),
             clock: Clock::default(),
             storage: Storage::default(),
+            events: Events::default(),
             live: Live::default(),
         }
     }
@@ -128,6 +131,8 @@ section! {
         option_names: u64 = 1_000,
         /// Concerts and options in all, 1 to 100,000,000.
         catalogue_entries: u64 = 1_000_000,
+        /// Receivers of events, 1 to 10,000.
+        sinks: u64 = 100,
     }
 }
 
@@ -145,6 +150,15 @@ section! {
         /// Bytes that must stay free, 0 to 1 TiB; below it callers are told `storage_full`, and no checkpoint is begun. A
         /// segment of the journal and a checkpoint that has begun must fit into it: about 400 bytes an event that is behind.
         min_free_bytes: u64 = 256 << 20,
+    }
+}
+
+section! {
+    /// What leaves the engine.
+    Events {
+        /// Reservations, payments, refunds and tokens, of each, that a reader of events remembers so that it need not look
+        /// them up, 64 to 1,000,000; about 400 bytes each.
+        remembered: u64 = 8_192,
     }
 }
 
@@ -183,6 +197,8 @@ impl Config {
             ("limits.plan_seats", self.limits.plan_seats, 1, 1_000_000),
             ("limits.option_names", self.limits.option_names, 1, 3_000),
             ("limits.catalogue_entries", self.limits.catalogue_entries, 1, 100_000_000),
+            ("limits.sinks", self.limits.sinks, 1, 10_000),
+            ("events.remembered", self.events.remembered, 64, 1_000_000),
             ("storage.min_free_bytes", self.storage.min_free_bytes, 0, 1 << 40),
             ("live.window_ms", self.live.window_ms, 1, 60_000),
             ("live.position_ms", self.live.position_ms, 1, 60_000),

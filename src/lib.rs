@@ -52,6 +52,7 @@ mod limits;
 mod live;
 #[cfg(feature = "loadtest")]
 pub mod loadgen;
+pub mod relay;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(not(any(test, feature = "testing")))]
@@ -62,9 +63,9 @@ pub mod store;
 pub mod testing;
 
 pub use api::{
-    Answered, AreaSeats, BestAvailable, Caller, Concert, ConcertOption, Health, IdempotencyKey, NewArea, NewConcert,
-    NewOption, Page, PageRequest, Payment, Refund, Reservation, ReservedArea, ReservedSeat, Seats, Stats, Token,
-    WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish, seat_status_name,
+    Answered, AreaSeats, BestAvailable, Caller, Concert, ConcertOption, DeadLetter, Health, IdempotencyKey, NewArea,
+    NewConcert, NewOption, Page, PageRequest, Payment, Refund, Reservation, ReservedArea, ReservedSeat, SaleFigures,
+    Seats, Sink, Stats, Token, WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish, seat_status_name,
 };
 pub use config::Config;
 pub use domain::concert_option::{Area, Counts as SeatCounts, OptionStatus, Price, PricedPlan, SagaStep, StepKind};
@@ -73,17 +74,20 @@ pub use domain::seating_plan::{PlanHash, SeatingPlan};
 pub use domain::waiting_room::{Counts as TokenCounts, Mode, Order, Settings, SettingsPatch, TokenStatus};
 pub use domain::wallet::EntryKind;
 pub use domain::{
-    ConcertId, EntryId, Lsn, OptionId, PaymentId, Points, RefundId, Rejection, ReservationId, Timestamp, TokenId,
-    UserId,
+    ConcertId, EntryId, EventFilter, EventId, EventType, Lsn, OptionId, PaymentId, Points, RefundId, Rejection,
+    ReservationId, SinkId, Timestamp, TokenId, UserId,
 };
-pub use engine::{Engine, Events, IssuedToken, PlanJson, SeatChanges, TokenChanges, VerifyReport, export, verify};
+pub use engine::{
+    Engine, EventBatch, EventStream, IssuedToken, PlanJson, Progress, SeatChanges, Start, TokenChanges, VerifyReport,
+    export, verify,
+};
 pub use error::{Error, FieldError, OpenError};
 pub use live::seats::SeatUpdate;
-pub use store::codec::{Facts, Record};
+pub use relay::{Event, EventData};
 
 /// The sections of a [`Config`].
 pub mod settings {
-    pub use crate::config::{Actors, Checkpoint, Clock, Error, Journal, Limits, Live, Storage};
+    pub use crate::config::{Actors, Checkpoint, Clock, Error, Events, Journal, Limits, Live, Storage};
 }
 
 /// A map that many threads share.

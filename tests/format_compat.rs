@@ -11,13 +11,16 @@ mod common;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use boxoffice::testing::clock::ManualClock;
 use boxoffice::testing::data_dir::copy_until;
 use boxoffice::{
-    Caller, Engine, Lsn, Mode, NewOption, Order, PageRequest, Settings, SettingsPatch, Timestamp, TokenStatus,
-    WindowPatch, export, verify,
+    Caller, Engine, EventFilter, Lsn, Mode, NewOption, Order, PageRequest, Settings, SettingsPatch, Start, Timestamp,
+    TokenStatus, WindowPatch, export, relay, verify,
 };
 use common::*;
 use serde::{Deserialize, Serialize};
@@ -150,6 +153,7 @@ fn the_present_format_has_every_event_that_there_is() {
         ("option", "concert_option/mod.rs"),
         ("wallet", "wallet.rs"),
         ("room", "waiting_room/mod.rs"),
+        ("sink", "sink.rs"),
     ] {
         expected.extend(variants(file, "Event").into_iter().map(|variant| format!("{aggregate}.{variant}")));
     }
@@ -169,6 +173,7 @@ async fn write_the_fixture() {
     let mut sale = Sale::hold(&engine).await;
     sale.users.push(late);
     the_rest(&engine, &mut sale).await;
+    a_sink(&engine).await;
     engine.shutdown().await.unwrap();
     // Asked for at a moment that can be come back to. What was owed is paid, so nothing happens at the start.
     let now = boxoffice::testing::clock::ManualClock::at(Timestamp::from_millis(
@@ -219,6 +224,61 @@ async fn a_payment_that_timed_out(config: &boxoffice::Config) -> boxoffice::User
     assert_eq!((payments.len(), payments[0].status), (1, "failed"));
     engine.shutdown().await.unwrap();
     user
+}
+
+/// A receiver that fails, comes back, goes, and is removed; and one that stays, with a dead letter.
+async fn a_sink(engine: &Engine) {
+    for name in ["removed", "stays"] {
+        let mood = Arc::new(AtomicU16::new(500));
+        let receiver = Arc::new(Answers(mood.clone()));
+        let breaker = relay::breaker::Limits { failures: 1_000_000, pause: Duration::from_secs(1) };
+        let settings =
+            relay::Settings { retry_schedule: vec![], concurrency: 1, breaker, ..relay::Settings::default() };
+        let sink = engine.attach(name, EventFilter::ALL, Start::Beginning, receiver, settings).await.unwrap();
+        let dead = || async {
+            let dead = engine.dead_letters(sink, &PageRequest::default()).await.unwrap().items;
+            dead.last().cloned()
+        };
+        let first = eventually("it fails", dead).await;
+        engine.drop_dead_letter(sink, first.event_id).await.unwrap();
+        if name == "stays" {
+            engine.detach(sink).await;
+            continue;
+        }
+        mood.store(200, Ordering::Relaxed);
+        eventually("all others are delivered", || async {
+            engine.redrive(sink, None).await.unwrap();
+            (engine.sink(sink).await.unwrap().parked == 0).then_some(())
+        })
+        .await;
+        engine.rotate_secret(sink, engine.now()).await.unwrap();
+        mood.store(410, Ordering::Relaxed);
+        eventually("it is gone", || async {
+            charge(engine, &user(91), 1).await;
+            engine.sink(sink).await.unwrap().disabled
+        })
+        .await;
+        engine.remove_sink(sink).await.unwrap();
+    }
+}
+
+/// A receiver that answers with this status.
+struct Answers(Arc<AtomicU16>);
+
+impl relay::Receiver for Answers {
+    fn deliver<'a>(
+        &'a self,
+        _delivery: &'a relay::Delivery,
+    ) -> Pin<Box<dyn Future<Output = relay::Outcome> + Send + 'a>> {
+        let status = self.0.load(Ordering::Relaxed);
+        let failure = relay::Failure { status: Some(status), text: "no".into(), retry_after: None };
+        let outcome = match status {
+            200 => relay::Outcome::Delivered,
+            410 => relay::Outcome::Gone(failure),
+            _ => relay::Outcome::Failed(failure),
+        };
+        Box::pin(std::future::ready(outcome))
+    }
 }
 
 /// What does not happen in every sale.

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use boxoffice::testing::clock::ManualClock;
 use boxoffice::testing::data_dir::copy_until;
 use boxoffice::{
-    Caller, Config, Engine, Error, Mode, NewOption, OpenError, PageRequest, Rejection, SeatStatus, Settings,
-    TokenStatus, VerifyReport, verify,
+    Caller, Config, Engine, Error, EventFilter, EventId, Mode, NewOption, OpenError, PageRequest, Rejection,
+    SeatStatus, Settings, TokenStatus, VerifyReport, verify,
 };
 use common::*;
 
@@ -62,12 +62,12 @@ async fn the_directory_is_free_after_a_shutdown_while_handles_are_left() {
     let config = config(dir.path());
     let engine = Engine::open(config.clone()).await.unwrap();
     let option = on_sale(&engine, 2, 5).await;
-    let mut events = engine.events(boxoffice::Lsn(0));
+    let mut events = engine.events(EventId::default(), EventFilter::ALL);
     let mut changes = engine.seat_changes(option, None).await.unwrap();
     let waiting = tokio::spawn(async move {
         changes.next().await.unwrap();
         let change = changes.next().await.map(|_| ());
-        while events.next().await.is_ok() {}
+        while events.next(100).await.is_ok() {}
         change
     });
     engine.shutdown().await.unwrap();

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use parking_lot::Mutex;
 
-use crate::domain::{ConcertId, OptionId, Timestamp, UserId};
+use crate::domain::{ConcertId, OptionId, SinkId, Timestamp, UserId};
 use crate::store::codec::TheCatalogue;
 
 /// The name of any aggregate.
@@ -18,6 +18,8 @@ pub enum Key {
     Wallet(UserId),
     /// A waiting room.
     Room(ConcertId),
+    /// A receiver of events.
+    Sink(SinkId),
 }
 
 impl From<TheCatalogue> for Key {
@@ -29,6 +31,12 @@ impl From<TheCatalogue> for Key {
 impl From<OptionId> for Key {
     fn from(id: OptionId) -> Self {
         Self::Option(id)
+    }
+}
+
+impl From<SinkId> for Key {
+    fn from(id: SinkId) -> Self {
+        Self::Sink(id)
     }
 }
 

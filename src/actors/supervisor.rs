@@ -46,6 +46,7 @@ impl Supervisor {
         self.system.options.thin_out(self.max_resident);
         self.system.wallets.thin_out(self.max_resident);
         self.system.rooms.thin_out(self.max_resident);
+        self.system.sinks.thin_out(self.max_resident);
     }
 
     fn expire_silent(&self) {

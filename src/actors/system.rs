@@ -14,6 +14,7 @@ use super::shell::{Environment, Shell};
 use crate::Map;
 use crate::domain::catalogue::Catalogue;
 use crate::domain::concert_option::ConcertOption;
+use crate::domain::sink::Sink;
 use crate::domain::waiting_room::{self, Liveness, WaitingRoom};
 use crate::domain::wallet::Wallet;
 use crate::domain::{ConcertId, Lsn, Message, TokenId};
@@ -128,6 +129,7 @@ pub(crate) struct System {
     pub(crate) options: Registry<ConcertOption>,
     pub(crate) wallets: Registry<Wallet>,
     pub(crate) rooms: Registry<WaitingRoom>,
+    pub(crate) sinks: Registry<Sink>,
     /// Signs of life of those who wait.
     pub(crate) liveness: Map<ConcertId, Arc<Liveness>>,
     /// What befalls messages on their way.
@@ -152,6 +154,7 @@ routed!(Catalogue, catalogue);
 routed!(ConcertOption, options);
 routed!(Wallet, wallets);
 routed!(WaitingRoom, rooms);
+routed!(Sink, sinks);
 
 impl System {
     /// Sends a message between aggregates.
@@ -172,7 +175,8 @@ impl System {
         }
     }
 
-    fn command<A: Routed>(self: &Arc<Self>, id: &A::Id, command: A::Command) {
+    /// Sends a command to an aggregate, from inside.
+    pub(crate) fn command<A: Routed>(self: &Arc<Self>, id: &A::Id, command: A::Command) {
         self.inside(id, Delivery::<A>::Command(command, None));
     }
 
@@ -188,6 +192,7 @@ impl System {
             Key::Option(id) => self.inside(id, Delivery::<ConcertOption>::Wake(alarm)),
             Key::Wallet(id) => self.inside(id, Delivery::<Wallet>::Wake(alarm)),
             Key::Room(id) => self.inside(id, Delivery::<WaitingRoom>::Wake(alarm)),
+            Key::Sink(id) => self.inside(id, Delivery::<Sink>::Wake(alarm)),
         }
     }
 

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use boxoffice::Engine;
 use boxoffice::loadgen::find_max::{Limit, Objective, Step, find_max};
 use boxoffice::loadgen::params::Params;
 use boxoffice::loadgen::report::{self, Outcome, Sample};
@@ -182,8 +181,7 @@ async fn embedded(arguments: &TargetArgs) -> Result<Embedded> {
     let dir = arguments.embedded.as_ref().and_then(|dir| dir.to_str()).context("--embedded must be UTF-8")?;
     let flags = [("data_dir", dir.to_owned())];
     let settings = boxoffice::server::config::Settings::load(arguments.config.as_deref(), [], &flags)?;
-    let open_holds = u32::try_from(settings.limits.user_open_holds).unwrap_or(u32::MAX);
-    Ok(Embedded::new(Engine::open(settings.engine()).await?, open_holds)?)
+    Ok(Embedded::open(settings.engine()).await?)
 }
 
 fn http(arguments: &TargetArgs, url: &str) -> Result<Http> {

@@ -197,6 +197,8 @@ fn explain(settings: &Settings, demo: &Demo, address: SocketAddr) -> Result<()> 
         (Err(error), _) | (_, Err(error)) => bail!("tokens for the demonstration: {error}"),
     };
     println!("demo: http://{address}/v1/options/{} is on sale, see also http://{address}/docs/", demo.option);
+    println!("buy:  http://{address}/#token={buyer}");
+    println!("run:  http://{address}/ops#token={admin}");
     println!("admin token ({}, 1 day): {admin}", demo.admin);
     println!("buyer token ({}, 1 day): {buyer}", demo.buyer);
     println!("hold the two best seats with:");

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::Lsn;
+
 /// Not an id of the wanted kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is not an id of this kind")]
@@ -107,6 +109,11 @@ root_id!(
     /// A concert option: one performance on sale.
     OptionId,
     "o"
+);
+root_id!(
+    /// A receiver of events.
+    SinkId,
+    "w"
 );
 owned_id!(
     /// A reservation on an option.
@@ -211,6 +218,58 @@ impl Serialize for EntryId {
     }
 }
 
+/// A published event: the event of the journal that it was made of, and its place among all that were made of that one.
+/// It leads back to the journal by its shard, 0 for now. The default stands before all events.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, minicbor::Encode, minicbor::Decode)]
+pub struct EventId {
+    /// The journal's event.
+    #[n(0)]
+    pub lsn: Lsn,
+    /// Its place among those of the same lsn, from 0.
+    #[n(1)]
+    pub index: u32,
+}
+
+/// The only shard there is.
+const SHARD: &str = "0";
+
+impl EventId {
+    /// The last that there could be before this one.
+    #[must_use]
+    pub fn before(self) -> Self {
+        match self.index.checked_sub(1) {
+            Some(index) => Self { lsn: self.lsn, index },
+            None => Self::end_of(Lsn(self.lsn.0.saturating_sub(1))),
+        }
+    }
+
+    /// The last that there could be at `lsn`.
+    #[must_use]
+    pub fn end_of(lsn: Lsn) -> Self {
+        Self { lsn, index: u32::MAX }
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{SHARD}-{}-{}", self.lsn, self.index)
+    }
+}
+
+impl FromStr for EventId {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let numbers = text.strip_prefix(SHARD).and_then(|rest| rest.strip_prefix('-')).ok_or(ParseIdError)?;
+        let (lsn, index) = numbers.split_once('-').ok_or(ParseIdError)?;
+        // The first is 0, unlike elsewhere.
+        let number = |text| if text == "0" { Ok(0) } else { parse_number(text) };
+        Ok(Self { lsn: Lsn(number(lsn)?), index: number(index)?.try_into().map_err(|_| ParseIdError)? })
+    }
+}
+
+text_form!(EventId);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,6 +299,23 @@ mod tests {
         }
         let longest = TokenId { concert: ConcertId(u64::MAX), no: u64::MAX }.to_string();
         assert!(longest.len() <= 64);
+    }
+
+    #[test]
+    fn event_ids_have_one_text_form_and_the_order_of_the_journal() {
+        let id = EventId { lsn: Lsn(12), index: 3 };
+        assert_eq!((id.to_string().as_str(), "0-12-3".parse()), ("0-12-3", Ok(id)));
+        assert_eq!(EventId::default().to_string().parse(), Ok(EventId::default()));
+        let last = EventId { lsn: Lsn(u64::MAX), index: u32::MAX };
+        assert_eq!(last.to_string().parse(), Ok(last));
+        assert!(last.to_string().len() <= 64);
+        for text in
+            ["", "0", "0-1", "0-1-", "1-1-0", "00-1-0", "0-01-0", "0-1-00", "0-1-4294967296", "0-1-0-0", "0--1-0"]
+        {
+            assert_eq!(text.parse::<EventId>(), Err(ParseIdError), "{text:?}");
+        }
+        let ordered = ["0-0-0", "0-1-0", "0-1-1", "0-2-0", "0-10-0"].map(|text| text.parse::<EventId>().unwrap());
+        assert!(ordered.is_sorted());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 pub mod catalogue;
 pub(crate) mod cbor;
 pub mod concert_option;
+pub mod event_type;
 pub mod idempotency;
 pub mod ids;
 pub mod invariants;
@@ -14,13 +15,15 @@ pub mod money;
 pub mod rejection;
 pub mod seat_map;
 pub mod seating_plan;
+pub mod sink;
 pub mod time;
 pub mod waiting_room;
 pub mod wallet;
 
 use std::fmt;
 
-pub use ids::{ConcertId, EntryId, OptionId, PaymentId, RefundId, ReservationId, TokenId, UserId};
+pub use event_type::{EventFilter, EventType};
+pub use ids::{ConcertId, EntryId, EventId, OptionId, PaymentId, RefundId, ReservationId, SinkId, TokenId, UserId};
 pub use message::Message;
 pub use money::Points;
 pub use rejection::Rejection;

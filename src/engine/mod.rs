@@ -2,12 +2,14 @@
 //! service.
 
 mod concerts;
+mod deliveries;
+mod events;
 mod live;
 mod options;
 mod payments;
 mod reservations;
+mod sinks;
 mod start;
-mod streams;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -19,8 +21,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
+use self::deliveries::Deliveries;
 use self::start::Threads;
 use self::tokens::RoomInfo;
 use crate::Map;
@@ -33,7 +36,7 @@ use crate::config::Config;
 use crate::domain::concert_option::PricedPlan;
 use crate::domain::idempotency::Request;
 use crate::domain::seating_plan::{PlanHash, SeatingPlan};
-use crate::domain::{ConcertId, OptionId, Rejection, Timestamp};
+use crate::domain::{ConcertId, Lsn, OptionId, Rejection, Timestamp};
 use crate::error::{Error, OpenError};
 use crate::limits::UserCounts;
 use crate::store::disk::{Disk, RealDisk};
@@ -41,9 +44,11 @@ use crate::store::journal;
 use crate::store::plans::Plans;
 use crate::store::replica::{self, Replica};
 
+pub use self::deliveries::Progress;
+pub use self::events::{EventBatch, EventStream};
 pub use self::live::{SeatChanges, TokenChanges};
 pub use self::options::PlanJson;
-pub use self::streams::Events;
+pub use self::sinks::Start;
 pub use self::tokens::IssuedToken;
 pub use self::verify::{VerifyReport, export, verify};
 
@@ -72,7 +77,9 @@ struct Inner {
     offers: Map<OptionId, Arc<PricedPlan>>,
     seating_plans: Mutex<hashbrown::HashMap<PlanHash, std::sync::Weak<SeatingPlan>>>,
     rooms: Arc<Map<ConcertId, RoomInfo>>,
+    event_readers: Arc<Semaphore>,
     gauges: Arc<Gauges>,
+    deliveries: Deliveries,
     calls: AtomicU64,
     closing: AtomicBool,
     failure: watch::Receiver<Option<String>>,
@@ -180,6 +187,7 @@ impl Engine {
         while self.0.calls.load(Ordering::Acquire) > 0 && begun.elapsed() < DRAIN {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        self.0.deliveries.stop_all().await;
         let threads = self.0.threads.lock().take();
         let journal = self.0.system.env.journal.clone();
         let (sender, ended) = oneshot::channel();
@@ -218,6 +226,12 @@ impl Engine {
             warnings.push(format!("the engine's clock is {skew_ms} ms ahead of the wall clock"));
         }
         Health { ready: reasons.is_empty(), reasons, warnings }
+    }
+
+    /// The last durable event of the journal.
+    #[must_use]
+    pub fn durable_lsn(&self) -> Lsn {
+        self.0.system.env.journal.durable()
     }
 
     /// Counters and gauges.
@@ -407,7 +421,7 @@ fn parse_cursor(cursor: Option<&str>) -> Result<Option<u64>, Error> {
 }
 
 /// A page of `limit` items out of `limit + 1`, each with its place in the list.
-fn page<T>(mut found: Vec<(u64, T)>, limit: usize) -> crate::api::Page<T> {
+fn page<P: std::fmt::Display, T>(mut found: Vec<(P, T)>, limit: usize) -> crate::api::Page<T> {
     let more = found.len() > limit;
     found.truncate(limit);
     let next_cursor = found.last().filter(|_| more).map(|(place, _)| place.to_string());

@@ -7,19 +7,22 @@ use smallvec::SmallVec;
 
 use super::concerts::{SECONDS_MAX, check_name, check_range};
 use super::{Engine, Inner};
-use crate::api::{Answered, ConcertOption, IdempotencyKey, NewOption, Seats, WindowPatch};
+use crate::api::{Answered, ConcertOption, IdempotencyKey, NewOption, SaleFigures, Seats, WindowPatch};
 use crate::domain::catalogue::{self, Catalogue};
 use crate::domain::concert_option::{
-    Area, Command, ConcertOption as Aggregate, Counts, Definition, OptionStatus, Price, PricedPlan, Reply, SeatRefs,
-    Window,
+    Area, Command, ConcertOption as Aggregate, Counts, Definition, OptionStatus, Part, Price, PricedPlan, Reply,
+    SeatRefs, Window,
 };
 use crate::domain::seating_plan::{Limits, PlanHash, SeatingPlan};
 use crate::domain::{ConcertId, Lsn, OptionId, Points, Rejection, Timestamp};
 use crate::error::{Error, FieldError};
 use crate::store::codec::TheCatalogue;
+use crate::store::replica;
 
 /// The largest area.
 const CAPACITY_MAX: u64 = 1_000_000;
+/// Holds that run out within this time are counted as expiring, in milliseconds.
+const EXPIRING_MS: u64 = 60_000;
 /// The longest time a payment may take, in seconds.
 const PAYMENT_SECONDS_MAX: u64 = 3_600;
 
@@ -82,6 +85,22 @@ impl Engine {
             Ok(definition.map(|definition| {
                 view(id, definition, option.window(), option.status(now), option.counts(), option.created_at())
             }))
+        });
+        Ok(found.await?.ok_or(Rejection::NotFound)?)
+    }
+
+    /// How an option sells just now, and the line before it.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`].
+    pub async fn sale_figures(&self, id: OptionId) -> Result<SaleFigures, Error> {
+        let now = self.now();
+        let found = self.0.read(|replica| {
+            let option = replica.option(id)?;
+            let Some(concert) = option.definition().map(|definition| definition.concert) else { return Ok(None) };
+            let (seats, (holds, expiring)) = (option.counts(), option.holds(now.plus_millis(EXPIRING_MS)));
+            let line = replica.room(concert)?.counts();
+            Ok(Some(SaleFigures { at: now, seats, holds: holds as u64, holds_expiring: expiring as u64, line }))
         });
         Ok(found.await?.ok_or(Rejection::NotFound)?)
     }
@@ -198,11 +217,23 @@ impl Inner {
         if let Some(offer) = self.offers.get(&id) {
             return Ok(offer.clone());
         }
-        let definition = self.read(|replica| Ok(replica.option(id)?.definition().cloned())).await?;
-        let definition = definition.ok_or(Rejection::NotFound)?;
+        self.up_to_date().await?;
         let inner = self.clone();
-        let plan = self.on_blocking_thread(move || inner.seating_plan(definition.plan).map(|plan| (definition, plan)));
-        let (definition, plan) = plan.await??;
+        self.on_blocking_thread(move || inner.load_offer(id)).await?
+    }
+
+    /// As [`offer`](Self::offer), of an option that the replica has heard of. Blocks.
+    pub(super) fn load_offer(&self, id: OptionId) -> Result<Arc<PricedPlan>, Error> {
+        if let Some(offer) = self.offers.get(&id) {
+            return Ok(offer.clone());
+        }
+        // The option itself may be large, and nobody has asked for it.
+        let found = self.look(|replica| Ok(replica.find::<Aggregate>(&id, &Part::Header)))?;
+        let row = found.row().map_err(|error| self.fail(&error))?.ok_or(Rejection::NotFound)?;
+        let definition = Aggregate::definition_from_row(&row);
+        let corrupt = |source| self.fail(&replica::Error::Corrupt { aggregate: id.to_string(), source });
+        let definition = definition.map_err(corrupt)?.ok_or(Rejection::NotFound)?;
+        let plan = self.seating_plan(definition.plan)?;
         Ok(self.offers.entry(id).or_insert_with(|| Arc::new(PricedPlan::new(id, definition, plan))).clone())
     }
 

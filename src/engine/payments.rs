@@ -28,11 +28,13 @@ impl Engine {
         let command =
             Command::BeginPayment { reservation: id.no, user: user.clone(), request: inner.request(key, None) };
         match inner.ask::<ConcertOption>(&option, command).await? {
-            Reply::Paid(no, payment) => Ok(Answered { value: view(option, no, payment), replayed: false }),
+            Reply::Paid(no, payment) => {
+                Ok(Answered { value: Payment::new(PaymentId { option, no }, payment), replayed: false })
+            }
             Reply::Replayed(no) => {
                 let payment = inner.find_payment(PaymentId { option, no }).await?;
                 let payment = concert_option::Payment { status: PaymentStatus::Completed, ..payment };
-                Ok(Answered { value: view(option, no, payment), replayed: true })
+                Ok(Answered { value: Payment::new(PaymentId { option, no }, payment), replayed: true })
             }
             Reply::Archived => {
                 let reservation = inner.find_reservation(id).await?;
@@ -56,7 +58,7 @@ impl Engine {
         if !caller.may_reach(&found.user) {
             return Err(Rejection::NotFound.into());
         }
-        Ok(view(id.option, id.no, found))
+        Ok(Payment::new(id, found))
     }
 
     /// A user's payments, newest first; those that failed are among them.
@@ -72,8 +74,9 @@ impl Engine {
             listed.into_iter().map(|one| Ok((one, look_up(replica, one.option, one.no)?))).collect()
         };
         let found: Vec<(Listed, Option<concert_option::Payment>)> = self.0.read_rows(look).await?;
-        let found =
-            found.into_iter().filter_map(|(one, payment)| Some((one.lsn.0, view(one.option, one.no, payment?))));
+        let found = found.into_iter().filter_map(|(one, payment)| {
+            Some((one.lsn.0, Payment::new(PaymentId { option: one.option, no: one.no }, payment?)))
+        });
         Ok(page(found.collect(), limit))
     }
 
@@ -138,19 +141,6 @@ impl Inner {
             row.map(|row| concert_option::Refund::from_row(id.no, &row)).transpose().map_err(corrupt(id.option))
         });
         Ok(found.await?.ok_or(Rejection::NotFound)?)
-    }
-}
-
-fn view(option: OptionId, no: u64, payment: concert_option::Payment) -> Payment {
-    let taken = matches!(payment.status, PaymentStatus::Completed | PaymentStatus::Refunded { .. });
-    Payment {
-        id: PaymentId { option, no },
-        reservation_id: ReservationId { option, no: payment.reservation },
-        user_id: payment.user,
-        amount: payment.amount,
-        status: payment.status.as_str(),
-        balance: taken.then_some(payment.balance),
-        paid_at: taken.then_some(payment.paid_at),
     }
 }
 

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use actix_rt::Arbiter;
 use parking_lot::{Condvar, Mutex};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
+use super::deliveries::Deliveries;
 use super::tokens::RoomInfo;
 use super::{Gauges, Inner};
 use crate::Map;
@@ -278,8 +279,8 @@ pub(super) fn start(
     let blocking = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .max_blocking_threads(BLOCKING_THREADS)
-        .enable_time()
-        .thread_name("boxoffice-blocking")
+        .thread_name("boxoffice-background")
+        .enable_all()
         .build()
         .map_err(unusable)?;
     let (actors, handle, mut arbiters) = start_arbiters(config.actors.arbiters as usize + 1)?;
@@ -296,6 +297,7 @@ pub(super) fn start(
         options: Registry::new(mailbox),
         wallets: Registry::new(mailbox),
         rooms: Registry::new(mailbox),
+        sinks: Registry::new(mailbox),
         liveness: Map::default(),
         failpoints,
     });
@@ -374,7 +376,9 @@ pub(super) fn start(
         offers: Map::default(),
         seating_plans: Mutex::default(),
         rooms,
+        event_readers: Arc::new(Semaphore::new(super::events::READERS_AT_ONCE)),
         gauges,
+        deliveries: Deliveries::default(),
         calls: AtomicU64::new(0),
         closing: AtomicBool::new(false),
         failure,
@@ -452,7 +456,7 @@ impl Projector {
                     self.note_mode(*concert, events);
                     hubs.room_changed(*concert, events);
                 }
-                Facts::Catalogue(_) | Facts::Wallet(..) => {}
+                Facts::Catalogue(_) | Facts::Wallet(..) | Facts::Sink(..) => {}
             }
         }
         self.replica.advance(applied);

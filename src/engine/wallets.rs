@@ -3,7 +3,7 @@
 use super::{Engine, check_limit, page, parse_cursor};
 use crate::api::{Answered, IdempotencyKey, Page, PageRequest, Wallet, WalletEntry};
 use crate::domain::wallet::{self, Command, Entry, Part, Reply};
-use crate::domain::{EntryId, Points, UserId};
+use crate::domain::{Points, UserId};
 use crate::error::Error;
 use crate::store::replica;
 
@@ -26,7 +26,7 @@ impl Engine {
         }
         let command = Command::Charge { amount, by: by.clone(), request: self.0.request(key, None) };
         match self.0.ask::<wallet::Wallet>(user, command).await? {
-            Reply::Charged(entry) => Ok(Answered { value: view(user, entry), replayed: false }),
+            Reply::Charged(entry) => Ok(Answered { value: WalletEntry::new(user, entry), replayed: false }),
             Reply::Replayed(no) => {
                 let owner = user.clone();
                 let found = self.0.read_rows(move |replica| {
@@ -34,7 +34,7 @@ impl Engine {
                     row.map(|row| read_entry(&owner, no, &row)).transpose()
                 });
                 let entry = found.await?.ok_or_else(|| Error::Internal("an entry is missing".into()))?;
-                Ok(Answered { value: view(user, entry), replayed: true })
+                Ok(Answered { value: WalletEntry::new(user, entry), replayed: true })
             }
         }
     }
@@ -65,7 +65,7 @@ impl Engine {
             });
             entries.collect::<Result<Vec<_>, _>>()
         });
-        let entries = found.await?.into_iter().map(|entry| (entry.no, view(user, entry)));
+        let entries = found.await?.into_iter().map(|entry| (entry.no, WalletEntry::new(user, entry)));
         Ok(page(entries.collect(), limit))
     }
 }
@@ -73,15 +73,4 @@ impl Engine {
 fn read_entry(user: &UserId, no: u64, row: &[u8]) -> Result<Entry, replica::Error> {
     let corrupt = |source| replica::Error::Corrupt { aggregate: format!("wallet of {user}"), source };
     Entry::from_row(no, row).map_err(corrupt)
-}
-
-fn view(user: &UserId, entry: Entry) -> WalletEntry {
-    WalletEntry {
-        id: EntryId::new(user, entry.no),
-        kind: entry.kind,
-        amount: entry.amount,
-        balance: entry.balance,
-        reference: entry.reference,
-        at: entry.at,
-    }
 }

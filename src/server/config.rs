@@ -14,7 +14,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::{Table, Value};
 
 pub use crate::config::Error as ValueError;
-use crate::config::{Actors, Checkpoint, Clock, Config, Journal, Limits, Storage, section};
+use crate::config::{Actors, Checkpoint, Clock, Config, Events, Journal, Limits, Storage, section};
+use crate::relay;
 
 /// What begins the name of an environment variable that is a setting.
 const ENV_PREFIX: &str = "BOXOFFICE_";
@@ -22,6 +23,10 @@ const ENV_PREFIX: &str = "BOXOFFICE_";
 const ENV_CONFIG_FILE: &str = "BOXOFFICE_CONFIG";
 /// The shortest secret for HS256, in bytes: as long as its digest.
 pub const SECRET_BYTES_MIN: usize = 32;
+/// When failed deliveries are tried again: what Standard Webhooks recommends.
+const RETRY_SECONDS: [u64; 9] = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
+/// The longest schedule of retries.
+const RETRIES_MAX: usize = 100;
 
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
@@ -196,6 +201,8 @@ section! {
         max_connections: u64 = 25_000,
         /// Seating plans that are kept ready to be sent.
         cached_plans: u64 = 16,
+        /// Readers of events that are kept for their next page.
+        kept_polls: u64 = 16,
         /// Threads that serve requests.
         workers: u64 = 2,
         /// How long requests may take to end once the server is told to stop.
@@ -234,6 +241,55 @@ section! {
     Wallet {
         /// Whether users may charge their own.
         self_charge: bool = false,
+    }
+}
+
+section! {
+    /// Receivers of events over HTTP.
+    Webhooks {
+        /// Whether they may be in this server's own network, or on this machine.
+        allow_private_addresses: bool = false,
+        /// How long one attempt may take.
+        timeout: Span = seconds(15),
+        /// How long to wait before each further attempt, at the most: the time is drawn between nothing and that. The
+        /// default is what Standard Webhooks recommends.
+        retry_schedule: Vec<Span> = RETRY_SECONDS.map(seconds).to_vec(),
+        /// Failures in a row after which a receiver is left alone for a while.
+        breaker_failures: u64 = 10,
+        /// For how long.
+        breaker_pause: Span = seconds(30),
+        /// Requests at a time, to each receiver.
+        concurrency: u64 = 16,
+        /// Events of one batch.
+        batch_events: u64 = 500,
+        /// Bytes of one batch, unless a single event has more.
+        batch_bytes: u64 = 1 << 20,
+        /// Events in memory, for each receiver, from which on no more are read.
+        window_events: u64 = 2_048,
+        /// Events that wait for another attempt or an operator, of each receiver; past it no more are sent to it.
+        max_parked_events: u64 = 10_000,
+        /// Bytes of an answer that is not a success that are read and kept.
+        response_bytes: u64 = 512,
+        /// How long deliveries are signed with the old secret too, once there is a new one.
+        secret_overlap: Span = seconds(86_400),
+    }
+}
+
+impl Webhooks {
+    /// What of it is the relay's.
+    #[must_use]
+    pub fn relay(&self) -> relay::Settings {
+        let whole = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        relay::Settings {
+            window: whole(self.window_events),
+            concurrency: whole(self.concurrency),
+            max_parked: whole(self.max_parked_events),
+            retry_schedule: self.retry_schedule.iter().map(|span| span.0).collect(),
+            breaker: relay::breaker::Limits {
+                failures: u32::try_from(self.breaker_failures).unwrap_or(u32::MAX),
+                pause: self.breaker_pause.0,
+            },
+        }
     }
 }
 
@@ -296,6 +352,18 @@ impl Live {
     }
 }
 
+section! {
+    /// What the operator's page shows of the past: samples of each sale, in memory.
+    History {
+        /// Time between two samples.
+        interval: Span = seconds(10),
+        /// Samples that are kept of one option: an hour.
+        samples: u64 = 360,
+        /// Options that are followed, the newest ones; 0: none.
+        options: u64 = 100,
+    }
+}
+
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
@@ -309,10 +377,14 @@ pub struct Settings {
     pub cors: Cors,
     /// Wallets.
     pub wallet: Wallet,
+    /// Receivers of events over HTTP.
+    pub webhooks: Webhooks,
     /// Those who look on.
     pub live: Live,
     /// Logs.
     pub log: Log,
+    /// What the operator's page shows of the past.
+    pub history: History,
     /// The engine's journal.
     pub journal: Journal,
     /// The engine's state in sled.
@@ -325,6 +397,8 @@ pub struct Settings {
     pub clock: Clock,
     /// The disk.
     pub storage: Storage,
+    /// What leaves the engine.
+    pub events: Events,
 }
 
 impl Default for Settings {
@@ -337,21 +411,24 @@ impl Settings {
     /// The defaults of the server, for an engine that is set up like this.
     #[must_use]
     pub fn new(engine: Config) -> Self {
-        let Config { data_dir, journal, checkpoint, actors, limits, clock, storage, live } = engine;
+        let Config { data_dir, journal, checkpoint, actors, limits, clock, storage, events, live } = engine;
         Self {
             data_dir,
             http: Http::default(),
             auth: Auth::default(),
             cors: Cors::default(),
             wallet: Wallet::default(),
+            webhooks: Webhooks::default(),
             live: Live::new(&live),
             log: Log::default(),
+            history: History::default(),
             journal,
             checkpoint,
             actors,
             limits,
             clock,
             storage,
+            events,
         }
     }
 
@@ -400,6 +477,7 @@ impl Settings {
             limits: self.limits.clone(),
             clock: self.clock.clone(),
             storage: self.storage.clone(),
+            events: self.events.clone(),
             live: self.live.engine(),
         }
     }
@@ -419,6 +497,7 @@ impl Settings {
         let bounds = [
             ("http.max_connections", self.http.max_connections, 1, 1_000_000),
             ("http.cached_plans", self.http.cached_plans, 0, 100_000),
+            ("http.kept_polls", self.http.kept_polls, 0, 10_000),
             ("http.workers", self.http.workers, 1, 256),
             ("auth.leeway_seconds", self.auth.leeway_seconds, 0, 300),
             ("live.client_frame_bytes", self.live.client_frame_bytes, 128, 1 << 20),
@@ -427,6 +506,15 @@ impl Settings {
             ("live.max_connections", self.live.max_connections, 0, 1_000_000),
             ("live.max_connections_per_option", self.live.max_connections_per_option, 0, 1_000_000),
             ("auth.cached_tokens", self.auth.cached_tokens, 0, 10_000_000),
+            ("webhooks.breaker_failures", self.webhooks.breaker_failures, 1, 1_000_000),
+            ("webhooks.concurrency", self.webhooks.concurrency, 1, 1_024),
+            ("webhooks.batch_events", self.webhooks.batch_events, 1, 10_000),
+            ("webhooks.batch_bytes", self.webhooks.batch_bytes, 1 << 10, 64 << 20),
+            ("webhooks.window_events", self.webhooks.window_events, 1, 1_000_000),
+            ("webhooks.max_parked_events", self.webhooks.max_parked_events, 1, 1_000_000),
+            ("webhooks.response_bytes", self.webhooks.response_bytes, 0, 2_048),
+            ("history.samples", self.history.samples, 1, 10_000),
+            ("history.options", self.history.options, 0, 10_000),
         ];
         for (key, value, min, max) in bounds {
             if !(min..=max).contains(&value) {
@@ -437,23 +525,34 @@ impl Settings {
     }
 
     fn check_spans(&self) -> Result<(), ValueError> {
-        let (millisecond, tenth) = (Span(Duration::from_millis(1)), Span(Duration::from_millis(100)));
+        let [milli, tenth] = [1, 100].map(|millis| Span(Duration::from_millis(millis)));
         let bounds = [
             // Actix counts these two from a clock that is up to half a second late.
             ("http.request_timeout", self.http.request_timeout, seconds(1), seconds(600)),
             ("http.keep_alive", self.http.keep_alive, seconds(1), seconds(3_600)),
             ("http.body_timeout", self.http.body_timeout, tenth, seconds(600)),
             ("http.shutdown_timeout", self.http.shutdown_timeout, tenth, seconds(3_600)),
-            ("live.window", self.live.window, millisecond, seconds(60)),
-            ("live.position_interval", self.live.position_interval, millisecond, seconds(60)),
-            ("live.token_interval", self.live.token_interval, millisecond, seconds(60)),
+            ("webhooks.timeout", self.webhooks.timeout, tenth, seconds(600)),
+            ("webhooks.breaker_pause", self.webhooks.breaker_pause, milli, seconds(86_400)),
+            ("webhooks.secret_overlap", self.webhooks.secret_overlap, seconds(0), seconds(30 * 86_400)),
+            ("live.window", self.live.window, milli, seconds(60)),
+            ("live.position_interval", self.live.position_interval, milli, seconds(60)),
+            ("live.token_interval", self.live.token_interval, milli, seconds(60)),
+            ("history.interval", self.history.interval, tenth, seconds(3_600)),
             ("live.ping_interval", self.live.ping_interval, tenth, seconds(3_600)),
             ("live.silence_timeout", self.live.silence_timeout, tenth, seconds(3_600)),
         ];
-        for (key, value, min, max) in bounds {
+        let retries = self.webhooks.retry_schedule.iter();
+        let retries = retries.map(|span| ("webhooks.retry_schedule", *span, seconds(0), seconds(30 * 86_400)));
+        for (key, value, min, max) in bounds.into_iter().chain(retries) {
             if !(min..=max).contains(&value) {
                 return Err(value_error(key, value, format!("from {min} to {max}")));
             }
+        }
+        let retries = self.webhooks.retry_schedule.len();
+        if retries > RETRIES_MAX {
+            let allowed = format!("a list of {RETRIES_MAX} times at the most");
+            return Err(value_error("webhooks.retry_schedule", format!("{retries} times"), allowed));
         }
         Ok(())
     }
@@ -662,6 +761,15 @@ mod tests {
     }
 
     #[test]
+    fn webhooks_are_served_as_other_sinks_unless_it_is_said_otherwise() {
+        assert_eq!(Webhooks::default().relay(), relay::Settings::default());
+        let settings =
+            load("[webhooks]\nretry_schedule = [\"10ms\", \"2s\"]\nconcurrency = 3", &[], &[]).unwrap().webhooks;
+        assert_eq!(settings.relay().retry_schedule, [Duration::from_millis(10), Duration::from_secs(2)]);
+        assert_eq!(settings.relay().concurrency, 3);
+    }
+
+    #[test]
     fn a_wrong_value_is_named_with_what_is_allowed() {
         for (file, name, value, message) in [
             ("", "BOXOFFICE_HTTP_WORKERS", "0", "http.workers = 0: must be a whole number from 1 to 256"),
@@ -674,6 +782,15 @@ mod tests {
             ("", "BOXOFFICE_AUTH_ALGORITHM", "none", "auth.algorithm = \"none\": must be `HS256` or `EdDSA`"),
             ("", "BOXOFFICE_AUTH_ALGORITHM", "EdDSA", "auth.public_key_file = \"\": must be a PEM file"),
             ("", "BOXOFFICE_AUTH_SECRET", "hunter2", "auth.secret = ***: must be at least 32 bytes long"),
+            ("", "BOXOFFICE_WEBHOOKS_TIMEOUT", "0s", "webhooks.timeout = 0s: must be from 100ms to 10m"),
+            (
+                "",
+                "BOXOFFICE_WEBHOOKS_RETRY_SCHEDULE",
+                "5s, 31d",
+                "webhooks.retry_schedule = 31d: must be from 0s to 30d",
+            ),
+            ("", "BOXOFFICE_WEBHOOKS_RETRY_SCHEDULE", "5s, soon", "must be a whole number and a unit"),
+            ("", "BOXOFFICE_WEBHOOKS_BATCH_EVENTS", "0", "webhooks.batch_events = 0: must be a whole number from 1"),
             ("", "BOXOFFICE_LOG_LEVEL", "loud", "log.level = \"loud\": must be one of `error`, `warn`, `info`"),
             ("", "BOXOFFICE_CORS_ALLOWED_ORIGINS", "a.example", "cors.allowed_origins = a.example: must be a list"),
             (

@@ -78,13 +78,29 @@ impl Input {
         Ok(Self { bytes, key })
     }
 
+    /// The same of a request to which keys mean nothing.
+    ///
+    /// # Errors
+    /// See [`read`](Self::read).
+    pub async fn read_without_key(request: &HttpRequest, payload: web::Payload, app: &App) -> Result<Self, Problem> {
+        let bytes = read_bytes(request, payload, BODY_BYTES_MAX, app.settings.http.body_timeout.0).await?;
+        Ok(Self { bytes, key: None })
+    }
+
     /// Makes sure that a request to which keys mean nothing says nothing either.
     ///
     /// # Errors
     /// See [`read`](Self::read) and [`nothing`](Self::nothing).
     pub async fn expect_nothing(request: &HttpRequest, payload: web::Payload, app: &App) -> Result<(), Problem> {
-        let bytes = read_bytes(request, payload, BODY_BYTES_MAX, app.settings.http.body_timeout.0).await?;
-        Self { bytes, key: None }.nothing()
+        Self::read_without_key(request, payload, app).await?.nothing()
+    }
+
+    /// The body as a `T`, if there is one.
+    ///
+    /// # Errors
+    /// 400, naming the field.
+    pub fn parse_if_any<T: DeserializeOwned>(&self) -> Result<Option<T>, Problem> {
+        if self.bytes.is_none() { Ok(None) } else { self.parse().map(Some) }
     }
 
     /// The body as a `T`.
@@ -101,7 +117,7 @@ impl Input {
     /// # Errors
     /// 400, naming what it does say.
     pub fn nothing(&self) -> Result<(), Problem> {
-        if self.bytes.is_none() { Ok(()) } else { self.parse().map(|Empty {}| ()) }
+        self.parse_if_any().map(|_: Option<Empty>| ())
     }
 }
 

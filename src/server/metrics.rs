@@ -1,19 +1,24 @@
 //! Figures for Prometheus: requests as they are answered, and what the engine tells of itself when it is asked.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use actix_web::http::{Method, StatusCode};
+use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::engine::Engine;
+use crate::api::Sink;
+use crate::engine::{Engine, Progress};
+use crate::relay::breaker;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Request {
@@ -28,6 +33,7 @@ pub struct Metrics {
     registry: Registry,
     requests: Family<Request, Counter<u64, AtomicU64>>,
     seconds: Histogram,
+    sinks: SinkStats,
     /// Those of the WebSockets.
     pub(super) live: LiveMetrics,
 }
@@ -72,7 +78,9 @@ impl Metrics {
         registry.register_with_unit("http_request", "How long they took", Unit::Seconds, seconds.clone());
         let live = LiveMetrics::new(&mut registry);
         registry.register_collector(Box::new(EngineStats(engine)));
-        Self { registry, requests, seconds, live }
+        let sinks = SinkStats::default();
+        registry.register_collector(Box::new(sinks.clone()));
+        Self { registry, requests, seconds, sinks, live }
     }
 
     /// Counts a request that was answered.
@@ -83,11 +91,12 @@ impl Metrics {
         self.seconds.observe(elapsed.as_secs_f64());
     }
 
-    /// All figures in the text format.
+    /// All figures in the text format, with those of `sinks`.
     ///
     /// # Errors
     /// Figures that cannot be written.
-    pub fn text(&self) -> Result<String, fmt::Error> {
+    pub fn text(&self, sinks: Vec<Sink>) -> Result<String, fmt::Error> {
+        *self.sinks.0.lock() = sinks;
         let mut text = String::new();
         text::encode(&mut text, &self.registry)?;
         Ok(text)
@@ -148,5 +157,68 @@ impl Collector for EngineStats {
         let skew = ConstGauge::new(stats.clock_skew_seconds);
         let help = "How far the engine's clock is from the wall clock";
         skew.encode(encoder.encode_descriptor("clock_skew", help, Some(&Unit::Seconds), skew.metric_type())?)
+    }
+}
+
+/// The sinks as they were when somebody last asked.
+#[derive(Debug, Clone, Default)]
+struct SinkStats(Arc<Mutex<Vec<Sink>>>);
+
+type Figure = fn(&Sink) -> u64;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SinkLabel {
+    sink: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AttemptLabel {
+    sink: String,
+    outcome: &'static str,
+}
+
+impl Collector for SinkStats {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let sinks = self.0.lock();
+        if sinks.is_empty() {
+            return Ok(());
+        }
+        let gauges: [(&str, &str, Figure); 4] = [
+            ("sink_lag", "Entries of the journal that are still to be looked at for a receiver of events", |sink| {
+                sink.lag
+            }),
+            ("sink_parked", "Events that wait for another attempt or an operator", |sink| sink.parked),
+            ("sink_dead_letters", "Events that wait for an operator", |sink| sink.dead_letters),
+            (
+                "sink_breaker",
+                "Whether attempts are made: 0 yes (closed), 1 one at a time (half open), 2 no (open)",
+                breaker_state,
+            ),
+        ];
+        for (name, help, value) in gauges {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for sink in sinks.iter() {
+                let gauge = ConstGauge::new(i64::try_from(value(sink)).unwrap_or(i64::MAX));
+                gauge.encode(family.encode_family(&SinkLabel { sink: sink.id.to_string() })?)?;
+            }
+        }
+        let help = "Attempts to deliver events";
+        let mut family = encoder.encode_descriptor("sink_attempts", help, None, ConstCounter::<u64>::TYPE)?;
+        for sink in sinks.iter() {
+            let Some(Progress { delivered, failed, .. }) = sink.deliveries else { continue };
+            for (outcome, count) in [("delivered", delivered), ("failed", failed)] {
+                let label = AttemptLabel { sink: sink.id.to_string(), outcome };
+                ConstCounter::new(count).encode(family.encode_family(&label)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn breaker_state(sink: &Sink) -> u64 {
+    match sink.deliveries.as_ref().map(|progress| progress.breaker) {
+        None | Some(breaker::State::Closed) => 0,
+        Some(breaker::State::HalfOpen) => 1,
+        Some(breaker::State::Open) => 2,
     }
 }

@@ -10,6 +10,8 @@ pub mod demo;
 pub mod problem;
 
 mod concerts;
+mod events;
+mod history;
 mod json;
 mod limiter;
 mod live;
@@ -18,6 +20,7 @@ mod observe;
 mod openapi;
 mod operations;
 mod options;
+mod pages;
 mod payments;
 mod query;
 mod reservations;
@@ -25,6 +28,7 @@ mod respond;
 mod unread;
 mod waiting_room;
 mod wallet;
+mod webhooks;
 
 use std::future::Future;
 use std::io;
@@ -39,16 +43,20 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App as ActixApp, FromRequest, HttpRequest, HttpServer, Resource, Responder, Route, guard};
+use tokio::sync::watch;
 
 use self::auth::Verifier;
 use self::config::Settings;
 use self::cors::Cors;
+use self::events::Polls;
+use self::history::History;
 use self::limiter::Limiter;
 use self::live::Live;
 use self::live::upgrade::Upgrades;
 use self::metrics::Metrics;
 use self::options::ReadyPlans;
 use self::problem::{Code, Problem};
+use self::webhooks::{Webhooks, routes as hooks};
 use crate::engine::Engine;
 
 /// How often the limiter forgets users who have not asked for a while.
@@ -66,6 +74,9 @@ pub enum Error {
     /// The listeners cannot be used.
     #[error("listening: {0}")]
     Listen(#[from] io::Error),
+    /// Webhooks cannot be served.
+    #[error("webhooks: {0}")]
+    Webhooks(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The engine has failed, and must be opened again.
     #[error("the engine has failed: {0}")]
     EngineFailed(String),
@@ -83,6 +94,11 @@ pub struct App {
     cors: Cors,
     metrics: Metrics,
     plans: ReadyPlans,
+    polls: Polls,
+    webhooks: Webhooks,
+    /// Whether the server is told to stop: whoever waits for something to happen need not.
+    stopping: watch::Sender<bool>,
+    history: History,
     live: Live,
     /// The description of this API, as JSON.
     openapi: String,
@@ -96,6 +112,10 @@ impl App {
             cors: Cors::new(&settings.cors.allowed_origins),
             metrics: Metrics::new(engine.clone()),
             plans: ReadyPlans::new(usize::try_from(settings.http.cached_plans).unwrap_or(usize::MAX)),
+            polls: Polls::new(usize::try_from(settings.http.kept_polls).unwrap_or(usize::MAX)),
+            webhooks: Webhooks::new(engine.clone(), &settings.webhooks)?,
+            stopping: watch::Sender::new(false),
+            history: History::new(&settings.history),
             live: Live::start(&settings.live)?,
             openapi: openapi::document(),
             engine,
@@ -117,18 +137,22 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let app = web::Data::new(App::new(engine.clone(), settings)?);
+    app.webhooks.serve().await.map_err(|error| Error::Webhooks(error.into()))?;
     let api = serve_api(listener, &app)?;
     let ops = ops.map(|listener| serve_ops(listener, &app)).transpose()?;
     let (api_handle, ops_handle) = (api.handle(), ops.as_ref().map(Server::handle));
     let api = actix_web::rt::spawn(api);
     let ops = ops.map(actix_web::rt::spawn);
     let forgetting = actix_web::rt::spawn(forget_idle(app.clone()));
+    let noting = actix_web::rt::spawn(history::note(app.clone()));
 
     let failure = tokio::select! {
         () = shutdown => None,
         reason = engine.failure() => Some(reason),
     };
     forgetting.abort();
+    app.stopping.send_replace(true);
+    noting.abort();
     let patience = if failure.is_some() { FAILED_TIMEOUT } else { app.settings.http.shutdown_timeout.0 };
     let stop_ops = async {
         if let Some(handle) = &ops_handle {
@@ -137,9 +161,11 @@ pub async fn run(
     };
     tokio::join!(stop(&api_handle, patience), stop_ops, app.live.close());
     drop((api, ops));
+    // Deliveries hold on to the engine until it is shut down, also to one that has failed.
+    let ended = engine.shutdown().await;
     match failure {
         Some(reason) => Err(Error::EngineFailed(reason)),
-        None => engine.shutdown().await.map_err(Error::Shutdown),
+        None => ended.map_err(Error::Shutdown),
     }
 }
 
@@ -226,11 +252,21 @@ fn api_routes(services: &mut ServiceConfig) {
         at("/v1/wallet/charges", [post(wallet::charge_own)]),
         at("/v1/users/{user_id}/wallet", [get(wallet::of_user)]),
         at("/v1/users/{user_id}/wallet/charges", [post(wallet::charge)]),
+        at("/v1/events", [get(events::list)]),
+        at("/v1/webhooks", [get(hooks::list), post(hooks::register)]),
+        at("/v1/webhooks/{id}", [get(hooks::read), delete(hooks::remove)]),
+        at("/v1/webhooks/{id}/rotate-secret", [post(hooks::rotate_secret)]),
+        at("/v1/webhooks/{id}/redrive", [post(hooks::redrive)]),
+        at("/v1/webhooks/{id}/dead-letters", [get(hooks::dead_letters)]),
+        at("/v1/webhooks/{id}/dead-letters/{event_id}", [delete(hooks::drop_dead_letter)]),
         at("/v1/stats", [get(operations::stats)]),
         at("/problems/{name}", [get(problem::page)]),
         at("/openapi.json", [get(openapi::json)]),
         at("/docs", [get(openapi::to_docs)]),
         at("/docs/{file:.*}", [get(openapi::docs)]),
+        at("/", [get(pages::buyer)]),
+        at("/ops", [get(pages::operator)]),
+        at("/web/{file:.*}", [get(pages::file)]),
     ];
     for resource in resources {
         services.service(resource);

@@ -14,13 +14,16 @@ use utoipa::{IntoParams, OpenApi, PartialSchema, ToSchema};
 
 use super::problem::{self, Code, Problem};
 use super::respond::Cache;
-use super::{App, concerts, live, operations, options, payments, reservations, waiting_room, wallet};
+use super::webhooks::routes as webhooks;
+use super::{App, concerts, events, live, operations, options, payments, reservations, waiting_room, wallet};
 use crate::api::{AreaSeats, Payment, Reservation, ReservedArea, ReservedSeat, Seats};
 use crate::domain::concert_option::{Counts as SeatCounts, OptionStatus};
+use crate::domain::sink::Response;
 use crate::domain::waiting_room::{Counts as TokenCounts, Mode, Order, Settings, TokenStatus};
 use crate::domain::wallet::EntryKind;
 use crate::domain::{
-    ConcertId, EntryId, OptionId, PaymentId, Points, RefundId, ReservationId, Timestamp, TokenId, UserId,
+    ConcertId, EntryId, EventId, EventType, OptionId, PaymentId, Points, RefundId, ReservationId, SinkId, Timestamp,
+    TokenId, UserId,
 };
 use crate::error::FieldError;
 
@@ -58,6 +61,15 @@ use crate::error::FieldError;
         wallet::charge_own,
         wallet::of_user,
         wallet::charge,
+        events::list,
+        webhooks::register,
+        webhooks::list,
+        webhooks::read,
+        webhooks::remove,
+        webhooks::rotate_secret,
+        webhooks::dead_letters,
+        webhooks::drop_dead_letter,
+        webhooks::redrive,
         operations::healthz,
         operations::readyz,
         operations::stats,
@@ -130,6 +142,8 @@ pub enum SeatingPlan {}
 pub enum ReservationStatus {}
 /// A reservation, with the steps that led to its state if an admin asks.
 pub enum ReservationWithSteps {}
+/// A page of events.
+pub enum PublishedEvents {}
 /// The answer of a server that lives.
 pub enum Alive {}
 
@@ -159,6 +173,11 @@ described! {
     Payment => "Payment",
     reservations::Hold => "Hold",
     SeatingPlan => "SeatingPlan",
+    EventId => "EventId",
+    EventType => "EventType",
+    SinkId => "WebhookId",
+    Response => "WebhookResponse",
+    PublishedEvents => "Events",
     Alive => "Alive",
 }
 
@@ -300,6 +319,47 @@ fn schemas() -> Vec<(&'static str, Value)> {
                     }},
                 },
             }),
+        ),
+        ("EventId", json!({"type": "string", "pattern": "^0-(0|[1-9][0-9]{0,18})-(0|[1-9][0-9]{0,8})$"})),
+        ("EventType", one_of(&EventType::ALL.iter().map(|kind| kind.as_str()).collect::<Vec<_>>())),
+        ("WebhookId", id("a webhook")),
+        (
+            "WebhookResponse",
+            object(json!({
+                "status": {"type": ["integer", "null"], "minimum": 100, "maximum": 999, "description": "null: there was no answer"},
+                "text": {"type": "string", "description": "the beginning of the answer, or what went wrong"},
+                "at": refer("Timestamp"),
+            })),
+        ),
+        (
+            "EventToken",
+            closed(json!({
+                "id": refer("TokenId"),
+                "concert_id": refer("ConcertId"),
+                "user_id": refer("UserId"),
+                "status": refer("TokenStatus"),
+                "expires_at": {"oneOf": [{"type": "null"}, refer("Timestamp")]},
+            })),
+        ),
+        (
+            "Event",
+            closed(json!({
+                "specversion": {"const": "1.0"},
+                "id": refer("EventId"),
+                "source": {"type": "string", "format": "uri-reference"},
+                "type": refer("EventType"),
+                "subject": {"type": "string", "minLength": 1, "maxLength": 255},
+                "time": refer("Timestamp"),
+                "datacontenttype": {"const": "application/json"},
+                "data": {"anyOf": [refer("Reservation"), refer("Payment"), refer("EventToken"), refer("WalletEntry")]},
+            })),
+        ),
+        (
+            "Events",
+            object(json!({
+                "items": {"type": "array", "items": refer("Event")},
+                "next_after": {"description": "the `after` of the next page", "oneOf": [{"type": "null"}, refer("EventId")]},
+            })),
         ),
         ("Alive", object(json!({"status": {"const": "alive"}}))),
         (

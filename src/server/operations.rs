@@ -1,14 +1,38 @@
 //! For operators: whether the server lives, whether it is ready, and its figures.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
 use serde_json::json;
+use utoipa::ToSchema;
 
 use super::App;
 use super::auth::Admin;
 use super::openapi::Alive;
 use super::problem::{Code, Problem};
+use super::query::Query;
 use super::respond::{self, Cache};
-use crate::api::{Health, Stats};
+use crate::api::{Health, SaleFigures, Sink, Stats};
+use crate::domain::{OptionId, Timestamp};
+
+/// From how many entries of the journal on a receiver of events is behind.
+const BEHIND_LSNS: u64 = 10_000;
+
+/// Counters and gauges, and one sale.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Figures)]
+pub(super) struct Figures {
+    #[serde(flatten)]
+    engine: Stats,
+    /// Receivers of events.
+    sinks: u64,
+    /// Those of them that are more than 10,000 entries of the journal behind.
+    sinks_behind: u64,
+    /// Events that a receiver would not take, of all receivers.
+    dead_letters: u64,
+    /// Null unless an option is asked for.
+    #[schema(required)]
+    sale: Option<Sale>,
+}
 
 /// Alive, whatever else it may be.
 #[utoipa::path(get, path = "/healthz", tag = "operations", operation_id = "healthz",
@@ -27,16 +51,51 @@ pub(super) async fn readyz(app: web::Data<App>) -> Result<HttpResponse, Problem>
     respond::json(&mut response, &health, Cache::Private)
 }
 
-/// What the engine counts.
+/// A sale, now and before.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Sale {
+    now: SaleFigures,
+    /// Oldest first, some seconds apart.
+    history: Vec<SaleFigures>,
+}
+
+/// What the engine counts; with an option, also how that sells, and did in the last hour.
 #[utoipa::path(get, path = "/v1/stats", tag = "operations", operation_id = "get_stats", security(("bearer" = [])),
-    responses((status = 200, description = "The figures", body = Stats), (status = 403)))]
-pub(super) async fn stats(_: Admin, app: web::Data<App>) -> Result<HttpResponse, Problem> {
-    respond::ok(&app.engine.stats(), Cache::Private)
+    params(("option_id" = Option<OptionId>, Query, description = "The sale to tell of"),
+        ("since" = Option<Timestamp>, Query, description = "Only what is later in its history")),
+    responses((status = 200, description = "The figures", body = Figures), (status = 400), (status = 403), (status = 404)))]
+pub(super) async fn stats(request: HttpRequest, _: Admin, app: web::Data<App>) -> Result<HttpResponse, Problem> {
+    let query = Query::read(&request, &["option_id", "since"])?;
+    let since = query.parsed::<Timestamp>("since")?;
+    let sale = match query.parsed::<OptionId>("option_id")? {
+        None => None,
+        Some(option) => {
+            let now = app.engine.sale_figures(option).await?;
+            Some(Sale { now, history: app.history.of(option, since) })
+        }
+    };
+    let sinks = sinks(&app).await;
+    let figures = Figures {
+        engine: app.engine.stats(),
+        sinks: sinks.len() as u64,
+        sinks_behind: sinks.iter().filter(|sink| sink.lag > BEHIND_LSNS).count() as u64,
+        dead_letters: sinks.iter().map(|sink| sink.dead_letters).sum(),
+        sale,
+    };
+    respond::ok(&figures, Cache::Private)
+}
+
+/// All receivers of events; none if the engine cannot say any more, since its other figures still matter.
+async fn sinks(app: &App) -> Vec<Sink> {
+    app.engine.sinks().await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the receivers of events cannot be read");
+        Vec::new()
+    })
 }
 
 /// All figures, for Prometheus.
 pub(super) async fn metrics(app: web::Data<App>) -> Result<HttpResponse, Problem> {
-    let text = app.metrics.text().map_err(|error| {
+    let text = app.metrics.text(sinks(&app).await).map_err(|error| {
         tracing::error!(%error, "figures cannot be written");
         Problem::new(Code::Internal, "The server's log has more.")
     })?;

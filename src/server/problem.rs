@@ -7,7 +7,7 @@ use std::fmt;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{StatusCode, header::HeaderName};
 use actix_web::{HttpResponse, ResponseError, web};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::domain::Rejection;
 use crate::error::{Error, FieldError};
@@ -129,7 +129,7 @@ impl Code {
 pub struct Problem {
     code: Code,
     detail: String,
-    extra: Map<String, Value>,
+    extra: Vec<(String, Value)>,
     headers: Vec<(HeaderName, HeaderValue)>,
     close: bool,
 }
@@ -138,7 +138,7 @@ impl Problem {
     /// One of this kind.
     #[must_use]
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), extra: Map::new(), headers: Vec::new(), close: false }
+        Self { code, detail: detail.into(), extra: Vec::new(), headers: Vec::new(), close: false }
     }
 
     /// The fields of a request that are wrong.
@@ -163,7 +163,7 @@ impl Problem {
     /// With another member.
     #[must_use]
     pub fn with(mut self, member: &str, value: Value) -> Self {
-        self.extra.insert(member.into(), value);
+        self.extra.push((member.into(), value));
         self
     }
 

@@ -1,5 +1,6 @@
 //! Query parameters: known ones only, each at most once.
 
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use actix_web::HttpRequest;
@@ -9,7 +10,7 @@ use super::problem::Problem;
 use crate::api::PageRequest;
 
 /// The most items of a page.
-const LIMIT_MAX: usize = 500;
+const LIMIT_MAX: u64 = 500;
 
 /// The parameters of one request.
 pub struct Query {
@@ -57,24 +58,34 @@ impl Query {
         value.map_err(|error| Problem::invalid_field(name, error.to_string()))
     }
 
+    /// The value of a parameter that is a whole number.
+    ///
+    /// # Errors
+    /// 400 for one that is not in `range`.
+    pub fn number(&self, name: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, Problem> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = text.parse().ok().filter(|number| is_number && range.contains(number));
+        let wrong = || format!("must be a whole number from {} to {}", range.start(), range.end());
+        number.map(Some).ok_or_else(|| Problem::invalid_field(name, wrong()))
+    }
+
+    /// `limit`, or its default.
+    ///
+    /// # Errors
+    /// 400 for one that is not 1 to 500.
+    pub fn limit(&self) -> Result<usize, Problem> {
+        let limit = self.number("limit", 1..=LIMIT_MAX)?;
+        Ok(limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(PageRequest::default().limit))
+    }
+
     /// `limit` and `cursor`.
     ///
     /// # Errors
-    /// 400 for a limit that is not 1 to 500.
+    /// As [`limit`](Self::limit).
     pub fn page(&self) -> Result<PageRequest, Problem> {
-        let limit = match self.get("limit") {
-            None => PageRequest::default().limit,
-            Some(text) => limit(text).ok_or_else(|| {
-                Problem::invalid_field("limit", format!("must be a whole number from 1 to {LIMIT_MAX}"))
-            })?,
-        };
-        Ok(PageRequest { limit, cursor: self.get("cursor").map(str::to_owned) })
+        Ok(PageRequest { limit: self.limit()?, cursor: self.get("cursor").map(str::to_owned) })
     }
-}
-
-fn limit(text: &str) -> Option<usize> {
-    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|limit| is_number && (1..=LIMIT_MAX).contains(limit))
 }
 
 fn decode(text: &str) -> Option<String> {

@@ -7,7 +7,8 @@ use minicbor::{Decode, Encode};
 use serde::Serialize;
 
 use crate::domain::{
-    Aggregate, ConcertId, Lsn, Meta, OptionId, Timestamp, UserId, catalogue, concert_option, waiting_room, wallet,
+    Aggregate, ConcertId, Lsn, Meta, OptionId, SinkId, Timestamp, UserId, catalogue, concert_option, sink,
+    waiting_room, wallet,
 };
 
 /// What one command brought about: indivisible, and all of one aggregate.
@@ -37,8 +38,12 @@ pub enum Facts {
     /// Of a waiting room.
     #[n(3)]
     Room(#[n(0)] ConcertId, #[n(1)] Vec<waiting_room::Event>),
+    /// Of a receiver of events.
+    #[n(4)]
+    Sink(#[n(0)] SinkId, #[n(1)] Vec<sink::Event>),
 }
 
+#[allow(clippy::len_without_is_empty, reason = "none is empty: what brings nothing about is not written")]
 impl Record {
     /// How many events there are.
     #[must_use]
@@ -48,13 +53,8 @@ impl Record {
             Facts::Option(_, events) => events.len(),
             Facts::Wallet(_, events) => events.len(),
             Facts::Room(_, events) => events.len(),
+            Facts::Sink(_, events) => events.len(),
         }
-    }
-
-    /// Whether there are none. No such record is ever written.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Where and when each of its events stands, if the first has `first`.
@@ -123,6 +123,12 @@ impl KeyId for ConcertId {
     }
 }
 
+impl KeyId for SinkId {
+    fn encode_key(&self, key: &mut Vec<u8>) {
+        key.extend(self.0.to_be_bytes());
+    }
+}
+
 impl KeyId for UserId {
     fn encode_key(&self, key: &mut Vec<u8>) {
         let bytes = self.as_str().as_bytes();
@@ -135,6 +141,7 @@ impl KeyId for UserId {
 entity!(concert_option::ConcertOption, b'O', Option, OptionId);
 entity!(wallet::Wallet, b'W', Wallet, UserId);
 entity!(waiting_room::WaitingRoom, b'Q', Room, ConcertId);
+entity!(sink::Sink, b'S', Sink, SinkId);
 
 /// The name of the only catalogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

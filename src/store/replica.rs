@@ -3,7 +3,7 @@
 //! Reads are answered from it, the rows for sled are cut from it, and activation, start-up and `verify` use it: there is
 //! one way from events to state. What is not in memory comes from the rows; what is not in sled yet stays here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -12,9 +12,10 @@ use super::codec::{Entity, Facts, Record, TheCatalogue};
 use super::state::{self, Direction, Row, StateStore};
 use crate::domain::catalogue::Catalogue;
 use crate::domain::concert_option::ConcertOption;
+use crate::domain::sink::{self, Sink};
 use crate::domain::waiting_room::WaitingRoom;
 use crate::domain::wallet::Wallet;
-use crate::domain::{Aggregate, Changes, ConcertId, CorruptRow, Counted, Lsn, OptionId, Part, UserId};
+use crate::domain::{Aggregate, Changes, ConcertId, CorruptRow, Counted, Lsn, OptionId, Part, SinkId, UserId};
 use crate::limits::UserCounts;
 
 /// Rows to be written together, in the order of their keys: each with its new value, or none.
@@ -261,6 +262,40 @@ fn list_prefix(user: &UserId, tag: u8) -> Vec<u8> {
     key
 }
 
+/// A row that was looked for.
+pub(crate) enum Found {
+    /// It was in memory.
+    Row(Vec<u8>),
+    /// It is in sled, if anywhere.
+    Stored {
+        rows: Arc<StateStore>,
+        /// Its key if it is archived.
+        archived: Vec<u8>,
+        /// Its key if it is not.
+        live: Vec<u8>,
+    },
+}
+
+impl Found {
+    /// Its value; `None` if there is no such row.
+    ///
+    /// # Errors
+    /// The rows cannot be read.
+    pub fn row(self) -> Result<Option<Vec<u8>>, Error> {
+        let (rows, archived, live) = match self {
+            Self::Row(row) => return Ok(Some(row)),
+            Self::Stored { rows, archived, live } => (rows, archived, live),
+        };
+        // It may be archived after the first look.
+        for key in [&archived, &live, &archived] {
+            if let Some(row) = rows.get(key)? {
+                return Ok(Some(row));
+            }
+        }
+        Ok(None)
+    }
+}
+
 /// One thing on a user's list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listed {
@@ -279,6 +314,7 @@ pub(crate) struct Replica {
     options: Shelf<ConcertOption>,
     wallets: Shelf<Wallet>,
     rooms: Shelf<WaitingRoom>,
+    sinks: Shelf<Sink>,
     fresh: Fresh,
     /// What a checkpoint is writing.
     writing: Arc<RowChanges>,
@@ -297,6 +333,7 @@ impl Replica {
             options: Shelf::default(),
             wallets: Shelf::default(),
             rooms: Shelf::default(),
+            sinks: Shelf::default(),
             fresh: Fresh::default(),
             writing: Arc::default(),
             applied: lsn,
@@ -336,6 +373,7 @@ impl Replica {
             Facts::Option(id, _) => self.options.apply(id, first, record, fresh, rows)?,
             Facts::Wallet(id, _) => self.wallets.apply(id, first, record, fresh, rows)?,
             Facts::Room(id, _) => self.rooms.apply(id, first, record, fresh, rows)?,
+            Facts::Sink(id, _) => self.sinks.apply(id, first, record, fresh, rows)?,
         }
         self.applied = Lsn(first.0 + record.len() as u64 - 1);
         Ok(())
@@ -373,6 +411,31 @@ impl Replica {
         Ok(&self.rooms.get(&concert, self.applied, &self.rows)?.state)
     }
 
+    /// A receiver of events; an empty one if there is no such.
+    ///
+    /// # Errors
+    /// Its rows cannot be had.
+    pub fn sink(&mut self, id: SinkId) -> Result<&Sink, Error> {
+        Ok(&self.sinks.get(&id, self.applied, &self.rows)?.state)
+    }
+
+    /// The number of every receiver of events that is there or was.
+    ///
+    /// # Errors
+    /// The rows cannot be read.
+    pub fn sink_ids(&mut self) -> Result<BTreeSet<SinkId>, Error> {
+        let mut ids: BTreeSet<_> =
+            self.sinks.kept.iter().filter(|(_, kept)| kept.state.is_known()).map(|(id, _)| *id).collect();
+        for (key, _) in self.scan_all(&[Sink::KIND])? {
+            if let Some((id, part)) = key[1..].split_first_chunk()
+                && sink::Part::decode(part) == Some(sink::Part::Header)
+            {
+                ids.insert(SinkId(u64::from_be_bytes(*id)));
+            }
+        }
+        Ok(ids)
+    }
+
     /// What is counted for each user.
     pub fn counts(&self) -> &UserCounts {
         &self.fresh.counts
@@ -384,12 +447,32 @@ impl Replica {
     /// The rows cannot be read.
     pub fn archived<A: Entity>(&mut self, id: &A::Id, part: &A::Part) -> Result<Option<Vec<u8>>, Error> {
         let key = row_key::<A>(id, part, true);
-        if let Some(row) = self.fresh.sorted().get(&key) {
-            return Ok(Some(row.clone()));
+        match self.unsaved(&key) {
+            Some(row) => Ok(Some(row)),
+            None => Ok(self.rows.get(&key)?),
         }
-        match self.writing.binary_search_by(|(written, _)| written.cmp(&key)) {
-            Ok(place) => Ok(self.writing[place].1.clone()),
-            Err(_) => Ok(self.rows.get(&key)?),
+    }
+
+    /// A row that is in no aggregate's hands, and may not be in sled yet.
+    fn unsaved(&mut self, key: &[u8]) -> Option<Vec<u8>> {
+        if let Some(row) = self.fresh.sorted().get(key) {
+            return Some(row.clone());
+        }
+        let place = self.writing.binary_search_by(|(written, _)| written.as_slice().cmp(key)).ok()?;
+        self.writing[place].1.clone()
+    }
+
+    /// The value of a part, live or archived, for whoever is content with an old one: loads nothing into memory, and leaves
+    /// it to the caller to read what is in sled, without keeping others from the replica.
+    pub fn find<A: Entity>(&mut self, id: &A::Id, part: &A::Part) -> Found
+    where
+        Self: Holds<A>,
+    {
+        let live = self.shelf_of().kept.get(id).and_then(|kept| kept.state.row(part));
+        let archived = row_key::<A>(id, part, true);
+        match live.or_else(|| self.unsaved(&archived)) {
+            Some(row) => Found::Row(row),
+            None => Found::Stored { rows: self.rows.clone(), archived, live: row_key::<A>(id, part, false) },
         }
     }
 
@@ -522,6 +605,7 @@ impl Replica {
         self.options.collect(&mut changes);
         self.wallets.collect(&mut changes);
         self.rooms.collect(&mut changes);
+        self.sinks.collect(&mut changes);
         self.fresh.counts.collect(&mut changes);
         changes.sort_unstable();
         self.writing = Arc::new(changes);
@@ -538,7 +622,11 @@ impl Replica {
     /// How many aggregates are in memory.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.catalogue.kept.len() + self.options.kept.len() + self.wallets.kept.len() + self.rooms.kept.len()
+        self.catalogue.kept.len()
+            + self.options.kept.len()
+            + self.wallets.kept.len()
+            + self.rooms.kept.len()
+            + self.sinks.kept.len()
     }
 
     /// Keeps at most `most` aggregates of each kind in memory, of those that are in sled as they are. Not while a
@@ -547,6 +635,7 @@ impl Replica {
         self.options.evict(most);
         self.wallets.evict(most);
         self.rooms.evict(most);
+        self.sinks.evict(most);
     }
 
     /// A copy of an aggregate as it is durable, for an actor.
@@ -592,3 +681,4 @@ holds!(Catalogue, catalogue);
 holds!(ConcertOption, options);
 holds!(Wallet, wallets);
 holds!(WaitingRoom, rooms);
+holds!(Sink, sinks);

@@ -1,4 +1,4 @@
-//! Data directories as a crash might have left them.
+//! What stands in a data directory, and data directories as a crash might have left them.
 
 use std::fs;
 use std::path::Path;
@@ -6,9 +6,23 @@ use std::sync::Arc;
 
 use crate::domain::Lsn;
 use crate::error::OpenError;
-use crate::store::codec;
+use crate::store::codec::{self, Record};
 use crate::store::disk::{Disk, RealDisk};
 use crate::store::journal::{FrameRef, LocalLog, Log, Options, Reader, check};
+
+/// Every record of the journal up to `last`, which must be durable, each with the lsn of its first event. An engine may
+/// be writing to it.
+///
+/// # Errors
+/// The journal cannot be read.
+pub fn records(data_dir: &Path, last: Lsn) -> Result<Vec<(Lsn, Record)>, OpenError> {
+    let mut reader = Reader::open(Arc::new(RealDisk), &data_dir.join("journal"), Lsn(1))?;
+    let mut records = Vec::new();
+    while let Some(frame) = reader.next(last)? {
+        records.extend(codec::decode_batch(frame.first_lsn, frame.count, &frame.payload)?);
+    }
+    Ok(records)
+}
 
 /// Copies a data directory as it would be had the power gone after the record that ends with `last`: the plans, and the
 /// journal up to there, each record a batch of its own. A record is what one command brought about, so these are all the

@@ -86,6 +86,7 @@ impl Log {
                 Facts::Option(id, events) => self.audit.option_event(*id, meta, &events[index])?,
                 Facts::Wallet(user, events) => self.audit.wallet_event(user, &events[index])?,
                 Facts::Room(id, events) => self.audit.room_event(*id, meta, &events[index])?,
+                Facts::Sink(..) => {}
             }
         }
         self.last = Lsn(self.last.0 + record.len() as u64);
@@ -380,6 +381,8 @@ impl World {
                     self.wallets.entry(user.clone()).or_default().take_in(first, at, events);
                 }
                 Facts::Room(id, events) => self.rooms.entry(*id).or_default().take_in(first, at, events),
+                // No other aggregate tells them anything.
+                Facts::Sink(..) => {}
             }
         }
     }

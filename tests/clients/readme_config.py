@@ -21,7 +21,9 @@ def flatten(table, prefix=""):
 def shown(value):
     if isinstance(value, bool):
         return str(value).lower()
-    return "none" if value in ("", []) else str(value)
+    if isinstance(value, list):
+        value = ", ".join(value)
+    return str(value) or "none"
 
 
 def main():

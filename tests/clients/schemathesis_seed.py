@@ -28,6 +28,11 @@ IDS = [
     ("/v1/reservations/{id}", "reservations"),
     ("/v1/reservations/{id}/payments", "reservations"),
     ("/v1/tokens/{id}", "tokens"),
+    ("/v1/webhooks/{id}", "webhooks"),
+    ("/v1/webhooks/{id}/dead-letters", "webhooks"),
+    ("/v1/webhooks/{id}/dead-letters/{event_id}", "webhooks"),
+    ("/v1/webhooks/{id}/redrive", "webhooks"),
+    ("/v1/webhooks/{id}/rotate-secret", "webhooks"),
 ]
 
 # 400 is a documented status of these operations, and expected unless STRICT=1: some of what is refused with it could be
@@ -40,12 +45,13 @@ INVALID = ["400", "401", "403", "404", "405", "406", "409", "413", "415", "422",
 # check takes every DELETE for the end of its resource.
 ENDED_CAN_BE_READ = ["/v1/reservations/{id}", "/v1/tokens/{id}"]
 
-# What no JSON schema can say, and is 400: each category has a price and a plan without seats has areas; areas are named
-# that the option has, and none twice; a sale opens before it closes.
+# What no JSON schema can say, and is 400: where a URL leads, and what a template makes of an event; each category has a price and a plan without seats has areas; areas are named
+# that the option has, and none twice; a sale opens before it closes; the event that others are asked after has been.
 MORE_THAN_A_SCHEMA_SAYS = [
     "POST /v1/concerts/{id}/options",
     "POST /v1/options/{id}/reservations",
     "PATCH /v1/options/{id}",
+    "GET /v1/events",
 ]
 
 
@@ -68,7 +74,10 @@ def plan(rows, seats):
 
 
 def main():
-    ids = {"concerts": [], "options": [], "payments": [], "reservations": [], "tokens": []}
+    ids = {"concerts": [], "options": [], "payments": [], "reservations": [], "tokens": [], "webhooks": []}
+    # Nobody listens there, so there are dead letters.
+    for _ in range(2):
+        ids["webhooks"].append(call("POST", "/v1/webhooks", ADMIN, {"url": "http://127.0.0.1:9/"})["id"])
     for _ in range(3):
         concert = call("POST", "/v1/concerts", ADMIN, {"title": "For schemathesis"})["id"]
         option = call("POST", f"/v1/concerts/{concert}/options", ADMIN, {
@@ -112,6 +121,8 @@ def config(ids):
             f'include-path = "{path}"',
             f'parameters = {{ "path.{parameter}" = {{ dictionary = "{name}", probability = 0.8 }} }}',
         ]
+    # Nothing may happen for as long as a poll can last.
+    lines += ["[[operations]]", 'include-path = "/v1/events"', 'parameters = { "query.wait_seconds" = 0 }']
     for path in ENDED_CAN_BE_READ:
         lines += [
             "[[operations]]",

@@ -34,7 +34,7 @@ const USERS: [(&str, &str); 15] = [
     ("POST", "/v1/wallet/charges"),
     ("GET", "/v1/reservations?user_id=anna"),
 ];
-const ADMINS: [(&str, &str); 10] = [
+const ADMINS: [(&str, &str); 19] = [
     ("POST", "/v1/concerts"),
     ("GET", "/v1/concerts/c1/waiting-room"),
     ("PATCH", "/v1/concerts/c1/waiting-room"),
@@ -44,7 +44,16 @@ const ADMINS: [(&str, &str); 10] = [
     ("POST", "/v1/options/o1/unblocks"),
     ("GET", "/v1/users/anna/wallet"),
     ("POST", "/v1/users/anna/wallet/charges"),
+    ("GET", "/v1/webhooks"),
+    ("POST", "/v1/webhooks"),
+    ("GET", "/v1/webhooks/w1"),
+    ("DELETE", "/v1/webhooks/w1"),
+    ("POST", "/v1/webhooks/w1/rotate-secret"),
+    ("POST", "/v1/webhooks/w1/redrive"),
+    ("GET", "/v1/webhooks/w1/dead-letters"),
+    ("DELETE", "/v1/webhooks/w1/dead-letters/0-1-0"),
     ("GET", "/v1/stats"),
+    ("GET", "/v1/events"),
 ];
 
 #[tokio::test]

@@ -92,7 +92,7 @@ impl Server {
         Self {
             address,
             ops: ops_address,
-            client: Client::new(),
+            client: client(),
             admin: admin.unwrap(),
             settings,
             stop: Some(stop),
@@ -172,17 +172,31 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
+impl Server {
+    /// Tells the server to stop.
+    pub fn stop(&mut self) {
         if let Some(stop) = self.stop.take() {
             // If nobody listens, the server has stopped already.
             let _ = stop.send(());
         }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
         let outcome = self.thread.take().map(JoinHandle::join);
         if !std::thread::panicking() {
             outcome.unwrap().unwrap();
         }
     }
+}
+
+/// A client. The server brings reqwest with TLS, which it then wants to be told how to do.
+pub fn client() -> Client {
+    // It fails if that has been said before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::new()
 }
 
 pub fn option_body(seats: usize) -> Value {

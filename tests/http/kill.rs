@@ -277,7 +277,7 @@ impl Sale {
         let (child, lines) = serve(&self.dir, &["--config", "kill.toml"]);
         let address = lines.last().expect("it starts").strip_prefix("listening on ").unwrap().to_owned();
         let callers = Callers {
-            http: Client::new(),
+            http: crate::harness::client(),
             address,
             bearers: self.bearers.clone(),
             told: self.told.clone(),

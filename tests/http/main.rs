@@ -4,11 +4,15 @@
 
 mod auth;
 mod bad_input;
+mod events;
 mod harness;
 mod history;
 mod kill;
 mod live;
 mod process;
 mod protocol;
+mod receiver;
+mod receivers;
 mod routes;
 mod sale;
+mod webhooks;

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::harness::client;
+
 const PROGRAM: &str = env!("CARGO_BIN_EXE_boxoffice-server");
 
 fn program(dir: &Path) -> Command {
@@ -26,7 +28,7 @@ pub fn serve(dir: &Path, more: &[&str]) -> (Child, Vec<String>) {
     serve_with_log(dir, more, Stdio::null())
 }
 
-fn serve_with_log(dir: &Path, more: &[&str], log: Stdio) -> (Child, Vec<String>) {
+pub fn serve_with_log(dir: &Path, more: &[&str], log: Stdio) -> (Child, Vec<String>) {
     let mut command = program(dir);
     command.args(["--listen", "127.0.0.1:0", "--ops-listen", "off", "--data", "data"]).args(more);
     let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
@@ -40,7 +42,7 @@ fn serve_with_log(dir: &Path, more: &[&str], log: Stdio) -> (Child, Vec<String>)
     (child, lines)
 }
 
-fn terminate(mut child: Child) -> (Option<i32>, Duration) {
+pub fn terminate(mut child: Child) -> (Option<i32>, Duration) {
     let begun = Instant::now();
     assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
     (child.wait().unwrap().code(), begun.elapsed())
@@ -88,7 +90,7 @@ async fn it_serves_on_when_nobody_takes_its_log() {
     drop(child.stderr.take());
     let address = lines.last().unwrap().strip_prefix("listening on ").unwrap();
     for _ in 0..3 {
-        assert_eq!(reqwest::get(format!("{address}/v1/concerts")).await.unwrap().status(), 200);
+        assert_eq!(client().get(format!("{address}/v1/concerts")).send().await.unwrap().status(), 200);
     }
     assert_eq!(terminate(child).0, Some(0));
 }
@@ -130,17 +132,26 @@ async fn a_demonstration_is_made_once_and_works_as_printed() {
         let arguments: Vec<_> = curl.split('\'').collect();
         let [_, authorization, _, media_type, _, body, _] = arguments[..] else { panic!("{curl}") };
         let url = curl.split_whitespace().find(|word| word.starts_with("http")).unwrap();
-        let mut request = reqwest::Client::new().post(url).body(body.to_owned());
+        let mut request = client().post(url).body(body.to_owned());
         for header in [authorization, media_type] {
             let (name, value) = header.split_once(": ").unwrap();
             request = request.header(name, value);
         }
         assert_eq!(request.send().await.unwrap().status(), 201, "{curl}");
 
+        // The links lead to the pages; who one is stands behind the # and is not sent.
+        for (page, word) in [("/#token=", "buyer"), ("/ops#token=", "admin")] {
+            let link = lines.iter().find_map(|line| line.split_whitespace().find(|it| it.contains(page))).unwrap();
+            assert!(link.starts_with(&address), "{link}");
+            let token = lines.iter().find(|line| line.starts_with(word)).unwrap();
+            assert!(token.ends_with(link.split_once('=').unwrap().1), "{link}");
+            assert_eq!(reqwest::get(link).await.unwrap().status(), 200, "{link}");
+        }
+
         // A token made beside the running server is as good as one made by it.
         let token = run(dir.path(), &["token", "--data", "data", "--user", "demo-buyer"]);
         let token = text(&token.stdout);
-        let wallet = reqwest::Client::new().get(format!("{address}/v1/wallet")).bearer_auth(token.trim());
+        let wallet = client().get(format!("{address}/v1/wallet")).bearer_auth(token.trim());
         let wallet: serde_json::Value = wallet.send().await.unwrap().json().await.unwrap();
         assert_eq!(wallet["balance"], 1_000_000);
 

@@ -12,7 +12,8 @@ use crate::harness::{Answer, Server, option_body};
 async fn unknown_paths_and_methods() {
     let server = Server::start().await;
     for path in [
-        "/",
+        "/web",
+        "/index.html",
         "/v1",
         "/v1/concerts/",
         "/v1/concerts//",

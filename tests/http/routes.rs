@@ -184,6 +184,60 @@ async fn users_with_any_name_have_a_wallet() {
 }
 
 #[tokio::test]
+async fn pages_are_files_of_the_server_and_may_load_nothing_else() {
+    let server = Server::start().await;
+    for (path, media_type) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/ops", "text/html; charset=utf-8"),
+        ("/web/app.js", "text/javascript; charset=utf-8"),
+        ("/web/i18n/ko.js", "text/javascript; charset=utf-8"),
+        ("/web/style.css", "text/css; charset=utf-8"),
+        ("/web/icon.svg", "image/svg+xml"),
+    ] {
+        let page = server.get(path, "").await;
+        assert_eq!((page.status, page.header("content-type")), (200, media_type), "{path}");
+        let policy = page.header("content-security-policy");
+        assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
+        assert_eq!(page.header("x-content-type-options"), "nosniff");
+        assert_eq!(page.header("referrer-policy"), "no-referrer");
+        assert_eq!(page.header("cache-control"), "no-cache");
+        let known = server.request("GET", path, "").header("If-None-Match", page.header("etag"));
+        assert_eq!(known.send().await.unwrap().status(), 304, "{path}");
+    }
+    for path in ["/web/", "/web/nothing.js", "/web/../Cargo.toml", "/web/i18n"] {
+        assert_eq!(server.get(path, "").await.code(), (404, "not_found"), "{path}");
+    }
+    assert_eq!(server.post("/", "", json!({})).await.code(), (405, "method_not_allowed"));
+}
+
+#[tokio::test]
+async fn stats_tell_how_a_sale_went() {
+    let server = Server::with(|settings| settings.history.interval = "100ms".parse().unwrap()).await;
+    let option = server.option(8).await;
+    let path = format!("/v1/stats?option_id={option}");
+    server.hold(&option, &server.buyer("anna"), &["S1", "S2"]).await;
+    let stats = loop {
+        let stats = server.get(&path, &server.admin).await.body;
+        let history = stats["sale"]["history"].as_array().unwrap();
+        if history.iter().any(|sample| sample["seats"]["held"] == 2) {
+            break stats;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    let now = &stats["sale"]["now"];
+    assert_eq!((&now["seats"]["held"], &now["holds"], &now["holds_expiring"]), (&json!(2), &json!(1), &json!(0)));
+    assert_eq!(now["line"], json!({"waiting": 0, "active": 0, "used": 0, "expired": 0}));
+    let last = stats["sale"]["history"].as_array().unwrap().last().unwrap()["at"].as_str().unwrap().to_owned();
+    let later = server.get(&format!("{path}&since={last}"), &server.admin).await.body;
+    let mut later = later["sale"]["history"].as_array().unwrap().iter().map(|sample| sample["at"].as_str().unwrap());
+    assert!(later.all(|at| at > last.as_str()));
+    assert_eq!(server.get("/v1/stats", &server.admin).await.body["sale"], Value::Null);
+    assert_eq!(server.get("/v1/stats?option_id=o99", &server.admin).await.code(), (404, "not_found"));
+    assert_eq!(server.get("/v1/stats?option_id=x", &server.admin).await.fields(), ["option_id"]);
+    assert_eq!(server.get("/v1/stats?since=x", &server.admin).await.fields(), ["since"]);
+}
+
+#[tokio::test]
 async fn the_description_and_its_pages_are_served() {
     let server = Server::start().await;
     let document = server.get("/openapi.json", "").await.body;

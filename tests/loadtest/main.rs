@@ -11,12 +11,12 @@ mod odd;
 
 use std::time::{Duration, Instant};
 
+use boxoffice::Config;
 use boxoffice::loadgen::find_max::{Broken, Objective, find_max};
 use boxoffice::loadgen::params::{Params, Workload};
 use boxoffice::loadgen::report::{self, Operation, Outcome};
 use boxoffice::loadgen::run;
 use boxoffice::loadgen::target::{Embedded, Http, HttpSettings, Target};
-use boxoffice::{Config, Engine};
 use harness::Server;
 use odd::{Odd, Way};
 use serde_json::Value;
@@ -48,8 +48,7 @@ pub async fn embedded() -> (Embedded, TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let mut config = Config { data_dir: dir.path().join("data"), ..Config::default() };
     config.storage.min_free_bytes = 0;
-    let engine = Engine::open(config).await.unwrap();
-    (Embedded::new(engine, 20).unwrap(), dir)
+    (Embedded::open(config).await.unwrap(), dir)
 }
 
 fn http(server: &Server) -> Http {

@@ -454,6 +454,15 @@ impl ConcertOption {
         self.header.definition.as_deref()
     }
 
+    /// Reads the terms in the row of [`Part::Header`].
+    ///
+    /// # Errors
+    /// It is not one.
+    pub fn definition_from_row(row: &[u8]) -> Result<Option<Definition>, CorruptRow> {
+        let header: Header = cbor::from_row(&Part::Header, row)?;
+        Ok(header.definition.map(|definition| *definition))
+    }
+
     /// When it is on sale.
     #[must_use]
     pub fn window(&self) -> Window {
@@ -516,6 +525,12 @@ impl ConcertOption {
     /// All users that have any such seats or places, with how many, in no order.
     pub fn users(&self) -> impl Iterator<Item = (&UserId, u32)> {
         self.users.iter().map(|(user, places)| (user, *places))
+    }
+
+    /// How many holds are open, and how many of them run out before `until`.
+    #[must_use]
+    pub fn holds(&self, until: Timestamp) -> (usize, usize) {
+        (self.deadlines.len(), self.deadlines.range(..(until, 0)).count())
     }
 
     /// How many seats and places are in each state.

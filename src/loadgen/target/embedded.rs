@@ -1,40 +1,49 @@
 //! The engine, in this process.
 
+use std::path::Path;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use super::{Answer, Code, Entry, Follow, Held, Offer, Paid, Place, Reserved, SeatStates, Target, Terms, Update, Wish};
 use crate::api::{self, BestAvailable, Caller, NewConcert, NewOption, PageRequest, Token};
-use crate::domain::invariants::Audit;
+use crate::config::Config;
+use crate::domain::invariants::{Audit, Broken};
 use crate::domain::seat_map::Status;
 use crate::domain::waiting_room::{Counts, Settings};
 use crate::domain::wallet::EntryKind;
 use crate::domain::{ConcertId, Lsn, OptionId, PaymentId, Points, Rejection, ReservationId, TokenId, UserId};
 use crate::engine::{Engine, SeatChanges};
-use crate::error::Error;
+use crate::error::{Error, OpenError};
 use crate::loadgen::house::House;
-use crate::store::codec::Facts;
+use crate::store::codec::{self, Facts, Record};
+use crate::store::disk::RealDisk;
+use crate::store::journal::Reader;
 
 /// Until when what is put on sale is on sale: long enough for every run, in milliseconds.
 const ON_SALE_MS: u64 = 1 << 32;
 
+/// Who charges wallets.
+const ADMIN: &str = "loadtest-admin";
+
 /// An engine.
-#[derive(Clone)]
 pub struct Embedded {
     engine: Engine,
-    open_holds_max: u32,
-    first: Lsn,
+    config: Config,
+    /// The last event that was there before.
+    before: Lsn,
     admin: UserId,
 }
 
 impl Embedded {
-    /// One that has been opened, of which a user may have `open_holds_max` open holds; 0: as many as they like.
+    /// Opens one.
     ///
     /// # Errors
-    /// None that is known.
-    pub fn new(engine: Engine, open_holds_max: u32) -> Result<Self, Error> {
-        let admin = "loadtest-admin".parse().map_err(|_| Error::Internal("a user's id".into()))?;
-        let first = Lsn(engine.stats().durable_lsn);
-        Ok(Self { engine, open_holds_max, first, admin })
+    /// As [`Engine::open`].
+    pub async fn open(config: Config) -> Result<Self, OpenError> {
+        let engine = Engine::open(config.clone()).await?;
+        let before = Lsn(engine.stats().durable_lsn);
+        let admin = UserId::from_str(ADMIN).map_err(|error| OpenError::Row(error.to_string()))?;
+        Ok(Self { engine, config, before, admin })
     }
 }
 
@@ -106,7 +115,7 @@ impl Target for Embedded {
     }
 
     fn open_holds_max(&self) -> u32 {
-        self.open_holds_max
+        u32::try_from(self.config.limits.user_open_holds).unwrap_or(u32::MAX)
     }
 
     async fn create_concert(&self, room: &Settings) -> Answer<ConcertId> {
@@ -224,40 +233,46 @@ impl Target for Embedded {
     }
 
     async fn audit_journal(&self, events_max: u64) -> Option<Result<u64, String>> {
-        // Messages between aggregates may still add to it; what they add is audited by whoever comes next.
-        let last = self.engine.stats().durable_lsn;
-        if self.first != Lsn(0) || last > events_max {
+        let last = Lsn(self.engine.stats().durable_lsn);
+        if self.before != Lsn(0) || last.0 > events_max {
             return None;
         }
-        let mut audit = Audit::default();
-        let mut events = self.engine.events(Lsn(0));
-        let mut read = 0;
-        while read < last {
-            let (first, record) = match events.next().await {
-                Ok(next) => next,
-                Err(error) => return Some(Err(format!("the journal cannot be read: {error}"))),
-            };
-            read = first.0 + record.len() as u64 - 1;
-            let mut metas = record.metas(first);
-            let audited = match &record.facts {
-                Facts::Option(id, events) => {
-                    events.iter().zip(&mut metas).try_for_each(|(event, meta)| audit.option_event(*id, meta, event))
-                }
-                Facts::Wallet(user, events) => events.iter().try_for_each(|event| audit.wallet_event(user, event)),
-                Facts::Room(id, events) => {
-                    events.iter().zip(&mut metas).try_for_each(|(event, meta)| audit.room_event(*id, meta, event))
-                }
-                _ => Ok(()),
-            };
-            if let Err(broken) = audited {
-                return Some(Err(format!("{broken}, by the event at lsn {first}")));
-            }
-        }
-        Some(audit.sagas().map(|()| read).map_err(|broken| broken.to_string()))
+        let dir = self.config.data_dir.join("journal");
+        let audited = tokio::task::spawn_blocking(move || audit(&dir, last)).await;
+        Some(audited.unwrap_or_else(|error| Err(error.to_string())))
     }
 
     async fn close(&self) -> Result<(), String> {
         self.engine.shutdown().await.map_err(|error| error.to_string())
+    }
+}
+
+/// Reads the journal up to `last`.
+fn audit(dir: &Path, last: Lsn) -> Result<u64, String> {
+    let unreadable = |error: &dyn std::fmt::Display| format!("the journal cannot be read: {error}");
+    let mut reader = Reader::open(Arc::new(RealDisk), dir, Lsn(1)).map_err(|error| unreadable(&error))?;
+    let mut audit = Audit::default();
+    while let Some(frame) = reader.next(last).map_err(|error| unreadable(&error))? {
+        let records = codec::decode_batch(frame.first_lsn, frame.count, &frame.payload);
+        for (first, record) in records.map_err(|error| unreadable(&error))? {
+            take_in(&mut audit, first, &record).map_err(|broken| format!("{broken}, by the record at lsn {first}"))?;
+        }
+    }
+    // What is owed between aggregates may still be under way, and is allowed for.
+    audit.sagas().map(|()| last.0).map_err(|broken| broken.to_string())
+}
+
+fn take_in(audit: &mut Audit, first: Lsn, record: &Record) -> Result<(), Broken> {
+    let mut metas = record.metas(first);
+    match &record.facts {
+        Facts::Option(id, events) => {
+            events.iter().zip(&mut metas).try_for_each(|(event, meta)| audit.option_event(*id, meta, event))
+        }
+        Facts::Wallet(user, events) => events.iter().try_for_each(|event| audit.wallet_event(user, event)),
+        Facts::Room(id, events) => {
+            events.iter().zip(&mut metas).try_for_each(|(event, meta)| audit.room_event(*id, meta, event))
+        }
+        _ => Ok(()),
     }
 }
 

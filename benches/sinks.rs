@@ -1,0 +1,187 @@
+//! Sales beside receivers that misbehave: how long a purchase takes with five of them and without.
+//!
+//! `cargo bench --bench sinks [-- RATE SECONDS]`. Purchases (hold and pay, durable) start at a fixed rate, and their time is
+//! counted from the moment at which they should have started. Rounds with and without are interleaved, five of each; the
+//! table has each and the medians.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use boxoffice::domain::sink::{Format, Receiver as Address};
+use boxoffice::server::config::Settings;
+use boxoffice::{
+    Caller, Engine, EventFilter, NewConcert, NewOption, OptionId, PaymentId, Points, SinkId, Start, UserId, Wish,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+const ROUNDS: usize = 5;
+/// Pairs of seats that are sold over and over.
+const PAIRS: usize = 20_000;
+
+/// What a receiver does.
+#[derive(Debug, Clone, Copy)]
+enum Conduct {
+    Fails,
+    Hangs,
+    Refuses,
+    DropsHalfWay,
+    TooLate,
+}
+
+const ALL: [Conduct; 5] = [Conduct::Fails, Conduct::Hangs, Conduct::Refuses, Conduct::DropsHalfWay, Conduct::TooLate];
+
+/// Listens, and gives where.
+async fn receiver(conduct: Conduct, timeout: Duration) -> Result<String> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}/", listener.local_addr()?);
+    if !matches!(conduct, Conduct::Refuses) {
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(misbehave(stream, conduct, timeout));
+            }
+        });
+    }
+    Ok(url)
+}
+
+async fn misbehave(mut stream: TcpStream, conduct: Conduct, timeout: Duration) -> std::io::Result<()> {
+    let mut bytes = [0; 16_384];
+    while stream.read(&mut bytes).await? > 0 {
+        match conduct {
+            Conduct::Fails => stream.write_all(b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n").await?,
+            Conduct::Hangs | Conduct::Refuses => std::future::pending().await,
+            Conduct::DropsHalfWay => return stream.write_all(b"HTTP/1.1 200 OK\r\ncont").await,
+            Conduct::TooLate => {
+                tokio::time::sleep(timeout * 2).await;
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A house of `rows` rows of two seats.
+fn house(rows: usize) -> Vec<u8> {
+    let seat = |row: usize, n: usize| {
+        let (x, y) = (n * 30, row * 40);
+        format!(r#"{{"seat_guid":"{row}-{n}","seat_number":"{n}","category":"A","position":{{"x":{x},"y":{y}}}}}"#)
+    };
+    let row = |row| format!(r#"{{"row_number":"{row}","seats":[{},{}]}}"#, seat(row, 1), seat(row, 2));
+    let rows: Vec<_> = (0..rows).map(row).collect();
+    format!(r#"{{"categories":[{{"name":"A"}}],"zones":[{{"name":"Hall","rows":[{}]}}]}}"#, rows.join(",")).into_bytes()
+}
+
+async fn purchase(engine: &Engine, option: OptionId, pair: usize) -> Result<PaymentId> {
+    let user: UserId = format!("user-{pair}").parse()?;
+    let wish = Wish::Seats(vec![format!("{pair}-1"), format!("{pair}-2")]);
+    let held = engine.hold(option, &user, wish, None, None).await?.value;
+    Ok(engine.pay(&user, held.id, None).await?.value.id)
+}
+
+/// Purchases at `rate` a second for so long; the times of all, sorted.
+async fn sell(engine: &Engine, option: OptionId, rate: u64, seconds: u64) -> Result<Vec<Duration>> {
+    let (begun, mut under_way) = (Instant::now(), JoinSet::new());
+    for n in 0..rate * seconds {
+        let due = begun + Duration::from_nanos(n * 1_000_000_000 / rate);
+        tokio::time::sleep_until(due).await;
+        let engine = engine.clone();
+        under_way.spawn(async move {
+            let payment = purchase(&engine, option, n as usize % PAIRS).await?;
+            let took = due.elapsed();
+            engine.refund(&Caller::Admin, payment, None).await?;
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(took)
+        });
+    }
+    let mut times = Vec::new();
+    while let Some(done) = under_way.join_next().await {
+        times.push(done??);
+    }
+    times.sort_unstable();
+    Ok(times)
+}
+
+fn percentile(times: &[Duration], of_thousand: usize) -> f64 {
+    times[(times.len() * of_thousand / 1_000).min(times.len() - 1)].as_secs_f64() * 1e3
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+async fn run(rate: u64, seconds: u64) -> Result<()> {
+    let base = std::env::var_os("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    let dir = base.join(format!("boxoffice-bench-sinks-{}", std::process::id()));
+    let mut settings = Settings { data_dir: dir.clone(), ..Settings::default() };
+    settings.limits.user_open_holds = 0;
+    settings.webhooks.allow_private_addresses = true;
+    let timeout = Duration::from_secs(1);
+    settings.webhooks.timeout = "1s".parse()?;
+    settings.webhooks.breaker_pause = "2s".parse()?;
+    let engine = Engine::open(settings.engine()).await?;
+    let concert = NewConcert { title: "Bench".into(), waiting_room: boxoffice::Settings::default() };
+    let concert = engine.create_concert(concert, None).await?.value;
+    let option = NewOption {
+        prices: vec![("A".into(), Points::new(1).ok_or("points")?)],
+        ..NewOption::new(engine.now().plus_millis(1 << 32), house(PAIRS))
+    };
+    let option = engine.add_option(concert.id, option, None).await?.value.id;
+    for pair in 0..PAIRS {
+        let user: UserId = format!("user-{pair}").parse()?;
+        engine.charge(&user, Points::new(1 << 40).ok_or("points")?, &user, None).await?;
+    }
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (listener, handle) = (TcpListener::bind("127.0.0.1:0")?, engine.clone());
+    let server = std::thread::spawn(move || {
+        let shutdown = async {
+            let _ = stopped.await;
+        };
+        actix_web::rt::System::new().block_on(boxoffice::server::run(listener, None, handle, settings, shutdown))
+    });
+    sell(&engine, option, rate, 2).await?;
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    println!("{rate} purchases/s for {seconds} s a round; milliseconds");
+    for round in 1..=ROUNDS {
+        let alone = sell(&engine, option, rate, seconds).await?;
+        let mut sinks: Vec<SinkId> = Vec::new();
+        for conduct in ALL {
+            let receiver = Address::Webhook { url: receiver(conduct, timeout).await?, format: Format::Cloudevent };
+            sinks.push(engine.register_sink(receiver, EventFilter::ALL, Start::Now).await?.0);
+        }
+        let beside = sell(&engine, option, rate, seconds).await?;
+        let mut failed = 0;
+        for sink in sinks {
+            failed += engine.sink(sink).await?.deliveries.map_or(0, |deliveries| deliveries.failed);
+            engine.remove_sink(sink).await?;
+        }
+        for (name, times, p99) in [("without", &alone, &mut without), ("with five", &beside, &mut with)] {
+            let [p50, p99_now, p999] = [500, 990, 999].map(|part| percentile(times, part));
+            println!("round {round}  {name:<10} p50 {p50:>7.2}   p99 {p99_now:>7.2}   p99.9 {p999:>7.2}");
+            p99.push(p99_now);
+        }
+        println!("         {failed} deliveries failed");
+    }
+    let (without, with) = (median(without), median(with));
+    println!("median p99: without {without:.2} ms, with five {with:.2} ms: {:.2} times", with / without);
+    let _ = stop.send(());
+    server.join().map_err(|_| "the server panicked")??;
+    std::fs::remove_dir_all(dir)?;
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    let numbers: Vec<u64> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
+    let (rate, seconds) = (numbers.first().copied().unwrap_or(2_000), numbers.get(1).copied().unwrap_or(10));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(run(rate, seconds))
+}

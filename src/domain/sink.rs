@@ -1,0 +1,598 @@
+//! One receiver of events: what it wants, how far it has got, and what it would not take.
+//!
+//! Everything up to the cursor is delivered, or stands here as *parked*: an event that could not be delivered yet waits
+//! for its next attempt, those of the same subject that came later wait behind it, and one that was tried often enough is
+//! a dead letter, until somebody sends it again or drops it. So the cursor never waits for a single bad event, and the
+//! order within a subject is kept.
+//!
+//! What it must not know: how events are delivered, when, and what they say. The relay does that, and tells it here.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::cbor;
+use super::{
+    Aggregate, Answer, Changes, CorruptRow, Decided, EventFilter, EventId, EventType, Message, Meta, Rejection,
+    Timestamp,
+};
+
+/// Bytes of a secret.
+pub const SECRET_BYTES: usize = 32;
+
+/// With what deliveries are signed.
+#[derive(Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(transparent)]
+pub struct Secret(
+    #[n(0)]
+    #[cbor(with = "minicbor::bytes")]
+    pub [u8; SECRET_BYTES],
+);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// What an HTTP receiver is sent.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// One CloudEvent.
+    #[n(0)]
+    Cloudevent,
+    /// Many CloudEvents at once.
+    #[n(1)]
+    Batch,
+    /// What a template makes of one event.
+    #[n(2)]
+    Template(#[n(0)] String),
+}
+
+/// Who receives.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Receiver {
+    /// An HTTP endpoint.
+    #[n(0)]
+    Webhook {
+        /// Where.
+        #[n(0)]
+        url: String,
+        /// What it is sent.
+        #[n(1)]
+        format: Format,
+    },
+    /// Something that the host app attaches under this name.
+    #[n(1)]
+    Attached {
+        /// The name.
+        #[n(0)]
+        name: String,
+    },
+}
+
+/// Who receives what.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
+pub struct Registration {
+    /// Who.
+    #[n(0)]
+    pub receiver: Receiver,
+    /// What.
+    #[n(1)]
+    pub filter: EventFilter,
+    /// After which event.
+    #[n(2)]
+    pub after: EventId,
+}
+
+/// The last thing that a receiver said to an event.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
+pub struct Response {
+    /// The HTTP status; none if there was no answer.
+    #[n(0)]
+    pub status: Option<u16>,
+    /// The beginning of the answer's body, or what went wrong.
+    #[n(1)]
+    pub text: String,
+    /// When.
+    #[n(2)]
+    pub at: Timestamp,
+}
+
+/// What is to become of a parked event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// It is tried again.
+    #[n(0)]
+    Retry {
+        /// From then on.
+        #[n(0)]
+        at: Timestamp,
+    },
+    /// It comes after an earlier one of its subject.
+    #[n(1)]
+    Behind,
+    /// It was tried often enough: a dead letter.
+    #[n(2)]
+    Dead,
+}
+
+/// An event that the cursor has passed and that is not delivered.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
+pub struct Parked {
+    /// What it is about.
+    #[n(0)]
+    pub subject: String,
+    /// What happened.
+    #[n(1)]
+    pub kind: EventType,
+    /// How often it was tried.
+    #[n(2)]
+    pub attempts: u32,
+    /// What is to become of it.
+    #[n(3)]
+    pub fate: Fate,
+    /// What the receiver said last.
+    #[n(4)]
+    pub response: Option<Response>,
+}
+
+/// What can be asked of a sink.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Begins.
+    Register {
+        /// Who receives what.
+        registration: Registration,
+        /// With what deliveries are signed.
+        secret: Secret,
+    },
+    /// Everything up to `cursor` is delivered, parked or not wanted.
+    Advance {
+        /// The last of it.
+        cursor: EventId,
+    },
+    /// These were not delivered now.
+    Park {
+        /// Each with what is known of it.
+        events: Vec<(EventId, Parked)>,
+    },
+    /// These were parked, and are delivered now.
+    Settle {
+        /// Which.
+        events: Vec<EventId>,
+    },
+    /// Sends dead letters again, all of them or one; a receiver that was given up gets another chance.
+    Redrive {
+        /// Which; `None` for all.
+        event: Option<EventId>,
+    },
+    /// Gives a dead letter up.
+    Drop {
+        /// Which.
+        event: EventId,
+    },
+    /// Signs with a new secret; for some time with the old one too.
+    RotateSecret {
+        /// The new one.
+        secret: Secret,
+        /// Until when the old one is good.
+        previous_until: Timestamp,
+    },
+    /// Delivers no more, until somebody redrives: the receiver says that it is gone.
+    Disable {
+        /// What it said.
+        reason: String,
+    },
+    /// Ends.
+    Remove,
+}
+
+/// What can have happened to a sink.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// It began.
+    #[n(0)]
+    SinkRegistered {
+        /// Who receives what.
+        #[n(0)]
+        registration: Registration,
+        /// With what deliveries are signed.
+        #[n(1)]
+        #[serde(skip)]
+        secret: Secret,
+    },
+    /// It got further.
+    #[n(1)]
+    CursorAdvanced {
+        /// So far.
+        #[n(0)]
+        cursor: EventId,
+    },
+    /// Events were not delivered.
+    #[n(2)]
+    EventsParked {
+        /// Each with what is known of it.
+        #[n(0)]
+        events: Vec<(EventId, Parked)>,
+    },
+    /// Parked events were delivered.
+    #[n(3)]
+    EventsSettled {
+        /// Which.
+        #[n(0)]
+        events: Vec<EventId>,
+    },
+    /// Dead letters are to be sent again.
+    #[n(4)]
+    DeadLettersRedriven {
+        /// Which.
+        #[n(0)]
+        events: Vec<EventId>,
+    },
+    /// A dead letter was given up.
+    #[n(5)]
+    DeadLetterDropped {
+        /// Which.
+        #[n(0)]
+        event: EventId,
+    },
+    /// Deliveries are signed with a new secret.
+    #[n(6)]
+    SecretRotated {
+        /// The new one.
+        #[n(0)]
+        #[serde(skip)]
+        secret: Secret,
+        /// Until when the old one is good.
+        #[n(1)]
+        previous_until: Timestamp,
+    },
+    /// The receiver is gone.
+    #[n(7)]
+    SinkDisabled {
+        /// What it said.
+        #[n(0)]
+        reason: String,
+    },
+    /// It ended.
+    #[n(8)]
+    SinkRemoved,
+}
+
+/// What a sink answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// It is done.
+    Done,
+    /// So many dead letters are sent again.
+    Redriven(u64),
+}
+
+/// The rows of a sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// Registration, secrets and cursor.
+    Header,
+    /// A parked event.
+    Parked(EventId),
+}
+
+impl super::Part for Part {
+    fn encode(&self, key: &mut Vec<u8>) {
+        match self {
+            Self::Header => key.push(0),
+            Self::Parked(event) => {
+                key.push(1);
+                key.extend(event.lsn.0.to_be_bytes());
+                key.extend(event.index.to_be_bytes());
+            }
+        }
+    }
+
+    fn decode(key: &[u8]) -> Option<Self> {
+        let (&tag, rest) = key.split_first()?;
+        match tag {
+            0 if rest.is_empty() => Some(Self::Header),
+            1 => {
+                let (lsn, index) = rest.split_first_chunk()?;
+                let lsn = super::Lsn(u64::from_be_bytes(*lsn));
+                Some(Self::Parked(EventId { lsn, index: u32::from_be_bytes(index.try_into().ok()?) }))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Where a sink is in its life.
+#[derive(Debug, Clone, PartialEq, Eq, Default, minicbor::Encode, minicbor::Decode)]
+enum Life {
+    /// There is no such sink yet.
+    #[default]
+    #[n(0)]
+    Unborn,
+    #[n(1)]
+    Active,
+    #[n(2)]
+    Disabled {
+        #[n(0)]
+        reason: String,
+    },
+    /// There is no such sink any more, and its number is not given again.
+    #[n(3)]
+    Removed,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+struct Header {
+    #[n(0)]
+    life: Life,
+    #[n(1)]
+    registration: Option<Registration>,
+    #[n(2)]
+    secret: Option<Secret>,
+    #[n(3)]
+    previous: Option<PreviousSecret>,
+    #[n(4)]
+    cursor: EventId,
+    #[n(5)]
+    created_at: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+struct PreviousSecret {
+    #[n(0)]
+    secret: Secret,
+    #[n(1)]
+    until: Timestamp,
+}
+
+/// What deliveries are signed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signing {
+    secret: Option<Secret>,
+    previous: Option<PreviousSecret>,
+}
+
+impl Signing {
+    /// The secrets that are good at `now`, the newest first.
+    pub fn secrets(self, now: Timestamp) -> impl Iterator<Item = Secret> {
+        let previous = self.previous.filter(|previous| now < previous.until).map(|previous| previous.secret);
+        self.secret.into_iter().chain(previous)
+    }
+}
+
+/// One receiver of events.
+#[derive(Debug, Clone, Default)]
+pub struct Sink {
+    header: Header,
+    parked: BTreeMap<EventId, Parked>,
+}
+
+impl Sink {
+    /// Whether the number has been given, for a sink that is there or was.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.header.life != Life::Unborn
+    }
+
+    /// Who receives what; none if there is no such sink (any more).
+    #[must_use]
+    pub fn registration(&self) -> Option<&Registration> {
+        self.header.registration.as_ref()
+    }
+
+    /// Everything up to here is delivered, parked or not wanted.
+    #[must_use]
+    pub fn cursor(&self) -> EventId {
+        self.header.cursor
+    }
+
+    /// When it was registered.
+    #[must_use]
+    pub fn created_at(&self) -> Timestamp {
+        self.header.created_at
+    }
+
+    /// Why it delivers no more, if it does not.
+    #[must_use]
+    pub fn disabled(&self) -> Option<&str> {
+        if let Life::Disabled { reason } = &self.header.life { Some(reason) } else { None }
+    }
+
+    /// What deliveries are signed with.
+    #[must_use]
+    pub fn signing(&self) -> Signing {
+        Signing { secret: self.header.secret, previous: self.header.previous }
+    }
+
+    /// Events that the cursor has passed and that are not delivered, oldest first.
+    #[must_use]
+    pub fn parked(&self) -> &BTreeMap<EventId, Parked> {
+        &self.parked
+    }
+
+    /// Those of them that are not tried any more, oldest first.
+    pub fn dead_letters(&self) -> impl DoubleEndedIterator<Item = (EventId, &Parked)> {
+        self.parked.iter().filter(|(_, parked)| parked.fate == Fate::Dead).map(|(id, parked)| (*id, parked))
+    }
+
+    fn is_dead(&self, event: EventId) -> bool {
+        self.parked.get(&event).is_some_and(|parked| parked.fate == Fate::Dead)
+    }
+
+    fn unpark(&mut self, event: EventId, changes: &mut impl Changes<Part>) {
+        if self.parked.remove(&event).is_some() {
+            changes.touch(Part::Parked(event));
+        }
+    }
+}
+
+impl Aggregate for Sink {
+    type Command = Command;
+    type Event = Event;
+    type Reply = Reply;
+    type Part = Part;
+
+    fn decide(&self, _now: Timestamp, command: &Command, out: &mut Decided<Event>) -> Result<Answer<Reply>, Rejection> {
+        if let Command::Register { registration, secret } = command {
+            if self.is_known() {
+                return Err(Rejection::NotFound);
+            }
+            out.events.push(Event::SinkRegistered { registration: registration.clone(), secret: *secret });
+            return Ok(Answer::Reply(Reply::Done));
+        }
+        // What the relay says may come after the end.
+        if self.header.registration.is_none() {
+            return Err(Rejection::NotFound);
+        }
+        let mut reply = Reply::Done;
+        match command {
+            Command::Register { .. } => {}
+            &Command::Advance { cursor } => {
+                if cursor > self.header.cursor {
+                    out.events.push(Event::CursorAdvanced { cursor });
+                }
+            }
+            Command::Park { events } => {
+                let events: Vec<_> =
+                    events.iter().filter(|(id, parked)| self.parked.get(id) != Some(parked)).cloned().collect();
+                if !events.is_empty() {
+                    out.events.push(Event::EventsParked { events });
+                }
+            }
+            Command::Settle { events } => {
+                let events: Vec<_> = events.iter().filter(|id| self.parked.contains_key(id)).copied().collect();
+                if !events.is_empty() {
+                    out.events.push(Event::EventsSettled { events });
+                }
+            }
+            &Command::Redrive { event } => {
+                let events: Vec<_> = match event {
+                    Some(event) if self.is_dead(event) => vec![event],
+                    Some(_) => return Err(Rejection::NotFound),
+                    None => self.dead_letters().map(|(id, _)| id).collect(),
+                };
+                reply = Reply::Redriven(events.len() as u64);
+                if !events.is_empty() || self.disabled().is_some() {
+                    out.events.push(Event::DeadLettersRedriven { events });
+                }
+            }
+            &Command::Drop { event } => {
+                if !self.is_dead(event) {
+                    return Err(Rejection::NotFound);
+                }
+                out.events.push(Event::DeadLetterDropped { event });
+            }
+            &Command::RotateSecret { secret, previous_until } => {
+                out.events.push(Event::SecretRotated { secret, previous_until });
+            }
+            Command::Disable { reason } => {
+                if self.header.life == Life::Active {
+                    out.events.push(Event::SinkDisabled { reason: reason.clone() });
+                }
+            }
+            Command::Remove => out.events.push(Event::SinkRemoved),
+        }
+        Ok(Answer::Reply(reply))
+    }
+
+    fn evolve(&mut self, meta: Meta, event: &Event, changes: &mut impl Changes<Part>) {
+        match event {
+            Event::SinkRegistered { registration, secret } => {
+                self.header = Header {
+                    life: Life::Active,
+                    registration: Some(registration.clone()),
+                    secret: Some(*secret),
+                    previous: None,
+                    cursor: registration.after,
+                    created_at: meta.at,
+                };
+                changes.touch(Part::Header);
+            }
+            &Event::CursorAdvanced { cursor } => {
+                self.header.cursor = cursor;
+                changes.touch(Part::Header);
+            }
+            Event::EventsParked { events } => {
+                for (id, parked) in events {
+                    self.parked.insert(*id, parked.clone());
+                    changes.touch(Part::Parked(*id));
+                }
+            }
+            Event::EventsSettled { events } => {
+                for id in events {
+                    self.unpark(*id, changes);
+                }
+            }
+            Event::DeadLettersRedriven { events } => {
+                for id in events {
+                    if let Some(parked) = self.parked.get_mut(id) {
+                        parked.attempts = 0;
+                        parked.fate = Fate::Retry { at: meta.at };
+                        changes.touch(Part::Parked(*id));
+                    }
+                }
+                self.header.life = Life::Active;
+                changes.touch(Part::Header);
+            }
+            &Event::DeadLetterDropped { event } => self.unpark(event, changes),
+            &Event::SecretRotated { secret, previous_until } => {
+                let previous = self.header.secret.map(|secret| PreviousSecret { secret, until: previous_until });
+                self.header.previous = previous;
+                self.header.secret = Some(secret);
+                changes.touch(Part::Header);
+            }
+            Event::SinkDisabled { reason } => {
+                self.header.life = Life::Disabled { reason: reason.clone() };
+                changes.touch(Part::Header);
+            }
+            Event::SinkRemoved => {
+                for id in std::mem::take(&mut self.parked).into_keys() {
+                    changes.touch(Part::Parked(id));
+                }
+                self.header = Header { life: Life::Removed, ..Header::default() };
+                changes.touch(Part::Header);
+            }
+        }
+    }
+
+    fn due(&self) -> Option<Timestamp> {
+        None
+    }
+
+    fn expire(&self, _now: Timestamp, _out: &mut Decided<Event>) {}
+
+    fn owed(&self, _now: Timestamp, _out: &mut Vec<Message>) {}
+
+    fn owes(&self) -> bool {
+        false
+    }
+
+    fn row(&self, part: &Part) -> Option<Vec<u8>> {
+        match part {
+            Part::Header => Some(cbor::to_vec(&self.header)),
+            Part::Parked(event) => self.parked.get(event).map(cbor::to_vec),
+        }
+    }
+
+    fn load(rows: impl Iterator<Item = (Part, Vec<u8>)>) -> Result<Self, CorruptRow> {
+        let mut sink = Self::default();
+        for (part, row) in rows {
+            match part {
+                Part::Header => sink.header = cbor::from_row(&part, &row)?,
+                Part::Parked(event) => {
+                    sink.parked.insert(event, cbor::from_row(&part, &row)?);
+                }
+            }
+        }
+        Ok(sink)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,310 @@
+//! Drives the deliveries to each sink: one task a sink, which reads the journal, delivers, and tells the sink's aggregate.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{self, JoinHandle, JoinSet};
+
+use super::{Engine, EventBatch, EventStream, Inner, start};
+use crate::domain::sink::{Command, Receiver as Address, Registration, Response, Signing, Sink};
+use crate::domain::{EventFilter, EventId, SinkId, Timestamp};
+use crate::error::Error;
+use crate::relay::dispatch::{Attempt, Content, Dispatch};
+use crate::relay::{Delivery, Failure, Outcome, Receiver, Settings, breaker};
+
+/// How often the time is looked at while something waits for it: a clock may be moved by hand.
+const LOOK_AT_CLOCK: Duration = Duration::from_millis(100);
+
+/// Events that are read at once.
+const READ_EVENTS: usize = 512;
+/// How long new events are gathered before they are read: each read costs a hop between threads.
+const GATHER: Duration = Duration::from_millis(10);
+
+/// Makes the receiver of a webhook.
+pub(crate) type Connect = Arc<dyn Fn(&Registration) -> Arc<dyn Receiver> + Send + Sync>;
+
+/// How deliveries to a sink go, since the engine was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// Everything up to here is delivered, parked or not wanted.
+    pub passed: EventId,
+    /// What the breaker lets through.
+    pub breaker: breaker::State,
+    /// Attempts that were accepted.
+    pub delivered: u64,
+    /// Attempts that were not.
+    pub failed: u64,
+    /// The last of those.
+    pub last_failure: Option<Response>,
+    /// When the last one was accepted.
+    pub last_delivered_at: Option<Timestamp>,
+}
+
+/// The deliveries to one sink.
+struct Running {
+    progress: Arc<Mutex<Progress>>,
+    /// An operator has changed something.
+    changed: Arc<Notify>,
+    stop: Arc<Notify>,
+    task: JoinHandle<()>,
+}
+
+/// All deliveries that are under way.
+#[derive(Default)]
+pub(crate) struct Deliveries {
+    running: Mutex<BTreeMap<SinkId, Running>>,
+    /// Held by whoever registers a sink.
+    pub(super) registering: tokio::sync::Mutex<()>,
+    /// How webhooks are served, once somebody does.
+    webhooks: Mutex<Option<(Settings, Connect)>>,
+}
+
+impl Deliveries {
+    pub(super) fn progress(&self, sink: SinkId) -> Option<Progress> {
+        self.running.lock().get(&sink).map(|running| running.progress.lock().clone())
+    }
+
+    /// An operator has changed something about a sink.
+    pub(super) fn changed(&self, sink: SinkId) {
+        if let Some(running) = self.running.lock().get(&sink) {
+            running.changed.notify_one();
+        }
+    }
+
+    /// Ends the deliveries to a sink, and waits until its cursor is written down.
+    pub(super) async fn stop(&self, sink: SinkId) {
+        let running = self.running.lock().remove(&sink);
+        if let Some(running) = running {
+            running.stop.notify_one();
+            // A panic in there has been reported, and the cursor stays where it was.
+            let _ = running.task.await;
+        }
+    }
+
+    /// Ends all deliveries, and begins no more webhooks'.
+    pub(super) async fn stop_all(&self) {
+        *self.webhooks.lock() = None;
+        let sinks: Vec<_> = self.running.lock().keys().copied().collect();
+        for sink in sinks {
+            self.stop(sink).await;
+        }
+    }
+}
+
+impl Engine {
+    /// Serves all webhooks, those that are registered later too.
+    #[cfg(feature = "server")]
+    pub(crate) async fn serve_webhooks(&self, settings: Settings, connect: Connect) -> Result<(), Error> {
+        *self.0.deliveries.webhooks.lock() = Some((settings, connect));
+        for (id, sink) in self.0.all_sinks().await? {
+            self.0.serve_webhook(id, &sink);
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// Starts the deliveries to a sink, if it is a webhook and those are served here.
+    pub(super) fn serve_webhook(self: &Arc<Self>, id: SinkId, sink: &Sink) {
+        let Some(registration) = sink.registration() else { return };
+        if !matches!(registration.receiver, Address::Webhook { .. }) {
+            return;
+        }
+        let webhooks = self.deliveries.webhooks.lock().clone();
+        if let Some((settings, connect)) = webhooks {
+            self.deliver_to(id, sink, connect(registration), settings);
+        }
+    }
+
+    /// Starts the deliveries to a sink; false if they are under way, or the sink is gone.
+    pub(super) fn deliver_to(
+        self: &Arc<Self>,
+        id: SinkId,
+        sink: &Sink,
+        receiver: Arc<dyn Receiver>,
+        settings: Settings,
+    ) -> bool {
+        let Some(registration) = sink.registration() else { return false };
+        let dispatch = Dispatch::new(sink, settings, receiver.batch().max(1));
+        let mut running = self.deliveries.running.lock();
+        if running.get(&id).is_some_and(|running| !running.task.is_finished()) {
+            return false;
+        }
+        let progress = Arc::new(Mutex::new(Progress {
+            passed: dispatch.passed(),
+            breaker: breaker::State::Closed,
+            delivered: 0,
+            failed: 0,
+            last_failure: None,
+            last_delivered_at: None,
+        }));
+        let (changed, stop) = (Arc::<Notify>::default(), Arc::<Notify>::default());
+        let courier = Courier {
+            engine: Engine(self.clone()),
+            id,
+            filter: registration.filter,
+            dispatch,
+            signing: sink.signing(),
+            receiver,
+            progress: progress.clone(),
+            under_way: JoinSet::new(),
+            attempts: HashMap::new(),
+        };
+        let task = self.system.blocking.spawn(courier.run(changed.clone(), stop.clone()));
+        running.insert(id, Running { progress, changed, stop, task });
+        true
+    }
+}
+
+/// Reads events ahead of the deliveries, and tells also how far it has come without any.
+async fn read(mut events: EventStream, batches: mpsc::Sender<EventBatch>) -> Result<(), Error> {
+    loop {
+        let batch = events.available(READ_EVENTS).await?;
+        let few = batch.events.len() < READ_EVENTS;
+        if batches.send(batch).await.is_err() {
+            return Ok(());
+        }
+        if few {
+            tokio::time::sleep(GATHER).await;
+            events.more().await?;
+        }
+    }
+}
+
+/// Delivers to one sink.
+struct Courier {
+    engine: Engine,
+    id: SinkId,
+    filter: EventFilter,
+    dispatch: Dispatch,
+    signing: Signing,
+    receiver: Arc<dyn Receiver>,
+    progress: Arc<Mutex<Progress>>,
+    under_way: JoinSet<Outcome>,
+    /// The numbers of the attempts that are under way.
+    attempts: HashMap<task::Id, u64>,
+}
+
+impl Courier {
+    /// Delivers until it is stopped, the sink is removed or the engine ends.
+    async fn run(mut self, changed: Arc<Notify>, stop: Arc<Notify>) {
+        let ended = self.deliver(&changed, &stop).await;
+        if let Err(error) = ended {
+            tracing::warn!(sink = %self.id, %error, "deliveries ended");
+        }
+        self.under_way.abort_all();
+        for command in self.dispatch.stop(self.engine.now()) {
+            // Each waits until it is durable.
+            if self.ask(command).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn deliver(&mut self, changed: &Notify, stop: &Notify) -> Result<(), Error> {
+        // Reading is a task of its own: what it is in the middle of would be lost each time that something else happens.
+        let (sender, mut batches) = mpsc::channel(1);
+        let mut reading = JoinSet::new();
+        reading.spawn(read(self.engine.events(self.dispatch.read(), self.filter), sender));
+        loop {
+            let now = self.engine.now();
+            let step = self.dispatch.step(now);
+            for command in step.commands {
+                self.engine.0.system.command::<Sink>(&self.id, command);
+            }
+            for attempt in step.attempts {
+                self.start(attempt, now);
+            }
+            self.note(now);
+            let room = self.dispatch.has_room(now);
+            let idle = step.wake_at.map(|at| at.since(now).min(LOOK_AT_CLOCK));
+            tokio::select! {
+                biased;
+                () = stop.notified() => return Ok(()),
+                () = changed.notified() => {
+                    if !self.refresh().await? {
+                        return Ok(());
+                    }
+                }
+                Some(ended) = self.under_way.join_next_with_id() => self.finish(ended),
+                batch = batches.recv(), if room => {
+                    let Some(batch) = batch else { return reading.join_next().await.map_or(Ok(()), flatten) };
+                    self.dispatch.take(batch.events.into_iter().map(Arc::new).collect(), batch.position);
+                }
+                () = tokio::time::sleep(idle.unwrap_or_default()), if idle.is_some() => {}
+            }
+        }
+    }
+
+    fn start(&mut self, attempt: Attempt, now: Timestamp) {
+        let secrets = self.signing.secrets(now).collect();
+        let (engine, receiver) = (self.engine.clone(), self.receiver.clone());
+        let task = self.under_way.spawn(async move {
+            let events = match attempt.what {
+                Content::Events(events) => events,
+                Content::Parked(id) => match engine.event(id).await {
+                    Ok(event) => vec![Arc::new(event)],
+                    Err(error) => return failed(format!("the event cannot be read: {error}")),
+                },
+            };
+            receiver.deliver(&Delivery { events, secrets, at: now }).await
+        });
+        self.attempts.insert(task.id(), attempt.no);
+    }
+
+    fn finish(&mut self, ended: Result<(task::Id, Outcome), task::JoinError>) {
+        let (task, outcome) = ended.unwrap_or_else(|error| {
+            tracing::error!(sink = %self.id, %error, "a receiver panicked");
+            (error.id(), failed("the receiver panicked".into()))
+        });
+        let Some(no) = self.attempts.remove(&task) else { return };
+        let now = self.engine.now();
+        let mut progress = self.progress.lock();
+        match &outcome {
+            Outcome::Delivered => {
+                progress.delivered += 1;
+                progress.last_delivered_at = Some(now);
+            }
+            Outcome::Failed(failure) | Outcome::Gone(failure) => {
+                progress.failed += 1;
+                let response = Response { status: failure.status, text: failure.text.clone(), at: now };
+                progress.last_failure = Some(response);
+            }
+        }
+        drop(progress);
+        self.dispatch.finished(now, no, outcome, &mut start::entropy);
+    }
+
+    fn note(&self, now: Timestamp) {
+        let mut progress = self.progress.lock();
+        progress.passed = self.dispatch.passed();
+        progress.breaker = self.dispatch.breaker(now);
+    }
+
+    /// Takes over what an operator has changed; false if the sink is gone.
+    async fn refresh(&mut self) -> Result<bool, Error> {
+        // It changes nothing, and comes after everything that the sink was told before.
+        if self.ask(Command::Advance { cursor: EventId::default() }).await.is_err() {
+            return Ok(false);
+        }
+        let sink = self.engine.0.find_sink(self.id).await?;
+        self.signing = sink.signing();
+        self.dispatch.refresh(&sink, self.engine.now());
+        Ok(true)
+    }
+
+    async fn ask(&self, command: Command) -> Result<(), Error> {
+        self.engine.0.ask::<Sink>(&self.id, command).await.map(|_| ())
+    }
+}
+
+fn flatten(ended: Result<Result<(), Error>, task::JoinError>) -> Result<(), Error> {
+    ended.unwrap_or_else(|error| Err(Error::Internal(error.to_string())))
+}
+
+fn failed(text: String) -> Outcome {
+    Outcome::Failed(Failure { text, ..Failure::default() })
+}

@@ -1,0 +1,139 @@
+//! A circuit breaker: a receiver that fails again and again is left alone for a while, then asked carefully.
+//!
+//! The kept crates for this read a clock of their own; here time is an argument, as everywhere in the relay, so that a
+//! simulator can drive it.
+
+use std::time::Duration;
+
+use crate::domain::Timestamp;
+
+/// When a breaker opens, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Failures in a row that open it.
+    pub failures: u32,
+    /// How long it stays open.
+    pub pause: Duration,
+}
+
+/// What a breaker lets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub enum State {
+    /// Everything.
+    Closed,
+    /// Nothing.
+    Open,
+    /// One attempt at a time, until one succeeds.
+    HalfOpen,
+}
+
+/// Lets attempts through, or not.
+#[derive(Debug, Clone)]
+pub struct Breaker {
+    limits: Limits,
+    failures: u32,
+    /// Set while it is not closed: when the next probe may start.
+    probe_at: Option<Timestamp>,
+    probing: bool,
+}
+
+impl Breaker {
+    /// A closed one.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, failures: 0, probe_at: None, probing: false }
+    }
+
+    /// What it lets through at `now`.
+    #[must_use]
+    pub fn state(&self, now: Timestamp) -> State {
+        match self.probe_at {
+            None => State::Closed,
+            Some(at) if now < at => State::Open,
+            Some(_) => State::HalfOpen,
+        }
+    }
+
+    /// Whether an attempt may start at `now`.
+    #[must_use]
+    pub fn lets_through(&self, now: Timestamp) -> bool {
+        match self.state(now) {
+            State::Closed => true,
+            State::Open => false,
+            State::HalfOpen => !self.probing,
+        }
+    }
+
+    /// When it will let the next attempt through, if it does not now and nothing has to end before.
+    #[must_use]
+    pub fn opens_at(&self, now: Timestamp) -> Option<Timestamp> {
+        self.probe_at.filter(|at| now < *at)
+    }
+
+    /// An attempt starts.
+    pub fn started(&mut self) {
+        self.probing = self.probe_at.is_some();
+    }
+
+    /// An attempt succeeded: the receiver is well.
+    pub fn succeeded(&mut self) {
+        *self = Self::new(self.limits);
+    }
+
+    /// An attempt failed. With `retry_after` the receiver asks not to be asked before that time.
+    pub fn failed(&mut self, now: Timestamp, retry_after: Option<Duration>) {
+        self.probing = false;
+        self.failures = self.failures.saturating_add(1);
+        let pause = if self.failures >= self.limits.failures { Some(self.limits.pause) } else { None };
+        if let Some(pause) = retry_after.max(pause) {
+            let until = now.plus_millis(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
+            self.probe_at = self.probe_at.max(Some(until));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { failures: 3, pause: Duration::from_secs(30) };
+
+    fn at(second: u64) -> Timestamp {
+        Timestamp::from_millis(second * 1_000)
+    }
+
+    #[test]
+    fn opens_after_failures_in_a_row_and_probes_one_at_a_time() {
+        let mut breaker = Breaker::new(LIMITS);
+        breaker.failed(at(0), None);
+        breaker.failed(at(0), None);
+        breaker.succeeded();
+        breaker.failed(at(1), None);
+        breaker.failed(at(1), None);
+        assert!(breaker.lets_through(at(1)), "a success in between counts");
+        breaker.failed(at(1), None);
+        assert_eq!((breaker.state(at(30)), breaker.opens_at(at(30))), (State::Open, Some(at(31))));
+        assert!(!breaker.lets_through(at(30)));
+        assert_eq!(breaker.state(at(31)), State::HalfOpen);
+        breaker.started();
+        assert!(!breaker.lets_through(at(31)), "one probe at a time");
+        breaker.failed(at(32), None);
+        assert_eq!(breaker.opens_at(at(32)), Some(at(62)));
+        breaker.started();
+        breaker.succeeded();
+        assert_eq!(breaker.state(at(62)), State::Closed);
+    }
+
+    #[test]
+    fn a_receiver_that_asks_for_time_gets_it() {
+        let mut breaker = Breaker::new(LIMITS);
+        breaker.failed(at(0), Some(Duration::from_secs(7)));
+        assert_eq!(breaker.opens_at(at(0)), Some(at(7)));
+        breaker.failed(at(1), Some(Duration::from_secs(2)));
+        assert_eq!(breaker.opens_at(at(1)), Some(at(7)), "never less than it asked for before");
+        breaker.failed(at(1), Some(Duration::from_secs(2)));
+        assert_eq!(breaker.opens_at(at(1)), Some(at(31)));
+    }
+}

@@ -1,0 +1,429 @@
+//! Rules one by one, then anything at all against what was promised.
+
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::api::WalletEntry;
+use crate::domain::sink::{self, Format, Receiver, Registration, Secret};
+use crate::domain::wallet::EntryKind;
+use crate::domain::{Aggregate, Decided, EntryId, EventFilter, EventType, Ignore, Lsn, Meta, Points};
+use crate::relay::EventData;
+
+fn s(seconds: u64) -> Timestamp {
+    Timestamp::from_millis(1_000_000_000 + seconds * 1_000)
+}
+
+fn id(lsn: u64) -> EventId {
+    EventId { lsn: Lsn(lsn), index: 0 }
+}
+
+fn event(lsn: u64, subject: &str) -> Arc<Event> {
+    let entry = WalletEntry {
+        id: EntryId { wallet: 1, no: 1 },
+        kind: EntryKind::Charge,
+        amount: Points::ZERO,
+        balance: Points::ZERO,
+        reference: String::new(),
+        at: s(0),
+    };
+    Arc::new(Event {
+        id: id(lsn),
+        kind: EventType::WalletCharged,
+        source: String::new(),
+        subject: subject.into(),
+        time: s(0),
+        data: EventData::WalletEntry(entry),
+    })
+}
+
+fn settings() -> Settings {
+    Settings {
+        window: 100,
+        concurrency: 4,
+        max_parked: 100,
+        retry_schedule: vec![Duration::from_secs(5), Duration::from_secs(60)],
+        breaker: breaker::Limits { failures: 100, pause: Duration::from_secs(30) },
+    }
+}
+
+/// A sink as its journal makes it.
+#[derive(Clone, Default)]
+struct Aggregated {
+    sink: Sink,
+    lsn: u64,
+}
+
+impl Aggregated {
+    fn registered() -> Self {
+        let mut aggregated = Self::default();
+        let receiver = Receiver::Webhook { url: String::new(), format: Format::Cloudevent };
+        let registration = Registration { receiver, filter: EventFilter::ALL, after: EventId::default() };
+        let secret = Secret([0; sink::SECRET_BYTES]);
+        aggregated.tell(s(0), &Command::Register { registration, secret });
+        aggregated
+    }
+
+    fn tell(&mut self, now: Timestamp, command: &Command) {
+        let mut decided = Decided::default();
+        self.sink.decide(now, command, &mut decided).unwrap();
+        for event in decided.events {
+            self.lsn += 1;
+            self.sink.evolve(Meta { lsn: Lsn(self.lsn), at: now }, &event, &mut Ignore);
+        }
+    }
+}
+
+/// A dispatch, its aggregate, and what is under way.
+struct Bench {
+    aggregated: Aggregated,
+    dispatch: Dispatch,
+    under_way: BTreeMap<u64, Vec<EventId>>,
+}
+
+impl Bench {
+    fn new(settings: Settings, batch: usize) -> Self {
+        let aggregated = Aggregated::registered();
+        let dispatch = Dispatch::new(&aggregated.sink, settings, batch);
+        Self { aggregated, dispatch, under_way: BTreeMap::new() }
+    }
+
+    fn take(&mut self, events: &[(u64, &str)]) {
+        let last = events.last().unwrap().0;
+        self.dispatch.take(events.iter().map(|(lsn, subject)| event(*lsn, subject)).collect(), id(last));
+    }
+
+    /// Steps, and gives the lsns of what is started.
+    fn step(&mut self, now: Timestamp) -> Vec<Vec<u64>> {
+        let step = self.dispatch.step(now);
+        for command in &step.commands {
+            self.aggregated.tell(now, command);
+        }
+        let ids = |what: &Content| match what {
+            Content::Events(events) => events.iter().map(|event| event.id).collect::<Vec<_>>(),
+            Content::Parked(id) => vec![*id],
+        };
+        let started: Vec<_> = step.attempts.iter().map(|attempt| (attempt.no, ids(&attempt.what))).collect();
+        self.under_way.extend(started.iter().cloned());
+        started.into_iter().map(|(_, ids)| ids.into_iter().map(|id| id.lsn.0).collect()).collect()
+    }
+
+    fn end(&mut self, now: Timestamp, first: u64, outcome: Outcome) {
+        let no = *self.under_way.iter().find(|(_, ids)| ids[0] == id(first)).expect("it is under way").0;
+        self.under_way.remove(&no);
+        self.dispatch.finished(now, no, outcome, &mut || JITTER_MS);
+    }
+
+    fn deliver(&mut self, now: Timestamp, first: u64) {
+        self.end(now, first, Outcome::Delivered);
+    }
+
+    fn fail(&mut self, now: Timestamp, first: u64) {
+        self.end(now, first, failed());
+    }
+
+    fn parked(&self) -> Vec<(u64, u32, Fate)> {
+        let parked = &self.aggregated.sink.parked();
+        parked.iter().map(|(id, parked)| (id.lsn.0, parked.attempts, parked.fate)).collect()
+    }
+}
+
+fn failed() -> Outcome {
+    Outcome::Failed(Failure { status: Some(500), text: "oops".into(), retry_after: None })
+}
+
+/// What the random number makes of either wait of the schedule.
+const JITTER_MS: u64 = 5_000;
+
+#[test]
+fn one_of_a_subject_at_a_time_others_side_by_side() {
+    let mut bench = Bench::new(settings(), 1);
+    bench.take(&[(1, "a"), (2, "a"), (3, "b"), (4, "c"), (5, "d"), (6, "e")]);
+    assert_eq!(bench.step(s(0)), [[1], [3], [4], [5]], "four at a time");
+    bench.deliver(s(0), 4);
+    assert_eq!(bench.step(s(0)), [[6]]);
+    bench.deliver(s(0), 1);
+    assert_eq!(bench.step(s(0)), [[2]]);
+}
+
+#[test]
+fn a_batch_may_hold_many_of_a_subject_in_order() {
+    let mut bench = Bench::new(settings(), 3);
+    bench.take(&[(1, "a"), (2, "a"), (3, "b"), (4, "a"), (5, "c")]);
+    assert_eq!(bench.step(s(0)), [vec![1, 2, 3], vec![5]], "4 comes after the others of its subject");
+    bench.deliver(s(0), 1);
+    assert_eq!(bench.step(s(0)), [[4]]);
+}
+
+#[test]
+fn the_cursor_stands_before_what_is_not_done_and_is_told_once_a_second() {
+    let mut bench = Bench::new(settings(), 1);
+    bench.take(&[(1, "a"), (2, "b"), (3, "c")]);
+    bench.step(s(0));
+    bench.deliver(s(0), 1);
+    bench.deliver(s(0), 3);
+    bench.step(s(0));
+    assert_eq!(bench.aggregated.sink.cursor(), id(1));
+    bench.deliver(s(0), 2);
+    let step = bench.dispatch.step(s(0));
+    assert!(step.commands.is_empty(), "not twice in a second");
+    assert_eq!(step.wake_at, Some(s(1)));
+    bench.step(s(1));
+    assert_eq!(bench.aggregated.sink.cursor(), id(3));
+    assert_eq!(bench.dispatch.step(s(2)).wake_at, None, "nothing to be done");
+}
+
+#[test]
+fn what_nobody_wanted_moves_the_cursor_when_it_is_much() {
+    let mut bench = Bench::new(settings(), 1);
+    bench.dispatch.take(vec![], id(99_999));
+    bench.step(s(1));
+    assert_eq!(bench.aggregated.sink.cursor(), EventId::default());
+    bench.dispatch.take(vec![], id(100_000));
+    bench.step(s(2));
+    assert_eq!(bench.aggregated.sink.cursor(), id(100_000));
+}
+
+#[test]
+fn what_fails_is_parked_with_what_comes_after_it_and_others_go_on() {
+    let mut bench = Bench::new(settings(), 1);
+    bench.take(&[(1, "a"), (2, "a"), (3, "b")]);
+    bench.step(s(0));
+    bench.fail(s(0), 1);
+    bench.deliver(s(0), 3);
+    assert_eq!(bench.step(s(0)), Vec::<Vec<u64>>::new());
+    let retry_at = s(0).plus_millis(JITTER_MS);
+    assert_eq!(bench.parked(), [(1, 1, Fate::Retry { at: retry_at }), (2, 0, Fate::Behind)]);
+    bench.take(&[(4, "a"), (5, "b")]);
+    assert_eq!(bench.step(s(0)), [[5]], "4 waits behind 1");
+    bench.deliver(s(0), 5);
+    bench.step(s(1));
+    assert_eq!(bench.aggregated.sink.cursor(), id(5), "the cursor does not wait for it");
+    bench.step(retry_at);
+    bench.deliver(retry_at, 1);
+    assert_eq!(bench.step(retry_at), [[2]]);
+    bench.deliver(retry_at, 2);
+    assert_eq!(bench.step(retry_at), [[4]]);
+    bench.deliver(retry_at, 4);
+    bench.take(&[(6, "a")]);
+    assert_eq!(bench.step(retry_at), [[6]], "the subject is free again");
+    assert_eq!(bench.parked(), []);
+}
+
+#[test]
+fn a_failed_batch_is_tried_again_one_by_one() {
+    let mut bench = Bench::new(settings(), 10);
+    bench.take(&[(1, "a"), (2, "a"), (3, "b")]);
+    assert_eq!(bench.step(s(0)), [[1, 2, 3]]);
+    bench.fail(s(0), 1);
+    assert_eq!(bench.step(s(4)), Vec::<Vec<u64>>::new());
+    let retry = Fate::Retry { at: s(0).plus_millis(JITTER_MS) };
+    assert_eq!(bench.parked(), [(1, 1, retry), (2, 0, Fate::Behind), (3, 1, retry)]);
+    assert_eq!(bench.step(s(5)), [[1], [3]]);
+}
+
+#[test]
+fn after_the_last_attempt_it_is_a_dead_letter_that_an_operator_decides_about() {
+    let mut bench = Bench::new(settings(), 1);
+    bench.take(&[(1, "a"), (2, "a")]);
+    for now in [s(0), s(100), s(200)] {
+        assert_eq!(bench.step(now), [[1]]);
+        bench.fail(now, 1);
+    }
+    assert_eq!(bench.step(s(9_999)), Vec::<Vec<u64>>::new());
+    assert_eq!(bench.parked(), [(1, 3, Fate::Dead), (2, 0, Fate::Behind)]);
+
+    bench.aggregated.tell(s(10_000), &Command::Redrive { event: None });
+    bench.dispatch.refresh(&bench.aggregated.sink, s(10_000));
+    assert_eq!(bench.step(s(10_000)), [[1]]);
+    for now in [s(10_000), s(11_000), s(12_000)] {
+        bench.fail(now, 1);
+        bench.step(now.plus_millis(500_000));
+    }
+    assert_eq!(bench.parked()[0], (1, 3, Fate::Dead), "it had all its attempts again");
+
+    bench.aggregated.tell(s(13_000), &Command::Drop { event: id(1) });
+    bench.dispatch.refresh(&bench.aggregated.sink, s(13_000));
+    assert_eq!(bench.step(s(13_000)), [[2]]);
+}
+
+#[test]
+fn an_open_breaker_withholds_attempts_and_they_do_not_count() {
+    let breaker = breaker::Limits { failures: 2, pause: Duration::from_secs(30) };
+    let mut bench = Bench::new(Settings { breaker, ..settings() }, 1);
+    bench.take(&[(1, "a"), (2, "b"), (3, "c")]);
+    bench.step(s(0));
+    bench.fail(s(0), 1);
+    bench.fail(s(0), 2);
+    bench.fail(s(0), 3);
+    assert_eq!(bench.step(s(10)), Vec::<Vec<u64>>::new(), "they are due, and withheld");
+    assert!(!bench.dispatch.has_room(s(10)), "nor is anything read");
+    assert_eq!(bench.dispatch.step(s(10)).wake_at, Some(s(30)));
+    assert_eq!(bench.step(s(30)).len(), 1, "one probe");
+    assert_eq!(bench.dispatch.breaker(s(30)), breaker::State::HalfOpen);
+    assert!(bench.parked().iter().all(|(_, attempts, _)| *attempts == 1));
+    let probe = *bench.under_way.values().next().unwrap().first().unwrap();
+    bench.deliver(s(31), probe.lsn.0);
+    assert_eq!(bench.step(s(31)).len(), 2, "it is well again");
+}
+
+#[test]
+fn a_receiver_is_left_alone_for_as_long_as_it_asks() {
+    let mut bench = Bench::new(settings(), 1);
+    bench.take(&[(1, "a"), (2, "b")]);
+    bench.step(s(0));
+    let busy = Failure { status: Some(429), text: String::new(), retry_after: Some(Duration::from_secs(40)) };
+    bench.end(s(0), 1, Outcome::Failed(busy));
+    bench.deliver(s(0), 2);
+    bench.step(s(0));
+    assert_eq!(bench.parked(), [(1, 1, Fate::Retry { at: s(40) })], "whatever the schedule says");
+    assert_eq!(bench.step(s(39)), Vec::<Vec<u64>>::new());
+    assert_eq!(bench.step(s(40)), [[1]]);
+}
+
+#[test]
+fn a_receiver_that_is_gone_gets_nothing_until_it_is_given_another_chance() {
+    let mut bench = Bench::new(settings(), 1);
+    bench.take(&[(1, "a"), (2, "b")]);
+    bench.step(s(0));
+    bench.end(s(0), 1, Outcome::Gone(Failure { status: Some(410), text: "gone".into(), retry_after: None }));
+    bench.deliver(s(0), 2);
+    assert_eq!(bench.step(s(1_000)), Vec::<Vec<u64>>::new());
+    assert_eq!(bench.dispatch.step(s(1_000)).wake_at, None);
+    assert!(!bench.dispatch.has_room(s(1_000)));
+    assert_eq!(bench.aggregated.sink.disabled(), Some("gone"));
+    bench.aggregated.tell(s(1_000), &Command::Redrive { event: None });
+    bench.dispatch.refresh(&bench.aggregated.sink, s(1_000));
+    assert_eq!(bench.step(s(1_000)), [[1]]);
+}
+
+#[test]
+fn no_more_is_read_than_may_wait() {
+    let mut bench = Bench::new(Settings { window: 2, max_parked: 1, ..settings() }, 1);
+    bench.take(&[(1, "a"), (2, "b")]);
+    assert!(!bench.dispatch.has_room(s(0)));
+    bench.step(s(0));
+    bench.deliver(s(0), 1);
+    assert!(bench.dispatch.has_room(s(0)));
+    bench.fail(s(0), 2);
+    assert!(!bench.dispatch.has_room(s(0)), "one may be parked");
+}
+
+/// What happens next.
+#[derive(Debug, Clone)]
+enum Move {
+    Take(u8),
+    End(u8, bool),
+    Wait(u16),
+    Redrive,
+    Drop,
+    /// Starts anew from what the aggregate knows.
+    Crash,
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let one = prop_oneof![
+        4 => (1..8_u8).prop_map(Move::Take),
+        8 => (any::<u8>(), any::<bool>()).prop_map(|(which, well)| Move::End(which, well)),
+        4 => (0..20_000_u16).prop_map(Move::Wait),
+        1 => Just(Move::Redrive),
+        1 => Just(Move::Drop),
+        1 => Just(Move::Crash),
+    ];
+    proptest::collection::vec(one, 1..120)
+}
+
+const SUBJECTS: [&str; 3] = ["a", "b", "c"];
+
+fn subject_of(lsn: u64) -> &'static str {
+    SUBJECTS[(lsn * 7 % 11 % 3) as usize]
+}
+
+proptest! {
+    /// Nothing is lost, nothing overtakes in its subject, and the cursor never passes what would be forgotten.
+    #[test]
+    fn whatever_happens(moves in moves(), batch in 1..4_usize, failures in 1..6_u32) {
+        let breaker = breaker::Limits { failures, pause: Duration::from_secs(3) };
+        let settings = Settings { window: 12, max_parked: 8, breaker, ..settings() };
+        let mut bench = Bench::new(settings.clone(), batch);
+        let (mut now, mut written) = (s(0), 0);
+        let mut received: Vec<u64> = Vec::new();
+        let mut dropped: BTreeSet<u64> = BTreeSet::new();
+        let healing = std::iter::repeat_n([Move::Take(7), Move::Redrive, Move::Wait(60_000)], 400).flatten();
+        let mut moves: VecDeque<_> = moves.into_iter().chain(healing).collect();
+        let healing_from = 1_200;
+        while let Some(next) = moves.pop_front() {
+            let heals = moves.len() < healing_from;
+            match next {
+                Move::Take(count) => {
+                    if bench.dispatch.has_room(now) {
+                        let from = bench.dispatch.read().lsn.0;
+                        let until = if heals { (from + u64::from(count)).min(written) } else { from + u64::from(count) };
+                        written = written.max(until);
+                        let events = (from + 1..=until).map(|lsn| event(lsn, subject_of(lsn))).collect();
+                        bench.dispatch.take(events, id(until));
+                    }
+                }
+                Move::End(which, well) => {
+                    let firsts: Vec<_> = bench.under_way.values().map(|ids| ids[0].lsn.0).collect();
+                    if let Some(first) = firsts.get(usize::from(which) % firsts.len().max(1)) {
+                        let ids = bench.under_way.values().find(|ids| ids[0].lsn.0 == *first).unwrap();
+                        if well {
+                            received.extend(ids.iter().map(|id| id.lsn.0));
+                        }
+                        bench.end(now, *first, if well { Outcome::Delivered } else { failed() });
+                    }
+                }
+                Move::Wait(millis) => now = now.plus_millis(u64::from(millis)),
+                Move::Redrive | Move::Drop => {
+                    bench.step(now);
+                    let dead = bench.aggregated.sink.dead_letters().next().map(|(id, _)| id);
+                    if let (Move::Drop, Some(event), false) = (&next, dead, heals) {
+                        bench.aggregated.tell(now, &Command::Drop { event });
+                        dropped.insert(event.lsn.0);
+                    } else if matches!(next, Move::Redrive) {
+                        bench.aggregated.tell(now, &Command::Redrive { event: None });
+                    }
+                    bench.dispatch.refresh(&bench.aggregated.sink, now);
+                }
+                Move::Crash => {
+                    bench.under_way.clear();
+                    bench.dispatch = Dispatch::new(&bench.aggregated.sink, settings.clone(), batch);
+                }
+            }
+            bench.step(now);
+            if heals {
+                while let Some(first) = bench.under_way.values().next().map(|ids| ids[0].lsn.0) {
+                    let ids = bench.under_way.values().next().unwrap();
+                    received.extend(ids.iter().map(|id| id.lsn.0));
+                    bench.deliver(now, first);
+                    bench.step(now);
+                }
+            }
+            // What the aggregate would begin with after a crash, and what it has parked, is all that is not received.
+            let sink = &bench.aggregated.sink;
+            for lsn in 1..=sink.cursor().lsn.0 {
+                let kept = sink.parked().contains_key(&id(lsn)) || dropped.contains(&lsn) || received.contains(&lsn);
+                prop_assert!(kept, "{lsn} would be forgotten");
+            }
+            prop_assert!(bench.under_way.len() <= settings.concurrency);
+        }
+        for lsn in 1..=written {
+            prop_assert!(received.contains(&lsn) || dropped.contains(&lsn), "{lsn} never came");
+        }
+        prop_assert!(bench.aggregated.sink.parked().is_empty());
+        // The first time that each came: in order within its subject, but for what was dropped after it had come.
+        for subject in SUBJECTS {
+            let mut seen = BTreeSet::new();
+            let of_subject = |lsn: &&u64| subject_of(**lsn) == subject;
+            for lsn in received.iter().filter(of_subject) {
+                if seen.insert(*lsn) {
+                    let earlier = (1..*lsn).filter(|one| subject_of(*one) == subject);
+                    let missing: Vec<_> = earlier.filter(|one| !seen.contains(one) && !dropped.contains(one)).collect();
+                    prop_assert!(missing.is_empty(), "{lsn} came before {missing:?}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! The pages for buyers, at `/`, and for operators, at `/ops`: the files of `web/`, embedded.
+//!
+//! They are clients of the API like any other. Their policy lets a browser load from this server only and run nothing
+//! that is not a file of it, so that a text that somebody else wrote can do no harm.
+
+use std::hash::Hasher as _;
+
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, web};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::problem::Problem;
+use super::respond::{self, Cache};
+
+/// What a page may do. Connections to the server itself include WebSockets.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+    img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+    require-trusted-types-for 'script'";
+
+/// A file of `web/`.
+struct File {
+    /// Below `web/`.
+    path: &'static str,
+    body: &'static [u8],
+}
+
+macro_rules! files {
+    ($($path:literal,)*) => {
+        /// All of them.
+        const FILES: &[File] = &[$(File { path: $path, body: include_bytes!(concat!("../../web/", $path)) },)*];
+    };
+}
+
+files![
+    "api.js",
+    "app.js",
+    "buyer.css",
+    "chart.js",
+    "dom.js",
+    "draw.js",
+    "i18n.js",
+    "i18n/en.js",
+    "i18n/ko.js",
+    "icon.svg",
+    "index.html",
+    "live.js",
+    "map.js",
+    "ops.css",
+    "ops.html",
+    "ops.js",
+    "plan.js",
+    "queue.js",
+    "sale.js",
+    "style.css",
+    "tickets.js",
+];
+
+/// `GET /`: the page for buyers.
+///
+/// # Errors
+/// None.
+pub async fn buyer(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    send(&request, "index.html")
+}
+
+/// `GET /ops`: the page for operators.
+///
+/// # Errors
+/// None.
+pub async fn operator(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    send(&request, "ops.html")
+}
+
+/// `GET /web/{file}`: what the pages are made of.
+///
+/// # Errors
+/// 404 if there is no such file.
+pub async fn file(request: HttpRequest, path: web::Path<String>) -> Result<HttpResponse, Problem> {
+    send(&request, &path)
+}
+
+fn send(request: &HttpRequest, path: &str) -> Result<HttpResponse, Problem> {
+    let file = FILES.iter().find(|file| file.path == path).ok_or_else(Problem::not_found)?;
+    let etag = format!("\"{:016x}\"", fingerprint(file.body));
+    if let Some(unchanged) = respond::not_modified(request, &etag, Cache::Revalidate) {
+        return Ok(unchanged);
+    }
+    Ok(HttpResponse::Ok()
+        .content_type(media_type(path))
+        .insert_header((header::ETAG, etag))
+        .insert_header(Cache::Revalidate.header())
+        .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
+        .insert_header((header::REFERRER_POLICY, "no-referrer"))
+        .insert_header(("Cross-Origin-Opener-Policy", "same-origin"))
+        .body(file.body))
+}
+
+fn fingerprint(body: &[u8]) -> u64 {
+    let mut hasher = Xxh3::new();
+    hasher.write(body);
+    hasher.finish()
+}
+
+fn media_type(path: &str) -> &'static str {
+    match path.rsplit_once('.') {
+        Some((_, "html")) => "text/html; charset=utf-8",
+        Some((_, "css")) => "text/css; charset=utf-8",
+        Some((_, "svg")) => "image/svg+xml",
+        _ => "text/javascript; charset=utf-8",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    /// What a page may weigh, uncompressed, with everything that it may load.
+    const BYTES_MAX: usize = 150_000;
+
+    fn files_in(dir: &Path, prefix: &str, found: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let entry = entry.unwrap();
+            let name = format!("{prefix}{}", entry.file_name().to_str().unwrap());
+            if entry.file_type().unwrap().is_dir() {
+                files_in(&entry.path(), &format!("{name}/"), found);
+            } else {
+                found.insert(name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_file_is_embedded() {
+        let mut there = BTreeSet::new();
+        files_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("web"), "", &mut there);
+        let embedded: BTreeSet<_> = FILES.iter().map(|file| file.path.to_owned()).collect();
+        assert_eq!(embedded, there);
+    }
+
+    /// The files that one refers to.
+    fn loaded_by(path: &str) -> Vec<&'static str> {
+        let text = text(path);
+        let is_named = |file: &&File| {
+            let language = file.path.starts_with("i18n/") && text.contains("/web/i18n/${");
+            let names = [format!("\"/web/{}\"", file.path), format!("\"./{}\"", file.path)];
+            language || names.iter().any(|name| text.contains(name))
+        };
+        FILES.iter().filter(is_named).map(|file| file.path).collect()
+    }
+
+    #[test]
+    fn both_pages_are_light_in_all_languages_together() {
+        for page in ["index.html", "ops.html"] {
+            let mut loaded = vec![page];
+            let mut next = 0;
+            while let Some(path) = loaded.get(next).copied() {
+                next += 1;
+                for more in loaded_by(path) {
+                    if !loaded.contains(&more) {
+                        loaded.push(more);
+                    }
+                }
+            }
+            let bytes: usize = loaded.iter().map(|path| text(path).len()).sum();
+            assert!(loaded.len() > 10 && bytes < BYTES_MAX, "{page}: {bytes} bytes in {loaded:?}");
+        }
+    }
+
+    /// The keys of a language.
+    fn keys(text: &str) -> BTreeSet<&str> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix("  "));
+        lines.filter_map(|line| line.split_once(": ")).map(|(key, _)| key.trim_matches('"')).collect()
+    }
+
+    fn text(path: &str) -> &'static str {
+        std::str::from_utf8(FILES.iter().find(|file| file.path == path).unwrap().body).unwrap()
+    }
+
+    #[test]
+    fn every_text_is_there_in_every_language() {
+        let (english, korean) = (keys(text("i18n/en.js")), keys(text("i18n/ko.js")));
+        // Korean has no plural.
+        let single: BTreeSet<_> = english.iter().copied().filter(|key| !key.ends_with(".one")).collect();
+        assert_eq!(single, korean);
+        for code in super::super::problem::Code::ALL {
+            assert!(korean.contains(format!("problem.{}", code.name()).as_str()), "{}", code.name());
+        }
+        let mut used = 0;
+        for file in FILES.iter().filter(|file| file.path.ends_with(".js") && !file.path.starts_with("i18n/")) {
+            let script = text(file.path);
+            for (at, _) in script.match_indices("t(\"") {
+                let is_call = !script[..at].ends_with(|before: char| before.is_alphanumeric());
+                let key = script[at + 3..].split('"').next().unwrap();
+                assert!(!is_call || korean.contains(key), "{}: {key}", file.path);
+                used += usize::from(is_call);
+            }
+        }
+        assert!(used > 100, "{used}");
+    }
+
+    #[test]
+    fn nothing_in_them_leads_elsewhere_or_runs_inline() {
+        for file in FILES {
+            let text = std::str::from_utf8(file.body).unwrap();
+            for word in ["https:", " style=\"", "<style", "javascript:", " onclick=", "innerHTML", "eval("] {
+                assert!(!text.contains(word), "{}: {word}", file.path);
+            }
+            for (at, _) in text.match_indices("http:") {
+                // The name of a namespace, which is never fetched.
+                assert!(text[at..].starts_with("http://www.w3.org/"), "{}", file.path);
+            }
+            for (at, _) in text.match_indices("<script") {
+                assert!(text[at..].starts_with("<script type=\"module\" src=\"/web/"), "{}", file.path);
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Seats that two people want, holds that run out, and paying.
+
+use serde_json::json;
+
+use crate::browser::{Browsers, Look, theatre};
+use crate::harness::Server;
+
+const MAP: &str = "document.querySelector('.map').seatMap";
+
+#[tokio::test]
+async fn a_seat_that_somebody_else_takes_turns_at_once() {
+    let Some(browsers) = Browsers::start("a_seat_that_somebody_else_takes_turns_at_once").await else { return };
+    let server = Server::start().await;
+    let (_, option) = theatre(&server, "Chamber Music", json!({}), json!({})).await;
+    let (anna, ben) = (browsers.window(&server, Look::DESKTOP).await, browsers.window(&server, Look::PHONE).await);
+    anna.open_as("/", &server.buyer("anna"), &format!("#/options/{option}")).await;
+    ben.open_as("/", &server.buyer("ben"), &format!("#/options/{option}")).await;
+    for window in [&anna, &ben] {
+        window.click_seat("S-K-13").await;
+        window.click_seat("S-K-14").await;
+        window.until(&format!("{MAP}.chosen.size === 2")).await;
+    }
+    assert!(anna.text(".sum").await.contains("24,000"));
+
+    ben.click("#hold").await;
+    ben.find("#countdown").await;
+    anna.until_seat("S-K-13", 1).await;
+    assert!(anna.text(".notice.bad").await.contains("Row K"));
+    anna.picture("just-gone").await;
+    assert_eq!(anna.script(&format!("return {MAP}.chosen.size")).await, 0);
+
+    anna.click("#nearest").await;
+    anna.until(&format!("{MAP}.chosen.size === 2")).await;
+    let nearest = format!("return [...{MAP}.chosen].map((i) => {MAP}.plan.guids[i])");
+    let nearest = anna.script(&nearest).await;
+    anna.click("#hold").await;
+    anna.find("#countdown").await;
+    let seats = server.get(&format!("/v1/options/{option}/seats"), "").await.body;
+    for seat in nearest.as_array().unwrap() {
+        assert_eq!(seats["seats"][seat.as_str().unwrap()], "held", "{nearest}");
+    }
+
+    ben.click("#release").await;
+    ben.until_seat("S-K-13", 0).await;
+    anna.close().await;
+    ben.close().await;
+}
+
+#[tokio::test]
+async fn who_comes_second_is_told_so_and_offered_what_is_near() {
+    let Some(browsers) = Browsers::start("who_comes_second_is_told_so_and_offered_what_is_near").await else { return };
+    let server = Server::start().await;
+    let (_, option) = theatre(&server, "Chamber Music", json!({}), json!({})).await;
+    let window = browsers.window(&server, Look::DESKTOP).await;
+    // A page that hears nothing of what changes.
+    let deaf = json!({"source": "window.WebSocket = class { close() {} };"});
+    window.driver.cdp().send_raw("Page.addScriptToEvaluateOnNewDocument", deaf).await.unwrap();
+    window.open_as("/", &server.buyer("anna"), &format!("#/options/{option}")).await;
+    window.click_seat("S-C-12").await;
+    window.click_seat("S-C-13").await;
+    server.hold(&option, &server.buyer("ben"), &["S-C-13"]).await;
+    window.click("#hold").await;
+    assert!(window.text(".notice.bad").await.contains("Just gone"));
+    window.click("#nearest").await;
+    window.click("#hold").await;
+    window.find("#countdown").await;
+    window.close().await;
+}
+
+#[tokio::test]
+async fn a_hold_counts_down_and_frees_its_seats() {
+    let Some(browsers) = Browsers::start("a_hold_counts_down_and_frees_its_seats").await else { return };
+    let server = Server::start().await;
+    let (_, option) = theatre(&server, "Chamber Music", json!({}), json!({"hold_seconds": 4})).await;
+    let (anna, ben) = (browsers.window(&server, Look::PHONE).await, browsers.window(&server, Look::DESKTOP).await);
+    ben.open_as("/", &server.buyer("ben"), &format!("#/options/{option}")).await;
+    anna.open_as("/", &server.buyer("anna"), &format!("#/options/{option}")).await;
+    anna.click_seat("S-B-10").await;
+    anna.click("#hold").await;
+    let left = anna.text("#countdown").await;
+    assert!(["0:04", "0:03", "0:02", "0:01"].contains(&left.as_str()), "{left}");
+    ben.until_seat("S-B-10", 1).await;
+    assert!(anna.text("#ended").await.contains("You have not paid anything"));
+    anna.picture("expired").await;
+    ben.until_seat("S-B-10", 0).await;
+    anna.close().await;
+    ben.close().await;
+}
+
+#[tokio::test]
+async fn paying_gives_a_ticket_that_can_be_given_back() {
+    let Some(browsers) = Browsers::start("paying_gives_a_ticket_that_can_be_given_back").await else { return };
+    let server = Server::start().await;
+    let (_, option) = theatre(&server, "Chamber Music", json!({}), json!({})).await;
+    server.charge("anna", 30_000).await;
+    let window = browsers.window(&server, Look::PHONE).await;
+    window.open_as("/", &server.buyer("anna"), &format!("#/options/{option}")).await;
+
+    // As somebody does it who sees no map: the best seats, by a form.
+    window.click("#best summary").await;
+    window.click("#best-hold").await;
+    window.find("#countdown").await;
+    window.picture("checkout").await;
+    // The hold is the server's: a reload changes nothing.
+    window.driver.refresh().await.unwrap();
+    window.click("#pay").await;
+    window.find(".ticket").await;
+    assert!(window.text("#wallet").await.contains("6,000"));
+    window.picture("ticket").await;
+    let wallet = server.get("/v1/wallet", &server.buyer("anna")).await.body;
+    assert_eq!(wallet["balance"], 6_000);
+
+    window.click("#refund").await;
+    window.click("dialog .button:not(.quiet)").await;
+    window.find("#ended").await;
+    assert_eq!(server.get("/v1/wallet", &server.buyer("anna")).await.body["balance"], 30_000);
+
+    // Too few points are told before anybody tries.
+    let dear = server.hold(&option, &server.buyer("anna"), &["S-A-1", "S-A-2", "S-A-3"]).await;
+    window.script(&format!("location.hash = '#/reservations/{dear}'")).await;
+    assert!(window.text(".notice.bad").await.contains("30,000"));
+    assert!(!window.find("#pay").await.is_enabled().await.unwrap());
+    window.close().await;
+}
+
+#[tokio::test]
+async fn seats_are_chosen_by_keys_and_from_a_list() {
+    let Some(browsers) = Browsers::start("seats_are_chosen_by_keys_and_from_a_list").await else { return };
+    let server = Server::start().await;
+    let (_, option) = theatre(&server, "Chamber Music", json!({}), json!({})).await;
+    let window = browsers.window(&server, Look::DESKTOP).await;
+    window.open_as("/", &server.buyer("anna"), &format!("#/options/{option}")).await;
+    window.until("document.querySelector('.map')?.seatMap.painted").await;
+    let map = window.find("#map").await;
+    map.focus().await.unwrap();
+    for key in ["\u{e014}", "\u{e014}", "\u{e015}", "\u{e007}"] {
+        map.send_keys(key).await.unwrap();
+    }
+    window.until(&format!("{MAP}.chosen.size === 1")).await;
+    // What is said aloud is what was chosen.
+    let said = window.script("return document.querySelector('.map [aria-live]').textContent").await;
+    let said = said.as_str().unwrap();
+    assert!(said.contains("Row") && said.contains("points") && said.contains("Chosen"), "{said}");
+
+    window.click("#list summary").await;
+    window.click("#list-seats input:not(:checked)").await;
+    window.until(&format!("{MAP}.chosen.size === 2")).await;
+    window.click("#hold").await;
+    window.find("#countdown").await;
+    window.close().await;
+}
+
+#[tokio::test]
+async fn places_without_seats_are_held_too() {
+    let Some(browsers) = Browsers::start("places_without_seats_are_held_too").await else { return };
+    let server = Server::start().await;
+    let option = server.option(8).await;
+    let window = browsers.window(&server, Look::PHONE).await;
+    window.open_as("/", &server.buyer("anna"), &format!("#/options/{option}")).await;
+    window.click("[data-area=Floor] button[aria-label=More]").await;
+    window.click("[data-area=Floor] .button").await;
+    assert!(window.text(".lines").await.contains("Floor × 2"));
+    assert_eq!(server.get(&format!("/v1/options/{option}"), "").await.body["counts"]["held"], 2);
+    window.close().await;
+}

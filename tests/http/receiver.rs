@@ -1,0 +1,158 @@
+//! A receiver of webhooks that answers as it is told, over plain sockets.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// How long anything is waited for before a test fails.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A request as it came.
+#[derive(Debug, Clone)]
+pub struct Delivered {
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl Delivered {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers[name].to_str().unwrap()
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
+
+/// What to say to it.
+#[derive(Debug, Clone)]
+pub enum Say {
+    /// This status, with these further lines of the head, and this body.
+    Status(u16, &'static str, &'static str),
+    /// This status, and a body that never ends.
+    Endless(u16),
+}
+
+pub const FINE: Say = Say::Status(200, "", "");
+pub const BROKEN: Say = Say::Status(500, "", "broken");
+
+type Answer = dyn Fn(&Delivered) -> Say + Send + Sync;
+
+/// A receiver on a port of its own, for as long as the test's runtime lives.
+pub struct Receiver {
+    pub address: SocketAddr,
+    answer: Arc<Mutex<Arc<Answer>>>,
+    delivered: watch::Receiver<Vec<Delivered>>,
+    connections: watch::Receiver<usize>,
+    hung_up: watch::Receiver<usize>,
+}
+
+impl Receiver {
+    pub async fn start(answer: impl Fn(&Delivered) -> Say + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answer: Arc<Mutex<Arc<Answer>>> = Arc::new(Mutex::new(Arc::new(answer)));
+        let (delivered, sees) = watch::channel(Vec::new());
+        let (connections, counted) = watch::channel(0);
+        let (hung_up, ended) = watch::channel(0);
+        let answers = answer.clone();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                connections.send_modify(|count| *count += 1);
+                let (answers, delivered, hung_up) = (answers.clone(), delivered.clone(), hung_up.clone());
+                tokio::spawn(async move {
+                    // It ends with an error when the other side hangs up.
+                    let _ = serve(stream, &answers, &delivered).await;
+                    hung_up.send_modify(|count| *count += 1);
+                });
+            }
+        });
+        Self { address, answer, delivered: sees, connections: counted, hung_up: ended }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}/hook", self.address)
+    }
+
+    /// Answers in another way from now on.
+    pub fn change(&self, answer: impl Fn(&Delivered) -> Say + Send + Sync + 'static) {
+        *self.answer.lock().unwrap() = Arc::new(answer);
+    }
+
+    pub fn delivered(&self) -> Vec<Delivered> {
+        self.delivered.borrow().clone()
+    }
+
+    pub fn connections(&self) -> usize {
+        *self.connections.borrow()
+    }
+
+    /// Waits until so many requests have come.
+    pub async fn wait_for(&self, count: usize) -> Vec<Delivered> {
+        let mut delivered = self.delivered.clone();
+        let waiting = delivered.wait_for(|delivered| delivered.len() >= count);
+        match tokio::time::timeout(PATIENCE, waiting).await {
+            Ok(delivered) => delivered.unwrap().clone(),
+            Err(_) => panic!("{} of {count} came: {:?}", self.delivered().len(), self.delivered()),
+        }
+    }
+
+    /// Waits until so many connections have ended.
+    pub async fn wait_for_ends(&self, count: usize) {
+        let mut hung_up = self.hung_up.clone();
+        tokio::time::timeout(PATIENCE, hung_up.wait_for(|ended| *ended >= count)).await.unwrap().unwrap();
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    answers: &Mutex<Arc<Answer>>,
+    delivered: &watch::Sender<Vec<Delivered>>,
+) -> std::io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let request = read(&mut stream).await?;
+        let answer = answers.lock().unwrap().clone();
+        let say = answer(&request);
+        delivered.send_modify(|all| all.push(request));
+        match say {
+            Say::Status(status, head, body) => {
+                let head = format!("HTTP/1.1 {status} Said\r\ncontent-length: {}\r\n{head}\r\n", body.len());
+                stream.write_all(format!("{head}{body}").as_bytes()).await?;
+            }
+            Say::Endless(status) => {
+                stream
+                    .write_all(format!("HTTP/1.1 {status} Said\r\ncontent-length: 999999999999\r\n\r\n").as_bytes())
+                    .await?;
+                loop {
+                    stream.write_all(&[b'x'; 1 << 16]).await?;
+                }
+            }
+        }
+    }
+}
+
+async fn read(stream: &mut BufReader<TcpStream>) -> std::io::Result<Delivered> {
+    let mut headers = HeaderMap::new();
+    let mut line = String::new();
+    if stream.read_line(&mut line).await? == 0 {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    assert_eq!(line, "POST /hook HTTP/1.1\r\n");
+    loop {
+        line.clear();
+        stream.read_line(&mut line).await?;
+        let Some((name, value)) = line.trim_end().split_once(": ") else { break };
+        headers.insert(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
+    }
+    let mut body = vec![0; headers["content-length"].to_str().unwrap().parse().unwrap()];
+    stream.read_exact(&mut body).await?;
+    Ok(Delivered { headers, body })
+}
