@@ -197,7 +197,7 @@ async fn go<T: Target, W: Work<T>>(
     let (counted, series) = counting.await.unwrap_or_default();
     let _ = watching.await;
     beside.join_all().await;
-    in_the_end(&desk, left == 0).await;
+    in_the_end(&watched, left == 0).await;
 
     let duration_s = lasted.saturating_sub(desk.params.warm_up.0).as_secs_f64();
     let outcome = outcome(&watched, &counted, series, duration_s, left, command);
@@ -314,7 +314,11 @@ async fn look_at_the_line<T: Target>(watched: &Watched<T>) {
 }
 
 /// Looks at everything once more, when nothing happens any longer.
-async fn in_the_end<T: Target>(desk: &Desk<T>, quiet: bool) {
+async fn in_the_end<T: Target>(watched: &Watched<T>, quiet: bool) {
+    let Watched { desk, .. } = watched;
+    if has_line(&desk.params) {
+        look_at_the_line(watched).await;
+    }
     let sample = desk.params.audit.sample_max as usize;
     for offer in &desk.offers {
         desk.look_for_late(offer, sample).await;

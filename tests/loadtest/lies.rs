@@ -46,11 +46,14 @@ async fn a_point_that_is_lost() {
     assert_told(&breaches, "I2", "points instead of", "a payment of");
 }
 
+/// Nobody leaves, so that all who were let in are inside in the end.
+const TOO_MANY: [(&str, &str); 2] = [("waiting_room.max_active", "3"), ("queue.leave_share", "0")];
+
 #[tokio::test]
 async fn a_turn_that_is_not_kept() {
     let breaches = caught(Way::OutOfTurn, Workload::Queue, &[("users", "30")]).await;
     assert_told(&breaches, "I6", "somebody who came at", "");
-    let breaches = caught(Way::LetsTooManyIn, Workload::Queue, &[("waiting_room.max_active", "3")]).await;
+    let breaches = caught(Way::LetsTooManyIn, Workload::Queue, &TOO_MANY).await;
     assert_told(&breaches, "I6", "are inside, and 3 may be", "");
 }
 
