@@ -1,6 +1,6 @@
 //! What is put under load: the calls that the workloads make, against an engine in this process or a server.
 //!
-//! The types are the harness's own and small. Seats are numbers in the [`House`](super::house::House)'s plan.
+//! The types are the harness's own and small. Seats are numbers in the [`House`]'s plan.
 
 mod connection;
 mod embedded;
