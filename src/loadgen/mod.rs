@@ -1,13 +1,11 @@
 //! The load-test harness: puts an engine or a server under load as an on-sale does, and checks while it does so that what
 //! callers are told can be true.
 //!
-//! A run is put together from [`Params`], driven against a [`Target`](target::Target) by [`run()`], and told as an
-//! [`Outcome`]. Whatever a workload asks goes through the [`desk`], which times it and tells the [`auditor`].
+//! A run is put together from [`Params`], driven against a [`Target`] by [`run()`], and told as an
+//! [`Outcome`]. Whatever a workload asks goes through the desk, which times it and tells the [`auditor`].
 //!
 //! Architecture invariant: the harness knows the system by the calls of its API only, and by nothing else; the one
 //! exception, a second reading of an embedded engine's journal, stands behind [`Target::audit_journal`].
-//!
-//! [`Target::audit_journal`]: target::Target::audit_journal
 
 pub mod auditor;
 mod desk;
