@@ -50,6 +50,8 @@ mod engine;
 mod error;
 mod limits;
 mod live;
+#[cfg(feature = "loadtest")]
+pub mod loadgen;
 pub mod relay;
 #[cfg(feature = "server")]
 pub mod server;

@@ -230,7 +230,7 @@ async fn whatever_a_receiver_does_everything_comes_in_order() {
     .await;
     receiver.be(Mood::Well);
     while engine.sink(sink).await.unwrap().parked > 0 {
-        engine.redrive(sink, None).await.unwrap();
+        engine.redrive(sink, None, None).await.unwrap();
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     all_came(&engine, &receiver).await;
@@ -269,10 +269,10 @@ async fn a_dead_letter_holds_up_its_own_subject_until_an_operator_decides() {
     receiver.be(Mood::Well);
     attach(&engine, &receiver, quick()).await;
     for unknown in [EventId::default(), *all.last().unwrap()] {
-        assert_eq!(rejection(engine.redrive(sink, Some(unknown)).await), Rejection::NotFound);
+        assert_eq!(engine.redrive(sink, Some(unknown), None).await.unwrap().value, 0);
         assert_eq!(rejection(engine.drop_dead_letter(sink, unknown).await), Rejection::NotFound);
     }
-    assert_eq!(engine.redrive(sink, Some(dead.event_id)).await.unwrap(), 1);
+    assert_eq!(engine.redrive(sink, Some(dead.event_id), None).await.unwrap().value, 1);
     all_came(&engine, &receiver).await;
     receiver.assert_in_order();
     engine.shutdown().await.unwrap();
@@ -305,7 +305,7 @@ async fn a_dropped_dead_letter_lets_those_behind_it_go_on() {
     let all = published(&engine).await.len();
     eventually("the others come", || async { (receiver.ids().len() == all - 2).then_some(()) }).await;
     receiver.assert_in_order();
-    assert_eq!(engine.sink(sink).await.unwrap().parked, 0);
+    eventually("nothing is left", || async { (engine.sink(sink).await.unwrap().parked == 0).then_some(()) }).await;
     engine.shutdown().await.unwrap();
 }
 
@@ -373,7 +373,7 @@ async fn a_receiver_that_is_gone_gets_nothing_until_somebody_redrives() {
     assert_eq!(engine.sink(sink).await.unwrap().disabled.as_deref(), Some("Gone"));
     sell(&engine, option, 2..4).await;
     assert_eq!(receiver.calls.load(Ordering::Relaxed), 1, "it is still gone");
-    engine.redrive(sink, None).await.unwrap();
+    engine.redrive(sink, None, None).await.unwrap();
     all_came(&engine, &receiver).await;
     receiver.assert_in_order();
     engine.shutdown().await.unwrap();
@@ -439,7 +439,7 @@ async fn sinks_are_counted_named_and_removed() {
     for gone in [other, SinkId(99)] {
         assert_eq!(rejection(engine.sink(gone).await), Rejection::NotFound);
         assert_eq!(rejection(engine.remove_sink(gone).await), Rejection::NotFound);
-        assert_eq!(rejection(engine.redrive(gone, None).await), Rejection::NotFound);
+        assert_eq!(rejection(engine.redrive(gone, None, None).await), Rejection::NotFound);
         assert_eq!(rejection(engine.rotate_secret(gone, engine.now()).await), Rejection::NotFound);
         assert_eq!(rejection(engine.dead_letters(gone, &PageRequest::default()).await), Rejection::NotFound);
     }
@@ -473,5 +473,166 @@ async fn what_the_relay_writes_does_not_make_it_write_more() {
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     assert_eq!(engine.stats().durable_lsn, before);
     assert!(engine.reservation(&Caller::Admin, reservation.id).await.is_ok());
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deliveries_that_break_off_say_so_and_begin_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(&config(dir.path())).await;
+    let option = on_sale(&engine, 20, 2).await;
+    let (journal, away) = (dir.path().join("journal"), dir.path().join("away"));
+    std::fs::rename(&journal, &away).unwrap();
+    let receiver = Recorder::new(|_| Mood::Well);
+    let sink = attach(&engine, &receiver, quick()).await;
+    let said = eventually("it is said", || async {
+        engine.sink(sink).await.unwrap().deliveries.unwrap().last_failure.map(|failure| failure.text)
+    })
+    .await;
+    assert!(said.starts_with("deliveries broke off"), "{said}");
+    std::fs::rename(&away, &journal).unwrap();
+    sell(&engine, option, 0..2).await;
+    all_came(&engine, &receiver).await;
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_of_operators_does_not_end_deliveries() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.actors.mailbox = 1;
+    let engine = open(&config).await;
+    let option = on_sale(&engine, 20, 2).await;
+    let receiver = Recorder::new(|_| Mood::Well);
+    let sink = attach(&engine, &receiver, quick()).await;
+    let rotate = |_| {
+        let engine = engine.clone();
+        // Some are told to come back later.
+        tokio::spawn(async move { engine.rotate_secret(sink, engine.now()).await.is_ok() })
+    };
+    let operators: Vec<_> = (0..500).map(rotate).collect();
+    for operator in operators {
+        operator.await.unwrap();
+    }
+    sell(&engine, option, 0..2).await;
+    all_came(&engine, &receiver).await;
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_who_goes_away_leaves_nothing_half_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(&config(dir.path())).await;
+    let receiver = Recorder::new(|_| Mood::Well);
+    let sink = attach(&engine, &receiver, quick()).await;
+    for polls in 1..8 {
+        receiver.be(Mood::Failing);
+        engine.charge(&user(polls), points(1), &user(0), None).await.unwrap();
+        eventually("it is given up", || async { (engine.sink(sink).await.unwrap().dead_letters == 1).then_some(()) })
+            .await;
+        receiver.be(Mood::Well);
+        let mut redrive = Box::pin(engine.redrive(sink, None, None));
+        for _ in 0..polls {
+            if std::future::poll_fn(|cx| std::task::Poll::Ready(redrive.as_mut().poll(cx).is_ready())).await {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        drop(redrive);
+        eventually("it is as it was, or delivered", || async {
+            let view = engine.sink(sink).await.unwrap();
+            (view.parked == 0 || view.dead_letters == 1).then_some(())
+        })
+        .await;
+        engine.redrive(sink, None, None).await.unwrap();
+        eventually("it is delivered", || async { (engine.sink(sink).await.unwrap().parked == 0).then_some(()) }).await;
+    }
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_redriven_is_what_was_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(&config(dir.path())).await;
+    let option = on_sale(&engine, 20, 2).await;
+    let receiver = Recorder::new(|_| Mood::Failing);
+    let sink = attach(&engine, &receiver, Settings { retry_schedule: Vec::new(), ..quick() }).await;
+    sell(&engine, option, 0..10).await;
+    for payment in 0..10 {
+        let payment = all_payments(&engine, &user(payment)).await.remove(0);
+        engine.refund(&Caller::Admin, payment.id, None).await.unwrap();
+    }
+    let mut events = engine.events(EventId::default(), EventFilter::ALL);
+    let published = events.available(500).await.unwrap().events;
+    eventually("all are parked", || async {
+        (engine.sink(sink).await.unwrap().parked == published.len() as u64).then_some(())
+    })
+    .await;
+    receiver.be(Mood::Well);
+    engine.redrive(sink, None, None).await.unwrap();
+    all_came(&engine, &receiver).await;
+    receiver.assert_in_order();
+    let received: BTreeMap<_, _> = receiver.received().into_iter().collect();
+    for event in published {
+        assert_eq!(received[&event.id], serde_json::to_string(&event).unwrap());
+    }
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sinks_that_are_put_to_sleep_lose_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.actors.max_resident = 16;
+    config.checkpoint.interval_ms = 10;
+    let engine = open(&config).await;
+    let option = on_sale(&engine, 20, 2).await;
+    let mut sinks = Vec::new();
+    for n in 0..40 {
+        let receiver = Recorder::new(move |event| if event.subject == "r1-1" { Mood::Failing } else { Mood::Well });
+        let name = format!("sink {n}");
+        let sink = engine.attach(&name, EventFilter::ALL, Start::Beginning, receiver.clone(), quick()).await.unwrap();
+        sinks.push((sink, receiver));
+    }
+    sell(&engine, option, 0..2).await;
+    for (sink, receiver) in &sinks {
+        settled_cursor(&engine, *sink).await;
+        eventually("it is given up", || async { (engine.sink(*sink).await.unwrap().parked == 3).then_some(()) }).await;
+        receiver.be(Mood::Well);
+    }
+    // Long enough for the idle ones to be put to sleep and written down.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(engine.sinks().await.unwrap().iter().filter(|sink| sink.dead_letters == 1).count(), 40);
+    for (sink, receiver) in &sinks {
+        engine.redrive(*sink, None, None).await.unwrap();
+        all_came(&engine, receiver).await;
+        receiver.assert_in_order();
+    }
+    engine.shutdown().await.unwrap();
+}
+
+/// Says too much.
+struct Talker;
+
+impl Receiver for Talker {
+    fn deliver<'a>(&'a self, _: &'a Delivery) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
+        let failure = Failure { status: None, text: "é".repeat(1 << 20), retry_after: None };
+        Box::pin(async { Outcome::Failed(failure) })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_is_kept_of_what_a_receiver_says_than_is_of_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(&config(dir.path())).await;
+    let talker = Arc::new(Talker);
+    let sink = engine.attach("test", EventFilter::ALL, Start::Now, talker, quick()).await.unwrap();
+    engine.charge(&user(1), points(1), &user(0), None).await.unwrap();
+    let dead = eventually("it is given up", || async {
+        engine.dead_letters(sink, &PageRequest::default()).await.unwrap().items.pop()
+    })
+    .await;
+    let said = dead.last_response.unwrap().text;
+    assert_eq!(said, "é".repeat(1_024));
     engine.shutdown().await.unwrap();
 }

@@ -1,12 +1,11 @@
-// The API as the pages use it: who calls, requests that are safe to send again, and problems that can be told to people.
+// The API: who calls, what may be sent again, and problems in words.
 
 import { has, t } from "./i18n.js";
 
 const KEPT = "boxoffice.token";
-/** How often a request is sent at the most. */
 const TRIES = 4;
 
-/** A refusal, as the server told it, or that the server could not be asked (`offline`). */
+// What the server refused, or that it could not be reached (`offline`).
 export class Problem extends Error {
   constructor(status, body, retryAfter = null) {
     super(body.detail ?? body.code);
@@ -16,12 +15,11 @@ export class Problem extends Error {
     this.retryAfter = retryAfter;
   }
 
-  /** In the reader's words. */
   get words() {
-    const key = `problem.${this.code}`;
-    const { conflicts, limit, already, balance, amount } = this.body;
-    const n = conflicts?.length;
-    return t(has(key) ? key : "problem.internal", { ...(n && { n }), limit, already, balance, amount });
+    const key = `problem_${this.code}`;
+    const n = this.body.conflicts?.length;
+    const other = this.status < 500 ? "problem_invalid_request" : "problem_internal";
+    return t(has(key) ? key : other, { ...this.body, ...(n && { n }) });
   }
 }
 
@@ -35,13 +33,13 @@ function claimsOf(token) {
   }
 }
 
-/** Who uses the page: a token that somebody else has issued. It is kept for as long as the tab is open. */
+// Whoever the token is of, for as long as the tab is open.
 export const session = {
   token: null,
   user: null,
   isAdmin: false,
 
-  /** Takes the token from the address, where it does not stay, or the one that is kept. */
+  // Takes the token from the address, where it does not stay, or the one that is kept.
   begin() {
     const given = /^#(?:.*&)?token=([^&]+)/.exec(location.hash);
     if (given) {
@@ -51,7 +49,7 @@ export const session = {
     this.take(sessionStorage.getItem(KEPT));
   },
 
-  /** False if it is not a token, or its time is over. */
+  // False if it is not a token, or its time is over.
   take(token) {
     const claims = token ? claimsOf(token.trim()) : null;
     if (!claims) return false;
@@ -68,14 +66,14 @@ export const session = {
     this.isAdmin = false;
   },
 
-  /** Set by the page: what to do when a token is needed. */
+  // Set by the page: what to do when a token is needed.
   needed() {},
 };
 
-/** By how much this machine's clock is behind the server's, in milliseconds. */
+// By how many milliseconds this clock is behind the server's.
 let behind = 0;
 
-/** What time it is for the server, to half a second. */
+// What time it is for the server, to half a second.
 export const now = () => Date.now() + behind;
 
 function learnTime(response) {
@@ -84,25 +82,27 @@ function learnTime(response) {
   if (told && Math.abs(told + 500 - Date.now()) > 2000) behind = told + 500 - Date.now();
 }
 
-const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+// So that not everybody comes at once.
+export const jittered = (milliseconds) => milliseconds * (0.75 + Math.random() / 2);
 
-/** A name for one wish of the user's, however often it has to be sent. */
+export const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, jittered(milliseconds)));
+
+// A name for one wish of the user's, however often it has to be sent.
 export function newKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-async function once(method, path, { body, headers = {}, etag, signal }) {
+async function once(method, path, { body, headers = {}, etag }) {
   const all = { ...headers };
   if (session.token) all.Authorization = `Bearer ${session.token}`;
   if (body !== undefined) all["Content-Type"] = method === "PATCH" ? "application/merge-patch+json" : "application/json";
   if (etag) all["If-None-Match"] = etag;
-  // A tag that is given is compared by the server and not by the browser.
+  // It is the server that compares tags.
   const cache = etag ? "no-store" : "default";
   let response;
   try {
-    response = await fetch(path, { method, headers: all, body: body === undefined ? undefined : JSON.stringify(body), signal, cache });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
+    response = await fetch(path, { method, headers: all, body: body === undefined ? undefined : JSON.stringify(body), cache });
+  } catch {
     throw new Problem(0, { code: "offline" }, 1);
   }
   learnTime(response);
@@ -110,10 +110,10 @@ async function once(method, path, { body, headers = {}, etag, signal }) {
   const text = await response.text();
   const value = text ? JSON.parse(text) : null;
   if (!response.ok) throw new Problem(response.status, value ?? { code: "internal" }, Number(response.headers.get("retry-after")) || null);
-  return { value, etag: response.headers.get("etag"), status: response.status };
+  return { value, etag: response.headers.get("etag") };
 }
 
-/** Asks, and asks again where nothing speaks against it: a write then needs its `key`. */
+// Asks, and asks again where that is safe: for a write, with a key.
 export async function ask(method, path, options = {}) {
   const repeatable = method === "GET" || options.headers?.["Idempotency-Key"] !== undefined;
   for (let tried = 1; ; tried += 1) {
@@ -126,7 +126,7 @@ export async function ask(method, path, options = {}) {
       }
       const passing = problem.status === 0 || problem.status === 503 || problem.status === 429;
       if (!repeatable || !passing || tried === TRIES || problem.retryAfter > 10) throw problem;
-      await pause(1000 * (problem.retryAfter ?? 1) * (0.75 + Math.random() / 2));
+      await pause(1000 * (problem.retryAfter ?? 1));
     }
   }
 }

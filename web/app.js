@@ -1,60 +1,39 @@
 // The page for buyers: who one is, where one is, and the concerts.
 
 import { get, session } from "./api.js";
-import { h, icon, put, toast } from "./dom.js";
-import { chooser, date, day, load, month, number, points, t, time } from "./i18n.js";
+import { View, chooser, h, heading, icon, open, put, signIn, statusOf, toast } from "./dom.js";
+import { date, day, load, month, number, points, t, time } from "./i18n.js";
 import { SaleView, fillBar, priceRange } from "./sale.js";
-import { ReservationView, TicketsView, art } from "./tickets.js";
+import { ReservationView, TicketsView, art, paged } from "./tickets.js";
 
-const PAGE = 12;
-
-class ConcertsView {
+class ConcertsView extends View {
   constructor(app) {
-    this.app = app;
-    this.cards = h("ul", { class: "concerts" });
-    this.more = h("button", { type: "button", class: "button quiet", hidden: true, onclick: () => this.load() }, t("more.show"));
-    this.node = h("main", {}, h("h1", { tabindex: "-1" }, t("concerts")), this.cards, this.more);
-    this.load().catch((problem) => app.fail(problem, this.node));
-  }
-
-  close() {}
-
-  async load() {
-    const page = await get(`/v1/concerts?limit=${PAGE}${this.cursor ? `&cursor=${this.cursor}` : ""}`);
-    if (page.items.length === 0 && !this.cursor) this.cards.append(h("li", { class: "muted" }, t("concerts.none")));
-    this.cursor = page.next_cursor;
-    this.more.hidden = !this.cursor;
-    this.cards.append(...page.items.map((concert) => this.card(concert)));
+    super(app, "main");
+    const fail = (problem) => app.fail(problem, this.node);
+    put(this.node, heading(t("concerts")), paged(h("ul.concerts"), "/v1/concerts", (concert) => this.card(concert), t("concerts_none"), fail));
   }
 
   card(concert) {
-    const about = h("p", { class: "muted" }, t("loading"));
-    const price = h("p", { class: "price" });
-    const status = h("span", { class: "pill", hidden: true });
+    const about = h("p.muted", t("loading"));
+    const foot = h("div.foot");
     const next = concert.options.at(-1);
-    if (!next) about.textContent = t("concert.none");
+    if (!next) about.textContent = t("concert_none");
     else {
       get(`/v1/options/${next}`).then((option) => {
-        about.textContent = concert.options.length === 1 ? date(option.starts_at) : t("concert.dates", { n: concert.options.length });
-        price.textContent = t("from", { amount: points(Math.min(...Object.values(option.prices))) });
-        status.textContent = t(`status.${option.status}`);
-        status.classList.add(option.status);
-        status.hidden = false;
+        about.textContent = concert.options.length === 1 ? date(option.starts_at) : t("concert_dates", { n: concert.options.length });
+        put(foot, h("p.price", t("from", { amount: points(Math.min(...Object.values(option.prices))) })), statusOf(option));
       }).catch(() => (about.textContent = ""));
     }
-    return h("li", {}, h("a", { class: "card concert", href: `#/concerts/${concert.id}` },
-      art(concert.title), h("div", { class: "text" }, h("h2", {}, concert.title), about, h("div", { class: "foot" }, price, status))));
+    return h("li", h("a.card.concert", { href: `#/concerts/${concert.id}` },
+      art(concert.title), h("div.text", h("h2", concert.title), about, foot)));
   }
 }
 
-class ConcertView {
+class ConcertView extends View {
   constructor(app, id) {
-    this.app = app;
-    this.node = h("main", { class: "narrow" }, h("p", { class: "loading" }, t("loading")));
-    this.read(id).catch((problem) => app.fail(problem, this.node));
+    super(app, "main.narrow");
+    this.guard(this.read(id));
   }
-
-  close() {}
 
   async read(id) {
     const concert = await get(`/v1/concerts/${id}`);
@@ -62,23 +41,22 @@ class ConcertView {
     options.sort((a, b) => a.starts_at.localeCompare(b.starts_at));
     const hasLine = concert.waiting_room.mode !== "open";
     put(this.node,
-      h("a", { class: "back", href: "#/" }, icon("back"), t("concerts")),
-      h("header", { class: "banner" }, art(concert.title), h("h1", { tabindex: "-1" }, concert.title)),
-      hasLine ? h("p", { class: "notice" }, icon("clock"), t("concert.line")) : null,
-      h("ul", { class: "dates" }, options.map((option) => this.option(option))),
-      options.length === 0 ? h("p", { class: "muted" }, t("concert.none")) : null);
+      h("a.back", { href: "#/" }, icon("back"), t("concerts")),
+      h("header.banner", art(concert.title), heading(concert.title)),
+      hasLine && h("p.notice", icon("clock"), t("concert_line")),
+      h("ul.dates", options.map((option) => this.option(option))),
+      options.length === 0 && h("p.muted", t("concert_none")));
   }
 
   option(option) {
     const isOpen = option.status === "on_sale";
-    return h("li", {}, h("a", { class: "card date", href: `#/options/${option.id}` },
-      h("div", { class: "leaf", "aria-hidden": "true" }, h("span", {}, month(option.starts_at)), h("strong", {}, day(option.starts_at))),
-      h("div", { class: "grow" },
-        h("p", { class: "strong" }, date(option.starts_at)),
-        h("p", { class: "muted" }, time(option.starts_at), " · ", priceRange(option.prices)),
+    return h("li", h("a.card.date", { href: `#/options/${option.id}` },
+      h("div.leaf", { "aria-hidden": "true" }, h("span", month(option.starts_at)), h("strong", day(option.starts_at))),
+      h("div.grow",
+        h("p.strong", date(option.starts_at)),
+        h("p.muted", time(option.starts_at), " · ", priceRange(option.prices)),
         fillBar(option.counts)),
-      h("div", { class: "right" }, h("span", { class: `pill ${option.status}` }, t(`status.${option.status}`)),
-        h("span", { class: isOpen ? "button small" : "button small quiet" }, t(isOpen ? "choose.seats" : "look")))));
+      h("div.right", statusOf(option), h(isOpen ? "span.button.small" : "span.button.small.quiet", t(isOpen ? "choose_seats" : "look")))));
   }
 }
 
@@ -110,8 +88,8 @@ const app = {
 
   fail(problem, node) {
     if (!problem.words) throw problem;
-    put(node, h("section", { class: "card end" }, h("h1", { tabindex: "-1" }, t("failed")), h("p", { class: "lead", role: "alert" }, problem.words),
-      h("button", { class: "button", type: "button", onclick: () => this.reload() }, t("again"))));
+    put(node, h("section.card.end", heading(t("failed")), h("p.lead", { role: "alert" }, problem.words),
+      h("button.button", { onclick: () => this.reload() }, t("again"))));
   },
 
   showWallet(balance) {
@@ -120,49 +98,38 @@ const app = {
   },
 };
 
-/** Who one is, and how to become somebody else. */
 function askWho(problem = null) {
   document.querySelector("dialog[open]")?.close();
-  const field = h("textarea", { id: "token", rows: "4", required: true, autocomplete: "off", spellcheck: "false" });
-  const wrong = h("p", { class: "notice bad", role: "alert", hidden: true });
-  const submit = (event) => {
-    event.preventDefault();
-    if (!session.take(field.value)) {
-      wrong.textContent = t("session.wrong");
-      wrong.hidden = false;
-      return;
-    }
+  const begin = () => {
     dialog.close();
     showHead();
     app.reload();
+  };
+  const take = (token) => {
+    const isGood = session.take(token);
+    if (isGood) begin();
+    return isGood;
   };
   const leave = () => {
     session.end();
-    dialog.close();
-    showHead();
-    app.reload();
+    begin();
   };
-  const dialog = h("dialog", { class: "sheet", onclose: () => dialog.remove() },
-    h("form", { onsubmit: submit },
-      h("h2", {}, t("session.title")),
-      problem ? h("p", { class: "notice bad", role: "alert" }, t("problem.unauthenticated")) : null,
-      session.user ? h("p", {}, t("session.user", { user: session.user })) : h("p", { class: "muted" }, t("session.text")),
-      h("label", { for: "token" }, t("session.token")), field, wrong,
-      h("div", { class: "actions" },
-        session.user ? h("button", { class: "button quiet", type: "button", onclick: leave }, t("session.end")) : null,
-        h("button", { class: "button quiet", type: "button", onclick: () => dialog.close() }, t("cancel")),
-        h("button", { class: "button" }, t("session.begin")))));
-  document.body.append(dialog);
-  dialog.showModal();
+  const dialog = open(signIn(take, [
+    problem && h("p.notice.bad", { role: "alert" }, t("problem_unauthenticated")),
+    session.user ? h("p", t("session_user", { user: session.user })) : h("p.muted", t("session_text")),
+  ], [
+    session.user && h("button.button.quiet", { onclick: leave }, t("session_end")),
+    h("button.button.quiet", { onclick: () => dialog.close() }, t("cancel")),
+  ]));
 }
 
 function showHead() {
   const who = session.user
-    ? [h("a", { class: "ghost", href: "#/tickets", id: "tickets", "aria-label": t("tickets") }, icon("ticket"), h("span", { class: "wide-only" }, t("tickets"))),
-       h("button", { class: "ghost", type: "button", title: session.user, "aria-label": t("session.who", { user: session.user }), onclick: () => askWho() }, icon("wallet"), h("span", { id: "wallet", class: "tabular" }))]
-    : h("button", { class: "ghost", type: "button", id: "begin", onclick: () => askWho() }, icon("person"), t("session.begin"));
+    ? [h("a#tickets.ghost", { href: "#/tickets", "aria-label": t("tickets") }, icon("ticket"), h("span.wide-only", t("tickets"))),
+       h("button.ghost", { title: session.user, "aria-label": t("session_who", { user: session.user }), onclick: () => askWho() }, icon("wallet"), h("span#wallet"))]
+    : h("button#begin.ghost", { onclick: () => askWho() }, icon("person"), t("session_begin"));
   put(document.getElementById("head"),
-    h("a", { class: "logo", href: "#/" }, icon("ticket"), "boxoffice"),
+    h("a.logo", { href: "#/" }, icon("ticket"), "boxoffice"),
     h("nav", { "aria-label": t("nav") }, who, chooser()));
   if (session.user) get("/v1/wallet").then(({ balance }) => app.showWallet(balance)).catch(() => {});
 }
@@ -173,12 +140,12 @@ await load();
 document.title = t("title");
 showHead();
 addEventListener("hashchange", () => {
-  // A link with a token in it may be opened in a tab that is here already.
+  // A link with a token may be opened in this tab.
   if (location.hash.includes("token=")) {
     session.begin();
     showHead();
   }
   app.reload();
 });
-addEventListener("offline", () => toast(t("problem.offline"), "bad"));
+addEventListener("offline", () => toast(t("problem_offline"), "bad"));
 app.reload();

@@ -1,32 +1,64 @@
 // Small things that every page needs: elements, messages, dialogs.
 
+import { choose, otherLanguage, t } from "./i18n.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An element. Properties that begin with "on" are listeners; null and false are left out. */
-export function h(tag, properties = {}, ...children) {
-  return fill(document.createElement(tag), properties, children);
-}
+const isShown = (child) => child !== null && child !== undefined && child !== false;
 
-/** An element of a picture. */
-export function svg(tag, properties = {}, ...children) {
-  return fill(document.createElementNS(SVG, tag), properties, children);
-}
+// An element: `h("p#id.class", {property, onevent}, ...children)`.
+export const h = (tag, ...rest) => make(document.createElement.bind(document), tag, rest);
 
-function fill(element, properties, children) {
-  for (const [name, value] of Object.entries(properties)) {
-    if (value === null || value === undefined || value === false) continue;
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (name === "value" || name === "checked") element[name] = value;
-    else element.setAttribute(name, value === true ? "" : value);
+export const svg = (tag, ...rest) => make((name) => document.createElementNS(SVG, name), tag, rest);
+
+function make(create, tag, rest) {
+  const [, name, id, classes] = /^(\w+)(?:#([\w-]+))?(.*)$/.exec(tag);
+  const element = create(name);
+  if (id) element.id = id;
+  if (classes) element.setAttribute("class", classes.slice(1).replaceAll(".", " "));
+  const properties = rest[0]?.constructor === Object ? rest.shift() : {};
+  // What is to be clicked does not send the form around it.
+  if (name === "button" && properties.onclick) element.type = "button";
+  for (const [key, value] of Object.entries(properties)) {
+    if (!isShown(value)) continue;
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else if (key === "value" || key === "checked") element[key] = value;
+    else element.setAttribute(key, value === true ? "" : value);
   }
-  element.append(...children.flat(2).filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(...rest.flat(2).filter(isShown));
   return element;
 }
 
-/** Puts other children into an element. */
 export function put(element, ...children) {
-  element.replaceChildren(...children.flat(2).filter((child) => child !== null && child !== undefined && child !== false));
+  element.replaceChildren(...children.flat(2).filter(isShown));
   return element;
+}
+
+// The heading of a view: it takes the focus when that is opened.
+export const heading = (text) => h("h1", { tabindex: "-1" }, text);
+
+export const labelled = (text, control) => [h("label", { for: control.id }, text), control];
+
+// What a performance is like, as a word in its colour.
+export const statusOf = (option) => h(`span.pill.${option.status}`, t(`status_${option.status}`));
+
+// A way to choose another language.
+export function chooser() {
+  const [lang, name] = otherLanguage();
+  const isNarrow = matchMedia("(max-width: 640px)").matches;
+  return h("button#language.ghost", { lang, title: name, onclick: () => choose(lang) }, isNarrow ? lang.toUpperCase() : name);
+}
+
+// `take` says whether the token will do.
+export function signIn(take, before, actions = []) {
+  const field = h("textarea#token", { rows: 4, required: true, autocomplete: "off", spellcheck: "false" });
+  const wrong = h("p.notice.bad", { role: "alert", hidden: true }, t("session_wrong"));
+  const onsubmit = (event) => {
+    event.preventDefault();
+    wrong.hidden = take(field.value);
+  };
+  return h("form", { onsubmit }, h("h2", t("session_title")), before, labelled(t("session_token"), field), wrong,
+    h("div.actions", actions, h("button.button", t("session_begin"))));
 }
 
 const ICONS = {
@@ -42,48 +74,38 @@ const ICONS = {
   clock: "M12 21a9 9 0 100-18 9 9 0 000 18zM12 7.5V12l3 2",
 };
 
-/** A drawing beside a word; never the only thing that says something. */
+// A drawing beside a word; never the only thing that says something.
 export function icon(name) {
-  return svg("svg", { class: "icon", viewBox: "0 0 24 24", "aria-hidden": "true" }, svg("path", { d: ICONS[name] }));
+  return svg("svg.icon", { viewBox: "0 0 24 24", "aria-hidden": "true" }, svg("path", { d: ICONS[name] }));
 }
 
-/** Says something for a while, and to screen readers at once. */
-export function toast(text, kind = "info", action = null) {
+// Says something for a while, and to screen readers at once.
+export function toast(text, kind = "info") {
   const box = document.getElementById("toasts");
-  const message = h("div", { class: `toast ${kind}` }, h("p", {}, text));
-  const close = () => message.remove();
-  if (action) {
-    const run = () => {
-      close();
-      action.run();
-    };
-    message.append(h("button", { class: "button small", type: "button", onclick: run }, action.label));
-  }
-  message.append(h("button", { class: "ghost round", type: "button", "aria-label": "✕", onclick: close }, icon("close")));
+  const message = h(`div.toast.${kind}`, h("p", text),
+    h("button.ghost.round", { "aria-label": "✕", onclick: () => message.remove() }, icon("close")));
   box.append(message);
   while (box.children.length > 3) box.firstChild.remove();
-  setTimeout(close, action ? 20000 : 7000);
+  setTimeout(() => message.remove(), 7000);
 }
 
-/** Asks; true if the answer is yes. */
+export function open(...children) {
+  const dialog = h("dialog.sheet", { onclose: () => dialog.remove() }, ...children);
+  document.body.append(dialog);
+  dialog.showModal();
+  return dialog;
+}
+
 export function confirm(title, text, yes, no) {
-  return new Promise((resolve) => {
-    const answer = (value) => () => {
-      dialog.close();
-      resolve(value);
-    };
-    const dialog = h("dialog", { class: "sheet", oncancel: () => resolve(false), onclose: () => dialog.remove() },
-      h("h2", {}, title),
-      h("p", {}, text),
-      h("div", { class: "actions" },
-        h("button", { class: "button quiet", type: "button", onclick: answer(false) }, no),
-        h("button", { class: "button", type: "button", onclick: answer(true) }, yes)));
-    document.body.append(dialog);
-    dialog.showModal();
-  });
+  const { promise, resolve } = Promise.withResolvers();
+  const dialog = open(h("h2", title), h("p", text), h("div.actions",
+    h("button.button.quiet", { onclick: () => dialog.close() }, no),
+    h("button.button", { onclick: () => dialog.close("yes") }, yes)));
+  dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"));
+  return promise;
 }
 
-/** Calls `tick` now and every so often until it is stopped, and at once when the page is looked at again. */
+// Ticks now, every so often and when the page is looked at again; returns how to stop.
 export function every(milliseconds, tick) {
   const timer = setInterval(tick, milliseconds);
   const seen = () => document.hidden || tick();
@@ -93,4 +115,23 @@ export function every(milliseconds, tick) {
     clearInterval(timer);
     document.removeEventListener("visibilitychange", seen);
   };
+}
+
+// What a page shows at an address, until it is closed.
+export class View {
+  ending = [];
+
+  constructor(app, tag) {
+    this.app = app;
+    this.node = h(tag, h("p.loading", t("loading")));
+  }
+
+  guard(promise) {
+    promise.catch((problem) => this.app.fail(problem, this.node));
+  }
+
+  close() {
+    this.isClosed = true;
+    for (const end of this.ending) end();
+  }
 }

@@ -1,4 +1,4 @@
-// Texts, numbers and times in the reader's language. The texts themselves stand in i18n/, a file a language.
+// Texts, numbers and times in the reader's language.
 
 const LANGUAGES = { en: "English", ko: "한국어" };
 const KEPT = "boxoffice.language";
@@ -13,33 +13,24 @@ function preferred() {
   return wanted ?? "en";
 }
 
-/** Loads the language that is wanted. */
 export async function load() {
   language = preferred();
   texts = (await import(`/web/i18n/${language}.js`)).default;
   document.documentElement.lang = language;
 }
 
-/** A way to choose another language; the page begins anew with it. */
-export function chooser() {
-  const [other, name] = Object.entries(LANGUAGES).find(([tag]) => tag !== language);
-  const button = document.createElement("button");
-  button.type = "button";
-  button.className = "ghost";
-  button.lang = other;
-  button.id = "language";
-  button.title = name;
-  button.textContent = matchMedia("(max-width: 640px)").matches ? other.toUpperCase() : name;
-  button.addEventListener("click", () => {
-    localStorage.setItem(KEPT, other);
-    location.reload();
-  });
-  return button;
+// The other language, as [tag, name].
+export const otherLanguage = () => Object.entries(LANGUAGES).find(([tag]) => tag !== language);
+
+// The page begins anew with it.
+export function choose(tag) {
+  localStorage.setItem(KEPT, tag);
+  location.reload();
 }
 
-/** A text; `{name}` in it stands for a value. With `n`, the text `key.one` is taken for one. */
+// A text; `{name}` in it stands for a value. With `n`, the text `key_one` is taken for one.
 export function t(key, values = {}) {
-  const plural = "n" in values ? `${key}.${new Intl.PluralRules(language).select(values.n)}` : key;
+  const plural = "n" in values ? `${key}_${new Intl.PluralRules(language).select(values.n)}` : key;
   const text = texts[plural] ?? texts[key] ?? key;
   return text.replace(/\{(\w+)\}/g, (_, name) => {
     const value = values[name];
@@ -47,7 +38,6 @@ export function t(key, values = {}) {
   });
 }
 
-/** Whether there is such a text. */
 export const has = (key) => key in texts;
 
 export const number = (n) => new Intl.NumberFormat(language).format(n);
@@ -65,15 +55,13 @@ export const moment = format({ day: "numeric", month: "short", hour: "2-digit", 
 export const day = format({ day: "2-digit" });
 export const month = format({ month: "short" });
 
-/** A stretch of time as a clock shows it: 4:59. */
 export function countdown(milliseconds) {
   const seconds = Math.max(0, Math.ceil(milliseconds / 1000));
   return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
 }
 
-/** A stretch of time as people say it: about 5 minutes. */
 export function about(seconds) {
-  if (seconds < 45) return t("wait.seconds");
-  if (seconds < 3600) return t("wait.minutes", { n: Math.max(1, Math.round(seconds / 60)) });
-  return t("wait.hours", { n: Math.round(seconds / 3600) });
+  if (seconds < 45) return t("wait_seconds");
+  if (seconds < 3600) return t("wait_minutes", { n: Math.max(1, Math.round(seconds / 60)) });
+  return t("wait_hours", { n: Math.round(seconds / 3600) });
 }

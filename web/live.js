@@ -1,13 +1,11 @@
-// What changes while somebody looks: over a WebSocket, and where there is none, by asking again and again.
+// What changes while somebody looks: over a WebSocket or, without one, by asking again and again.
 
-import { ask, get, session } from "./api.js";
+import { ask, get, jittered, pause, session } from "./api.js";
 
 const RETRY_MS = [500, 1000, 2000, 5000, 10000];
 const POLL_MS = 2000;
 
-const jittered = (milliseconds) => milliseconds * (0.75 + Math.random() / 2);
-
-/** A socket that is opened again whenever it closes. `path` is asked each time; `poll` runs while there is none. */
+// A socket that is opened again whenever it closes. `path` is asked each time; `poll` runs while there is none.
 function keepOpen(path, protocols, { receive, poll }) {
   let socket = null;
   let failures = 0;
@@ -19,13 +17,13 @@ function keepOpen(path, protocols, { receive, poll }) {
     if (polling) return;
     polling = true;
     while (!closed && socket?.readyState !== WebSocket.OPEN) {
-      let pause = POLL_MS;
+      let wanted = POLL_MS;
       try {
-        if (!document.hidden) pause = (await poll()) ?? POLL_MS;
+        if (!document.hidden) wanted = (await poll()) ?? POLL_MS;
       } catch (problem) {
-        pause = 1000 * (problem.retryAfter ?? 5);
+        wanted = 1000 * (problem.retryAfter ?? 5);
       }
-      await new Promise((resolve) => setTimeout(resolve, jittered(pause)));
+      await pause(wanted);
     }
     polling = false;
   }
@@ -36,9 +34,7 @@ function keepOpen(path, protocols, { receive, poll }) {
     url.protocol = url.protocol.replace("http", "ws");
     const mine = new WebSocket(url, protocols());
     socket = mine;
-    mine.onopen = () => {
-      failures = 0;
-    };
+    mine.onopen = () => (failures = 0);
     mine.onmessage = (event) => {
       if (socket === mine && receive(JSON.parse(event.data)) === false) mine.close();
     };
@@ -60,7 +56,7 @@ function keepOpen(path, protocols, { receive, poll }) {
   };
 }
 
-/** Follows an option's seats: `onAll` with everything that is taken, `onSome` with what has changed. */
+// Follows an option's seats: `onAll` with everything that is taken, `onSome` with what has changed.
 export function followSeats(option, { onAll, onSome }) {
   let seq = null;
   let etag = null;
@@ -72,7 +68,7 @@ export function followSeats(option, { onAll, onSome }) {
       seq = message.seq;
       onAll(message);
     } else if (message.type === "delta") {
-      // A gap means that something was missed: what comes after the last known `seq` is asked for anew.
+      // A gap: what comes after the last known `seq` is asked for anew.
       if (message.previous_seq !== seq) return false;
       seq = message.seq;
       onSome(message);
@@ -96,8 +92,7 @@ export function followSeats(option, { onAll, onSome }) {
   return keepOpen(path, () => [], { receive, poll });
 }
 
-/** Follows a place in a waiting room. */
-export function followToken(id, { onToken }) {
+export function followToken(id, onToken) {
   const poll = async () => {
     const token = await get(`/v1/tokens/${id}`);
     onToken(token);

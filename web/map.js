@@ -1,59 +1,55 @@
-// The seat map that people move and choose on: canvases, fingers, mouse and keys. What it shows is painted by draw.js.
+// The seat map under fingers, mouse and keys. It is painted by draw.js.
 
 import { h, icon } from "./dom.js";
-import { Painter, SEATS_PX, drawSign } from "./draw.js";
+import { Painter, SEATS_PX, drawSign, onScreen } from "./draw.js";
 import { t } from "./i18n.js";
 import { FREE } from "./plan.js";
 
-/** The largest size of a seat, in pixels. */
 const LARGEST_PX = 46;
-/** The size that a tap into the distance zooms to. */
+// The size that a tap into the distance zooms to.
 const COMFORTABLE_PX = 24;
-/** Seats from this size on can be hit: with a mouse, with a finger. */
+// Seats from this size on can be hit: with a mouse, with a finger.
 const MOUSE_PX = 7;
 const FINGER_PX = 15;
-/** A frame that costs more than this is not painted anew while somebody drags: what is there is moved. */
+// A frame that costs more is moved, not painted anew, while somebody drags.
 const SLOW_MS = 7;
 const SETTLE_MS = 90;
-/** How often the map from afar follows changes. */
+// How often the map from afar follows changes.
 const BLOCKS_MS = 120;
 const MINIMAP_MS = 1000;
 const MINIMAP_PX = 112;
 const GLIDE_MS = 260;
-/** Sharper than this cannot be seen, and costs. */
+// Sharper than this cannot be seen, and costs.
 const RATIO_MAX = 2;
-/** Measurements of frames that the browser keeps. */
+// Measurements of frames that the browser keeps.
 const MEASURES_MAX = 2000;
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 export class SeatMap {
-  /** `toggle(seat)` is called with a seat that was chosen, `describe(seat)` gives the lines of its tooltip. */
+  chosen = new Set();
+  mine = new Set();
+  focus = -1;
+  hover = -1;
+  changed = [];
+  pointers = new Map();
+  measured = 0;
+  blocksPainted = 0;
+  cost = 0;
+  view = { scale: 1, x: 0, y: 0, ratio: 1, width: 0, height: 0 };
+
+  // `describe(seat)` gives the lines of a tooltip; `drag`, for operators, takes the seats of a rectangle drawn with shift.
   constructor(plan, { toggle, describe, drag = null }) {
-    this.plan = plan;
-    this.toggle = toggle;
-    this.describe = describe;
-    /** For operators: called with the seats of a rectangle that was drawn with the shift key held. */
-    this.drag = drag;
-    this.chosen = new Set();
-    this.mine = new Set();
-    this.focus = -1;
-    this.hover = -1;
-    this.changed = [];
-    this.pointers = new Map();
-    this.measured = 0;
-    this.blocksPainted = 0;
-    this.minimapPainted = -Infinity;
-    this.cost = 0;
-    this.view = { scale: 1, x: 0, y: 0, ratio: 1, width: 0, height: 0 };
+    Object.assign(this, { plan, toggle, describe, drag });
     this.build();
   }
 
   build() {
-    this.below = h("canvas", { "aria-hidden": "true" });
-    this.seats = h("canvas", { "aria-hidden": "true" });
-    this.above = h("canvas", {
-      tabindex: "0", role: "application", id: "map", "aria-label": t("map.label"), "aria-describedby": "map-help",
+    const canvas = (tag, properties) => h(tag, { "aria-hidden": "true", ...properties });
+    this.below = canvas("canvas");
+    this.seats = canvas("canvas");
+    this.above = h("canvas#map", {
+      tabindex: "0", role: "application", "aria-label": t("map_label"), "aria-describedby": "map-help",
       onpointerdown: (event) => this.press(event),
       onpointermove: (event) => this.move(event),
       onpointerup: (event) => this.release(event),
@@ -65,18 +61,18 @@ export class SeatMap {
       onfocus: () => this.redraw("above"),
       ondblclick: (event) => event.preventDefault(),
     });
-    this.tip = h("div", { class: "tip", hidden: true });
-    this.said = h("p", { class: "unseen", "aria-live": "polite" });
-    this.minimap = h("canvas", { class: "minimap", "aria-hidden": "true", hidden: true, onpointerdown: (event) => this.jump(event) });
-    const button = (name, label, act) => h("button", { type: "button", class: "round", "aria-label": label, title: label, onclick: act }, icon(name));
-    this.moving = h("div", { class: "moving" }, this.below, this.seats);
-    this.node = h("div", { class: "map" }, this.moving, this.above, this.tip, this.minimap,
-      h("div", { class: "zoom" },
-        button("plus", t("map.in"), () => this.zoomIn()),
-        button("minus", t("map.out"), () => this.glideBy(1 / 1.7)),
-        button("fit", t("map.fit"), () => this.glideTo(this.fitted(this.plan.box)))),
-      h("p", { class: "unseen", id: "map-help" }, t("map.help")), this.said);
-    /** For tests, and for whoever looks for a fault with the browser's tools. */
+    this.tip = h("div.tip", { hidden: true });
+    this.said = h("p.unseen", { "aria-live": "polite" });
+    this.minimap = canvas("canvas.minimap", { hidden: true, onpointerdown: (event) => this.jump(event) });
+    this.moving = h("div.moving", this.below, this.seats);
+    const button = (name, label, onclick) => h("button.round", { "aria-label": label, title: label, onclick }, icon(name));
+    this.node = h("div.map", this.moving, this.above, this.tip, this.minimap,
+      h("div.zoom",
+        button("plus", t("map_in"), () => this.zoomIn()),
+        button("minus", t("map_out"), () => this.zoomOut()),
+        button("fit", t("map_fit"), () => this.glideTo(this.fitted()))),
+      h("p#map-help.unseen", t("map_help")), this.said);
+    // For tests.
     this.node.seatMap = this;
     this.painter = new Painter(this.plan, this.below, this.seats);
     this.dark = matchMedia("(prefers-color-scheme: dark)");
@@ -95,56 +91,55 @@ export class SeatMap {
     cancelAnimationFrame(this.frame);
   }
 
-  // What is shown
-
   resize() {
     const { view, plan } = this;
     const { clientWidth: width, clientHeight: height } = this.node;
     if (width === 0 || height === 0) return;
+    const [right, down] = [(width - view.width) / 2, (height - view.height) / 2];
     const isFirst = view.width === 0;
-    const before = { ...view };
-    view.width = width;
-    view.height = height;
-    view.ratio = Math.min(RATIO_MAX, devicePixelRatio);
+    Object.assign(view, { width, height, ratio: Math.min(RATIO_MAX, devicePixelRatio) });
     for (const canvas of [this.below, this.seats, this.above]) {
       canvas.width = Math.round(width * view.ratio);
       canvas.height = Math.round(height * view.ratio);
     }
-    if (isFirst) Object.assign(view, this.fitted(plan.box));
-    else {
-      view.x += (width - before.width) / 2;
-      view.y += (height - before.height) / 2;
+    Object.assign(view, isFirst ? this.fitted() : { x: view.x + right, y: view.y + down });
+    const [wide, high] = [plan.box.right - plan.box.left, plan.box.bottom - plan.box.top];
+    const scale = Math.min(MINIMAP_PX, width / 4) / Math.max(wide, high);
+    for (const [side, length] of [["width", wide], ["height", high]]) {
+      this.minimap[side] = Math.ceil(length * scale * view.ratio);
+      this.minimap.style[side] = `${this.minimap[side] / view.ratio}px`;
     }
-    const side = Math.min(MINIMAP_PX, width / 4) / Math.max(plan.box.right - plan.box.left, plan.box.bottom - plan.box.top);
-    this.minimap.width = Math.ceil((plan.box.right - plan.box.left) * side * view.ratio);
-    this.minimap.height = Math.ceil((plan.box.bottom - plan.box.top) * side * view.ratio);
-    this.minimap.style.width = `${this.minimap.width / view.ratio}px`;
-    this.minimap.style.height = `${this.minimap.height / view.ratio}px`;
     this.minimapPainted = -Infinity;
     this.redraw("all");
   }
 
-  /** The view that shows a part of the plan, as large as it can be. */
-  fitted(box, largest = LARGEST_PX) {
+  get closest() {
+    return LARGEST_PX / this.plan.typical;
+  }
+
+  // The view that has a place of the plan in its middle.
+  around(x, y, scale) {
+    return { scale, x: this.view.width / 2 - x * scale, y: this.view.height / 2 - y * scale };
+  }
+
+  // The view that shows a part of the plan, or all of it, as large as can be.
+  fitted({ left, top, right, bottom } = this.plan.box) {
     const { width, height } = this.view;
-    const margin = Math.min(28, width * 0.05);
-    const scale = Math.min((width - 2 * margin) / (box.right - box.left), (height - 2 * margin) / (box.bottom - box.top), largest / this.plan.typical);
-    return { scale, x: width / 2 - ((box.left + box.right) / 2) * scale, y: height / 2 - ((box.top + box.bottom) / 2) * scale };
+    const margin = 2 * Math.min(28, width * 0.05);
+    const scale = Math.min((width - margin) / (right - left), (height - margin) / (bottom - top), this.closest);
+    return this.around((left + right) / 2, (top + bottom) / 2, scale);
   }
 
   bounded({ scale, x, y }) {
     const { width, height } = this.view;
     const { box } = this.plan;
-    const inside = (offset, from, to, room) => {
-      const half = room / 2;
-      return Math.min(half - from * scale, Math.max(half - to * scale, offset));
-    };
+    const inside = (offset, from, to, room) => Math.min(room / 2 - from * scale, Math.max(room / 2 - to * scale, offset));
     return { scale, x: inside(x, box.left, box.right, width), y: inside(y, box.top, box.bottom, height) };
   }
 
   zoomed(factor, x, y, from = this.view) {
-    const least = Math.min(this.fitted(this.plan.box).scale * 0.8, LARGEST_PX / this.plan.typical);
-    const scale = Math.min(LARGEST_PX / this.plan.typical, Math.max(least, from.scale * factor));
+    const least = Math.min(this.fitted().scale * 0.8, this.closest);
+    const scale = Math.min(this.closest, Math.max(least, from.scale * factor));
     const by = scale / from.scale;
     return this.bounded({ scale, x: x - (x - from.x) * by, y: y - (y - from.y) * by });
   }
@@ -175,37 +170,33 @@ export class SeatMap {
     this.glideTo(this.zoomed(factor, x, y));
   }
 
-  /** Zooms in on what is in the middle; where that is a stage or a field, on the seats next to it. */
+  zoomOut() {
+    this.glideBy(1 / 1.7);
+  }
+
+  // Zooms in on what is in the middle; where that is a stage or a field, on the seats next to it.
   zoomIn() {
-    const { view, plan } = this;
-    const target = this.zoomed(1.7, view.width / 2, view.height / 2);
-    const seat = this.middle();
-    const [x, y] = [plan.xs[seat] * target.scale, plan.ys[seat] * target.scale];
+    const { width, height } = this.view;
+    const target = this.zoomed(1.7, width / 2, height / 2);
+    const seat = this.plan.place(this.middle());
+    const [x, y] = onScreen(target, ...seat);
     const isOut = (at, room) => at < 0.15 * room || at > 0.85 * room;
-    if (isOut(x + target.x, view.width) || isOut(y + target.y, view.height)) Object.assign(target, { x: view.width / 2 - x, y: view.height / 2 - y });
-    this.glideTo(this.bounded(target));
+    this.glideTo(isOut(x, width) || isOut(y, height) ? this.bounded(this.around(...seat, target.scale)) : target);
   }
 
-  /** Brings seats into sight. */
   showSeats(seats) {
-    const { plan } = this;
-    const [first] = seats;
-    const scale = Math.max(this.view.scale, COMFORTABLE_PX / plan.typical);
-    const x = seats.reduce((sum, i) => sum + plan.xs[i], 0) / seats.length;
-    const y = seats.reduce((sum, i) => sum + plan.ys[i], 0) / seats.length;
-    this.focus = first;
-    this.glideTo(this.bounded({ scale, x: this.view.width / 2 - x * scale, y: this.view.height / 2 - y * scale }));
+    const { xs, ys, typical } = this.plan;
+    const mean = (all) => seats.reduce((sum, i) => sum + all[i], 0) / seats.length;
+    [this.focus] = seats;
+    this.glideTo(this.bounded(this.around(mean(xs), mean(ys), Math.max(this.view.scale, COMFORTABLE_PX / typical))));
   }
 
-  // Painting
-
-  /** Asks for a frame: "above" for what is chosen and pointed at, "seats" for those that changed, "all" for everything. */
+  // Asks for a frame: of what is "above" the seats, of "seats" that changed, or of "all".
   redraw(what) {
     if (what === "all") this.stale = true;
     this.frame ??= requestAnimationFrame((now) => this.draw(now));
   }
 
-  /** Seats have changed. */
   change(seats) {
     for (const i of seats) this.changed.push(i);
     if (seats.includes(this.hover)) this.point(this.hover);
@@ -229,7 +220,7 @@ export class SeatMap {
   paintAll(begun) {
     const inHand = this.pointers.size > 0 || this.gliding || begun - this.wheeled < SETTLE_MS;
     if (inHand && this.cost > SLOW_MS && begun - this.painted.at < 4 * SETTLE_MS) {
-      // What is there already is moved by the compositor; it is painted anew when it comes to rest.
+      // Moved by the compositor; painted anew when it comes to rest.
       const { view, painted } = this;
       const by = view.scale / painted.scale;
       this.moving.style.transform = `translate(${view.x - painted.x * by}px, ${view.y - painted.y * by}px) scale(${by})`;
@@ -237,50 +228,48 @@ export class SeatMap {
       this.settling = setTimeout(() => this.redraw("all"), SETTLE_MS);
       return;
     }
-    this.painter.paint(this.view);
+    this.paintNow(begun);
     this.moving.style.transform = "";
-    this.painted = { ...this.view, at: begun };
-    this.stale = false;
-    this.changed.length = 0;
-    this.blocksPainted = begun;
     this.cost = performance.now() - begun;
     if (this.gliding) this.redraw("all");
   }
 
+  paintNow(begun) {
+    this.painter.paint(this.view);
+    this.painted = { ...this.view, at: begun };
+    this.stale = false;
+    this.changed.length = 0;
+    this.blocksPainted = begun;
+  }
+
   paintChanged(begun) {
+    const age = begun - this.blocksPainted;
     if (this.painter.level(this.view) !== "blocks") {
       this.painter.repaint(this.view, this.changed);
       this.changed.length = 0;
-    } else if (begun - this.blocksPainted >= BLOCKS_MS) {
-      this.painter.paint(this.view);
-      this.painted = { ...this.view, at: begun };
-      this.changed.length = 0;
-      this.blocksPainted = begun;
-    } else {
+    } else if (age >= BLOCKS_MS) this.paintNow(begun);
+    else {
       clearTimeout(this.following);
-      this.following = setTimeout(() => this.redraw("seats"), BLOCKS_MS - (begun - this.blocksPainted));
+      this.following = setTimeout(() => this.redraw("seats"), BLOCKS_MS - age);
     }
   }
 
   paintAbove() {
-    const { view, painter, plan } = this;
+    const { view, painter } = this;
     const ctx = this.above.getContext("2d");
     ctx.setTransform(1, 0, 0, 1, 0, 0);
     ctx.clearRect(0, 0, this.above.width, this.above.height);
     ctx.setTransform(view.ratio, 0, 0, view.ratio, 0, 0);
     painter.paintZoneNames(ctx, view);
-    for (const seats of [this.mine, this.chosen]) {
-      for (const i of seats) {
-        const { x, y, size } = this.grown(painter.place(view, i, plan.rowAt(i)), 1.22, 9);
-        drawSign(ctx, painter.tones, "mine", null, x, y, size);
-      }
+    for (const i of [...this.mine, ...this.chosen]) {
+      const { x, y, size } = this.grown(i, 1.22, 9);
+      drawSign(ctx, painter.tones, "mine", null, x, y, size);
     }
-    const isFocused = document.activeElement === this.above && this.focus >= 0;
-    for (const [i, isShown] of [[this.hover, this.hover >= 0], [this.focus, isFocused]]) {
-      if (!isShown) continue;
-      const { x, y, size } = this.grown(painter.place(view, i, plan.rowAt(i)), 1.5, 14);
-      ctx.lineWidth = 2;
-      ctx.strokeStyle = painter.tones.ink;
+    ctx.strokeStyle = painter.tones.ink;
+    ctx.lineWidth = 2;
+    const focus = document.activeElement === this.above ? this.focus : -1;
+    for (const i of [this.hover, focus].filter((seat) => seat >= 0)) {
+      const { x, y, size } = this.grown(i, 1.5, 14);
       ctx.beginPath();
       ctx.roundRect(x, y, size, size, size * 0.3);
       ctx.stroke();
@@ -288,65 +277,62 @@ export class SeatMap {
     if (this.corner) {
       const { left, top, right, bottom } = this.rectangle();
       ctx.setLineDash([5, 4]);
-      ctx.strokeStyle = painter.tones.ink;
       ctx.strokeRect(left, top, right - left, bottom - top);
       ctx.setLineDash([]);
     }
   }
 
-  grown({ x, y, size }, factor, least) {
+  grown(seat, factor, least) {
+    const { x, y, size } = this.painter.place(this.view, seat);
     const side = Math.max(least, size * factor);
     return { x: x - (side - size) / 2, y: y - (side - size) / 2, size: side };
   }
 
   paintMinimap(begun) {
-    const { plan, view, minimap } = this;
-    const isNear = view.scale > this.fitted(plan.box).scale * 1.5;
-    minimap.hidden = !isNear;
-    if (!isNear) return;
-    const scale = minimap.width / view.ratio / (plan.box.right - plan.box.left);
-    const small = { scale, x: -plan.box.left * scale, y: -plan.box.top * scale, ratio: view.ratio, width: minimap.width, height: minimap.height };
+    const { plan: { box }, view, minimap } = this;
+    minimap.hidden = view.scale <= this.fitted().scale * 1.5;
+    if (minimap.hidden) return;
+    const { width, height } = minimap;
+    const scale = width / (box.right - box.left);
     if (begun - this.minimapPainted > MINIMAP_MS) {
       this.minimapPainted = begun;
-      this.house ??= document.createElement("canvas");
-      this.house.width = minimap.width;
-      this.house.height = minimap.height;
+      this.house = h("canvas", { width, height });
       const ctx = this.house.getContext("2d");
-      ctx.scale(view.ratio, view.ratio);
+      const small = { scale, x: -box.left * scale, y: -box.top * scale, width, height };
       this.painter.paintShapes(ctx, small);
       this.painter.paintBlocks(ctx, small);
     }
     const ctx = minimap.getContext("2d");
-    ctx.clearRect(0, 0, minimap.width, minimap.height);
+    ctx.clearRect(0, 0, width, height);
     ctx.drawImage(this.house, 0, 0);
-    const part = (offset, room) => [(-offset / view.scale) * scale * view.ratio, (room / view.scale) * scale * view.ratio];
-    const [left, width] = part(view.x + plan.box.left * view.scale, view.width);
-    const [top, height] = part(view.y + plan.box.top * view.scale, view.height);
     ctx.lineWidth = 2 * view.ratio;
     ctx.strokeStyle = this.painter.tones.ink;
-    ctx.strokeRect(left, top, width, height);
+    const by = scale / view.scale;
+    ctx.strokeRect(-view.x * by - box.left * scale, -view.y * by - box.top * scale, view.width * by, view.height * by);
   }
 
-  jump(event) {
-    const { plan, view, minimap } = this;
-    const share = (at, size) => at / size;
-    const x = plan.box.left + share(event.offsetX, minimap.clientWidth) * (plan.box.right - plan.box.left);
-    const y = plan.box.top + share(event.offsetY, minimap.clientHeight) * (plan.box.bottom - plan.box.top);
-    this.glideTo(this.bounded({ scale: view.scale, x: view.width / 2 - x * view.scale, y: view.height / 2 - y * view.scale }));
+  jump({ offsetX, offsetY }) {
+    const { plan: { box }, minimap } = this;
+    const scale = minimap.clientWidth / (box.right - box.left);
+    this.glideTo(this.bounded(this.around(box.left + offsetX / scale, box.top + offsetY / scale, this.view.scale)));
   }
-
-  // Fingers and mouse
 
   where(event) {
     const box = this.node.getBoundingClientRect();
     return { x: event.clientX - box.left, y: event.clientY - box.top };
   }
 
-  seatUnder({ x, y }, isFinger) {
+  canHit(isFinger) {
+    return this.plan.typical * this.view.scale >= (isFinger ? FINGER_PX : MOUSE_PX);
+  }
+
+  seatUnder(at, isFinger) {
+    return this.canHit(isFinger) ? this.seatNear(at, isFinger ? 14 : 0) : -1;
+  }
+
+  seatNear({ x, y }, pixels) {
     const { view, plan } = this;
-    if (plan.typical * view.scale < (isFinger ? FINGER_PX : MOUSE_PX)) return -1;
-    const reach = isFinger ? 14 / view.scale : 0;
-    return plan.seatAt((x - view.x) / view.scale, (y - view.y) / view.scale, reach);
+    return plan.seatAt((x - view.x) / view.scale, (y - view.y) / view.scale, pixels / view.scale);
   }
 
   press(event) {
@@ -359,7 +345,7 @@ export class SeatMap {
     this.begin();
   }
 
-  /** What two fingers hold on to. */
+  // What two fingers hold on to.
   begin() {
     this.grip = { view: { ...this.view }, ...this.hands() };
   }
@@ -398,11 +384,8 @@ export class SeatMap {
   release(event, isCancelled = false) {
     const at = this.where(event);
     if (!this.pointers.delete(event.pointerId)) return;
-    if (this.corner) {
-      this.takeRectangle();
-    } else if (!this.pressed.moved && !isCancelled) {
-      this.tap(at, event);
-    }
+    if (this.corner) this.takeRectangle();
+    else if (!this.pressed.moved && !isCancelled) this.tap(at, event);
     if (this.pointers.size > 0) this.begin();
     this.redraw("all");
   }
@@ -412,7 +395,7 @@ export class SeatMap {
     const { plan, view } = this;
     const seats = [];
     for (let i = 0; i < plan.size; i += 1) {
-      const [x, y] = [plan.xs[i] * view.scale + view.x, plan.ys[i] * view.scale + view.y];
+      const [x, y] = onScreen(view, ...plan.place(i));
       if (x >= left && x <= right && y >= top && y <= bottom) seats.push(i);
     }
     this.corner = null;
@@ -428,7 +411,7 @@ export class SeatMap {
       this.focus = seat;
       if (isFinger) this.point(seat, at);
       this.toggle(seat);
-    } else if (this.plan.typical * this.view.scale < (isFinger ? FINGER_PX : MOUSE_PX)) {
+    } else if (!this.canHit(isFinger)) {
       this.glideBy((COMFORTABLE_PX / this.plan.typical) / this.view.scale, at.x, at.y);
     } else {
       this.point(-1);
@@ -447,7 +430,6 @@ export class SeatMap {
     this.show(this.zoomed(factor, x, y));
   }
 
-  /** Shows what a seat is. */
   point(seat, at = null) {
     if (seat !== this.hover) this.redraw("above");
     this.hover = seat;
@@ -455,16 +437,13 @@ export class SeatMap {
     this.tip.hidden = seat < 0;
     if (seat < 0) return;
     const { view, plan, tip } = this;
-    tip.replaceChildren(...this.describe(seat).map((line, i) => h("p", { class: i === 0 ? "strong" : "" }, line)));
-    const x = plan.xs[seat] * view.scale + view.x;
-    const y = plan.ys[seat] * view.scale + view.y;
+    tip.replaceChildren(...this.describe(seat).map((line, i) => h(i === 0 ? "p.strong" : "p", line)));
+    const [x, y] = onScreen(view, ...plan.place(seat));
     const gap = Math.max(10, (plan.rowAt(seat).size * view.scale) / 2 + 8) + (at ? 4 : 0);
     const left = Math.min(view.width - tip.offsetWidth - 8, Math.max(8, x - tip.offsetWidth / 2));
     const top = y - gap - tip.offsetHeight > 6 ? y - gap - tip.offsetHeight : y + gap;
     tip.style.transform = `translate(${Math.round(left)}px, ${Math.round(top)}px)`;
   }
-
-  // Keys
 
   key(event) {
     const { plan } = this;
@@ -476,23 +455,22 @@ export class SeatMap {
       this.toggle(this.focus);
       this.say(this.focus);
     } else if (event.key === "+" || event.key === "=") this.zoomIn();
-    else if (event.key === "-") this.glideBy(1 / 1.7);
-    else if (event.key === "0") this.glideTo(this.fitted(plan.box));
+    else if (event.key === "-") this.zoomOut();
+    else if (event.key === "0") this.glideTo(this.fitted());
     else if (event.key === "Escape") this.point(-1);
     else return;
     event.preventDefault();
   }
 
   middle() {
-    const { view, plan } = this;
-    const reach = Math.max(view.width, view.height) / view.scale;
-    return plan.seatAt((view.width / 2 - view.x) / view.scale, (view.height / 2 - view.y) / view.scale, reach);
+    const { width, height } = this.view;
+    return this.seatNear({ x: width / 2, y: height / 2 }, Math.max(width, height));
   }
 
   moveTo(seat) {
     const { view, plan } = this;
     this.focus = seat;
-    const [x, y] = [plan.xs[seat] * view.scale + view.x, plan.ys[seat] * view.scale + view.y];
+    const [x, y] = onScreen(view, ...plan.place(seat));
     const isInside = x > 40 && y > 40 && x < view.width - 40 && y < view.height - 40;
     if (!isInside || plan.typical * view.scale < SEATS_PX) this.showSeats([seat]);
     this.point(seat);

@@ -2,19 +2,18 @@
 
 import { get, newKey, patch, post, session } from "./api.js";
 import { Chart } from "./chart.js";
-import { confirm, every, h, icon, put, toast } from "./dom.js";
+import { View, chooser, confirm, every, h, icon, labelled, put, signIn, statusOf, toast } from "./dom.js";
 import { theme } from "./draw.js";
-import { chooser, load, moment, number, percent, t } from "./i18n.js";
+import { load, moment, number, percent, t } from "./i18n.js";
 import { followSeats } from "./live.js";
 import { SeatMap } from "./map.js";
 import { FREE, Plan } from "./plan.js";
 
 const EVERY_MS = 2000;
-/** Samples that a curve shows at the most: an hour. */
+// Samples that a curve shows at the most: an hour.
 const SAMPLES_MAX = 1800;
-/** Over how long a pace is measured. */
 const PACE_MS = 60_000;
-/** Ids in one request, whose body is bounded. */
+// Ids in one request, whose body is bounded.
 const SEATS_PER_REQUEST = 150;
 
 const ask = (promise) => promise.catch((problem) => {
@@ -23,14 +22,11 @@ const ask = (promise) => promise.catch((problem) => {
   return null;
 });
 
-/** Whether the server sends events out. */
-let hasSinks = null;
-
 class Tile {
-  constructor(name, kind = "") {
-    this.value = h("strong", {}, "–");
-    this.below = h("span", { class: "muted" });
-    this.node = h("div", { class: `card tile ${kind}` }, h("span", { class: "name" }, name), this.value, this.below);
+  constructor(name, kind) {
+    this.value = h("strong", "–");
+    this.below = h("span.muted");
+    this.node = h(`div.card.tile.${kind}`, h("span.name", name), this.value, this.below);
   }
 
   show(value, below = "") {
@@ -39,14 +35,19 @@ class Tile {
   }
 }
 
-/** A form whose fields follow what the server has, unless somebody is changing them. */
-function fieldset(title, fields, apply, more = []) {
-  const form = h("form", { class: "card control", onsubmit: (event) => {
+// A form that follows the server, unless somebody is changing it.
+function control(id, title, fields, apply, more = null) {
+  const onsubmit = (event) => {
     event.preventDefault();
     apply();
-  }, oninput: () => (form.dataset.changed = "yes") }, h("h2", {}, title), fields, h("div", { class: "actions" }, more, h("button", { class: "button small" }, t("ops.apply"))));
+  };
+  const form = h("form.card.control", { id, onsubmit, oninput: () => (form.dataset.changed = "yes") },
+    h("h2", title), fields, h("div.actions", more, h("button.button.small", t("ops_apply"))));
   return form;
 }
+
+const choice = (name, value, properties = {}) =>
+  h("label.choice", h(`input#${name}-${value}`, { type: "radio", name, value, ...properties }), h("span", t(`ops_${name}_${value}`)));
 
 const localTime = (text) => {
   if (!text) return "";
@@ -54,42 +55,39 @@ const localTime = (text) => {
   return new Date(at - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 };
 
-class SaleDesk {
+class SaleDesk extends View {
+  samples = [];
+  commits = [];
+
   constructor(concert, option) {
+    super(null, "div");
     this.concert = concert;
     this.option = option;
-    this.samples = [];
-    this.commits = [];
-    this.ending = [];
-    this.node = h("div", { class: "desk" });
+    this.sale = `/v1/options/${option.id}`;
+    this.room = `/v1/concerts/${concert.id}/waiting-room`;
     this.buildFigures();
     this.buildControls();
-    put(this.node, h("div", { class: "tiles" }, Object.values(this.tiles).map((tile) => tile.node)),
-      h("div", { class: "curves" }, this.charts.map((chart) => chart.node)),
-      h("div", { class: "controls" }, this.lineForm, this.windowForm),
-      this.hall = h("section", { class: "card seats" }));
+    this.hooks = h("section.card.hooks", { hidden: true });
+    this.hall = h("section.card.seats");
+    put(this.node, h("div.tiles", Object.values(this.tiles).map((tile) => tile.node)),
+      h("div.curves", this.charts.map((chart) => chart.node)),
+      h("div.controls", this.lineForm, this.windowForm), this.hooks, this.hall);
     this.ending.push(every(EVERY_MS, () => this.read()));
     this.buildMap().catch((problem) => toast(problem.words ?? problem.message, "bad"));
   }
 
-  close() {
-    this.isClosed = true;
-    for (const end of this.ending) end();
-  }
-
-  // Figures
-
   buildFigures() {
-    this.tiles = {
-      sold: new Tile(t("ops.sold"), "sold"), held: new Tile(t("ops.held"), "held"), free: new Tile(t("ops.free"), "free"),
-      waiting: new Tile(t("ops.waiting")), inside: new Tile(t("ops.inside")), commit: new Tile(t("ops.commit")),
-      watching: new Tile(t("ops.subscribers")), sinks: new Tile(t("ops.sinks")),
+    const names = {
+      sold: "seat_sold", held: "reservation_held", free: "seat_available", waiting: "ops_waiting", inside: "ops_inside",
+      commit: "ops_commit", watching: "ops_subscribers", sinks: "ops_sinks",
     };
-    const seats = (kind) => (sample) => sample.seats?.[kind] ?? 0;
+    this.tiles = Object.fromEntries(Object.entries(names).map(([kind, name]) => [kind, new Tile(t(name), kind)]));
+    const series = (kind, value) => ({ name: t(names[kind]), kind, value });
+    const seats = (kind) => series(kind, (sample) => sample.seats?.[kind] ?? 0);
     this.charts = [
-      new Chart(t("ops.curve.sales"), [{ name: t("ops.sold"), kind: "sold", value: seats("sold") }, { name: t("ops.held"), kind: "held", value: seats("held") }], { stacked: true }),
-      new Chart(t("ops.curve.line"), [{ name: t("ops.waiting"), kind: "waiting", value: (sample) => sample.line.waiting }, { name: t("ops.inside"), kind: "inside", value: (sample) => sample.line.active }]),
-      new Chart(t("ops.curve.commit"), [{ name: t("ops.commit"), kind: "commit", value: (sample) => sample.milliseconds }], { show: (n) => t("ops.milliseconds", { n: Math.round(n * 10) / 10 }) }),
+      new Chart(t("ops_curve_sales"), [seats("sold"), seats("held")], { stacked: true }),
+      new Chart(t("ops_curve_line"), [series("waiting", (sample) => sample.line.waiting), series("inside", (sample) => sample.line.active)]),
+      new Chart(t("ops_curve_commit"), [series("commit", (sample) => sample.milliseconds)], { show: (n) => t("ops_milliseconds", { n: Math.round(n * 10) / 10 }) }),
     ];
   }
 
@@ -97,17 +95,17 @@ class SaleDesk {
     if (this.isReading) return;
     this.isReading = true;
     try {
-      // The whole hour the first time; after that this page goes on by itself.
+      // The whole hour the first time.
       const since = this.samples.length > 0 ? `&since=${encodeURIComponent(this.samples.at(-1).at)}` : "";
       const [stats, option, room] = await Promise.all([
-        get(`/v1/stats?option_id=${this.option.id}${since}`), get(`/v1/options/${this.option.id}`), get(`/v1/concerts/${this.concert.id}/waiting-room`),
+        get(`/v1/stats?option_id=${this.option.id}${since}`), get(this.sale), get(this.room),
       ]);
       if (this.isClosed) return;
       this.samples.push(...stats.sale.history, stats.sale.now);
       this.samples = this.samples.slice(-SAMPLES_MAX);
       this.option = option;
       this.show(stats, room);
-      await this.readSinks();
+      await this.readHooks();
     } catch (problem) {
       if (problem.code === "offline") health(null);
       else if (problem.words) toast(problem.words, "bad");
@@ -117,7 +115,6 @@ class SaleDesk {
     }
   }
 
-  /** By how much something grew within a minute. */
   pace(value) {
     const last = this.samples.at(-1);
     const before = this.samples.find((sample) => Date.parse(last.at) - Date.parse(sample.at) <= PACE_MS);
@@ -129,13 +126,13 @@ class SaleDesk {
     const { tiles } = this;
     const { seats, holds_expiring: expiring, line } = stats.sale.now;
     const all = seats.available + seats.held + seats.sold;
-    const share = (n) => t("ops.of", { share: percent(all === 0 ? 0 : n / all), n: all });
-    tiles.sold.show(number(seats.sold), `${share(seats.sold)} · ${t("ops.pace", { n: this.pace((sample) => sample.seats.sold) })}`);
-    tiles.held.show(number(seats.held), t("ops.expiring", { n: expiring }));
-    tiles.free.show(number(seats.available), `${t("ops.blocked")} ${number(seats.blocked)}`);
-    tiles.waiting.show(number(line.waiting), t("ops.admitted", { n: this.pace((sample) => sample.line.active + sample.line.used) }));
-    tiles.inside.show(number(line.active), t("ops.inside.of", { n: room.max_active }));
-    tiles.watching.show(number(stats.live_subscribers ?? 0), t("ops.sockets"));
+    const share = (n) => t("ops_of", { share: percent(all === 0 ? 0 : n / all), n: all });
+    tiles.sold.show(number(seats.sold), `${share(seats.sold)} · ${t("ops_pace", { n: this.pace((sample) => sample.seats.sold) })}`);
+    tiles.held.show(number(seats.held), t("ops_expiring", { n: expiring }));
+    tiles.free.show(number(seats.available), `${t("ops_blocked")} ${number(seats.blocked)}`);
+    tiles.waiting.show(number(line.waiting), t("ops_admitted", { n: this.pace((sample) => sample.line.active + sample.line.used) }));
+    tiles.inside.show(number(line.active), t("ops_inside_of", { n: room.max_active }));
+    tiles.watching.show(number(stats.live_subscribers ?? 0), t("ops_sockets"));
     this.showCommits(stats);
     this.charts[0].update(this.samples);
     this.charts[1].update(this.samples);
@@ -144,7 +141,7 @@ class SaleDesk {
     health(true);
   }
 
-  /** The mean of each stretch between two looks. */
+  // The mean of each stretch between two looks.
   showCommits(stats) {
     const { commits } = this;
     // At first, that since the server started.
@@ -155,46 +152,48 @@ class SaleDesk {
     const rate = before.at > 0 ? Math.round((1000 * batches) / (this.lastStats.at - before.at)) : 0;
     commits.push({ at: stats.sale.now.at, milliseconds });
     if (commits.length > SAMPLES_MAX) commits.shift();
-    this.tiles.commit.show(t("ops.milliseconds", { n: Math.round(milliseconds * 100) / 100 }),
-      `${t("ops.commit.rate", { n: rate })} · ${t("ops.checkpoint", { n: Math.max(0, stats.durable_lsn - stats.checkpointed_lsn) })}`);
+    this.tiles.commit.show(t("ops_milliseconds", { n: Math.round(milliseconds * 100) / 100 }),
+      `${t("ops_commit_rate", { n: rate })} · ${t("ops_checkpoint", { n: Math.max(0, stats.durable_lsn - stats.checkpointed_lsn) })}`);
     this.charts[2].update(commits);
   }
 
-  /** Receivers of events; not every server has them. */
-  async readSinks() {
-    hasSinks ??= get("/openapi.json").then((api) => "/v1/webhooks" in api.paths);
-    this.tiles.sinks.node.hidden = !(await hasSinks);
-    if (!(await hasSinks)) return;
+  async readHooks() {
     const { items } = await get("/v1/webhooks?limit=500");
-    const n = items.length;
-    const behind = Math.max(0, ...items.map((sink) => sink.lag));
-    this.tiles.sinks.show(number(behind), n > 0 ? t("ops.sinks.slowest", { n }) : t("ops.sinks.none"));
+    const behind = Math.max(0, ...items.map((hook) => hook.lag));
+    this.tiles.sinks.show(number(behind), items.length > 0 ? t("ops_sinks_slowest", { n: items.length }) : t("ops_sinks_none"));
+    this.hooks.hidden = items.length === 0;
+    // What somebody is about to click stays where it is.
+    if (!this.hooks.hidden && !this.hooks.matches(":has(:focus-visible)")) put(this.hooks, h("h2", t("ops_hooks")), h("ul", items.map((hook) => this.hook(hook))));
   }
 
-  // Controls
+  hook(hook) {
+    const { attempts, lag, dead_letters: dead, parked, last_failure: failure, id } = hook;
+    const isDisabled = hook.status === "disabled";
+    const state = isDisabled ? "disabled" : hook.breaker;
+    const why = hook.disabled_reason ?? (attempts.failed > 0 && failure && [failure.status, failure.text].filter(Boolean).join(" "));
+    const redrive = () => this.applied(post(`/v1/webhooks/${id}/redrive`));
+    return h("li",
+      h("div.grow", h("p.strong", { title: hook.url }, new URL(hook.url).host),
+        h("p.muted", t("ops_hook_attempts", { delivered: attempts.delivered, failed: attempts.failed }), " · ", t("ops_hook_lag", { n: lag }), why && ` · ${why}`)),
+      parked > 0 && h("span.muted", t("ops_hook_parked", { n: parked, dead })),
+      h(`span.pill.${state === "closed" ? (dead > 0 ? "held" : "good") : state === "half_open" ? "held" : "bad"}`, t(`ops_breaker_${state}`)),
+      (dead > 0 || isDisabled) && h("button.button.small.quiet.redrive", { onclick: redrive }, t("ops_redrive")));
+  }
 
   buildControls() {
-    const modes = ["open", "queue", "paused"].map((mode) => h("label", { class: "choice" }, h("input", { type: "radio", name: "mode", value: mode, id: `mode-${mode}` }), h("span", {}, t(`ops.mode.${mode}`))));
-    this.maxActive = h("input", { type: "number", id: "max-active", min: "1", max: "10000000", required: true });
-    this.admit = h("input", { type: "number", id: "admit", min: "1", max: "10000000", placeholder: t("ops.admit.none") });
-    this.lineForm = fieldset(t("ops.line"), [
-      h("fieldset", { class: "modes" }, h("legend", {}, t("ops.mode")), modes),
-      h("div", { class: "pair" },
-        h("div", {}, h("label", { for: "max-active" }, t("ops.max_active")), this.maxActive),
-        h("div", {}, h("label", { for: "admit" }, t("ops.admit")), this.admit)),
+    this.maxActive = h("input#max-active", { type: "number", min: 1, max: 10_000_000, required: true });
+    this.admit = h("input#admit", { type: "number", min: 1, max: 10_000_000, placeholder: t("ops_admit_none") });
+    const pair = (...fields) => h("div.pair", fields.map(([name, field]) => h("div", labelled(t(name), field))));
+    this.lineForm = control("line-form", t("ops_line"), [
+      h("fieldset.modes", h("legend", t("ops_mode")), ["open", "queue", "paused"].map((mode) => choice("mode", mode))),
+      pair(["ops_max_active", this.maxActive], ["ops_admit", this.admit]),
     ], () => this.applyRoom());
-    this.lineForm.id = "line-form";
-    this.opens = h("input", { type: "datetime-local", id: "opens" });
-    this.closes = h("input", { type: "datetime-local", id: "closes", required: true });
-    this.status = h("span", { class: "pill" });
-    this.closeButton = h("button", { type: "button", class: "button small danger", id: "close-sale", onclick: () => this.closeNow() });
-    this.windowForm = fieldset(t("ops.window"), [
-      h("p", {}, this.status),
-      h("div", { class: "pair" },
-        h("div", {}, h("label", { for: "opens" }, t("ops.opens")), this.opens),
-        h("div", {}, h("label", { for: "closes" }, t("ops.closes")), this.closes)),
-    ], () => this.applyWindow(), this.closeButton);
-    this.windowForm.id = "window-form";
+    this.opens = h("input#opens", { type: "datetime-local" });
+    this.closes = h("input#closes", { type: "datetime-local", required: true });
+    this.status = h("p");
+    this.closeButton = h("button#close-sale.button.small.danger", { onclick: () => this.closeNow() });
+    this.windowForm = control("window-form", t("ops_window"), [this.status, pair(["ops_opens", this.opens], ["ops_closes", this.closes])],
+      () => this.applyWindow(), this.closeButton);
   }
 
   showRoom(room) {
@@ -206,74 +205,74 @@ class SaleDesk {
 
   showWindow() {
     const { option } = this;
-    this.status.className = `pill ${option.status}`;
-    this.status.textContent = t(`status.${option.status}`);
-    this.closeButton.textContent = t(option.status === "closed" ? "ops.reopen" : "ops.close.now");
+    put(this.status, statusOf(option));
+    this.closeButton.textContent = t(option.status === "closed" ? "ops_reopen" : "ops_close_now");
     if (this.windowForm.dataset.changed) return;
     this.opens.value = localTime(option.sale_opens_at);
     this.closes.value = localTime(option.sale_closes_at);
   }
 
-  async changed(form, promise) {
+  // Says that something was done, and looks what it has done.
+  async applied(promise, form = null) {
     if ((await ask(promise)) === null) return;
-    delete form.dataset.changed;
-    toast(t("ops.applied"), "good");
+    delete form?.dataset.changed;
+    toast(t("ops_applied"), "good");
     await this.read();
   }
 
   applyRoom() {
     const mode = this.lineForm.querySelector("[name=mode]:checked").value;
-    const settings = { mode, max_active: Number(this.maxActive.value), admit_per_minute: this.admit.value ? Number(this.admit.value) : null };
-    return this.changed(this.lineForm, patch(`/v1/concerts/${this.concert.id}/waiting-room`, settings));
+    const settings = { mode, max_active: Number(this.maxActive.value), admit_per_minute: Number(this.admit.value) || null };
+    return this.applied(patch(this.room, settings), this.lineForm);
   }
 
   applyWindow() {
     const instant = (field) => (field.value ? new Date(field.value).toISOString() : null);
-    return this.changed(this.windowForm, patch(`/v1/options/${this.option.id}`, { sale_opens_at: instant(this.opens), sale_closes_at: instant(this.closes) }));
+    return this.applied(patch(this.sale, { sale_opens_at: instant(this.opens), sale_closes_at: instant(this.closes) }), this.windowForm);
   }
 
   async closeNow() {
-    const path = `/v1/options/${this.option.id}`;
-    if (this.option.status === "closed") return this.changed(this.windowForm, patch(path, { sale_closes_at: null }));
-    if (!(await confirm(t("ops.close.now"), t("ops.close.sure"), t("ops.close.now"), t("ops.close.keep")))) return;
-    // A sale must open before it closes: one that has not opened yet closes before its time comes.
+    const apply = (wish) => this.applied(patch(this.sale, wish), this.windowForm);
+    if (this.option.status === "closed") return apply({ sale_closes_at: null });
+    if (!(await confirm(t("ops_close_now"), t("ops_close_sure"), t("ops_close_now"), t("ops_close_keep")))) return;
+    // It must open before it closes.
     const closing = { sale_closes_at: new Date().toISOString() };
-    if (this.option.status === "scheduled") closing.sale_opens_at = null;
-    return this.changed(this.windowForm, patch(path, closing));
+    return apply(this.option.status === "scheduled" ? { ...closing, sale_opens_at: null } : closing);
   }
 
-  // Seats
-
   async buildMap() {
-    const plan = new Plan(await get(`/v1/options/${this.option.id}/plan`));
+    const plan = new Plan(await get(`${this.sale}/plan`));
     if (this.isClosed) return;
-    if (plan.size === 0) {
-      this.hall.hidden = true;
-      return;
-    }
+    this.hall.hidden = plan.size === 0;
+    if (this.hall.hidden) return;
     this.plan = plan;
-    this.map = new SeatMap(plan, { toggle: (seat) => this.toggle([seat]), describe: (seat) => this.describe(seat), drag: (seats) => this.toggle(seats, true) });
-    this.count = h("span", { class: "strong", id: "chosen", "aria-live": "polite" });
-    const act = (name, path, kind = "quiet") => h("button", { type: "button", class: `button small ${kind}`, id: name, onclick: () => this.change(path) }, t(`ops.${name}`));
-    this.buttons = [act("block", "blocks", ""), act("unblock", "unblocks"), h("button", { type: "button", class: "ghost", onclick: () => this.toggle([...this.map.chosen]) }, t("ops.clear"))];
-    const view = (name) => h("label", { class: "choice" }, h("input", { type: "radio", name: "view", value: name, id: `view-${name}`, checked: name === "status", onchange: () => this.look(name) }), h("span", {}, t(`ops.view.${name}`)));
-    this.scale = h("p", { class: "scale muted", hidden: true }, t("ops.heat"), ": ", t("ops.heat.least"), theme().heat.map((color) => {
-      const step = h("i", {});
+    const map = new SeatMap(plan, { toggle: (seat) => this.toggle([seat]), describe: (seat) => this.describe(seat), drag: (seats) => this.toggle(seats, true) });
+    this.map = map;
+    this.count = h("span#chosen.strong", { "aria-live": "polite" });
+    const act = (tag, name, onclick) => h(`button#${name}.${tag}`, { onclick }, t(`ops_${name}`));
+    this.buttons = [
+      act("button.small", "block", () => this.change("blocks")), act("button.small.quiet", "unblock", () => this.change("unblocks")),
+      act("ghost", "clear", () => this.toggle([...map.chosen])),
+    ];
+    const steps = theme().heat.map((color) => {
+      const step = h("i");
       step.style.background = color;
       return step;
-    }), t("ops.heat.most"));
-    put(this.hall, h("header", {}, h("h2", {}, t("ops.seats")), h("div", { class: "modes" }, view("status"), view("heat")), this.scale,
-      h("div", { class: "grow" }), this.count, this.buttons), this.map.node, h("p", { class: "muted hint" }, t("ops.seats.text")));
+    });
+    this.scale = h("p.scale.muted", { hidden: true }, t("ops_heat"), ": ", t("ops_heat_least"), steps, t("ops_heat_most"));
+    const view = (name) => choice("view", name, { checked: name === "status", onchange: () => this.look(name) });
+    put(this.hall, h("header", h("h2", t("ops_seats")), h("div.modes", view("status"), view("heat")), this.scale,
+      h("div.grow"), this.count, this.buttons), map.node, h("p.muted.hint", t("ops_seats_text")));
     this.showChosen();
-    this.ending.push(() => this.map.close(), followSeats(this.option.id, {
-      onAll: (all) => this.map.change(plan.setAll(all.seats)),
-      onSome: (some) => this.map.change(plan.setSome(some.seats)),
+    this.ending.push(() => map.close(), followSeats(this.option.id, {
+      onAll: (all) => map.change(plan.setAll(all.seats)),
+      onSome: (some) => map.change(plan.setSome(some.seats)),
     }));
   }
 
   describe(seat) {
     const { plan } = this;
-    const state = t(["seat.available", "seat.held", "seat.sold", "seat.blocked"][plan.status[seat]]);
+    const state = t(["seat_available", "seat_held", "seat_sold", "seat_blocked"][plan.status[seat]]);
     return [`${plan.zoneAt(seat).name} · ${plan.rowAt(seat).name}-${plan.numbers[seat]}`, plan.categoryAt(seat).name, state];
   }
 
@@ -286,40 +285,36 @@ class SaleDesk {
 
   showChosen() {
     const n = this.map.chosen.size;
-    this.count.textContent = n > 0 ? t("ops.chosen", { n }) : "";
+    this.count.textContent = n > 0 ? t("ops_chosen", { n }) : "";
     for (const button of this.buttons) button.disabled = n === 0;
   }
 
-  /** Blocks or unblocks what is chosen, as many seats at a time as a request may hold. */
+  // As many seats at a time as a request may hold.
   async change(path) {
     const { plan, map } = this;
     // What is taken cannot be blocked, and what is free need not be freed.
     const isFit = (i) => (path === "blocks" ? plan.status[i] === FREE : plan.status[i] !== FREE);
     const seats = [...map.chosen].filter(isFit).map((i) => plan.guids[i]);
     for (let k = 0; k < seats.length; k += SEATS_PER_REQUEST) {
-      if ((await ask(post(`/v1/options/${this.option.id}/${path}`, { seats: seats.slice(k, k + SEATS_PER_REQUEST) }, newKey()))) === null) return;
+      if ((await ask(post(`${this.sale}/${path}`, { seats: seats.slice(k, k + SEATS_PER_REQUEST) }, newKey()))) === null) return;
     }
-    toast(t("ops.blocks.done", { n: seats.length }), "good");
+    toast(t("ops_blocks_done", { n: seats.length }), "good");
     this.toggle([...map.chosen]);
   }
 
-  /** The state of seats, or how much of each row and block is taken. */
   look(name) {
-    const { painter } = this.map;
-    const taken = (part, all) => (all === 0 ? 0 : 1 - part.free / all);
-    const rowHeat = (row) => taken(row, row.to - row.from);
-    painter.heat = name === "heat" ? (block, i) => (i === undefined ? taken(block, block.seats) : rowHeat(this.plan.rowAt(i))) : null;
+    const share = (part) => 1 - part.free / (part.seats ?? part.to - part.from);
+    this.map.painter.heat = name === "heat" ? share : null;
     this.scale.hidden = name !== "heat";
     this.map.redraw("all");
   }
 }
 
-/** Whether the server takes orders. */
 async function health(isReachable) {
   const pill = document.getElementById("health");
   const ready = isReachable ? await fetch("/readyz").then((answer) => answer.json(), () => null) : null;
   pill.className = `pill ${ready?.ready ? "good" : "bad"}`;
-  pill.textContent = t(ready?.ready ? "ops.ready" : "ops.unready");
+  pill.textContent = t(ready?.ready ? "ops_ready" : "ops_unready");
   pill.title = [...(ready?.reasons ?? []), ...(ready?.warnings ?? [])].join("\n");
 }
 
@@ -338,40 +333,36 @@ async function showDesk(concert, id) {
 async function begin() {
   const page = document.getElementById("page");
   put(document.getElementById("head"),
-    h("a", { class: "logo", href: "/ops" }, icon("ticket"), "boxoffice", h("small", {}, t("ops.name"))),
-    h("nav", {}, h("span", { id: "health", class: "pill" }), session.user ? h("span", { class: "ghost who" }, icon("person"), session.user) : null, chooser()));
+    h("a.logo", { href: "/ops" }, icon("ticket"), "boxoffice", h("small", t("ops_name"))),
+    h("nav", h("span#health.pill"), session.user && h("span.ghost.who", icon("person"), session.user), chooser()));
   if (!session.isAdmin) return put(page, askAdmin());
   const concerts = await ask(get("/v1/concerts?limit=500"));
   const items = (concerts?.items ?? []).filter((concert) => concert.options.length > 0);
-  if (items.length === 0) return put(page, h("main", {}, h("p", {}, t("ops.none"))));
+  if (items.length === 0) return put(page, h("main", h("p", t("ops_none"))));
   const choose = async () => {
     const concert = items[concertField.selectedIndex];
     const options = await Promise.all(concert.options.map((id) => get(`/v1/options/${id}`)));
-    put(optionField, options.map((option) => h("option", { value: option.id }, `${moment(option.starts_at)} · ${t(`status.${option.status}`)}`)));
+    put(optionField, options.map((option) => h("option", { value: option.id }, `${moment(option.starts_at)} · ${t(`status_${option.status}`)}`)));
     const wanted = options.find((option) => option.id === asked?.[2]) ?? options.find((option) => option.status === "on_sale") ?? options[0];
     optionField.value = wanted.id;
     await showDesk(concert, wanted.id);
   };
-  const concertField = h("select", { id: "concert", onchange: () => ask(choose()) }, items.map((concert) => h("option", { value: concert.id }, concert.title)));
-  const optionField = h("select", { id: "option", onchange: () => showDesk(items[concertField.selectedIndex], optionField.value) });
+  const concertField = h("select#concert", { onchange: () => ask(choose()) }, items.map((concert) => h("option", { value: concert.id }, concert.title)));
+  const optionField = h("select#option", { onchange: () => showDesk(items[concertField.selectedIndex], optionField.value) });
   const asked = /^#\/([\w-]+)\/([\w-]+)$/.exec(location.hash);
   if (asked && items.some((concert) => concert.id === asked[1])) concertField.value = asked[1];
-  put(page, h("main", {}, h("h1", { class: "unseen" }, t("ops.title")), h("div", { class: "which" },
-    h("div", {}, h("label", { for: "concert" }, t("ops.concert")), concertField),
-    h("div", {}, h("label", { for: "option" }, t("ops.option")), optionField)), h("div", { id: "desk" })));
+  put(page, h("main", h("h1.unseen", t("ops_title")), h("div.which",
+    h("div", labelled(t("ops_concert"), concertField)), h("div", labelled(t("ops_option"), optionField))), h("div#desk")));
   await ask(choose());
 }
 
 function askAdmin() {
-  const field = h("textarea", { id: "token", rows: "4", required: true, autocomplete: "off", spellcheck: "false" });
-  const wrong = h("p", { class: "notice bad", role: "alert", hidden: true }, t("session.wrong"));
-  const submit = (event) => {
-    event.preventDefault();
-    wrong.hidden = session.take(field.value) && session.isAdmin;
-    if (wrong.hidden) begin();
+  const take = (token) => {
+    const isGood = session.take(token) && session.isAdmin;
+    if (isGood) begin();
+    return isGood;
   };
-  return h("main", { class: "ask" }, h("form", { class: "card control", onsubmit: submit }, h("h2", {}, t("session.title")), h("p", {}, t("ops.admin")),
-    h("label", { for: "token" }, t("session.token")), field, wrong, h("div", { class: "actions" }, h("button", { class: "button" }, t("session.begin")))));
+  return h("main.ask", h("section.card.control", signIn(take, h("p", t("ops_admin")))));
 }
 
 session.begin();
@@ -380,5 +371,5 @@ session.needed = () => {
   begin();
 };
 await load();
-document.title = t("ops.title");
+document.title = t("ops_title");
 await begin();

@@ -1,6 +1,6 @@
-// A seating plan in arrays, made for being drawn, and what can be found in it. Knows nothing of the page.
+// A seating plan in arrays, and what can be found in it. Knows nothing of the page.
 
-/** States of a seat, as they stand in `Plan.status`. */
+// States of a seat, as they stand in `Plan.status`.
 export const FREE = 0;
 export const HELD = 1;
 export const SOLD = 2;
@@ -8,11 +8,10 @@ export const BLOCKED = 3;
 
 const STATES = { available: FREE, held: HELD, sold: SOLD, blocked: BLOCKED };
 
-/** Seats whose distance is at most so many times their row's pitch are neighbours, as on the server. */
+// Neighbours are at most so many of their row's pitches apart, as on the server.
 const NEIGHBOUR_PITCHES = 1.5;
-/** How much of the room between two seats a seat takes. */
 const FILL = 0.86;
-/** Points of a row that the outline of its block follows. */
+// Points of a row that the outline of its block follows.
 const OUTLINE_POINTS = 8;
 
 const at = (position) => [position?.x ?? 0, position?.y ?? 0];
@@ -23,23 +22,30 @@ function median(values) {
   return values[(values.length - 1) >> 1];
 }
 
-/** A rectangle that grows around points. */
 class Box {
   left = Infinity;
   top = Infinity;
   right = -Infinity;
   bottom = -Infinity;
 
-  add(x, y, by = 0) {
-    this.left = Math.min(this.left, x - by);
-    this.right = Math.max(this.right, x + by);
-    this.top = Math.min(this.top, y - by);
-    this.bottom = Math.max(this.bottom, y + by);
+  add(x, y) {
+    this.left = Math.min(this.left, x);
+    this.right = Math.max(this.right, x);
+    this.top = Math.min(this.top, y);
+    this.bottom = Math.max(this.bottom, y);
   }
 
-  join(other) {
-    this.add(other.left, other.top);
-    this.add(other.right, other.bottom);
+  join({ left, top, right, bottom }) {
+    if (left > right) return;
+    this.add(left, top);
+    this.add(right, bottom);
+  }
+
+  grow(by) {
+    this.left -= by;
+    this.right += by;
+    this.top -= by;
+    this.bottom += by;
   }
 
   meets(other) {
@@ -47,11 +53,13 @@ class Box {
   }
 }
 
+const isFilled = (row) => row.to > row.from;
+
 export class Plan {
   constructor(json) {
     const zones = json.zones ?? [];
-    let n = 0;
-    for (const zone of zones) for (const row of zone.rows ?? []) n += row.seats.length;
+    const seats = zones.flatMap((zone) => zone.rows ?? []).flatMap((row) => row.seats);
+    const n = seats.length;
     this.size = n;
     this.guids = new Array(n);
     this.numbers = new Array(n);
@@ -59,7 +67,6 @@ export class Plan {
     this.ys = new Float64Array(n);
     this.categoryOf = new Uint16Array(n);
     this.rowOf = new Uint32Array(n);
-    /** Whether the next seat is this one's neighbour. */
     this.joined = new Uint8Array(n);
     this.status = new Uint8Array(n);
     this.index = new Map();
@@ -68,45 +75,46 @@ export class Plan {
     this.blocks = [];
     this.shapes = [];
     this.box = new Box();
-    this.readCategories(json);
+    this.readCategories(json, new Set(seats.map((seat) => seat.category)));
     for (const zone of zones) this.readZone(zone);
-    this.finish(json);
+    this.finish();
   }
 
-  /** Dearest first: colours follow this order. */
-  readCategories(json) {
-    const prices = json.prices ?? {};
-    const used = new Set();
-    for (const zone of json.zones ?? []) for (const row of zone.rows ?? []) for (const seat of row.seats) used.add(seat.category);
-    const names = (json.categories ?? []).map((category) => category.name).filter((name) => used.has(name));
-    this.categories = names.map((name) => ({ name, price: prices[name] ?? 0, seats: 0, free: 0 }));
+  // Dearest first: colours follow this order.
+  readCategories({ prices = {}, categories = [] }, used) {
+    const names = categories.map((category) => category.name).filter((name) => used.has(name));
+    this.categories = names.map((name) => ({ name, price: prices[name] ?? 0, free: 0 }));
     this.categories.sort((a, b) => b.price - a.price);
     this.categoryByName = new Map(this.categories.map((category, i) => [category.name, i]));
   }
 
   readZone(json) {
-    const [zoneX, zoneY] = at(json.position);
+    const [x, y] = at(json.position);
     const zone = { name: json.name ?? "", firstRow: this.rows.length, box: new Box() };
     const before = this.index.size;
     for (const row of json.rows ?? []) {
       const [rowX, rowY] = at(row.position);
-      this.readRow(row, zoneX + rowX, zoneY + rowY);
+      this.readRow(row, x + rowX, y + rowY);
     }
     zone.lastRow = this.rows.length;
     zone.seats = this.index.size - before;
-    this.spaceRows(zone);
-    for (let r = zone.firstRow; r < zone.lastRow; r += 1) {
-      this.rows[r].zone = this.zones.length;
-      if (this.rows[r].to > this.rows[r].from) zone.box.join(this.rows[r].box);
+    const rows = this.rows.slice(zone.firstRow);
+    rows.forEach((row, k) => this.spaceRow(row, [rows[k - 1], rows[k + 1]]));
+    for (const row of rows) {
+      row.zone = this.zones.length;
+      zone.box.join(row.box);
     }
-    this.makeBlocks(zone);
-    for (const area of json.areas ?? []) this.shapes.push({ ...area, x: zoneX + at(area.position)[0], y: zoneY + at(area.position)[1] });
+    this.makeBlocks(rows);
+    for (const area of json.areas ?? []) {
+      const [areaX, areaY] = at(area.position);
+      this.shapes.push({ ...area, x: x + areaX, y: y + areaY });
+    }
     this.zones.push(zone);
   }
 
   readRow(json, x0, y0) {
     const from = this.index.size;
-    const row = { name: json.row_number ?? "", from, to: from + json.seats.length, box: new Box(), size: 0, free: 0, block: 0 };
+    const row = { name: json.row_number ?? "", from, to: from + json.seats.length, box: new Box(), free: 0 };
     json.seats.forEach((seat, k) => {
       const i = from + k;
       const [x, y] = at(seat.position);
@@ -117,94 +125,80 @@ export class Plan {
       this.categoryOf[i] = this.categoryByName.get(seat.category);
       this.rowOf[i] = this.rows.length;
       this.index.set(seat.seat_guid, i);
-      row.box.add(this.xs[i], this.ys[i]);
+      row.box.add(...this.place(i));
     });
-    const distances = [];
-    for (let i = from; i + 1 < row.to; i += 1) distances.push(this.distance(i, i + 1));
+    const distances = json.seats.slice(1).map((_, k) => this.distance(from + k, from + k + 1));
     row.pitch = median(distances.slice());
-    distances.forEach((distance, k) => (this.joined[from + k] = distance <= NEIGHBOUR_PITCHES * row.pitch ? 1 : 0));
+    distances.forEach((distance, k) => (this.joined[from + k] = distance <= NEIGHBOUR_PITCHES * row.pitch));
     this.rows.push(row);
+  }
+
+  place(i) {
+    return [this.xs[i], this.ys[i]];
   }
 
   distance(i, j) {
     return Math.hypot(this.xs[i] - this.xs[j], this.ys[i] - this.ys[j]);
   }
 
-  /** How large seats may be drawn: less than to the nearest seat of the rows before and behind. */
-  spaceRows(zone) {
-    for (let r = zone.firstRow; r < zone.lastRow; r += 1) {
-      const row = this.rows[r];
-      let room = row.pitch > 0 ? row.pitch : Infinity;
-      const middle = (row.from + row.to) >> 1;
-      for (const other of [this.rows[r - 1], this.rows[r + 1]]) {
-        if (!other || row.from === row.to || other.zone !== undefined) continue;
-        for (let i = other.from; i < other.to; i += 1) {
-          const distance = this.distance(middle, i);
-          if (distance > 0) room = Math.min(room, distance);
-        }
-      }
-      row.size = room === Infinity ? 20 : room * FILL;
-      row.box.left -= row.size / 2;
-      row.box.right += row.size / 2;
-      row.box.top -= row.size / 2;
-      row.box.bottom += row.size / 2;
+  // How large seats may be drawn: less than to the nearest seat of the rows before and behind.
+  spaceRow(row, others) {
+    let room = row.pitch || Infinity;
+    const middle = (row.from + row.to) >> 1;
+    for (const other of others) {
+      if (!other || row.from === row.to) continue;
+      for (let i = other.from; i < other.to; i += 1) room = Math.min(room, this.distance(middle, i) || Infinity);
     }
+    row.size = room === Infinity ? 20 : room * FILL;
+    row.box.grow(row.size / 2);
   }
 
-  /** Rows of one zone and mostly one category, that are drawn as one shape from afar. */
-  makeBlocks(zone) {
+  // Rows of one zone and mostly one category, that are drawn as one shape from afar.
+  makeBlocks(rows) {
     let block = null;
-    for (let r = zone.firstRow; r < zone.lastRow; r += 1) {
-      const row = this.rows[r];
-      if (row.from === row.to) continue;
+    for (const row of rows.filter(isFilled)) {
       const category = this.categoryOf[(row.from + row.to) >> 1];
       if (block?.category !== category) {
-        block = { zone: this.zones.length, category, firstRow: r, lastRow: r, seats: 0, free: 0, box: new Box(), size: row.size };
+        block = { category, rows: [], seats: 0, free: 0, box: new Box(), size: row.size };
         this.blocks.push(block);
       }
-      block.lastRow = r;
+      block.rows.push(row);
       block.seats += row.to - row.from;
       block.box.join(row.box);
-      row.block = this.blocks.length - 1;
+      row.block = block;
     }
   }
 
-  outline(block) {
-    const rows = this.rows.slice(block.firstRow, block.lastRow + 1).filter((row) => row.to > row.from);
+  outline({ rows }) {
     const points = [];
     const along = (row, backwards) => {
       const last = row.to - 1 - row.from;
       const steps = Math.min(OUTLINE_POINTS, last);
       for (let step = 0; step <= steps; step += 1) {
-        const k = steps === 0 ? 0 : Math.round((last * (backwards ? steps - step : step)) / steps);
-        points.push(this.xs[row.from + k], this.ys[row.from + k]);
+        const k = Math.round((last * (backwards ? steps - step : step)) / (steps || 1));
+        points.push(this.place(row.from + k));
       }
     };
     along(rows[0], false);
-    for (const row of rows.slice(1, -1)) points.push(this.xs[row.to - 1], this.ys[row.to - 1]);
-    if (rows.length > 1) along(rows[rows.length - 1], true);
-    for (const row of rows.slice(1, -1).reverse()) points.push(this.xs[row.from], this.ys[row.from]);
+    for (const row of rows.slice(1, -1)) points.push(this.place(row.to - 1));
+    if (rows.length > 1) along(rows.at(-1), true);
+    for (const row of rows.slice(1, -1).reverse()) points.push(this.place(row.from));
     return points;
   }
 
-  finish(json) {
+  finish() {
     for (const block of this.blocks) block.outline = this.outline(block);
-    for (const zone of this.zones) if (zone.box.left !== Infinity) this.box.join(zone.box);
+    for (const zone of this.zones) this.box.join(zone.box);
     for (const shape of this.shapes) {
       this.box.add(shape.x, shape.y);
       const { width, height } = shape.rectangle ?? shape;
       if (width && height) this.box.add(shape.x + width, shape.y + height);
     }
-    if (this.size === 0) this.box.add(0, 0, 1);
-    const sizes = this.rows.filter((row) => row.to > row.from).map((row) => row.size);
-    /** The size of most seats. */
-    this.typical = median(sizes) || 20;
-    for (let i = 0; i < this.size; i += 1) this.categories[this.categoryOf[i]].seats += 1;
+    this.typical = median(this.rows.filter(isFilled).map((row) => row.size)) || 20;
     this.setAll({});
-    this.name = json.name ?? "";
   }
 
-  /** Takes over the state of all seats; those that are not named are free. Returns the seats that have changed. */
+  // Takes over all states; seats not named are free. Returns those that have changed.
   setAll(taken) {
     const before = this.status.slice();
     this.status.fill(FREE);
@@ -212,9 +206,7 @@ export class Plan {
       const i = this.index.get(guid);
       if (i !== undefined) this.status[i] = STATES[taken[guid]];
     }
-    for (const row of this.rows) row.free = 0;
-    for (const block of this.blocks) block.free = 0;
-    for (const category of this.categories) category.free = 0;
+    for (const part of [...this.rows, ...this.blocks, ...this.categories]) part.free = 0;
     const changed = [];
     for (let i = 0; i < this.size; i += 1) {
       if (this.status[i] === FREE) this.count(i, 1);
@@ -223,7 +215,7 @@ export class Plan {
     return changed;
   }
 
-  /** Takes over changes. Returns the seats that have changed. */
+  // Takes over changes. Returns the seats that have changed.
   setSome(changes) {
     const changed = [];
     for (const guid in changes) {
@@ -241,7 +233,7 @@ export class Plan {
   count(i, by) {
     const row = this.rows[this.rowOf[i]];
     row.free += by;
-    this.blocks[row.block].free += by;
+    row.block.free += by;
     this.categories[this.categoryOf[i]].free += by;
   }
 
@@ -257,13 +249,13 @@ export class Plan {
     return this.categories[this.categoryOf[i]];
   }
 
-  /** The seat at a place, or -1; `reach` is how far off it may be. */
+  // The seat at a place, or -1; `reach` is how far off it may be.
   seatAt(x, y, reach) {
     let best = -1;
     let nearest = Infinity;
+    const near = { left: x - reach, right: x + reach, top: y - reach, bottom: y + reach };
     for (const row of this.rows) {
-      const { box } = row;
-      if (x < box.left - reach || x > box.right + reach || y < box.top - reach || y > box.bottom + reach) continue;
+      if (!row.box.meets(near)) continue;
       for (let i = row.from; i < row.to; i += 1) {
         const distance = Math.hypot(this.xs[i] - x, this.ys[i] - y);
         if (distance < nearest && distance <= Math.max(reach, row.size / 2)) [best, nearest] = [i, distance];
@@ -272,7 +264,7 @@ export class Plan {
     return best;
   }
 
-  /** The next seat in a direction, or -1: the nearest one that lies more that way than any other. */
+  // The next seat in a direction, or -1.
   towards(i, dx, dy) {
     let best = -1;
     let least = Infinity;
@@ -288,7 +280,7 @@ export class Plan {
     return best;
   }
 
-  /** So many free seats of the same categories as near to `wanted` as can be: side by side if there are such. */
+  // As many free seats of the same categories near to `wanted`, side by side if there are such.
   nearestTo(wanted, taboo = new Set()) {
     const n = wanted.length;
     const x = wanted.reduce((sum, i) => sum + this.xs[i], 0) / n;

@@ -1,53 +1,43 @@
-// The waiting room: a place in the line, kept over reloads since the server knows it, until it is one's turn.
+// A place in the line until it is one's turn. The server knows it, so that reloads keep it.
 
 import { ask, now, session } from "./api.js";
-import { every, h, icon, put } from "./dom.js";
+import { every, h, heading, icon, put } from "./dom.js";
 import { about, countdown, moment, t } from "./i18n.js";
 import { followToken } from "./live.js";
 
-/** The latest known token of each concert. */
+// The latest known token of each concert.
 const tokens = new Map();
 
-/** The header that a hold needs, if this concert has a line. */
+// The header that a hold needs, if this concert has a line.
 export function passFor(concert) {
   const token = tokens.get(concert.id);
-  return token?.status === "active" ? { "Queue-Token": token.token } : {};
+  return token?.status === "active" ? { "Queue-Token": token.token } : undefined;
 }
 
-/** Until when one may choose, if there is an end to it. */
+// Until when one may choose, if there is an end to it.
 export const passEnds = (concert) => tokens.get(concert.id)?.expires_at ?? null;
 
-/** Takes a place in the line, or finds the one that there is. */
-async function join(concert) {
-  const { value } = await ask("POST", `/v1/concerts/${concert.id}/tokens`);
-  tokens.set(concert.id, value);
-  return value;
-}
-
-/** Shows the line in `room` until it is the user's turn; then calls `enter`. Returns how to stop. */
+// Shows the line in `room` until it is one's turn; returns how to stop.
 export function wait(concert, room, { enter, fail, leave }) {
   let stop = () => {};
   let isOver = false;
 
   async function begin() {
     try {
-      const token = await join(concert);
+      // A place in the line: a new one, or the one that there is.
+      const { value: token } = await ask("POST", `/v1/concerts/${concert.id}/tokens`);
+      tokens.set(concert.id, token);
       if (isOver) return;
       if (token.status === "active") return over(enter);
       const line = new Line(concert, token, room, leave);
-      const unfollow = followToken(token.id, {
-        onToken(next) {
-          tokens.set(concert.id, { ...tokens.get(concert.id), ...next });
-          if (next.status === "active") over(enter);
-          else if (next.status === "waiting") line.show(next);
-          else over(() => line.lapsed(() => restart()));
-        },
-      });
-      const untick = every(1000, () => line.tick());
-      stop = () => {
-        unfollow();
-        untick();
+      const onToken = (next) => {
+        tokens.set(concert.id, { ...tokens.get(concert.id), ...next });
+        if (next.status === "active") over(enter);
+        else if (next.status === "waiting") line.show(next);
+        else over(() => line.lapsed(restart));
       };
+      const ends = [followToken(token.id, onToken), every(1000, () => line.tick())];
+      stop = () => ends.forEach((end) => end());
     } catch (problem) {
       if (!isOver) fail(problem);
     }
@@ -55,10 +45,9 @@ export function wait(concert, room, { enter, fail, leave }) {
 
   function over(then) {
     stop();
-    if (!isOver) {
-      isOver = true;
-      then();
-    }
+    if (isOver) return;
+    isOver = true;
+    then();
   }
 
   function restart() {
@@ -73,27 +62,26 @@ export function wait(concert, room, { enter, fail, leave }) {
   };
 }
 
-/** What somebody who waits sees. */
 class Line {
   constructor(concert, token, room, leave) {
     this.concert = concert;
     this.room = room;
     this.first = token.ahead;
-    this.position = h("strong", { class: "position", id: "position" });
-    this.ahead = h("p", { class: "muted" });
-    this.expected = h("p", { class: "expected" });
-    this.bar = h("div", { class: "bar", role: "progressbar", "aria-label": t("line.progress"), "aria-valuemin": "0", "aria-valuemax": "100" }, h("div", {}));
-    this.note = h("p", { class: "muted note" });
-    this.said = h("p", { class: "unseen", "aria-live": "polite" });
+    this.position = h("strong#position.position");
+    this.ahead = h("p.muted");
+    this.expected = h("p.expected");
+    this.bar = h("div.bar", { role: "progressbar", "aria-label": t("line_progress"), "aria-valuemin": "0", "aria-valuemax": "100" }, h("div"));
+    this.note = h("p.muted.note");
+    this.said = h("p.unseen", { "aria-live": "polite" });
     put(room,
-      h("section", { class: "line card" },
-        h("h1", { tabindex: "-1" }, t("line.title")),
-        h("p", { class: "lead" }, concert.title),
-        h("div", { class: "place" }, h("span", { class: "muted" }, t("line.position")), this.position, this.ahead),
+      h("section.line.card",
+        heading(t("line_title")),
+        h("p.lead", concert.title),
+        h("div.place", h("span.muted", t("line_position")), this.position, this.ahead),
         this.bar, this.expected, this.note,
-        h("ul", { class: "promises" },
-          ["line.keep", "line.fair", "line.enter"].map((key) => h("li", {}, icon("check"), t(key)))),
-        h("button", { class: "button quiet", type: "button", id: "leave", onclick: leave }, t("line.leave")), this.said));
+        h("ul.promises",
+          ["line_keep", "line_fair", "line_enter"].map((key) => h("li", icon("check"), t(key)))),
+        h("button#leave.button.quiet", { onclick: leave }, t("line_leave")), this.said));
     this.show(token);
   }
 
@@ -101,8 +89,8 @@ class Line {
     this.token = token;
     const { position, ahead } = token;
     const isOpen = position !== null;
-    this.position.textContent = isOpen ? t("line.number", { position }) : "–";
-    this.ahead.textContent = isOpen ? (ahead === 0 ? t("line.next") : t("line.ahead", { n: ahead })) : t("line.shuffled", { n: token.queue_size });
+    this.position.textContent = isOpen ? t("line_number", { position }) : "–";
+    this.ahead.textContent = isOpen ? (ahead === 0 ? t("line_next") : t("line_ahead", { n: ahead })) : t("line_shuffled", { n: token.queue_size });
     if (isOpen && this.first === null) this.first = ahead;
     this.first = Math.max(this.first ?? 0, ahead ?? 0);
     const share = isOpen ? 1 - (ahead + 0.5) / (this.first + 1) : 0;
@@ -117,20 +105,19 @@ class Line {
     const { waiting_room: settings } = this.concert;
     const opens = settings.opens_at ? Date.parse(settings.opens_at) - now() : 0;
     const wait = this.token.expected_wait_seconds;
-    if (opens > 0) this.expected.textContent = opens < 3600_000 ? t("line.opens_in", { time: countdown(opens) }) : t("line.opens_at", { time: moment(settings.opens_at) });
-    else this.expected.textContent = wait === null ? "" : t("line.expected", { time: about(wait) });
-    this.note.textContent = wait === null && opens <= 0 ? t("line.unknown") : "";
+    if (opens > 0) this.expected.textContent = opens < 3600_000 ? t("line_opens_in", { time: countdown(opens) }) : t("line_opens_at", { time: moment(settings.opens_at) });
+    else this.expected.textContent = wait === null ? "" : t("line_expected", { time: about(wait) });
+    this.note.textContent = wait === null && opens <= 0 ? t("line_unknown") : "";
   }
 
   lapsed(again) {
-    put(this.room, h("section", { class: "line card" },
-      h("h1", { tabindex: "-1" }, t("line.lapsed")),
-      h("p", {}, t("line.lapsed.text")),
-      h("button", { class: "button", type: "button", onclick: again }, t("line.again"))));
+    put(this.room, h("section.line.card",
+      heading(t("line_lapsed")),
+      h("p", t("line_lapsed_text")),
+      h("button.button", { onclick: again }, t("line_again"))));
   }
 }
 
-/** Gives the place up. */
 export async function leaveLine(concert) {
   const token = tokens.get(concert.id);
   tokens.delete(concert.id);

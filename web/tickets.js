@@ -1,33 +1,29 @@
 // After choosing: paying before the time is over, the ticket, and everything that one has had.
 
 import { ask, get, newKey, now, post, remove, session } from "./api.js";
-import { confirm, every, h, icon, put, svg, toast } from "./dom.js";
+import { View, confirm, every, h, heading, icon, put, svg, toast } from "./dom.js";
 import { countdown, date, moment, number, points, t, time } from "./i18n.js";
 import { seatName } from "./sale.js";
 
-const places = (reservation) => reservation.seats.length + reservation.areas.reduce((sum, area) => sum + area.count, 0);
+export const places = (reservation) => reservation.seats.length + reservation.areas.reduce((sum, area) => sum + area.count, 0);
 
-/** What is in a reservation, a line each. */
-function lines(reservation) {
-  const seats = reservation.seats.map((seat) => h("li", {}, h("span", {}, seatName(seat)), h("span", { class: "muted" }, seat.category), h("span", { class: "price" }, points(seat.price))));
-  const areas = reservation.areas.map((area) => h("li", {}, h("span", {}, `${area.name} × ${number(area.count)}`), h("span", { class: "muted" }, area.category), h("span", { class: "price" }, points(area.price * area.count))));
-  return h("ul", { class: "lines" }, seats, areas);
+function lines({ seats, areas }) {
+  const line = (name, { category }, price) => h("li", h("span", name), h("span.muted", category), h("span.price", points(price)));
+  return h("ul.lines", seats.map((seat) => line(seatName(seat), seat, seat.price)),
+    areas.map((area) => line(`${area.name} × ${number(area.count)}`, area, area.price * area.count)));
 }
 
-/** One reservation, whatever has become of it. */
-export class ReservationView {
-  constructor(app, id) {
-    this.app = app;
-    this.id = id;
-    this.node = h("main", { class: "narrow" }, h("p", { class: "loading" }, t("loading")));
-    // The same wish, however often the button is pressed.
-    this.payKey = newKey();
-    this.read().catch((problem) => app.fail(problem, this.node));
-  }
+const sum = (name, value) => [h("dt", name), h("dd", value)];
 
-  close() {
-    this.isClosed = true;
-    this.untick?.();
+export class ReservationView extends View {
+  // The same wish, however often the button is pressed.
+  payKey = newKey();
+
+  constructor(app, id) {
+    super(app, "main.narrow");
+    this.id = id;
+    this.ending.push(() => this.untick?.());
+    this.guard(this.read());
   }
 
   async read() {
@@ -48,29 +44,29 @@ export class ReservationView {
   }
 
   head() {
-    return [h("p", { class: "eyebrow" }, date(this.option.starts_at), " · ", time(this.option.starts_at)), h("h1", { tabindex: "-1" }, this.concert.title)];
+    return [h("p.eyebrow", date(this.option.starts_at), " · ", time(this.option.starts_at)), heading(this.concert.title)];
   }
 
   showCheckout() {
     const { reservation, wallet } = this;
     const enough = wallet.balance >= reservation.amount;
-    this.clock = h("strong", { class: "clock", id: "countdown" });
-    this.clockBar = h("div", { class: "bar", "aria-hidden": "true" }, h("div", {}));
-    this.said = h("p", { class: "unseen", "aria-live": "assertive" });
+    this.clock = h("strong#countdown.clock");
+    this.clockBar = h("div.bar", { "aria-hidden": "true" }, h("div"));
+    this.said = h("p.unseen", { "aria-live": "assertive" });
     this.problem = h("div", { role: "alert" });
-    this.payButton = h("button", { type: "button", class: "button wide large", id: "pay", disabled: !enough, onclick: () => this.pay() }, t("pay", { amount: points(reservation.amount) }));
-    this.dropButton = h("button", { type: "button", class: "button quiet wide", id: "release", onclick: () => this.release() }, t("release"));
+    this.payButton = h("button#pay.button.wide.large", { disabled: !enough, onclick: () => this.pay() }, this.payText);
+    this.dropButton = h("button#release.button.quiet.wide", { onclick: () => this.release() }, t("release"));
     put(this.node,
-      h("section", { class: "card checkout" },
-        h("div", { class: "remaining" }, h("span", {}, icon("clock"), t("held.for")), this.clock), this.clockBar,
+      h("section.card.checkout",
+        h("div.remaining", h("span", icon("clock"), t("held_for")), this.clock), this.clockBar,
         this.head(), lines(reservation),
-        h("dl", { class: "sums" },
-          h("dt", {}, t("total", { n: places(reservation) })), h("dd", { class: "total" }, points(reservation.amount)),
-          h("dt", {}, icon("wallet"), t("wallet.balance")), h("dd", {}, points(wallet.balance)),
-          enough ? [h("dt", {}, t("wallet.after")), h("dd", {}, points(wallet.balance - reservation.amount))] : []),
-        enough ? null : h("p", { class: "notice bad" }, t("problem.insufficient_points", { balance: wallet.balance, amount: reservation.amount })),
+        h("dl.sums",
+          h("dt", t("seats", { n: places(reservation) })), h("dd.total", points(reservation.amount)),
+          sum([icon("wallet"), t("wallet_balance")], points(wallet.balance)),
+          enough && sum(t("wallet_after"), points(wallet.balance - reservation.amount))),
+        !enough && h("p.notice.bad", t("problem_insufficient_points", { balance: wallet.balance, amount: reservation.amount })),
         this.problem, this.payButton, this.dropButton,
-        h("p", { class: "muted small" }, this.option.refundable_until ? t("refund.until", { time: moment(this.option.refundable_until) }) : t("refund.never")),
+        h("p.muted.small", this.option.refundable_until ? t("refund_until", { time: moment(this.option.refundable_until) }) : t("refund_never")),
         this.said));
     this.untick = every(250, () => this.tick());
   }
@@ -82,7 +78,7 @@ export class ReservationView {
     const share = Math.max(0, Math.min(1, left / (Date.parse(expires) - Date.parse(created))));
     this.clockBar.firstChild.style.width = `${100 * share}%`;
     this.node.classList.toggle("hurry", left < 60_000);
-    const said = left < 60_000 && left > 0 ? t("held.minute") : "";
+    const said = left < 60_000 && left > 0 ? t("held_minute") : "";
     if (said !== this.said.textContent) this.said.textContent = said;
     // The server says when it is over, which may be a second later.
     if (left < -300 && !this.isBusy && now() - (this.checked ?? 0) > 1000) {
@@ -91,57 +87,59 @@ export class ReservationView {
     }
   }
 
-  busy(isBusy) {
-    this.isBusy = isBusy;
-    this.payButton.disabled = this.dropButton.disabled = isBusy;
-    this.payButton.textContent = isBusy ? t("paying") : t("pay", { amount: points(this.reservation.amount) });
+  get payText() {
+    return t("pay", { amount: points(this.reservation.amount) });
   }
 
-  async pay() {
-    this.busy(true);
+  // If the reservation has become something else meanwhile, that is shown.
+  async attempt(act) {
+    const busy = (isBusy) => {
+      this.isBusy = this.payButton.disabled = this.dropButton.disabled = isBusy;
+      this.payButton.textContent = isBusy ? t("paying") : this.payText;
+    };
+    busy(true);
     try {
+      await act();
+      this.isBusy = false;
+    } catch (problem) {
+      busy(false);
+      if (["already_paid", "reservation_expired", "reservation_not_held"].includes(problem.code)) return this.read();
+      put(this.problem, h("p.notice.bad", problem.words));
+    }
+  }
+
+  pay() {
+    return this.attempt(async () => {
       await post(`/v1/reservations/${this.id}/payments`, {}, this.payKey);
       await this.read();
       toast(t("paid"), "good");
-    } catch (problem) {
-      this.busy(false);
-      if (["already_paid", "reservation_expired", "reservation_not_held"].includes(problem.code)) return this.read();
-      put(this.problem, h("p", { class: "notice bad" }, problem.words));
-    } finally {
-      this.isBusy = false;
-    }
+    });
   }
 
-  async release() {
-    this.busy(true);
-    try {
+  release() {
+    return this.attempt(async () => {
       await remove(`/v1/reservations/${this.id}`);
       this.app.go(`#/options/${this.option.id}`);
-    } catch (problem) {
-      this.busy(false);
-      if (problem.code === "reservation_not_held") return this.read();
-      put(this.problem, h("p", { class: "notice bad" }, problem.words));
-    }
+    });
   }
 
   showTicket() {
     const { reservation, option } = this;
     const refundable = option.refundable_until && Date.parse(option.refundable_until) > now();
     put(this.node,
-      h("p", { class: "done" }, icon("check"), t("ticket.yours")),
-      h("article", { class: "ticket" },
-        h("div", { class: "stub" }, art(this.concert.title), h("div", {}, this.head())),
-        h("div", { class: "body" }, lines(reservation),
-          h("dl", { class: "sums" }, h("dt", {}, t("paid.total")), h("dd", { class: "total" }, points(reservation.amount)),
-            h("dt", {}, t("ticket.number")), h("dd", {}, h("code", {}, reservation.id)),
-            h("dt", {}, t("ticket.holder")), h("dd", {}, reservation.user_id)))),
-      h("div", { class: "actions" },
-        h("a", { class: "button quiet", href: "#/tickets" }, t("tickets.all")),
-        refundable ? h("button", { type: "button", class: "button quiet", id: "refund", onclick: () => this.refund() }, t("refund")) : null));
+      h("p.done", icon("check"), t("ticket_yours")),
+      h("article.ticket",
+        h("div.stub", art(this.concert.title), h("div", this.head())),
+        h("div.body", lines(reservation),
+          h("dl.sums", h("dt", t("reservation_confirmed")), h("dd.total", points(reservation.amount)),
+            sum(t("ticket_number"), h("code", reservation.id)), sum(t("ticket_holder"), reservation.user_id)))),
+      h("div.actions",
+        h("a.button.quiet", { href: "#/tickets" }, t("tickets_all")),
+        refundable && h("button#refund.button.quiet", { onclick: () => this.refund() }, t("refund"))));
   }
 
   async refund() {
-    if (!(await confirm(t("refund"), t("refund.sure", { amount: points(this.reservation.amount) }), t("refund"), t("keep")))) return;
+    if (!(await confirm(t("refund"), t("refund_sure", { amount: points(this.reservation.amount) }), t("refund"), t("keep")))) return;
     try {
       const payments = await get("/v1/payments?limit=500");
       const payment = payments.items.find((one) => one.reservation_id === this.id && one.status === "completed");
@@ -155,62 +153,58 @@ export class ReservationView {
 
   showEnd() {
     const { status } = this.reservation;
-    put(this.node, h("section", { class: "card end" },
+    put(this.node, h("section.card.end",
       this.head(),
-      h("p", { class: "lead", id: "ended" }, t(`ended.${status}`)),
+      h("p#ended.lead", t(`ended_${status}`)),
       lines(this.reservation),
-      h("a", { class: "button wide", href: `#/options/${this.option.id}` }, t("choose.again"))));
+      h("a.button.wide", { href: `#/options/${this.option.id}` }, t("choose_again"))));
   }
 }
 
-/** Reservations, and where one's points went. */
-export class TicketsView {
+// A list that grows by a page whenever one asks for more.
+export function paged(list, path, row, none, fail) {
+  let cursor = null;
+  const load = async () => {
+    const page = await get(`${path}?limit=12${cursor ? `&cursor=${cursor}` : ""}`);
+    if (page.items.length === 0 && !cursor) list.append(h("li.muted", none));
+    list.append(...page.items.map(row));
+    cursor = page.next_cursor;
+    more.hidden = !cursor;
+  };
+  const more = h("button.button.quiet", { hidden: true, onclick: () => load().catch(fail) }, t("more_show"));
+  load().catch(fail);
+  return [list, more];
+}
+
+// Reservations, and where one's points went.
+export class TicketsView extends View {
+  names = new Map();
+
   constructor(app) {
-    this.app = app;
-    this.node = h("main", { class: "narrow" }, h("h1", { tabindex: "-1" }, t("tickets")));
+    super(app, "main.narrow");
+    const title = heading(t("tickets"));
     if (!session.token) {
-      this.node.append(h("p", {}, t("session.text")), h("button", { class: "button", type: "button", onclick: () => session.needed() }, t("session.begin")));
+      put(this.node, title, h("p", t("session_text")), h("button.button", { onclick: () => session.needed() }, t("session_begin")));
       return;
     }
-    this.names = new Map();
-    const wallet = h("section", { class: "card balance" }, icon("wallet"), h("span", {}, t("wallet.balance")), h("strong", {}));
-    get("/v1/wallet").then(({ balance }) => {
-      wallet.lastChild.textContent = points(balance);
-      app.showWallet(balance);
-    }).catch((problem) => toast(problem.words, "bad"));
-    this.node.append(wallet,
-      this.list("tickets.reservations", "/v1/reservations", (one) => this.reservation(one)),
-      this.list("tickets.entries", "/v1/wallet/entries", (one) => this.entry(one)));
-  }
-
-  close() {}
-
-  list(title, path, row) {
-    const items = h("ul", { class: "records" });
-    const more = h("button", { type: "button", class: "button quiet", hidden: true }, t("more.show"));
-    let cursor = null;
-    const load = async () => {
-      try {
-        const page = await get(`${path}?limit=10${cursor ? `&cursor=${cursor}` : ""}`);
-        if (page.items.length === 0 && !cursor) items.append(h("li", { class: "muted" }, t("none")));
-        items.append(...page.items.map(row));
-        cursor = page.next_cursor;
-        more.hidden = !cursor;
-      } catch (problem) {
-        toast(problem.words, "bad");
-      }
-    };
-    more.addEventListener("click", load);
-    load();
-    return h("section", {}, h("h2", {}, t(title)), items, more);
+    const fail = (problem) => toast(problem.words, "bad");
+    const balance = h("strong");
+    get("/v1/wallet").then((wallet) => {
+      balance.textContent = points(wallet.balance);
+      app.showWallet(wallet.balance);
+    }).catch(fail);
+    const list = (name, path, row) => h("section", h("h2", t(name)), paged(h("ul.records"), path, row, t("none"), fail));
+    put(this.node, title, h("section.card.balance", icon("wallet"), h("span", t("wallet_balance")), balance),
+      list("tickets_reservations", "/v1/reservations", (one) => this.reservation(one)),
+      list("tickets_entries", "/v1/wallet/entries", (one) => this.entry(one)));
   }
 
   reservation(one) {
-    const name = h("span", { class: "strong" }, "…");
+    const name = h("span.strong", "…");
     this.nameOf(one.option_id).then((text) => (name.textContent = text)).catch(() => (name.textContent = one.id));
-    return h("li", {}, h("a", { href: `#/reservations/${one.id}` },
-      h("div", { class: "grow" }, name, h("p", { class: "muted" }, t("seats", { n: places(one) }), " · ", moment(one.created_at))),
-      h("div", { class: "right" }, h("span", { class: `pill ${one.status}` }, t(`reservation.${one.status}`)), h("span", { class: "price" }, points(one.amount)))));
+    return h("li", h("a", { href: `#/reservations/${one.id}` },
+      h("div.grow", name, h("p.muted", t("seats", { n: places(one) }), " · ", moment(one.created_at))),
+      h("div.right", h(`span.pill.${one.status}`, t(`reservation_${one.status}`)), h("span.price", points(one.amount)))));
   }
 
   nameOf(option) {
@@ -222,19 +216,19 @@ export class TicketsView {
 
   entry(one) {
     const sign = one.kind === "debit" ? "−" : "+";
-    return h("li", {}, h("div", { class: "row" },
-      h("div", { class: "grow" }, h("span", { class: "strong" }, t(`entry.${one.kind}`)), h("p", { class: "muted" }, moment(one.at))),
-      h("div", { class: "right" }, h("span", { class: `price ${one.kind}` }, `${sign}${points(one.amount)}`), h("span", { class: "muted" }, points(one.balance)))));
+    return h("li", h("div.row",
+      h("div.grow", h("span.strong", t(`entry_${one.kind}`)), h("p.muted", moment(one.at))),
+      h("div.right", h(`span.price.${one.kind}`, `${sign}${points(one.amount)}`), h("span.muted", points(one.balance)))));
   }
 }
 
-/** A picture for a concert, always the same one: rows of seats in two of its own colours. */
+// A picture for a concert, always the same one.
 export function art(title) {
   let seed = 2166136261;
   for (const char of title) seed = Math.imul(seed ^ char.codePointAt(0), 16777619) >>> 0;
   const hue = seed % 360;
   const rows = Array.from({ length: 9 }, (_, k) => svg("circle", { cx: 160 + ((seed >>> 9) % 120) - 60, cy: 190, r: 46 + 19 * k, class: k % 3 === (seed >>> 5) % 3 ? "b" : "a", "stroke-dasharray": `0 ${15 + ((seed >>> (k + 3)) % 3)}` }));
-  const picture = svg("svg", { class: "art", viewBox: "0 0 320 160", preserveAspectRatio: "xMidYMid slice", "aria-hidden": "true" }, rows);
+  const picture = svg("svg.art", { viewBox: "0 0 320 160", preserveAspectRatio: "xMidYMid slice", "aria-hidden": "true" }, rows);
   picture.style.setProperty("--hue", hue);
   picture.style.setProperty("--other", (hue + 40 + ((seed >>> 12) % 80)) % 360);
   return picture;

@@ -103,6 +103,12 @@ impl Memory {
         changed(key.scope);
     }
 
+    /// Forgets all keys; `changed` hears of every scope.
+    pub fn clear(&mut self, changed: impl FnMut([u8; 16])) {
+        self.order.clear();
+        self.keys.drain().map(|(scope, _)| scope).for_each(changed);
+    }
+
     /// The row of one key.
     #[must_use]
     pub fn get(&self, scope: &[u8; 16]) -> Option<&Remembered> {

@@ -12,10 +12,14 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::cbor;
+use super::idempotency::{Key, Memory, Remembered, Request};
 use super::{
-    Aggregate, Answer, Changes, CorruptRow, Decided, EventFilter, EventId, EventType, Message, Meta, Rejection,
-    Timestamp,
+    Aggregate, Answer, Changes, CorruptRow, Counted, Decided, EventFilter, EventId, EventType, Message, Meta,
+    Rejection, Timestamp,
 };
+
+/// Dead letters that are sent again at once: what comes of one command is one record, which must fit into a frame.
+pub const REDRIVEN_AT_ONCE: usize = 100_000;
 
 /// Bytes of a secret.
 pub const SECRET_BYTES: usize = 32;
@@ -165,10 +169,13 @@ pub enum Command {
         /// Which.
         events: Vec<EventId>,
     },
-    /// Sends dead letters again, all of them or one; a receiver that was given up gets another chance.
+    /// Sends dead letters again, the oldest of them or one; a receiver that was given up gets another chance. What is no
+    /// dead letter (any more) is left alone.
     Redrive {
-        /// Which; `None` for all.
+        /// Which; `None` for all, up to [`REDRIVEN_AT_ONCE`].
         event: Option<EventId>,
+        /// Idempotency.
+        request: Request,
     },
     /// Gives a dead letter up.
     Drop {
@@ -233,6 +240,9 @@ pub enum Event {
         /// Which.
         #[n(0)]
         events: Vec<EventId>,
+        /// The idempotency key it came with.
+        #[n(1)]
+        key: Option<Key>,
     },
     /// A dead letter was given up.
     #[n(5)]
@@ -269,8 +279,13 @@ pub enum Event {
 pub enum Reply {
     /// It is done.
     Done,
-    /// So many dead letters are sent again.
-    Redriven(u64),
+    /// Dead letters are sent again, now or when the same was asked before.
+    Redriven {
+        /// How many.
+        count: u64,
+        /// Whether the answer is remembered.
+        replayed: bool,
+    },
 }
 
 /// The rows of a sink.
@@ -280,6 +295,8 @@ pub enum Part {
     Header,
     /// A parked event.
     Parked(EventId),
+    /// An idempotency key.
+    Key([u8; 16]),
 }
 
 impl super::Part for Part {
@@ -290,6 +307,10 @@ impl super::Part for Part {
                 key.push(1);
                 key.extend(event.lsn.0.to_be_bytes());
                 key.extend(event.index.to_be_bytes());
+            }
+            Self::Key(scope) => {
+                key.push(2);
+                key.extend(scope);
             }
         }
     }
@@ -303,6 +324,7 @@ impl super::Part for Part {
                 let lsn = super::Lsn(u64::from_be_bytes(*lsn));
                 Some(Self::Parked(EventId { lsn, index: u32::from_be_bytes(index.try_into().ok()?) }))
             }
+            2 => Some(Self::Key(rest.try_into().ok()?)),
             _ => None,
         }
     }
@@ -371,6 +393,7 @@ impl Signing {
 pub struct Sink {
     header: Header,
     parked: BTreeMap<EventId, Parked>,
+    keys: Memory,
 }
 
 impl Sink {
@@ -438,7 +461,7 @@ impl Aggregate for Sink {
     type Reply = Reply;
     type Part = Part;
 
-    fn decide(&self, _now: Timestamp, command: &Command, out: &mut Decided<Event>) -> Result<Answer<Reply>, Rejection> {
+    fn decide(&self, now: Timestamp, command: &Command, out: &mut Decided<Event>) -> Result<Answer<Reply>, Rejection> {
         if let Command::Register { registration, secret } = command {
             if self.is_known() {
                 return Err(Rejection::NotFound);
@@ -471,15 +494,18 @@ impl Aggregate for Sink {
                     out.events.push(Event::EventsSettled { events });
                 }
             }
-            &Command::Redrive { event } => {
-                let events: Vec<_> = match event {
-                    Some(event) if self.is_dead(event) => vec![event],
-                    Some(_) => return Err(Rejection::NotFound),
-                    None => self.dead_letters().map(|(id, _)| id).collect(),
+            Command::Redrive { event, request } => {
+                if let Some(count) = self.keys.recall(now, request)? {
+                    return Ok(Answer::Reply(Reply::Redriven { count, replayed: true }));
+                }
+                let events: Vec<_> = match *event {
+                    Some(event) => Some(event).filter(|event| self.is_dead(*event)).into_iter().collect(),
+                    None => self.dead_letters().map(|(id, _)| id).take(REDRIVEN_AT_ONCE).collect(),
                 };
-                reply = Reply::Redriven(events.len() as u64);
-                if !events.is_empty() || self.disabled().is_some() {
-                    out.events.push(Event::DeadLettersRedriven { events });
+                reply = Reply::Redriven { count: events.len() as u64, replayed: false };
+                let key = request.key.clone();
+                if !events.is_empty() || self.disabled().is_some() || key.is_some() {
+                    out.events.push(Event::DeadLettersRedriven { events, key });
                 }
             }
             &Command::Drop { event } => {
@@ -529,7 +555,7 @@ impl Aggregate for Sink {
                     self.unpark(*id, changes);
                 }
             }
-            Event::DeadLettersRedriven { events } => {
+            Event::DeadLettersRedriven { events, key } => {
                 for id in events {
                     if let Some(parked) = self.parked.get_mut(id) {
                         parked.attempts = 0;
@@ -539,6 +565,11 @@ impl Aggregate for Sink {
                 }
                 self.header.life = Life::Active;
                 changes.touch(Part::Header);
+                if let Some(key) = key {
+                    let count = events.len() as u64;
+                    self.keys.remember(meta.at, key, count, |scope| changes.touch(Part::Key(scope)));
+                    changes.count(&key.caller, Counted::KeyUsed(meta.at));
+                }
             }
             &Event::DeadLetterDropped { event } => self.unpark(event, changes),
             &Event::SecretRotated { secret, previous_until } => {
@@ -555,6 +586,7 @@ impl Aggregate for Sink {
                 for id in std::mem::take(&mut self.parked).into_keys() {
                     changes.touch(Part::Parked(id));
                 }
+                self.keys.clear(|scope| changes.touch(Part::Key(scope)));
                 self.header = Header { life: Life::Removed, ..Header::default() };
                 changes.touch(Part::Header);
             }
@@ -577,19 +609,23 @@ impl Aggregate for Sink {
         match part {
             Part::Header => Some(cbor::to_vec(&self.header)),
             Part::Parked(event) => self.parked.get(event).map(cbor::to_vec),
+            Part::Key(scope) => self.keys.get(scope).map(cbor::to_vec),
         }
     }
 
     fn load(rows: impl Iterator<Item = (Part, Vec<u8>)>) -> Result<Self, CorruptRow> {
         let mut sink = Self::default();
+        let mut keys = Vec::new();
         for (part, row) in rows {
             match part {
                 Part::Header => sink.header = cbor::from_row(&part, &row)?,
                 Part::Parked(event) => {
                     sink.parked.insert(event, cbor::from_row(&part, &row)?);
                 }
+                Part::Key(scope) => keys.push((scope, cbor::from_row::<Remembered>(&part, &row)?)),
             }
         }
+        sink.keys = Memory::from_rows(keys);
         Ok(sink)
     }
 }

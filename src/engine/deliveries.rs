@@ -22,6 +22,10 @@ const LOOK_AT_CLOCK: Duration = Duration::from_millis(100);
 const READ_EVENTS: usize = 512;
 /// How long new events are gathered before they are read: each read costs a hop between threads.
 const GATHER: Duration = Duration::from_millis(10);
+/// The least time before deliveries that broke off begin anew.
+const BEGIN_ANEW: Duration = Duration::from_millis(100);
+/// How much is kept of what a receiver says.
+const SAID_BYTES_MAX: usize = 2_048;
 
 /// Makes the receiver of a webhook.
 pub(crate) type Connect = Arc<dyn Fn(&Registration) -> Arc<dyn Receiver> + Send + Sync>;
@@ -99,7 +103,8 @@ impl Engine {
     #[cfg(feature = "server")]
     pub(crate) async fn serve_webhooks(&self, settings: Settings, connect: Connect) -> Result<(), Error> {
         *self.0.deliveries.webhooks.lock() = Some((settings, connect));
-        for (id, sink) in self.0.all_sinks().await? {
+        let (sinks, _) = self.0.look_at_sinks(|id, sink| (id, sink.clone())).await?;
+        for (id, sink) in sinks {
             self.0.serve_webhook(id, &sink);
         }
         Ok(())
@@ -127,14 +132,15 @@ impl Inner {
         receiver: Arc<dyn Receiver>,
         settings: Settings,
     ) -> bool {
-        let Some(registration) = sink.registration() else { return false };
-        let dispatch = Dispatch::new(sink, settings, receiver.batch().max(1));
+        if sink.registration().is_none() {
+            return false;
+        }
         let mut running = self.deliveries.running.lock();
         if running.get(&id).is_some_and(|running| !running.task.is_finished()) {
             return false;
         }
         let progress = Arc::new(Mutex::new(Progress {
-            passed: dispatch.passed(),
+            passed: sink.cursor(),
             breaker: breaker::State::Closed,
             delivered: 0,
             failed: 0,
@@ -142,20 +148,85 @@ impl Inner {
             last_delivered_at: None,
         }));
         let (changed, stop) = (Arc::<Notify>::default(), Arc::<Notify>::default());
-        let courier = Courier {
+        let deliveries = Keeper {
             engine: Engine(self.clone()),
             id,
-            filter: registration.filter,
-            dispatch,
-            signing: sink.signing(),
             receiver,
+            settings,
             progress: progress.clone(),
-            under_way: JoinSet::new(),
-            attempts: HashMap::new(),
+            changed: changed.clone(),
+            stop: stop.clone(),
         };
-        let task = self.system.blocking.spawn(courier.run(changed.clone(), stop.clone()));
+        let task = self.system.blocking.spawn(deliveries.keep(sink.clone()));
         running.insert(id, Running { progress, changed, stop, task });
         true
+    }
+}
+
+/// Keeps the deliveries to one sink going.
+struct Keeper {
+    engine: Engine,
+    id: SinkId,
+    receiver: Arc<dyn Receiver>,
+    settings: Settings,
+    progress: Arc<Mutex<Progress>>,
+    changed: Arc<Notify>,
+    stop: Arc<Notify>,
+}
+
+impl Keeper {
+    /// Delivers until it is stopped, the sink is removed or the engine ends. What breaks off otherwise (there was no file
+    /// handle left to read with, there is a mistake in here) is said, and begins anew after a while.
+    async fn keep(self, sink: Sink) {
+        let mut sink = Some(sink);
+        while let Some(found) = sink {
+            let mut one = JoinSet::new();
+            one.spawn(self.courier(&found).run(self.changed.clone(), self.stop.clone()));
+            let why = match one.join_next().await {
+                None | Some(Ok(Ok(()))) => return,
+                Some(Ok(Err(error))) => error.to_string(),
+                Some(Err(error)) => error.to_string(),
+            };
+            sink = self.pause(&why).await;
+        }
+    }
+
+    /// Waits until it is time to begin anew; `None` if there is nothing to be delivered any more.
+    async fn pause(&self, why: &str) -> Option<Sink> {
+        while !self.engine.0.is_over() {
+            self.say(why);
+            tokio::select! {
+                () = self.stop.notified() => return None,
+                () = tokio::time::sleep(self.settings.breaker.pause.max(BEGIN_ANEW)) => {}
+            }
+            match self.engine.0.find_sink(self.id).await {
+                Ok(sink) => return Some(sink),
+                Err(Error::Rejected(_)) => return None,
+                Err(_) => {}
+            }
+        }
+        None
+    }
+
+    fn say(&self, why: &str) {
+        tracing::error!(sink = %self.id, why, "deliveries broke off");
+        let text = cut(format!("deliveries broke off, and will begin anew: {why}"));
+        self.progress.lock().last_failure = Some(Response { status: None, text, at: self.engine.now() });
+    }
+
+    fn courier(&self, sink: &Sink) -> Courier {
+        Courier {
+            engine: self.engine.clone(),
+            id: self.id,
+            filter: sink.registration().map_or(EventFilter::NONE, |registration| registration.filter),
+            dispatch: Dispatch::new(sink, self.settings.clone(), self.receiver.batch().max(1)),
+            signing: sink.signing(),
+            receiver: self.receiver.clone(),
+            progress: self.progress.clone(),
+            under_way: JoinSet::new(),
+            attempts: HashMap::new(),
+            parked: Arc::new(tokio::sync::Mutex::new(self.engine.events(EventId::default(), EventFilter::ALL))),
+        }
     }
 }
 
@@ -186,22 +257,22 @@ struct Courier {
     under_way: JoinSet<Outcome>,
     /// The numbers of the attempts that are under way.
     attempts: HashMap<task::Id, u64>,
+    /// Reads parked events again, one after the other: many that are redriven are one walk through the journal.
+    parked: Arc<tokio::sync::Mutex<EventStream>>,
 }
 
 impl Courier {
     /// Delivers until it is stopped, the sink is removed or the engine ends.
-    async fn run(mut self, changed: Arc<Notify>, stop: Arc<Notify>) {
+    async fn run(mut self, changed: Arc<Notify>, stop: Arc<Notify>) -> Result<(), Error> {
         let ended = self.deliver(&changed, &stop).await;
-        if let Err(error) = ended {
-            tracing::warn!(sink = %self.id, %error, "deliveries ended");
-        }
         self.under_way.abort_all();
         for command in self.dispatch.stop(self.engine.now()) {
             // Each waits until it is durable.
             if self.ask(command).await.is_err() {
-                return;
+                break;
             }
         }
+        ended
     }
 
     async fn deliver(&mut self, changed: &Notify, stop: &Notify) -> Result<(), Error> {
@@ -241,12 +312,13 @@ impl Courier {
 
     fn start(&mut self, attempt: Attempt, now: Timestamp) {
         let secrets = self.signing.secrets(now).collect();
-        let (engine, receiver) = (self.engine.clone(), self.receiver.clone());
+        let (parked, receiver) = (self.parked.clone(), self.receiver.clone());
         let task = self.under_way.spawn(async move {
             let events = match attempt.what {
                 Content::Events(events) => events,
-                Content::Parked(id) => match engine.event(id).await {
-                    Ok(event) => vec![Arc::new(event)],
+                Content::Parked(id) => match parked.lock().await.find(id).await {
+                    Ok(Some(event)) => vec![Arc::new(event)],
+                    Ok(None) => return failed("the event cannot be found".into()),
                     Err(error) => return failed(format!("the event cannot be read: {error}")),
                 },
             };
@@ -256,11 +328,14 @@ impl Courier {
     }
 
     fn finish(&mut self, ended: Result<(task::Id, Outcome), task::JoinError>) {
-        let (task, outcome) = ended.unwrap_or_else(|error| {
+        let (task, mut outcome) = ended.unwrap_or_else(|error| {
             tracing::error!(sink = %self.id, %error, "a receiver panicked");
             (error.id(), failed("the receiver panicked".into()))
         });
         let Some(no) = self.attempts.remove(&task) else { return };
+        if let Outcome::Failed(failure) | Outcome::Gone(failure) = &mut outcome {
+            failure.text = cut(std::mem::take(&mut failure.text));
+        }
         let now = self.engine.now();
         let mut progress = self.progress.lock();
         match &outcome {
@@ -287,22 +362,33 @@ impl Courier {
     /// Takes over what an operator has changed; false if the sink is gone.
     async fn refresh(&mut self) -> Result<bool, Error> {
         // It changes nothing, and comes after everything that the sink was told before.
-        if self.ask(Command::Advance { cursor: EventId::default() }).await.is_err() {
-            return Ok(false);
-        }
-        let sink = self.engine.0.find_sink(self.id).await?;
+        let sink = match self.ask(Command::Advance { cursor: EventId::default() }).await {
+            Ok(()) => self.engine.0.find_sink(self.id).await,
+            Err(error) => Err(error),
+        };
+        let sink = match sink {
+            Ok(sink) => sink,
+            Err(Error::Rejected(_)) => return Ok(false),
+            Err(error) => return Err(error),
+        };
         self.signing = sink.signing();
         self.dispatch.refresh(&sink, self.engine.now());
         Ok(true)
     }
 
     async fn ask(&self, command: Command) -> Result<(), Error> {
-        self.engine.0.ask::<Sink>(&self.id, command).await.map(|_| ())
+        self.engine.0.ask_from_inside::<Sink>(&self.id, command).await.map(|_| ())
     }
 }
 
 fn flatten(ended: Result<Result<(), Error>, task::JoinError>) -> Result<(), Error> {
     ended.unwrap_or_else(|error| Err(Error::Internal(error.to_string())))
+}
+
+/// What is kept of a text.
+fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(SAID_BYTES_MAX));
+    text
 }
 
 fn failed(text: String) -> Outcome {

@@ -21,6 +21,8 @@ const DRAFTS_MAX: usize = 64;
 const STEP_LSNS_MAX: u64 = 10_000;
 /// After so many lsns without an event the reader hears of it.
 const IDLE_LSNS_MAX: u64 = 100_000;
+/// So many lsns are rather skipped than the place looked for: half of a segment, at the default size.
+const SKIPPED_LSNS_MAX: u64 = 200_000;
 /// How many readers may have a blocking thread at a time: the others are for those who sell.
 pub(super) const READERS_AT_ONCE: usize = 2;
 
@@ -99,6 +101,18 @@ impl EventStream {
         }
     }
 
+    /// The event of this id, if there is one that the filter takes. Asked for in order, near ones cost no more than to read
+    /// on.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub(super) async fn find(&mut self, id: EventId) -> Result<Option<Event>, Error> {
+        let after = id.before();
+        self.walk.take_if(|walk| !walk.skip_to(after));
+        (self.position, self.given) = (after, after);
+        Ok(self.available(1).await?.events.pop().filter(|event| event.id == id))
+    }
+
     /// Goes a step through what is durable; also says whether it has come to the end.
     async fn go_on(&mut self, max: usize) -> Result<(EventBatch, bool), Error> {
         let inner = self.inner.clone();
@@ -142,6 +156,21 @@ impl Walk {
         let reader = Reader::open(inner.disk.clone(), &dir, after.lsn).map_err(|error| unreadable(&error))?;
         let next = EventId { lsn: after.lsn, index: after.index.saturating_add(1) };
         Ok(Self { reader, records: VecDeque::new(), next, known: Known::default() })
+    }
+
+    /// Goes on after `after`; false if that is behind, or so far ahead that the place is better looked for.
+    fn skip_to(&mut self, after: EventId) -> bool {
+        let next = EventId { lsn: after.lsn, index: after.index.saturating_add(1) };
+        if next < self.next || next.lsn.0 - self.next.lsn.0 > SKIPPED_LSNS_MAX {
+            return false;
+        }
+        if next > self.next {
+            // What is skipped may have changed what is known.
+            self.known = Known::default();
+        }
+        self.next = next;
+        self.reader.skip_to(next.lsn);
+        true
     }
 
     /// Up to `max` events of the next lsns after `after`, and whether it has come to `limit`.

@@ -310,6 +310,11 @@ impl Inner {
         }
     }
 
+    /// Whether nothing more will become durable.
+    fn is_over(&self) -> bool {
+        self.closing.load(Ordering::Acquire) || self.system.env.journal.is_closed()
+    }
+
     fn outcome_unknown(&self) -> Error {
         let reason = self.system.env.journal.failure();
         Error::OutcomeUnknown(reason.unwrap_or_else(|| "the engine is closed".into()))
@@ -317,7 +322,19 @@ impl Inner {
 
     /// Sends a command to an aggregate and waits until its answer is durable.
     async fn ask<A: Routed>(&self, id: &A::Id, command: A::Command) -> Result<A::Reply, Error> {
-        let answer = self.send::<A>(id, command)?;
+        self.answer::<A>(self.send::<A>(id, command)?).await
+    }
+
+    /// As [`ask`](Self::ask), for those inside, whom no limit stands against.
+    async fn ask_from_inside<A: Routed>(&self, id: &A::Id, command: A::Command) -> Result<A::Reply, Error> {
+        let (reply, answer) = oneshot::channel();
+        let delivery = Delivery::Command(command, Some(reply));
+        // From inside there is no limit to meet.
+        let _ = A::registry(&self.system).deliver(&self.system, id, delivery, From::Inside);
+        self.answer::<A>(answer).await
+    }
+
+    async fn answer<A: Routed>(&self, answer: AnswerFrom<A>) -> Result<A::Reply, Error> {
         let mut failure = self.failure.clone();
         // Who waits in an aggregate for another one's answer is not let go by the journal.
         let answer = tokio::select! {
@@ -376,6 +393,18 @@ impl Inner {
         self.up_to_date().await?;
         let inner = self.clone();
         self.on_blocking_thread(move || inner.look(look)).await?
+    }
+
+    /// Does all of it, even if whoever waits for it goes away in the middle.
+    async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let done = self.system.blocking.spawn(work).await;
+        done.unwrap_or_else(|error| match error.is_cancelled() {
+            true => Err(self.outcome_unknown()),
+            false => Err(Error::Internal(format!("a command could not be finished: {error}"))),
+        })
     }
 
     async fn on_blocking_thread<T: Send + 'static>(

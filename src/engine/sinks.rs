@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::concerts::check_name;
 use super::{Engine, Inner, check_limit, page};
-use crate::api::{DeadLetter, Page, PageRequest, Sink as View};
+use crate::api::{Answered, DeadLetter, IdempotencyKey, Page, PageRequest, Sink as View};
 use crate::domain::sink::{Command, Parked, Receiver as Address, Registration, Reply, Secret, Sink};
 use crate::domain::{EventFilter, EventId, Rejection, SinkId, Timestamp};
 use crate::error::Error;
@@ -43,10 +43,11 @@ impl Engine {
         }
         let _turn = self.0.deliveries.registering.lock().await;
         let address = Address::Attached { name: name.to_owned() };
-        let sinks = self.0.all_sinks().await?.into_iter();
-        let mut known = sinks.filter_map(|(id, sink)| Some((id, sink.registration()?.receiver == address)));
-        let id = match known.find(|(_, same)| *same) {
-            Some((id, _)) => id,
+        let same = address.clone();
+        let is_same = move |sink: &Sink| sink.registration().is_some_and(|known| known.receiver == same);
+        let (known, _) = self.0.look_at_sinks(move |id, sink| is_same(sink).then_some(id)).await?;
+        let id = match known.into_iter().flatten().next() {
+            Some(id) => id,
             None => self.0.register(address, filter, start).await?.0,
         };
         if self.0.deliver_to(id, &self.0.find_sink(id).await?, receiver, settings) {
@@ -58,7 +59,15 @@ impl Engine {
 
     /// Ends the deliveries to a receiver of the host app's. The sink stays, and remembers how far it has got.
     pub async fn detach(&self, id: SinkId) {
-        self.0.deliveries.stop(id).await;
+        let inner = self.0.clone();
+        let stop = async move {
+            // Nobody attaches it anew before these deliveries have ended.
+            let _turn = inner.deliveries.registering.lock().await;
+            inner.deliveries.stop(id).await;
+            Ok(())
+        };
+        // It fails only if the engine is gone, and its deliveries with it.
+        let _ = self.0.to_the_end(stop).await;
     }
 
     /// Registers a receiver of events; gives its id, and the secret with which deliveries to it are signed.
@@ -71,9 +80,13 @@ impl Engine {
         filter: EventFilter,
         start: Start,
     ) -> Result<(SinkId, Secret), Error> {
-        let _call = self.0.admit()?;
-        let _turn = self.0.deliveries.registering.lock().await;
-        self.0.register(receiver, filter, start).await
+        let inner = self.0.clone();
+        let register = async move {
+            let _call = inner.admit()?;
+            let _turn = inner.deliveries.registering.lock().await;
+            inner.register(receiver, filter, start).await
+        };
+        self.0.to_the_end(register).await
     }
 
     /// All sinks, newest first.
@@ -81,8 +94,8 @@ impl Engine {
     /// # Errors
     /// A fault of the engine's.
     pub async fn sinks(&self) -> Result<Vec<View>, Error> {
-        let sinks = self.0.all_sinks().await?;
-        Ok(sinks.into_iter().rev().filter_map(|(id, sink)| self.0.view_sink(id, &sink)).collect())
+        let (views, _) = self.0.look_at_sinks(view).await?;
+        Ok(views.into_iter().rev().flatten().map(|view| self.0.with_progress(view)).collect())
     }
 
     /// A sink.
@@ -90,8 +103,8 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`].
     pub async fn sink(&self, id: SinkId) -> Result<View, Error> {
-        let sink = self.0.find_sink(id).await?;
-        Ok(self.0.view_sink(id, &sink).ok_or(Rejection::NotFound)?)
+        let view = self.0.look_at_sink(id, move |sink| view(id, sink)).await?;
+        Ok(self.0.with_progress(view.ok_or(Rejection::NotFound)?))
     }
 
     /// Ends a sink; nothing more is delivered to it, and its dead letters are gone.
@@ -123,10 +136,13 @@ impl Engine {
         let parse = |cursor: &String| cursor.parse::<EventId>();
         let before = request.cursor.as_ref().map(parse).transpose();
         let before = before.map_err(|_| Error::invalid("cursor", "is not a cursor of this list"))?;
-        let sink = self.0.find_sink(id).await?;
-        let older = sink.dead_letters().rev().filter(|(event, _)| before.is_none_or(|before| *event < before));
-        let found = older.take(request.limit + 1).map(|(event, parked)| (event, view_dead_letter(event, parked)));
-        Ok(page(found.collect(), request.limit))
+        let limit = request.limit;
+        let find = move |sink: &Sink| {
+            let older = sink.dead_letters().rev().filter(|(event, _)| before.is_none_or(|before| *event < before));
+            let found = older.take(limit + 1).map(|(event, parked)| (event, view_dead_letter(event, parked)));
+            found.collect()
+        };
+        Ok(page(self.0.look_at_sink(id, find).await?, limit))
     }
 
     /// Gives a dead letter up: what waits behind it is delivered.
@@ -137,24 +153,35 @@ impl Engine {
         self.change_sink(id, Command::Drop { event }).await.map(|_| ())
     }
 
-    /// Sends dead letters again, all of them or one, and gives a disabled receiver another chance. Gives how many.
+    /// Sends dead letters again, one or all of them (of more than 100,000 the oldest), and gives a disabled receiver another
+    /// chance. Gives how many; what is not a dead letter is left alone.
     ///
     /// # Errors
-    /// [`Rejection::NotFound`], also if the event is not a dead letter.
-    pub async fn redrive(&self, id: SinkId, event: Option<EventId>) -> Result<u64, Error> {
-        match self.change_sink(id, Command::Redrive { event }).await? {
-            Reply::Redriven(count) => Ok(count),
+    /// [`Rejection::NotFound`], and those of the idempotency key.
+    pub async fn redrive(
+        &self,
+        id: SinkId,
+        event: Option<EventId>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<u64>, Error> {
+        let request = self.0.request(key, None);
+        match self.change_sink(id, Command::Redrive { event, request }).await? {
+            Reply::Redriven { count, replayed } => Ok(Answered { value: count, replayed }),
             Reply::Done => Err(Error::Internal("the sink answered something else".into())),
         }
     }
 
     async fn change_sink(&self, id: SinkId, command: Command) -> Result<Reply, Error> {
-        let _call = self.0.admit()?;
-        // Or an actor would be woken for every number that somebody thinks of.
-        self.0.find_sink(id).await?;
-        let reply = self.0.ask::<Sink>(&id, command).await?;
-        self.0.deliveries.changed(id);
-        Ok(reply)
+        let inner = self.0.clone();
+        let change = async move {
+            let _call = inner.admit()?;
+            // Or an actor would be woken for every number that somebody thinks of.
+            inner.look_at_sink(id, |_| ()).await?;
+            let reply = inner.ask::<Sink>(&id, command).await?;
+            inner.deliveries.changed(id);
+            Ok(reply)
+        };
+        self.0.to_the_end(change).await
     }
 
     /// The event of an id, as it was and will be published.
@@ -201,12 +228,12 @@ impl Inner {
             Start::After(event) if event <= end => event,
             Start::After(_) => return Err(Error::invalid("start", "is after the last event")),
         };
-        let (limit, already) = (self.config.limits.sinks, self.all_sinks().await?.len() as u64);
+        let (there, last) = self.look_at_sinks(|_, _| ()).await?;
+        let (limit, already) = (self.config.limits.sinks, there.len() as u64);
         if already >= limit {
             return Err(Rejection::LimitExceeded { limit, already }.into());
         }
-        let last = self.read_rows(|replica| Ok(replica.sink_ids()?.last().copied())).await?;
-        let id = SinkId(last.map_or(1, |last| last.0 + 1));
+        let id = SinkId(last.0 + 1);
         let (registration, secret) = (Registration { receiver, filter, after }, new_secret()?);
         self.ask::<Sink>(&id, Command::Register { registration, secret }).await?;
         self.serve_webhook(id, &self.find_sink(id).await?);
@@ -215,37 +242,67 @@ impl Inner {
 
     /// A sink as it is durable.
     pub(super) async fn find_sink(self: &Arc<Self>, id: SinkId) -> Result<Sink, Error> {
-        let found = self.read_rows(move |replica| Ok(replica.sink(id)?.clone())).await?;
-        Ok(Some(found).filter(|sink| sink.registration().is_some()).ok_or(Rejection::NotFound)?)
+        self.look_at_sink(id, Sink::clone).await
     }
 
-    /// All sinks as they are durable, oldest first.
-    pub(super) async fn all_sinks(self: &Arc<Self>) -> Result<Vec<(SinkId, Sink)>, Error> {
-        self.read_rows(|replica| {
-            let ids = replica.sink_ids()?;
-            let sinks = ids.into_iter().map(|id| Ok((id, replica.sink(id)?.clone())));
-            let there = |found: &Result<(SinkId, Sink), _>| {
-                found.as_ref().map_or(true, |(_, sink)| sink.registration().is_some())
-            };
-            sinks.filter(there).collect()
-        })
-        .await
+    /// Looks at a sink as it is durable.
+    async fn look_at_sink<T: Send + 'static>(
+        self: &Arc<Self>,
+        id: SinkId,
+        look: impl FnOnce(&Sink) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let found = self.read_rows(move |replica| {
+            let sink = replica.sink(id)?;
+            Ok(sink.registration().is_some().then(|| look(sink)))
+        });
+        Ok(found.await?.ok_or(Rejection::NotFound)?)
     }
 
-    fn view_sink(&self, id: SinkId, sink: &Sink) -> Option<View> {
-        let registration = sink.registration()?.clone();
-        let progress = self.deliveries.progress(id);
-        let passed = progress.as_ref().map_or(sink.cursor(), |progress| progress.passed);
-        Some(View {
-            id,
-            registration,
-            created_at: sink.created_at(),
-            disabled: sink.disabled().map(ToOwned::to_owned),
-            cursor: sink.cursor(),
-            lag: self.system.env.journal.durable().0.saturating_sub(passed.lsn.0),
-            parked: sink.parked().len() as u64,
-            dead_letters: sink.dead_letters().count() as u64,
-            deliveries: progress,
-        })
+    /// Looks at all sinks as they are durable, oldest first; also gives the number that was given last, 0 if none was. The
+    /// replica is held for one of them at a time: they may be many, with many parked events each.
+    pub(super) async fn look_at_sinks<T: Send + 'static>(
+        self: &Arc<Self>,
+        look: impl Fn(SinkId, &Sink) -> T + Send + 'static,
+    ) -> Result<(Vec<T>, SinkId), Error> {
+        self.up_to_date().await?;
+        let inner = self.clone();
+        let look_at_all = move || {
+            let (mut found, mut last) = (Vec::new(), SinkId(0));
+            loop {
+                // Numbers are given one after the other, and stay known.
+                let id = SinkId(last.0 + 1);
+                let one = inner.look(|replica| {
+                    let sink = replica.sink(id)?;
+                    Ok(sink.is_known().then(|| sink.registration().map(|_| look(id, sink))))
+                });
+                let Some(one) = one? else { return Ok((found, last)) };
+                found.extend(one);
+                last = id;
+            }
+        };
+        self.on_blocking_thread(look_at_all).await?
     }
+
+    /// Adds what is of the moment.
+    fn with_progress(&self, view: View) -> View {
+        let deliveries = self.deliveries.progress(view.id);
+        let passed = deliveries.as_ref().map_or(view.cursor, |progress| progress.passed);
+        let lag = self.system.env.journal.durable().0.saturating_sub(passed.lsn.0);
+        View { lag, deliveries, ..view }
+    }
+}
+
+/// What is durable of a sink; `None` if it is not there (any more).
+fn view(id: SinkId, sink: &Sink) -> Option<View> {
+    Some(View {
+        id,
+        registration: sink.registration()?.clone(),
+        created_at: sink.created_at(),
+        disabled: sink.disabled().map(ToOwned::to_owned),
+        cursor: sink.cursor(),
+        lag: 0,
+        parked: sink.parked().len() as u64,
+        dead_letters: sink.dead_letters().count() as u64,
+        deliveries: None,
+    })
 }

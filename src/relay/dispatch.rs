@@ -22,6 +22,8 @@ use crate::domain::{EventId, Timestamp};
 const CURSOR_EVERY: Duration = Duration::from_secs(1);
 /// From how many lsns on that nobody wanted a cursor is worth an event of its own.
 const UNWANTED_LSNS: u64 = 100_000;
+/// Events that are parked with one command: what comes of it is one record, which must fit into a frame.
+const PARKED_AT_ONCE: usize = 1_000;
 
 /// Something to be delivered now.
 #[derive(Debug, Clone)]
@@ -177,18 +179,25 @@ impl Dispatch {
                 continue;
             }
             let lane = self.lanes.entry(event.subject.clone()).or_default();
-            if lane.parked.is_empty() {
-                lane.waiting.insert(id);
-                if !lane.busy {
-                    self.ready.insert(id);
+            match lane.parked.first() {
+                None => {
+                    lane.waiting.insert(id);
+                    if !lane.busy {
+                        self.ready.insert(id);
+                    }
+                    self.window.insert(id, Held::Waiting(event));
                 }
-                self.window.insert(id, Held::Waiting(event));
-            } else {
-                lane.parked.insert(id);
-                let parked = Parked { fate: Fate::Behind, ..parked(&event) };
-                self.parked.insert(id, parked.clone());
-                self.commands.push(Command::Park { events: vec![(id, parked)] });
-                self.window.insert(id, Held::Done);
+                // Nor was a later one tried before it was delivered or dropped.
+                Some(first) if id < *first => {
+                    self.window.insert(id, Held::Done);
+                }
+                Some(_) => {
+                    lane.parked.insert(id);
+                    let parked = Parked { fate: Fate::Behind, ..parked(&event) };
+                    self.parked.insert(id, parked.clone());
+                    self.commands.push(Command::Park { events: vec![(id, parked)] });
+                    self.window.insert(id, Held::Done);
+                }
             }
         }
         self.read = self.read.max(position);
@@ -297,6 +306,7 @@ impl Dispatch {
                     InFlight::Events(ids) => self.delivered(&ids, now),
                     InFlight::Parked(id) => {
                         self.commands.push(Command::Settle { events: vec![id] });
+                        self.ended(id);
                         self.unpark(id, now);
                     }
                 }
@@ -327,7 +337,7 @@ impl Dispatch {
 
     /// Lets the next of a lane that is not busy go on.
     fn settle_lane(&mut self, subject: &str, now: Timestamp) {
-        let Some(lane) = self.lanes.get(subject) else { return };
+        let Some(lane) = self.lanes.get(subject).filter(|lane| !lane.busy) else { return };
         if let Some(first) = lane.parked.first() {
             let at = match self.parked.get(first).map(|parked| parked.fate) {
                 Some(Fate::Retry { at }) => Some(at),
@@ -343,12 +353,20 @@ impl Dispatch {
         }
     }
 
+    /// The attempt at a parked event has ended.
+    fn ended(&mut self, id: EventId) {
+        if let Some(parked) = self.parked.get(&id)
+            && let Some(lane) = self.lanes.get_mut(&parked.subject)
+        {
+            lane.busy = false;
+        }
+    }
+
     /// A parked event is delivered or given up.
     fn unpark(&mut self, id: EventId, now: Timestamp) {
         let Some(parked) = self.parked.remove(&id) else { return };
         if let Some(lane) = self.lanes.get_mut(&parked.subject) {
             lane.parked.remove(&id);
-            lane.busy = false;
             self.settle_lane(&parked.subject, now);
         }
     }
@@ -390,7 +408,9 @@ impl Dispatch {
         for subject in &subjects {
             self.settle_lane(subject, now);
         }
-        self.commands.push(Command::Park { events: changed.into_iter().collect() });
+        let changed: Vec<_> = changed.into_iter().collect();
+        let parts = changed.chunks(PARKED_AT_ONCE).map(|part| Command::Park { events: part.to_vec() });
+        self.commands.extend(parts);
     }
 
     /// Takes the events of a failed attempt out of the window.

@@ -32,8 +32,8 @@ pub trait Receiver: Send + Sync + 'static {
         1
     }
 
-    /// Delivers events, in this order, all or nothing. It should give up by itself after some time. Dropping the future
-    /// calls the delivery off.
+    /// Delivers events, in this order, all or nothing. It should give up by itself after some time, and must not block
+    /// its thread, which others share. Dropping the future calls the delivery off.
     fn deliver<'a>(&'a self, delivery: &'a Delivery) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
 }
 

@@ -117,7 +117,18 @@ mod tests {
     use super::*;
 
     /// What a page may weigh, uncompressed, with everything that it may load.
-    const BYTES_MAX: usize = 150_000;
+    const PAGE_BYTES_MAX: usize = 150_000;
+    /// What both may weigh together.
+    const BYTES_MAX: usize = 165_000;
+
+    /// Problems that only a page meets which is wrong or out of date: all told in the words of `invalid_request`.
+    const AS_INVALID: &[&str] = &[
+        "method_not_allowed",
+        "unsupported_media_type",
+        "payload_too_large",
+        "unknown_seats",
+        "idempotency_key_reused",
+    ];
 
     fn files_in(dir: &Path, prefix: &str, found: &mut BTreeSet<String>) {
         for entry in std::fs::read_dir(dir).unwrap() {
@@ -164,14 +175,15 @@ mod tests {
                 }
             }
             let bytes: usize = loaded.iter().map(|path| text(path).len()).sum();
-            assert!(loaded.len() > 10 && bytes < BYTES_MAX, "{page}: {bytes} bytes in {loaded:?}");
+            assert!(loaded.len() > 10 && bytes < PAGE_BYTES_MAX, "{page}: {bytes} bytes in {loaded:?}");
         }
+        let bytes: usize = FILES.iter().map(|file| file.body.len()).sum();
+        assert!(bytes < BYTES_MAX, "{bytes} bytes");
     }
 
     /// The keys of a language.
     fn keys(text: &str) -> BTreeSet<&str> {
-        let lines = text.lines().filter_map(|line| line.strip_prefix("  "));
-        lines.filter_map(|line| line.split_once(": ")).map(|(key, _)| key.trim_matches('"')).collect()
+        text.lines().filter_map(|line| line.trim_start().split_once(": \"")).map(|(key, _)| key).collect()
     }
 
     fn text(path: &str) -> &'static str {
@@ -182,10 +194,11 @@ mod tests {
     fn every_text_is_there_in_every_language() {
         let (english, korean) = (keys(text("i18n/en.js")), keys(text("i18n/ko.js")));
         // Korean has no plural.
-        let single: BTreeSet<_> = english.iter().copied().filter(|key| !key.ends_with(".one")).collect();
+        let single: BTreeSet<_> = english.iter().copied().filter(|key| !key.ends_with("_one")).collect();
         assert_eq!(single, korean);
         for code in super::super::problem::Code::ALL {
-            assert!(korean.contains(format!("problem.{}", code.name()).as_str()), "{}", code.name());
+            let has_words = korean.contains(format!("problem_{}", code.name()).as_str());
+            assert!(has_words != AS_INVALID.contains(&code.name()), "{}", code.name());
         }
         let mut used = 0;
         for file in FILES.iter().filter(|file| file.path.ends_with(".js") && !file.path.starts_with("i18n/")) {

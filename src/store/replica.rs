@@ -3,7 +3,7 @@
 //! Reads are answered from it, the rows for sled are cut from it, and activation, start-up and `verify` use it: there is
 //! one way from events to state. What is not in memory comes from the rows; what is not in sled yet stays here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -12,7 +12,7 @@ use super::codec::{Entity, Facts, Record, TheCatalogue};
 use super::state::{self, Direction, Row, StateStore};
 use crate::domain::catalogue::Catalogue;
 use crate::domain::concert_option::ConcertOption;
-use crate::domain::sink::{self, Sink};
+use crate::domain::sink::Sink;
 use crate::domain::waiting_room::WaitingRoom;
 use crate::domain::wallet::Wallet;
 use crate::domain::{Aggregate, Changes, ConcertId, CorruptRow, Counted, Lsn, OptionId, Part, SinkId, UserId};
@@ -417,23 +417,6 @@ impl Replica {
     /// Its rows cannot be had.
     pub fn sink(&mut self, id: SinkId) -> Result<&Sink, Error> {
         Ok(&self.sinks.get(&id, self.applied, &self.rows)?.state)
-    }
-
-    /// The number of every receiver of events that is there or was.
-    ///
-    /// # Errors
-    /// The rows cannot be read.
-    pub fn sink_ids(&mut self) -> Result<BTreeSet<SinkId>, Error> {
-        let mut ids: BTreeSet<_> =
-            self.sinks.kept.iter().filter(|(_, kept)| kept.state.is_known()).map(|(id, _)| *id).collect();
-        for (key, _) in self.scan_all(&[Sink::KIND])? {
-            if let Some((id, part)) = key[1..].split_first_chunk()
-                && sink::Part::decode(part) == Some(sink::Part::Header)
-            {
-                ids.insert(SinkId(u64::from_be_bytes(*id)));
-            }
-        }
-        Ok(ids)
     }
 
     /// What is counted for each user.

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use boxoffice::{
-    Answered, BestAvailable, Caller, Config, Engine, Error, IdempotencyKey, Mode, NewArea, NewConcert, NewOption,
-    OpenError, OptionId, Page, PageRequest, Payment, PaymentId, Points, Rejection, Reservation, ReservationId,
-    Settings, Timestamp, TokenId, TokenStatus, UserId, WalletEntry, Wish,
+    Answered, BestAvailable, Caller, Config, Engine, Error, EventId, IdempotencyKey, Mode, NewArea, NewConcert,
+    NewOption, OpenError, OptionId, Page, PageRequest, Payment, PaymentId, Points, Rejection, Reservation,
+    ReservationId, Settings, SinkId, Timestamp, TokenId, TokenStatus, UserId, WalletEntry, Wish,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -247,6 +247,7 @@ pub enum Replay {
     Pay(UserId, ReservationId),
     Refund(UserId, PaymentId),
     Block(OptionId),
+    Redrive(SinkId, EventId),
 }
 
 impl Replay {
@@ -267,6 +268,7 @@ impl Replay {
             Self::Pay(user, id) => answer(engine.pay(user, *id, key(user)).await?),
             Self::Refund(user, id) => answer(engine.refund(&Caller::User(user.clone()), *id, key(user)).await?),
             Self::Block(option) => answer(engine.block_seats(*option, vec!["9-1".into()], key(&admin)).await?),
+            Self::Redrive(sink, event) => answer(engine.redrive(*sink, Some(*event), key(&admin)).await?),
         })
     }
 }
@@ -295,7 +297,7 @@ impl Sale {
         sale
     }
 
-    async fn keyed(&mut self, engine: &Engine, call: Replay) -> Value {
+    pub async fn keyed(&mut self, engine: &Engine, call: Replay) -> Value {
         let (answer, replayed) = call.call(engine, b"payload").await.unwrap();
         assert!(!replayed, "{call:?}");
         self.replays.push((call, answer.clone()));

@@ -246,6 +246,11 @@ async fn a_registration_is_checked() {
         (json!({"url": url, "secret": "mine"}), "secret", "is not known"),
         (json!({"url": url, "event_types": []}), "event_types", "one type"),
         (json!({"url": url, "event_types": ["boxoffice.nothing"]}), "event_types[0]", "not a type of event"),
+        (
+            json!({"url": url, "event_types": ["boxoffice.token.used", "boxoffice.token.used"]}),
+            "event_types",
+            "must name each type once",
+        ),
         (json!({"url": url, "format": "xml"}), "format", "unknown variant"),
         (json!({"url": url, "template": "en"}), "template", "goes with the format"),
         (json!({"url": url, "format": "template", "template": ""}), "template", "1 to 8192"),
@@ -529,6 +534,27 @@ async fn dead_letters_are_listed_redriven_and_dropped() {
     let all = server.ask("POST", &format!("{path}/redrive"), &server.admin, Value::Null).await;
     assert_eq!(all.body, json!({"redriven": 2}));
     until(&server, &path, |state| state["parked"] == 0).await;
+
+    // Asked for once, it is done once, also when there are dead letters again.
+    let with_key = |body: Value| {
+        let request = server.request("POST", &format!("{path}/redrive"), &server.admin);
+        async move { Answer::of(request.header("idempotency-key", "k").json(&body).send().await.unwrap()).await }
+    };
+    for replayed in ["", "true"] {
+        receiver.change(|_| BROKEN);
+        server.charge("anna", 8).await;
+        until(&server, &path, |state| state["dead_letters"] == 1).await;
+        receiver.change(|_| FINE);
+        let answer = with_key(json!({})).await;
+        assert_eq!((answer.status, &answer.body), (200, &json!({"redriven": 1})));
+        assert_eq!(answer.header("idempotent-replayed"), replayed);
+        let other = with_key(json!({"event_id": annas["event_id"]})).await;
+        assert_eq!(other.code(), (422, "idempotency_key_reused"));
+        if replayed.is_empty() {
+            until(&server, &path, |state| state["parked"] == 0).await;
+        }
+    }
+    assert_eq!(server.get(&path, &server.admin).await.body["dead_letters"], 1);
     let wrong = server.post(&format!("{path}/redrive"), &server.admin, json!({"event_id": "first"})).await;
     assert_eq!((wrong.status, wrong.fields()), (400, vec!["event_id"]));
 }

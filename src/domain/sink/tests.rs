@@ -35,6 +35,14 @@ fn with_parked(fates: impl IntoIterator<Item = (u64, Fate)>) -> Scenario<Sink> {
     registered().given(s(1), [Event::EventsParked { events }])
 }
 
+fn redrive(lsn: Option<u64>) -> Command {
+    Command::Redrive { event: lsn.map(id), request: Request::default() }
+}
+
+fn redriven(count: u64) -> Reply {
+    Reply::Redriven { count, replayed: false }
+}
+
 #[test]
 fn a_number_is_given_once() {
     let register = || Command::Register { registration: registration(), secret: secret(1) };
@@ -52,7 +60,7 @@ fn nothing_can_be_asked_of_one_that_is_not_there() {
             Command::Advance { cursor: id(9) },
             Command::Park { events: vec![(id(8), parked(Fate::Dead))] },
             Command::Settle { events: vec![id(8)] },
-            Command::Redrive { event: None },
+            redrive(None),
             Command::Drop { event: id(8) },
             Command::RotateSecret { secret: secret(2), previous_until: s(9) },
             Command::Disable { reason: "410".into() },
@@ -103,22 +111,44 @@ fn what_is_delivered_at_last_is_settled_once() {
 fn dead_letters_are_sent_again() {
     let some = || with_parked([(8, Fate::Dead), (9, Fate::Behind), (10, Fate::Dead)]);
     some()
-        .when(Command::Redrive { event: None }, s(2))
-        .then_events([Event::DeadLettersRedriven { events: vec![id(8), id(10)] }])
-        .then_reply(Reply::Redriven(2));
+        .when(redrive(None), s(2))
+        .then_events([Event::DeadLettersRedriven { events: vec![id(8), id(10)], key: None }])
+        .then_reply(redriven(2));
     some()
-        .when(Command::Redrive { event: Some(id(10)) }, s(2))
-        .then_events([Event::DeadLettersRedriven { events: vec![id(10)] }])
-        .then_reply(Reply::Redriven(1));
-    for other in [id(9), id(11)] {
-        some().when(Command::Redrive { event: Some(other) }, s(2)).then_rejected(Rejection::NotFound);
+        .when(redrive(Some(10)), s(2))
+        .then_events([Event::DeadLettersRedriven { events: vec![id(10)], key: None }])
+        .then_reply(redriven(1));
+    for other in [9, 11] {
+        some().when(redrive(Some(other)), s(2)).then_events([]).then_reply(redriven(0));
     }
-    let redriven = some().when(Command::Redrive { event: None }, s(2));
-    let sink = redriven.state();
+    let again = some().when(redrive(None), s(2));
+    let sink = again.state();
     assert_eq!(sink.dead_letters().count(), 0);
     let first = &sink.parked()[&id(8)];
     assert_eq!((first.attempts, first.fate), (0, Fate::Retry { at: s(2) }));
-    registered().when(Command::Redrive { event: None }, s(2)).then_events([]).then_reply(Reply::Redriven(0));
+    registered().when(redrive(None), s(2)).then_events([]).then_reply(redriven(0));
+}
+
+#[test]
+fn what_was_asked_with_a_key_gets_the_same_answer_again() {
+    let key = |payload: u8| Key { scope: [1; 16], payload: [payload; 16], caller: "root".parse().unwrap() };
+    let with_key = |payload| {
+        let request = Request { key: Some(key(payload)), refused: None };
+        Command::Redrive { event: None, request }
+    };
+    let first = with_parked([(8, Fate::Dead)]).when(with_key(1), s(2));
+    let event = Event::DeadLettersRedriven { events: vec![id(8)], key: Some(key(1)) };
+    first.then_events([event.clone()]).then_reply(redriven(1));
+    // It is a dead letter again, and is not sent a third time.
+    let dead = Event::EventsParked { events: vec![(id(8), parked(Fate::Dead))] };
+    let asked = || with_parked([(8, Fate::Dead)]).given(s(2), [event.clone(), dead.clone()]);
+    asked().when(with_key(1), s(3)).then_events([]).then_reply(Reply::Redriven { count: 1, replayed: true });
+    asked().when(with_key(2), s(3)).then_rejected(Rejection::IdempotencyKeyReused);
+    // So is an answer that there was nothing to do.
+    let nothing = Event::DeadLettersRedriven { events: vec![], key: Some(key(1)) };
+    registered().when(with_key(1), s(2)).then_events([nothing.clone()]).then_reply(redriven(0));
+    let again = with_parked([(8, Fate::Dead)]).given(s(2), [nothing]).when(with_key(1), s(3));
+    again.then_events([]).then_reply(Reply::Redriven { count: 0, replayed: true });
 }
 
 #[test]
@@ -127,8 +157,8 @@ fn a_receiver_that_is_gone_gets_another_chance() {
     gone().then_events([Event::SinkDisabled { reason: "410 Gone".into() }]);
     assert_eq!(gone().state().disabled(), Some("410 Gone"));
     gone().when(Command::Disable { reason: "again".into() }, s(2)).then_events([]);
-    let back = gone().when(Command::Redrive { event: None }, s(3));
-    let back = back.then_events([Event::DeadLettersRedriven { events: vec![] }]);
+    let back = gone().when(redrive(None), s(3));
+    let back = back.then_events([Event::DeadLettersRedriven { events: vec![], key: None }]);
     assert_eq!(back.state().disabled(), None);
 }
 

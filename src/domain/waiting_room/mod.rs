@@ -202,7 +202,9 @@ impl super::Part for Part {
 }
 
 /// Where a token is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, minicbor::Encode, minicbor::Decode)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, minicbor::Encode, minicbor::Decode,
+)]
 #[serde(rename_all = "snake_case")]
 #[cbor(index_only)]
 pub enum TokenStatus {

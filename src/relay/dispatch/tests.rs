@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::api::WalletEntry;
+use crate::domain::idempotency::Request;
 use crate::domain::sink::{self, Format, Receiver, Registration, Secret};
 use crate::domain::wallet::EntryKind;
 use crate::domain::{Aggregate, Decided, EntryId, EventFilter, EventType, Ignore, Lsn, Meta, Points};
@@ -133,6 +134,10 @@ fn failed() -> Outcome {
     Outcome::Failed(Failure { status: Some(500), text: "oops".into(), retry_after: None })
 }
 
+fn redrive(event: Option<EventId>) -> Command {
+    Command::Redrive { event, request: Request::default() }
+}
+
 /// What the random number makes of either wait of the schedule.
 const JITTER_MS: u64 = 5_000;
 
@@ -234,7 +239,7 @@ fn after_the_last_attempt_it_is_a_dead_letter_that_an_operator_decides_about() {
     assert_eq!(bench.step(s(9_999)), Vec::<Vec<u64>>::new());
     assert_eq!(bench.parked(), [(1, 3, Fate::Dead), (2, 0, Fate::Behind)]);
 
-    bench.aggregated.tell(s(10_000), &Command::Redrive { event: None });
+    bench.aggregated.tell(s(10_000), &redrive(None));
     bench.dispatch.refresh(&bench.aggregated.sink, s(10_000));
     assert_eq!(bench.step(s(10_000)), [[1]]);
     for now in [s(10_000), s(11_000), s(12_000)] {
@@ -293,7 +298,7 @@ fn a_receiver_that_is_gone_gets_nothing_until_it_is_given_another_chance() {
     assert_eq!(bench.dispatch.step(s(1_000)).wake_at, None);
     assert!(!bench.dispatch.has_room(s(1_000)));
     assert_eq!(bench.aggregated.sink.disabled(), Some("gone"));
-    bench.aggregated.tell(s(1_000), &Command::Redrive { event: None });
+    bench.aggregated.tell(s(1_000), &redrive(None));
     bench.dispatch.refresh(&bench.aggregated.sink, s(1_000));
     assert_eq!(bench.step(s(1_000)), [[1]]);
 }
@@ -308,6 +313,62 @@ fn no_more_is_read_than_may_wait() {
     assert!(bench.dispatch.has_room(s(0)));
     bench.fail(s(0), 2);
     assert!(!bench.dispatch.has_room(s(0)), "one may be parked");
+}
+
+#[test]
+fn what_is_parked_at_once_is_told_in_parts_that_fit_into_a_frame() {
+    let mut bench = Bench::new(Settings { window: 10_000, ..settings() }, 2_500);
+    let events: Vec<_> = (1..=2_500).map(|lsn| (lsn, if lsn % 2 == 0 { "a" } else { "b" })).collect();
+    bench.take(&events);
+    bench.step(s(0));
+    bench.fail(s(0), 1);
+    let parts = bench.dispatch.step(s(0)).commands.into_iter().filter_map(|command| match command {
+        Command::Park { events } => Some(events),
+        _ => None,
+    });
+    let parts: Vec<_> = parts.collect();
+    assert!(parts.iter().all(|part| part.len() <= PARKED_AT_ONCE), "{:?}", parts.iter().map(Vec::len));
+    assert!(
+        parts.into_iter().flatten().map(|(id, _)| id.lsn.0).eq(1..=2_500),
+        "in order, so that a crash cuts off the end"
+    );
+}
+
+fn dead(subject: &str) -> Parked {
+    Parked { attempts: 3, fate: Fate::Dead, ..parked(&event(1, subject)) }
+}
+
+/// A dispatch that begins with dead letters of the subject `a`.
+fn with_dead(lsns: impl IntoIterator<Item = u64>) -> Bench {
+    let mut bench = Bench::new(settings(), 1);
+    let events = lsns.into_iter().map(|lsn| (id(lsn), dead("a"))).collect();
+    bench.aggregated.tell(s(0), &Command::Park { events });
+    bench.dispatch = Dispatch::new(&bench.aggregated.sink, settings(), 1);
+    bench
+}
+
+#[test]
+fn an_operator_does_not_start_a_subject_twice() {
+    for second in [redrive(Some(id(2))), Command::Drop { event: id(2) }] {
+        let mut bench = with_dead([1, 2]);
+        bench.aggregated.tell(s(1), &redrive(Some(id(1))));
+        bench.dispatch.refresh(&bench.aggregated.sink, s(1));
+        assert_eq!(bench.step(s(1)), [[1]]);
+        bench.aggregated.tell(s(1), &second);
+        bench.dispatch.refresh(&bench.aggregated.sink, s(1));
+        assert_eq!(bench.step(s(1)), Vec::<Vec<u64>>::new(), "{second:?}");
+        bench.deliver(s(1), 1);
+        let then = if matches!(second, Command::Drop { .. }) { vec![] } else { vec![vec![2]] };
+        assert_eq!(bench.step(s(1)), then);
+    }
+}
+
+#[test]
+fn what_came_before_a_parked_one_of_its_subject_was_delivered_before_a_crash() {
+    let mut bench = with_dead([2]);
+    bench.take(&[(1, "a"), (2, "a"), (3, "a"), (4, "b")]);
+    assert_eq!(bench.step(s(1)), [[4]]);
+    assert_eq!(bench.parked(), [(2, 3, Fate::Dead), (3, 0, Fate::Behind)]);
 }
 
 /// What happens next.
@@ -383,7 +444,7 @@ proptest! {
                         bench.aggregated.tell(now, &Command::Drop { event });
                         dropped.insert(event.lsn.0);
                     } else if matches!(next, Move::Redrive) {
-                        bench.aggregated.tell(now, &Command::Redrive { event: None });
+                        bench.aggregated.tell(now, &redrive(None));
                     }
                     bench.dispatch.refresh(&bench.aggregated.sink, now);
                 }

@@ -78,10 +78,15 @@ impl Resolve for Reach {
 /// # Errors
 /// What is wrong with it.
 pub fn parse(text: &str) -> Result<Url, String> {
+    let too_long = || format!("must have {URL_BYTES_MAX} bytes at the most, as it is sent");
     if text.len() > URL_BYTES_MAX {
-        return Err(format!("must have {URL_BYTES_MAX} bytes at the most"));
+        return Err(too_long());
     }
     let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
+    // What is not ASCII takes more bytes once it is escaped, and in that form it is kept.
+    if url.as_str().len() > URL_BYTES_MAX {
+        return Err(too_long());
+    }
     if !matches!(url.scheme(), "http" | "https") {
         return Err("must begin with https:// or http://".into());
     }
@@ -251,6 +256,7 @@ mod tests {
     #[test]
     fn a_url_is_http_and_nothing_but() {
         let long = format!("https://example.com/{}", "x".repeat(URL_BYTES_MAX));
+        let escaped = format!("https://example.com/{}", "é".repeat(URL_BYTES_MAX / 3));
         for (url, message) in [
             ("", "is not a URL: "),
             ("example.com/hook", "is not a URL: "),
@@ -262,6 +268,7 @@ mod tests {
             ("https://:password@example.com/", "must not have a user name"),
             ("https://example.com/#here", "must not have a fragment"),
             (&long, "must have 2048 bytes"),
+            (&escaped, "must have 2048 bytes"),
         ] {
             let refused = parse(url).unwrap_err();
             assert!(refused.starts_with(message), "{url}: {refused}");

@@ -8,13 +8,13 @@ use super::template::{self, Template};
 use super::{addresses, signature, webhook};
 use crate::api::{DeadLetter, Page, Sink};
 use crate::domain::sink::{Format as SinkFormat, Receiver, Response};
-use crate::domain::{EventFilter, EventId, EventType, Rejection, SinkId, Timestamp};
+use crate::domain::{EventFilter, EventId, EventType, SinkId, Timestamp};
 use crate::engine::Start;
-use crate::error::{Error, FieldError};
+use crate::error::FieldError;
 use crate::relay::breaker;
 use crate::server::auth::Admin;
 use crate::server::json::{Empty, Input, given};
-use crate::server::openapi::Paged;
+use crate::server::openapi::{Idempotent, Paged};
 use crate::server::problem::Problem;
 use crate::server::query::Query;
 use crate::server::respond::{self, Cache};
@@ -171,7 +171,11 @@ pub(in crate::server) async fn register(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let input = Input::read_without_key(&request, payload, &app).await?;
-    let registration = Checked::new(input.parse()?).map_err(|errors| Problem::invalid(&errors))?;
+    let new = input.parse()?;
+    // A template takes its time, and this thread has other requests to serve.
+    let checked = web::block(move || Checked::new(new)).await;
+    let checked = checked.map_err(|error| crate::error::Error::Internal(error.to_string()))?;
+    let registration = checked.map_err(|errors| Problem::invalid(&errors))?;
     let url = &registration.url;
     app.webhooks.check_url(url).await.map_err(|error| Problem::invalid_field("url", error))?;
     let receiver = Receiver::Webhook { url: url.to_string(), format: registration.format };
@@ -286,34 +290,28 @@ pub(in crate::server) async fn drop_dead_letter(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Sends dead letters again, and gives a disabled receiver another chance. What is no dead letter any more is left alone,
-/// so it can be asked again and needs no `Idempotency-Key`, which has no effect.
+/// Sends dead letters again, and gives a disabled receiver another chance. What is no dead letter (any more) is left alone.
 #[utoipa::path(post, path = "/v1/webhooks/{id}/redrive", tag = "webhooks", operation_id = "redrive_dead_letters",
-    params(("id" = SinkId, Path)), request_body = Redrive, security(("bearer" = [])),
-    responses((status = 200, description = "How many are sent again", body = Redriven), (status = 403), (status = 404)))]
+    params(("id" = SinkId, Path), Idempotent), request_body = Redrive, security(("bearer" = [])),
+    responses((status = 200, description = "How many are sent again", body = Redriven), (status = 403), (status = 404),
+        (status = 422)))]
 pub(in crate::server) async fn redrive(
     request: HttpRequest,
     path: web::Path<String>,
-    _: Admin,
+    Admin(admin): Admin,
     app: web::Data<App>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let id = id(&path)?;
+    let id: SinkId = id(&path)?;
+    let operation = format!("POST /v1/webhooks/{id}/redrive");
     let wish = async {
-        let input = Input::read_without_key(&request, payload, &app).await?;
-        Ok(input.parse_if_any::<Redrive>()?.unwrap_or_default())
+        let input = Input::read(&request, payload, &app, &admin.user, &operation).await?;
+        Ok((input.parse_if_any::<Redrive>()?.unwrap_or_default(), input.key))
     };
-    let Redrive { event_id } = unless_missing(wish.await, app.engine.sink(id)).await?;
+    let (Redrive { event_id }, key) = unless_missing(wish.await, app.engine.sink(id)).await?;
     find(&app, id).await?;
-    let redriven = match app.engine.redrive(id, event_id).await {
-        Err(Error::Rejected(Rejection::NotFound)) if event_id.is_some() => {
-            // Of the two, the event: the receiver was there a moment ago.
-            find(&app, id).await?;
-            0
-        }
-        outcome => outcome?,
-    };
-    respond::ok(&Redriven { redriven }, Cache::Private)
+    let answered = app.engine.redrive(id, event_id, key).await?;
+    respond::done(&Redriven { redriven: answered.value }, answered.replayed)
 }
 
 /// The webhook of an id. Receivers that a host app has attached are its own business.
@@ -379,9 +377,13 @@ fn content(
     format: Format,
     template: Option<String>,
 ) -> Result<(SinkFormat, EventFilter), FieldError> {
+    let named = types.as_ref().map(Vec::len);
     let filter: Option<EventFilter> = types.map(|types| types.into_iter().collect());
-    if filter == Some(EventFilter::NONE) {
+    if named == Some(0) {
         return Err(FieldError::new("event_types", "must name one type at the least"));
+    }
+    if filter.map(|filter| filter.types().count()) != named {
+        return Err(FieldError::new("event_types", "must name each type once"));
     }
     let format = match format {
         Format::Template => {

@@ -43,6 +43,11 @@ impl Reader {
         Ok(Self { disk, dir: dir.to_path_buf(), segment, offset: FIRST_FRAME, next_lsn: first_lsn, crc, from })
     }
 
+    /// Leaves out the batches that end before `from`. What is behind it already stays behind.
+    pub fn skip_to(&mut self, from: Lsn) {
+        self.from = self.from.max(from);
+    }
+
     /// The next batch, or `None` if it does not end at or before `limit`. `limit` must be durable, as told by the
     /// writer: nothing past it is looked at.
     ///
