@@ -71,7 +71,7 @@ struct Place {
 struct Verify {
     #[command(flatten)]
     place: Place,
-    /// If the state is not what the journal adds up to, set it aside as "state.bad-<n>" and build it again
+    /// If the state is not what the journal adds up to, set it aside as "state.bad-N" and build it again
     #[arg(long)]
     repair_state: bool,
 }
