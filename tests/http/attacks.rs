@@ -4,14 +4,16 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use futures_util::SinkExt as _;
+use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
+use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::harness::{Answer, Server, option_body};
 use crate::live::{block, closed, next, open, seat};
+use crate::process::{serve, terminate};
 
 /// Sends `request` and then, for as long as somebody listens, `drop` after `drop`. Gives the answer.
 fn drip(server: &Server, request: &str, drop: &str, pause: Duration) -> String {
@@ -144,15 +146,17 @@ async fn a_socket_that_is_misused_is_closed() {
     }
 }
 
+/// In a process of its own, of which the memory can be measured.
 #[tokio::test]
 async fn a_message_in_parts_without_an_end_is_not_kept() {
-    let server = Server::start().await;
-    let option = server.option(1).await;
-    let (mut socket, _) = open(&server, &format!("/v1/options/{option}/live"), &[]).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (child, lines) = serve(dir.path(), &["--demo"]);
+    let option = lines.iter().find_map(|line| line.strip_prefix("demo: http://")?.split(' ').next()).unwrap();
+    let (mut socket, _) = connect_async(format!("ws://{option}/live")).await.unwrap();
     next(&mut socket).await;
     let resident = || {
-        let status = std::fs::read_to_string("/proc/self/statm").unwrap();
-        status.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4_096
+        let pages = std::fs::read_to_string(format!("/proc/{}/statm", child.id())).unwrap();
+        pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4_096
     };
     let before = resident();
     socket.get_mut().write_all(&frame(0x01, &[b'x'; 4_096])).await.unwrap();
@@ -161,10 +165,16 @@ async fn a_message_in_parts_without_an_end_is_not_kept() {
         socket.get_mut().write_all(&part).await.unwrap();
     }
     socket.send(Message::Ping("have you read it?".into())).await.unwrap();
-    let pong = tokio_tungstenite::tungstenite::Message::Pong("have you read it?".into());
-    assert_eq!(futures_util::StreamExt::next(&mut socket).await.unwrap().unwrap(), pong);
+    let pong = loop {
+        let message = socket.next().await.unwrap().unwrap();
+        if message.is_pong() {
+            break message;
+        }
+    };
+    assert_eq!(pong, Message::Pong("have you read it?".into()));
     let grown = resident().saturating_sub(before);
     assert!(grown < 64 << 20, "{grown} bytes of 128 MiB");
+    assert_eq!(terminate(child).0, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
