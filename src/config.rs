@@ -123,6 +123,9 @@ section! {
         user_idempotency_keys: u64 = 10_000,
         /// Requests per second of one user, up to 1,000,000, with bursts of twice that; 0 = off. Kept by the server.
         user_requests_per_second: u64 = 50,
+        /// Requests per second from one address (of IPv6: one /64), up to 1,000,000, with bursts of twice that; 0 = off,
+        /// since carriers put thousands of buyers behind one address. Kept by the server.
+        address_requests_per_second: u64 = 0,
         /// Bytes of a seating plan, 1 KiB to 1 GiB.
         plan_bytes: u64 = 32 << 20,
         /// Seats of a seating plan, 1 to 1,000,000.
@@ -193,6 +196,7 @@ impl Config {
             ("limits.user_open_holds", self.limits.user_open_holds, 0, 1_000_000),
             ("limits.user_idempotency_keys", self.limits.user_idempotency_keys, 1, 10_000_000),
             ("limits.user_requests_per_second", self.limits.user_requests_per_second, 0, 1_000_000),
+            ("limits.address_requests_per_second", self.limits.address_requests_per_second, 0, 1_000_000),
             ("limits.plan_bytes", self.limits.plan_bytes, 1 << 10, 1 << 30),
             ("limits.plan_seats", self.limits.plan_seats, 1, 1_000_000),
             ("limits.option_names", self.limits.option_names, 1, 3_000),

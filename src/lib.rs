@@ -79,7 +79,7 @@ pub use domain::{
 };
 pub use engine::{
     Engine, EventBatch, EventStream, IssuedToken, PlanJson, Progress, SeatChanges, Start, TokenChanges, VerifyReport,
-    export, verify,
+    backup, export, repair_state, restore, verify,
 };
 pub use error::{Error, FieldError, OpenError};
 pub use live::seats::SeatUpdate;

@@ -46,7 +46,13 @@ enum Command {
     /// Checks the journal of a server that is not running, and prints what it adds up to. Changes nothing.
     ///
     /// Exits with 0 only if nothing is damaged.
-    Verify(Place),
+    Verify(Verify),
+    /// Copies journal, seating plans and key of a server, which may be running, to an empty directory, and verifies the copy.
+    ///
+    /// What was answered before it began is in it. The state is left out: it is built again from the journal.
+    Backup(Backup),
+    /// Verifies a backup and copies it to a data directory that is empty or not there.
+    Restore(Restore),
     /// Prints the events in the journal of a server that is not running, a JSON object a line, without secrets.
     Export(Export),
 }
@@ -59,6 +65,33 @@ struct Place {
     /// A TOML file with settings [env: BOXOFFICE_CONFIG]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Verify {
+    #[command(flatten)]
+    place: Place,
+    /// If the state is not what the journal adds up to, set it aside as "state.bad-N" and build it again
+    #[arg(long)]
+    repair_state: bool,
+}
+
+#[derive(Args)]
+struct Backup {
+    #[command(flatten)]
+    place: Place,
+    /// Where to: a directory that is empty or not there
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+}
+
+#[derive(Args)]
+struct Restore {
+    #[command(flatten)]
+    place: Place,
+    /// The backup
+    #[arg(long, value_name = "DIR")]
+    from: PathBuf,
 }
 
 #[derive(Args)]
@@ -112,7 +145,9 @@ fn main() -> ExitCode {
         Command::Serve(arguments) => serve(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Token(arguments) => token(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Config(place) => config(&place).map(|()| ExitCode::SUCCESS),
-        Command::Verify(place) => verify(&place),
+        Command::Verify(arguments) => verify(&arguments),
+        Command::Backup(arguments) => backup(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Restore(arguments) => restore(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Export(arguments) => export(&arguments).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
@@ -239,10 +274,30 @@ fn config(place: &Place) -> Result<()> {
     Ok(())
 }
 
-fn verify(place: &Place) -> Result<ExitCode> {
-    let report = boxoffice::verify(&load(place, &[])?.engine())?;
+fn verify(arguments: &Verify) -> Result<ExitCode> {
+    let config = load(&arguments.place, &[])?.engine();
+    let mut report = boxoffice::verify(&config)?;
+    if arguments.repair_state && !report.ok {
+        report = boxoffice::repair_state(&config)?;
+    }
     println!("{report}");
     Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn backup(arguments: &Backup) -> Result<()> {
+    let settings = load(&arguments.place, &[])?;
+    let report = boxoffice::backup(&settings.engine(), &arguments.to)?;
+    auth::copy_key(&settings.data_dir, &arguments.to)?;
+    println!("{report}");
+    Ok(())
+}
+
+fn restore(arguments: &Restore) -> Result<()> {
+    let settings = load(&arguments.place, &[])?;
+    let report = boxoffice::restore(&arguments.from, &settings.engine())?;
+    auth::copy_key(&arguments.from, &settings.data_dir)?;
+    println!("{report}");
+    Ok(())
 }
 
 fn export(arguments: &Export) -> Result<()> {

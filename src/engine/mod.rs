@@ -1,6 +1,7 @@
 //! The engine: opening and closing it, and what all calls have in common. The calls themselves stand in one file a
 //! service.
 
+mod backup;
 mod concerts;
 mod deliveries;
 mod events;
@@ -44,13 +45,14 @@ use crate::store::journal;
 use crate::store::plans::Plans;
 use crate::store::replica::{self, Replica};
 
+pub use self::backup::{backup, restore};
 pub use self::deliveries::Progress;
 pub use self::events::{EventBatch, EventStream};
 pub use self::live::{SeatChanges, TokenChanges};
 pub use self::options::PlanJson;
 pub use self::sinks::Start;
 pub use self::tokens::IssuedToken;
-pub use self::verify::{VerifyReport, export, verify};
+pub use self::verify::{VerifyReport, export, repair_state, verify};
 
 /// After how long to come back when there is too much to do.
 const RETRY_AFTER: Duration = Duration::from_secs(1);

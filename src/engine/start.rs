@@ -205,6 +205,17 @@ fn open(config: &Config, disk: &Arc<dyn Disk>, wall: Timestamp) -> Result<Opened
     Ok(Opened { log, store, replica, last, last_at: recovered.last_at, checkpointed })
 }
 
+/// Builds the state anew from the journal, as a start would, and writes all of it.
+pub(super) fn rebuild(config: &Config, disk: &Arc<dyn Disk>) -> Result<(), OpenError> {
+    let mut config = config.clone();
+    config.checkpoint.enabled = true;
+    // Nobody is served, so the time does not matter.
+    config.clock.accept_journal_ahead = true;
+    let Opened { store, mut replica, .. } = open(&config, disk, wall_clock())?;
+    checkpoint(&store, || replica.begin_checkpoint())?;
+    Ok(())
+}
+
 /// Hands `take` every record of the journal after `after`, up to `last`.
 pub(super) fn replay<E: From<journal::Error> + From<codec::Error>>(
     disk: Arc<dyn Disk>,

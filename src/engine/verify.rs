@@ -1,5 +1,6 @@
 //! Looking at a data directory without opening it: is the journal whole, and what does it add up to.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -7,11 +8,12 @@ use std::sync::Arc;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::start::{replay, unreadable};
+use super::start::{self, replay, unreadable};
 use crate::config::Config;
-use crate::domain::Lsn;
+use crate::domain::seating_plan::PlanHash;
+use crate::domain::{Lsn, concert_option};
 use crate::error::OpenError;
-use crate::store::codec::Record;
+use crate::store::codec::{Facts, Record};
 use crate::store::disk::{Disk, RealDisk};
 use crate::store::journal::{self};
 use crate::store::lock::DirLock;
@@ -22,6 +24,8 @@ use crate::store::state::{Check, StateStore};
 
 /// Events between two intermediate checkpoints in memory.
 const STEP: u64 = 100_000;
+/// What a state is called that was set aside, before its number.
+const BAD_STATE: &str = "state.bad-";
 
 /// What [`verify`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,11 +67,12 @@ pub fn verify(config: &Config) -> Result<VerifyReport, OpenError> {
     let floor = Manifest::read(&*disk, dir).ok().flatten().map_or(Lsn(0), |manifest| manifest.highest_lsn());
     let report = journal::check(&*disk, &dir.join("journal"), floor)?;
     let plans = Plans::new(disk.clone(), dir.join("plans"));
-    for hash in plans.list()? {
-        plans.get(hash)?;
+    let stored: BTreeSet<_> = plans.list()?.into_iter().collect();
+    for hash in &stored {
+        plans.get(*hash)?;
     }
     let scratch =
-        std::env::temp_dir().join(format!("boxoffice-verify-{}-{:016x}", std::process::id(), super::start::entropy()));
+        std::env::temp_dir().join(format!("boxoffice-verify-{}-{:016x}", std::process::id(), start::entropy()));
     let check = StateStore::check(dir, &*disk, &scratch)?;
 
     let store = Arc::new(StateStore::in_memory());
@@ -75,6 +80,9 @@ pub fn verify(config: &Config) -> Result<VerifyReport, OpenError> {
     let compared_at = if let Check::Agrees(found) = &check { found.lsn } else { Lsn(0) };
     let mut rebuilt = None;
     replay(disk, &dir.join("journal"), Lsn(0), report.last_lsn, |first, record| -> Result<(), OpenError> {
+        if let Some(PlanHash(missing)) = plans_of(record).find(|plan| !stored.contains(&plan.0)) {
+            plans.get(missing)?;
+        }
         replica.apply(first, record).map_err(unreadable)?;
         let applied = replica.applied();
         if applied == compared_at || applied.0 - store.settled().lsn.0 >= STEP {
@@ -104,13 +112,50 @@ pub fn verify(config: &Config) -> Result<VerifyReport, OpenError> {
     })
 }
 
-fn enter(config: &Config) -> Result<(Arc<dyn Disk>, DirLock), OpenError> {
+/// The seating plans that a record refers to.
+fn plans_of(record: &Record) -> impl Iterator<Item = PlanHash> {
+    let events = if let Facts::Option(_, events) = &record.facts { &events[..] } else { &[] };
+    events.iter().filter_map(|event| match event {
+        concert_option::Event::OptionDefined { definition, .. } => Some(definition.plan),
+        _ => None,
+    })
+}
+
+/// Sets the state aside, as `state.bad-<n>`, and builds it again from the journal. The journal must be whole.
+///
+/// # Errors
+/// As [`verify`]; or the state cannot be written.
+pub fn repair_state(config: &Config) -> Result<VerifyReport, OpenError> {
+    let (disk, lock) = enter(config)?;
     let dir = &config.data_dir;
     let unusable = |source| OpenError::DataDirectory { dir: dir.display().to_string(), source };
-    if !dir.join("journal").is_dir() {
-        return Err(unusable(io::Error::new(io::ErrorKind::NotFound, "there is no journal in it")));
+    journal::check(&*disk, &dir.join("journal"), StateStore::floor_of(dir, &*disk)?)?;
+    let state = dir.join("state");
+    if state.exists() {
+        let names = disk.list(dir).map_err(unusable)?;
+        let number = |name: &String| name.strip_prefix(BAD_STATE)?.parse::<u64>().ok();
+        let next = names.iter().filter_map(number).max().map_or(1, |last| last.saturating_add(1));
+        disk.rename(&state, &dir.join(format!("{BAD_STATE}{next}"))).map_err(unusable)?;
+        disk.sync_dir(dir).map_err(unusable)?;
     }
-    Ok((Arc::new(RealDisk), DirLock::acquire(dir)?))
+    start::rebuild(config, &disk)?;
+    drop(lock);
+    verify(config)
+}
+
+fn enter(config: &Config) -> Result<(Arc<dyn Disk>, DirLock), OpenError> {
+    check_journal(config)?;
+    Ok((Arc::new(RealDisk), DirLock::acquire(&config.data_dir)?))
+}
+
+/// Refuses a directory that is no data directory.
+pub(super) fn check_journal(config: &Config) -> Result<(), OpenError> {
+    let dir = &config.data_dir;
+    if dir.join("journal").is_dir() {
+        return Ok(());
+    }
+    let source = io::Error::new(io::ErrorKind::NotFound, "there is no journal in it");
+    Err(OpenError::DataDirectory { dir: dir.display().to_string(), source })
 }
 
 fn settle(store: &StateStore, replica: &mut Replica) -> Result<(), OpenError> {

@@ -12,16 +12,16 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use actix_web::dev::Payload;
+use actix_web::dev::{Payload, RequestHead};
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::App;
 use super::config::{Algorithm, SECRET_BYTES_MIN, Settings};
 use super::problem::{Code, Problem};
+use super::{App, live};
 use crate::api::Caller;
 use crate::domain::{TokenId, UserId};
 
@@ -210,6 +210,19 @@ fn secret(settings: &Settings) -> Result<Vec<u8>, Error> {
     Ok(secret)
 }
 
+/// Copies the secret that the server made for itself, if it made one, from a data directory to another one that has none.
+///
+/// # Errors
+/// It cannot be read or written.
+pub fn copy_key(from: &Path, to: &Path) -> Result<(), Error> {
+    let path = from.join(KEY_FILE);
+    match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(Error::KeyFile { path, source }),
+        Ok(key) => write_key_file(to, &key).map_err(|source| Error::KeyFile { path: to.join(KEY_FILE), source }),
+    }
+}
+
 /// The key file in the data directory, made with 256 random bits if there is none. Durable once it returns. Two
 /// processes that do this at the same time end up with the same file.
 fn make_key_file(data_dir: &Path) -> Result<PathBuf, Error> {
@@ -222,21 +235,26 @@ fn make_key_file(data_dir: &Path) -> Result<PathBuf, Error> {
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|error| failed(io::Error::other(error.to_string())))?;
     let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    let draft = data_dir.join(format!("{KEY_FILE}.{}", std::process::id()));
+    write_key_file(data_dir, &format!("{hex}\n")).map_err(failed)?;
+    Ok(path)
+}
+
+/// Writes a key file, unless there is one, for its owner's eyes only.
+fn write_key_file(dir: &Path, key: &str) -> io::Result<()> {
+    let draft = dir.join(format!("{KEY_FILE}.{}", std::process::id()));
     let written = (|| {
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-        writeln!(file, "{hex}")?;
+        file.write_all(key.as_bytes())?;
         file.sync_all()?;
         // A link, unlike a rename, does not replace what another process may have put there.
-        match fs::hard_link(&draft, &path) {
+        match fs::hard_link(&draft, dir.join(KEY_FILE)) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
             _ => Ok(()),
         }
     })();
     // The draft is of no use either way; that it may stay behind does no harm.
     let _ = fs::remove_file(&draft);
-    written.and_then(|()| fs::File::open(data_dir)?.sync_all()).map_err(failed)?;
-    Ok(path)
+    written.and_then(|()| fs::File::open(dir)?.sync_all())
 }
 
 /// What is remembered of a valid token.
@@ -340,17 +358,26 @@ pub(super) fn identify_by(request: &HttpRequest, token: Option<&str>) -> Result<
     let Known { identity, expires } = known.ok_or_else(|| unauthenticated("Bearer error=\"invalid_token\""))?;
     // For the access log.
     request.extensions_mut().insert(identity.user.clone());
-    app.limiter.check(&identity.user).inspect_err(|_| note_sign_of_life(request, app, &identity.user))?;
+    app.limiter.check(&identity.user).inspect_err(|_| note_sign_of_life(app, request.path(), &identity.user))?;
     let expires = Duration::try_from_secs_f64(expires).ok().and_then(|expires| UNIX_EPOCH.checked_add(expires));
     Ok((identity, expires.unwrap_or(SystemTime::now() + FAR_AHEAD)))
 }
 
+/// Whoever is turned away before anybody has looked at who it is may stand in a line, and is still there.
+pub(super) fn note_turned_away(app: &App, request: &RequestHead) {
+    let header = request.headers().get(header::AUTHORIZATION).and_then(|header| header.to_str().ok());
+    let token = header.and_then(bearer).or_else(|| live::bearer_protocol(request.headers()));
+    if let Some(identity) = token.and_then(|token| app.verifier.verify(token, SystemTime::now())) {
+        note_sign_of_life(app, request.uri.path(), &identity.user);
+    }
+}
+
 /// Whoever asks for their place in a line too often is still there.
-fn note_sign_of_life(request: &HttpRequest, app: &App, user: &UserId) {
-    let id = request.match_info().get("id").unwrap_or_default();
-    let concert = match request.match_pattern().as_deref() {
-        Some("/v1/tokens/{id}" | "/v1/tokens/{id}/live") => id.parse().ok().map(|token: TokenId| token.concert),
-        Some("/v1/concerts/{id}/tokens") => id.parse().ok(),
+fn note_sign_of_life(app: &App, path: &str, user: &UserId) {
+    let mut segments = path.strip_prefix("/v1/").unwrap_or_default().split('/');
+    let concert = match [(); 3].map(|()| segments.next()) {
+        [Some("tokens"), Some(id), None | Some("live")] => id.parse().ok().map(|token: TokenId| token.concert),
+        [Some("concerts"), Some(id), Some("tokens")] => id.parse().ok(),
         _ => None,
     };
     if let Some(Err(error)) = concert.map(|concert| app.engine.still_there(concert, user)) {

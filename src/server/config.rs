@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::{Table, Value};
 
+use super::address::{NoNetwork, Proxies};
 pub use crate::config::Error as ValueError;
 use crate::config::{Actors, Checkpoint, Clock, Config, Events, Journal, Limits, Storage, section};
 use crate::relay;
@@ -199,6 +200,8 @@ section! {
         keep_alive: Span = seconds(30),
         /// Connections at a time; more wait to be accepted.
         max_connections: u64 = 25_000,
+        /// Addresses and networks (`10.0.0.0/8`) of proxies whose `X-Forwarded-For` is believed.
+        trusted_proxies: Vec<String> = Vec::new(),
         /// Seating plans that are kept ready to be sent.
         cached_plans: u64 = 16,
         /// Readers of events that are kept for their next page.
@@ -482,6 +485,16 @@ impl Settings {
         }
     }
 
+    /// The proxies whose word on where a request comes from is taken.
+    ///
+    /// # Errors
+    /// One of them is neither an address nor a network.
+    pub(super) fn trusted_proxies(&self) -> Result<Proxies, ValueError> {
+        const ALLOWED: &str = "a list of IP addresses and networks, such as 10.0.0.1 or 10.0.0.0/8";
+        let refused = |NoNetwork(text)| value_error("http.trusted_proxies", text, ALLOWED);
+        Proxies::new(&self.http.trusted_proxies).map_err(refused)
+    }
+
     /// Checks every bound.
     ///
     /// # Errors
@@ -566,6 +579,7 @@ impl Settings {
         if ops != "off" && ops.parse::<SocketAddr>().is_err() {
             return Err(value_error("http.ops_listen", ops, format!("{ADDRESS}, or off")));
         }
+        self.trusted_proxies()?;
         let secret = self.auth.secret.reveal();
         if !secret.is_empty() && secret.len() < SECRET_BYTES_MIN {
             return Err(value_error("auth.secret", "***", format!("at least {SECRET_BYTES_MIN} bytes long")));

@@ -9,6 +9,7 @@ pub mod cors;
 pub mod demo;
 pub mod problem;
 
+mod address;
 mod concerts;
 mod events;
 mod history;
@@ -45,8 +46,9 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{App as ActixApp, FromRequest, HttpRequest, HttpServer, Resource, Responder, Route, guard};
 use tokio::sync::watch;
 
+use self::address::Proxies;
 use self::auth::Verifier;
-use self::config::Settings;
+use self::config::{Settings, ValueError};
 use self::cors::Cors;
 use self::events::Polls;
 use self::history::History;
@@ -74,6 +76,9 @@ pub enum Error {
     /// The listeners cannot be used.
     #[error("listening: {0}")]
     Listen(#[from] io::Error),
+    /// A value of the configuration is not what its key allows.
+    #[error(transparent)]
+    Settings(#[from] ValueError),
     /// Webhooks cannot be served.
     #[error("webhooks: {0}")]
     Webhooks(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -91,6 +96,7 @@ pub struct App {
     settings: Settings,
     verifier: Verifier,
     limiter: Limiter,
+    proxies: Proxies,
     cors: Cors,
     metrics: Metrics,
     plans: ReadyPlans,
@@ -108,7 +114,8 @@ impl App {
     fn new(engine: Engine, settings: Settings) -> Result<Self, Error> {
         Ok(Self {
             verifier: Verifier::new(&settings)?,
-            limiter: Limiter::new(settings.limits.user_requests_per_second),
+            limiter: Limiter::new(&settings.limits),
+            proxies: settings.trusted_proxies()?,
             cors: Cors::new(&settings.cors.allowed_origins),
             metrics: Metrics::new(engine.clone()),
             plans: ReadyPlans::new(usize::try_from(settings.http.cached_plans).unwrap_or(usize::MAX)),

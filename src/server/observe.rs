@@ -9,19 +9,27 @@ use actix_web::error::InternalError;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage as _, web};
+use actix_web::{Error, HttpMessage as _, ResponseError as _, web};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::FutureExt as _;
 
-use super::App;
 use super::problem::{Code, Problem};
 use super::unread::Unread;
+use super::{App, auth};
 use crate::domain::UserId;
 
 /// Names a request in the log; taken from the caller if it is sane.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_CHARS_MAX: usize = 64;
+/// What browsers may do with an answer, unless it says so itself: nothing but hand it to whoever asked for it.
+const BY_DEFAULT: [(HeaderName, HeaderValue); 5] = [
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'")),
+    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (header::CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("same-origin")),
+];
 
 /// The middleware.
 ///
@@ -37,8 +45,10 @@ pub async fn observe(
     let origin = app.cors.origin(request.headers());
     let unread = Unread::of(&mut request);
     let (method, uri) = (request.method().clone(), request.uri().clone());
-    let outcome = match app.cors.preflight(request.method(), request.headers()) {
-        Some(preflight) => Ok(request.into_response(preflight).map_into_right_body()),
+    let answer = admit(&app, &request).err().map(|refusal| refusal.error_response());
+    let answer = answer.or_else(|| app.cors.preflight(request.method(), request.headers()));
+    let outcome = match answer {
+        Some(answer) => Ok(request.into_response(answer).map_into_right_body()),
         None => match AssertUnwindSafe(next.call(request)).catch_unwind().await {
             Ok(outcome) => outcome.map(ServiceResponse::map_into_left_body),
             Err(_) => {
@@ -65,6 +75,13 @@ pub async fn observe(
         Some(unread) => response.map_body(|_, body| unread.held_by(body)),
         None => response,
     })
+}
+
+/// Refuses whoever's address asks too often.
+fn admit(app: &App, request: &ServiceRequest) -> Result<(), Problem> {
+    let Some(peer) = request.peer_addr() else { return Ok(()) };
+    let caller = app.proxies.caller(peer.ip(), request.headers());
+    app.limiter.check_address(caller).inspect_err(|_| auth::note_turned_away(app, request.head()))
 }
 
 /// Counts the request, and writes its line in the log: who asked for what, and never with which token.
@@ -96,7 +113,11 @@ fn record(
 /// Sets the headers that every answer has.
 fn mark(app: &App, headers: &mut HeaderMap, id: HeaderValue, origin: Option<HeaderValue>) {
     headers.insert(REQUEST_ID, id);
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    for (name, value) in BY_DEFAULT {
+        if !headers.contains_key(&name) {
+            headers.insert(name, value);
+        }
+    }
     app.cors.mark(origin, headers);
 }
 

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use actix_web::http::header;
 use actix_web::{HttpResponse, web};
 use serde_json::{Map, Value, json};
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
@@ -26,6 +27,10 @@ use crate::domain::{
     TokenId, UserId,
 };
 use crate::error::FieldError;
+
+/// What the page of the documentation may do. It sets styles of its own.
+const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; \
+    img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 #[derive(OpenApi)]
 #[openapi(
@@ -526,6 +531,7 @@ pub async fn docs(file: web::Path<String>) -> Result<HttpResponse, Problem> {
     if served.gzpipped {
         response.insert_header(("Content-Encoding", "gzip"));
     }
+    response.insert_header((header::CONTENT_SECURITY_POLICY, DOCS_POLICY));
     Ok(response.content_type(served.content_type).body(served.bytes.into_owned()))
 }
 

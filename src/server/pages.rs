@@ -90,7 +90,6 @@ fn send(request: &HttpRequest, path: &str) -> Result<HttpResponse, Problem> {
         .insert_header((header::ETAG, etag))
         .insert_header(Cache::Revalidate.header())
         .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
-        .insert_header((header::REFERRER_POLICY, "no-referrer"))
         .insert_header(("Cross-Origin-Opener-Policy", "same-origin"))
         .body(file.body))
 }

@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// The file that is locked. It stays when the lock is gone.
-const NAME: &str = "LOCK";
+pub const NAME: &str = "LOCK";
 
 /// Longer than any process id in it.
 const PID_BYTES_MAX: u64 = 32;

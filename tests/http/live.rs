@@ -18,10 +18,10 @@ use crate::harness::Server;
 /// More than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// Opens a WebSocket, or gives the problem.
-async fn open(
+pub async fn open(
     server: &Server,
     path: &str,
     headers: &[(&'static str, &str)],
@@ -46,7 +46,7 @@ async fn open(
 }
 
 /// The next message that is not about the connection itself.
-async fn next(socket: &mut Socket) -> Value {
+pub async fn next(socket: &mut Socket) -> Value {
     loop {
         let message = tokio::time::timeout(PATIENCE, socket.next()).await.expect("a message in time").unwrap().unwrap();
         match message {
@@ -58,7 +58,7 @@ async fn next(socket: &mut Socket) -> Value {
 }
 
 /// With which code the other end closes.
-async fn closed(socket: &mut Socket) -> u16 {
+pub async fn closed(socket: &mut Socket) -> u16 {
     loop {
         let message = tokio::time::timeout(PATIENCE, socket.next()).await.expect("a goodbye in time").unwrap().unwrap();
         if let Message::Close(frame) = message {
@@ -149,7 +149,7 @@ async fn seats_are_told_as_they_go() {
 }
 
 /// Blocks seats, which is a change of them.
-async fn block(server: &Server, option: &str, seats: &[String]) {
+pub async fn block(server: &Server, option: &str, seats: &[String]) {
     let blocked = server.post(&format!("/v1/options/{option}/blocks"), &server.admin, json!({"seats": seats})).await;
     assert_eq!(blocked.status, 200, "{blocked:?}");
 }
@@ -160,7 +160,7 @@ async fn unblock(server: &Server, option: &str, seats: &[String]) {
     assert_eq!(unblocked.status, 200, "{unblocked:?}");
 }
 
-fn seat(n: usize) -> String {
+pub fn seat(n: usize) -> String {
     format!("S{n}")
 }
 

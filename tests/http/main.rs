@@ -2,6 +2,8 @@
 
 #![cfg(feature = "server")]
 
+mod access;
+mod attacks;
 mod auth;
 mod bad_input;
 mod events;
@@ -9,10 +11,12 @@ mod harness;
 mod history;
 mod kill;
 mod live;
+mod operations;
 mod process;
 mod protocol;
 mod receiver;
 mod receivers;
 mod routes;
 mod sale;
+mod secrets;
 mod webhooks;

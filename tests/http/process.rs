@@ -1,6 +1,7 @@
 //! The program itself: its command line, its configuration, its signals.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -114,7 +115,7 @@ fn config_prints_what_is_in_force_without_secrets() {
 #[test]
 fn every_command_explains_itself() {
     let dir = tempfile::tempdir().unwrap();
-    for command in ["serve", "token", "config", "verify", "export"] {
+    for command in ["serve", "token", "config", "verify", "export", "backup", "restore"] {
         let help = run(dir.path(), &[command, "--help"]);
         assert!(help.status.success() && text(&help.stdout).contains("--data"), "{command}");
     }
@@ -168,4 +169,33 @@ async fn a_demonstration_is_made_once_and_works_as_printed() {
     let exported = text(&run(dir.path(), &["export", "--data", "data", "--from", "2"]).stdout);
     let first: serde_json::Value = serde_json::from_str(exported.lines().next().unwrap()).unwrap();
     assert!(first["lsn"].as_u64().unwrap() >= 2, "{first}");
+}
+
+#[tokio::test]
+async fn a_running_server_is_backed_up_and_put_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (child, lines) = serve(dir.path(), &["--demo"]);
+    let token = lines.iter().find(|line| line.starts_with("buyer token")).unwrap().rsplit(' ').next().unwrap();
+    let output = run(dir.path(), &["backup", "--data", "data", "--to", "backup"]);
+    assert!(output.status.success() && text(&output.stdout).contains("sealed yes"), "{output:?}");
+    assert_eq!(terminate(child).0, Some(0));
+
+    let again = run(dir.path(), &["backup", "--data", "data", "--to", "backup"]);
+    assert!(!again.status.success() && text(&again.stderr).contains("empty directory only"), "{again:?}");
+    std::fs::remove_dir_all(dir.path().join("data")).unwrap();
+    let output = run(dir.path(), &["restore", "--from", "backup", "--data", "data"]);
+    assert!(output.status.success(), "{output:?}");
+    for key in ["backup/jwt.key", "data/jwt.key"] {
+        let mode = std::fs::metadata(dir.path().join(key)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{key}");
+    }
+    let output = run(dir.path(), &["verify", "--data", "data", "--repair-state"]);
+    assert!(output.status.success() && text(&output.stdout).contains("state missing"), "{output:?}");
+
+    let (child, lines) = serve(dir.path(), &[]);
+    let address = lines.last().unwrap().strip_prefix("listening on ").unwrap();
+    let wallet = client().get(format!("{address}/v1/wallet")).bearer_auth(token).send().await.unwrap();
+    let wallet: serde_json::Value = wallet.json().await.unwrap();
+    assert_eq!(wallet["balance"], 1_000_000, "the key is the same as well");
+    assert_eq!(terminate(child).0, Some(0));
 }

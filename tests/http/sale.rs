@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use boxoffice::server::config::Settings;
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Server, option_body};
@@ -253,18 +254,23 @@ async fn a_thousand_users_buy_ten_seats_once_each() {
     assert_eq!(server.get(&format!("/v1/options/{option}"), "").await.body["counts"]["sold"], 10);
 }
 
-#[tokio::test]
-async fn who_asks_too_often_is_still_in_line() {
-    let server = Server::with(|settings| settings.limits.user_requests_per_second = 1).await;
+/// Whoever is refused for asking too often has asked all the same, and is not taken for gone.
+async fn stays_in_line(server: Server) {
+    // Each comes from an address of their own, for a server that counts those.
+    let ask = async |method: &str, path: &str, user: &(String, u8)| {
+        let request = server.request(method, path, &user.0).header("x-forwarded-for", format!("198.51.100.{}", user.1));
+        Answer::of(request.send().await.unwrap()).await
+    };
     let waiting_room = json!({"mode": "queue", "max_active": 1, "waiting_ttl_seconds": 1});
     let concert = json!({"title": "Crowded", "waiting_room": waiting_room});
     let concert = server.post("/v1/concerts", &server.admin, concert).await.created();
     let line = format!("/v1/concerts/{concert}/tokens");
-    let [inside, hasty, silent, patient] = ["inside", "hasty", "silent", "patient"].map(|name| server.buyer(name));
+    let [inside, hasty, silent, patient] =
+        [("inside", 1), ("hasty", 2), ("silent", 3), ("patient", 4)].map(|(name, n)| (server.buyer(name), n));
     for user in [&inside, &hasty, &silent] {
-        server.post(&line, user, Value::Null).await.created();
+        ask("POST", &line, user).await.created();
     }
-    let place = format!("/v1/tokens/{}", server.post(&line, &hasty, Value::Null).await.body["id"].as_str().unwrap());
+    let place = format!("/v1/tokens/{}", ask("POST", &line, &hasty).await.body["id"].as_str().unwrap());
 
     let begun = Instant::now();
     let mut asked = Instant::now();
@@ -273,11 +279,11 @@ async fn who_asks_too_often_is_still_in_line() {
     while waiting != 2 {
         assert!(begun.elapsed() < Duration::from_secs(20), "{waiting} are waiting");
         // All that is allowed goes into something else, so that the line hears of refused calls only.
-        while server.get("/v1/wallet", &hasty).await.status != 429 {}
-        server.get(&place, &hasty).await;
+        while ask("GET", "/v1/wallet", &hasty).await.status != 429 {}
+        ask("GET", &place, &hasty).await;
         if asked.elapsed() > Duration::from_millis(600) {
             asked = Instant::now();
-            let seen = server.post(&line, &patient, Value::Null).await;
+            let seen = ask("POST", &line, &patient).await;
             if seen.status < 300 && begun.elapsed() > Duration::from_secs(4) {
                 waiting = seen.body["queue_size"].as_u64().unwrap();
             }
@@ -285,11 +291,25 @@ async fn who_asks_too_often_is_still_in_line() {
     }
     let hasty_is_there = async {
         loop {
-            let seen = server.get(&place, &hasty).await;
+            let seen = ask("GET", &place, &hasty).await;
             if seen.status == 200 {
                 return seen.body["status"].clone();
             }
         }
     };
     assert_eq!(hasty_is_there.await, "waiting");
+}
+
+#[tokio::test]
+async fn who_asks_too_often_is_still_in_line() {
+    stays_in_line(Server::with(|settings| settings.limits.user_requests_per_second = 1).await).await;
+}
+
+#[tokio::test]
+async fn whose_address_asks_too_often_is_still_in_line() {
+    let configure = |settings: &mut Settings| {
+        settings.limits.address_requests_per_second = 1;
+        settings.http.trusted_proxies = vec!["127.0.0.1".into()];
+    };
+    stays_in_line(Server::with(configure).await).await;
 }

@@ -200,7 +200,7 @@ fn identify(request: &HttpRequest) -> Result<(Identity, Instant, Option<&'static
 }
 
 /// The subprotocol that is named after `bearer`.
-fn bearer_protocol(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn bearer_protocol(headers: &HeaderMap) -> Option<&str> {
     let named = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).filter_map(|value| value.to_str().ok());
     let mut names = named.flat_map(|names| names.split(',')).map(str::trim);
     names.find(|name| *name == BEARER)?;

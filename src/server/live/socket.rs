@@ -34,6 +34,8 @@ const CONTROL_BYTES_MAX: usize = 512;
 pub(super) const GOODBYE: Duration = Duration::from_millis(500);
 /// The longest head of a frame that is not masked.
 const FRAME_HEAD_BYTES: usize = 10;
+/// The longest head of one that is.
+const CLIENT_HEAD_BYTES_MAX: usize = FRAME_HEAD_BYTES + 4;
 
 /// What is told.
 pub(super) enum Source {
@@ -102,6 +104,8 @@ enum End {
     /// We say why.
     Close(CloseCode, &'static str),
 }
+
+const TOO_LARGE: End = End::Close(CloseCode::Size, "the frame is too large");
 
 impl From<io::Error> for End {
     fn from(_: io::Error) -> Self {
@@ -245,20 +249,18 @@ impl Socket {
         }
     }
 
-    /// Reads what has come.
+    /// Reads some of what has come, and not on and on: somebody who never stops sending must not keep this thread.
     fn read(&mut self, source: &mut Source) -> Result<(), End> {
         let mut bytes = [0; READ_BYTES];
-        loop {
-            match self.io.try_read(&mut bytes) {
-                Ok(0) => return Err(End::Gone),
-                Ok(read) => {
-                    self.read.extend_from_slice(&bytes[..read]);
-                    self.heard(source);
-                    self.take_frames()?;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error.into()),
+        match self.io.try_read(&mut bytes) {
+            Ok(0) => Err(End::Gone),
+            Ok(read) => {
+                self.read.extend_from_slice(&bytes[..read]);
+                self.heard(source);
+                self.take_frames()
             }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -273,10 +275,14 @@ impl Socket {
         let bytes_max = usize::try_from(self.limits.client_frame_bytes).unwrap_or(usize::MAX);
         while !self.read.is_empty() {
             let frame = Parser::parse(&mut self.read, true, bytes_max).map_err(|error| match error {
-                ProtocolError::Overflow => End::Close(CloseCode::Size, "the frame is too large"),
+                ProtocolError::Overflow => TOO_LARGE,
                 _ => End::Close(CloseCode::Protocol, "this is not the WebSocket protocol"),
             })?;
-            let Some((_, opcode, payload)) = frame else { return Ok(()) };
+            let Some((_, opcode, payload)) = frame else {
+                // The parser waits for all of a frame before it says that it is too large.
+                let is_too_large = self.read.len() > bytes_max.saturating_add(CLIENT_HEAD_BYTES_MAX);
+                return if is_too_large { Err(TOO_LARGE) } else { Ok(()) };
+            };
             match opcode {
                 OpCode::Ping if self.control.len() < CONTROL_BYTES_MAX => {
                     let payload = payload.unwrap_or_default();

@@ -70,6 +70,41 @@ impl Reader {
         Ok(None)
     }
 
+    /// The next batch that is whole, durable or not, of a journal that another process may be writing; `None` where
+    /// nothing follows yet.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub fn next_whole(&mut self) -> Result<Option<OwnedFrame>, Error> {
+        loop {
+            let (header, crc) = match self.frame() {
+                Ok(found) => found,
+                Err(Error::Damaged { .. }) if !self.goes_on()? => return Ok(None),
+                // Batches are written one after another: since one behind it is there, this one must be by now.
+                Err(Error::Damaged { .. }) => self.frame()?,
+                Err(error) => return Err(error),
+            };
+            let is_batch = header.kind == Kind::Batch;
+            let frame = if is_batch { Some(self.read(&header)?) } else { None };
+            self.offset += header.padded_bytes();
+            (self.next_lsn, self.crc) = (header.next_lsn(), crc);
+            if frame.is_some() {
+                return Ok(frame);
+            }
+        }
+    }
+
+    /// Whether there is anything whole behind the place where the next frame should be.
+    fn goes_on(&self) -> Result<bool, Error> {
+        let here = self.segment.header();
+        let newest = segment::list(&*self.disk, &self.dir)?.last().copied();
+        if newest.is_some_and(|newest| newest > here.first_lsn) {
+            return Ok(true);
+        }
+        let mut segment = Segment::open(&*self.disk, &self.dir, here.first_lsn, Open::Read)?;
+        Ok(segment.header() != here || segment.rest(self.offset)?.frame.is_some())
+    }
+
     fn read(&mut self, header: &frame::Header) -> Result<OwnedFrame, Error> {
         let bytes = self.segment.bytes(self.offset, header.padded_bytes())?;
         let payload = header.payload(bytes).to_vec();

@@ -1,0 +1,58 @@
+//! What operators are told to look at is there.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use crate::harness::Server;
+
+const ALERTS: &str = include_str!("../../docs/prometheus-alerts.yml");
+const RUNBOOK: &str = include_str!("../../docs/OPERATIONS.md");
+
+/// The figures that a text names.
+fn figures(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("boxoffice_")).collect()
+}
+
+#[tokio::test]
+async fn every_figure_in_an_alert_is_there() {
+    let server = Server::with(|settings| settings.webhooks.allow_private_addresses = true).await;
+    server.post("/v1/webhooks", &server.admin, json!({"url": "http://127.0.0.1:9/"})).await.created();
+    let metrics = server.client.get(format!("http://{}/metrics", server.ops)).send().await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    // A sample begins with its name, and what is said about a family does not count.
+    let samples: BTreeSet<_> = metrics
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| line.split([' ', '{']).next().unwrap())
+        .collect();
+    let named = figures(ALERTS);
+    assert!(named.len() > 10, "{named:?}");
+    for name in named {
+        assert!(samples.contains(name), "{name} is not among {samples:?}");
+    }
+    for name in figures(RUNBOOK) {
+        let is_there = samples.contains(name) || samples.contains(format!("{name}_bucket").as_str());
+        assert!(is_there, "{name} is not among {samples:?}");
+    }
+}
+
+#[test]
+fn every_alert_leads_to_what_to_do() {
+    let headings: BTreeSet<_> = RUNBOOK
+        .lines()
+        .filter_map(|line| line.strip_prefix("### "))
+        .map(|heading| heading.to_lowercase().replace(' ', "-"))
+        .collect();
+    let mut led_to = BTreeSet::new();
+    for alert in ALERTS.split("- alert: ").skip(1) {
+        let runbook = alert.lines().find_map(|line| line.trim().strip_prefix("runbook: \"docs/OPERATIONS.md#"));
+        let heading = runbook.unwrap_or_else(|| panic!("no runbook: {alert}")).trim_end_matches('"');
+        assert!(headings.contains(heading), "{heading}");
+        led_to.insert(heading.to_owned());
+    }
+    // A damaged segment is found when nobody is there to raise an alarm.
+    let others: Vec<_> = headings.difference(&led_to).collect();
+    assert_eq!(others, ["damaged-segment"]);
+}
