@@ -527,17 +527,14 @@ impl Found {
 
 /// What the caller may have been told, of these.
 fn may_be_told(step: Step, failure: Failure, answer: Told) -> Vec<Told> {
-    let Failure::Crash(when, left, _) = failure else { return vec![answer] };
+    let Failure::Crash(when, ..) = failure else { return vec![answer] };
     let answered = match step {
         Step::Debit | Step::CancelDebit | Step::Credit => false,
         Step::Debited | Step::Refused | Step::Cancelled | Step::Credited => when == When::After,
         Step::CompleteToken | Step::TokenCompleted => true,
     };
-    match (answered, left) {
-        (true, Left::Appended) => vec![answer],
-        (true, Left::Durable) => vec![answer, Told::Unknown],
-        (false, _) => vec![Told::Unknown],
-    }
+    // What is durable has its answer, which is on its way when the engine dies.
+    if answered { vec![answer, Told::Unknown] } else { vec![Told::Unknown] }
 }
 
 async fn walk(step: Step, failure: Failure, end: End) {
