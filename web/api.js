@@ -5,14 +5,11 @@ import { has, t } from "./i18n.js";
 const KEPT = "boxoffice.token";
 const TRIES = 4;
 
-// What the server refused, or that it could not be reached (`offline`).
-export class Problem extends Error {
+// A refusal, or that the server could not be reached (`offline`).
+class Problem extends Error {
 	constructor(status, body, retryAfter = null) {
 		super(body.detail ?? body.code);
-		this.status = status;
-		this.body = body;
-		this.code = body.code;
-		this.retryAfter = retryAfter;
+		Object.assign(this, { status, body, code: body.code, retryAfter });
 	}
 
 	get words() {
@@ -33,13 +30,12 @@ function claimsOf(token) {
 	}
 }
 
-// Whoever the token is of, for as long as the tab is open.
 export const session = {
 	token: null,
 	user: null,
 	isAdmin: false,
 
-	// Takes the token from the address, where it does not stay, or the one that is kept.
+	// The token in the address does not stay there.
 	begin() {
 		const given = /^#(?:.*&)?token=([^&]+)/.exec(location.hash);
 		if (given) {
@@ -49,7 +45,7 @@ export const session = {
 		this.take(sessionStorage.getItem(KEPT));
 	},
 
-	// False if it is not a token, or its time is over.
+	// False if it is none, or over.
 	take(token) {
 		const claims = token ? claimsOf(token.trim()) : null;
 		if (!claims) return false;
@@ -66,20 +62,19 @@ export const session = {
 		this.isAdmin = false;
 	},
 
-	// Set by the page: what to do when a token is needed.
+	// Set by the page.
 	needed() {},
 };
 
-// By how many milliseconds this clock is behind the server's.
 let behind = 0;
 
-// What time it is for the server, to half a second.
+// The server's time, to half a second.
 export const now = () => Date.now() + behind;
 
 function learnTime(response) {
-	const told = Date.parse(response.headers.get("date"));
 	// It comes in whole seconds, so a small difference says nothing.
-	if (told && Math.abs(told + 500 - Date.now()) > 2000) behind = told + 500 - Date.now();
+	const ahead = Date.parse(response.headers.get("date")) + 500 - Date.now();
+	if (Math.abs(ahead) > 2000) behind = ahead;
 }
 
 // So that not everybody comes at once.
@@ -87,7 +82,6 @@ export const jittered = (milliseconds) => milliseconds * (0.75 + Math.random() /
 
 export const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, jittered(milliseconds)));
 
-// A name for one wish of the user's, however often it has to be sent.
 export function newKey() {
 	return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
@@ -101,7 +95,7 @@ async function once(method, path, { body, headers = {}, etag }) {
 	const cache = etag ? "no-store" : "default";
 	let response;
 	try {
-		response = await fetch(path, { method, headers: all, body: body === undefined ? undefined : JSON.stringify(body), cache });
+		response = await fetch(path, { method, headers: all, body: JSON.stringify(body), cache });
 	} catch {
 		throw new Problem(0, { code: "offline" }, 1);
 	}
@@ -113,7 +107,7 @@ async function once(method, path, { body, headers = {}, etag }) {
 	return { value, etag: response.headers.get("etag") };
 }
 
-// Asks, and asks again where that is safe: for a write, with a key.
+// Asks again where that is safe: for a write, with a key.
 export async function ask(method, path, options = {}) {
 	const repeatable = method === "GET" || options.headers?.["Idempotency-Key"] !== undefined;
 	for (let tried = 1; ; tried += 1) {
@@ -124,7 +118,7 @@ export async function ask(method, path, options = {}) {
 				session.end();
 				session.needed(problem);
 			}
-			const passing = problem.status === 0 || problem.status === 503 || problem.status === 429;
+			const passing = [0, 429, 503].includes(problem.status);
 			if (!repeatable || !passing || tried === TRIES || problem.retryAfter > 10) throw problem;
 			await pause(1000 * (problem.retryAfter ?? 1));
 		}

@@ -1,7 +1,7 @@
 // The page for buyers: who one is, where one is, and the concerts.
 
 import { get, session } from "./api.js";
-import { View, chooser, h, heading, icon, open, put, signIn, statusOf, toast } from "./dom.js";
+import { View, button, byId, chooser, h, heading, icon, open, put, signIn, statusOf, toast } from "./dom.js";
 import { date, day, load, month, number, points, t, time } from "./i18n.js";
 import { SaleView, fillBar, priceRange } from "./sale.js";
 import { ReservationView, TicketsView, art, paged } from "./tickets.js";
@@ -80,7 +80,7 @@ const app = {
 		this.view?.close();
 		const [pattern, make] = ROUTES.find(([route]) => route.test(location.hash));
 		this.view = make(this, ...pattern.exec(location.hash).slice(1));
-		put(document.getElementById("page"), this.view.node);
+		put(byId("page"), this.view.node);
 		document.body.classList.toggle("selling", this.view instanceof SaleView);
 		scrollTo(0, 0);
 		this.view.node.querySelector("h1")?.focus();
@@ -89,11 +89,11 @@ const app = {
 	fail(problem, node) {
 		if (!problem.words) throw problem;
 		put(node, h("section.card.end", heading(t("failed")), h("p.lead", { role: "alert" }, problem.words),
-			h("button.button", { onclick: () => this.reload() }, t("again"))));
+			button(".button", () => this.reload(), t("again"))));
 	},
 
 	showWallet(balance) {
-		const chip = document.getElementById("wallet");
+		const chip = byId("wallet");
 		if (chip) chip.textContent = number(balance);
 	},
 };
@@ -105,21 +105,16 @@ function askWho(problem = null) {
 		showHead();
 		app.reload();
 	};
-	const take = (token) => {
-		const isGood = session.take(token);
-		if (isGood) begin();
-		return isGood;
-	};
 	const leave = () => {
 		session.end();
 		begin();
 	};
-	const dialog = open(signIn(take, [
+	const dialog = open(signIn((token) => session.take(token), begin, [
 		problem && h("p.notice.bad", { role: "alert" }, t("problem_unauthenticated")),
 		session.user ? h("p", t("session_user", { user: session.user })) : h("p.muted", t("session_text")),
 	], [
-		session.user && h("button.button.quiet", { onclick: leave }, t("session_end")),
-		h("button.button.quiet", { onclick: () => dialog.close() }, t("cancel")),
+		session.user && button(".button.quiet", leave, t("session_end")),
+		button(".button.quiet", () => dialog.close(), t("cancel")),
 	]));
 }
 
@@ -129,8 +124,8 @@ function showHead() {
 			h("a#tickets.ghost", { href: "#/tickets", "aria-label": t("tickets") }, icon("ticket"), h("span.wide-only", t("tickets"))),
 			h("button.ghost", { title: session.user, "aria-label": t("session_who", { user: session.user }), onclick: () => askWho() }, icon("wallet"), h("span#wallet")),
 		]
-		: h("button#begin.ghost", { onclick: () => askWho() }, icon("person"), t("session_begin"));
-	put(document.getElementById("head"),
+		: button("#begin.ghost", () => askWho(), icon("person"), t("session_begin"));
+	put(byId("head"),
 		h("a.logo", { href: "#/" }, icon("ticket"), "boxoffice"),
 		h("nav", { "aria-label": t("nav") }, who, chooser()));
 	if (session.user) get("/v1/wallet").then(({ balance }) => app.showWallet(balance)).catch(() => {});

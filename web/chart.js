@@ -8,7 +8,6 @@ const HEIGHT = 170;
 const [LEFT, RIGHT, TOP, BOTTOM] = [46, 8, 10, 24];
 const ROWS = 12;
 
-// A round number not below `n`.
 function roundUp(n) {
 	const step = 10 ** Math.floor(Math.log10(Math.max(1, n)));
 	return [1, 2, 5, 10].map((factor) => factor * step).find((candidate) => candidate >= n);
@@ -17,10 +16,8 @@ function roundUp(n) {
 // `series`: `{name, kind, value(sample)}`; with `stacked`, each stands on the one before.
 export class Chart {
 	constructor(title, series, { stacked = false, show = number } = {}) {
-		this.series = series;
-		this.stacked = stacked;
-		this.show = show;
-		this.picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "chart", role: "img", "aria-label": title, preserveAspectRatio: "none" });
+		Object.assign(this, { series, stacked, show });
+		this.picture = svg("svg.chart", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": title, preserveAspectRatio: "none" });
 		this.high = h("span.high");
 		this.from = h("span");
 		this.to = h("span");
@@ -39,11 +36,11 @@ export class Chart {
 		const [first, last] = [Date.parse(samples[0].at), Date.parse(samples.at(-1).at)];
 		const heights = samples.map((sample) => this.series.map((one) => one.value(sample)));
 		if (this.stacked) for (const row of heights) for (let k = 1; k < row.length; k += 1) row[k] += row[k - 1];
-		const top = roundUp(Math.max(1, ...heights.map((row) => Math.max(...row))));
+		const top = roundUp(Math.max(1, ...heights.flat()));
 		const x = (k) => LEFT + ((Date.parse(samples[k].at) - first) / (last - first)) * (WIDTH - LEFT - RIGHT);
-		const y = (value) => HEIGHT - BOTTOM - (value / top) * (HEIGHT - TOP - BOTTOM);
-		const line = (s) => heights.map((row, k) => `${k === 0 ? "M" : "L"}${x(k).toFixed(1)} ${y(row[s]).toFixed(1)}`).join("");
 		const floor = HEIGHT - BOTTOM;
+		const y = (value) => floor - (value / top) * (floor - TOP);
+		const line = (s) => heights.map((row, k) => `${k === 0 ? "M" : "L"}${x(k).toFixed(1)} ${y(row[s]).toFixed(1)}`).join("");
 		const curves = this.series.map((one, s) => [
 			svg(`path.area.${one.kind}`, { d: `${line(s)}L${x(samples.length - 1)} ${floor}L${x(0)} ${floor}Z` }),
 			svg(`path.stroke.${one.kind}`, { d: line(s), "vector-effect": "non-scaling-stroke" }),

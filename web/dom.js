@@ -4,7 +4,7 @@ import { choose, otherLanguage, t } from "./i18n.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
-const isShown = (child) => child !== null && child !== undefined && child !== false;
+const isShown = (child) => (child ?? false) !== false;
 
 // An element: `h("p#id.class", {property, onevent}, ...children)`.
 export const h = (tag, ...rest) => make(document.createElement.bind(document), tag, rest);
@@ -17,8 +17,9 @@ function make(create, tag, rest) {
 	if (id) element.id = id;
 	if (classes) element.setAttribute("class", classes.slice(1).replaceAll(".", " "));
 	const properties = rest[0]?.constructor === Object ? rest.shift() : {};
-	// What is to be clicked does not send the form around it.
+	// Clicks do not send the form around them, and no form leaves the page.
 	if (name === "button" && properties.onclick) element.type = "button";
+	if (name === "form") element.addEventListener("submit", (event) => event.preventDefault());
 	for (const [key, value] of Object.entries(properties)) {
 		if (!isShown(value)) continue;
 		if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
@@ -29,20 +30,22 @@ function make(create, tag, rest) {
 	return element;
 }
 
+export const button = (kind, onclick, ...rest) => h(`button${kind}`, { onclick }, ...rest);
+
+export const byId = (id) => document.getElementById(id);
+
 export function put(element, ...children) {
 	element.replaceChildren(...children.flat(2).filter(isShown));
 	return element;
 }
 
-// The heading of a view: it takes the focus when that is opened.
+// It takes the focus when its view is opened.
 export const heading = (text) => h("h1", { tabindex: "-1" }, text);
 
 export const labelled = (text, control) => [h("label", { for: control.id }, text), control];
 
-// What a performance is like, as a word in its colour.
 export const statusOf = (option) => h(`span.pill.${option.status}`, t(`status_${option.status}`));
 
-// A way to choose another language.
 export function chooser() {
 	const [lang, name] = otherLanguage();
 	const isNarrow = matchMedia("(max-width: 640px)").matches;
@@ -50,12 +53,12 @@ export function chooser() {
 }
 
 // `take` says whether the token will do.
-export function signIn(take, before, actions = []) {
+export function signIn(take, done, before, actions = []) {
 	const field = h("textarea#token", { rows: 4, required: true, autocomplete: "off", spellcheck: "false" });
 	const wrong = h("p.notice.bad", { role: "alert", hidden: true }, t("session_wrong"));
-	const onsubmit = (event) => {
-		event.preventDefault();
+	const onsubmit = () => {
 		wrong.hidden = take(field.value);
+		if (wrong.hidden) done();
 	};
 	return h("form", { onsubmit }, h("h2", t("session_title")), before, labelled(t("session_token"), field), wrong,
 		h("div.actions", actions, h("button.button", t("session_begin"))));
@@ -74,14 +77,13 @@ const ICONS = {
 	clock: "M12 21a9 9 0 100-18 9 9 0 000 18zM12 7.5V12l3 2",
 };
 
-// A drawing beside a word; never the only thing that says something.
+// Never the only thing that says something.
 export function icon(name) {
 	return svg("svg.icon", { viewBox: "0 0 24 24", "aria-hidden": "true" }, svg("path", { d: ICONS[name] }));
 }
 
-// Says something for a while, and to screen readers at once.
 export function toast(text, kind = "info") {
-	const box = document.getElementById("toasts");
+	const box = byId("toasts");
 	const message = h(`div.toast.${kind}`, h("p", text),
 		h("button.ghost.round", { "aria-label": "✕", onclick: () => message.remove() }, icon("close")));
 	box.append(message);
@@ -90,7 +92,7 @@ export function toast(text, kind = "info") {
 }
 
 export function open(...children) {
-	const dialog = h("dialog.sheet", { onclose: () => dialog.remove() }, ...children);
+	const dialog = h("dialog", { onclose: () => dialog.remove() }, ...children);
 	document.body.append(dialog);
 	dialog.showModal();
 	return dialog;
@@ -99,13 +101,13 @@ export function open(...children) {
 export function confirm(title, text, yes, no) {
 	const { promise, resolve } = Promise.withResolvers();
 	const dialog = open(h("h2", title), h("p", text), h("div.actions",
-		h("button.button.quiet", { onclick: () => dialog.close() }, no),
-		h("button.button", { onclick: () => dialog.close("yes") }, yes)));
+		button(".button.quiet", () => dialog.close(), no),
+		button(".button", () => dialog.close("yes"), yes)));
 	dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"));
 	return promise;
 }
 
-// Ticks now, every so often and when the page is looked at again; returns how to stop.
+// Also when the page is looked at again; returns how to stop.
 export function every(milliseconds, tick) {
 	const timer = setInterval(tick, milliseconds);
 	const seen = () => document.hidden || tick();
@@ -117,7 +119,6 @@ export function every(milliseconds, tick) {
 	};
 }
 
-// What a page shows at an address, until it is closed.
 export class View {
 	ending = [];
 

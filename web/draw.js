@@ -9,8 +9,8 @@ const CATEGORIES = {
 };
 
 const TONES = {
-	light: { paper: "#fdfcfa", ink: "#1b1f24", held: "#8a929b", sold: "#d9d6cf", cross: "#b3afa6", blocked: "#c9c5bc", shape: "#e7e3da", edge: "#d5d0c4", label: "#4b535c", mine: "#1b1f24", onMine: "#ffffff", onFree: "#ffffff" },
-	dark: { paper: "#171b21", ink: "#eef1f4", held: "#8d97a3", sold: "#2c333c", cross: "#525c68", blocked: "#3b434e", shape: "#262c35", edge: "#39424d", label: "#b2bcc7", mine: "#eef1f4", onMine: "#14181d", onFree: "#10141a" },
+	light: { paper: "#fdfcfa", ink: "#1b1f24", held: "#8a929b", sold: "#d9d6cf", cross: "#b3afa6", blocked: "#c9c5bc", shape: "#e7e3da", edge: "#d5d0c4", label: "#4b535c", onMine: "#ffffff", onFree: "#ffffff" },
+	dark: { paper: "#171b21", ink: "#eef1f4", held: "#8d97a3", sold: "#2c333c", cross: "#525c68", blocked: "#3b434e", shape: "#262c35", edge: "#39424d", label: "#b2bcc7", onMine: "#14181d", onFree: "#10141a" },
 };
 
 // From little to much: dark to light by night, light to dark by day.
@@ -19,17 +19,15 @@ const HEAT = {
 	dark: ["#262c35", "#5b2a5e", "#98315f", "#d4523f", "#f08b35", "#fbd24f"],
 };
 
-// From which size of a seat on, in pixels, each is drawn; with its sign; with its number.
-export const DOTS_PX = 2.2;
+// The size of a seat from which each is drawn; with its sign; with its number.
+const DOTS_PX = 2.2;
 export const SEATS_PX = 8;
 const NUMBERS_PX = 21;
 // More numbers than that take too long to write.
 const NUMBERS_MAX = 1500;
 const ROW_NAMES_PX = 11;
-// A zone's name is written on it from this size on.
 const NAME_PX = 22;
 const FONT = "system-ui, -apple-system, 'Apple SD Gothic Neo', 'Noto Sans KR', sans-serif";
-// Steps between an empty and a full block.
 const SHADES = 8;
 
 export function theme() {
@@ -49,7 +47,7 @@ function square(ctx, x, y, size) {
 	ctx.roundRect(x, y, size, size, size * 0.28);
 }
 
-// Strokes through points that are given as shares of a seat.
+// Points are shares of a seat.
 function stroke(ctx, x, y, size, color, ...lines) {
 	ctx.strokeStyle = color;
 	ctx.beginPath();
@@ -65,7 +63,7 @@ export function drawSign(ctx, tones, kind, color, x, y, size) {
 	const line = Math.max(1, size * 0.1);
 	ctx.lineWidth = line;
 	ctx.lineCap = ctx.lineJoin = "round";
-	const filling = { free: color, sold: tones.sold, mine: tones.mine }[kind];
+	const filling = { free: color, sold: tones.sold, mine: tones.ink }[kind];
 	if (filling) {
 		square(ctx, x, y, size);
 		ctx.fillStyle = filling;
@@ -87,7 +85,13 @@ const KINDS = ["free", "held", "sold", "blocked"];
 
 export const onScreen = ({ scale, x, y }, planX, planY) => [planX * scale + x, planY * scale + y];
 
-// Paints a plan onto two canvases: what stands still below, the seats above.
+export function clear(ctx, { ratio }) {
+	ctx.setTransform(1, 0, 0, 1, 0, 0);
+	ctx.clearRect(0, 0, ctx.canvas.width, ctx.canvas.height);
+	ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
+}
+
+// On two canvases: what stands still below, the seats above.
 export class Painter {
 	constructor(plan, below, seats) {
 		this.plan = plan;
@@ -113,11 +117,7 @@ export class Painter {
 
 	paint(view) {
 		const { below, seats } = this;
-		for (const ctx of [below, seats]) {
-			ctx.setTransform(1, 0, 0, 1, 0, 0);
-			ctx.clearRect(0, 0, ctx.canvas.width, ctx.canvas.height);
-			ctx.setTransform(view.ratio, 0, 0, view.ratio, 0, 0);
-		}
+		for (const ctx of [below, seats]) clear(ctx, view);
 		this.paintShapes(below, view);
 		if (this.level(view) === "blocks") {
 			this.paintBlocks(seats, view);
@@ -195,7 +195,7 @@ export class Painter {
 	paintBlockNames(ctx, view) {
 		const { plan } = this;
 		for (const { box, name, seats } of plan.zones.filter(seenIn(view))) {
-			// By the number of its seats, so that zones of a kind show their names together.
+			// So that zones of a kind show their names together.
 			const wide = Math.sqrt(seats) * plan.typical * view.scale;
 			if (wide < NAME_PX) continue;
 			const [x, y] = onScreen(view, (box.left + box.right) / 2, (box.top + box.bottom) / 2);
@@ -266,7 +266,7 @@ export class Painter {
 		}
 	}
 
-	// Its category if it is free, else minus its state; on the map of heat, a colour.
+	// Its category, minus its state if that is not free; with heat, a colour.
 	styleOf(i) {
 		const { plan } = this;
 		if (this.heat) return this.heatColor(this.heat(plan.rowAt(i)));
@@ -277,7 +277,7 @@ export class Painter {
 	place(view, i) {
 		const { plan } = this;
 		const size = Math.max(1.5, plan.rowAt(i).size * view.scale);
-		const [x, y] = onScreen(view, plan.xs[i], plan.ys[i]);
+		const [x, y] = onScreen(view, ...plan.place(i));
 		return { x: x - size / 2, y: y - size / 2, size };
 	}
 
@@ -323,7 +323,6 @@ export class Painter {
 // "Block 101" is 101 where there is no room for more.
 const shortName = (name) => (name.length > 8 ? (/\d+\w*$/.exec(name)?.[0] ?? name) : name);
 
-// Whether a part of the plan can be seen.
 function seenIn({ scale, x, y, width, height }) {
 	const window = { left: -x / scale, top: -y / scale, right: (width - x) / scale, bottom: (height - y) / scale };
 	return (part) => part.box.meets(window);

@@ -9,8 +9,7 @@ let language = "en";
 function preferred() {
 	const kept = localStorage.getItem(KEPT);
 	if (kept in LANGUAGES) return kept;
-	const wanted = navigator.languages.map((tag) => tag.slice(0, 2)).find((tag) => tag in LANGUAGES);
-	return wanted ?? "en";
+	return navigator.languages.map((tag) => tag.slice(0, 2)).find((tag) => tag in LANGUAGES) ?? "en";
 }
 
 export async function load() {
@@ -19,16 +18,13 @@ export async function load() {
 	document.documentElement.lang = language;
 }
 
-// The other language, as [tag, name].
 export const otherLanguage = () => Object.entries(LANGUAGES).find(([tag]) => tag !== language);
 
-// The page begins anew with it.
 export function choose(tag) {
 	localStorage.setItem(KEPT, tag);
 	location.reload();
 }
 
-// A text; `{name}` in it stands for a value. With `n`, the text `key_one` is taken for one.
 export function t(key, values = {}) {
 	const plural = "n" in values ? `${key}_${new Intl.PluralRules(language).select(values.n)}` : key;
 	const text = texts[plural] ?? texts[key] ?? key;
@@ -40,14 +36,13 @@ export function t(key, values = {}) {
 
 export const has = (key) => key in texts;
 
-export const number = (n) => new Intl.NumberFormat(language).format(n);
+export const number = (n) => n.toLocaleString(language);
 
-export const percent = (share) =>
-	new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 1 }).format(share);
+export const percent = (share) => share.toLocaleString(language, { style: "percent", maximumFractionDigits: 1 });
 
 export const points = (n) => t("points", { amount: number(n) });
 
-const format = (options) => (time) => new Intl.DateTimeFormat(language, options).format(new Date(time));
+const format = (options) => (time) => new Date(time).toLocaleString(language, options);
 
 export const date = format({ weekday: "short", day: "numeric", month: "long", year: "numeric" });
 export const time = format({ hour: "2-digit", minute: "2-digit" });

@@ -1,11 +1,11 @@
-// What changes while somebody looks: over a WebSocket or, without one, by asking again and again.
+// What changes while somebody looks: over a WebSocket, or by asking again and again.
 
 import { ask, get, jittered, pause, session } from "./api.js";
 
 const RETRY_MS = [500, 1000, 2000, 5000, 10000];
 const POLL_MS = 2000;
 
-// A socket that is opened again whenever it closes. `path` is asked each time; `poll` runs while there is none.
+// Opens a socket again whenever it closes; `poll` runs while there is none. `receive` answers false to begin anew.
 function keepOpen(path, protocols, { receive, poll }) {
 	let socket = null;
 	let failures = 0;
@@ -56,7 +56,7 @@ function keepOpen(path, protocols, { receive, poll }) {
 	};
 }
 
-// Follows an option's seats: `onAll` with everything that is taken, `onSome` with what has changed.
+// `onAll` gets everything that is taken, `onSome` what has changed.
 export function followSeats(option, { onAll, onSome }) {
 	let seq = null;
 	let etag = null;
@@ -68,18 +68,17 @@ export function followSeats(option, { onAll, onSome }) {
 			seq = message.seq;
 			onAll(message);
 		} else if (message.type === "delta") {
-			// A gap: what comes after the last known `seq` is asked for anew.
+			// A gap: asked for anew from the last known `seq`.
 			if (message.previous_seq !== seq) return false;
 			seq = message.seq;
 			onSome(message);
 		}
-		return true;
 	}
 
 	async function poll() {
 		const before = received;
 		const answer = await ask("GET", `/v1/options/${option}/seats`, { etag });
-		// What the socket has told meanwhile is newer, and goes on from there.
+		// What the socket has told meanwhile is newer.
 		if (answer.unchanged || received !== before) return;
 		etag = answer.etag;
 		seq = answer.value.seq;
@@ -100,7 +99,6 @@ export function followToken(id, onToken) {
 	};
 	const receive = (message) => {
 		if (message.type === "token") onToken(message);
-		return true;
 	};
 	return keepOpen(() => `/v1/tokens/${id}/live`, () => ["bearer", session.token], { receive, poll });
 }

@@ -1,27 +1,25 @@
-// The seat map under fingers, mouse and keys. It is painted by draw.js.
+// The seat map under fingers, mouse and keys.
 
 import { h, icon } from "./dom.js";
-import { Painter, SEATS_PX, drawSign, onScreen } from "./draw.js";
+import { Painter, SEATS_PX, clear, drawSign, onScreen } from "./draw.js";
 import { t } from "./i18n.js";
-import { FREE } from "./plan.js";
+import { Box, FREE } from "./plan.js";
 
 const LARGEST_PX = 46;
-// The size that a tap into the distance zooms to.
+// A tap into the distance zooms to it.
 const COMFORTABLE_PX = 24;
-// Seats from this size on can be hit: with a mouse, with a finger.
+// Smaller seats cannot be hit.
 const MOUSE_PX = 7;
 const FINGER_PX = 15;
-// A frame that costs more is moved, not painted anew, while somebody drags.
+// What costs more is moved while somebody drags, not painted anew.
 const SLOW_MS = 7;
 const SETTLE_MS = 90;
-// How often the map from afar follows changes.
 const BLOCKS_MS = 120;
 const MINIMAP_MS = 1000;
 const MINIMAP_PX = 112;
 const GLIDE_MS = 260;
 // Sharper than this cannot be seen, and costs.
 const RATIO_MAX = 2;
-// Measurements of frames that the browser keeps.
 const MEASURES_MAX = 2000;
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -38,7 +36,7 @@ export class SeatMap {
 	cost = 0;
 	view = { scale: 1, x: 0, y: 0, ratio: 1, width: 0, height: 0 };
 
-	// `describe(seat)` gives the lines of a tooltip; `drag`, for operators, takes the seats of a rectangle drawn with shift.
+	// `describe(seat)` gives lines; `drag(seats)`, for operators, takes a rectangle drawn with shift.
 	constructor(plan, { toggle, describe, drag = null }) {
 		Object.assign(this, { plan, toggle, describe, drag });
 		this.build();
@@ -117,12 +115,10 @@ export class SeatMap {
 		return LARGEST_PX / this.plan.typical;
 	}
 
-	// The view that has a place of the plan in its middle.
 	around(x, y, scale) {
 		return { scale, x: this.view.width / 2 - x * scale, y: this.view.height / 2 - y * scale };
 	}
 
-	// The view that shows a part of the plan, or all of it, as large as can be.
 	fitted({ left, top, right, bottom } = this.plan.box) {
 		const { width, height } = this.view;
 		const margin = 2 * Math.min(28, width * 0.05);
@@ -157,7 +153,7 @@ export class SeatMap {
 			const share = Math.min(1, Math.max(0, (now - begun) / GLIDE_MS));
 			const eased = 1 - (1 - share) ** 3;
 			const scale = from.scale * (target.scale / from.scale) ** eased;
-			// The point that stays where it is, if there is one, does so on the whole way.
+			// A point that stays where it is does so on the whole way.
 			const way = target.scale === from.scale ? eased : (scale - from.scale) / (target.scale - from.scale);
 			Object.assign(this.view, { scale, x: from.x + (target.x - from.x) * way, y: from.y + (target.y - from.y) * way });
 			if (share === 1) this.gliding = null;
@@ -174,7 +170,7 @@ export class SeatMap {
 		this.glideBy(1 / 1.7);
 	}
 
-	// Zooms in on what is in the middle; where that is a stage or a field, on the seats next to it.
+	// Where a stage or a field is in the middle, on the seats next to it.
 	zoomIn() {
 		const { width, height } = this.view;
 		const target = this.zoomed(1.7, width / 2, height / 2);
@@ -191,7 +187,7 @@ export class SeatMap {
 		this.glideTo(this.bounded(this.around(mean(xs), mean(ys), Math.max(this.view.scale, COMFORTABLE_PX / typical))));
 	}
 
-	// Asks for a frame: of what is "above" the seats, of "seats" that changed, or of "all".
+	// What is "above" the seats, "seats" that changed, or "all".
 	redraw(what) {
 		if (what === "all") this.stale = true;
 		this.frame ??= requestAnimationFrame((now) => this.draw(now));
@@ -220,7 +216,7 @@ export class SeatMap {
 	paintAll(begun) {
 		const inHand = this.pointers.size > 0 || this.gliding || begun - this.wheeled < SETTLE_MS;
 		if (inHand && this.cost > SLOW_MS && begun - this.painted.at < 4 * SETTLE_MS) {
-			// Moved by the compositor; painted anew when it comes to rest.
+			// The compositor moves it until it comes to rest.
 			const { view, painted } = this;
 			const by = view.scale / painted.scale;
 			this.moving.style.transform = `translate(${view.x - painted.x * by}px, ${view.y - painted.y * by}px) scale(${by})`;
@@ -257,9 +253,7 @@ export class SeatMap {
 	paintAbove() {
 		const { view, painter } = this;
 		const ctx = this.above.getContext("2d");
-		ctx.setTransform(1, 0, 0, 1, 0, 0);
-		ctx.clearRect(0, 0, this.above.width, this.above.height);
-		ctx.setTransform(view.ratio, 0, 0, view.ratio, 0, 0);
+		clear(ctx, view);
 		painter.paintZoneNames(ctx, view);
 		for (const i of [...this.mine, ...this.chosen]) {
 			const { x, y, size } = this.grown(i, 1.22, 9);
@@ -345,7 +339,6 @@ export class SeatMap {
 		this.begin();
 	}
 
-	// What two fingers hold on to.
 	begin() {
 		this.grip = { view: { ...this.view }, ...this.hands() };
 	}
@@ -378,7 +371,9 @@ export class SeatMap {
 
 	rectangle() {
 		const { from, to } = this.corner;
-		return { left: Math.min(from.x, to.x), right: Math.max(from.x, to.x), top: Math.min(from.y, to.y), bottom: Math.max(from.y, to.y) };
+		const box = new Box();
+		for (const { x, y } of [from, to]) box.add(x, y);
+		return box;
 	}
 
 	release(event, isCancelled = false) {

@@ -2,7 +2,7 @@
 
 import { get, newKey, patch, post, session } from "./api.js";
 import { Chart } from "./chart.js";
-import { View, chooser, confirm, every, h, icon, labelled, put, signIn, statusOf, toast } from "./dom.js";
+import { View, button, byId, chooser, confirm, every, h, icon, labelled, put, signIn, statusOf, toast } from "./dom.js";
 import { theme } from "./draw.js";
 import { load, moment, number, percent, t } from "./i18n.js";
 import { followSeats } from "./live.js";
@@ -10,10 +10,10 @@ import { SeatMap } from "./map.js";
 import { FREE, Plan } from "./plan.js";
 
 const EVERY_MS = 2000;
-// Samples that a curve shows at the most: an hour.
+// An hour.
 const SAMPLES_MAX = 1800;
 const PACE_MS = 60_000;
-// Ids in one request, whose body is bounded.
+// A request's body is bounded.
 const SEATS_PER_REQUEST = 150;
 
 const ask = (promise) => promise.catch((problem) => {
@@ -37,11 +37,7 @@ class Tile {
 
 // A form that follows the server, unless somebody is changing it.
 function control(id, title, fields, apply, more = null) {
-	const onsubmit = (event) => {
-		event.preventDefault();
-		apply();
-	};
-	const form = h("form.card.control", { id, onsubmit, oninput: () => (form.dataset.changed = "yes") },
+	const form = h("form.card.control", { id, onsubmit: apply, oninput: () => (form.dataset.changed = "yes") },
 		h("h2", title), fields, h("div.actions", more, h("button.button.small", t("ops_apply"))));
 	return form;
 }
@@ -61,7 +57,6 @@ class SaleDesk extends View {
 
 	constructor(concert, option) {
 		super(null, "div");
-		this.concert = concert;
 		this.option = option;
 		this.sale = `/v1/options/${option.id}`;
 		this.room = `/v1/concerts/${concert.id}/waiting-room`;
@@ -95,7 +90,6 @@ class SaleDesk extends View {
 		if (this.isReading) return;
 		this.isReading = true;
 		try {
-			// The whole hour the first time.
 			const since = this.samples.length > 0 ? `&since=${encodeURIComponent(this.samples.at(-1).at)}` : "";
 			const [stats, option, room] = await Promise.all([
 				get(`/v1/stats?option_id=${this.option.id}${since}`), get(this.sale), get(this.room),
@@ -141,10 +135,9 @@ class SaleDesk extends View {
 		health(true);
 	}
 
-	// The mean of each stretch between two looks.
 	showCommits(stats) {
 		const { commits } = this;
-		// At first, that since the server started.
+		// The mean since the last look; at first, since the server started.
 		const before = this.lastStats ?? { at: 0, batches: 0, seconds: 0 };
 		this.lastStats = { at: performance.now(), batches: stats.batches, seconds: stats.commit_seconds };
 		const batches = stats.batches - before.batches;
@@ -177,7 +170,7 @@ class SaleDesk extends View {
 				h("p.muted", t("ops_hook_attempts", { delivered: attempts.delivered, failed: attempts.failed }), " · ", t("ops_hook_lag", { n: lag }), why && ` · ${why}`)),
 			parked > 0 && h("span.muted", t("ops_hook_parked", { n: parked, dead })),
 			h(`span.pill.${state === "closed" ? (dead > 0 ? "held" : "good") : state === "half_open" ? "held" : "bad"}`, t(`ops_breaker_${state}`)),
-			(dead > 0 || isDisabled) && h("button.button.small.quiet.redrive", { onclick: redrive }, t("ops_redrive")));
+			(dead > 0 || isDisabled) && button(".button.small.quiet.redrive", redrive, t("ops_redrive")));
 	}
 
 	buildControls() {
@@ -191,7 +184,7 @@ class SaleDesk extends View {
 		this.opens = h("input#opens", { type: "datetime-local" });
 		this.closes = h("input#closes", { type: "datetime-local", required: true });
 		this.status = h("p");
-		this.closeButton = h("button#close-sale.button.small.danger", { onclick: () => this.closeNow() });
+		this.closeButton = button("#close-sale.button.small.danger", () => this.closeNow());
 		this.windowForm = control("window-form", t("ops_window"), [this.status, pair(["ops_opens", this.opens], ["ops_closes", this.closes])],
 			() => this.applyWindow(), this.closeButton);
 	}
@@ -212,7 +205,6 @@ class SaleDesk extends View {
 		this.closes.value = localTime(option.sale_closes_at);
 	}
 
-	// Says that something was done, and looks what it has done.
 	async applied(promise, form = null) {
 		if ((await ask(promise)) === null) return;
 		delete form?.dataset.changed;
@@ -249,7 +241,7 @@ class SaleDesk extends View {
 		const map = new SeatMap(plan, { toggle: (seat) => this.toggle([seat]), describe: (seat) => this.describe(seat), drag: (seats) => this.toggle(seats, true) });
 		this.map = map;
 		this.count = h("span#chosen.strong", { "aria-live": "polite" });
-		const act = (tag, name, onclick) => h(`button#${name}.${tag}`, { onclick }, t(`ops_${name}`));
+		const act = (tag, name, onclick) => button(`#${name}.${tag}`, onclick, t(`ops_${name}`));
 		this.buttons = [
 			act("button.small", "block", () => this.change("blocks")), act("button.small.quiet", "unblock", () => this.change("unblocks")),
 			act("ghost", "clear", () => this.toggle([...map.chosen])),
@@ -272,8 +264,7 @@ class SaleDesk extends View {
 
 	describe(seat) {
 		const { plan } = this;
-		const state = t(["seat_available", "seat_held", "seat_sold", "seat_blocked"][plan.status[seat]]);
-		return [`${plan.zoneAt(seat).name} · ${plan.rowAt(seat).name}-${plan.numbers[seat]}`, plan.categoryAt(seat).name, state];
+		return [`${plan.zoneAt(seat).name} · ${plan.rowAt(seat).name}-${plan.numbers[seat]}`, plan.categoryAt(seat).name, t(`seat_${plan.stateAt(seat)}`)];
 	}
 
 	toggle(seats, isAdding = false) {
@@ -289,10 +280,8 @@ class SaleDesk extends View {
 		for (const button of this.buttons) button.disabled = n === 0;
 	}
 
-	// As many seats at a time as a request may hold.
 	async change(path) {
 		const { plan, map } = this;
-		// What is taken cannot be blocked, and what is free need not be freed.
 		const isFit = (i) => (path === "blocks" ? plan.status[i] === FREE : plan.status[i] !== FREE);
 		const seats = [...map.chosen].filter(isFit).map((i) => plan.guids[i]);
 		for (let k = 0; k < seats.length; k += SEATS_PER_REQUEST) {
@@ -311,7 +300,7 @@ class SaleDesk extends View {
 }
 
 async function health(isReachable) {
-	const pill = document.getElementById("health");
+	const pill = byId("health");
 	const ready = isReachable ? await fetch("/readyz").then((answer) => answer.json(), () => null) : null;
 	pill.className = `pill ${ready?.ready ? "good" : "bad"}`;
 	pill.textContent = t(ready?.ready ? "ops_ready" : "ops_unready");
@@ -327,12 +316,12 @@ async function showDesk(concert, id) {
 	if (!option) return;
 	history.replaceState(null, "", `#/${concert.id}/${id}`);
 	desk = new SaleDesk(concert, option);
-	put(document.getElementById("desk"), desk.node);
+	put(byId("desk"), desk.node);
 }
 
 async function begin() {
-	const page = document.getElementById("page");
-	put(document.getElementById("head"),
+	const page = byId("page");
+	put(byId("head"),
 		h("a.logo", { href: "/ops" }, icon("ticket"), "boxoffice", h("small", t("ops_name"))),
 		h("nav", h("span#health.pill"), session.user && h("span.ghost.who", icon("person"), session.user), chooser()));
 	if (!session.isAdmin) return put(page, askAdmin());
@@ -357,12 +346,8 @@ async function begin() {
 }
 
 function askAdmin() {
-	const take = (token) => {
-		const isGood = session.take(token) && session.isAdmin;
-		if (isGood) begin();
-		return isGood;
-	};
-	return h("main.ask", h("section.card.control", signIn(take, h("p", t("ops_admin")))));
+	const take = (token) => session.take(token) && session.isAdmin;
+	return h("main.ask", h("section.card.control", signIn(take, begin, h("p", t("ops_admin")))));
 }
 
 session.begin();

@@ -1,17 +1,13 @@
 // A seating plan in arrays, and what can be found in it. Knows nothing of the page.
 
-// States of a seat, as they stand in `Plan.status`.
 export const FREE = 0;
 export const HELD = 1;
-export const SOLD = 2;
-export const BLOCKED = 3;
 
-const STATES = { available: FREE, held: HELD, sold: SOLD, blocked: BLOCKED };
+const STATES = { available: FREE, held: HELD, sold: 2, blocked: 3 };
 
-// Neighbours are at most so many of their row's pitches apart, as on the server.
+// In pitches of the row, as on the server.
 const NEIGHBOUR_PITCHES = 1.5;
 const FILL = 0.86;
-// Points of a row that the outline of its block follows.
 const OUTLINE_POINTS = 8;
 
 const at = (position) => [position?.x ?? 0, position?.y ?? 0];
@@ -22,7 +18,7 @@ function median(values) {
 	return values[(values.length - 1) >> 1];
 }
 
-class Box {
+export class Box {
 	left = Infinity;
 	top = Infinity;
 	right = -Infinity;
@@ -56,6 +52,13 @@ class Box {
 const isFilled = (row) => row.to > row.from;
 
 export class Plan {
+	index = new Map();
+	rows = [];
+	zones = [];
+	blocks = [];
+	shapes = [];
+	box = new Box();
+
 	constructor(json) {
 		const zones = json.zones ?? [];
 		const seats = zones.flatMap((zone) => zone.rows ?? []).flatMap((row) => row.seats);
@@ -69,12 +72,6 @@ export class Plan {
 		this.rowOf = new Uint32Array(n);
 		this.joined = new Uint8Array(n);
 		this.status = new Uint8Array(n);
-		this.index = new Map();
-		this.rows = [];
-		this.zones = [];
-		this.blocks = [];
-		this.shapes = [];
-		this.box = new Box();
 		this.readCategories(json, new Set(seats.map((seat) => seat.category)));
 		for (const zone of zones) this.readZone(zone);
 		this.finish();
@@ -114,7 +111,7 @@ export class Plan {
 
 	readRow(json, x0, y0) {
 		const from = this.index.size;
-		const row = { name: json.row_number ?? "", from, to: from + json.seats.length, box: new Box(), free: 0 };
+		const row = { name: json.row_number ?? "", from, to: from + json.seats.length, box: new Box(), free: json.seats.length };
 		json.seats.forEach((seat, k) => {
 			const i = from + k;
 			const [x, y] = at(seat.position);
@@ -123,6 +120,7 @@ export class Plan {
 			this.xs[i] = x0 + x;
 			this.ys[i] = y0 + y;
 			this.categoryOf[i] = this.categoryByName.get(seat.category);
+			this.categoryAt(i).free += 1;
 			this.rowOf[i] = this.rows.length;
 			this.index.set(seat.seat_guid, i);
 			row.box.add(...this.place(i));
@@ -141,7 +139,7 @@ export class Plan {
 		return Math.hypot(this.xs[i] - this.xs[j], this.ys[i] - this.ys[j]);
 	}
 
-	// How large seats may be drawn: less than to the nearest seat of the rows before and behind.
+	// Seats keep clear of those in the rows before and behind.
 	spaceRow(row, others) {
 		let room = row.pitch || Infinity;
 		const middle = (row.from + row.to) >> 1;
@@ -153,7 +151,7 @@ export class Plan {
 		row.box.grow(row.size / 2);
 	}
 
-	// Rows of one zone and mostly one category, that are drawn as one shape from afar.
+	// Rows of mostly one category, drawn as one shape from afar.
 	makeBlocks(rows) {
 		let block = null;
 		for (const row of rows.filter(isFilled)) {
@@ -163,7 +161,8 @@ export class Plan {
 				this.blocks.push(block);
 			}
 			block.rows.push(row);
-			block.seats += row.to - row.from;
+			block.seats += row.free;
+			block.free += row.free;
 			block.box.join(row.box);
 			row.block = block;
 		}
@@ -195,46 +194,31 @@ export class Plan {
 			if (width && height) this.box.add(shape.x + width, shape.y + height);
 		}
 		this.typical = median(this.rows.filter(isFilled).map((row) => row.size)) || 20;
-		this.setAll({});
 	}
 
-	// Takes over all states; seats not named are free. Returns those that have changed.
+	// Seats not named are free. Returns those that have changed.
 	setAll(taken) {
-		const before = this.status.slice();
-		this.status.fill(FREE);
-		for (const guid in taken) {
-			const i = this.index.get(guid);
-			if (i !== undefined) this.status[i] = STATES[taken[guid]];
-		}
-		for (const part of [...this.rows, ...this.blocks, ...this.categories]) part.free = 0;
-		const changed = [];
-		for (let i = 0; i < this.size; i += 1) {
-			if (this.status[i] === FREE) this.count(i, 1);
-			if (this.status[i] !== before[i]) changed.push(i);
-		}
-		return changed;
+		return [...this.guids.keys()].filter((i) => this.set(i, taken[this.guids[i]] ?? "available"));
 	}
 
-	// Takes over changes. Returns the seats that have changed.
 	setSome(changes) {
-		const changed = [];
-		for (const guid in changes) {
-			const i = this.index.get(guid);
-			if (i === undefined) continue;
-			const status = STATES[changes[guid]];
-			if (status === this.status[i]) continue;
-			this.count(i, (status === FREE) - (this.status[i] === FREE));
-			this.status[i] = status;
-			changed.push(i);
-		}
-		return changed;
+		const known = Object.keys(changes).filter((guid) => this.index.has(guid));
+		return known.map((guid) => this.index.get(guid)).filter((i) => this.set(i, changes[this.guids[i]]));
 	}
 
-	count(i, by) {
-		const row = this.rows[this.rowOf[i]];
-		row.free += by;
-		row.block.free += by;
-		this.categories[this.categoryOf[i]].free += by;
+	set(i, state) {
+		const status = STATES[state];
+		if (status === this.status[i]) return false;
+		const by = (status === FREE) - (this.status[i] === FREE);
+		this.status[i] = status;
+		const row = this.rowAt(i);
+		for (const part of [row, row.block, this.categoryAt(i)]) part.free += by;
+		return true;
+	}
+
+	// Its name in the API.
+	stateAt(i) {
+		return Object.keys(STATES)[this.status[i]];
 	}
 
 	rowAt(i) {
@@ -264,7 +248,6 @@ export class Plan {
 		return best;
 	}
 
-	// The next seat in a direction, or -1.
 	towards(i, dx, dy) {
 		let best = -1;
 		let least = Infinity;

@@ -1,30 +1,27 @@
 // A place in the line until it is one's turn. The server knows it, so that reloads keep it.
 
 import { ask, now, session } from "./api.js";
-import { every, h, heading, icon, put } from "./dom.js";
+import { button, every, h, heading, icon, put } from "./dom.js";
 import { about, countdown, moment, t } from "./i18n.js";
 import { followToken } from "./live.js";
 
-// The latest known token of each concert.
 const tokens = new Map();
 
-// The header that a hold needs, if this concert has a line.
 export function passFor(concert) {
 	const token = tokens.get(concert.id);
 	return token?.status === "active" ? { "Queue-Token": token.token } : undefined;
 }
 
-// Until when one may choose, if there is an end to it.
 export const passEnds = (concert) => tokens.get(concert.id)?.expires_at ?? null;
 
-// Shows the line in `room` until it is one's turn; returns how to stop.
+// Returns how to stop.
 export function wait(concert, room, { enter, fail, leave }) {
 	let stop = () => {};
 	let isOver = false;
 
 	async function begin() {
 		try {
-			// A place in the line: a new one, or the one that there is.
+			// It may be the place that there is.
 			const { value: token } = await ask("POST", `/v1/concerts/${concert.id}/tokens`);
 			tokens.set(concert.id, token);
 			if (isOver) return;
@@ -64,9 +61,7 @@ export function wait(concert, room, { enter, fail, leave }) {
 
 class Line {
 	constructor(concert, token, room, leave) {
-		this.concert = concert;
-		this.room = room;
-		this.first = token.ahead;
+		Object.assign(this, { concert, room, first: token.ahead });
 		this.position = h("strong#position.position");
 		this.ahead = h("p.muted");
 		this.expected = h("p.expected");
@@ -81,7 +76,7 @@ class Line {
 				this.bar, this.expected, this.note,
 				h("ul.promises",
 					["line_keep", "line_fair", "line_enter"].map((key) => h("li", icon("check"), t(key)))),
-				h("button#leave.button.quiet", { onclick: leave }, t("line_leave")), this.said));
+				button("#leave.button.quiet", leave, t("line_leave")), this.said));
 		this.show(token);
 	}
 
@@ -93,9 +88,9 @@ class Line {
 		this.ahead.textContent = isOpen ? (ahead === 0 ? t("line_next") : t("line_ahead", { n: ahead })) : t("line_shuffled", { n: token.queue_size });
 		if (isOpen && this.first === null) this.first = ahead;
 		this.first = Math.max(this.first ?? 0, ahead ?? 0);
-		const share = isOpen ? 1 - (ahead + 0.5) / (this.first + 1) : 0;
-		this.bar.firstChild.style.width = `${Math.round(100 * share)}%`;
-		this.bar.setAttribute("aria-valuenow", String(Math.round(100 * share)));
+		const percent = isOpen ? Math.round(100 - (100 * (ahead + 0.5)) / (this.first + 1)) : 0;
+		this.bar.firstChild.style.width = `${percent}%`;
+		this.bar.setAttribute("aria-valuenow", percent);
 		const said = isOpen ? this.ahead.textContent : "";
 		if (this.said.textContent !== said) this.said.textContent = said;
 		this.tick();
@@ -114,7 +109,7 @@ class Line {
 		put(this.room, h("section.line.card",
 			heading(t("line_lapsed")),
 			h("p", t("line_lapsed_text")),
-			h("button.button", { onclick: again }, t("line_again"))));
+			button(".button", again, t("line_again"))));
 	}
 }
 

@@ -1,7 +1,7 @@
 // One performance: its map, what one has chosen, and other ways to the same seats.
 
 import { get, jittered, newKey, now, post, session } from "./api.js";
-import { View, confirm, every, h, heading, icon, labelled, put, statusOf, toast } from "./dom.js";
+import { View, button, confirm, every, h, heading, icon, labelled, put, statusOf, toast } from "./dom.js";
 import { drawSign, theme } from "./draw.js";
 import { countdown, date, moment, number, points, t, time } from "./i18n.js";
 import { followSeats } from "./live.js";
@@ -9,11 +9,9 @@ import { SeatMap } from "./map.js";
 import { FREE, Plan } from "./plan.js";
 import { leaveLine, passEnds, passFor, wait } from "./queue.js";
 
-// How often one looks whether the sale is still as it was.
 const LOOK_MS = 15_000;
-const STATUS_KEYS = ["seat_available", "seat_held", "seat_sold", "seat_blocked"];
 
-export function sign(kind, color = null) {
+function sign(kind, color = null) {
 	const canvas = h("canvas.sign", { width: "40", height: "40", "aria-hidden": "true" });
 	drawSign(canvas.getContext("2d"), theme(), kind, color, 3, 3, 34);
 	return canvas;
@@ -23,6 +21,8 @@ export function seatName(seat) {
 	const parts = [seat.zone, seat.row && t("seat_row", { row: seat.row }), t("seat_number", { number: seat.number || seat.id })];
 	return parts.filter(Boolean).join(" · ");
 }
+
+export const places = ({ seats, areas }) => seats.length + areas.reduce((sum, area) => sum + area.count, 0);
 
 export class SaleView extends View {
 	constructor(app, option) {
@@ -51,7 +51,7 @@ export class SaleView extends View {
 
 	askWho() {
 		put(this.node, h("section.line.card", heading(t("line_title")), h("p", t("line_who")),
-			h("button.button", { onclick: () => session.needed() }, t("session_begin"))));
+			button(".button", () => session.needed(), t("session_begin"))));
 	}
 
 	async leave() {
@@ -88,7 +88,7 @@ export class SaleView extends View {
 			this.map = new SeatMap(plan, { toggle: (seat) => this.toggle(seat), describe: (seat) => this.describe(seat) });
 			for (const hold of this.holds) for (const seat of hold.seats) this.map.mine.add(plan.index.get(seat.id));
 		}
-		this.notice = h("div.notices", { role: "alert" });
+		this.notice = h("div", { role: "alert" });
 		this.cart = h("section#cart.cart");
 		this.pass = h("p.pass.muted");
 		this.legend = h("section.legend");
@@ -106,7 +106,7 @@ export class SaleView extends View {
 	}
 
 	get isOpen() {
-		return this.option.status === "on_sale" || this.option.status === "sold_out";
+		return ["on_sale", "sold_out"].includes(this.option.status);
 	}
 
 	get whyNot() {
@@ -126,7 +126,6 @@ export class SaleView extends View {
 		if (this.option.status === "scheduled" && Date.parse(this.option.sale_opens_at) <= now()) this.refresh().catch(() => {});
 	}
 
-	// Looks again what the sale is like, and says what operators have changed.
 	async refresh() {
 		const [wasOpen, why] = [this.isOpen, this.whyNot];
 		await this.read();
@@ -146,7 +145,7 @@ export class SaleView extends View {
 
 	holding() {
 		return this.holds.map((hold) => h("a.notice.good", { href: `#/reservations/${hold.id}` },
-			h("p.strong", t("holding", { n: hold.seats.length + hold.areas.reduce((sum, area) => sum + area.count, 0) })),
+			h("p.strong", t("holding", { n: places(hold) })),
 			h("p", t("holding_until", { time: time(hold.expires_at) }))));
 	}
 
@@ -167,7 +166,6 @@ export class SaleView extends View {
 		this.plan.categories.forEach((category, i) => (this.free[i].textContent = t("left", { n: category.free })));
 	}
 
-	// Where seats are, a row at a time.
 	names(seats) {
 		const { plan } = this;
 		const rows = Map.groupBy(seats, (i) => plan.rowOf[i]);
@@ -180,7 +178,7 @@ export class SaleView extends View {
 		const { plan } = this;
 		const category = plan.categoryAt(seat);
 		const isMine = this.map.mine.has(seat);
-		const state = isMine ? "seat_yours" : this.map.chosen.has(seat) ? "seat_chosen" : STATUS_KEYS[plan.status[seat]];
+		const state = isMine ? "seat_yours" : this.map.chosen.has(seat) ? "seat_chosen" : `seat_${plan.stateAt(seat)}`;
 		return [this.names([seat]), `${category.name} · ${points(category.price)}`, t(state)];
 	}
 
@@ -197,7 +195,7 @@ export class SaleView extends View {
 		// One that is given up is free for others all the time.
 		if (!map.chosen.delete(seat)) {
 			if (map.mine.has(seat)) return toast(t("seat_yours"));
-			if (plan.status[seat] !== FREE) return toast(t(STATUS_KEYS[plan.status[seat]]));
+			if (plan.status[seat] !== FREE) return toast(t(`seat_${plan.stateAt(seat)}`));
 			if (map.chosen.size >= this.most) return toast(t("limit", { n: this.most }));
 			map.chosen.add(seat);
 			put(this.notice);
@@ -288,7 +286,7 @@ export class SaleView extends View {
 		const nearest = plan.nearestTo(wanted, new Set(seats));
 		this.tell(t("gone", { n: seats.length, seats: this.names(seats) }), ...(nearest.length === 0 ? [h("p", t("gone_none"))] : [
 			h("p", t("gone_nearest", { seats: this.names(nearest), amount: this.priceOf(nearest) })),
-			h("button#nearest.button.small", { onclick: () => this.choose(nearest) }, t("gone_take", { n: nearest.length })),
+			button("#nearest.button.small", () => this.choose(nearest), t("gone_take", { n: nearest.length })),
 		]));
 		this.showChosen();
 	}
@@ -317,14 +315,13 @@ export class SaleView extends View {
 		const zones = [...new Set(plan.zones.map((zone) => zone.name))].filter(Boolean);
 		const zone = h("select#best-zone", { name: "zone" }, h("option", { value: "" }, t("best_anywhere")), zones.map((name) => h("option", { value: name }, name)));
 		const apart = h("input#best-apart", { type: "checkbox" });
-		const submit = (event) => {
-			event.preventDefault();
+		const onsubmit = () => {
 			const wish = { count: count.read(), adjacent: !apart.checked };
 			for (const field of [category, zone]) if (field.value) wish[field.name] = field.value;
 			this.hold({ best_available: wish });
 		};
 		return h("details#best.way", h("summary", t("best_title")),
-			h("form", { onsubmit: submit },
+			h("form", { onsubmit },
 				h("p.muted", t("best_text")),
 				h("label", { for: "best-count" }, t("best_count")), count.node,
 				labelled(t("best_category"), category), labelled(t("best_zone"), zone),
@@ -339,7 +336,7 @@ export class SaleView extends View {
 		return { read, node: h("span.counter", step("minus", t("less"), -1), input, step("plus", t("more"), 1)) };
 	}
 
-	// All seats, a row at a time: for screen readers, and for whoever knows the row.
+	// For screen readers, and for whoever knows the row.
 	seatList() {
 		const { plan } = this;
 		const zone = h("select#list-zone", { onchange: () => rows() }, plan.zones.map((z, i) => h("option", { value: i }, z.name || t("zone_unnamed"))));
@@ -352,8 +349,7 @@ export class SaleView extends View {
 		};
 		this.list = h("details#list.way", { ontoggle: () => this.list.open && rows() },
 			h("summary", t("list_title")),
-			h("form", { onsubmit: (event) => event.preventDefault() },
-				labelled(t("list_zone"), zone), labelled(t("list_row"), this.listRow), this.listSeats));
+			h("form", labelled(t("list_zone"), zone), labelled(t("list_row"), this.listRow), this.listSeats));
 		return this.list;
 	}
 
@@ -367,7 +363,7 @@ export class SaleView extends View {
 			const box = h("input", { type: "checkbox", "data-seat": String(i), checked: map.chosen.has(i), disabled: plan.status[i] !== FREE, onchange: () => this.toggle(i) });
 			return h("li", h("label.check", box, h("span", t("seat_number", { number: plan.numbers[i] || plan.guids[i] })),
 				h("span.muted", `${plan.categoryAt(i).name} · ${points(plan.categoryAt(i).price)}`),
-				h("span.muted", t(map.mine.has(i) ? "seat_yours" : STATUS_KEYS[plan.status[i]]))));
+				h("span.muted", t(map.mine.has(i) ? "seat_yours" : `seat_${plan.stateAt(i)}`))));
 		}));
 		if (focused) this.listSeats.querySelector(`[data-seat="${focused}"]`)?.focus();
 	}
@@ -379,11 +375,8 @@ export class SaleView extends View {
 			const count = this.counter(`area-${area.name}`, this.most, 1);
 			const left = h("span.muted");
 			const button = h("button.button", t("hold_places"));
-			const submit = (event) => {
-				event.preventDefault();
-				this.hold({ areas: [{ name: area.name, count: count.read() }] });
-			};
-			const node = h("form.area", { "data-area": area.name, onsubmit: submit },
+			const onsubmit = () => this.hold({ areas: [{ name: area.name, count: count.read() }] });
+			const node = h("form.area", { "data-area": area.name, onsubmit },
 				h("div.grow", h("p.strong", area.name),
 					h("p", h("span.price", points(option.prices[area.category])), " · ", left)),
 				h("label.unseen", { for: `area-${area.name}` }, t("best_count")), count.node, button);

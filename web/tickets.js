@@ -1,11 +1,9 @@
-// After choosing: paying before the time is over, the ticket, and everything that one has had.
+// After choosing: paying, the ticket, and all that one has had.
 
-import { ask, get, newKey, now, post, remove, session } from "./api.js";
-import { View, confirm, every, h, heading, icon, put, svg, toast } from "./dom.js";
+import { get, newKey, now, post, remove, session } from "./api.js";
+import { View, button, confirm, every, h, heading, icon, put, svg, toast } from "./dom.js";
 import { countdown, date, moment, number, points, t, time } from "./i18n.js";
-import { seatName } from "./sale.js";
-
-export const places = (reservation) => reservation.seats.length + reservation.areas.reduce((sum, area) => sum + area.count, 0);
+import { places, seatName } from "./sale.js";
 
 function lines({ seats, areas }) {
 	const line = (name, { category }, price) => h("li", h("span", name), h("span.muted", category), h("span.price", points(price)));
@@ -55,7 +53,7 @@ export class ReservationView extends View {
 		this.said = h("p.unseen", { "aria-live": "assertive" });
 		this.problem = h("div", { role: "alert" });
 		this.payButton = h("button#pay.button.wide.large", { disabled: !enough, onclick: () => this.pay() }, this.payText);
-		this.dropButton = h("button#release.button.quiet.wide", { onclick: () => this.release() }, t("release"));
+		this.dropButton = button("#release.button.quiet.wide", () => this.release(), t("release"));
 		put(this.node,
 			h("section.card.checkout",
 				h("div.remaining", h("span", icon("clock"), t("held_for")), this.clock), this.clockBar,
@@ -91,7 +89,7 @@ export class ReservationView extends View {
 		return t("pay", { amount: points(this.reservation.amount) });
 	}
 
-	// If the reservation has become something else meanwhile, that is shown.
+	// It may have become something else meanwhile.
 	async attempt(act) {
 		const busy = (isBusy) => {
 			this.isBusy = this.payButton.disabled = this.dropButton.disabled = isBusy;
@@ -135,7 +133,7 @@ export class ReservationView extends View {
 						sum(t("ticket_number"), h("code", reservation.id)), sum(t("ticket_holder"), reservation.user_id)))),
 			h("div.actions",
 				h("a.button.quiet", { href: "#/tickets" }, t("tickets_all")),
-				refundable && h("button#refund.button.quiet", { onclick: () => this.refund() }, t("refund"))));
+				refundable && button("#refund.button.quiet", () => this.refund(), t("refund"))));
 	}
 
 	async refund() {
@@ -155,13 +153,12 @@ export class ReservationView extends View {
 		const { status } = this.reservation;
 		put(this.node, h("section.card.end",
 			this.head(),
-			h("p#ended.lead", t(`ended_${status}`)),
+			h("p#ended.lead", t(status === "expired" ? "problem_reservation_expired" : `ended_${status}`)),
 			lines(this.reservation),
 			h("a.button.wide", { href: `#/options/${this.option.id}` }, t("choose_again"))));
 	}
 }
 
-// A list that grows by a page whenever one asks for more.
 export function paged(list, path, row, none, fail) {
 	let cursor = null;
 	const load = async () => {
@@ -176,7 +173,6 @@ export function paged(list, path, row, none, fail) {
 	return [list, more];
 }
 
-// Reservations, and where one's points went.
 export class TicketsView extends View {
 	names = new Map();
 
@@ -184,7 +180,7 @@ export class TicketsView extends View {
 		super(app, "main.narrow");
 		const title = heading(t("tickets"));
 		if (!session.token) {
-			put(this.node, title, h("p", t("session_text")), h("button.button", { onclick: () => session.needed() }, t("session_begin")));
+			put(this.node, title, h("p", t("session_text")), button(".button", () => session.needed(), t("session_begin")));
 			return;
 		}
 		const fail = (problem) => toast(problem.words, "bad");
@@ -222,7 +218,7 @@ export class TicketsView extends View {
 	}
 }
 
-// A picture for a concert, always the same one.
+// Always the same for a concert.
 export function art(title) {
 	let seed = 2166136261;
 	for (const char of title) seed = Math.imul(seed ^ char.codePointAt(0), 16777619) >>> 0;

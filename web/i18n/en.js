@@ -135,7 +135,6 @@ export default {
 	refund_sure: "You get {amount} back, and the seats go on sale again.",
 	refunded: "Done. Your points are back.",
 	ended_released: "You have let these seats go. You have not paid anything.",
-	ended_expired: "The time to pay was over, and the seats are free again. You have not paid anything.",
 	ended_refunded: "You have given these tickets back, and your points are in your wallet.",
 	tickets: "My tickets",
 	tickets_all: "All my tickets",

@@ -123,7 +123,6 @@ export default {
 	refund_sure: "{amount}를 돌려받고 좌석은 다시 판매됩니다.",
 	refunded: "환불되었습니다. 포인트를 돌려드렸습니다.",
 	ended_released: "좌석을 취소했습니다. 결제된 금액은 없습니다.",
-	ended_expired: "결제 시간이 지나 좌석이 다시 풀렸습니다. 결제된 금액은 없습니다.",
 	ended_refunded: "환불이 끝난 예매입니다. 포인트는 지갑으로 돌아왔습니다.",
 	tickets: "내 예매",
 	tickets_all: "내 예매 전체",
