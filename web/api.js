@@ -5,81 +5,76 @@ import { has, t } from "./i18n.js";
 const KEPT = "boxoffice.token";
 const TRIES = 4;
 
-// What the server refused, or that it could not be reached (`offline`).
-export class Problem extends Error {
-  constructor(status, body, retryAfter = null) {
-    super(body.detail ?? body.code);
-    this.status = status;
-    this.body = body;
-    this.code = body.code;
-    this.retryAfter = retryAfter;
-  }
+// A refusal, or that the server could not be reached (`offline`).
+class Problem extends Error {
+	constructor(status, body, retryAfter = null) {
+		super(body.detail ?? body.code);
+		Object.assign(this, { status, body, code: body.code, retryAfter });
+	}
 
-  get words() {
-    const key = `problem_${this.code}`;
-    const n = this.body.conflicts?.length;
-    const other = this.status < 500 ? "problem_invalid_request" : "problem_internal";
-    return t(has(key) ? key : other, { ...this.body, ...(n && { n }) });
-  }
+	get words() {
+		const key = `problem_${this.code}`;
+		const n = this.body.conflicts?.length;
+		const other = this.status < 500 ? "problem_invalid_request" : "problem_internal";
+		return t(has(key) ? key : other, { ...this.body, ...(n && { n }) });
+	}
 }
 
 function claimsOf(token) {
-  try {
-    const bytes = Uint8Array.from(atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
-    const claims = JSON.parse(new TextDecoder().decode(bytes));
-    return typeof claims.sub === "string" && claims.exp * 1000 > Date.now() ? claims : null;
-  } catch {
-    return null;
-  }
+	try {
+		const bytes = Uint8Array.from(atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
+		const claims = JSON.parse(new TextDecoder().decode(bytes));
+		return typeof claims.sub === "string" && claims.exp * 1000 > Date.now() ? claims : null;
+	} catch {
+		return null;
+	}
 }
 
-// Whoever the token is of, for as long as the tab is open.
 export const session = {
-  token: null,
-  user: null,
-  isAdmin: false,
+	token: null,
+	user: null,
+	isAdmin: false,
 
-  // Takes the token from the address, where it does not stay, or the one that is kept.
-  begin() {
-    const given = /^#(?:.*&)?token=([^&]+)/.exec(location.hash);
-    if (given) {
-      history.replaceState(null, "", location.pathname);
-      if (this.take(decodeURIComponent(given[1]))) return;
-    }
-    this.take(sessionStorage.getItem(KEPT));
-  },
+	// The token in the address does not stay there.
+	begin() {
+		const given = /^#(?:.*&)?token=([^&]+)/.exec(location.hash);
+		if (given) {
+			history.replaceState(null, "", location.pathname);
+			if (this.take(decodeURIComponent(given[1]))) return;
+		}
+		this.take(sessionStorage.getItem(KEPT));
+	},
 
-  // False if it is not a token, or its time is over.
-  take(token) {
-    const claims = token ? claimsOf(token.trim()) : null;
-    if (!claims) return false;
-    this.token = token.trim();
-    this.user = claims.sub;
-    this.isAdmin = claims.role === "admin";
-    sessionStorage.setItem(KEPT, this.token);
-    return true;
-  },
+	// False if it is none, or over.
+	take(token) {
+		const claims = token ? claimsOf(token.trim()) : null;
+		if (!claims) return false;
+		this.token = token.trim();
+		this.user = claims.sub;
+		this.isAdmin = claims.role === "admin";
+		sessionStorage.setItem(KEPT, this.token);
+		return true;
+	},
 
-  end() {
-    sessionStorage.removeItem(KEPT);
-    this.token = this.user = null;
-    this.isAdmin = false;
-  },
+	end() {
+		sessionStorage.removeItem(KEPT);
+		this.token = this.user = null;
+		this.isAdmin = false;
+	},
 
-  // Set by the page: what to do when a token is needed.
-  needed() {},
+	// Set by the page.
+	needed() {},
 };
 
-// By how many milliseconds this clock is behind the server's.
 let behind = 0;
 
-// What time it is for the server, to half a second.
+// The server's time, to half a second.
 export const now = () => Date.now() + behind;
 
 function learnTime(response) {
-  const told = Date.parse(response.headers.get("date"));
-  // It comes in whole seconds, so a small difference says nothing.
-  if (told && Math.abs(told + 500 - Date.now()) > 2000) behind = told + 500 - Date.now();
+	// It comes in whole seconds, so a small difference says nothing.
+	const ahead = Date.parse(response.headers.get("date")) + 500 - Date.now();
+	if (Math.abs(ahead) > 2000) behind = ahead;
 }
 
 // So that not everybody comes at once.
@@ -87,54 +82,53 @@ export const jittered = (milliseconds) => milliseconds * (0.75 + Math.random() /
 
 export const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, jittered(milliseconds)));
 
-// A name for one wish of the user's, however often it has to be sent.
 export function newKey() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+	return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 async function once(method, path, { body, headers = {}, etag }) {
-  const all = { ...headers };
-  if (session.token) all.Authorization = `Bearer ${session.token}`;
-  if (body !== undefined) all["Content-Type"] = method === "PATCH" ? "application/merge-patch+json" : "application/json";
-  if (etag) all["If-None-Match"] = etag;
-  // It is the server that compares tags.
-  const cache = etag ? "no-store" : "default";
-  let response;
-  try {
-    response = await fetch(path, { method, headers: all, body: body === undefined ? undefined : JSON.stringify(body), cache });
-  } catch {
-    throw new Problem(0, { code: "offline" }, 1);
-  }
-  learnTime(response);
-  if (response.status === 304) return { unchanged: true };
-  const text = await response.text();
-  const value = text ? JSON.parse(text) : null;
-  if (!response.ok) throw new Problem(response.status, value ?? { code: "internal" }, Number(response.headers.get("retry-after")) || null);
-  return { value, etag: response.headers.get("etag") };
+	const all = { ...headers };
+	if (session.token) all.Authorization = `Bearer ${session.token}`;
+	if (body !== undefined) all["Content-Type"] = method === "PATCH" ? "application/merge-patch+json" : "application/json";
+	if (etag) all["If-None-Match"] = etag;
+	// It is the server that compares tags.
+	const cache = etag ? "no-store" : "default";
+	let response;
+	try {
+		response = await fetch(path, { method, headers: all, body: JSON.stringify(body), cache });
+	} catch {
+		throw new Problem(0, { code: "offline" }, 1);
+	}
+	learnTime(response);
+	if (response.status === 304) return { unchanged: true };
+	const text = await response.text();
+	const value = text ? JSON.parse(text) : null;
+	if (!response.ok) throw new Problem(response.status, value ?? { code: "internal" }, Number(response.headers.get("retry-after")) || null);
+	return { value, etag: response.headers.get("etag") };
 }
 
-// Asks, and asks again where that is safe: for a write, with a key.
+// Asks again where that is safe: for a write, with a key.
 export async function ask(method, path, options = {}) {
-  const repeatable = method === "GET" || options.headers?.["Idempotency-Key"] !== undefined;
-  for (let tried = 1; ; tried += 1) {
-    try {
-      return await once(method, path, options);
-    } catch (problem) {
-      if (problem.status === 401) {
-        session.end();
-        session.needed(problem);
-      }
-      const passing = problem.status === 0 || problem.status === 503 || problem.status === 429;
-      if (!repeatable || !passing || tried === TRIES || problem.retryAfter > 10) throw problem;
-      await pause(1000 * (problem.retryAfter ?? 1));
-    }
-  }
+	const repeatable = method === "GET" || options.headers?.["Idempotency-Key"] !== undefined;
+	for (let tried = 1; ; tried += 1) {
+		try {
+			return await once(method, path, options);
+		} catch (problem) {
+			if (problem.status === 401) {
+				session.end();
+				session.needed(problem);
+			}
+			const passing = [0, 429, 503].includes(problem.status);
+			if (!repeatable || !passing || tried === TRIES || problem.retryAfter > 10) throw problem;
+			await pause(1000 * (problem.retryAfter ?? 1));
+		}
+	}
 }
 
 export const get = async (path, options) => (await ask("GET", path, options)).value;
 
 export const post = async (path, body = {}, key = newKey(), headers = {}) =>
-  (await ask("POST", path, { body, headers: { ...headers, "Idempotency-Key": key } })).value;
+	(await ask("POST", path, { body, headers: { ...headers, "Idempotency-Key": key } })).value;
 
 export const patch = async (path, body) => (await ask("PATCH", path, { body })).value;
 

@@ -1,137 +1,134 @@
 // The page for buyers: who one is, where one is, and the concerts.
 
 import { get, session } from "./api.js";
-import { View, chooser, h, heading, icon, open, put, signIn, statusOf, toast } from "./dom.js";
+import { View, button, byId, chooser, h, heading, icon, open, put, signIn, statusOf, toast } from "./dom.js";
 import { date, day, load, month, number, points, t, time } from "./i18n.js";
 import { SaleView, fillBar, priceRange } from "./sale.js";
 import { ReservationView, TicketsView, art, paged } from "./tickets.js";
 
 class ConcertsView extends View {
-  constructor(app) {
-    super(app, "main");
-    const fail = (problem) => app.fail(problem, this.node);
-    put(this.node, heading(t("concerts")), paged(h("ul.concerts"), "/v1/concerts", (concert) => this.card(concert), t("concerts_none"), fail));
-  }
+	constructor(app) {
+		super(app, "main");
+		const fail = (problem) => app.fail(problem, this.node);
+		put(this.node, heading(t("concerts")), paged(h("ul.concerts"), "/v1/concerts", (concert) => this.card(concert), t("concerts_none"), fail));
+	}
 
-  card(concert) {
-    const about = h("p.muted", t("loading"));
-    const foot = h("div.foot");
-    const next = concert.options.at(-1);
-    if (!next) about.textContent = t("concert_none");
-    else {
-      get(`/v1/options/${next}`).then((option) => {
-        about.textContent = concert.options.length === 1 ? date(option.starts_at) : t("concert_dates", { n: concert.options.length });
-        put(foot, h("p.price", t("from", { amount: points(Math.min(...Object.values(option.prices))) })), statusOf(option));
-      }).catch(() => (about.textContent = ""));
-    }
-    return h("li", h("a.card.concert", { href: `#/concerts/${concert.id}` },
-      art(concert.title), h("div.text", h("h2", concert.title), about, foot)));
-  }
+	card(concert) {
+		const about = h("p.muted", t("loading"));
+		const foot = h("div.foot");
+		const next = concert.options.at(-1);
+		if (!next) about.textContent = t("concert_none");
+		else {
+			get(`/v1/options/${next}`).then((option) => {
+				about.textContent = concert.options.length === 1 ? date(option.starts_at) : t("concert_dates", { n: concert.options.length });
+				put(foot, h("p.price", t("from", { amount: points(Math.min(...Object.values(option.prices))) })), statusOf(option));
+			}).catch(() => (about.textContent = ""));
+		}
+		return h("li", h("a.card.concert", { href: `#/concerts/${concert.id}` },
+			art(concert.title), h("div.text", h("h2", concert.title), about, foot)));
+	}
 }
 
 class ConcertView extends View {
-  constructor(app, id) {
-    super(app, "main.narrow");
-    this.guard(this.read(id));
-  }
+	constructor(app, id) {
+		super(app, "main.narrow");
+		this.guard(this.read(id));
+	}
 
-  async read(id) {
-    const concert = await get(`/v1/concerts/${id}`);
-    const options = await Promise.all(concert.options.slice(-40).map((option) => get(`/v1/options/${option}`)));
-    options.sort((a, b) => a.starts_at.localeCompare(b.starts_at));
-    const hasLine = concert.waiting_room.mode !== "open";
-    put(this.node,
-      h("a.back", { href: "#/" }, icon("back"), t("concerts")),
-      h("header.banner", art(concert.title), heading(concert.title)),
-      hasLine && h("p.notice", icon("clock"), t("concert_line")),
-      h("ul.dates", options.map((option) => this.option(option))),
-      options.length === 0 && h("p.muted", t("concert_none")));
-  }
+	async read(id) {
+		const concert = await get(`/v1/concerts/${id}`);
+		const options = await Promise.all(concert.options.slice(-40).map((option) => get(`/v1/options/${option}`)));
+		options.sort((a, b) => a.starts_at.localeCompare(b.starts_at));
+		const hasLine = concert.waiting_room.mode !== "open";
+		put(this.node,
+			h("a.back", { href: "#/" }, icon("back"), t("concerts")),
+			h("header.banner", art(concert.title), heading(concert.title)),
+			hasLine && h("p.notice", icon("clock"), t("concert_line")),
+			h("ul.dates", options.map((option) => this.option(option))),
+			options.length === 0 && h("p.muted", t("concert_none")));
+	}
 
-  option(option) {
-    const isOpen = option.status === "on_sale";
-    return h("li", h("a.card.date", { href: `#/options/${option.id}` },
-      h("div.leaf", { "aria-hidden": "true" }, h("span", month(option.starts_at)), h("strong", day(option.starts_at))),
-      h("div.grow",
-        h("p.strong", date(option.starts_at)),
-        h("p.muted", time(option.starts_at), " · ", priceRange(option.prices)),
-        fillBar(option.counts)),
-      h("div.right", statusOf(option), h(isOpen ? "span.button.small" : "span.button.small.quiet", t(isOpen ? "choose_seats" : "look")))));
-  }
+	option(option) {
+		const isOpen = option.status === "on_sale";
+		return h("li", h("a.card.date", { href: `#/options/${option.id}` },
+			h("div.leaf", { "aria-hidden": "true" }, h("span", month(option.starts_at)), h("strong", day(option.starts_at))),
+			h("div.grow",
+				h("p.strong", date(option.starts_at)),
+				h("p.muted", time(option.starts_at), " · ", priceRange(option.prices)),
+				fillBar(option.counts)),
+			h("div.right", statusOf(option), h(isOpen ? "span.button.small" : "span.button.small.quiet", t(isOpen ? "choose_seats" : "look")))));
+	}
 }
 
 const ROUTES = [
-  [/^#\/concerts\/([\w-]+)$/, (app, id) => new ConcertView(app, id)],
-  [/^#\/options\/([\w-]+)$/, (app, id) => new SaleView(app, id)],
-  [/^#\/reservations\/([\w-]+)$/, (app, id) => new ReservationView(app, id)],
-  [/^#\/tickets$/, (app) => new TicketsView(app)],
-  [/^/, (app) => new ConcertsView(app)],
+	[/^#\/concerts\/([\w-]+)$/, (app, id) => new ConcertView(app, id)],
+	[/^#\/options\/([\w-]+)$/, (app, id) => new SaleView(app, id)],
+	[/^#\/reservations\/([\w-]+)$/, (app, id) => new ReservationView(app, id)],
+	[/^#\/tickets$/, (app) => new TicketsView(app)],
+	[/^/, (app) => new ConcertsView(app)],
 ];
 
 const app = {
-  view: null,
+	view: null,
 
-  go(hash) {
-    if (location.hash === hash) this.reload();
-    else location.hash = hash;
-  },
+	go(hash) {
+		if (location.hash === hash) this.reload();
+		else location.hash = hash;
+	},
 
-  reload() {
-    this.view?.close();
-    const [pattern, make] = ROUTES.find(([route]) => route.test(location.hash));
-    this.view = make(this, ...pattern.exec(location.hash).slice(1));
-    put(document.getElementById("page"), this.view.node);
-    document.body.classList.toggle("selling", this.view instanceof SaleView);
-    scrollTo(0, 0);
-    this.view.node.querySelector("h1")?.focus();
-  },
+	reload() {
+		this.view?.close();
+		const [pattern, make] = ROUTES.find(([route]) => route.test(location.hash));
+		this.view = make(this, ...pattern.exec(location.hash).slice(1));
+		put(byId("page"), this.view.node);
+		document.body.classList.toggle("selling", this.view instanceof SaleView);
+		scrollTo(0, 0);
+		this.view.node.querySelector("h1")?.focus();
+	},
 
-  fail(problem, node) {
-    if (!problem.words) throw problem;
-    put(node, h("section.card.end", heading(t("failed")), h("p.lead", { role: "alert" }, problem.words),
-      h("button.button", { onclick: () => this.reload() }, t("again"))));
-  },
+	fail(problem, node) {
+		if (!problem.words) throw problem;
+		put(node, h("section.card.end", heading(t("failed")), h("p.lead", { role: "alert" }, problem.words),
+			button(".button", () => this.reload(), t("again"))));
+	},
 
-  showWallet(balance) {
-    const chip = document.getElementById("wallet");
-    if (chip) chip.textContent = number(balance);
-  },
+	showWallet(balance) {
+		const chip = byId("wallet");
+		if (chip) chip.textContent = number(balance);
+	},
 };
 
 function askWho(problem = null) {
-  document.querySelector("dialog[open]")?.close();
-  const begin = () => {
-    dialog.close();
-    showHead();
-    app.reload();
-  };
-  const take = (token) => {
-    const isGood = session.take(token);
-    if (isGood) begin();
-    return isGood;
-  };
-  const leave = () => {
-    session.end();
-    begin();
-  };
-  const dialog = open(signIn(take, [
-    problem && h("p.notice.bad", { role: "alert" }, t("problem_unauthenticated")),
-    session.user ? h("p", t("session_user", { user: session.user })) : h("p.muted", t("session_text")),
-  ], [
-    session.user && h("button.button.quiet", { onclick: leave }, t("session_end")),
-    h("button.button.quiet", { onclick: () => dialog.close() }, t("cancel")),
-  ]));
+	document.querySelector("dialog[open]")?.close();
+	const begin = () => {
+		dialog.close();
+		showHead();
+		app.reload();
+	};
+	const leave = () => {
+		session.end();
+		begin();
+	};
+	const dialog = open(signIn((token) => session.take(token), begin, [
+		problem && h("p.notice.bad", { role: "alert" }, t("problem_unauthenticated")),
+		session.user ? h("p", t("session_user", { user: session.user })) : h("p.muted", t("session_text")),
+	], [
+		session.user && button(".button.quiet", leave, t("session_end")),
+		button(".button.quiet", () => dialog.close(), t("cancel")),
+	]));
 }
 
 function showHead() {
-  const who = session.user
-    ? [h("a#tickets.ghost", { href: "#/tickets", "aria-label": t("tickets") }, icon("ticket"), h("span.wide-only", t("tickets"))),
-       h("button.ghost", { title: session.user, "aria-label": t("session_who", { user: session.user }), onclick: () => askWho() }, icon("wallet"), h("span#wallet"))]
-    : h("button#begin.ghost", { onclick: () => askWho() }, icon("person"), t("session_begin"));
-  put(document.getElementById("head"),
-    h("a.logo", { href: "#/" }, icon("ticket"), "boxoffice"),
-    h("nav", { "aria-label": t("nav") }, who, chooser()));
-  if (session.user) get("/v1/wallet").then(({ balance }) => app.showWallet(balance)).catch(() => {});
+	const who = session.user
+		? [
+			h("a#tickets.ghost", { href: "#/tickets", "aria-label": t("tickets") }, icon("ticket"), h("span.wide-only", t("tickets"))),
+			h("button.ghost", { title: session.user, "aria-label": t("session_who", { user: session.user }), onclick: () => askWho() }, icon("wallet"), h("span#wallet")),
+		]
+		: button("#begin.ghost", () => askWho(), icon("person"), t("session_begin"));
+	put(byId("head"),
+		h("a.logo", { href: "#/" }, icon("ticket"), "boxoffice"),
+		h("nav", { "aria-label": t("nav") }, who, chooser()));
+	if (session.user) get("/v1/wallet").then(({ balance }) => app.showWallet(balance)).catch(() => {});
 }
 
 session.begin();
@@ -140,12 +137,12 @@ await load();
 document.title = t("title");
 showHead();
 addEventListener("hashchange", () => {
-  // A link with a token may be opened in this tab.
-  if (location.hash.includes("token=")) {
-    session.begin();
-    showHead();
-  }
-  app.reload();
+	// A link with a token may be opened in this tab.
+	if (location.hash.includes("token=")) {
+		session.begin();
+		showHead();
+	}
+	app.reload();
 });
 addEventListener("offline", () => toast(t("problem_offline"), "bad"));
 app.reload();

@@ -7,47 +7,42 @@ let texts = {};
 let language = "en";
 
 function preferred() {
-  const kept = localStorage.getItem(KEPT);
-  if (kept in LANGUAGES) return kept;
-  const wanted = navigator.languages.map((tag) => tag.slice(0, 2)).find((tag) => tag in LANGUAGES);
-  return wanted ?? "en";
+	const kept = localStorage.getItem(KEPT);
+	if (kept in LANGUAGES) return kept;
+	return navigator.languages.map((tag) => tag.slice(0, 2)).find((tag) => tag in LANGUAGES) ?? "en";
 }
 
 export async function load() {
-  language = preferred();
-  texts = (await import(`/web/i18n/${language}.js`)).default;
-  document.documentElement.lang = language;
+	language = preferred();
+	texts = (await import(`/web/i18n/${language}.js`)).default;
+	document.documentElement.lang = language;
 }
 
-// The other language, as [tag, name].
 export const otherLanguage = () => Object.entries(LANGUAGES).find(([tag]) => tag !== language);
 
-// The page begins anew with it.
 export function choose(tag) {
-  localStorage.setItem(KEPT, tag);
-  location.reload();
+	localStorage.setItem(KEPT, tag);
+	location.reload();
 }
 
-// A text; `{name}` in it stands for a value. With `n`, the text `key_one` is taken for one.
 export function t(key, values = {}) {
-  const plural = "n" in values ? `${key}_${new Intl.PluralRules(language).select(values.n)}` : key;
-  const text = texts[plural] ?? texts[key] ?? key;
-  return text.replace(/\{(\w+)\}/g, (_, name) => {
-    const value = values[name];
-    return typeof value === "number" ? number(value) : value;
-  });
+	const plural = "n" in values ? `${key}_${new Intl.PluralRules(language).select(values.n)}` : key;
+	const text = texts[plural] ?? texts[key] ?? key;
+	return text.replace(/\{(\w+)\}/g, (_, name) => {
+		const value = values[name];
+		return typeof value === "number" ? number(value) : value;
+	});
 }
 
 export const has = (key) => key in texts;
 
-export const number = (n) => new Intl.NumberFormat(language).format(n);
+export const number = (n) => n.toLocaleString(language);
 
-export const percent = (share) =>
-  new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 1 }).format(share);
+export const percent = (share) => share.toLocaleString(language, { style: "percent", maximumFractionDigits: 1 });
 
 export const points = (n) => t("points", { amount: number(n) });
 
-const format = (options) => (time) => new Intl.DateTimeFormat(language, options).format(new Date(time));
+const format = (options) => (time) => new Date(time).toLocaleString(language, options);
 
 export const date = format({ weekday: "short", day: "numeric", month: "long", year: "numeric" });
 export const time = format({ hour: "2-digit", minute: "2-digit" });
@@ -56,12 +51,12 @@ export const day = format({ day: "2-digit" });
 export const month = format({ month: "short" });
 
 export function countdown(milliseconds) {
-  const seconds = Math.max(0, Math.ceil(milliseconds / 1000));
-  return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+	const seconds = Math.max(0, Math.ceil(milliseconds / 1000));
+	return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
 }
 
 export function about(seconds) {
-  if (seconds < 45) return t("wait_seconds");
-  if (seconds < 3600) return t("wait_minutes", { n: Math.max(1, Math.round(seconds / 60)) });
-  return t("wait_hours", { n: Math.round(seconds / 3600) });
+	if (seconds < 45) return t("wait_seconds");
+	if (seconds < 3600) return t("wait_minutes", { n: Math.max(1, Math.round(seconds / 60)) });
+	return t("wait_hours", { n: Math.round(seconds / 3600) });
 }

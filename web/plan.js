@@ -1,310 +1,293 @@
 // A seating plan in arrays, and what can be found in it. Knows nothing of the page.
 
-// States of a seat, as they stand in `Plan.status`.
 export const FREE = 0;
 export const HELD = 1;
-export const SOLD = 2;
-export const BLOCKED = 3;
 
-const STATES = { available: FREE, held: HELD, sold: SOLD, blocked: BLOCKED };
+const STATES = { available: FREE, held: HELD, sold: 2, blocked: 3 };
 
-// Neighbours are at most so many of their row's pitches apart, as on the server.
+// In pitches of the row, as on the server.
 const NEIGHBOUR_PITCHES = 1.5;
 const FILL = 0.86;
-// Points of a row that the outline of its block follows.
 const OUTLINE_POINTS = 8;
 
 const at = (position) => [position?.x ?? 0, position?.y ?? 0];
 
 function median(values) {
-  if (values.length === 0) return 0;
-  values.sort((a, b) => a - b);
-  return values[(values.length - 1) >> 1];
+	if (values.length === 0) return 0;
+	values.sort((a, b) => a - b);
+	return values[(values.length - 1) >> 1];
 }
 
-class Box {
-  left = Infinity;
-  top = Infinity;
-  right = -Infinity;
-  bottom = -Infinity;
+export class Box {
+	left = Infinity;
+	top = Infinity;
+	right = -Infinity;
+	bottom = -Infinity;
 
-  add(x, y) {
-    this.left = Math.min(this.left, x);
-    this.right = Math.max(this.right, x);
-    this.top = Math.min(this.top, y);
-    this.bottom = Math.max(this.bottom, y);
-  }
+	add(x, y) {
+		this.left = Math.min(this.left, x);
+		this.right = Math.max(this.right, x);
+		this.top = Math.min(this.top, y);
+		this.bottom = Math.max(this.bottom, y);
+	}
 
-  join({ left, top, right, bottom }) {
-    if (left > right) return;
-    this.add(left, top);
-    this.add(right, bottom);
-  }
+	join({ left, top, right, bottom }) {
+		if (left > right) return;
+		this.add(left, top);
+		this.add(right, bottom);
+	}
 
-  grow(by) {
-    this.left -= by;
-    this.right += by;
-    this.top -= by;
-    this.bottom += by;
-  }
+	grow(by) {
+		this.left -= by;
+		this.right += by;
+		this.top -= by;
+		this.bottom += by;
+	}
 
-  meets(other) {
-    return this.left <= other.right && this.right >= other.left && this.top <= other.bottom && this.bottom >= other.top;
-  }
+	meets(other) {
+		return this.left <= other.right && this.right >= other.left && this.top <= other.bottom && this.bottom >= other.top;
+	}
 }
 
 const isFilled = (row) => row.to > row.from;
 
 export class Plan {
-  constructor(json) {
-    const zones = json.zones ?? [];
-    const seats = zones.flatMap((zone) => zone.rows ?? []).flatMap((row) => row.seats);
-    const n = seats.length;
-    this.size = n;
-    this.guids = new Array(n);
-    this.numbers = new Array(n);
-    this.xs = new Float64Array(n);
-    this.ys = new Float64Array(n);
-    this.categoryOf = new Uint16Array(n);
-    this.rowOf = new Uint32Array(n);
-    this.joined = new Uint8Array(n);
-    this.status = new Uint8Array(n);
-    this.index = new Map();
-    this.rows = [];
-    this.zones = [];
-    this.blocks = [];
-    this.shapes = [];
-    this.box = new Box();
-    this.readCategories(json, new Set(seats.map((seat) => seat.category)));
-    for (const zone of zones) this.readZone(zone);
-    this.finish();
-  }
+	index = new Map();
+	rows = [];
+	zones = [];
+	blocks = [];
+	shapes = [];
+	box = new Box();
 
-  // Dearest first: colours follow this order.
-  readCategories({ prices = {}, categories = [] }, used) {
-    const names = categories.map((category) => category.name).filter((name) => used.has(name));
-    this.categories = names.map((name) => ({ name, price: prices[name] ?? 0, free: 0 }));
-    this.categories.sort((a, b) => b.price - a.price);
-    this.categoryByName = new Map(this.categories.map((category, i) => [category.name, i]));
-  }
+	constructor(json) {
+		const zones = json.zones ?? [];
+		const seats = zones.flatMap((zone) => zone.rows ?? []).flatMap((row) => row.seats);
+		const n = seats.length;
+		this.size = n;
+		this.guids = new Array(n);
+		this.numbers = new Array(n);
+		this.xs = new Float64Array(n);
+		this.ys = new Float64Array(n);
+		this.categoryOf = new Uint16Array(n);
+		this.rowOf = new Uint32Array(n);
+		this.joined = new Uint8Array(n);
+		this.status = new Uint8Array(n);
+		this.readCategories(json, new Set(seats.map((seat) => seat.category)));
+		for (const zone of zones) this.readZone(zone);
+		this.finish();
+	}
 
-  readZone(json) {
-    const [x, y] = at(json.position);
-    const zone = { name: json.name ?? "", firstRow: this.rows.length, box: new Box() };
-    const before = this.index.size;
-    for (const row of json.rows ?? []) {
-      const [rowX, rowY] = at(row.position);
-      this.readRow(row, x + rowX, y + rowY);
-    }
-    zone.lastRow = this.rows.length;
-    zone.seats = this.index.size - before;
-    const rows = this.rows.slice(zone.firstRow);
-    rows.forEach((row, k) => this.spaceRow(row, [rows[k - 1], rows[k + 1]]));
-    for (const row of rows) {
-      row.zone = this.zones.length;
-      zone.box.join(row.box);
-    }
-    this.makeBlocks(rows);
-    for (const area of json.areas ?? []) {
-      const [areaX, areaY] = at(area.position);
-      this.shapes.push({ ...area, x: x + areaX, y: y + areaY });
-    }
-    this.zones.push(zone);
-  }
+	// Dearest first: colours follow this order.
+	readCategories({ prices = {}, categories = [] }, used) {
+		const names = categories.map((category) => category.name).filter((name) => used.has(name));
+		this.categories = names.map((name) => ({ name, price: prices[name] ?? 0, free: 0 }));
+		this.categories.sort((a, b) => b.price - a.price);
+		this.categoryByName = new Map(this.categories.map((category, i) => [category.name, i]));
+	}
 
-  readRow(json, x0, y0) {
-    const from = this.index.size;
-    const row = { name: json.row_number ?? "", from, to: from + json.seats.length, box: new Box(), free: 0 };
-    json.seats.forEach((seat, k) => {
-      const i = from + k;
-      const [x, y] = at(seat.position);
-      this.guids[i] = seat.seat_guid;
-      this.numbers[i] = seat.seat_number ?? "";
-      this.xs[i] = x0 + x;
-      this.ys[i] = y0 + y;
-      this.categoryOf[i] = this.categoryByName.get(seat.category);
-      this.rowOf[i] = this.rows.length;
-      this.index.set(seat.seat_guid, i);
-      row.box.add(...this.place(i));
-    });
-    const distances = json.seats.slice(1).map((_, k) => this.distance(from + k, from + k + 1));
-    row.pitch = median(distances.slice());
-    distances.forEach((distance, k) => (this.joined[from + k] = distance <= NEIGHBOUR_PITCHES * row.pitch));
-    this.rows.push(row);
-  }
+	readZone(json) {
+		const [x, y] = at(json.position);
+		const zone = { name: json.name ?? "", firstRow: this.rows.length, box: new Box() };
+		const before = this.index.size;
+		for (const row of json.rows ?? []) {
+			const [rowX, rowY] = at(row.position);
+			this.readRow(row, x + rowX, y + rowY);
+		}
+		zone.lastRow = this.rows.length;
+		zone.seats = this.index.size - before;
+		const rows = this.rows.slice(zone.firstRow);
+		rows.forEach((row, k) => this.spaceRow(row, [rows[k - 1], rows[k + 1]]));
+		for (const row of rows) {
+			row.zone = this.zones.length;
+			zone.box.join(row.box);
+		}
+		this.makeBlocks(rows);
+		for (const area of json.areas ?? []) {
+			const [areaX, areaY] = at(area.position);
+			this.shapes.push({ ...area, x: x + areaX, y: y + areaY });
+		}
+		this.zones.push(zone);
+	}
 
-  place(i) {
-    return [this.xs[i], this.ys[i]];
-  }
+	readRow(json, x0, y0) {
+		const from = this.index.size;
+		const row = { name: json.row_number ?? "", from, to: from + json.seats.length, box: new Box(), free: json.seats.length };
+		json.seats.forEach((seat, k) => {
+			const i = from + k;
+			const [x, y] = at(seat.position);
+			this.guids[i] = seat.seat_guid;
+			this.numbers[i] = seat.seat_number ?? "";
+			this.xs[i] = x0 + x;
+			this.ys[i] = y0 + y;
+			this.categoryOf[i] = this.categoryByName.get(seat.category);
+			this.categoryAt(i).free += 1;
+			this.rowOf[i] = this.rows.length;
+			this.index.set(seat.seat_guid, i);
+			row.box.add(...this.place(i));
+		});
+		const distances = json.seats.slice(1).map((_, k) => this.distance(from + k, from + k + 1));
+		row.pitch = median(distances.slice());
+		distances.forEach((distance, k) => (this.joined[from + k] = distance <= NEIGHBOUR_PITCHES * row.pitch));
+		this.rows.push(row);
+	}
 
-  distance(i, j) {
-    return Math.hypot(this.xs[i] - this.xs[j], this.ys[i] - this.ys[j]);
-  }
+	place(i) {
+		return [this.xs[i], this.ys[i]];
+	}
 
-  // How large seats may be drawn: less than to the nearest seat of the rows before and behind.
-  spaceRow(row, others) {
-    let room = row.pitch || Infinity;
-    const middle = (row.from + row.to) >> 1;
-    for (const other of others) {
-      if (!other || row.from === row.to) continue;
-      for (let i = other.from; i < other.to; i += 1) room = Math.min(room, this.distance(middle, i) || Infinity);
-    }
-    row.size = room === Infinity ? 20 : room * FILL;
-    row.box.grow(row.size / 2);
-  }
+	distance(i, j) {
+		return Math.hypot(this.xs[i] - this.xs[j], this.ys[i] - this.ys[j]);
+	}
 
-  // Rows of one zone and mostly one category, that are drawn as one shape from afar.
-  makeBlocks(rows) {
-    let block = null;
-    for (const row of rows.filter(isFilled)) {
-      const category = this.categoryOf[(row.from + row.to) >> 1];
-      if (block?.category !== category) {
-        block = { category, rows: [], seats: 0, free: 0, box: new Box(), size: row.size };
-        this.blocks.push(block);
-      }
-      block.rows.push(row);
-      block.seats += row.to - row.from;
-      block.box.join(row.box);
-      row.block = block;
-    }
-  }
+	// Seats keep clear of those in the rows before and behind.
+	spaceRow(row, others) {
+		let room = row.pitch || Infinity;
+		const middle = (row.from + row.to) >> 1;
+		for (const other of others) {
+			if (!other || row.from === row.to) continue;
+			for (let i = other.from; i < other.to; i += 1) room = Math.min(room, this.distance(middle, i) || Infinity);
+		}
+		row.size = room === Infinity ? 20 : room * FILL;
+		row.box.grow(row.size / 2);
+	}
 
-  outline({ rows }) {
-    const points = [];
-    const along = (row, backwards) => {
-      const last = row.to - 1 - row.from;
-      const steps = Math.min(OUTLINE_POINTS, last);
-      for (let step = 0; step <= steps; step += 1) {
-        const k = Math.round((last * (backwards ? steps - step : step)) / (steps || 1));
-        points.push(this.place(row.from + k));
-      }
-    };
-    along(rows[0], false);
-    for (const row of rows.slice(1, -1)) points.push(this.place(row.to - 1));
-    if (rows.length > 1) along(rows.at(-1), true);
-    for (const row of rows.slice(1, -1).reverse()) points.push(this.place(row.from));
-    return points;
-  }
+	// Rows of mostly one category, drawn as one shape from afar.
+	makeBlocks(rows) {
+		let block = null;
+		for (const row of rows.filter(isFilled)) {
+			const category = this.categoryOf[(row.from + row.to) >> 1];
+			if (block?.category !== category) {
+				block = { category, rows: [], seats: 0, free: 0, box: new Box(), size: row.size };
+				this.blocks.push(block);
+			}
+			block.rows.push(row);
+			block.seats += row.free;
+			block.free += row.free;
+			block.box.join(row.box);
+			row.block = block;
+		}
+	}
 
-  finish() {
-    for (const block of this.blocks) block.outline = this.outline(block);
-    for (const zone of this.zones) this.box.join(zone.box);
-    for (const shape of this.shapes) {
-      this.box.add(shape.x, shape.y);
-      const { width, height } = shape.rectangle ?? shape;
-      if (width && height) this.box.add(shape.x + width, shape.y + height);
-    }
-    this.typical = median(this.rows.filter(isFilled).map((row) => row.size)) || 20;
-    this.setAll({});
-  }
+	outline({ rows }) {
+		const points = [];
+		const along = (row, backwards) => {
+			const last = row.to - 1 - row.from;
+			const steps = Math.min(OUTLINE_POINTS, last);
+			for (let step = 0; step <= steps; step += 1) {
+				const k = Math.round((last * (backwards ? steps - step : step)) / (steps || 1));
+				points.push(this.place(row.from + k));
+			}
+		};
+		along(rows[0], false);
+		for (const row of rows.slice(1, -1)) points.push(this.place(row.to - 1));
+		if (rows.length > 1) along(rows.at(-1), true);
+		for (const row of rows.slice(1, -1).reverse()) points.push(this.place(row.from));
+		return points;
+	}
 
-  // Takes over all states; seats not named are free. Returns those that have changed.
-  setAll(taken) {
-    const before = this.status.slice();
-    this.status.fill(FREE);
-    for (const guid in taken) {
-      const i = this.index.get(guid);
-      if (i !== undefined) this.status[i] = STATES[taken[guid]];
-    }
-    for (const part of [...this.rows, ...this.blocks, ...this.categories]) part.free = 0;
-    const changed = [];
-    for (let i = 0; i < this.size; i += 1) {
-      if (this.status[i] === FREE) this.count(i, 1);
-      if (this.status[i] !== before[i]) changed.push(i);
-    }
-    return changed;
-  }
+	finish() {
+		for (const block of this.blocks) block.outline = this.outline(block);
+		for (const zone of this.zones) this.box.join(zone.box);
+		for (const shape of this.shapes) {
+			this.box.add(shape.x, shape.y);
+			const { width, height } = shape.rectangle ?? shape;
+			if (width && height) this.box.add(shape.x + width, shape.y + height);
+		}
+		this.typical = median(this.rows.filter(isFilled).map((row) => row.size)) || 20;
+	}
 
-  // Takes over changes. Returns the seats that have changed.
-  setSome(changes) {
-    const changed = [];
-    for (const guid in changes) {
-      const i = this.index.get(guid);
-      if (i === undefined) continue;
-      const status = STATES[changes[guid]];
-      if (status === this.status[i]) continue;
-      this.count(i, (status === FREE) - (this.status[i] === FREE));
-      this.status[i] = status;
-      changed.push(i);
-    }
-    return changed;
-  }
+	// Seats not named are free. Returns those that have changed.
+	setAll(taken) {
+		return [...this.guids.keys()].filter((i) => this.set(i, taken[this.guids[i]] ?? "available"));
+	}
 
-  count(i, by) {
-    const row = this.rows[this.rowOf[i]];
-    row.free += by;
-    row.block.free += by;
-    this.categories[this.categoryOf[i]].free += by;
-  }
+	setSome(changes) {
+		const known = Object.keys(changes).filter((guid) => this.index.has(guid));
+		return known.map((guid) => this.index.get(guid)).filter((i) => this.set(i, changes[this.guids[i]]));
+	}
 
-  rowAt(i) {
-    return this.rows[this.rowOf[i]];
-  }
+	set(i, state) {
+		const status = STATES[state];
+		if (status === this.status[i]) return false;
+		const by = (status === FREE) - (this.status[i] === FREE);
+		this.status[i] = status;
+		const row = this.rowAt(i);
+		for (const part of [row, row.block, this.categoryAt(i)]) part.free += by;
+		return true;
+	}
 
-  zoneAt(i) {
-    return this.zones[this.rowAt(i).zone];
-  }
+	// Its name in the API.
+	stateAt(i) {
+		return Object.keys(STATES)[this.status[i]];
+	}
 
-  categoryAt(i) {
-    return this.categories[this.categoryOf[i]];
-  }
+	rowAt(i) {
+		return this.rows[this.rowOf[i]];
+	}
 
-  // The seat at a place, or -1; `reach` is how far off it may be.
-  seatAt(x, y, reach) {
-    let best = -1;
-    let nearest = Infinity;
-    const near = { left: x - reach, right: x + reach, top: y - reach, bottom: y + reach };
-    for (const row of this.rows) {
-      if (!row.box.meets(near)) continue;
-      for (let i = row.from; i < row.to; i += 1) {
-        const distance = Math.hypot(this.xs[i] - x, this.ys[i] - y);
-        if (distance < nearest && distance <= Math.max(reach, row.size / 2)) [best, nearest] = [i, distance];
-      }
-    }
-    return best;
-  }
+	zoneAt(i) {
+		return this.zones[this.rowAt(i).zone];
+	}
 
-  // The next seat in a direction, or -1.
-  towards(i, dx, dy) {
-    let best = -1;
-    let least = Infinity;
-    for (let j = 0; j < this.size; j += 1) {
-      const x = this.xs[j] - this.xs[i];
-      const y = this.ys[j] - this.ys[i];
-      const ahead = x * dx + y * dy;
-      const aside = Math.abs(x * dy - y * dx);
-      if (ahead <= 0.01 || aside > ahead * 2) continue;
-      const cost = ahead + 3 * aside;
-      if (cost < least) [best, least] = [j, cost];
-    }
-    return best;
-  }
+	categoryAt(i) {
+		return this.categories[this.categoryOf[i]];
+	}
 
-  // As many free seats of the same categories near to `wanted`, side by side if there are such.
-  nearestTo(wanted, taboo = new Set()) {
-    const n = wanted.length;
-    const x = wanted.reduce((sum, i) => sum + this.xs[i], 0) / n;
-    const y = wanted.reduce((sum, i) => sum + this.ys[i], 0) / n;
-    const categories = new Set(wanted.map((i) => this.categoryOf[i]));
-    const isGood = (i) => this.status[i] === FREE && categories.has(this.categoryOf[i]) && !taboo.has(i);
-    let best = null;
-    let nearest = Infinity;
-    for (const row of this.rows) {
-      if (row.free < n) continue;
-      let run = 0;
-      for (let i = row.from; i < row.to; i += 1) {
-        run = isGood(i) ? (run > 0 && this.joined[i - 1] ? run + 1 : 1) : 0;
-        if (run < n) continue;
-        const middle = i - (n - 1) / 2;
-        const [a, b] = [Math.floor(middle), Math.ceil(middle)];
-        const distance = Math.hypot((this.xs[a] + this.xs[b]) / 2 - x, (this.ys[a] + this.ys[b]) / 2 - y);
-        if (distance < nearest) [best, nearest] = [i, distance];
-      }
-    }
-    if (best !== null) return Array.from({ length: n }, (_, k) => best - n + 1 + k);
-    const good = [];
-    for (let i = 0; i < this.size; i += 1) if (isGood(i)) good.push([Math.hypot(this.xs[i] - x, this.ys[i] - y), i]);
-    good.sort((a, b) => a[0] - b[0]);
-    return good.length >= n ? good.slice(0, n).map(([, i]) => i) : [];
-  }
+	// The seat at a place, or -1; `reach` is how far off it may be.
+	seatAt(x, y, reach) {
+		let best = -1;
+		let nearest = Infinity;
+		const near = { left: x - reach, right: x + reach, top: y - reach, bottom: y + reach };
+		for (const row of this.rows) {
+			if (!row.box.meets(near)) continue;
+			for (let i = row.from; i < row.to; i += 1) {
+				const distance = Math.hypot(this.xs[i] - x, this.ys[i] - y);
+				if (distance < nearest && distance <= Math.max(reach, row.size / 2)) [best, nearest] = [i, distance];
+			}
+		}
+		return best;
+	}
+
+	towards(i, dx, dy) {
+		let best = -1;
+		let least = Infinity;
+		for (let j = 0; j < this.size; j += 1) {
+			const x = this.xs[j] - this.xs[i];
+			const y = this.ys[j] - this.ys[i];
+			const ahead = x * dx + y * dy;
+			const aside = Math.abs(x * dy - y * dx);
+			if (ahead <= 0.01 || aside > ahead * 2) continue;
+			const cost = ahead + 3 * aside;
+			if (cost < least) [best, least] = [j, cost];
+		}
+		return best;
+	}
+
+	// As many free seats of the same categories near to `wanted`, side by side if there are such.
+	nearestTo(wanted, taboo = new Set()) {
+		const n = wanted.length;
+		const x = wanted.reduce((sum, i) => sum + this.xs[i], 0) / n;
+		const y = wanted.reduce((sum, i) => sum + this.ys[i], 0) / n;
+		const categories = new Set(wanted.map((i) => this.categoryOf[i]));
+		const isGood = (i) => this.status[i] === FREE && categories.has(this.categoryOf[i]) && !taboo.has(i);
+		let best = null;
+		let nearest = Infinity;
+		for (const row of this.rows) {
+			if (row.free < n) continue;
+			let run = 0;
+			for (let i = row.from; i < row.to; i += 1) {
+				run = isGood(i) ? (run > 0 && this.joined[i - 1] ? run + 1 : 1) : 0;
+				if (run < n) continue;
+				const middle = i - (n - 1) / 2;
+				const [a, b] = [Math.floor(middle), Math.ceil(middle)];
+				const distance = Math.hypot((this.xs[a] + this.xs[b]) / 2 - x, (this.ys[a] + this.ys[b]) / 2 - y);
+				if (distance < nearest) [best, nearest] = [i, distance];
+			}
+		}
+		if (best !== null) return Array.from({ length: n }, (_, k) => best - n + 1 + k);
+		const good = [];
+		for (let i = 0; i < this.size; i += 1) if (isGood(i)) good.push([Math.hypot(this.xs[i] - x, this.ys[i] - y), i]);
+		good.sort((a, b) => a[0] - b[0]);
+		return good.length >= n ? good.slice(0, n).map(([, i]) => i) : [];
+	}
 }

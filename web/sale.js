@@ -1,7 +1,7 @@
 // One performance: its map, what one has chosen, and other ways to the same seats.
 
 import { get, jittered, newKey, now, post, session } from "./api.js";
-import { View, confirm, every, h, heading, icon, labelled, put, statusOf, toast } from "./dom.js";
+import { View, button, confirm, every, h, heading, icon, labelled, put, statusOf, toast } from "./dom.js";
 import { drawSign, theme } from "./draw.js";
 import { countdown, date, moment, number, points, t, time } from "./i18n.js";
 import { followSeats } from "./live.js";
@@ -9,408 +9,401 @@ import { SeatMap } from "./map.js";
 import { FREE, Plan } from "./plan.js";
 import { leaveLine, passEnds, passFor, wait } from "./queue.js";
 
-// How often one looks whether the sale is still as it was.
 const LOOK_MS = 15_000;
-const STATUS_KEYS = ["seat_available", "seat_held", "seat_sold", "seat_blocked"];
 
-export function sign(kind, color = null) {
-  const canvas = h("canvas.sign", { width: "40", height: "40", "aria-hidden": "true" });
-  drawSign(canvas.getContext("2d"), theme(), kind, color, 3, 3, 34);
-  return canvas;
+function sign(kind, color = null) {
+	const canvas = h("canvas.sign", { width: "40", height: "40", "aria-hidden": "true" });
+	drawSign(canvas.getContext("2d"), theme(), kind, color, 3, 3, 34);
+	return canvas;
 }
 
 export function seatName(seat) {
-  const parts = [seat.zone, seat.row && t("seat_row", { row: seat.row }), t("seat_number", { number: seat.number || seat.id })];
-  return parts.filter(Boolean).join(" · ");
+	const parts = [seat.zone, seat.row && t("seat_row", { row: seat.row }), t("seat_number", { number: seat.number || seat.id })];
+	return parts.filter(Boolean).join(" · ");
 }
 
+export const places = ({ seats, areas }) => seats.length + areas.reduce((sum, area) => sum + area.count, 0);
+
 export class SaleView extends View {
-  constructor(app, option) {
-    super(app, "main.sale");
-    this.id = option;
-    this.guard(this.begin());
-  }
+	constructor(app, option) {
+		super(app, "main.sale");
+		this.id = option;
+		this.guard(this.begin());
+	}
 
-  async begin() {
-    await this.read();
-    if (this.isClosed) return;
-    if (!this.hasLine) return this.enter();
-    if (!session.token) return this.askWho();
-    const fail = (problem) => this.app.fail(problem, this.node);
-    this.ending.push(wait(this.concert, this.node, { enter: () => this.guard(this.enter()), fail, leave: () => this.leave() }));
-  }
+	async begin() {
+		await this.read();
+		if (this.isClosed) return;
+		if (!this.hasLine) return this.enter();
+		if (!session.token) return this.askWho();
+		const fail = (problem) => this.app.fail(problem, this.node);
+		this.ending.push(wait(this.concert, this.node, { enter: () => this.guard(this.enter()), fail, leave: () => this.leave() }));
+	}
 
-  async read() {
-    this.option = await get(`/v1/options/${this.id}`);
-    this.concert = await get(`/v1/concerts/${this.option.concert_id}`);
-  }
+	async read() {
+		this.option = await get(`/v1/options/${this.id}`);
+		this.concert = await get(`/v1/concerts/${this.option.concert_id}`);
+	}
 
-  get hasLine() {
-    return this.concert.waiting_room.mode !== "open" && this.option.status !== "closed";
-  }
+	get hasLine() {
+		return this.concert.waiting_room.mode !== "open" && this.option.status !== "closed";
+	}
 
-  askWho() {
-    put(this.node, h("section.line.card", heading(t("line_title")), h("p", t("line_who")),
-      h("button.button", { onclick: () => session.needed() }, t("session_begin"))));
-  }
+	askWho() {
+		put(this.node, h("section.line.card", heading(t("line_title")), h("p", t("line_who")),
+			button(".button", () => session.needed(), t("session_begin"))));
+	}
 
-  async leave() {
-    if (!(await confirm(t("line_leave"), t("line_leave_sure"), t("line_leave"), t("line_stay")))) return;
-    this.close();
-    await leaveLine(this.concert).catch(() => {});
-    this.app.go(`#/concerts/${this.concert.id}`);
-  }
+	async leave() {
+		if (!(await confirm(t("line_leave"), t("line_leave_sure"), t("line_leave"), t("line_stay")))) return;
+		this.close();
+		await leaveLine(this.concert).catch(() => {});
+		this.app.go(`#/concerts/${this.concert.id}`);
+	}
 
-  async enter() {
-    const [plan, holds] = await Promise.all([
-      get(`/v1/options/${this.id}/plan`),
-      session.token ? get("/v1/reservations?status=held&limit=100") : { items: [] },
-    ]);
-    if (this.isClosed) return;
-    this.plan = new Plan(plan);
-    this.holds = holds.items.filter((reservation) => reservation.option_id === this.id);
-    this.areas = Object.fromEntries(this.option.areas.map((area) => [area.name, { available: area.capacity }]));
-    this.build();
-    this.ending.push(
-      followSeats(this.id, {
-        onAll: (all) => this.update(this.plan.setAll(all.seats), all.areas),
-        onSome: (some) => this.update(this.plan.setSome(some.seats), some.areas),
-      }),
-      every(1000, () => this.tick()),
-      // Offline, what one sees stays as it is.
-      every(jittered(LOOK_MS), () => document.hidden || this.refresh().catch(() => {})),
-      () => this.map?.close());
-  }
+	async enter() {
+		const [plan, holds] = await Promise.all([
+			get(`/v1/options/${this.id}/plan`),
+			session.token ? get("/v1/reservations?status=held&limit=100") : { items: [] },
+		]);
+		if (this.isClosed) return;
+		this.plan = new Plan(plan);
+		this.holds = holds.items.filter((reservation) => reservation.option_id === this.id);
+		this.areas = Object.fromEntries(this.option.areas.map((area) => [area.name, { available: area.capacity }]));
+		this.build();
+		this.ending.push(
+			followSeats(this.id, {
+				onAll: (all) => this.update(this.plan.setAll(all.seats), all.areas),
+				onSome: (some) => this.update(this.plan.setSome(some.seats), some.areas),
+			}),
+			every(1000, () => this.tick()),
+			// Offline, what one sees stays as it is.
+			every(jittered(LOOK_MS), () => document.hidden || this.refresh().catch(() => {})),
+			() => this.map?.close());
+	}
 
-  build() {
-    const { concert, plan, option: { starts_at: starts } } = this;
-    if (plan.size > 0) {
-      this.map = new SeatMap(plan, { toggle: (seat) => this.toggle(seat), describe: (seat) => this.describe(seat) });
-      for (const hold of this.holds) for (const seat of hold.seats) this.map.mine.add(plan.index.get(seat.id));
-    }
-    this.notice = h("div.notices", { role: "alert" });
-    this.cart = h("section#cart.cart");
-    this.pass = h("p.pass.muted");
-    this.legend = h("section.legend");
-    this.status = h("span");
-    put(this.node,
-      h("header.event", h("a.back", { href: `#/concerts/${concert.id}`, "aria-label": t("back") }, icon("back")),
-        h("div", heading(concert.title), h("p.muted", date(starts), " · ", time(starts))), this.status),
-      h(plan.size > 0 ? "div.hall" : "div.hall.flat",
-        this.map?.node,
-        h("aside.panel", this.notice, this.pass, this.holding(), this.areaForm(), this.legend,
-          h("section.others", plan.size > 0 && [this.bestForm(), this.seatList()]))),
-      this.cart);
-    this.showLegend();
-    this.showSale();
-  }
+	build() {
+		const { concert, plan, option: { starts_at: starts } } = this;
+		if (plan.size > 0) {
+			this.map = new SeatMap(plan, { toggle: (seat) => this.toggle(seat), describe: (seat) => this.describe(seat) });
+			for (const hold of this.holds) for (const seat of hold.seats) this.map.mine.add(plan.index.get(seat.id));
+		}
+		this.notice = h("div", { role: "alert" });
+		this.cart = h("section#cart.cart");
+		this.pass = h("p.pass.muted");
+		this.legend = h("section.legend");
+		this.status = h("span");
+		put(this.node,
+			h("header.event", h("a.back", { href: `#/concerts/${concert.id}`, "aria-label": t("back") }, icon("back")),
+				h("div", heading(concert.title), h("p.muted", date(starts), " · ", time(starts))), this.status),
+			h(plan.size > 0 ? "div.hall" : "div.hall.flat",
+				this.map?.node,
+				h("aside.panel", this.notice, this.pass, this.holding(), this.areaForm(), this.legend,
+					h("section.others", plan.size > 0 && [this.bestForm(), this.seatList()]))),
+			this.cart);
+		this.showLegend();
+		this.showSale();
+	}
 
-  get isOpen() {
-    return this.option.status === "on_sale" || this.option.status === "sold_out";
-  }
+	get isOpen() {
+		return ["on_sale", "sold_out"].includes(this.option.status);
+	}
 
-  get whyNot() {
-    return this.option.status === "scheduled" ? t("sale_opens", { time: moment(this.option.sale_opens_at) }) : t("sale_closed");
-  }
+	get whyNot() {
+		return this.option.status === "scheduled" ? t("sale_opens", { time: moment(this.option.sale_opens_at) }) : t("sale_closed");
+	}
 
-  showSale() {
-    put(this.status, statusOf(this.option));
-    this.showAreas();
-    this.showCart();
-  }
+	showSale() {
+		put(this.status, statusOf(this.option));
+		this.showAreas();
+		this.showCart();
+	}
 
-  tick() {
-    const ends = passEnds(this.concert);
-    this.pass.hidden = !ends;
-    if (ends) put(this.pass, icon("clock"), t("line_inside", { time: countdown(Date.parse(ends) - now()) }));
-    if (this.option.status === "scheduled" && Date.parse(this.option.sale_opens_at) <= now()) this.refresh().catch(() => {});
-  }
+	tick() {
+		const ends = passEnds(this.concert);
+		this.pass.hidden = !ends;
+		if (ends) put(this.pass, icon("clock"), t("line_inside", { time: countdown(Date.parse(ends) - now()) }));
+		if (this.option.status === "scheduled" && Date.parse(this.option.sale_opens_at) <= now()) this.refresh().catch(() => {});
+	}
 
-  // Looks again what the sale is like, and says what operators have changed.
-  async refresh() {
-    const [wasOpen, why] = [this.isOpen, this.whyNot];
-    await this.read();
-    if (this.isClosed) return;
-    if (this.hasLine && !passFor(this.concert)) {
-      toast(t("problem_queue_token_required"), "bad");
-      return this.app.reload();
-    }
-    put(this.status, statusOf(this.option));
-    // What somebody is about to click stays where it is.
-    if (this.isOpen === wasOpen && this.whyNot === why) return;
-    this.showSale();
-    if (!this.isOpen) return this.tell(this.whyNot);
-    put(this.notice);
-    toast(t("sale_open"), "good");
-  }
+	async refresh() {
+		const [wasOpen, why] = [this.isOpen, this.whyNot];
+		await this.read();
+		if (this.isClosed) return;
+		if (this.hasLine && !passFor(this.concert)) {
+			toast(t("problem_queue_token_required"), "bad");
+			return this.app.reload();
+		}
+		put(this.status, statusOf(this.option));
+		// What somebody is about to click stays where it is.
+		if (this.isOpen === wasOpen && this.whyNot === why) return;
+		this.showSale();
+		if (!this.isOpen) return this.tell(this.whyNot);
+		put(this.notice);
+		toast(t("sale_open"), "good");
+	}
 
-  holding() {
-    return this.holds.map((hold) => h("a.notice.good", { href: `#/reservations/${hold.id}` },
-      h("p.strong", t("holding", { n: hold.seats.length + hold.areas.reduce((sum, area) => sum + area.count, 0) })),
-      h("p", t("holding_until", { time: time(hold.expires_at) }))));
-  }
+	holding() {
+		return this.holds.map((hold) => h("a.notice.good", { href: `#/reservations/${hold.id}` },
+			h("p.strong", t("holding", { n: places(hold) })),
+			h("p", t("holding_until", { time: time(hold.expires_at) }))));
+	}
 
-  showLegend() {
-    const { plan } = this;
-    if (plan.size === 0) return;
-    const tones = theme();
-    this.free = plan.categories.map(() => h("span.muted"));
-    put(this.legend,
-      h("ul.prices", plan.categories.map(({ name, price }, i) =>
-        h("li", sign("free", tones.category(i)), h("span.name", name), this.free[i], h("span.price", points(price))))),
-      h("ul.signs", [["mine", "seat_yours"], ["held", "seat_held"], ["sold", "seat_sold"], ["blocked", "seat_blocked"]].map(([kind, key]) =>
-        h("li", sign(kind), t(key)))));
-    this.showFree();
-  }
+	showLegend() {
+		const { plan } = this;
+		if (plan.size === 0) return;
+		const tones = theme();
+		this.free = plan.categories.map(() => h("span.muted"));
+		put(this.legend,
+			h("ul.prices", plan.categories.map(({ name, price }, i) =>
+				h("li", sign("free", tones.category(i)), h("span.name", name), this.free[i], h("span.price", points(price))))),
+			h("ul.signs", [["mine", "seat_yours"], ["held", "seat_held"], ["sold", "seat_sold"], ["blocked", "seat_blocked"]].map(([kind, key]) =>
+				h("li", sign(kind), t(key)))));
+		this.showFree();
+	}
 
-  showFree() {
-    this.plan.categories.forEach((category, i) => (this.free[i].textContent = t("left", { n: category.free })));
-  }
+	showFree() {
+		this.plan.categories.forEach((category, i) => (this.free[i].textContent = t("left", { n: category.free })));
+	}
 
-  // Where seats are, a row at a time.
-  names(seats) {
-    const { plan } = this;
-    const rows = Map.groupBy(seats, (i) => plan.rowOf[i]);
-    return [...rows.values()].map((row) => seatName({
-      zone: plan.zoneAt(row[0]).name, row: plan.rowAt(row[0]).name, number: row.map((i) => plan.numbers[i] || plan.guids[i]).join(", "),
-    })).join("; ");
-  }
+	names(seats) {
+		const { plan } = this;
+		const rows = Map.groupBy(seats, (i) => plan.rowOf[i]);
+		return [...rows.values()].map((row) => seatName({
+			zone: plan.zoneAt(row[0]).name, row: plan.rowAt(row[0]).name, number: row.map((i) => plan.numbers[i] || plan.guids[i]).join(", "),
+		})).join("; ");
+	}
 
-  describe(seat) {
-    const { plan } = this;
-    const category = plan.categoryAt(seat);
-    const isMine = this.map.mine.has(seat);
-    const state = isMine ? "seat_yours" : this.map.chosen.has(seat) ? "seat_chosen" : STATUS_KEYS[plan.status[seat]];
-    return [this.names([seat]), `${category.name} · ${points(category.price)}`, t(state)];
-  }
+	describe(seat) {
+		const { plan } = this;
+		const category = plan.categoryAt(seat);
+		const isMine = this.map.mine.has(seat);
+		const state = isMine ? "seat_yours" : this.map.chosen.has(seat) ? "seat_chosen" : `seat_${plan.stateAt(seat)}`;
+		return [this.names([seat]), `${category.name} · ${points(category.price)}`, t(state)];
+	}
 
-  get most() {
-    return Math.min(this.option.max_seats_per_reservation, this.option.max_seats_per_user);
-  }
+	get most() {
+		return Math.min(this.option.max_seats_per_reservation, this.option.max_seats_per_user);
+	}
 
-  get chosen() {
-    return this.map ? [...this.map.chosen] : [];
-  }
+	get chosen() {
+		return this.map ? [...this.map.chosen] : [];
+	}
 
-  toggle(seat) {
-    const { map, plan } = this;
-    // One that is given up is free for others all the time.
-    if (!map.chosen.delete(seat)) {
-      if (map.mine.has(seat)) return toast(t("seat_yours"));
-      if (plan.status[seat] !== FREE) return toast(t(STATUS_KEYS[plan.status[seat]]));
-      if (map.chosen.size >= this.most) return toast(t("limit", { n: this.most }));
-      map.chosen.add(seat);
-      put(this.notice);
-    }
-    map.redraw("above");
-    if (map.hover === seat) map.point(seat);
-    this.showChosen();
-  }
+	toggle(seat) {
+		const { map, plan } = this;
+		// One that is given up is free for others all the time.
+		if (!map.chosen.delete(seat)) {
+			if (map.mine.has(seat)) return toast(t("seat_yours"));
+			if (plan.status[seat] !== FREE) return toast(t(`seat_${plan.stateAt(seat)}`));
+			if (map.chosen.size >= this.most) return toast(t("limit", { n: this.most }));
+			map.chosen.add(seat);
+			put(this.notice);
+		}
+		map.redraw("above");
+		if (map.hover === seat) map.point(seat);
+		this.showChosen();
+	}
 
-  choose(seats) {
-    this.map.chosen = new Set(seats);
-    put(this.notice);
-    this.map.showSeats(seats);
-    this.showChosen();
-  }
+	choose(seats) {
+		this.map.chosen = new Set(seats);
+		put(this.notice);
+		this.map.showSeats(seats);
+		this.showChosen();
+	}
 
-  showChosen() {
-    this.showCart();
-    this.showRow();
-  }
+	showChosen() {
+		this.showCart();
+		this.showRow();
+	}
 
-  priceOf(seats) {
-    return points(seats.reduce((sum, i) => sum + this.plan.categoryAt(i).price, 0));
-  }
+	priceOf(seats) {
+		return points(seats.reduce((sum, i) => sum + this.plan.categoryAt(i).price, 0));
+	}
 
-  showCart() {
-    const { plan, chosen } = this;
-    this.node.classList.toggle("choosing", chosen.length > 0);
-    if (!this.isOpen) return put(this.cart, h("p.strong", this.whyNot));
-    if (chosen.length === 0) return put(this.cart, plan.size > 0 && h("p.muted", t("choose", { n: this.most })));
-    const chip = (i) => h("li",
-      h("span", h("strong", [plan.rowAt(i).name, plan.numbers[i]].filter(Boolean).join("-") || plan.guids[i]), " ", plan.zoneAt(i).name),
-      h("button.ghost.round", { "aria-label": t("seat_drop", { seat: this.names([i]) }), onclick: () => this.toggle(i) }, icon("close")));
-    put(this.cart,
-      h("ul.chips", chosen.map(chip)),
-      h("div.sum", h("span", t("seats", { n: chosen.length })), h("strong", this.priceOf(chosen))),
-      h("button#hold.button.wide", { disabled: this.isBusy, onclick: () => this.hold({ seats: chosen.map((i) => plan.guids[i]) }, chosen) },
-        t("hold", { minutes: this.holdTime })));
-  }
+	showCart() {
+		const { plan, chosen } = this;
+		this.node.classList.toggle("choosing", chosen.length > 0);
+		if (!this.isOpen) return put(this.cart, h("p.strong", this.whyNot));
+		if (chosen.length === 0) return put(this.cart, plan.size > 0 && h("p.muted", t("choose", { n: this.most })));
+		const chip = (i) => h("li",
+			h("span", h("strong", [plan.rowAt(i).name, plan.numbers[i]].filter(Boolean).join("-") || plan.guids[i]), " ", plan.zoneAt(i).name),
+			h("button.ghost.round", { "aria-label": t("seat_drop", { seat: this.names([i]) }), onclick: () => this.toggle(i) }, icon("close")));
+		put(this.cart,
+			h("ul.chips", chosen.map(chip)),
+			h("div.sum", h("span", t("seats", { n: chosen.length })), h("strong", this.priceOf(chosen))),
+			h("button#hold.button.wide", { disabled: this.isBusy, onclick: () => this.hold({ seats: chosen.map((i) => plan.guids[i]) }, chosen) },
+				t("hold", { minutes: this.holdTime })));
+	}
 
-  get holdTime() {
-    const seconds = this.option.hold_seconds;
-    return seconds < 60 ? t("duration_seconds", { n: seconds }) : t("duration_minutes", { n: Math.round(seconds / 60) });
-  }
+	get holdTime() {
+		const seconds = this.option.hold_seconds;
+		return seconds < 60 ? t("duration_seconds", { n: seconds }) : t("duration_minutes", { n: Math.round(seconds / 60) });
+	}
 
-  async hold(wish, wanted = []) {
-    if (!session.token) return session.needed();
-    if (this.isBusy) return;
-    this.isBusy = true;
-    this.showCart();
-    try {
-      const reservation = await post(`/v1/options/${this.id}/reservations`, wish, newKey(), passFor(this.concert));
-      this.app.go(`#/reservations/${reservation.id}`);
-    } catch (problem) {
-      this.refused(problem, wanted);
-    } finally {
-      this.isBusy = false;
-      if (!this.isClosed) this.showCart();
-    }
-  }
+	async hold(wish, wanted = []) {
+		if (!session.token) return session.needed();
+		if (this.isBusy) return;
+		this.isBusy = true;
+		this.showCart();
+		try {
+			const reservation = await post(`/v1/options/${this.id}/reservations`, wish, newKey(), passFor(this.concert));
+			this.app.go(`#/reservations/${reservation.id}`);
+		} catch (problem) {
+			this.refused(problem, wanted);
+		} finally {
+			this.isBusy = false;
+			if (!this.isClosed) this.showCart();
+		}
+	}
 
-  refused(problem, wanted) {
-    if (problem.code === "seats_unavailable") {
-      this.plan.setSome(Object.fromEntries(problem.body.conflicts.filter((guid) => this.isFree(guid)).map((guid) => [guid, "held"])));
-      this.gone(problem.body.conflicts.map((guid) => this.plan.index.get(guid)), wanted);
-    } else if (problem.code?.startsWith("queue_token")) {
-      toast(problem.words, "bad");
-      this.app.reload();
-    } else {
-      this.tell(problem.words);
-      if (problem.code === "sale_not_open") this.refresh().catch(() => {});
-    }
-  }
+	refused(problem, wanted) {
+		if (problem.code === "seats_unavailable") {
+			this.plan.setSome(Object.fromEntries(problem.body.conflicts.filter((guid) => this.isFree(guid)).map((guid) => [guid, "held"])));
+			this.gone(problem.body.conflicts.map((guid) => this.plan.index.get(guid)), wanted);
+		} else if (problem.code?.startsWith("queue_token")) {
+			toast(problem.words, "bad");
+			this.app.reload();
+		} else {
+			this.tell(problem.words);
+			if (problem.code === "sale_not_open") this.refresh().catch(() => {});
+		}
+	}
 
-  isFree(guid) {
-    return this.plan.status[this.plan.index.get(guid)] === FREE;
-  }
+	isFree(guid) {
+		return this.plan.status[this.plan.index.get(guid)] === FREE;
+	}
 
-  tell(text, ...more) {
-    put(this.notice, h("div.notice.bad", h("p.strong", text), ...more));
-    this.notice.scrollIntoView({ block: "nearest" });
-  }
+	tell(text, ...more) {
+		put(this.notice, h("div.notice.bad", h("p.strong", text), ...more));
+		this.notice.scrollIntoView({ block: "nearest" });
+	}
 
-  gone(seats, wanted) {
-    const { plan, map } = this;
-    for (const seat of seats) map.chosen.delete(seat);
-    map.change(seats);
-    const nearest = plan.nearestTo(wanted, new Set(seats));
-    this.tell(t("gone", { n: seats.length, seats: this.names(seats) }), ...(nearest.length === 0 ? [h("p", t("gone_none"))] : [
-      h("p", t("gone_nearest", { seats: this.names(nearest), amount: this.priceOf(nearest) })),
-      h("button#nearest.button.small", { onclick: () => this.choose(nearest) }, t("gone_take", { n: nearest.length })),
-    ]));
-    this.showChosen();
-  }
+	gone(seats, wanted) {
+		const { plan, map } = this;
+		for (const seat of seats) map.chosen.delete(seat);
+		map.change(seats);
+		const nearest = plan.nearestTo(wanted, new Set(seats));
+		this.tell(t("gone", { n: seats.length, seats: this.names(seats) }), ...(nearest.length === 0 ? [h("p", t("gone_none"))] : [
+			h("p", t("gone_nearest", { seats: this.names(nearest), amount: this.priceOf(nearest) })),
+			button("#nearest.button.small", () => this.choose(nearest), t("gone_take", { n: nearest.length })),
+		]));
+		this.showChosen();
+	}
 
-  update(changed, areas) {
-    Object.assign(this.areas, areas);
-    this.showAreas();
-    if (!this.map || changed.length === 0) return;
-    this.map.change(changed);
-    const { chosen, mine } = this.map;
-    const lost = changed.filter((i) => chosen.has(i) && !mine.has(i) && this.plan.status[i] !== FREE);
-    // A hold of one's own is told of by its answer.
-    if (lost.length > 0 && !this.isBusy) this.gone(lost, [...chosen]);
-    this.fresh ??= setTimeout(() => {
-      this.fresh = null;
-      this.showFree();
-      this.showRow();
-    }, 400);
-  }
+	update(changed, areas) {
+		Object.assign(this.areas, areas);
+		this.showAreas();
+		if (!this.map || changed.length === 0) return;
+		this.map.change(changed);
+		const { chosen, mine } = this.map;
+		const lost = changed.filter((i) => chosen.has(i) && !mine.has(i) && this.plan.status[i] !== FREE);
+		// A hold of one's own is told of by its answer.
+		if (lost.length > 0 && !this.isBusy) this.gone(lost, [...chosen]);
+		this.fresh ??= setTimeout(() => {
+			this.fresh = null;
+			this.showFree();
+			this.showRow();
+		}, 400);
+	}
 
-  bestForm() {
-    const { plan } = this;
-    const count = this.counter("best-count", this.most, Math.min(2, this.most));
-    const category = h("select#best-category", { name: "category" }, h("option", { value: "" }, t("best_any")),
-      plan.categories.map(({ name, price }) => h("option", { value: name }, `${name} · ${points(price)}`)));
-    const zones = [...new Set(plan.zones.map((zone) => zone.name))].filter(Boolean);
-    const zone = h("select#best-zone", { name: "zone" }, h("option", { value: "" }, t("best_anywhere")), zones.map((name) => h("option", { value: name }, name)));
-    const apart = h("input#best-apart", { type: "checkbox" });
-    const submit = (event) => {
-      event.preventDefault();
-      const wish = { count: count.read(), adjacent: !apart.checked };
-      for (const field of [category, zone]) if (field.value) wish[field.name] = field.value;
-      this.hold({ best_available: wish });
-    };
-    return h("details#best.way", h("summary", t("best_title")),
-      h("form", { onsubmit: submit },
-        h("p.muted", t("best_text")),
-        h("label", { for: "best-count" }, t("best_count")), count.node,
-        labelled(t("best_category"), category), labelled(t("best_zone"), zone),
-        h("label.check", apart, t("best_apart")),
-        h("button#best-hold.button.wide", t("hold", { minutes: this.holdTime }))));
-  }
+	bestForm() {
+		const { plan } = this;
+		const count = this.counter("best-count", this.most, Math.min(2, this.most));
+		const category = h("select#best-category", { name: "category" }, h("option", { value: "" }, t("best_any")),
+			plan.categories.map(({ name, price }) => h("option", { value: name }, `${name} · ${points(price)}`)));
+		const zones = [...new Set(plan.zones.map((zone) => zone.name))].filter(Boolean);
+		const zone = h("select#best-zone", { name: "zone" }, h("option", { value: "" }, t("best_anywhere")), zones.map((name) => h("option", { value: name }, name)));
+		const apart = h("input#best-apart", { type: "checkbox" });
+		const onsubmit = () => {
+			const wish = { count: count.read(), adjacent: !apart.checked };
+			for (const field of [category, zone]) if (field.value) wish[field.name] = field.value;
+			this.hold({ best_available: wish });
+		};
+		return h("details#best.way", h("summary", t("best_title")),
+			h("form", { onsubmit },
+				h("p.muted", t("best_text")),
+				h("label", { for: "best-count" }, t("best_count")), count.node,
+				labelled(t("best_category"), category), labelled(t("best_zone"), zone),
+				h("label.check", apart, t("best_apart")),
+				h("button#best-hold.button.wide", t("hold", { minutes: this.holdTime }))));
+	}
 
-  counter(id, most, value) {
-    const read = (by = 0) => Math.min(most, Math.max(1, (Number(input.value) || 1) + by));
-    const input = h("input", { id, type: "number", min: 1, max: most, value, required: true });
-    const step = (name, label, by) => h("button.round", { "aria-label": label, onclick: () => (input.value = read(by)) }, icon(name));
-    return { read, node: h("span.counter", step("minus", t("less"), -1), input, step("plus", t("more"), 1)) };
-  }
+	counter(id, most, value) {
+		const read = (by = 0) => Math.min(most, Math.max(1, (Number(input.value) || 1) + by));
+		const input = h("input", { id, type: "number", min: 1, max: most, value, required: true });
+		const step = (name, label, by) => h("button.round", { "aria-label": label, onclick: () => (input.value = read(by)) }, icon(name));
+		return { read, node: h("span.counter", step("minus", t("less"), -1), input, step("plus", t("more"), 1)) };
+	}
 
-  // All seats, a row at a time: for screen readers, and for whoever knows the row.
-  seatList() {
-    const { plan } = this;
-    const zone = h("select#list-zone", { onchange: () => rows() }, plan.zones.map((z, i) => h("option", { value: i }, z.name || t("zone_unnamed"))));
-    this.listRow = h("select#list-row", { onchange: () => this.showRow() });
-    this.listSeats = h("ul#list-seats.rowlist");
-    const rows = () => {
-      const { firstRow, lastRow } = plan.zones[Number(zone.value)];
-      put(this.listRow, plan.rows.slice(firstRow, lastRow).map((row, k) => h("option", { value: firstRow + k }, row.name || String(k + 1))));
-      this.showRow();
-    };
-    this.list = h("details#list.way", { ontoggle: () => this.list.open && rows() },
-      h("summary", t("list_title")),
-      h("form", { onsubmit: (event) => event.preventDefault() },
-        labelled(t("list_zone"), zone), labelled(t("list_row"), this.listRow), this.listSeats));
-    return this.list;
-  }
+	// For screen readers, and for whoever knows the row.
+	seatList() {
+		const { plan } = this;
+		const zone = h("select#list-zone", { onchange: () => rows() }, plan.zones.map((z, i) => h("option", { value: i }, z.name || t("zone_unnamed"))));
+		this.listRow = h("select#list-row", { onchange: () => this.showRow() });
+		this.listSeats = h("ul#list-seats.rowlist");
+		const rows = () => {
+			const { firstRow, lastRow } = plan.zones[Number(zone.value)];
+			put(this.listRow, plan.rows.slice(firstRow, lastRow).map((row, k) => h("option", { value: firstRow + k }, row.name || String(k + 1))));
+			this.showRow();
+		};
+		this.list = h("details#list.way", { ontoggle: () => this.list.open && rows() },
+			h("summary", t("list_title")),
+			h("form", labelled(t("list_zone"), zone), labelled(t("list_row"), this.listRow), this.listSeats));
+		return this.list;
+	}
 
-  showRow() {
-    if (!this.list?.open) return;
-    const { plan, map } = this;
-    const row = plan.rows[Number(this.listRow.value)];
-    const focused = document.activeElement?.dataset?.seat;
-    put(this.listSeats, Array.from({ length: row.to - row.from }, (_, k) => {
-      const i = row.from + k;
-      const box = h("input", { type: "checkbox", "data-seat": String(i), checked: map.chosen.has(i), disabled: plan.status[i] !== FREE, onchange: () => this.toggle(i) });
-      return h("li", h("label.check", box, h("span", t("seat_number", { number: plan.numbers[i] || plan.guids[i] })),
-        h("span.muted", `${plan.categoryAt(i).name} · ${points(plan.categoryAt(i).price)}`),
-        h("span.muted", t(map.mine.has(i) ? "seat_yours" : STATUS_KEYS[plan.status[i]]))));
-    }));
-    if (focused) this.listSeats.querySelector(`[data-seat="${focused}"]`)?.focus();
-  }
+	showRow() {
+		if (!this.list?.open) return;
+		const { plan, map } = this;
+		const row = plan.rows[Number(this.listRow.value)];
+		const focused = document.activeElement?.dataset?.seat;
+		put(this.listSeats, Array.from({ length: row.to - row.from }, (_, k) => {
+			const i = row.from + k;
+			const box = h("input", { type: "checkbox", "data-seat": String(i), checked: map.chosen.has(i), disabled: plan.status[i] !== FREE, onchange: () => this.toggle(i) });
+			return h("li", h("label.check", box, h("span", t("seat_number", { number: plan.numbers[i] || plan.guids[i] })),
+				h("span.muted", `${plan.categoryAt(i).name} · ${points(plan.categoryAt(i).price)}`),
+				h("span.muted", t(map.mine.has(i) ? "seat_yours" : `seat_${plan.stateAt(i)}`))));
+		}));
+		if (focused) this.listSeats.querySelector(`[data-seat="${focused}"]`)?.focus();
+	}
 
-  areaForm() {
-    const { option } = this;
-    if (option.areas.length === 0) return null;
-    this.areaRows = option.areas.map((area) => {
-      const count = this.counter(`area-${area.name}`, this.most, 1);
-      const left = h("span.muted");
-      const button = h("button.button", t("hold_places"));
-      const submit = (event) => {
-        event.preventDefault();
-        this.hold({ areas: [{ name: area.name, count: count.read() }] });
-      };
-      const node = h("form.area", { "data-area": area.name, onsubmit: submit },
-        h("div.grow", h("p.strong", area.name),
-          h("p", h("span.price", points(option.prices[area.category])), " · ", left)),
-        h("label.unseen", { for: `area-${area.name}` }, t("best_count")), count.node, button);
-      return { area, left, button, node };
-    });
-    return h("section.areas", h("h2", t("areas")), this.areaRows.map((row) => row.node));
-  }
+	areaForm() {
+		const { option } = this;
+		if (option.areas.length === 0) return null;
+		this.areaRows = option.areas.map((area) => {
+			const count = this.counter(`area-${area.name}`, this.most, 1);
+			const left = h("span.muted");
+			const button = h("button.button", t("hold_places"));
+			const onsubmit = () => this.hold({ areas: [{ name: area.name, count: count.read() }] });
+			const node = h("form.area", { "data-area": area.name, onsubmit },
+				h("div.grow", h("p.strong", area.name),
+					h("p", h("span.price", points(option.prices[area.category])), " · ", left)),
+				h("label.unseen", { for: `area-${area.name}` }, t("best_count")), count.node, button);
+			return { area, left, button, node };
+		});
+		return h("section.areas", h("h2", t("areas")), this.areaRows.map((row) => row.node));
+	}
 
-  showAreas() {
-    for (const { area, left, button } of this.areaRows ?? []) {
-      const { available } = this.areas[area.name];
-      left.textContent = available === 0 ? t("status_sold_out") : t("left", { n: available });
-      button.disabled = available === 0 || !this.isOpen;
-    }
-  }
+	showAreas() {
+		for (const { area, left, button } of this.areaRows ?? []) {
+			const { available } = this.areas[area.name];
+			left.textContent = available === 0 ? t("status_sold_out") : t("left", { n: available });
+			button.disabled = available === 0 || !this.isOpen;
+		}
+	}
 }
 
 export function fillBar(counts) {
-  const all = counts.available + counts.held + counts.sold;
-  const share = all === 0 ? 0 : counts.available / all;
-  const bar = h("div.fill", { "aria-hidden": "true" }, h("div"));
-  bar.firstChild.style.width = `${Math.round(100 * share)}%`;
-  return h("div.availability", bar, h("span.muted", t("left", { n: counts.available })));
+	const all = counts.available + counts.held + counts.sold;
+	const share = all === 0 ? 0 : counts.available / all;
+	const bar = h("div.fill", { "aria-hidden": "true" }, h("div"));
+	bar.firstChild.style.width = `${Math.round(100 * share)}%`;
+	return h("div.availability", bar, h("span.muted", t("left", { n: counts.available })));
 }
 
 export const priceRange = (prices) => {
-  const all = Object.values(prices);
-  const [least, most] = [Math.min(...all), Math.max(...all)];
-  return least === most ? points(least) : t("range", { least: number(least), most: points(most) });
+	const all = Object.values(prices);
+	const [least, most] = [Math.min(...all), Math.max(...all)];
+	return least === most ? points(least) : t("range", { least: number(least), most: points(most) });
 };

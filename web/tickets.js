@@ -1,235 +1,231 @@
-// After choosing: paying before the time is over, the ticket, and everything that one has had.
+// After choosing: paying, the ticket, and all that one has had.
 
-import { ask, get, newKey, now, post, remove, session } from "./api.js";
-import { View, confirm, every, h, heading, icon, put, svg, toast } from "./dom.js";
+import { get, newKey, now, post, remove, session } from "./api.js";
+import { View, button, confirm, every, h, heading, icon, put, svg, toast } from "./dom.js";
 import { countdown, date, moment, number, points, t, time } from "./i18n.js";
-import { seatName } from "./sale.js";
-
-export const places = (reservation) => reservation.seats.length + reservation.areas.reduce((sum, area) => sum + area.count, 0);
+import { places, seatName } from "./sale.js";
 
 function lines({ seats, areas }) {
-  const line = (name, { category }, price) => h("li", h("span", name), h("span.muted", category), h("span.price", points(price)));
-  return h("ul.lines", seats.map((seat) => line(seatName(seat), seat, seat.price)),
-    areas.map((area) => line(`${area.name} × ${number(area.count)}`, area, area.price * area.count)));
+	const line = (name, { category }, price) => h("li", h("span", name), h("span.muted", category), h("span.price", points(price)));
+	return h("ul.lines", seats.map((seat) => line(seatName(seat), seat, seat.price)),
+		areas.map((area) => line(`${area.name} × ${number(area.count)}`, area, area.price * area.count)));
 }
 
 const sum = (name, value) => [h("dt", name), h("dd", value)];
 
 export class ReservationView extends View {
-  // The same wish, however often the button is pressed.
-  payKey = newKey();
+	// The same wish, however often the button is pressed.
+	payKey = newKey();
 
-  constructor(app, id) {
-    super(app, "main.narrow");
-    this.id = id;
-    this.ending.push(() => this.untick?.());
-    this.guard(this.read());
-  }
+	constructor(app, id) {
+		super(app, "main.narrow");
+		this.id = id;
+		this.ending.push(() => this.untick?.());
+		this.guard(this.read());
+	}
 
-  async read() {
-    this.reservation = await get(`/v1/reservations/${this.id}`);
-    this.option ??= await get(`/v1/options/${this.reservation.option_id}`);
-    this.concert ??= await get(`/v1/concerts/${this.option.concert_id}`);
-    this.wallet = await get("/v1/wallet");
-    if (!this.isClosed) this.show();
-  }
+	async read() {
+		this.reservation = await get(`/v1/reservations/${this.id}`);
+		this.option ??= await get(`/v1/options/${this.reservation.option_id}`);
+		this.concert ??= await get(`/v1/concerts/${this.option.concert_id}`);
+		this.wallet = await get("/v1/wallet");
+		if (!this.isClosed) this.show();
+	}
 
-  show() {
-    this.untick?.();
-    const { status } = this.reservation;
-    if (status === "held" || status === "paying") this.showCheckout();
-    else if (status === "confirmed") this.showTicket();
-    else this.showEnd();
-    this.app.showWallet(this.wallet.balance);
-  }
+	show() {
+		this.untick?.();
+		const { status } = this.reservation;
+		if (status === "held" || status === "paying") this.showCheckout();
+		else if (status === "confirmed") this.showTicket();
+		else this.showEnd();
+		this.app.showWallet(this.wallet.balance);
+	}
 
-  head() {
-    return [h("p.eyebrow", date(this.option.starts_at), " · ", time(this.option.starts_at)), heading(this.concert.title)];
-  }
+	head() {
+		return [h("p.eyebrow", date(this.option.starts_at), " · ", time(this.option.starts_at)), heading(this.concert.title)];
+	}
 
-  showCheckout() {
-    const { reservation, wallet } = this;
-    const enough = wallet.balance >= reservation.amount;
-    this.clock = h("strong#countdown.clock");
-    this.clockBar = h("div.bar", { "aria-hidden": "true" }, h("div"));
-    this.said = h("p.unseen", { "aria-live": "assertive" });
-    this.problem = h("div", { role: "alert" });
-    this.payButton = h("button#pay.button.wide.large", { disabled: !enough, onclick: () => this.pay() }, this.payText);
-    this.dropButton = h("button#release.button.quiet.wide", { onclick: () => this.release() }, t("release"));
-    put(this.node,
-      h("section.card.checkout",
-        h("div.remaining", h("span", icon("clock"), t("held_for")), this.clock), this.clockBar,
-        this.head(), lines(reservation),
-        h("dl.sums",
-          h("dt", t("seats", { n: places(reservation) })), h("dd.total", points(reservation.amount)),
-          sum([icon("wallet"), t("wallet_balance")], points(wallet.balance)),
-          enough && sum(t("wallet_after"), points(wallet.balance - reservation.amount))),
-        !enough && h("p.notice.bad", t("problem_insufficient_points", { balance: wallet.balance, amount: reservation.amount })),
-        this.problem, this.payButton, this.dropButton,
-        h("p.muted.small", this.option.refundable_until ? t("refund_until", { time: moment(this.option.refundable_until) }) : t("refund_never")),
-        this.said));
-    this.untick = every(250, () => this.tick());
-  }
+	showCheckout() {
+		const { reservation, wallet } = this;
+		const enough = wallet.balance >= reservation.amount;
+		this.clock = h("strong#countdown.clock");
+		this.clockBar = h("div.bar", { "aria-hidden": "true" }, h("div"));
+		this.said = h("p.unseen", { "aria-live": "assertive" });
+		this.problem = h("div", { role: "alert" });
+		this.payButton = h("button#pay.button.wide.large", { disabled: !enough, onclick: () => this.pay() }, this.payText);
+		this.dropButton = button("#release.button.quiet.wide", () => this.release(), t("release"));
+		put(this.node,
+			h("section.card.checkout",
+				h("div.remaining", h("span", icon("clock"), t("held_for")), this.clock), this.clockBar,
+				this.head(), lines(reservation),
+				h("dl.sums",
+					h("dt", t("seats", { n: places(reservation) })), h("dd.total", points(reservation.amount)),
+					sum([icon("wallet"), t("wallet_balance")], points(wallet.balance)),
+					enough && sum(t("wallet_after"), points(wallet.balance - reservation.amount))),
+				!enough && h("p.notice.bad", t("problem_insufficient_points", { balance: wallet.balance, amount: reservation.amount })),
+				this.problem, this.payButton, this.dropButton,
+				h("p.muted.small", this.option.refundable_until ? t("refund_until", { time: moment(this.option.refundable_until) }) : t("refund_never")),
+				this.said));
+		this.untick = every(250, () => this.tick());
+	}
 
-  tick() {
-    const { created_at: created, expires_at: expires } = this.reservation;
-    const left = Date.parse(expires) - now();
-    this.clock.textContent = countdown(left);
-    const share = Math.max(0, Math.min(1, left / (Date.parse(expires) - Date.parse(created))));
-    this.clockBar.firstChild.style.width = `${100 * share}%`;
-    this.node.classList.toggle("hurry", left < 60_000);
-    const said = left < 60_000 && left > 0 ? t("held_minute") : "";
-    if (said !== this.said.textContent) this.said.textContent = said;
-    // The server says when it is over, which may be a second later.
-    if (left < -300 && !this.isBusy && now() - (this.checked ?? 0) > 1000) {
-      this.checked = now();
-      this.read().catch(() => {});
-    }
-  }
+	tick() {
+		const { created_at: created, expires_at: expires } = this.reservation;
+		const left = Date.parse(expires) - now();
+		this.clock.textContent = countdown(left);
+		const share = Math.max(0, Math.min(1, left / (Date.parse(expires) - Date.parse(created))));
+		this.clockBar.firstChild.style.width = `${100 * share}%`;
+		this.node.classList.toggle("hurry", left < 60_000);
+		const said = left < 60_000 && left > 0 ? t("held_minute") : "";
+		if (said !== this.said.textContent) this.said.textContent = said;
+		// The server says when it is over, which may be a second later.
+		if (left < -300 && !this.isBusy && now() - (this.checked ?? 0) > 1000) {
+			this.checked = now();
+			this.read().catch(() => {});
+		}
+	}
 
-  get payText() {
-    return t("pay", { amount: points(this.reservation.amount) });
-  }
+	get payText() {
+		return t("pay", { amount: points(this.reservation.amount) });
+	}
 
-  // If the reservation has become something else meanwhile, that is shown.
-  async attempt(act) {
-    const busy = (isBusy) => {
-      this.isBusy = this.payButton.disabled = this.dropButton.disabled = isBusy;
-      this.payButton.textContent = isBusy ? t("paying") : this.payText;
-    };
-    busy(true);
-    try {
-      await act();
-      this.isBusy = false;
-    } catch (problem) {
-      busy(false);
-      if (["already_paid", "reservation_expired", "reservation_not_held"].includes(problem.code)) return this.read();
-      put(this.problem, h("p.notice.bad", problem.words));
-    }
-  }
+	// It may have become something else meanwhile.
+	async attempt(act) {
+		const busy = (isBusy) => {
+			this.isBusy = this.payButton.disabled = this.dropButton.disabled = isBusy;
+			this.payButton.textContent = isBusy ? t("paying") : this.payText;
+		};
+		busy(true);
+		try {
+			await act();
+			this.isBusy = false;
+		} catch (problem) {
+			busy(false);
+			if (["already_paid", "reservation_expired", "reservation_not_held"].includes(problem.code)) return this.read();
+			put(this.problem, h("p.notice.bad", problem.words));
+		}
+	}
 
-  pay() {
-    return this.attempt(async () => {
-      await post(`/v1/reservations/${this.id}/payments`, {}, this.payKey);
-      await this.read();
-      toast(t("paid"), "good");
-    });
-  }
+	pay() {
+		return this.attempt(async () => {
+			await post(`/v1/reservations/${this.id}/payments`, {}, this.payKey);
+			await this.read();
+			toast(t("paid"), "good");
+		});
+	}
 
-  release() {
-    return this.attempt(async () => {
-      await remove(`/v1/reservations/${this.id}`);
-      this.app.go(`#/options/${this.option.id}`);
-    });
-  }
+	release() {
+		return this.attempt(async () => {
+			await remove(`/v1/reservations/${this.id}`);
+			this.app.go(`#/options/${this.option.id}`);
+		});
+	}
 
-  showTicket() {
-    const { reservation, option } = this;
-    const refundable = option.refundable_until && Date.parse(option.refundable_until) > now();
-    put(this.node,
-      h("p.done", icon("check"), t("ticket_yours")),
-      h("article.ticket",
-        h("div.stub", art(this.concert.title), h("div", this.head())),
-        h("div.body", lines(reservation),
-          h("dl.sums", h("dt", t("reservation_confirmed")), h("dd.total", points(reservation.amount)),
-            sum(t("ticket_number"), h("code", reservation.id)), sum(t("ticket_holder"), reservation.user_id)))),
-      h("div.actions",
-        h("a.button.quiet", { href: "#/tickets" }, t("tickets_all")),
-        refundable && h("button#refund.button.quiet", { onclick: () => this.refund() }, t("refund"))));
-  }
+	showTicket() {
+		const { reservation, option } = this;
+		const refundable = option.refundable_until && Date.parse(option.refundable_until) > now();
+		put(this.node,
+			h("p.done", icon("check"), t("ticket_yours")),
+			h("article.ticket",
+				h("div.stub", art(this.concert.title), h("div", this.head())),
+				h("div.body", lines(reservation),
+					h("dl.sums", h("dt", t("reservation_confirmed")), h("dd.total", points(reservation.amount)),
+						sum(t("ticket_number"), h("code", reservation.id)), sum(t("ticket_holder"), reservation.user_id)))),
+			h("div.actions",
+				h("a.button.quiet", { href: "#/tickets" }, t("tickets_all")),
+				refundable && button("#refund.button.quiet", () => this.refund(), t("refund"))));
+	}
 
-  async refund() {
-    if (!(await confirm(t("refund"), t("refund_sure", { amount: points(this.reservation.amount) }), t("refund"), t("keep")))) return;
-    try {
-      const payments = await get("/v1/payments?limit=500");
-      const payment = payments.items.find((one) => one.reservation_id === this.id && one.status === "completed");
-      await post(`/v1/payments/${payment.id}/refunds`);
-      toast(t("refunded"), "good");
-      await this.read();
-    } catch (problem) {
-      toast(problem.words, "bad");
-    }
-  }
+	async refund() {
+		if (!(await confirm(t("refund"), t("refund_sure", { amount: points(this.reservation.amount) }), t("refund"), t("keep")))) return;
+		try {
+			const payments = await get("/v1/payments?limit=500");
+			const payment = payments.items.find((one) => one.reservation_id === this.id && one.status === "completed");
+			await post(`/v1/payments/${payment.id}/refunds`);
+			toast(t("refunded"), "good");
+			await this.read();
+		} catch (problem) {
+			toast(problem.words, "bad");
+		}
+	}
 
-  showEnd() {
-    const { status } = this.reservation;
-    put(this.node, h("section.card.end",
-      this.head(),
-      h("p#ended.lead", t(`ended_${status}`)),
-      lines(this.reservation),
-      h("a.button.wide", { href: `#/options/${this.option.id}` }, t("choose_again"))));
-  }
+	showEnd() {
+		const { status } = this.reservation;
+		put(this.node, h("section.card.end",
+			this.head(),
+			h("p#ended.lead", t(status === "expired" ? "problem_reservation_expired" : `ended_${status}`)),
+			lines(this.reservation),
+			h("a.button.wide", { href: `#/options/${this.option.id}` }, t("choose_again"))));
+	}
 }
 
-// A list that grows by a page whenever one asks for more.
 export function paged(list, path, row, none, fail) {
-  let cursor = null;
-  const load = async () => {
-    const page = await get(`${path}?limit=12${cursor ? `&cursor=${cursor}` : ""}`);
-    if (page.items.length === 0 && !cursor) list.append(h("li.muted", none));
-    list.append(...page.items.map(row));
-    cursor = page.next_cursor;
-    more.hidden = !cursor;
-  };
-  const more = h("button.button.quiet", { hidden: true, onclick: () => load().catch(fail) }, t("more_show"));
-  load().catch(fail);
-  return [list, more];
+	let cursor = null;
+	const load = async () => {
+		const page = await get(`${path}?limit=12${cursor ? `&cursor=${cursor}` : ""}`);
+		if (page.items.length === 0 && !cursor) list.append(h("li.muted", none));
+		list.append(...page.items.map(row));
+		cursor = page.next_cursor;
+		more.hidden = !cursor;
+	};
+	const more = h("button.button.quiet", { hidden: true, onclick: () => load().catch(fail) }, t("more_show"));
+	load().catch(fail);
+	return [list, more];
 }
 
-// Reservations, and where one's points went.
 export class TicketsView extends View {
-  names = new Map();
+	names = new Map();
 
-  constructor(app) {
-    super(app, "main.narrow");
-    const title = heading(t("tickets"));
-    if (!session.token) {
-      put(this.node, title, h("p", t("session_text")), h("button.button", { onclick: () => session.needed() }, t("session_begin")));
-      return;
-    }
-    const fail = (problem) => toast(problem.words, "bad");
-    const balance = h("strong");
-    get("/v1/wallet").then((wallet) => {
-      balance.textContent = points(wallet.balance);
-      app.showWallet(wallet.balance);
-    }).catch(fail);
-    const list = (name, path, row) => h("section", h("h2", t(name)), paged(h("ul.records"), path, row, t("none"), fail));
-    put(this.node, title, h("section.card.balance", icon("wallet"), h("span", t("wallet_balance")), balance),
-      list("tickets_reservations", "/v1/reservations", (one) => this.reservation(one)),
-      list("tickets_entries", "/v1/wallet/entries", (one) => this.entry(one)));
-  }
+	constructor(app) {
+		super(app, "main.narrow");
+		const title = heading(t("tickets"));
+		if (!session.token) {
+			put(this.node, title, h("p", t("session_text")), button(".button", () => session.needed(), t("session_begin")));
+			return;
+		}
+		const fail = (problem) => toast(problem.words, "bad");
+		const balance = h("strong");
+		get("/v1/wallet").then((wallet) => {
+			balance.textContent = points(wallet.balance);
+			app.showWallet(wallet.balance);
+		}).catch(fail);
+		const list = (name, path, row) => h("section", h("h2", t(name)), paged(h("ul.records"), path, row, t("none"), fail));
+		put(this.node, title, h("section.card.balance", icon("wallet"), h("span", t("wallet_balance")), balance),
+			list("tickets_reservations", "/v1/reservations", (one) => this.reservation(one)),
+			list("tickets_entries", "/v1/wallet/entries", (one) => this.entry(one)));
+	}
 
-  reservation(one) {
-    const name = h("span.strong", "…");
-    this.nameOf(one.option_id).then((text) => (name.textContent = text)).catch(() => (name.textContent = one.id));
-    return h("li", h("a", { href: `#/reservations/${one.id}` },
-      h("div.grow", name, h("p.muted", t("seats", { n: places(one) }), " · ", moment(one.created_at))),
-      h("div.right", h(`span.pill.${one.status}`, t(`reservation_${one.status}`)), h("span.price", points(one.amount)))));
-  }
+	reservation(one) {
+		const name = h("span.strong", "…");
+		this.nameOf(one.option_id).then((text) => (name.textContent = text)).catch(() => (name.textContent = one.id));
+		return h("li", h("a", { href: `#/reservations/${one.id}` },
+			h("div.grow", name, h("p.muted", t("seats", { n: places(one) }), " · ", moment(one.created_at))),
+			h("div.right", h(`span.pill.${one.status}`, t(`reservation_${one.status}`)), h("span.price", points(one.amount)))));
+	}
 
-  nameOf(option) {
-    if (!this.names.has(option)) {
-      this.names.set(option, get(`/v1/options/${option}`).then((found) => get(`/v1/concerts/${found.concert_id}`)).then((concert) => concert.title));
-    }
-    return this.names.get(option);
-  }
+	nameOf(option) {
+		if (!this.names.has(option)) {
+			this.names.set(option, get(`/v1/options/${option}`).then((found) => get(`/v1/concerts/${found.concert_id}`)).then((concert) => concert.title));
+		}
+		return this.names.get(option);
+	}
 
-  entry(one) {
-    const sign = one.kind === "debit" ? "−" : "+";
-    return h("li", h("div.row",
-      h("div.grow", h("span.strong", t(`entry_${one.kind}`)), h("p.muted", moment(one.at))),
-      h("div.right", h(`span.price.${one.kind}`, `${sign}${points(one.amount)}`), h("span.muted", points(one.balance)))));
-  }
+	entry(one) {
+		const sign = one.kind === "debit" ? "−" : "+";
+		return h("li", h("div.row",
+			h("div.grow", h("span.strong", t(`entry_${one.kind}`)), h("p.muted", moment(one.at))),
+			h("div.right", h(`span.price.${one.kind}`, `${sign}${points(one.amount)}`), h("span.muted", points(one.balance)))));
+	}
 }
 
-// A picture for a concert, always the same one.
+// Always the same for a concert.
 export function art(title) {
-  let seed = 2166136261;
-  for (const char of title) seed = Math.imul(seed ^ char.codePointAt(0), 16777619) >>> 0;
-  const hue = seed % 360;
-  const rows = Array.from({ length: 9 }, (_, k) => svg("circle", { cx: 160 + ((seed >>> 9) % 120) - 60, cy: 190, r: 46 + 19 * k, class: k % 3 === (seed >>> 5) % 3 ? "b" : "a", "stroke-dasharray": `0 ${15 + ((seed >>> (k + 3)) % 3)}` }));
-  const picture = svg("svg.art", { viewBox: "0 0 320 160", preserveAspectRatio: "xMidYMid slice", "aria-hidden": "true" }, rows);
-  picture.style.setProperty("--hue", hue);
-  picture.style.setProperty("--other", (hue + 40 + ((seed >>> 12) % 80)) % 360);
-  return picture;
+	let seed = 2166136261;
+	for (const char of title) seed = Math.imul(seed ^ char.codePointAt(0), 16777619) >>> 0;
+	const hue = seed % 360;
+	const rows = Array.from({ length: 9 }, (_, k) => svg("circle", { cx: 160 + ((seed >>> 9) % 120) - 60, cy: 190, r: 46 + 19 * k, class: k % 3 === (seed >>> 5) % 3 ? "b" : "a", "stroke-dasharray": `0 ${15 + ((seed >>> (k + 3)) % 3)}` }));
+	const picture = svg("svg.art", { viewBox: "0 0 320 160", preserveAspectRatio: "xMidYMid slice", "aria-hidden": "true" }, rows);
+	picture.style.setProperty("--hue", hue);
+	picture.style.setProperty("--other", (hue + 40 + ((seed >>> 12) % 80)) % 360);
+	return picture;
 }
