@@ -5,7 +5,7 @@
 
 use std::hash::Hasher as _;
 
-use actix_web::http::header;
+use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -82,16 +82,19 @@ pub async fn file(request: HttpRequest, path: web::Path<String>) -> Result<HttpR
 fn send(request: &HttpRequest, path: &str) -> Result<HttpResponse, Problem> {
     let file = FILES.iter().find(|file| file.path == path).ok_or_else(Problem::not_found)?;
     let etag = format!("\"{:016x}\"", fingerprint(file.body));
-    if let Some(unchanged) = respond::not_modified(request, &etag, Cache::Revalidate) {
-        return Ok(unchanged);
-    }
-    Ok(HttpResponse::Ok()
-        .content_type(media_type(path))
-        .insert_header((header::ETAG, etag))
-        .insert_header(Cache::Revalidate.header())
-        .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
-        .insert_header(("Cross-Origin-Opener-Policy", "same-origin"))
-        .body(file.body))
+    let unchanged = respond::not_modified(request, &etag, Cache::Revalidate);
+    let mut response = unchanged.unwrap_or_else(|| {
+        HttpResponse::Ok()
+            .content_type(media_type(path))
+            .insert_header((header::ETAG, etag))
+            .insert_header(Cache::Revalidate.header())
+            .body(file.body)
+    });
+    // With a 304 too: browsers take its headers for those of what they have kept.
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(header::CROSS_ORIGIN_OPENER_POLICY, HeaderValue::from_static("same-origin"));
+    Ok(response)
 }
 
 fn fingerprint(body: &[u8]) -> u64 {
