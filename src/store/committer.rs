@@ -253,11 +253,12 @@ impl<L: Log> Committer<L> {
 
     /// Takes the open batch, makes it durable, and releases what waited for it.
     pub fn step(&mut self) -> Stepped {
-        if self.journal.is_closed() {
-            return Stepped::Ended;
-        }
         let (records, effects, closing) = {
             let mut batch = self.journal.0.open.lock();
+            // Under the lock, or a journal that is poisoned and then closed meanwhile would be sealed.
+            if self.journal.is_closed() {
+                return Stepped::Ended;
+            }
             batch.events = 0;
             self.journal.0.waiting.store(0, Ordering::Relaxed);
             let (records, effects) = (Vec::with_capacity(batch.records.len()), Vec::with_capacity(batch.effects.len()));
