@@ -573,7 +573,7 @@ pub fn seat_status_name(status: SeatStatus) -> &'static str {
 }
 
 /// Serialises an iterator of pairs as an object.
-struct Object<F>(F);
+pub(crate) struct Object<F>(pub(crate) F);
 
 impl<K: Serialize, V: Serialize, I: Iterator<Item = (K, V)>, F: Fn() -> I> Serialize for Object<F> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

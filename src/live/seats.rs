@@ -6,12 +6,12 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
+use serde::ser::{Serialize, SerializeStruct, Serializer};
 use tokio::sync::{Notify, watch};
 
 use super::view::{Changes, View};
 use crate::actors::system::SharedReplica;
-use crate::api::{AreaSeats, seat_status_name};
+use crate::api::{AreaSeats, Object, seat_status_name};
 use crate::domain::Lsn;
 use crate::domain::concert_option::PricedPlan;
 use crate::domain::seat_map::Status;
@@ -92,19 +92,6 @@ impl SeatUpdate {
     #[must_use]
     pub fn changed_at(&self) -> Instant {
         self.changed_at
-    }
-}
-
-/// Serialises an iterator of pairs as an object.
-struct Object<F>(F);
-
-impl<K: Serialize, V: Serialize, I: Iterator<Item = (K, V)>, F: Fn() -> I> Serialize for Object<F> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut object = serializer.serialize_map(None)?;
-        for (key, value) in (self.0)() {
-            object.serialize_entry(&key, &value)?;
-        }
-        object.end()
     }
 }
 
