@@ -17,10 +17,10 @@ use super::tokens::RoomInfo;
 use super::{Gauges, Inner};
 use crate::Map;
 use crate::actors::alarms::{Alarm, Alarms, Key};
-use crate::actors::registry::Registry;
+use crate::actors::arbiters::{Arbiters, Failpoints};
 use crate::actors::shell::Environment;
 use crate::actors::supervisor::Supervisor;
-use crate::actors::system::{Failpoints, SharedReplica, System};
+use crate::actors::system::{SharedReplica, System};
 use crate::clock::{Clock, TimeSource, wall_clock};
 use crate::config::{Checkpoint, Config};
 use crate::domain::{ConcertId, Lsn, Timestamp, waiting_room};
@@ -299,19 +299,8 @@ pub(super) fn start(
     let own = arbiters.swap_remove(0);
     let mailbox = config.actors.mailbox as usize;
     let env = Environment { journal: journal.clone(), clock: clock.clone(), alarms: Arc::new(Alarms::default()) };
-    let system = Arc::new(System {
-        env,
-        replica: replica.clone(),
-        arbiters,
-        blocking: blocking.handle().clone(),
-        catalogue: Registry::new(mailbox),
-        options: Registry::new(mailbox),
-        wallets: Registry::new(mailbox),
-        rooms: Registry::new(mailbox),
-        sinks: Registry::new(mailbox),
-        liveness: Map::default(),
-        failpoints,
-    });
+    let host = Arbiters::new(arbiters, blocking.handle().clone(), failpoints);
+    let system = Arc::new(System::new(host, env, replica.clone(), mailbox));
     let rooms = Arc::new(Map::default());
     let gauges = Arc::new(Gauges { checkpointed: AtomicU64::new(checkpointed.0), ..Gauges::default() });
 
