@@ -10,7 +10,7 @@ mod options;
 mod payments;
 mod reservations;
 mod sinks;
-mod start;
+pub(crate) mod start;
 #[cfg(test)]
 mod tests;
 mod tokens;
