@@ -4,7 +4,7 @@
 mod backup;
 mod concerts;
 mod deliveries;
-mod events;
+pub(crate) mod events;
 mod live;
 mod options;
 mod payments;
