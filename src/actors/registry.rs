@@ -11,12 +11,37 @@ use actix::dev::channel;
 use actix::prelude::*;
 use dashmap::mapref::entry::Entry;
 
-use super::actor::{Delivery, Driver};
+use super::actor::{Called, Delivery, Driver};
+use super::inbox::{Call, Inbox};
 use super::system::{Routed, System};
 use crate::Map;
 
+/// The most calls of an actor that are on their way: one that is made, and one that it makes itself.
+const CALLS: usize = 2;
+
+/// Where an actor is.
+pub(crate) struct Address<A: Routed> {
+    inbox: Arc<Inbox<A>>,
+    actor: Addr<Driver<A>>,
+}
+
+impl<A: Routed> Address<A> {
+    pub(crate) fn new(inbox: Arc<Inbox<A>>, actor: Addr<Driver<A>>) -> Self {
+        Self { inbox, actor }
+    }
+
+    /// An actor only stops once its slot says so, or with its arbiter at the end of the engine: then whoever waits for the
+    /// answer is let go by the drop of the delivery.
+    fn send(&self, delivery: Delivery<A>, limit: Option<usize>) -> Result<(), Full> {
+        if self.inbox.put(delivery, limit)? == Call::Needed {
+            self.actor.do_send(Called);
+        }
+        Ok(())
+    }
+}
+
 enum Slot<A: Routed> {
-    Awake { addr: Addr<Driver<A>>, used: AtomicU64 },
+    Awake { address: Address<A>, used: AtomicU64 },
     Leaving { waiting: Vec<Delivery<A>> },
 }
 
@@ -60,43 +85,45 @@ impl<A: Routed> Registry<A> {
         delivery: Delivery<A>,
         from: From,
     ) -> Result<(), Full> {
+        let limit = (from == From::Outside).then_some(self.mailbox);
         // Sending happens under the slot's lock, so that none can slip in after the actor has decided to leave.
         if let Some(slot) = self.slots.get(id)
-            && let Slot::Awake { addr, used } = &*slot
+            && let Slot::Awake { address, used } = &*slot
         {
             used.store(self.clock.load(Ordering::Relaxed), Ordering::Relaxed);
-            return send(addr, delivery, from);
+            return address.send(delivery, limit);
         }
         match self.slots.entry(id.clone()) {
             Entry::Occupied(mut slot) => match slot.get_mut() {
-                Slot::Awake { addr, .. } => send(addr, delivery, from),
-                Slot::Leaving { waiting } if from == From::Outside && waiting.len() >= self.mailbox => Err(Full),
+                Slot::Awake { address, .. } => address.send(delivery, limit),
+                Slot::Leaving { waiting } if limit.is_some_and(|limit| waiting.len() >= limit) => Err(Full),
                 Slot::Leaving { waiting } => {
                     waiting.push(delivery);
                     Ok(())
                 }
             },
             Entry::Vacant(slot) => {
-                let addr = self.start(system, id);
-                let sent = send(&addr, delivery, from);
-                slot.insert(self.awake(addr));
+                let address = self.start(system, id);
+                let sent = address.send(delivery, limit);
+                slot.insert(self.awake(address));
                 sent
             }
         }
     }
 
-    fn awake(&self, addr: Addr<Driver<A>>) -> Slot<A> {
-        Slot::Awake { addr, used: AtomicU64::new(self.clock.load(Ordering::Relaxed)) }
+    fn awake(&self, address: Address<A>) -> Slot<A> {
+        Slot::Awake { address, used: AtomicU64::new(self.clock.load(Ordering::Relaxed)) }
     }
 
-    fn start(&self, system: &Arc<System>, id: &A::Id) -> Addr<Driver<A>> {
-        let (sender, receiver) = channel::channel(self.mailbox);
+    fn start(&self, system: &Arc<System>, id: &A::Id) -> Address<A> {
+        let (sender, receiver) = channel::channel(CALLS);
         let arbiter = &system.arbiters[self.hasher.hash_one(id) as usize % system.arbiters.len()];
-        let driver = Driver::new(id.clone(), system.clone());
+        let inbox = Arc::new(Inbox::new());
+        let driver = Driver::new(id.clone(), system.clone(), inbox.clone());
         arbiter.spawn_fn(move || {
             actix_rt::spawn(Context::with_receiver(receiver).into_future(driver));
         });
-        Addr::new(sender)
+        Address::new(inbox, Addr::new(sender))
     }
 
     /// The actor of `id` wants to go to sleep; false if it has no place to go from, or is on its way: it may have been
@@ -112,9 +139,9 @@ impl<A: Routed> Registry<A> {
     }
 
     /// The actor of `id` stays after all; gives what came meanwhile.
-    pub(crate) fn stays(&self, id: &A::Id, addr: Addr<Driver<A>>) -> Vec<Delivery<A>> {
+    pub(crate) fn stays(&self, id: &A::Id, address: Address<A>) -> Vec<Delivery<A>> {
         let Some(mut slot) = self.slots.get_mut(id) else { return Vec::new() };
-        match std::mem::replace(&mut *slot, self.awake(addr)) {
+        match std::mem::replace(&mut *slot, self.awake(address)) {
             Slot::Leaving { waiting } => waiting,
             Slot::Awake { .. } => Vec::new(),
         }
@@ -129,12 +156,12 @@ impl<A: Routed> Registry<A> {
             slot.remove();
             return;
         }
-        let addr = self.start(system, id);
+        let address = self.start(system, id);
         for delivery in waiting {
-            // The mailbox is as large as what may wait here.
-            let _ = send(&addr, delivery, From::Inside);
+            // What may wait here is limited when it comes.
+            let _ = address.send(delivery, None);
         }
-        slot.insert(self.awake(addr));
+        slot.insert(self.awake(address));
     }
 
     /// Asks those who were not used lately to go to sleep, if there are more than `most`.
@@ -148,30 +175,18 @@ impl<A: Routed> Registry<A> {
             .slots
             .iter()
             .filter_map(|slot| match slot.value() {
-                Slot::Awake { addr, used } => Some((used.load(Ordering::Relaxed), addr.clone())),
+                Slot::Awake { address, used } => {
+                    let Address { inbox, actor } = address;
+                    Some((used.load(Ordering::Relaxed), Address::new(inbox.clone(), actor.clone())))
+                }
                 Slot::Leaving { .. } => None,
             })
             .filter(|(used, _)| *used < now)
             .collect();
         idle.sort_unstable_by_key(|(used, _)| *used);
-        for (_, addr) in idle.into_iter().take(excess) {
-            addr.do_send(Delivery::Sleep);
+        for (_, address) in idle.into_iter().take(excess) {
+            let _ = address.send(Delivery::Sleep, None);
         }
-    }
-}
-
-fn send<A: Routed>(addr: &Addr<Driver<A>>, delivery: Delivery<A>, from: From) -> Result<(), Full> {
-    match from {
-        From::Inside => {
-            addr.do_send(delivery);
-            Ok(())
-        }
-        // An actor only stops once its slot says so, or with its arbiter at the end of the engine: then whoever waits
-        // for the answer is let go by the drop of the message.
-        From::Outside => match addr.try_send(delivery) {
-            Ok(()) | Err(SendError::Closed(_)) => Ok(()),
-            Err(SendError::Full(_)) => Err(Full),
-        },
     }
 }
 
@@ -187,16 +202,18 @@ mod tests {
         let registry = Registry::<Wallet>::new(4);
         let anna: UserId = "anna".parse().unwrap();
         assert!(!registry.leaving(&anna), "nobody is there");
-        let (sender, _receiver) = channel::channel(4);
-        registry.slots.insert(anna.clone(), registry.awake(Addr::new(sender)));
+        let address = || {
+            let (sender, _) = channel::channel(CALLS);
+            Address::new(Arc::new(Inbox::new()), Addr::new(sender))
+        };
+        registry.slots.insert(anna.clone(), registry.awake(address()));
         assert!(registry.leaving(&anna));
         match &mut *registry.slots.get_mut(&anna).unwrap() {
             Slot::Leaving { waiting } => waiting.push(Delivery::Wake(Alarm::Due(7))),
             Slot::Awake { .. } => panic!("it is on its way out"),
         }
         assert!(!registry.leaving(&anna), "it is on its way already");
-        let (sender, _receiver) = channel::channel(4);
-        let waiting = registry.stays(&anna, Addr::new(sender));
+        let waiting = registry.stays(&anna, address());
         assert!(matches!(waiting[..], [Delivery::Wake(Alarm::Due(7))]));
         assert!(registry.leaving(&anna), "it stayed, and may leave again");
     }

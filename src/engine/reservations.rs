@@ -39,7 +39,7 @@ impl Engine {
         key: Option<IdempotencyKey>,
     ) -> Result<Answered<Reservation>, Error> {
         let inner = &self.0;
-        let _call = inner.admit()?;
+        let _call = inner.admit_newcomer()?;
         let plan = inner.offer(option).await?;
         let wish = resolve(&plan, wish)?;
         let (token, mut refused) = match inner.let_in(plan.definition.concert, user, queue_token).await? {
@@ -177,7 +177,7 @@ struct Asked<'a> {
 impl Asked<'_> {
     async fn answer(mut self) -> Option<Result<Reply, Rejection>> {
         let (answer, _) = self.answer.as_mut()?;
-        let answer = answer.await.ok();
+        let answer = answer.await;
         let (_, slot) = self.answer.take()?;
         settle(slot, answer.as_ref());
         answer
@@ -187,7 +187,7 @@ impl Asked<'_> {
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
         if let Some((answer, Some(slot))) = self.answer.take() {
-            self.runtime.spawn(async move { settle(Some(slot), answer.await.ok().as_ref()) });
+            self.runtime.spawn(async move { settle(Some(slot), answer.await.as_ref()) });
         }
     }
 }
