@@ -177,14 +177,14 @@ enum Then {
     Refunded,
 }
 
-/// Seats of a house that sells out.
+/// Seats of a house that sells out, two by two.
 const STADIUM: usize = 60_000;
 
-/// `callers` at once hold the best seat and pay it, which ends when it is confirmed. Counted are purchases.
+/// `callers` at once hold the best two seats and pay them, which ends when it is confirmed. Counted are purchases.
 async fn purchases(callers: usize, duration: Duration, then: Then, checkpoints: Checkpoints) -> Result<f64> {
     let dir = scratch("purchases");
-    let houses = if then == Then::Kept { 2 + 4 * duration.as_secs() as usize } else { 1 };
-    let seats = if then == Then::Kept { STADIUM } else { callers * 4 };
+    let houses = if then == Then::Kept { 2 + 7 * duration.as_secs() as usize } else { 1 };
+    let seats = if then == Then::Kept { STADIUM } else { callers * 8 };
     let (engine, first) = open(&dir, seats, checkpoints).await?;
     let concert = engine.option(first).await?.concert_id;
     let mut options = vec![first];
@@ -208,11 +208,11 @@ async fn purchases(callers: usize, duration: Duration, then: Then, checkpoints: 
             let mut latencies = Vec::new();
             while !stop.load(Ordering::Relaxed) {
                 let no = bought.fetch_add(1, Ordering::Relaxed) as usize;
-                let house = if then == Then::Kept { no / STADIUM } else { 0 };
+                let house = if then == Then::Kept { 2 * no / STADIUM } else { 0 };
                 // Then all is sold.
                 let Some(&option) = options.get(house) else { break };
                 let begun = Instant::now();
-                let wish = BestAvailable { count: 1, category: None, zone: None, adjacent: true };
+                let wish = BestAvailable { count: 2, category: None, zone: None, adjacent: true };
                 let held = engine.hold(option, &user, Wish::BestAvailable(wish), None, None).await?;
                 let payment = engine.pay(&user, held.value.id, None).await?;
                 latencies.push(begun.elapsed().as_micros() as u32);

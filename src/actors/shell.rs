@@ -137,7 +137,8 @@ where
     /// everything that it rests on is durable, whether something was decided or not.
     fn commit(&mut self, now: Timestamp, answer: Option<Effect>, tell: &mut Vec<Message>) -> bool {
         if !self.decided.events.is_empty() {
-            let events = std::mem::take(&mut self.decided.events);
+            // No more than is needed: records are many, and stay for a while.
+            let events = self.decided.events.drain(..).collect();
             let record = Arc::new(Record { at: now, facts: A::facts(&self.id, events) });
             let Ok(first) = self.env.journal.append(record.clone(), answer) else {
                 self.decided.tell.clear();

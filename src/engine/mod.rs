@@ -337,8 +337,16 @@ impl Inner {
         Error::OutcomeUnknown(reason.unwrap_or_else(|| "the engine is closed".into()))
     }
 
-    /// Sends a command to an aggregate and waits until its answer is durable.
+    /// Sends a command to an aggregate and waits until its answer is durable. For commands that are answered when they
+    /// are handled.
     async fn ask<A: Routed>(&self, id: &A::Id, command: A::Command) -> Result<A::Reply, Error> {
+        let answer = self.send::<A>(id, command)?.await;
+        answer.map_or_else(|| Err(self.outcome_unknown()), |answer| answer.map_err(Error::from))
+    }
+
+    /// As [`ask`](Self::ask), for commands whose answer may come with a later one. Who waits in an aggregate for another
+    /// one's answer is not let go by the journal.
+    async fn ask_and_park<A: Routed>(&self, id: &A::Id, command: A::Command) -> Result<A::Reply, Error> {
         self.answer::<A>(self.send::<A>(id, command)?).await
     }
 
@@ -353,7 +361,6 @@ impl Inner {
 
     async fn answer<A: Routed>(&self, answer: AnswerFrom<A>) -> Result<A::Reply, Error> {
         let mut failure = self.failure.clone();
-        // Who waits in an aggregate for another one's answer is not let go by the journal.
         let answer = tokio::select! {
             biased;
             answer = answer => answer,

@@ -57,7 +57,7 @@ impl Engine {
         let command = Command::Hold { user: user.clone(), wish, token, plan: plan.clone(), request };
         let reply = inner.ask_holding(&option, command, slot).await;
         match reply.map_err(|error| name_conflicts(&plan, error))? {
-            Reply::Reservation(no, held) => Ok(Answered { value: Reservation::new(no, held, plan), replayed: false }),
+            Reply::Reservation(no, held) => Ok(Answered { value: Reservation::new(no, *held, plan), replayed: false }),
             Reply::Replayed(no) => {
                 let held = inner.find_reservation(ReservationId { option, no }).await?;
                 let held = concert_option::Reservation { status: ReservationStatus::Held, ..held };
@@ -133,7 +133,7 @@ impl Engine {
         let plan = self.0.offer(id.option).await?;
         let command = Command::Release { reservation: id.no, caller: caller.clone() };
         match self.0.ask::<ConcertOption>(&id.option, command).await? {
-            Reply::Reservation(no, released) => Ok(Reservation::new(no, released, plan)),
+            Reply::Reservation(no, released) => Ok(Reservation::new(no, *released, plan)),
             Reply::Archived => {
                 // Whatever it came to in the end, it is not held.
                 self.reservation(caller, id).await?;
