@@ -402,7 +402,6 @@ fn bare_append(bytes: usize, duration: Duration) -> Result<()> {
     file.write_all_at(&vec![0; size], 0)?;
     file.sync_all()?;
     let (payload, mut latencies, mut at) = (vec![7; bytes], Vec::new(), 0);
-    let mut refused: Vec<Instant> = Vec::new();
     let begun = Instant::now();
     while begun.elapsed() < duration {
         let one = Instant::now();

@@ -76,7 +76,7 @@ impl<A: Routed> Actor for Driver<A> {
     fn started(&mut self, ctx: &mut Self::Context) {
         let (id, system) = (self.id.clone(), self.system.clone());
         let loading = async move { system.load::<A>(id).await };
-        // Commands wait in the mailbox meanwhile.
+        // Commands wait in the inbox meanwhile.
         ctx.wait(loading.into_actor(self).map(|shell, driver, _| driver.shell = shell));
     }
 
