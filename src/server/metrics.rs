@@ -18,6 +18,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::api::Sink;
 use crate::engine::{Engine, Progress};
+use crate::live::seats::SeatUpdate;
 use crate::relay::breaker;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -41,10 +42,10 @@ pub struct Metrics {
 /// What goes out over WebSockets.
 #[derive(Debug, Clone)]
 pub(super) struct LiveMetrics {
-    pub(super) frames: Counter<u64, AtomicU64>,
-    pub(super) bytes: Counter<u64, AtomicU64>,
+    frames: Counter<u64, AtomicU64>,
+    bytes: Counter<u64, AtomicU64>,
     /// From the first change in an update to when it is sent.
-    pub(super) staleness: Histogram,
+    staleness: Histogram,
 }
 
 impl LiveMetrics {
@@ -57,6 +58,19 @@ impl LiveMetrics {
         let help = "From the commit of the first change in an update to its being sent";
         registry.register_with_unit("live_staleness", help, Unit::Seconds, live.staleness.clone());
         live
+    }
+
+    /// A message is sent.
+    pub(super) fn sent(&self, frame: &[u8]) {
+        self.frames.inc();
+        self.bytes.inc_by(frame.len() as u64);
+    }
+
+    /// Somebody is told of changes, unless it is a snapshot.
+    pub(super) fn told(&self, update: &SeatUpdate) {
+        if update.previous_seq().is_some() {
+            self.staleness.observe(update.changed_at().elapsed().as_secs_f64());
+        }
     }
 }
 
