@@ -302,7 +302,7 @@ async fn run(hub: Weak<Hub>, wake: Arc<Notify>, window: Duration) {
         wake.notified().await;
         {
             let Some(hub) = hub.upgrade() else { return };
-            drop(hub.telling.write().await);
+            let _told = hub.telling.write().await;
             hub.replica.hubs().counters().flushes.fetch_add(1, Ordering::Relaxed);
             if let Err(error) = hub.flush() {
                 // Whoever reads next finds the same, and that is the end of the engine.

@@ -136,6 +136,8 @@ pub(super) struct Socket {
     control: BytesMut,
     /// What is on its way, and how much of it is out.
     message: Option<Message>,
+    /// Since when nothing of it goes out.
+    stuck_since: Option<Instant>,
     heard_at: Instant,
     ping_at: Instant,
     limits: config::Live,
@@ -155,6 +157,7 @@ impl Socket {
             read,
             control: BytesMut::new(),
             message: None,
+            stuck_since: None,
             heard_at: now,
             ping_at: now + limits.ping_interval.0,
             limits,
@@ -249,10 +252,14 @@ impl Socket {
                 None => return Ok(true),
             };
             let written = match self.io.try_write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.stuck_since.get_or_insert_with(Instant::now);
+                    return Ok(false);
+                }
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 written => written?,
             };
+            self.stuck_since = None;
             match &mut self.message {
                 Some((frame, out)) if !is_control => {
                     *out += written;
@@ -324,8 +331,10 @@ impl Socket {
         expires.map_or(wake_at, |expires| wake_at.min(expires))
     }
 
+    /// When it has been silent for too long: it says nothing, or takes nothing, which those may do who say a lot.
     fn silent_at(&self) -> Instant {
-        self.heard_at + self.limits.silence_timeout.0
+        let since = self.stuck_since.map_or(self.heard_at, |stuck_since| stuck_since.min(self.heard_at));
+        since + self.limits.silence_timeout.0
     }
 
     /// Does what is due.
@@ -335,7 +344,7 @@ impl Socket {
             return Err(End::Close(CloseCode::Policy, "the token of the user has expired"));
         }
         if now >= self.silent_at() {
-            return Err(End::Close(CloseCode::Away, "nothing was heard"));
+            return Err(End::Close(CloseCode::Away, "nothing was heard, or taken"));
         }
         if now >= self.ping_at {
             self.ping_at = now + self.limits.ping_interval.0;
