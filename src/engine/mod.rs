@@ -117,12 +117,12 @@ impl Engine {
         Self::open_at(config, clock.clone(), RealDisk, None).await
     }
 
-    /// Opens the engine on a disk that takes its time.
+    /// Opens the engine on a disk that takes its time, or fails.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     #[cfg(any(test, feature = "testing"))]
-    pub async fn open_on(config: Config, disk: crate::testing::slow_disk::SlowDisk) -> Result<Self, OpenError> {
+    pub async fn open_on(config: Config, disk: impl Disk) -> Result<Self, OpenError> {
         Self::open_at(config, ThisMachine, disk, None).await
     }
 

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod data_dir;
+pub mod failing_disk;
 pub mod failpoints;
 pub mod plans;
 pub mod scenario;
