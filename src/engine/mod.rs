@@ -439,7 +439,7 @@ impl Drop for Inner {
 }
 
 /// Where the next page of a list begins, for lists in the order of lsns or numbers.
-fn parse_cursor(cursor: Option<&str>) -> Result<Option<u64>, Error> {
+pub(crate) fn parse_cursor(cursor: Option<&str>) -> Result<Option<u64>, Error> {
     let parse = |cursor: &str| {
         let canonical = cursor.bytes().all(|b| b.is_ascii_digit()) && !cursor.starts_with('0');
         cursor
