@@ -125,12 +125,12 @@ impl Engine {
         Self::open_at(config, clock.clone(), RealDisk, None).await
     }
 
-    /// Opens the engine on a disk that takes its time.
+    /// Opens the engine on a disk that takes its time, or fails.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     #[cfg(any(test, feature = "testing"))]
-    pub async fn open_on(config: Config, disk: crate::testing::slow_disk::SlowDisk) -> Result<Self, OpenError> {
+    pub async fn open_on(config: Config, disk: impl Disk) -> Result<Self, OpenError> {
         Self::open_at(config, ThisMachine, disk, None).await
     }
 
@@ -474,7 +474,7 @@ impl Drop for Inner {
 }
 
 /// Where the next page of a list begins, for lists in the order of lsns or numbers.
-fn parse_cursor(cursor: Option<&str>) -> Result<Option<u64>, Error> {
+pub(crate) fn parse_cursor(cursor: Option<&str>) -> Result<Option<u64>, Error> {
     let parse = |cursor: &str| {
         let canonical = cursor.bytes().all(|b| b.is_ascii_digit()) && !cursor.starts_with('0');
         cursor
