@@ -52,8 +52,8 @@ impl Connection {
             }
             let Some(head) = self.buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
             let text = std::str::from_utf8(&self.buffer[..head])?;
-            let length =
-                text.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+            // The one way in which actix writes it.
+            let length = text.split_once("content-length: ").and_then(|(_, rest)| rest.lines().next()?.parse().ok());
             let end = head + 4 + length.unwrap_or(0_usize);
             if self.buffer.len() >= end {
                 let status = text.split(' ').nth(1).unwrap_or_default().to_owned();
@@ -68,12 +68,30 @@ fn percentile(sorted: &[u32], of: f64) -> u32 {
     sorted.get(((sorted.len() as f64 * of) as usize).min(sorted.len().saturating_sub(1))).copied().unwrap_or(0)
 }
 
-fn report(name: &str, elapsed: Duration, mut latencies: Vec<u32>) -> f64 {
+/// What a drive has come to.
+struct Driven {
+    elapsed: Duration,
+    /// Processor time of this process: of the server, the engine and the load generator.
+    cpu: Duration,
+    latencies: Vec<u32>,
+}
+
+fn report(name: &str, driven: Driven) -> f64 {
+    let Driven { elapsed, cpu, mut latencies } = driven;
     latencies.sort_unstable();
     let rate = latencies.len() as f64 / elapsed.as_secs_f64();
+    let cpu_us = cpu.as_secs_f64() * 1e6 / latencies.len() as f64;
     let (p50, p99) = (percentile(&latencies, 0.5), percentile(&latencies, 0.99));
-    println!("{name:<44} {rate:>12.0}/s   p50 {p50:>6} us   p99 {p99:>6} us");
+    println!("{name:<40} {rate:>8.0}/s   p50 {p50:>6} us   p99 {p99:>6} us   processor {cpu_us:>5.1} us each");
     rate
+}
+
+fn cpu() -> Result<Duration> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let fields: Vec<_> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+    let ticks = |field: usize| fields.get(field).and_then(|field| field.parse::<u64>().ok()).ok_or("no processor time");
+    // User and system time, in hundredths of a second.
+    Ok(Duration::from_millis(10 * (ticks(11)? + ticks(12)?)))
 }
 
 /// Drives `CONNECTIONS` connections through `step`, which does some requests and counts how long each took.
@@ -81,11 +99,11 @@ async fn drive<F>(
     address: SocketAddr,
     duration: Duration,
     step: impl Fn(usize, Connection, Instant) -> F,
-) -> Result<(Duration, Vec<u32>)>
+) -> Result<Driven>
 where
     F: Future<Output = Result<Vec<u32>>> + Send + 'static,
 {
-    let begun = Instant::now();
+    let (begun, cpu_before) = (Instant::now(), cpu()?);
     let mut tasks = Vec::new();
     for n in 0..CONNECTIONS {
         tasks.push(tokio::spawn(step(n, Connection::open(address).await?, begun + duration)));
@@ -94,7 +112,7 @@ where
     for task in tasks {
         latencies.extend(task.await??);
     }
-    Ok((begun.elapsed(), latencies))
+    Ok(Driven { elapsed: begun.elapsed(), cpu: cpu()? - cpu_before, latencies })
 }
 
 /// Starts a server on its own thread with `serve`; gives its address and what stops it.
@@ -117,7 +135,7 @@ async fn echo(duration: Duration) -> Result<f64> {
         let _ = stopped.await;
         handle.stop(false).await;
     })?;
-    let (elapsed, latencies) = drive(address, duration, |_, mut connection, until| async move {
+    let driven = drive(address, duration, |_, mut connection, until| async move {
         let mut latencies = Vec::new();
         while Instant::now() < until {
             let begun = Instant::now();
@@ -127,7 +145,7 @@ async fn echo(duration: Duration) -> Result<f64> {
         Ok(latencies)
     })
     .await?;
-    let rate = report("actix-web JSON echo, 64 connections", elapsed, latencies);
+    let rate = report("actix-web JSON echo, 64 connections", driven);
     let _ = stop.send(());
     thread.join().map_err(|_| "the echo panicked")?;
     Ok(rate)
@@ -235,7 +253,7 @@ async fn sale(engine: Engine, settings: Settings, sale: Sale, duration: Duration
             eprintln!("{error}");
         }
     })?;
-    let (elapsed, latencies) = drive(address, duration, |n, connection, until| {
+    let driven = drive(address, duration, |n, connection, until| {
         let (token, first_row) = (tokens[n].clone(), n * (ROWS / CONNECTIONS));
         let buyer = Buyer { connection, token, first_row, options: options.clone() };
         async move {
@@ -250,7 +268,7 @@ async fn sale(engine: Engine, settings: Settings, sale: Sale, duration: Duration
         Sale::Holds => "hold, release over HTTP, 64 connections",
         Sale::Purchases => "purchase (hold, pay) over HTTP, 64",
     };
-    let rate = report(name, elapsed, latencies);
+    let rate = report(name, driven);
     let _ = stop.send(());
     thread.join().map_err(|_| "the server panicked")?;
     Ok(rate)
@@ -259,7 +277,9 @@ async fn sale(engine: Engine, settings: Settings, sale: Sale, duration: Duration
 async fn served(kind: Sale, duration: Duration) -> Result<f64> {
     let base = std::env::var_os("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
     let dir = base.join(format!("boxoffice-bench-http-{}", std::process::id()));
-    let mut settings = Settings { data_dir: dir.clone(), ..Settings::default() };
+    // As for the server: BOXOFFICE_ACTORS_ARBITERS=1 and so on.
+    let mut settings = Settings::load(None, std::env::vars(), &[])?;
+    settings.data_dir = dir.clone();
     settings.limits.user_requests_per_second = 0;
     settings.limits.user_open_holds = 0;
     let engine = Engine::open(settings.engine()).await?;
