@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use actix::ArbiterHandle;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot, watch};
 
@@ -236,6 +237,12 @@ impl Engine {
             warnings.push(format!("the engine's clock is {skew_ms} ms ahead of the wall clock"));
         }
         Health { ready: reasons.is_empty(), reasons, warnings }
+    }
+
+    /// The threads of the actors: work that speaks to actors often is best done where they are.
+    #[cfg(feature = "server")]
+    pub(crate) fn arbiters(&self) -> &[ArbiterHandle] {
+        &self.0.system.arbiters
     }
 
     /// The last durable event of the journal.
