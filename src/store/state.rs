@@ -46,7 +46,7 @@ use parking_lot::{Mutex, RwLock};
 use tracing::{info, warn};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::disk::Disk;
+use super::disk::{Disk, RealDisk};
 use super::manifest::{self, Checkpoint, Manifest};
 use crate::domain::Lsn;
 
@@ -217,6 +217,39 @@ fn check_changes(changes: &[Change]) -> Result<(), Error> {
     if changes.is_sorted_by(|(a, _), (b, _)| a < b) { Ok(()) } else { Err(Error::Order) }
 }
 
+/// Where rows are that outlive the process. The manifest beside them says whether they are the right ones.
+pub trait Backing {
+    /// Where that is, for whoever has to look after it.
+    fn place(&self) -> PathBuf;
+
+    /// Whether there are any, of whatever kind.
+    fn exists(&self) -> bool;
+
+    /// Opens them, or begins new ones; what is there survives a power cut when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InUse`]; otherwise what the storage reports.
+    fn open(&self) -> Result<Box<dyn StoredRows>, Error>;
+
+    /// Puts what is there out of the way, if there is anything; of what was set aside before nothing is kept.
+    ///
+    /// # Errors
+    ///
+    /// What the file system reports.
+    fn set_aside(&self) -> Result<(), Error>;
+}
+
+/// Rows that can be compared with a manifest.
+pub trait StoredRows: Rows {
+    /// Counts and hashes all of them.
+    ///
+    /// # Errors
+    ///
+    /// What the storage reports.
+    fn tally(&self) -> Result<Tally, Error>;
+}
+
 /// Rows in memory, lost with the process: for an engine without checkpoints, and for tests.
 #[derive(Debug, Default)]
 pub struct MemoryRows(RwLock<BTreeMap<Vec<u8>, Vec<u8>>>);
@@ -255,6 +288,16 @@ impl Rows for MemoryRows {
 
     fn flush(&self) -> Result<(), Error> {
         Ok(())
+    }
+}
+
+impl StoredRows for MemoryRows {
+    fn tally(&self) -> Result<Tally, Error> {
+        let (mut tally, mut scratch) = (Tally::default(), Vec::new());
+        for (key, value) in &*self.0.read() {
+            tally.add(key, value, &mut scratch);
+        }
+        Ok(tally)
     }
 }
 
@@ -350,7 +393,7 @@ fn assemble(db: &sled::Db, key: &[u8], stored: &[u8]) -> Result<Vec<u8>, Error> 
 
 /// The number of rows and the sum of their hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Tally {
+pub struct Tally {
     rows: u64,
     hash: u128,
 }
@@ -364,7 +407,8 @@ impl Tally {
         Checkpoint { lsn, rows: self.rows, hash: self.hash }
     }
 
-    fn add(&mut self, key: &[u8], value: &[u8], scratch: &mut Vec<u8>) {
+    /// Takes in a row; `scratch` is for its memory.
+    pub fn add(&mut self, key: &[u8], value: &[u8], scratch: &mut Vec<u8>) {
         self.rows = self.rows.wrapping_add(1);
         self.hash = self.hash.wrapping_add(row_hash(key, value, scratch));
     }
@@ -426,8 +470,8 @@ impl SledRows {
         Ok(rows)
     }
 
-    /// Counts and hashes all rows, and makes sure that there is no segment without a row.
-    fn tally(&self) -> Result<Tally, Error> {
+    /// As [`StoredRows::tally`]; also makes sure that there is no segment without a row.
+    fn count(&self) -> Result<Tally, Error> {
         self.guarded(|db| {
             let mut tally = Tally::default();
             let mut segments_owned = 0;
@@ -551,6 +595,12 @@ impl Rows for SledRows {
             self.sync_blobs()?;
             self.log.sync_data().map_err(at(&self.folder.join("db")))
         })
+    }
+}
+
+impl StoredRows for SledRows {
+    fn tally(&self) -> Result<Tally, Error> {
+        self.count()
     }
 }
 
@@ -705,7 +755,7 @@ impl fmt::Display for Check {
 
 /// The rows and the lsn they belong to.
 pub struct StateStore {
-    rows: Box<dyn Rows>,
+    rows: Box<dyn StoredRows>,
     /// `None` if nothing outlives the process.
     home: Option<Home>,
     manifest: Mutex<Manifest>,
@@ -728,12 +778,26 @@ impl StateStore {
     ///
     /// [`Error::InUse`]; a manifest of a later release; otherwise what the file system reports.
     pub fn open(dir: &Path, disk: Arc<dyn Disk>, options: Options) -> Result<(Self, Opened), Error> {
+        let backing = SledFolder { dir: dir.to_owned(), disk: disk.clone(), options };
+        Self::open_on(&backing, dir, disk, options)
+    }
+
+    /// As [`open`](Self::open), with rows on any backing.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_on(
+        backing: &dyn Backing,
+        dir: &Path,
+        disk: Arc<dyn Disk>,
+        options: Options,
+    ) -> Result<(Self, Opened), Error> {
         disk.create_dir_all(dir).map_err(at(dir))?;
         let home = Home { dir: dir.to_owned(), disk };
-        let folder = dir.join(FOLDER);
         let (manifest, found) = match read_manifest(home.disk.as_ref(), dir)? {
-            Ok(Some(manifest)) => (Some(manifest), find(&folder, &manifest, options)?),
-            Ok(None) if folder.exists() => (None, Found::Nothing(Some("there is no manifest".to_owned()))),
+            Ok(Some(manifest)) => (Some(manifest), find(backing, &manifest)?),
+            Ok(None) if backing.exists() => (None, Found::Nothing(Some("there is no manifest".to_owned()))),
             Ok(None) => (None, Found::Nothing(None)),
             Err(damage) => (None, Found::Nothing(Some(damage))),
         };
@@ -747,7 +811,7 @@ impl StateStore {
                 }
                 info!(lsn = %checkpoint.lsn, rows = checkpoint.rows, "state opened");
                 Ok((
-                    Self::new(Box::new(rows), Some(home), manifest, options),
+                    Self::new(rows, Some(home), manifest, options),
                     Opened { lsn: checkpoint.lsn, rebuilt_because: None },
                 ))
             }
@@ -755,12 +819,12 @@ impl StateStore {
                 if let Some(why) = &rebuilt_because {
                     warn!(why, "state set aside, to be rebuilt from the journal");
                 }
-                home.set_aside()?;
+                backing.set_aside()?;
                 // Before there is a folder, so that a crash in between is taken for what it is.
                 let manifest = Manifest { floor: manifest.map_or(Lsn(0), |old| old.highest_lsn()), ..NEW };
                 manifest.write(home.disk.as_ref(), dir)?;
-                let rows = SledRows::open(&folder, options)?;
-                Ok((Self::new(Box::new(rows), Some(home), manifest, options), Opened { lsn: Lsn(0), rebuilt_because }))
+                let rows = backing.open()?;
+                Ok((Self::new(rows, Some(home), manifest, options), Opened { lsn: Lsn(0), rebuilt_because }))
             }
         }
     }
@@ -786,7 +850,7 @@ impl StateStore {
         Self::new(Box::new(MemoryRows::default()), None, NEW, Options::default())
     }
 
-    fn new(rows: Box<dyn Rows>, home: Option<Home>, manifest: Manifest, options: Options) -> Self {
+    fn new(rows: Box<dyn StoredRows>, home: Option<Home>, manifest: Manifest, options: Options) -> Self {
         let written_once = options.written_once;
         Self { rows, home, manifest: Mutex::new(manifest), written_once, failed: false.into() }
     }
@@ -892,8 +956,8 @@ impl StateStore {
             return Ok(Check::Disagrees(format!("{} is not a folder", folder.display())));
         }
         fs::create_dir(scratch).map_err(at(scratch))?;
-        let found = copy(&folder, &scratch.join(FOLDER))
-            .and_then(|()| find(&scratch.join(FOLDER), &manifest, Options::default()));
+        let copied = SledFolder { dir: scratch.to_owned(), disk: Arc::new(RealDisk), options: Options::default() };
+        let found = copy(&folder, &scratch.join(FOLDER)).and_then(|()| find(&copied, &manifest));
         let verdict = found.map(|found| match found {
             Found::Rows(_, checkpoint) => Check::Agrees(checkpoint),
             Found::Nothing(why) => Check::Disagrees(why.unwrap_or_default()),
@@ -961,30 +1025,32 @@ fn read_manifest(disk: &dyn Disk, dir: &Path) -> Result<Result<Option<Manifest>,
 
 enum Found {
     /// Rows, and the candidate that they are.
-    Rows(SledRows, Checkpoint),
+    Rows(Box<dyn StoredRows>, Checkpoint),
     /// No rows to use, and why, if there should have been.
     Nothing(Option<String>),
 }
 
-/// Opens the rows in `folder`, reads them all, and compares them with both candidates.
-fn find(folder: &Path, manifest: &Manifest, options: Options) -> Result<Found, Error> {
+/// Opens the rows of `backing`, reads them all, and compares them with both candidates.
+fn find(backing: &dyn Backing, manifest: &Manifest) -> Result<Found, Error> {
     let candidates = [manifest.pending, Some(manifest.settled)];
     let candidate = |tally: Tally| candidates.into_iter().flatten().find(|candidate| Tally::of(candidate) == tally);
-    if !folder.exists() {
+    if !backing.exists() {
         let why = candidate(Tally::default()).is_none().then(|| "the state folder is missing".to_owned());
         return Ok(Found::Nothing(why));
     }
-    let read = SledRows::open(folder, options).and_then(|rows| rows.tally().map(|tally| (rows, tally)));
+    let read = backing.open().and_then(|rows| rows.tally().map(|tally| (rows, tally)));
     let (rows, tally) = match read {
         Ok(read) => read,
-        Err(error) if error.is_damage() => return Ok(Found::Nothing(Some(format!("{}: {error}", folder.display())))),
+        Err(error) if error.is_damage() => {
+            return Ok(Found::Nothing(Some(format!("{}: {error}", backing.place().display()))));
+        }
         Err(error) => return Err(error),
     };
     Ok(candidate(tally).map_or_else(
         || {
             Found::Nothing(Some(format!(
                 "{}: its {} rows (hash {:032x}) are not those of the manifest (lsn {}, {} rows, hash {:032x})",
-                folder.display(),
+                backing.place().display(),
                 tally.rows,
                 tally.hash,
                 manifest.settled.lsn,
@@ -996,10 +1062,32 @@ fn find(folder: &Path, manifest: &Manifest, options: Options) -> Result<Found, E
     ))
 }
 
-impl Home {
+/// sled's folder in a data directory.
+pub struct SledFolder {
+    /// The data directory.
+    pub dir: PathBuf,
+    /// What it is renamed with.
+    pub disk: Arc<dyn Disk>,
+    /// How sled is opened.
+    pub options: Options,
+}
+
+impl Backing for SledFolder {
+    fn place(&self) -> PathBuf {
+        self.dir.join(FOLDER)
+    }
+
+    fn exists(&self) -> bool {
+        self.place().exists()
+    }
+
+    fn open(&self) -> Result<Box<dyn StoredRows>, Error> {
+        Ok(Box::new(SledRows::open(&self.place(), self.options)?))
+    }
+
     /// Renames the state folder, if there is one, and removes those renamed before.
     fn set_aside(&self) -> Result<(), Error> {
-        let folder = self.dir.join(FOLDER);
+        let folder = self.place();
         if !folder.exists() {
             return Ok(());
         }
@@ -1038,7 +1126,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::store::disk::{File, Open, RealDisk};
+    use crate::store::disk::{File, Open};
 
     type Model = BTreeMap<Vec<u8>, Vec<u8>>;
     type CallersFault = (Lsn, Vec<Change>, fn(&Error) -> bool);
@@ -1284,7 +1372,13 @@ mod tests {
         }
     }
 
-    struct CopyingRows(Box<dyn Rows>, Arc<Copier>);
+    struct CopyingRows(Box<dyn StoredRows>, Arc<Copier>);
+
+    impl StoredRows for CopyingRows {
+        fn tally(&self) -> Result<Tally, Error> {
+            self.0.tally()
+        }
+    }
 
     impl Rows for CopyingRows {
         fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {

@@ -28,6 +28,9 @@ use super::{App, config, id, unless_missing};
 use crate::domain::{Lsn, OptionId, TokenId};
 use crate::engine::SeatChanges;
 
+#[cfg(any(test, feature = "testing"))]
+pub(super) use self::socket::hear;
+
 /// The subprotocol by which a browser shows its JWT: the next one that it names.
 const BEARER: &str = "bearer";
 /// How long to wait before trying again when there are too many, in seconds.

@@ -299,31 +299,9 @@ impl Socket {
         source.alive_until(self.heard_at + 2 * self.limits.ping_interval.0);
     }
 
-    /// Takes the frames that have been read: only those about the connection itself mean something.
     fn take_frames(&mut self) -> Result<(), End> {
         let bytes_max = usize::try_from(self.limits.client_frame_bytes).unwrap_or(usize::MAX);
-        while !self.read.is_empty() {
-            let frame = Parser::parse(&mut self.read, true, bytes_max).map_err(|error| match error {
-                ProtocolError::Overflow => TOO_LARGE,
-                _ => End::Close(CloseCode::Protocol, "this is not the WebSocket protocol"),
-            })?;
-            let Some((_, opcode, payload)) = frame else {
-                // The parser waits for all of a frame before it says that it is too large.
-                let is_too_large = self.read.len() > bytes_max.saturating_add(CLIENT_HEAD_BYTES_MAX);
-                return if is_too_large { Err(TOO_LARGE) } else { Ok(()) };
-            };
-            match opcode {
-                OpCode::Ping if self.control.len() < CONTROL_BYTES_MAX => {
-                    let payload = payload.unwrap_or_default();
-                    Parser::write_message(&mut self.control, payload, OpCode::Pong, true, false);
-                }
-                OpCode::Close => return Err(End::Close(CloseCode::Normal, "")),
-                OpCode::Bad => return Err(End::Close(CloseCode::Protocol, "there is no such frame")),
-                OpCode::Ping | OpCode::Pong | OpCode::Text | OpCode::Binary | OpCode::Continue => {}
-            }
-        }
-        self.read = BytesMut::new();
-        Ok(())
+        take_frames(&mut self.read, &mut self.control, bytes_max)
     }
 
     fn wake_at(&self, expires: Option<Instant>) -> Instant {
@@ -375,4 +353,55 @@ impl Socket {
             }
         }
     }
+}
+
+/// Takes the frames that have been read, whose payload has at most `bytes_max` bytes: only those about the connection itself
+/// mean something.
+fn take_frames(read: &mut BytesMut, control: &mut BytesMut, bytes_max: usize) -> Result<(), End> {
+    while !read.is_empty() {
+        let frame = Parser::parse(read, true, bytes_max).map_err(|error| match error {
+            ProtocolError::Overflow => TOO_LARGE,
+            _ => End::Close(CloseCode::Protocol, "this is not the WebSocket protocol"),
+        })?;
+        let Some((_, opcode, payload)) = frame else {
+            // The parser waits for all of a frame before it says that it is too large.
+            let is_too_large = read.len() > bytes_max.saturating_add(CLIENT_HEAD_BYTES_MAX);
+            return if is_too_large { Err(TOO_LARGE) } else { Ok(()) };
+        };
+        match opcode {
+            OpCode::Ping if control.len() < CONTROL_BYTES_MAX => {
+                let payload = payload.unwrap_or_default();
+                Parser::write_message(control, payload, OpCode::Pong, true, false);
+            }
+            OpCode::Close => return Err(End::Close(CloseCode::Normal, "")),
+            OpCode::Bad => return Err(End::Close(CloseCode::Protocol, "there is no such frame")),
+            OpCode::Ping | OpCode::Pong | OpCode::Text | OpCode::Binary | OpCode::Continue => {}
+        }
+    }
+    *read = BytesMut::new();
+    Ok(())
+}
+
+/// What comes of what a client sends, in pieces of at most `piece` bytes: the answers, and why the connection ends if it
+/// does.
+///
+/// # Panics
+/// More is kept than may be.
+#[cfg(any(test, feature = "testing"))]
+pub(in crate::server) fn hear(sent: &[u8], piece: usize, bytes_max: usize) -> (Vec<u8>, Option<(u16, &'static str)>) {
+    let (mut read, mut control) = (BytesMut::new(), BytesMut::new());
+    let mut end = None;
+    for piece in sent.chunks(piece) {
+        read.extend_from_slice(piece);
+        if let Err(why) = take_frames(&mut read, &mut control, bytes_max) {
+            end = Some(match why {
+                End::Gone => (0, "gone"),
+                End::Close(code, why) => (code.into(), why),
+            });
+            break;
+        }
+        assert!(read.len() <= bytes_max + CLIENT_HEAD_BYTES_MAX, "{} bytes are kept", read.len());
+    }
+    assert!(control.len() < CONTROL_BYTES_MAX + bytes_max + FRAME_HEAD_BYTES, "{} bytes are answered", control.len());
+    (control.into(), end)
 }
