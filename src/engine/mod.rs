@@ -242,7 +242,7 @@ impl Engine {
     /// The threads of the actors: work that speaks to actors often is best done where they are.
     #[cfg(feature = "server")]
     pub(crate) fn arbiters(&self) -> &[ArbiterHandle] {
-        &self.0.system.arbiters
+        self.0.system.host.threads()
     }
 
     /// The last durable event of the journal.
