@@ -390,8 +390,8 @@ async fn a_killed_server_has_forgotten_nothing_and_does_nothing_twice() {
             callers = sale.callers(callers.address, &sale.buyers);
         }
         let before = sale.buyers.told.lock().len();
-        let on_sale = put_on_sale(&Arc::new(callers), round, &mut sale.buyers.options);
-        let (callers_now, on_sale) = on_sale.await;
+        let asking = Arc::new(callers);
+        let (callers_now, on_sale) = put_on_sale(&asking, round, &mut sale.buyers.options).await;
         let visitors: Vec<_> = (0..CALLERS)
             .map(|_| {
                 let (callers, on_sale, mut dice) = (callers_now.clone(), on_sale.clone(), Dice(dice.roll(u64::MAX)));
