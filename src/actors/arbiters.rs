@@ -46,6 +46,12 @@ impl Arbiters {
     ) -> Self {
         Self { arbiters, hasher: RandomState::new(), blocking, failpoints }
     }
+
+    /// The threads that run actors.
+    #[cfg(feature = "server")]
+    pub(crate) fn handles(&self) -> &[ArbiterHandle] {
+        &self.arbiters
+    }
 }
 
 impl Host for Arbiters {
