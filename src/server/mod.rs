@@ -7,6 +7,8 @@ pub mod auth;
 pub mod config;
 pub mod cors;
 pub mod demo;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzz;
 pub mod problem;
 
 mod address;
