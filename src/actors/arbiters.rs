@@ -51,9 +51,9 @@ impl Arbiters {
         Self { arbiters, hasher: RandomState::new(), blocking, failpoints }
     }
 
-    /// The threads that run actors.
+    /// The threads of the actors.
     #[cfg(feature = "server")]
-    pub(crate) fn handles(&self) -> &[ArbiterHandle] {
+    pub(crate) fn threads(&self) -> &[ArbiterHandle] {
         &self.arbiters
     }
 }

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use actix::ArbiterHandle;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot, watch};
 
@@ -240,8 +241,8 @@ impl Engine {
 
     /// The threads of the actors: work that speaks to actors often is best done where they are.
     #[cfg(feature = "server")]
-    pub(crate) fn arbiters(&self) -> &crate::actors::arbiters::Arbiters {
-        &self.0.system.host
+    pub(crate) fn arbiters(&self) -> &[ArbiterHandle] {
+        self.0.system.host.threads()
     }
 
     /// The last durable event of the journal.

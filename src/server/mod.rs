@@ -189,7 +189,7 @@ fn serve_api(listener: TcpListener, app: &web::Data<App>) -> io::Result<Hosts> {
     let limits = hosts::Limits { connections, write_timeout: http.write_timeout.0 };
     let (served, address) = (app.clone(), listener.local_addr()?);
     // What `actix_web::HttpServer` does, and upgrades.
-    Hosts::serve(listener, app.engine.arbiters().handles(), limits, move |stopping| {
+    Hosts::serve(listener, app.engine.arbiters(), limits, move |stopping| {
         let application = || {
             let application = ActixApp::new().app_data(served.clone()).configure(api_routes);
             application.wrap(from_fn(observe::observe)).into_factory()
