@@ -5,6 +5,7 @@
 
 pub(crate) mod actor;
 pub(crate) mod alarms;
+pub(crate) mod arbiters;
 pub(crate) mod registry;
 pub(crate) mod shell;
 pub(crate) mod supervisor;

@@ -25,7 +25,8 @@ impl Engine {
         let not_before = self.seats_seq(option).await?;
         let system = &self.0.system;
         let window = Duration::from_millis(self.0.config.live.window_ms);
-        let hub = Hub::of(&system.replica, &plan, window, &system.blocking).map_err(|error| self.0.fail(&error))?;
+        let hub =
+            Hub::of(&system.replica, &plan, window, &system.host.blocking).map_err(|error| self.0.fail(&error))?;
         Ok(SeatChanges { inner: self.0.clone(), subscription: Subscription::new(hub, since, not_before) })
     }
 

@@ -4,13 +4,13 @@
 mod backup;
 mod concerts;
 mod deliveries;
-mod events;
+pub(crate) mod events;
 mod live;
 mod options;
 mod payments;
 mod reservations;
 mod sinks;
-mod start;
+pub(crate) mod start;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -29,8 +29,9 @@ use self::start::Threads;
 use self::tokens::RoomInfo;
 use crate::Map;
 use crate::actors::actor::Delivery;
+use crate::actors::arbiters::Failpoints;
 use crate::actors::registry::From;
-use crate::actors::system::{Ended, Failpoints, Routed, System};
+use crate::actors::system::{Ended, Routed, System};
 use crate::api::{Health, IdempotencyKey, Stats};
 use crate::clock::{ThisMachine, TimeSource};
 use crate::config::Config;
@@ -400,7 +401,7 @@ impl Inner {
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        let done = self.system.blocking.spawn(work).await;
+        let done = self.system.host.blocking.spawn(work).await;
         done.unwrap_or_else(|error| match error.is_cancelled() {
             true => Err(self.outcome_unknown()),
             false => Err(Error::Internal(format!("a command could not be finished: {error}"))),
@@ -411,7 +412,7 @@ impl Inner {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
-        let done = self.system.blocking.spawn_blocking(work).await;
+        let done = self.system.host.blocking.spawn_blocking(work).await;
         done.map_err(|error| match error.is_cancelled() {
             true => self.outcome_unknown(),
             false => Error::Internal(format!("a read could not be finished: {error}")),

@@ -207,7 +207,7 @@ impl Inner {
         slot: Option<HoldSlot>,
     ) -> Result<Reply, Error> {
         let answer = self.send::<ConcertOption>(option, command)?;
-        let asked = Asked { runtime: &self.system.blocking, answer: Some((answer, slot)) };
+        let asked = Asked { runtime: &self.system.host.blocking, answer: Some((answer, slot)) };
         match asked.answer().await {
             Some(answer) => answer.map_err(Error::from),
             None => Err(self.outcome_unknown()),

@@ -2,7 +2,7 @@
 //!
 //! [`StateStore`] is rows ([`Rows`]) and the [manifest]. It keeps the number of rows and the sum (mod
 //! 2^128) of XXH3-128 over `key length (u32, little-endian) ‖ key ‖ value` of each: independent of order, and carried
-//! from checkpoint to checkpoint by what changed. [`StateStore::open`] reads all rows once and compares.
+//! from checkpoint to checkpoint by what changed. [`StateStore::open_on`] reads all rows once and compares.
 //!
 //! # What the source of sled 0.34.7 says
 //!
@@ -47,7 +47,7 @@ use parking_lot::{Mutex, RwLock};
 use tracing::{info, warn};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::disk::Disk;
+use super::disk::{Disk, RealDisk};
 use super::manifest::{self, Checkpoint, Manifest};
 use crate::domain::Lsn;
 
@@ -209,6 +209,39 @@ fn check_changes(changes: &[Change]) -> Result<(), Error> {
     if changes.is_sorted_by(|(a, _), (b, _)| a < b) { Ok(()) } else { Err(Error::Order) }
 }
 
+/// Where rows are that outlive the process. The manifest beside them says whether they are the right ones.
+pub trait Backing {
+    /// Where that is, for whoever has to look after it.
+    fn place(&self) -> PathBuf;
+
+    /// Whether there are any, of whatever kind.
+    fn exists(&self) -> bool;
+
+    /// Opens them, or begins new ones; what is there survives a power cut when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InUse`]; otherwise what the storage reports.
+    fn open(&self) -> Result<Box<dyn StoredRows>, Error>;
+
+    /// Puts what is there out of the way, if there is anything; of what was set aside before nothing is kept.
+    ///
+    /// # Errors
+    ///
+    /// What the file system reports.
+    fn set_aside(&self) -> Result<(), Error>;
+}
+
+/// Rows that can be compared with a manifest.
+pub trait StoredRows: Rows {
+    /// Counts and hashes all of them.
+    ///
+    /// # Errors
+    ///
+    /// What the storage reports.
+    fn tally(&self) -> Result<Tally, Error>;
+}
+
 /// Rows in memory, lost with the process: for an engine without checkpoints, and for tests.
 #[derive(Debug, Default)]
 pub struct MemoryRows(RwLock<BTreeMap<Vec<u8>, Vec<u8>>>);
@@ -244,6 +277,16 @@ impl Rows for MemoryRows {
 
     fn flush(&self) -> Result<(), Error> {
         Ok(())
+    }
+}
+
+impl StoredRows for MemoryRows {
+    fn tally(&self) -> Result<Tally, Error> {
+        let (mut tally, mut scratch) = (Tally::default(), Vec::new());
+        for (key, value) in &*self.0.read() {
+            tally.add(key, value, &mut scratch);
+        }
+        Ok(tally)
     }
 }
 
@@ -342,7 +385,7 @@ fn assemble(db: &sled::Db, key: &[u8], stored: &[u8]) -> Result<Vec<u8>, Error> 
 
 /// The number of rows and the sum of their hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Tally {
+pub struct Tally {
     rows: u64,
     hash: u128,
 }
@@ -356,7 +399,8 @@ impl Tally {
         Checkpoint { lsn, rows: self.rows, hash: self.hash }
     }
 
-    fn add(&mut self, key: &[u8], value: &[u8], scratch: &mut Vec<u8>) {
+    /// Takes in a row; `scratch` is for its memory.
+    pub fn add(&mut self, key: &[u8], value: &[u8], scratch: &mut Vec<u8>) {
         self.rows = self.rows.wrapping_add(1);
         self.hash = self.hash.wrapping_add(row_hash(key, value, scratch));
     }
@@ -410,9 +454,9 @@ impl SledRows {
         Ok(rows)
     }
 
-    /// Counts and hashes all rows, and makes sure that there is no segment without a row. One thread reads sled, and another
+    /// As [`StoredRows::tally`]; also makes sure that there is no segment without a row. One thread reads sled, and another
     /// one decompresses and hashes.
-    fn tally(&self) -> Result<Tally, Error> {
+    fn count(&self) -> Result<Tally, Error> {
         self.guarded(|db| {
             thread::scope(|scope| {
                 let (sender, chunks) = mpsc::sync_channel::<Vec<_>>(TALLY_AHEAD);
@@ -528,6 +572,12 @@ impl Rows for SledRows {
     }
 }
 
+impl StoredRows for SledRows {
+    fn tally(&self) -> Result<Tally, Error> {
+        self.count()
+    }
+}
+
 impl Drop for SledRows {
     fn drop(&mut self) {
         let db = self.db.take();
@@ -625,26 +675,13 @@ const PAGE_ROWS: usize = 1_024;
 /// So many times as many may be read before they are hashed.
 const TALLY_AHEAD: usize = 8;
 
-/// How a [`StateStore`] is opened.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// Size of sled's page cache, in bytes.
-    pub cache_bytes: u64,
-    /// What a row comes to by a change: given its key, what it is, and what the change says; or why it cannot be had.
-    pub merge: Merge,
-}
+/// sled's cache where rows are read once.
+const CHECK_CACHE_BYTES: u64 = 128 << 20;
 
-/// See [`Options::merge`].
+/// What a row comes to by a change: given its key, what it is, and what the change says; or why it cannot be had.
 pub type Merge = fn(&[u8], &[u8], Vec<u8>) -> Result<Vec<u8>, &'static str>;
 
-impl Default for Options {
-    /// Changes replace rows.
-    fn default() -> Self {
-        Self { cache_bytes: 128 << 20, merge: |_, _, new| Ok(new) }
-    }
-}
-
-/// What [`StateStore::open`] found.
+/// What [`StateStore::open_on`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opened {
     /// Replay begins after it.
@@ -691,20 +728,30 @@ struct Home {
 }
 
 impl StateStore {
-    /// Opens the state in the data directory `dir`: `manifest`, and sled in `state`. Reads all rows. What does not agree
-    /// with the manifest, or that sled cannot open, is renamed to `state.damaged-<n>`, of which the last one is kept, and the
-    /// store starts empty at lsn 0.
+    /// As [`open_on`](Self::open_on), with sled in the data directory.
+    #[cfg(test)]
+    pub fn open(dir: &Path, disk: Arc<dyn Disk>, merge: Merge) -> Result<(Self, Opened), Error> {
+        let backing = SledFolder { dir: dir.to_owned(), disk: disk.clone(), cache_bytes: CHECK_CACHE_BYTES };
+        Self::open_on(&backing, dir, disk, merge)
+    }
+
+    /// Opens the state in the data directory `dir`: `manifest`, and the rows behind `backing`. Reads all rows. What does not
+    /// agree with the manifest, or cannot be opened, is set aside, and the store starts empty at lsn 0.
     ///
     /// # Errors
     ///
     /// [`Error::InUse`]; a manifest of a later release; otherwise what the file system reports.
-    pub fn open(dir: &Path, disk: Arc<dyn Disk>, options: Options) -> Result<(Self, Opened), Error> {
+    pub fn open_on(
+        backing: &dyn Backing,
+        dir: &Path,
+        disk: Arc<dyn Disk>,
+        merge: Merge,
+    ) -> Result<(Self, Opened), Error> {
         disk.create_dir_all(dir).map_err(at(dir))?;
         let home = Home { dir: dir.to_owned(), disk };
-        let folder = dir.join(FOLDER);
         let (manifest, found) = match read_manifest(home.disk.as_ref(), dir)? {
-            Ok(Some(manifest)) => (Some(manifest), find(&folder, &manifest, options)?),
-            Ok(None) if folder.exists() => (None, Found::Nothing(Some("there is no manifest".to_owned()))),
+            Ok(Some(manifest)) => (Some(manifest), find(backing, &manifest)?),
+            Ok(None) if backing.exists() => (None, Found::Nothing(Some("there is no manifest".to_owned()))),
             Ok(None) => (None, Found::Nothing(None)),
             Err(damage) => (None, Found::Nothing(Some(damage))),
         };
@@ -718,7 +765,7 @@ impl StateStore {
                 }
                 info!(lsn = %checkpoint.lsn, rows = checkpoint.rows, "state opened");
                 Ok((
-                    Self::new(Box::new(rows), Some(home), manifest, options.merge),
+                    Self::new(rows, Some(home), manifest, merge),
                     Opened { lsn: checkpoint.lsn, rebuilt_because: None },
                 ))
             }
@@ -726,15 +773,12 @@ impl StateStore {
                 if let Some(why) = &rebuilt_because {
                     warn!(why, "state set aside, to be rebuilt from the journal");
                 }
-                home.set_aside()?;
+                backing.set_aside()?;
                 // Before there is a folder, so that a crash in between is taken for what it is.
                 let manifest = Manifest { floor: manifest.map_or(Lsn(0), |old| old.highest_lsn()), ..NEW };
                 manifest.write(home.disk.as_ref(), dir)?;
-                let rows = SledRows::open(&folder, options.cache_bytes)?;
-                Ok((
-                    Self::new(Box::new(rows), Some(home), manifest, options.merge),
-                    Opened { lsn: Lsn(0), rebuilt_because },
-                ))
+                let rows = backing.open()?;
+                Ok((Self::new(rows, Some(home), manifest, merge), Opened { lsn: Lsn(0), rebuilt_because }))
             }
         }
     }
@@ -760,7 +804,7 @@ impl StateStore {
         Self::new(Box::new(MemoryRows::default()), None, NEW, merge)
     }
 
-    fn new(rows: Box<dyn Rows>, home: Option<Home>, manifest: Manifest, merge: Merge) -> Self {
+    fn new(rows: Box<dyn StoredRows>, home: Option<Home>, manifest: Manifest, merge: Merge) -> Self {
         Self { rows, home, manifest: Mutex::new(manifest), merge, failed: false.into() }
     }
 
@@ -864,8 +908,8 @@ impl StateStore {
             return Ok(Check::Disagrees(format!("{} is not a folder", folder.display())));
         }
         fs::create_dir(scratch).map_err(at(scratch))?;
-        let found = copy(&folder, &scratch.join(FOLDER))
-            .and_then(|()| find(&scratch.join(FOLDER), &manifest, Options::default()));
+        let copied = SledFolder { dir: scratch.to_owned(), disk: Arc::new(RealDisk), cache_bytes: CHECK_CACHE_BYTES };
+        let found = copy(&folder, &scratch.join(FOLDER)).and_then(|()| find(&copied, &manifest));
         let verdict = found.map(|found| match found {
             Found::Rows(_, checkpoint) => Check::Agrees(checkpoint),
             Found::Nothing(why) => Check::Disagrees(why.unwrap_or_default()),
@@ -942,30 +986,32 @@ fn read_manifest(disk: &dyn Disk, dir: &Path) -> Result<Result<Option<Manifest>,
 
 enum Found {
     /// Rows, and the candidate that they are.
-    Rows(SledRows, Checkpoint),
+    Rows(Box<dyn StoredRows>, Checkpoint),
     /// No rows to use, and why, if there should have been.
     Nothing(Option<String>),
 }
 
-/// Opens the rows in `folder`, reads them all, and compares them with both candidates.
-fn find(folder: &Path, manifest: &Manifest, options: Options) -> Result<Found, Error> {
+/// Opens the rows of `backing`, reads them all, and compares them with both candidates.
+fn find(backing: &dyn Backing, manifest: &Manifest) -> Result<Found, Error> {
     let candidates = [manifest.pending, Some(manifest.settled)];
     let candidate = |tally: Tally| candidates.into_iter().flatten().find(|candidate| Tally::of(candidate) == tally);
-    if !folder.exists() {
+    if !backing.exists() {
         let why = candidate(Tally::default()).is_none().then(|| "the state folder is missing".to_owned());
         return Ok(Found::Nothing(why));
     }
-    let read = SledRows::open(folder, options.cache_bytes).and_then(|rows| rows.tally().map(|tally| (rows, tally)));
+    let read = backing.open().and_then(|rows| rows.tally().map(|tally| (rows, tally)));
     let (rows, tally) = match read {
         Ok(read) => read,
-        Err(error) if error.is_damage() => return Ok(Found::Nothing(Some(format!("{}: {error}", folder.display())))),
+        Err(error) if error.is_damage() => {
+            return Ok(Found::Nothing(Some(format!("{}: {error}", backing.place().display()))));
+        }
         Err(error) => return Err(error),
     };
     Ok(candidate(tally).map_or_else(
         || {
             Found::Nothing(Some(format!(
                 "{}: its {} rows (hash {:032x}) are not those of the manifest (lsn {}, {} rows, hash {:032x})",
-                folder.display(),
+                backing.place().display(),
                 tally.rows,
                 tally.hash,
                 manifest.settled.lsn,
@@ -977,10 +1023,32 @@ fn find(folder: &Path, manifest: &Manifest, options: Options) -> Result<Found, E
     ))
 }
 
-impl Home {
+/// sled's folder in a data directory.
+pub struct SledFolder {
+    /// The data directory.
+    pub dir: PathBuf,
+    /// What it is renamed with.
+    pub disk: Arc<dyn Disk>,
+    /// Size of sled's page cache, in bytes.
+    pub cache_bytes: u64,
+}
+
+impl Backing for SledFolder {
+    fn place(&self) -> PathBuf {
+        self.dir.join(FOLDER)
+    }
+
+    fn exists(&self) -> bool {
+        self.place().exists()
+    }
+
+    fn open(&self) -> Result<Box<dyn StoredRows>, Error> {
+        Ok(Box::new(SledRows::open(&self.place(), self.cache_bytes)?))
+    }
+
     /// Renames the state folder, if there is one, and removes those renamed before.
     fn set_aside(&self) -> Result<(), Error> {
-        let folder = self.dir.join(FOLDER);
+        let folder = self.place();
         if !folder.exists() {
             return Ok(());
         }
@@ -1019,15 +1087,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::store::disk::{File, Open, RealDisk};
+    use crate::store::disk::{File, Open};
 
     type Model = BTreeMap<Vec<u8>, Vec<u8>>;
     type CallersFault = (Lsn, Vec<Change>, fn(&Error) -> bool);
 
-    const SMALL: Options = Options { cache_bytes: 8 << 20, merge: |_, _, new| Ok(new) };
+    const CACHE_BYTES: u64 = 8 << 20;
+
+    /// Changes replace rows.
+    const REPLACE: Merge = |_, _, new| Ok(new);
 
     fn open(dir: &Path) -> (StateStore, Opened) {
-        StateStore::open(dir, Arc::new(RealDisk), SMALL).unwrap()
+        StateStore::open(dir, Arc::new(RealDisk), REPLACE).unwrap()
     }
 
     fn change_model(model: &mut Model, changes: &[Change]) {
@@ -1083,7 +1154,7 @@ mod tests {
             ranges in prop::collection::vec((bytes(), bytes(), 0..50_usize), 20),
         ) {
             let dir = tempfile::tempdir().unwrap();
-            let mut sled = SledRows::open(&dir.path().join(FOLDER), SMALL.cache_bytes).unwrap();
+            let mut sled = SledRows::open(&dir.path().join(FOLDER), CACHE_BYTES).unwrap();
             let memory = MemoryRows::default();
             let mut model = Model::new();
             for batch in batches {
@@ -1094,7 +1165,7 @@ mod tests {
                 if changes.len().is_multiple_of(4) {
                     sled.flush().unwrap();
                     drop(sled);
-                    sled = SledRows::open(&dir.path().join(FOLDER), SMALL.cache_bytes).unwrap();
+                    sled = SledRows::open(&dir.path().join(FOLDER), CACHE_BYTES).unwrap();
                 }
                 let mut expected = Tally::default();
                 model.iter().for_each(|(key, value)| expected.add(key, value, &mut Vec::new()));
@@ -1114,7 +1185,7 @@ mod tests {
     fn no_blob_file_is_written_for_the_longest_plain_rows() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join(FOLDER);
-        let rows = SledRows::open(&folder, SMALL.cache_bytes).unwrap();
+        let rows = SledRows::open(&folder, CACHE_BYTES).unwrap();
         let changes: Vec<Change> = (0..500_u64)
             .map(|n| {
                 let mut key = n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes().to_vec();
@@ -1167,7 +1238,7 @@ mod tests {
     fn what_is_the_callers_fault_changes_nothing_and_is_not_final() {
         let dir = tempfile::tempdir().unwrap();
         let (on_disk, _) = open(dir.path());
-        for store in [on_disk, StateStore::in_memory(SMALL.merge)] {
+        for store in [on_disk, StateStore::in_memory(REPLACE)] {
             store.checkpoint(Lsn(5), vec![(vec![1], Some(vec![1]))]).unwrap();
             let table: [CallersFault; 6] = [
                 (Lsn(4), vec![], |e| matches!(e, Error::Backwards { .. })),
@@ -1288,7 +1359,7 @@ mod tests {
             copies: copies.path().to_owned(),
             state: Mutex::new((0, 0, Vec::new())),
         });
-        let (mut store, _) = StateStore::open(dir.path(), Arc::new(CopyingDisk(copier.clone())), SMALL).unwrap();
+        let (mut store, _) = StateStore::open(dir.path(), Arc::new(CopyingDisk(copier.clone())), REPLACE).unwrap();
         store.rows = Box::new(CopyingRows(store.rows, copier.clone()));
         let mut models = vec![Model::new()];
         for round in 1..=4 {
@@ -1430,7 +1501,7 @@ mod tests {
     fn an_open_store_is_not_taken_for_a_damaged_one() {
         let dir = tempfile::tempdir().unwrap();
         let (store, _) = open(dir.path());
-        let second = StateStore::open(dir.path(), Arc::new(RealDisk), SMALL);
+        let second = StateStore::open(dir.path(), Arc::new(RealDisk), REPLACE);
         assert!(matches!(second, Err(Error::InUse(_))), "{second:?}");
         store.checkpoint(Lsn(1), rows(1, 10)).unwrap();
         assert_eq!(asides(dir.path()), [""; 0]);
@@ -1455,7 +1526,7 @@ mod tests {
     #[test]
     fn a_panic_becomes_a_final_error() {
         let dir = tempfile::tempdir().unwrap();
-        let rows = SledRows::open(&dir.path().join(FOLDER), SMALL.cache_bytes).unwrap();
+        let rows = SledRows::open(&dir.path().join(FOLDER), CACHE_BYTES).unwrap();
         let result: Result<(), Error> = rows.guarded(|_| panic!("page {} is gone", 7));
         assert!(matches!(result, Err(Error::Panicked(text)) if text == "page 7 is gone"));
         assert!(matches!(rows.get(b"any"), Err(Error::Failed)));

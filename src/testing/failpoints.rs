@@ -226,7 +226,7 @@ impl Failpoints {
             Some(Action::CrashBefore(left)) => crash(system, left),
             Some(Action::CrashAfter(left)) => {
                 let (handled, system) = (deliver(system, message), system.clone());
-                system.blocking.clone().spawn(async move {
+                system.host.blocking.clone().spawn(async move {
                     handled.await;
                     crash(&system, left);
                 });

@@ -211,8 +211,7 @@ impl Model {
 }
 
 fn open(dir: &Path, journal: &[(Lsn, Record)]) -> (Arc<StateStore>, Replica) {
-    let options = state::Options { cache_bytes: 4 << 20, merge: pages::merge };
-    let (store, opened) = StateStore::open(dir, Arc::new(RealDisk), options).unwrap();
+    let (store, opened) = StateStore::open(dir, Arc::new(RealDisk), pages::merge).unwrap();
     assert_eq!(opened.rebuilt_because, None);
     let store = Arc::new(store);
     let mut replica = Replica::new(store.clone(), opened.lsn).unwrap();
