@@ -31,6 +31,8 @@ use crate::Map;
 use crate::actors::actor::Delivery;
 use crate::actors::arbiters::Failpoints;
 use crate::actors::registry::From;
+use crate::actors::reply;
+use crate::actors::shell::Outcome;
 use crate::actors::system::{Ended, Routed, System};
 use crate::api::{Health, IdempotencyKey, Stats};
 use crate::clock::{ThisMachine, TimeSource};
@@ -266,7 +268,7 @@ impl Engine {
 }
 
 /// Where an aggregate's answer comes in.
-type AnswerFrom<A> = oneshot::Receiver<Result<<A as crate::domain::Aggregate>::Reply, Rejection>>;
+type AnswerFrom<A> = reply::Reply<Outcome<A>>;
 
 /// A call that is under way.
 struct Call<'a>(&'a AtomicU64);
@@ -294,8 +296,23 @@ impl Inner {
 
     /// Lets a command of a caller in.
     fn admit(&self) -> Result<Call<'_>, Error> {
-        self.calls.fetch_add(1, Ordering::AcqRel);
+        self.admit_below(self.config.limits.calls)
+    }
+
+    /// Lets a command in that begins something. There is less room for these, so that in a rush those who have seats get
+    /// to pay them or to give them back, and operators get through.
+    fn admit_newcomer(&self) -> Result<Call<'_>, Error> {
+        self.admit_below(self.config.limits.calls / 2)
+    }
+
+    fn admit_below(&self, limit: u64) -> Result<Call<'_>, Error> {
+        let under_way = self.calls.fetch_add(1, Ordering::AcqRel);
         let call = Call(&self.calls);
+        // First, since in a rush it is most of the calls that end here.
+        if under_way >= limit {
+            self.gauges.overloaded.fetch_add(1, Ordering::Relaxed);
+            return Err(Error::Overloaded(RETRY_AFTER));
+        }
         if self.closing.load(Ordering::Acquire) {
             return Err(Error::OutcomeUnknown("the engine is shutting down; the command was not taken".into()));
         }
@@ -321,14 +338,22 @@ impl Inner {
         Error::OutcomeUnknown(reason.unwrap_or_else(|| "the engine is closed".into()))
     }
 
-    /// Sends a command to an aggregate and waits until its answer is durable.
+    /// Sends a command to an aggregate and waits until its answer is durable. For commands that are answered when they
+    /// are handled.
     async fn ask<A: Routed>(&self, id: &A::Id, command: A::Command) -> Result<A::Reply, Error> {
+        let answer = self.send::<A>(id, command)?.await;
+        answer.map_or_else(|| Err(self.outcome_unknown()), |answer| answer.map_err(Error::from))
+    }
+
+    /// As [`ask`](Self::ask), for commands whose answer may come with a later one. Who waits in an aggregate for another
+    /// one's answer is not let go by the journal.
+    async fn ask_and_park<A: Routed>(&self, id: &A::Id, command: A::Command) -> Result<A::Reply, Error> {
         self.answer::<A>(self.send::<A>(id, command)?).await
     }
 
     /// As [`ask`](Self::ask), for those inside, whom no limit stands against.
     async fn ask_from_inside<A: Routed>(&self, id: &A::Id, command: A::Command) -> Result<A::Reply, Error> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = reply::channel();
         let delivery = Delivery::Command(command, Some(reply));
         // From inside there is no limit to meet.
         let _ = A::registry(&self.system).deliver(&self.system, id, delivery, From::Inside);
@@ -337,10 +362,9 @@ impl Inner {
 
     async fn answer<A: Routed>(&self, answer: AnswerFrom<A>) -> Result<A::Reply, Error> {
         let mut failure = self.failure.clone();
-        // Who waits in an aggregate for another one's answer is not let go by the journal.
         let answer = tokio::select! {
             biased;
-            answer = answer => answer.ok(),
+            answer = answer => answer,
             _ = failure.wait_for(Option::is_some) => None,
         };
         answer.map_or_else(|| Err(self.outcome_unknown()), |answer| answer.map_err(Error::from))
@@ -348,7 +372,7 @@ impl Inner {
 
     /// Sends a command to an aggregate.
     fn send<A: Routed>(&self, id: &A::Id, command: A::Command) -> Result<AnswerFrom<A>, Error> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = reply::channel();
         let delivery = Delivery::Command(command, Some(reply));
         if A::registry(&self.system).deliver(&self.system, id, delivery, From::Outside).is_err() {
             self.gauges.overloaded.fetch_add(1, Ordering::Relaxed);

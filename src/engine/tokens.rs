@@ -38,7 +38,7 @@ impl Engine {
     pub async fn issue_token(&self, concert: ConcertId, user: &UserId) -> Result<IssuedToken, Error> {
         // A call that is refused for load is still a sign of life.
         self.still_there(concert, user)?;
-        let _call = self.0.admit()?;
+        let _call = self.0.admit_newcomer()?;
         self.0.room_info(concert).await?;
         let Reply::Token { no, fresh } =
             self.0.ask::<WaitingRoom>(&concert, Command::IssueToken { user: user.clone() }).await?
