@@ -105,7 +105,7 @@ section! {
 section! {
     /// Actors.
     Actors {
-        /// Threads that run actors, 1 to 256.
+        /// Threads that run actors, and with the server serve requests, 1 to 256.
         arbiters: u64 = 2,
         /// Commands that may wait for one actor, 1 to 1,048,576; past it callers are told `overloaded`.
         mailbox: u64 = 16_384,

@@ -50,6 +50,12 @@ impl Arbiters {
     ) -> Self {
         Self { arbiters, hasher: RandomState::new(), blocking, failpoints }
     }
+
+    /// The threads of the actors.
+    #[cfg(feature = "server")]
+    pub(crate) fn threads(&self) -> &[ArbiterHandle] {
+        &self.arbiters
+    }
 }
 
 impl Host for Arbiters {

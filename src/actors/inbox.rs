@@ -67,3 +67,59 @@ impl<A: Routed> Inbox<A> {
         drop(dropped);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actors::alarms::Alarm;
+    use crate::actors::reply;
+    use crate::domain::Points;
+    use crate::domain::idempotency::Request;
+    use crate::domain::wallet::{Command, Wallet};
+
+    fn wake() -> Delivery<Wallet> {
+        Delivery::Wake(Alarm::Owed)
+    }
+
+    #[test]
+    fn an_actor_is_called_once_for_all_that_comes_until_it_rests() {
+        let inbox = Inbox::new();
+        let mut taken = Vec::new();
+        assert_eq!(inbox.put(wake(), None), Ok(Call::Needed));
+        assert_eq!(inbox.put(wake(), None), Ok(Call::Made));
+        inbox.take(&mut taken);
+        assert_eq!(taken.len(), 2);
+        taken.clear();
+        assert_eq!(inbox.put(wake(), None), Ok(Call::Made), "it is at work");
+        assert!(!inbox.rest(), "something has come meanwhile");
+        inbox.take(&mut taken);
+        assert_eq!(taken.len(), 1);
+        assert!(inbox.rest());
+        assert_eq!(inbox.put(wake(), None), Ok(Call::Needed));
+    }
+
+    #[test]
+    fn there_is_a_limit_for_those_who_have_one() {
+        let inbox = Inbox::new();
+        assert_eq!(inbox.put(wake(), Some(1)), Ok(Call::Needed));
+        assert_eq!(inbox.put(wake(), Some(1)), Err(Full));
+        assert_eq!(inbox.put(wake(), None), Ok(Call::Made));
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_an_actor_that_is_gone() {
+        let inbox = Inbox::<Wallet>::new();
+        let command = || {
+            let (to, reply) = reply::channel();
+            let (amount, by) = (Points::ZERO, "anna".parse().unwrap());
+            (Delivery::Command(Command::Charge { amount, by, request: Request::default() }, Some(to)), reply)
+        };
+        let (before, waits) = command();
+        let _ = inbox.put(before, None);
+        inbox.close();
+        assert_eq!(waits.await, None);
+        let (after, waits) = command();
+        assert_eq!(inbox.put(after, None), Ok(Call::Made));
+        assert_eq!(waits.await, None);
+    }
+}

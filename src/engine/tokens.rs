@@ -71,6 +71,19 @@ impl Engine {
         Ok(token)
     }
 
+    /// How many wait, in all waiting rooms.
+    ///
+    /// # Errors
+    /// The engine is closed.
+    pub async fn waiting_tokens(&self) -> Result<u64, Error> {
+        let waiting = self.0.read_rows(|replica| {
+            // Where somebody waits, something is due.
+            let rooms = replica.alarmed()?.rooms.into_iter();
+            rooms.map(|concert| Ok(replica.room(concert)?.counts().waiting)).sum()
+        });
+        waiting.await
+    }
+
     /// Gives a place in a waiting room up.
     ///
     /// # Errors

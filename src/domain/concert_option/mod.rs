@@ -848,7 +848,7 @@ impl ConcertOption {
                 self.users.remove(&reservation.user);
             }
         }
-        changes.touch(Part::User(reservation.user.clone()));
+        changes.touch_named(|| Part::User(reservation.user.clone()));
     }
 
     /// Ends a held reservation.
@@ -1138,7 +1138,7 @@ impl Aggregate for ConcertOption {
                 self.deadlines.insert((*expires_at, *no));
                 self.reservations.insert(*no, reservation);
                 changes.count(user, Counted::HoldOpened);
-                changes.touch(Part::User(user.clone()));
+                changes.touch_named(|| Part::User(user.clone()));
                 changes.touch(Part::Reservation(*no));
                 changes.list(user, Part::Reservation(*no));
                 self.remember(at, key.as_ref(), *no, changes);
