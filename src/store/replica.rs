@@ -147,8 +147,8 @@ impl<A: Entity> Shelf<A> {
     /// Moves the changed rows to `changes`.
     fn collect(&mut self, changes: &mut RowChanges) {
         for id in self.changed.drain(..) {
-            // It stays in memory for as long as it differs from its rows.
-            let Some(kept) = self.kept.get_mut(&id) else { continue };
+            // It stays in memory for as long as it differs from its rows. What it had changed may be as before by now.
+            let Some(kept) = self.kept.get_mut(&id).filter(|kept| !kept.dirty.is_empty()) else { continue };
             for (part, _) in kept.dirty.drain() {
                 changes.push((row_key::<A>(&id, &part, false), kept.state.row(&part)));
             }
