@@ -3,21 +3,21 @@
 //! At no moment are there two actors of one aggregate: one that goes to sleep keeps its place until it has stopped, and
 //! what comes meanwhile waits there for the next.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use actix::dev::channel;
-use actix::prelude::*;
 use dashmap::mapref::entry::Entry;
 
-use super::actor::{Delivery, Driver};
+use super::actor::{Address, Delivery, Driver, Host};
 use super::system::{Routed, System};
 use crate::Map;
 
-enum Slot<A: Routed> {
-    Awake { addr: Addr<Driver<A>>, used: AtomicU64 },
-    Leaving { waiting: Vec<Delivery<A>> },
+struct Slot<A: Routed, H: Host> {
+    addr: H::Address<A>,
+    /// When something was last sent to it.
+    used: AtomicU64,
+    /// What came since it wanted to go to sleep, if it does.
+    leaving: Option<Vec<Delivery<A>>>,
 }
 
 /// Who sends: callers are told when there is too much, what comes from inside always gets through.
@@ -29,22 +29,21 @@ pub(crate) enum From {
     Inside,
 }
 
-/// The mailbox is full.
+/// The inbox is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Full;
 
 /// The actors of one kind.
-pub(crate) struct Registry<A: Routed> {
-    slots: Map<A::Id, Slot<A>>,
+pub(crate) struct Registry<A: Routed, H: Host> {
+    slots: Map<A::Id, Slot<A, H>>,
     mailbox: usize,
-    hasher: RandomState,
     /// Counts deliveries to wherever they go, to tell who was used last.
     clock: AtomicU64,
 }
 
-impl<A: Routed> Registry<A> {
+impl<A: Routed, H: Host> Registry<A, H> {
     pub(crate) fn new(mailbox: usize) -> Self {
-        Self { slots: Map::default(), mailbox, hasher: RandomState::new(), clock: AtomicU64::new(0) }
+        Self { slots: Map::default(), mailbox, clock: AtomicU64::new(0) }
     }
 
     /// How many are awake.
@@ -55,27 +54,30 @@ impl<A: Routed> Registry<A> {
     /// Sends to the actor of `id`, waking it if need be.
     pub(crate) fn deliver(
         &self,
-        system: &Arc<System>,
+        system: &Arc<System<H>>,
         id: &A::Id,
         delivery: Delivery<A>,
         from: From,
     ) -> Result<(), Full> {
         // Sending happens under the slot's lock, so that none can slip in after the actor has decided to leave.
         if let Some(slot) = self.slots.get(id)
-            && let Slot::Awake { addr, used } = &*slot
+            && slot.leaving.is_none()
         {
-            used.store(self.clock.load(Ordering::Relaxed), Ordering::Relaxed);
-            return send(addr, delivery, from);
+            slot.used.store(self.clock.load(Ordering::Relaxed), Ordering::Relaxed);
+            return send(&slot.addr, delivery, from);
         }
         match self.slots.entry(id.clone()) {
-            Entry::Occupied(mut slot) => match slot.get_mut() {
-                Slot::Awake { addr, .. } => send(addr, delivery, from),
-                Slot::Leaving { waiting } if from == From::Outside && waiting.len() >= self.mailbox => Err(Full),
-                Slot::Leaving { waiting } => {
-                    waiting.push(delivery);
-                    Ok(())
+            Entry::Occupied(mut slot) => {
+                let Slot { addr, leaving, .. } = slot.get_mut();
+                match leaving {
+                    None => send(addr, delivery, from),
+                    Some(waiting) if from == From::Outside && waiting.len() >= self.mailbox => Err(Full),
+                    Some(waiting) => {
+                        waiting.push(delivery);
+                        Ok(())
+                    }
                 }
-            },
+            }
             Entry::Vacant(slot) => {
                 let addr = self.start(system, id);
                 let sent = send(&addr, delivery, from);
@@ -85,46 +87,34 @@ impl<A: Routed> Registry<A> {
         }
     }
 
-    fn awake(&self, addr: Addr<Driver<A>>) -> Slot<A> {
-        Slot::Awake { addr, used: AtomicU64::new(self.clock.load(Ordering::Relaxed)) }
+    fn awake(&self, addr: H::Address<A>) -> Slot<A, H> {
+        Slot { addr, used: AtomicU64::new(self.clock.load(Ordering::Relaxed)), leaving: None }
     }
 
-    fn start(&self, system: &Arc<System>, id: &A::Id) -> Addr<Driver<A>> {
-        let (sender, receiver) = channel::channel(self.mailbox);
-        let arbiter = &system.arbiters[self.hasher.hash_one(id) as usize % system.arbiters.len()];
-        let driver = Driver::new(id.clone(), system.clone());
-        arbiter.spawn_fn(move || {
-            actix_rt::spawn(Context::with_receiver(receiver).into_future(driver));
-        });
-        Addr::new(sender)
+    fn start(&self, system: &Arc<System<H>>, id: &A::Id) -> H::Address<A> {
+        system.host.start(Driver::new(id.clone(), system.clone()), self.mailbox)
     }
 
-    /// The actor of `id` wants to go to sleep; false if it has no place to go from, or is on its way: it may have been
-    /// asked to more than once.
-    pub(crate) fn leaving(&self, id: &A::Id) -> bool {
-        match self.slots.get_mut(id) {
-            Some(mut slot) if matches!(*slot, Slot::Awake { .. }) => {
-                *slot = Slot::Leaving { waiting: Vec::new() };
-                true
-            }
-            _ => false,
+    /// The actor of `id` wants to go to sleep. From now on nothing more is sent to it but a last [`Delivery::Leave`],
+    /// unless it is on its way already: it may have been asked to more than once.
+    pub(crate) fn leaving(&self, id: &A::Id) {
+        if let Some(mut slot) = self.slots.get_mut(id)
+            && slot.leaving.is_none()
+        {
+            slot.leaving = Some(Vec::new());
+            slot.addr.send(Delivery::Leave);
         }
     }
 
     /// The actor of `id` stays after all; gives what came meanwhile.
-    pub(crate) fn stays(&self, id: &A::Id, addr: Addr<Driver<A>>) -> Vec<Delivery<A>> {
-        let Some(mut slot) = self.slots.get_mut(id) else { return Vec::new() };
-        match std::mem::replace(&mut *slot, self.awake(addr)) {
-            Slot::Leaving { waiting } => waiting,
-            Slot::Awake { .. } => Vec::new(),
-        }
+    pub(crate) fn stays(&self, id: &A::Id) -> Vec<Delivery<A>> {
+        self.slots.get_mut(id).and_then(|mut slot| slot.leaving.take()).unwrap_or_default()
     }
 
     /// The actor of `id` has stopped. If something came meanwhile, the next one is woken for it.
-    pub(crate) fn left(&self, system: &Arc<System>, id: &A::Id) {
+    pub(crate) fn left(&self, system: &Arc<System<H>>, id: &A::Id) {
         let Entry::Occupied(mut slot) = self.slots.entry(id.clone()) else { return };
-        let Slot::Leaving { waiting } = slot.get_mut() else { return };
-        let waiting = std::mem::take(waiting);
+        let Some(waiting) = slot.get_mut().leaving.take() else { return };
         if waiting.is_empty() {
             slot.remove();
             return;
@@ -132,7 +122,7 @@ impl<A: Routed> Registry<A> {
         let addr = self.start(system, id);
         for delivery in waiting {
             // The mailbox is as large as what may wait here.
-            let _ = send(&addr, delivery, From::Inside);
+            addr.send(delivery);
         }
         slot.insert(self.awake(addr));
     }
@@ -144,60 +134,83 @@ impl<A: Routed> Registry<A> {
         if excess == 0 {
             return;
         }
-        let mut idle: Vec<_> = self
-            .slots
-            .iter()
-            .filter_map(|slot| match slot.value() {
-                Slot::Awake { addr, used } => Some((used.load(Ordering::Relaxed), addr.clone())),
-                Slot::Leaving { .. } => None,
-            })
-            .filter(|(used, _)| *used < now)
+        let awake = self.slots.iter().filter(|slot| slot.leaving.is_none());
+        let mut idle: Vec<_> = awake
+            .map(|slot| (slot.used.load(Ordering::Relaxed), slot.key().clone(), slot.addr.clone()))
+            .filter(|(used, ..)| *used < now)
             .collect();
-        idle.sort_unstable_by_key(|(used, _)| *used);
-        for (_, addr) in idle.into_iter().take(excess) {
-            addr.do_send(Delivery::Sleep);
+        idle.sort_unstable_by(|(used, id, _), (other_used, other, _)| (used, id).cmp(&(other_used, other)));
+        for (.., addr) in idle.into_iter().take(excess) {
+            addr.send(Delivery::Sleep);
         }
     }
 }
 
-fn send<A: Routed>(addr: &Addr<Driver<A>>, delivery: Delivery<A>, from: From) -> Result<(), Full> {
+fn send<A: Routed>(addr: &impl Address<A>, delivery: Delivery<A>, from: From) -> Result<(), Full> {
     match from {
         From::Inside => {
-            addr.do_send(delivery);
+            addr.send(delivery);
             Ok(())
         }
-        // An actor only stops once its slot says so, or with its arbiter at the end of the engine: then whoever waits
-        // for the answer is let go by the drop of the message.
-        From::Outside => match addr.try_send(delivery) {
-            Ok(()) | Err(SendError::Closed(_)) => Ok(()),
-            Err(SendError::Full(_)) => Err(Full),
-        },
+        From::Outside => addr.try_send(delivery),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use parking_lot::Mutex;
+
     use super::*;
     use crate::actors::alarms::Alarm;
     use crate::domain::UserId;
     use crate::domain::wallet::Wallet;
 
+    /// Keeps what is sent.
+    struct Kept<A: Routed>(Arc<Mutex<Vec<Delivery<A>>>>);
+
+    impl<A: Routed> Clone for Kept<A> {
+        fn clone(&self) -> Self {
+            Self(self.0.clone())
+        }
+    }
+
+    impl<A: Routed> Address<A> for Kept<A> {
+        fn send(&self, delivery: Delivery<A>) {
+            self.0.lock().push(delivery);
+        }
+
+        fn try_send(&self, delivery: Delivery<A>) -> Result<(), Full> {
+            self.send(delivery);
+            Ok(())
+        }
+    }
+
+    struct Nowhere;
+
+    impl Host for Nowhere {
+        type Address<A: Routed> = Kept<A>;
+
+        fn start<A: Routed>(&self, _driver: Driver<A, Self>, _mailbox: usize) -> Kept<A> {
+            Kept(Arc::default())
+        }
+    }
+
     #[test]
     fn who_leaves_twice_loses_nothing_that_came_meanwhile() {
-        let registry = Registry::<Wallet>::new(4);
+        let registry = Registry::<Wallet, Nowhere>::new(4);
         let anna: UserId = "anna".parse().unwrap();
-        assert!(!registry.leaving(&anna), "nobody is there");
-        let (sender, _receiver) = channel::channel(4);
-        registry.slots.insert(anna.clone(), registry.awake(Addr::new(sender)));
-        assert!(registry.leaving(&anna));
-        match &mut *registry.slots.get_mut(&anna).unwrap() {
-            Slot::Leaving { waiting } => waiting.push(Delivery::Wake(Alarm::Due(7))),
-            Slot::Awake { .. } => panic!("it is on its way out"),
-        }
-        assert!(!registry.leaving(&anna), "it is on its way already");
-        let (sender, _receiver) = channel::channel(4);
-        let waiting = registry.stays(&anna, Addr::new(sender));
+        registry.leaving(&anna);
+        assert!(registry.slots.is_empty(), "nobody is there");
+        let sent = Kept(Arc::default());
+        registry.slots.insert(anna.clone(), registry.awake(sent.clone()));
+        registry.leaving(&anna);
+        assert!(matches!(sent.0.lock()[..], [Delivery::Leave]));
+        registry.slots.get_mut(&anna).unwrap().leaving.as_mut().unwrap().push(Delivery::Wake(Alarm::Due(7)));
+        registry.leaving(&anna);
+        assert!(matches!(sent.0.lock()[..], [Delivery::Leave]), "it is on its way already");
+        let waiting = registry.stays(&anna);
         assert!(matches!(waiting[..], [Delivery::Wake(Alarm::Due(7))]));
-        assert!(registry.leaving(&anna), "it stayed, and may leave again");
+        registry.leaving(&anna);
+        assert!(matches!(sent.0.lock()[..], [Delivery::Leave, Delivery::Leave]), "it stayed, and may leave again");
     }
 }

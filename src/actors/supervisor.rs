@@ -1,31 +1,36 @@
 //! Wakes those who have something due or owed, expires who has fallen silent, and puts to sleep who is not needed.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use actix::prelude::*;
-
+use super::actor::Host;
 use super::alarms::Alarm;
 use super::system::System;
 use crate::domain::Timestamp;
 
-/// Between two steps.
-const TICK: Duration = Duration::from_millis(50);
 /// After how long a step that is owed is sent again, and how often those who wait are checked for signs of life.
 const SECOND_MS: u64 = 1_000;
 
 /// A plain part: whoever drives it calls [`step`](Self::step) twenty times a second.
-pub(crate) struct Supervisor {
-    system: Arc<System>,
+pub(crate) struct Supervisor<H: Host> {
+    system: Arc<System<H>>,
     max_resident: usize,
     last_second: Timestamp,
     entropy: Box<dyn FnMut() -> u64 + Send>,
 }
 
-impl Supervisor {
+impl<H: Host> Supervisor<H> {
     /// `entropy` gives random numbers, for those who need one.
-    pub(crate) fn new(system: Arc<System>, max_resident: usize, entropy: impl FnMut() -> u64 + Send + 'static) -> Self {
+    pub(crate) fn new(
+        system: Arc<System<H>>,
+        max_resident: usize,
+        entropy: impl FnMut() -> u64 + Send + 'static,
+    ) -> Self {
         Self { system, max_resident, last_second: Timestamp::default(), entropy: Box::new(entropy) }
+    }
+
+    /// Whether the engine has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.system.env.journal.is_closed()
     }
 
     pub(crate) fn step(&mut self) {
@@ -50,7 +55,8 @@ impl Supervisor {
     }
 
     fn expire_silent(&self) {
-        let rooms: Vec<_> = self.system.liveness.iter().map(|room| (*room.key(), room.value().clone())).collect();
+        let mut rooms: Vec<_> = self.system.liveness.iter().map(|room| (*room.key(), room.value().clone())).collect();
+        rooms.sort_unstable_by_key(|(concert, _)| *concert);
         for (concert, liveness) in rooms {
             let Ok(mut replica) = self.system.replica.lock() else { return };
             let silent = match replica.room(concert) {
@@ -66,20 +72,5 @@ impl Supervisor {
             drop(replica);
             self.system.expire_silent(concert, &silent);
         }
-    }
-}
-
-/// Drives the supervisor, on an arbiter of its own: busy actors starve the timers of theirs.
-impl Actor for Supervisor {
-    type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(TICK, |supervisor, ctx| {
-            if supervisor.system.env.journal.is_closed() {
-                ctx.stop();
-            } else {
-                supervisor.step();
-            }
-        });
     }
 }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use actix::ArbiterHandle;
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use tokio::sync::watch;
 
-use super::actor::Delivery;
+use super::actor::{Delivery, Host};
 use super::alarms::{Alarm, Key};
+use super::arbiters::Arbiters;
 use super::registry::{From, Registry};
 use super::shell::{Environment, Shell};
 use crate::Map;
@@ -21,23 +21,10 @@ use crate::domain::{ConcertId, Lsn, Message, TokenId};
 use crate::live::Hubs;
 use crate::store::codec::{Entity, TheCatalogue};
 use crate::store::replica::{self, Replica};
-#[cfg(any(test, feature = "testing"))]
-pub(crate) use crate::testing::failpoints::Failpoints;
-
-/// Nothing fails on purpose but in tests: there are none.
-#[cfg(not(any(test, feature = "testing")))]
-pub(crate) enum Failpoints {}
-
-#[cfg(not(any(test, feature = "testing")))]
-impl Failpoints {
-    fn tell(&self, _: &Arc<System>, _: Message) {
-        match *self {}
-    }
-}
 
 /// That actors of this kind can be found.
 pub(crate) trait Routed: Entity<Id: Into<Key>> {
-    fn registry(system: &System) -> &Registry<Self>;
+    fn registry<H: Host>(system: &System<H>) -> &Registry<Self, H>;
     /// A copy of the aggregate as it is durable.
     fn copy(replica: &mut Replica, id: &Self::Id) -> Result<Self, replica::Error>;
 }
@@ -120,26 +107,23 @@ impl SharedReplica {
 }
 
 /// What all actors of an engine share.
-pub(crate) struct System {
+pub(crate) struct System<H: Host = Arbiters> {
     pub(crate) env: Environment,
     pub(crate) replica: Arc<SharedReplica>,
-    pub(crate) arbiters: Vec<ArbiterHandle>,
-    pub(crate) blocking: tokio::runtime::Handle,
-    pub(crate) catalogue: Registry<Catalogue>,
-    pub(crate) options: Registry<ConcertOption>,
-    pub(crate) wallets: Registry<Wallet>,
-    pub(crate) rooms: Registry<WaitingRoom>,
-    pub(crate) sinks: Registry<Sink>,
+    pub(crate) host: H,
+    pub(crate) catalogue: Registry<Catalogue, H>,
+    pub(crate) options: Registry<ConcertOption, H>,
+    pub(crate) wallets: Registry<Wallet, H>,
+    pub(crate) rooms: Registry<WaitingRoom, H>,
+    pub(crate) sinks: Registry<Sink, H>,
     /// Signs of life of those who wait.
     pub(crate) liveness: Map<ConcertId, Arc<Liveness>>,
-    /// What befalls messages on their way.
-    pub(crate) failpoints: Option<Failpoints>,
 }
 
 macro_rules! routed {
     ($aggregate:ty, $registry:ident) => {
         impl Routed for $aggregate {
-            fn registry(system: &System) -> &Registry<Self> {
+            fn registry<H: Host>(system: &System<H>) -> &Registry<Self, H> {
                 &system.$registry
             }
 
@@ -156,13 +140,25 @@ routed!(Wallet, wallets);
 routed!(WaitingRoom, rooms);
 routed!(Sink, sinks);
 
-impl System {
+impl<H: Host> System<H> {
+    /// Without any actor yet, whose mailboxes are to hold `mailbox` deliveries of callers.
+    pub(crate) fn new(host: H, env: Environment, replica: Arc<SharedReplica>, mailbox: usize) -> Self {
+        Self {
+            env,
+            replica,
+            host,
+            catalogue: Registry::new(mailbox),
+            options: Registry::new(mailbox),
+            wallets: Registry::new(mailbox),
+            rooms: Registry::new(mailbox),
+            sinks: Registry::new(mailbox),
+            liveness: Map::default(),
+        }
+    }
+
     /// Sends a message between aggregates.
     pub(crate) fn tell(self: &Arc<Self>, message: Message) {
-        match &self.failpoints {
-            None => self.send(message),
-            Some(failpoints) => failpoints.tell(self, message),
-        }
+        self.host.tell(self, message);
     }
 
     /// Sends a message that nothing befalls any more.
@@ -218,27 +214,17 @@ impl System {
     }
 
     /// Puts a shell around an aggregate as it is durable; nothing if its rows cannot be read, which is the end of the
-    /// engine.
-    pub(crate) async fn load<A: Routed>(self: Arc<Self>, id: A::Id) -> Option<Shell<A>> {
-        let system = self.clone();
-        let load = move || {
-            let (state, applied) = {
-                let mut replica = system.replica.lock().ok()?;
-                let applied = replica.applied();
-                (A::copy(&mut replica, &id), applied)
-            };
-            match state {
-                Ok(state) => Some(Shell::new(id, state, applied, system.env.clone())),
-                Err(error) => {
-                    system.env.journal.poison(&format!("the state cannot be read: {error}"));
-                    None
-                }
-            }
+    /// engine. May block.
+    pub(crate) fn load<A: Routed>(&self, id: &A::Id) -> Option<Shell<A>> {
+        let (state, applied) = {
+            let mut replica = self.replica.lock().ok()?;
+            let applied = replica.applied();
+            (A::copy(&mut replica, id), applied)
         };
-        match self.blocking.spawn_blocking(load).await {
-            Ok(shell) => shell,
-            Err(_) => {
-                self.env.journal.poison("an aggregate could not be loaded");
+        match state {
+            Ok(state) => Some(Shell::new(id.clone(), state, applied, self.env.clone())),
+            Err(error) => {
+                self.env.journal.poison(&format!("the state cannot be read: {error}"));
                 None
             }
         }

@@ -157,7 +157,7 @@ impl Inner {
             changed: changed.clone(),
             stop: stop.clone(),
         };
-        let task = self.system.blocking.spawn(deliveries.keep(sink.clone()));
+        let task = self.system.host.blocking.spawn(deliveries.keep(sink.clone()));
         running.insert(id, Running { progress, changed, stop, task });
         true
     }

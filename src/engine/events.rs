@@ -1,7 +1,5 @@
 //! What has happened, as events, for one reader at its own pace.
 
-use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{Engine, Inner};
@@ -9,20 +7,14 @@ use crate::domain::concert_option::{self, ConcertOption, Payment, Refund, Reserv
 use crate::domain::waiting_room::{self, TokenRow, WaitingRoom};
 use crate::domain::{CorruptRow, Lsn, PaymentId, cbor};
 use crate::error::Error;
-use crate::relay::projection::{self, Draft, Known, Missing};
+use crate::relay::projection::{Known, Missing};
+pub use crate::relay::walk::EventBatch;
+use crate::relay::walk::Walk;
 use crate::relay::{Event, EventFilter, EventId};
-use crate::store::codec::{self, Record};
-use crate::store::journal::{self, Reader};
 use crate::store::replica::{self, Found, Replica};
 
-/// Events that are looked up together: how long the replica is held for it.
-const DRAFTS_MAX: usize = 64;
-/// So many lsns are gone through at once: how long a blocking thread is held for it.
-const STEP_LSNS_MAX: u64 = 10_000;
 /// After so many lsns without an event the reader hears of it.
 const IDLE_LSNS_MAX: u64 = 100_000;
-/// So many lsns are rather skipped than the place looked for: half of a segment, at the default size.
-const SKIPPED_LSNS_MAX: u64 = 200_000;
 /// How many readers may have a blocking thread at a time: the others are for those who sell.
 pub(super) const READERS_AT_ONCE: usize = 2;
 
@@ -39,15 +31,6 @@ pub struct EventStream {
     walked: Lsn,
     /// `None` before the first call, and after one that was cancelled or failed.
     walk: Option<Box<Walk>>,
-}
-
-/// Some events, in order.
-#[derive(Debug, Clone)]
-pub struct EventBatch {
-    /// The events.
-    pub events: Vec<Event>,
-    /// Everything up to and including this has been given out or was not wanted.
-    pub position: EventId,
 }
 
 impl Engine {
@@ -125,9 +108,11 @@ impl EventStream {
             let _turn = turn;
             let mut walk = match walk {
                 Some(walk) => walk,
-                None => Box::new(Walk::begin(&inner, after)?),
+                None => Box::new(Walk::begin(inner.disk.clone(), &inner.config.data_dir.join("journal"), after)?),
             };
-            let (batch, is_at_end) = walk.go_on(&inner, after, filter, limit, max.max(1))?;
+            let mut look_up = |missing: &[Missing], known: &mut Known| inner.look_up(missing, known);
+            let (batch, is_at_end) = walk.go_on(&mut look_up, after, filter, limit, max.max(1))?;
+            walk.forget_above(usize::try_from(inner.config.events.remembered).unwrap_or(usize::MAX));
             Ok::<_, Error>((walk, batch, is_at_end))
         };
         let (walk, batch, is_at_end) = self.inner.on_blocking_thread(work).await??;
@@ -138,135 +123,6 @@ impl EventStream {
         }
         Ok((batch, is_at_end))
     }
-}
-
-/// A way through the journal. Blocks where it has to read.
-struct Walk {
-    reader: Reader,
-    /// What has been read, and not been gone through yet.
-    records: VecDeque<(Lsn, Record)>,
-    /// The first event that may come.
-    next: EventId,
-    known: Known,
-}
-
-impl Walk {
-    fn begin(inner: &Inner, after: EventId) -> Result<Self, Error> {
-        let dir: PathBuf = inner.config.data_dir.join("journal");
-        let reader = Reader::open(inner.disk.clone(), &dir, after.lsn).map_err(|error| unreadable(&error))?;
-        let next = EventId { lsn: after.lsn, index: after.index.saturating_add(1) };
-        Ok(Self { reader, records: VecDeque::new(), next, known: Known::default() })
-    }
-
-    /// Goes on after `after`; false if that is behind, or so far ahead that the place is better looked for.
-    fn skip_to(&mut self, after: EventId) -> bool {
-        let next = EventId { lsn: after.lsn, index: after.index.saturating_add(1) };
-        if next < self.next || next.lsn.0 - self.next.lsn.0 > SKIPPED_LSNS_MAX {
-            return false;
-        }
-        if next > self.next {
-            // What is skipped may have changed what is known.
-            self.known = Known::default();
-        }
-        self.next = next;
-        self.reader.skip_to(next.lsn);
-        true
-    }
-
-    /// Up to `max` events of the next lsns after `after`, and whether it has come to `limit`.
-    fn go_on(
-        &mut self,
-        inner: &Inner,
-        after: EventId,
-        filter: EventFilter,
-        limit: Lsn,
-        max: usize,
-    ) -> Result<(EventBatch, bool), Error> {
-        let mut batch = EventBatch { events: Vec::new(), position: after };
-        let is_far = |batch: &EventBatch| batch.position.lsn.0 - after.lsn.0 >= STEP_LSNS_MAX;
-        let mut is_at_end = false;
-        while !is_at_end && batch.events.len() < max && !is_far(&batch) {
-            let room = DRAFTS_MAX.min(max - batch.events.len());
-            let mut drafts = Vec::with_capacity(room);
-            while drafts.len() < room && !is_far(&batch) {
-                let Some((position, draft)) = self.step(limit)? else {
-                    is_at_end = true;
-                    break;
-                };
-                batch.position = position;
-                drafts.extend(draft.filter(|draft| filter.takes(draft.kind)));
-            }
-            self.complete(inner, &drafts, &mut batch.events)?;
-        }
-        Ok((batch, is_at_end))
-    }
-
-    /// The next event up to `limit`, or the lsn of a fact that becomes none; `None` at the end.
-    fn step(&mut self, limit: Lsn) -> Result<Option<(EventId, Option<Draft>)>, Error> {
-        loop {
-            let Some((first, record)) = self.records.front() else {
-                if self.read_on(limit)? {
-                    continue;
-                }
-                return Ok(None);
-            };
-            if self.next.lsn < *first {
-                self.next = EventId { lsn: *first, index: 0 };
-            }
-            let id = self.next;
-            let fact = (id.lsn.0 - first.0) as usize;
-            if fact >= record.len() {
-                self.records.pop_front();
-                continue;
-            }
-            if id.index == 0 {
-                self.known.learn(record, fact);
-            }
-            let draft = projection::draft(record, fact, id);
-            self.next = match draft {
-                Some(_) => EventId { index: id.index + 1, ..id },
-                None => EventId { lsn: id.lsn.next(), index: 0 },
-            };
-            if id.index == 0 || draft.is_some() {
-                return Ok(Some((id, draft)));
-            }
-        }
-    }
-
-    /// Reads the next batch of records, if there is one up to `limit`.
-    fn read_on(&mut self, limit: Lsn) -> Result<bool, Error> {
-        let Some(frame) = self.reader.next(limit).map_err(|error| unreadable(&error))? else { return Ok(false) };
-        let records = codec::decode_batch(frame.first_lsn, frame.count, &frame.payload);
-        self.records.extend(records.map_err(|error| Error::Internal(error.to_string()))?);
-        Ok(true)
-    }
-
-    /// Makes events of drafts.
-    fn complete(&mut self, inner: &Inner, drafts: &[Draft], events: &mut Vec<Event>) -> Result<(), Error> {
-        let mut complete: Vec<Option<Event>> = vec![None; drafts.len()];
-        loop {
-            let mut missing = Vec::new();
-            for (draft, event) in drafts.iter().zip(&mut complete).filter(|(_, event)| event.is_none()) {
-                match draft.complete(&self.known) {
-                    Ok(complete) => *event = Some(complete),
-                    Err(one) => missing.push(one),
-                }
-            }
-            if missing.is_empty() {
-                break;
-            }
-            missing.sort_unstable();
-            missing.dedup();
-            inner.look_up(&missing, &mut self.known)?;
-        }
-        events.extend(complete.into_iter().flatten());
-        self.known.forget_above(usize::try_from(inner.config.events.remembered).unwrap_or(usize::MAX));
-        Ok(())
-    }
-}
-
-fn unreadable(error: &journal::Error) -> Error {
-    Error::Internal(error.to_string())
 }
 
 impl Inner {
@@ -292,7 +148,7 @@ impl Inner {
 }
 
 /// Finds the row of what is missing, if it stands in one.
-fn find(replica: &mut Replica, missing: Missing) -> Option<Found> {
+pub(crate) fn find(replica: &mut Replica, missing: Missing) -> Option<Found> {
     use concert_option::Part;
     let part_of_option = |replica: &mut Replica, option, part| replica.find::<ConcertOption>(&option, &part);
     Some(match missing {
@@ -305,7 +161,7 @@ fn find(replica: &mut Replica, missing: Missing) -> Option<Found> {
 }
 
 /// Takes in a row of what was missing.
-fn read(missing: Missing, row: &[u8], known: &mut Known) -> Result<(), CorruptRow> {
+pub(crate) fn read(missing: Missing, row: &[u8], known: &mut Known) -> Result<(), CorruptRow> {
     match missing {
         Missing::Reservation(id) => known.reservation(id, Reservation::from_row(id.no, row)?),
         Missing::Payment(id) => known.payment(id, Payment::from_row(id.no, row)?),

@@ -25,7 +25,8 @@ impl Engine {
         let not_before = self.seats_seq(option).await?;
         let system = &self.0.system;
         let window = Duration::from_millis(self.0.config.live.window_ms);
-        let hub = Hub::of(&system.replica, &plan, window, &system.blocking).map_err(|error| self.0.fail(&error))?;
+        let hub =
+            Hub::of(&system.replica, &plan, window, &system.host.blocking).map_err(|error| self.0.fail(&error))?;
         Ok(SeatChanges { inner: self.0.clone(), subscription: Subscription::new(hub, since, not_before) })
     }
 
@@ -69,6 +70,12 @@ impl SeatChanges {
     /// The engine is closed.
     pub async fn next(&mut self) -> Result<Arc<SeatUpdate>, Error> {
         self.subscription.next().await.map_err(|Ended| self.inner.outcome_unknown())
+    }
+
+    /// Who hears of them, without the engine.
+    #[cfg(feature = "server")]
+    pub(crate) fn subscription(&mut self) -> &mut Subscription {
+        &mut self.subscription
     }
 }
 

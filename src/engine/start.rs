@@ -16,24 +16,26 @@ use super::deliveries::Deliveries;
 use super::tokens::RoomInfo;
 use super::{Gauges, Inner};
 use crate::Map;
+use crate::actors::actor::Host;
 use crate::actors::alarms::{Alarm, Alarms, Key};
-use crate::actors::registry::Registry;
+use crate::actors::arbiters::{Arbiters, Failpoints};
 use crate::actors::shell::Environment;
 use crate::actors::supervisor::Supervisor;
-use crate::actors::system::{Failpoints, SharedReplica, System};
+use crate::actors::system::{SharedReplica, System};
 use crate::clock::{Clock, TimeSource, wall_clock};
 use crate::config::{Checkpoint, Config};
 use crate::domain::{ConcertId, Lsn, Timestamp, waiting_room};
 use crate::error::OpenError;
 use crate::limits::UserCounts;
 use crate::store::codec::{self, Facts};
-use crate::store::committer::{DurableBatch, Journal};
+use crate::store::committer::{Committer, DurableBatch, Journal};
 use crate::store::disk::Disk;
-use crate::store::journal::{self, LocalLog, Reader};
+use crate::store::journal::{self, LocalLog, Preallocate, Reader};
 use crate::store::lock::DirLock;
+use crate::store::pages;
 use crate::store::plans::Plans;
-use crate::store::replica::{self, Replica};
-use crate::store::state::{self, StateStore};
+use crate::store::replica::{self, Alarmed, Cut, Replica};
+use crate::store::state::{self, Backing, SledFolder, StateStore};
 
 /// How far the journal may be ahead of the wall clock.
 const AHEAD: Duration = Duration::from_secs(300);
@@ -41,16 +43,23 @@ const AHEAD: Duration = Duration::from_secs(300);
 const LOOK_AT_DISK: Duration = Duration::from_millis(200);
 /// How often the housekeeper looks around.
 const LOOK_AROUND: Duration = Duration::from_millis(20);
-/// Events to replay between two checkpoints at the start.
-const REPLAY_EVENTS: u64 = 100_000;
+/// Batches that are read and decoded ahead of those that are replayed.
+const DECODE_AHEAD: usize = 64;
+/// Events to replay between two checkpoints at the start: what changes often is written once.
+const REPLAY_EVENTS: u64 = 1_000_000;
+/// Events that a stop leaves to the next start, which replays them faster than sled takes them in.
+const LEFT_EVENTS: u64 = 100_000;
 /// How many times as long as a checkpoint took there is none, unless too much is waiting for one.
 const REST: u32 = 4;
 /// How often users of whom nothing counts any more are forgotten.
 const FORGET: Duration = Duration::from_secs(60 * 60);
 /// Threads for reads that may block.
 const BLOCKING_THREADS: usize = 8;
-/// How long a thread may take to end. sled may hang in a write that failed.
-const JOIN: Duration = Duration::from_secs(4);
+/// How long a thread may take to end: the last checkpoint has to reach a disk that may be slow, and the directory is in use
+/// until then.
+const JOIN: Duration = Duration::from_secs(60);
+/// The same after a failure: sled may hang in a write that failed.
+const JOIN_FAILED: Duration = Duration::from_secs(4);
 
 /// The threads of an engine.
 pub(super) struct Threads {
@@ -104,6 +113,7 @@ impl Threads {
     /// Seals the journal, lets reads and the state catch up, and ends all threads.
     pub(super) fn end(self, journal: &Journal) {
         journal.close();
+        let join = |thread, name| join(thread, name, journal);
         join(self.committer, "committer");
         // It ends when the committer has let go of its channel.
         join(self.projector, "projector");
@@ -129,10 +139,11 @@ impl Threads {
     }
 }
 
-fn join(thread: JoinHandle<()>, name: &str) {
+fn join(thread: JoinHandle<()>, name: &str, journal: &Journal) {
     let begun = Instant::now();
     while !thread.is_finished() {
-        if begun.elapsed() > JOIN {
+        let at_most = if journal.failure().is_some() { JOIN_FAILED } else { JOIN };
+        if begun.elapsed() > at_most {
             tracing::warn!(thread = name, "thread does not end; left behind");
             return;
         }
@@ -158,30 +169,54 @@ pub(super) fn journal_options(config: &Config, check_from: Lsn) -> journal::Opti
     }
 }
 
-/// What stands in the data directory, opened and replayed.
-struct Opened {
-    log: LocalLog,
-    store: Arc<StateStore>,
-    replica: Replica,
-    last: Lsn,
-    last_at: Timestamp,
-    checkpointed: Lsn,
+/// On what an engine is opened.
+pub(crate) struct Ground<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) disk: &'a Arc<dyn Disk>,
+    /// Where the rows are.
+    pub(crate) backing: &'a dyn Backing,
+    pub(crate) preallocate: Preallocate,
+    /// Events to replay between two checkpoints.
+    pub(crate) replay_events: u64,
 }
 
-fn open(config: &Config, disk: &Arc<dyn Disk>, wall: Timestamp) -> Result<Opened, OpenError> {
+/// What stands in the data directory, opened and replayed.
+pub(crate) struct Opened {
+    log: LocalLog,
+    pub(crate) store: Arc<StateStore>,
+    replica: Replica,
+    last: Lsn,
+    pub(crate) last_at: Timestamp,
+    pub(crate) checkpointed: Lsn,
+    /// Who is to be looked after.
+    alarmed: Alarmed,
+}
+
+impl Opened {
+    /// On this machine's disk and sled.
+    fn new(config: &Config, disk: &Arc<dyn Disk>, wall: Timestamp) -> Result<Self, OpenError> {
+        let folder =
+            SledFolder { dir: config.data_dir.clone(), disk: disk.clone(), cache_bytes: config.checkpoint.cache_bytes };
+        let preallocate = Preallocate::Background;
+        open(&Ground { config, disk, backing: &folder, preallocate, replay_events: REPLAY_EVENTS }, wall)
+    }
+}
+
+/// Opens what stands in the data directory, and replays the journal's tail.
+pub(crate) fn open(ground: &Ground<'_>, wall: Timestamp) -> Result<Opened, OpenError> {
+    let Ground { config, disk, .. } = *ground;
     let dir = &config.data_dir;
     let (store, lsn, floor) = if config.checkpoint.enabled {
-        let options =
-            state::Options { cache_bytes: config.checkpoint.cache_bytes, written_once: replica::written_once };
-        let (store, opened) = StateStore::open(dir, disk.clone(), options)?;
+        let (store, opened) = StateStore::open_on(ground.backing, dir, disk.clone(), pages::merge)?;
         let floor = store.floor();
         (store, opened.lsn, floor)
     } else {
         // Earlier starts may have taken checkpoints: the journal must not end before the last of them.
-        (StateStore::in_memory(), Lsn(0), StateStore::floor_of(dir, &**disk)?)
+        (StateStore::in_memory(pages::merge), Lsn(0), StateStore::floor_of(dir, &**disk)?)
     };
     let journal_dir = dir.join("journal");
-    let (log, recovered) = LocalLog::open(disk.clone(), &journal_dir, journal_options(config, lsn), floor)?;
+    let options = journal::Options { preallocate: ground.preallocate, ..journal_options(config, lsn) };
+    let (log, recovered) = LocalLog::open(disk.clone(), &journal_dir, options, floor)?;
     if recovered.torn_bytes > 0 {
         tracing::warn!(bytes = recovered.torn_bytes, "cut a torn batch off the journal; nobody was told of it");
     }
@@ -192,17 +227,69 @@ fn open(config: &Config, disk: &Arc<dyn Disk>, wall: Timestamp) -> Result<Opened
     let store = Arc::new(store);
     let mut replica = Replica::new(store.clone(), lsn).map_err(unreadable)?;
     let mut checkpointed = lsn;
-    replay(disk.clone(), &journal_dir, lsn, recovered.last_lsn, |first, record| -> Result<(), OpenError> {
+    replay(disk.clone(), &journal_dir, lsn, recovered.last_lsn, |first, record| {
         replica.apply(first, record).map_err(unreadable)?;
-        if config.checkpoint.enabled && replica.applied().0 - checkpointed.0 >= REPLAY_EVENTS {
-            checkpointed = checkpoint(&store, || replica.begin_checkpoint())?;
-            replica.end_checkpoint(config.actors.max_resident as usize);
+        if config.checkpoint.enabled && replica.applied().0 - checkpointed.0 >= ground.replay_events {
+            checkpointed = checkpoint(&store, replica.begin_checkpoint())?;
+            replica.end_checkpoint(checkpointed, config.actors.max_resident as usize);
         }
         Ok(())
     })?;
     let last = recovered.last_lsn;
     tracing::info!(last_lsn = %last, replayed = last.0 - lsn.0, sealed = recovered.sealed, "journal opened");
-    Ok(Opened { log, store, replica, last, last_at: recovered.last_at, checkpointed })
+    let alarmed = replica.alarmed().map_err(unreadable)?;
+    Ok(Opened { log, store, replica, last, last_at: recovered.last_at, checkpointed, alarmed })
+}
+
+/// The plain parts of an engine, put together; none of them is driven yet.
+pub(crate) struct Assembled<H: Host> {
+    pub(crate) system: Arc<System<H>>,
+    pub(crate) committer: Committer<LocalLog>,
+    pub(crate) projector: Projector,
+    /// What the projector is to take.
+    pub(crate) durable: mpsc::Receiver<DurableBatch>,
+    pub(crate) counts: UserCounts,
+    pub(crate) log_status: journal::Status,
+    rooms: Arc<Map<ConcertId, RoomInfo>>,
+    alarmed: Alarmed,
+}
+
+/// Puts the plain parts of an engine together.
+pub(crate) fn assemble<H: Host>(
+    opened: Opened,
+    clock: Arc<dyn Clock>,
+    host: H,
+    config: &Config,
+) -> (Assembled<H>, Arc<StateStore>) {
+    let Opened { log, store, replica, last, alarmed, .. } = opened;
+    let (log_status, counts) = (log.status(), replica.counts().clone());
+    let replica = Arc::new(SharedReplica::new(replica));
+    let (journal, mut committer) = Journal::new(log, last);
+    let ending = replica.clone();
+    journal.on_failure(move |_| ending.end());
+    let (batches, durable) = mpsc::channel();
+    committer.add_reader(Box::new(move |batch| {
+        // The projector ends before the committer only if it panicked, which fails the engine.
+        let _ = batches.send(batch.clone());
+    }));
+    let rooms = Arc::new(Map::default());
+    let projector = Projector { replica: replica.clone(), journal: journal.clone(), rooms: rooms.clone() };
+    let env = Environment { journal, clock, alarms: Arc::new(Alarms::default()) };
+    let system = Arc::new(System::new(host, env, replica, config.actors.mailbox as usize));
+    (Assembled { system, committer, projector, durable, counts, log_status, rooms, alarmed }, store)
+}
+
+/// Lets the actors do what was under way or ran out while the engine was closed, first of all.
+fn look_after<H: Host>(system: &Arc<System<H>>, alarmed: &Alarmed, entropy: &mut dyn FnMut() -> u64) {
+    for room in &alarmed.rooms {
+        system.liveness_of(*room);
+        system.wake(&Key::Room(*room), Alarm::Due(entropy()));
+    }
+    for option in &alarmed.options {
+        system.wake(&Key::Option(*option), Alarm::Owed);
+        system.wake(&Key::Option(*option), Alarm::Due(entropy()));
+    }
+    system.wake(&Key::Catalogue, Alarm::Owed);
 }
 
 /// Builds the state anew from the journal, as a start would, and writes all of it.
@@ -211,47 +298,73 @@ pub(super) fn rebuild(config: &Config, disk: &Arc<dyn Disk>) -> Result<(), OpenE
     config.checkpoint.enabled = true;
     // Nobody is served, so the time does not matter.
     config.clock.accept_journal_ahead = true;
-    let Opened { store, mut replica, .. } = open(&config, disk, wall_clock())?;
-    checkpoint(&store, || replica.begin_checkpoint())?;
+    let Opened { store, mut replica, .. } = Opened::new(&config, disk, wall_clock())?;
+    checkpoint(&store, replica.begin_checkpoint())?;
     Ok(())
 }
 
-/// Hands `take` every record of the journal after `after`, up to `last`.
-pub(super) fn replay<E: From<journal::Error> + From<codec::Error>>(
+/// Hands `take` every record of the journal after `after`, up to `last`. Another thread decodes ahead of it; the journal is
+/// read on this one, so that the calls of the disk are always the same.
+///
+/// # Errors
+/// What `take` says, or that the journal cannot be read.
+pub(super) fn replay(
     disk: Arc<dyn Disk>,
     dir: &Path,
     after: Lsn,
     last: Lsn,
-    mut take: impl FnMut(Lsn, &codec::Record) -> Result<(), E>,
-) -> Result<(), E> {
+    mut take: impl FnMut(Lsn, &codec::Record) -> Result<(), OpenError>,
+) -> Result<(), OpenError> {
     if after >= last {
         return Ok(());
     }
     let mut reader = Reader::open(disk, dir, after.next())?;
-    while let Some(frame) = reader.next(last)? {
-        for (first, record) in codec::decode_batch(frame.first_lsn, frame.count, &frame.payload)? {
-            if first > after {
-                take(first, &record)?;
+    std::thread::scope(|scope| {
+        let (frames, to_decode) = mpsc::channel::<(Lsn, u32, Vec<u8>)>();
+        let (decoded, batches) = mpsc::channel();
+        scope.spawn(move || {
+            for (first, count, payload) in to_decode {
+                if decoded.send(codec::decode_batch(first, count, &payload)).is_err() {
+                    break;
+                }
+            }
+        });
+        let (mut more, mut ahead) = (true, 0);
+        loop {
+            while more && ahead < DECODE_AHEAD {
+                let Some(frame) = reader.next(last)? else {
+                    more = false;
+                    break;
+                };
+                // If the other thread has panicked, so does the scope.
+                let _ = frames.send((frame.first_lsn, frame.count, frame.payload));
+                ahead += 1;
+            }
+            if ahead == 0 {
+                return Ok(());
+            }
+            let Ok(batch) = batches.recv() else { return Ok(()) };
+            ahead -= 1;
+            for (first, record) in batch? {
+                if first > after {
+                    take(first, &record)?;
+                }
             }
         }
-    }
-    Ok(())
+    })
 }
 
 pub(super) fn unreadable(error: replica::Error) -> OpenError {
     match error {
         replica::Error::State(error) => OpenError::State(error),
-        replica::Error::Corrupt { .. } => OpenError::Row(error.to_string()),
+        replica::Error::Corrupt { .. } | replica::Error::Page { .. } => OpenError::Row(error.to_string()),
     }
 }
 
 /// Writes what has changed to the store; gives the lsn at which it stands now.
-fn checkpoint(
-    store: &StateStore,
-    begin: impl FnOnce() -> (Lsn, Arc<replica::RowChanges>),
-) -> Result<Lsn, state::Error> {
-    let (lsn, changes) = begin();
-    store.checkpoint(lsn, &changes)?;
+fn checkpoint(store: &StateStore, cut: Cut) -> Result<Lsn, state::Error> {
+    let lsn = cut.lsn;
+    store.checkpoint(lsn, cut.changes())?;
     Ok(lsn)
 }
 
@@ -267,26 +380,8 @@ pub(super) fn start(
     let unusable = |source| OpenError::DataDirectory { dir: dir.display().to_string(), source };
     disk.create_dir_all(&dir).map_err(unusable)?;
     let lock = Arc::new(DirLock::acquire(&dir)?);
-    let Opened { log, store, mut replica, last, last_at, checkpointed } = open(&config, &disk, time.wall())?;
-    let clock = time.start_after(last_at);
-    let log_status = log.status();
-    let counts = replica.counts().clone();
-    let alarmed = replica.alarmed().map_err(unreadable)?;
-    let replica = Arc::new(SharedReplica::new(replica));
-
-    let (journal, mut committer) = Journal::new(log, last);
-    let (failed, failure) = watch::channel(None);
-    let ending = replica.clone();
-    journal.on_failure(move |reason| {
-        failed.send_replace(Some(reason.to_owned()));
-        ending.end();
-    });
-    let (batches, durable) = mpsc::channel();
-    committer.add_reader(Box::new(move |batch| {
-        // The projector ends before the committer only if it panicked, which fails the engine.
-        let _ = batches.send(batch.clone());
-    }));
-
+    let opened = Opened::new(&config, &disk, time.wall())?;
+    let (clock, checkpointed) = (time.start_after(opened.last_at), opened.checkpointed);
     let blocking = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .max_blocking_threads(BLOCKING_THREADS)
@@ -297,22 +392,14 @@ pub(super) fn start(
     let (actors, handle, mut arbiters) = start_arbiters(config.actors.arbiters as usize + 1)?;
     // One for the supervisor, which busy actors must not hold up.
     let own = arbiters.swap_remove(0);
-    let mailbox = config.actors.mailbox as usize;
-    let env = Environment { journal: journal.clone(), clock: clock.clone(), alarms: Arc::new(Alarms::default()) };
-    let system = Arc::new(System {
-        env,
-        replica: replica.clone(),
-        arbiters,
-        blocking: blocking.handle().clone(),
-        catalogue: Registry::new(mailbox),
-        options: Registry::new(mailbox),
-        wallets: Registry::new(mailbox),
-        rooms: Registry::new(mailbox),
-        sinks: Registry::new(mailbox),
-        liveness: Map::default(),
-        failpoints,
+    let host = Arbiters::new(arbiters, blocking.handle().clone(), failpoints);
+    let (assembled, store) = assemble(opened, clock.clone(), host, &config);
+    let Assembled { system, committer, projector, durable, counts, log_status, rooms, alarmed } = assembled;
+    let (journal, replica) = (system.env.journal.clone(), system.replica.clone());
+    let (failed, failure) = watch::channel(None);
+    journal.on_failure(move |reason| {
+        failed.send_replace(Some(reason.to_owned()));
     });
-    let rooms = Arc::new(Map::default());
     let gauges = Arc::new(Gauges { checkpointed: AtomicU64::new(checkpointed.0), ..Gauges::default() });
 
     let (held, failing) = (lock.clone(), journal.clone());
@@ -323,7 +410,6 @@ pub(super) fn start(
         }
         drop(held);
     })?;
-    let projector = Projector { replica: replica.clone(), journal: journal.clone(), rooms: rooms.clone() };
     let projector = spawn("projector", move || projector.run(&durable))?;
     let stop = Arc::new(Stop::default());
     let disk_watch = DiskWatch { disk: disk.clone(), config: config.clone(), gauges: gauges.clone() };
@@ -353,16 +439,7 @@ pub(super) fn start(
         }
     })?;
 
-    // Whatever was under way or ran out while the engine was closed is the first thing that the actors get to do.
-    for room in &alarmed.rooms {
-        system.liveness_of(*room);
-        system.wake(&Key::Room(*room), Alarm::Due(entropy()));
-    }
-    for option in &alarmed.options {
-        system.wake(&Key::Option(*option), Alarm::Owed);
-        system.wake(&Key::Option(*option), Alarm::Due(entropy()));
-    }
-    system.wake(&Key::Catalogue, Alarm::Owed);
+    look_after(&system, &alarmed, &mut entropy);
     let supervisor = Supervisor::new(system.clone(), config.actors.max_resident as usize, entropy);
     Supervisor::start_in_arbiter(&own, move |_| supervisor);
 
@@ -429,8 +506,8 @@ fn start_arbiters(count: usize) -> Result<(JoinHandle<()>, actix_rt::System, Vec
     Ok((thread, system, handles))
 }
 
-/// Lets the replica take in what has become durable.
-struct Projector {
+/// Lets the replica take in what has become durable. A plain part: whoever drives it calls [`take`](Self::take).
+pub(crate) struct Projector {
     replica: Arc<SharedReplica>,
     journal: Journal,
     rooms: Arc<Map<ConcertId, RoomInfo>>,
@@ -438,16 +515,20 @@ struct Projector {
 
 impl Projector {
     fn run(self, durable: &mpsc::Receiver<DurableBatch>) {
-        while let Ok(batch) = durable.recv() {
-            let apply = std::panic::AssertUnwindSafe(|| self.apply(&batch));
-            match std::panic::catch_unwind(apply) {
-                Ok(Ok(())) => continue,
-                Ok(Err(error)) => self.journal.poison(&format!("the state cannot be read: {error}")),
-                Err(_) => self.journal.poison("the projector panicked"),
-            }
-            break;
-        }
+        while let Ok(batch) = durable.recv()
+            && self.take(&batch)
+        {}
         self.replica.end();
+    }
+
+    /// Takes a batch in; false if that fails, which is the end of the engine.
+    pub(crate) fn take(&self, batch: &DurableBatch) -> bool {
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.apply(batch))) {
+            Ok(Ok(())) => return true,
+            Ok(Err(error)) => self.journal.poison(&format!("the state cannot be read: {error}")),
+            Err(_) => self.journal.poison("the projector panicked"),
+        }
+        false
     }
 
     fn apply(&self, batch: &DurableBatch) -> Result<(), replica::Error> {
@@ -566,8 +647,7 @@ impl Housekeeper {
         // What is written late is written once where it changed often, and the sale has the processor meanwhile.
         let in_time = rested >= Duration::from_millis(interval_ms) || fresh >= max_events;
         let due = fresh > max_pending_events / 2 || in_time && rested >= self.took * REST;
-        // A last one that would take long is left to the next start, which replays faster than sled writes.
-        let last = now && fresh < REPLAY_EVENTS;
+        let last = now && fresh < LEFT_EVENTS;
         let due = fresh > 0 && (last || due && !now);
         // What space is left is the journal's: a start that finds no checkpoint replays it.
         let full = self.gauges.storage_full.load(Ordering::Relaxed);
@@ -576,13 +656,13 @@ impl Housekeeper {
         }
         let Ok(mut replica) = self.replica.lock() else { return Ok(()) };
         let begun = Instant::now();
-        let changes = replica.begin_checkpoint();
+        let cut = replica.begin_checkpoint();
         drop(replica);
-        self.last = checkpoint(&self.store, || changes)?;
+        self.last = checkpoint(&self.store, cut)?;
         self.last_at = Instant::now();
         self.took = begun.elapsed();
         if let Ok(mut replica) = self.replica.lock() {
-            replica.end_checkpoint(self.config.actors.max_resident as usize);
+            replica.end_checkpoint(self.last, self.config.actors.max_resident as usize);
         }
         self.gauges.checkpointed.store(self.last.0, Ordering::Relaxed);
         Ok(())

@@ -10,6 +10,7 @@ pub mod breaker;
 pub(crate) mod dispatch;
 pub mod event;
 pub(crate) mod projection;
+pub(crate) mod walk;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -63,7 +63,7 @@ fn wrong_settings_stop_it_at_once() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("bad.toml"), "[http]\nworker = 1\n").unwrap();
     for (variable, value, arguments, message) in [
-        ("BOXOFFICE_HTTP_WORKERS", "many", &["serve"][..], "http.workers = many: must be a whole number"),
+        ("BOXOFFICE_ACTORS_ARBITERS", "many", &["serve"][..], "actors.arbiters = many: must be a whole number"),
         (
             "BOXOFFICE_LIMITS_USER_OPEN_HOLDS",
             "-1",

@@ -96,7 +96,7 @@ pub enum Preallocate {
     /// A thread of the log's own.
     Background,
     /// The caller of [`Log::append`], which waits for it: the same order of disk calls every time.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     Inline,
 }
 
