@@ -569,10 +569,12 @@ impl Replica {
         let start = row_key::<A>(id, first, true);
         let mut prefix = vec![A::KIND];
         A::encode_id(id, &mut prefix);
-        let mut key = row_key::<A>(id, from, true);
+        let last = row_key::<A>(id, from, true);
+        let mut first_page = start.clone();
+        pages::split(&mut first_page);
+        let mut key = last.clone();
         let mut found = Vec::new();
-        while key >= start && found.len() < limit {
-            let last = key.clone();
+        while key >= first_page && found.len() < limit {
             pages::split(&mut key);
             let page = pages::unpack(&key, self.page(&key)?).map_err(|source| bad_page(&key, source))?;
             let rows = page.into_iter().rev().filter(|(key, _)| (&start..=&last).contains(&key));
