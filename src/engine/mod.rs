@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+#[cfg(feature = "server")]
 use actix::ArbiterHandle;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot, watch};
