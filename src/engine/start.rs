@@ -1,5 +1,6 @@
 //! Starting an engine's threads, and ending them.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -43,8 +44,9 @@ const AHEAD: Duration = Duration::from_secs(300);
 const LOOK_AT_DISK: Duration = Duration::from_millis(200);
 /// How often the housekeeper looks around.
 const LOOK_AROUND: Duration = Duration::from_millis(20);
-/// Batches that are read and decoded ahead of those that are replayed.
-const DECODE_AHEAD: usize = 64;
+/// Bytes of batches that are read and decoded ahead of those that are replayed. A batch can be of 8 MiB, and takes up several
+/// times as much when it is decoded.
+const DECODE_AHEAD_BYTES: usize = 4 << 20;
 /// Events to replay between two checkpoints at the start: what changes often is written once.
 const REPLAY_EVENTS: u64 = 1_000_000;
 /// Events that a stop leaves to the next start, which replays them faster than sled takes them in.
@@ -329,22 +331,22 @@ pub(super) fn replay(
                 }
             }
         });
-        let (mut more, mut ahead) = (true, 0);
+        // The lengths of the batches ahead.
+        let (mut more, mut ahead, mut ahead_bytes) = (true, VecDeque::new(), 0);
         loop {
-            while more && ahead < DECODE_AHEAD {
+            while more && ahead_bytes < DECODE_AHEAD_BYTES {
                 let Some(frame) = reader.next(last)? else {
                     more = false;
                     break;
                 };
+                ahead.push_back(frame.payload.len());
+                ahead_bytes += frame.payload.len();
                 // If the other thread has panicked, so does the scope.
                 let _ = frames.send((frame.first_lsn, frame.count, frame.payload));
-                ahead += 1;
             }
-            if ahead == 0 {
-                return Ok(());
-            }
+            let Some(bytes) = ahead.pop_front() else { return Ok(()) };
             let Ok(batch) = batches.recv() else { return Ok(()) };
-            ahead -= 1;
+            ahead_bytes -= bytes;
             for (first, record) in batch? {
                 if first > after {
                     take(first, &record)?;

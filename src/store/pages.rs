@@ -220,12 +220,11 @@ pub(crate) fn merge(key: &[u8], old: &[u8], new: Vec<u8>) -> Result<Vec<u8>, &'s
     Ok(encode(&both))
 }
 
-/// The key of the page before this one, whether there is such a page or not; `None` before the first.
+/// The key of the last row of the page before this one, whether there is such a row or not; `None` before the first.
 pub(crate) fn before(page: &[u8]) -> Option<Vec<u8>> {
     let mut key = page.to_vec();
-    let step = 1 << bits(page)?;
     let number = key.last_chunk_mut::<NUMBER_BYTES>()?;
-    *number = u64::from_be_bytes(*number).checked_sub(step)?.to_be_bytes();
+    *number = u64::from_be_bytes(*number).checked_sub(1)?.to_be_bytes();
     Some(key)
 }
 
@@ -283,6 +282,12 @@ mod tests {
         let mut drafts = Drafts::default();
         rows.iter().for_each(|(number, row)| drafts.add(&mut key(b'o', *number), row));
         drafts
+    }
+
+    #[test]
+    fn before_a_page_is_the_last_row_of_another() {
+        assert_eq!(before(&key(b'o', 128)), Some(key(b'o', 127)));
+        assert_eq!(before(&key(b'o', 0)), None);
     }
 
     #[test]

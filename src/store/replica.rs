@@ -591,7 +591,8 @@ impl Replica {
         Ok(found)
     }
 
-    /// The aggregates that have something due or owed. Not while a checkpoint is being written.
+    /// The aggregates that have something due or owed; while a checkpoint is being written, also some that have nothing any
+    /// more.
     ///
     /// # Errors
     /// The rows cannot be read.

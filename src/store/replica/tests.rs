@@ -221,6 +221,32 @@ fn open(dir: &Path, journal: &[(Lsn, Record)]) -> (Arc<StateStore>, Replica) {
     (store, replica)
 }
 
+#[test]
+fn entries_are_found_on_all_pages() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut model = Model::default();
+    let (store, mut replica) = open(dir.path(), &[]);
+    model.define(&mut replica);
+    for payment in 1..=200 {
+        model.book(&mut replica, 0, 1, payment);
+        if payment == 70 {
+            // Some pages are in sled, some are not, and one is in both.
+            let cut = replica.begin_checkpoint();
+            let lsn = cut.lsn;
+            store.checkpoint(lsn, cut.changes()).unwrap();
+            replica.end_checkpoint(lsn, 0);
+        }
+        for (first, from, limit) in [(0, payment, 1_000), (1, payment, 7), (5, payment / 2, 90), (64, 128, 65)] {
+            let from = payment.min(from);
+            let (start, part) = (wallet::Part::Entry(first), wallet::Part::Entry(from));
+            let found = replica.archived_down::<Wallet>(&user(0), &start, &part, limit).unwrap();
+            let expected: Vec<_> = (first.max(1)..=from).rev().take(limit).map(wallet::Part::Entry).collect();
+            let found: Vec<_> = found.into_iter().map(|(part, _)| part).collect();
+            assert_eq!(found, expected, "{payment} entries, from {from} down to {first}, {limit} at most");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
