@@ -423,11 +423,13 @@ impl World {
                     return self.started(machine);
                 }
                 Err(OpenError::JournalAhead(_)) => {
-                    let ahead = self.model.now.since(self.clock.wall()).as_millis() as u64;
+                    let unknown = self.unknown.as_ref().map_or(self.model.now, |frame| frame.at);
+                    let last = self.model.now.max(unknown);
+                    let ahead = last.since(self.clock.wall()).as_millis() as u64;
                     if ahead <= AHEAD_MS {
                         return Err(broken("start", format!("refused for {ahead} ms of skew")));
                     }
-                    self.clock.set_wall(self.model.now);
+                    self.clock.set_wall(last);
                     self.sim_disk.heal();
                 }
                 Err(_) if self.is_full => {
