@@ -35,6 +35,26 @@ bench:
     cargo bench --bench http
     cargo bench --bench live
 
+# Kills the real server so many times under load; this and what follows: see docs/RELIABILITY.md.
+kills count="1000":
+    BOXOFFICE_KILLS={{count}} cargo test --release --test http kill:: -- --nocapture
+
+# Checks so many histories of concurrent callers.
+histories count="10000":
+    BOXOFFICE_HISTORIES={{count}} cargo test --release --test linearizability -- --nocapture
+
+# Flips every byte of a journal.
+damage:
+    BOXOFFICE_DAMAGE_STEP=1 cargo test --release --test damage -- --nocapture
+
+# Refuses every call of the disk.
+io-errors:
+    BOXOFFICE_IO_ERRORS_STEP=1 cargo test --release --test io_errors -- --nocapture
+
+# Fuzzes every target for so many seconds; needs cargo-fuzz.
+fuzz seconds="1200":
+    fuzz/run {{seconds}}
+
 # A server with something to try.
 demo:
     cargo run --release -- --demo

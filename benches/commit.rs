@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use boxoffice::domain::concert_option::Event;
 use boxoffice::domain::{Lsn, OptionId, Points, Timestamp};
 use boxoffice::store::codec::{Facts, Record};
-use boxoffice::store::committer::Journal;
+use boxoffice::store::committer::{Effect, Journal};
 use boxoffice::store::disk::RealDisk;
 use boxoffice::store::journal::{LocalLog, Options};
 use tokio::sync::oneshot;
@@ -55,7 +55,7 @@ async fn commit(callers: u64, duration: Duration) -> Result<()> {
             while Instant::now() < until {
                 let begun = Instant::now();
                 let (done, durable) = oneshot::channel();
-                journal.append(record(n)?, Some(Box::new(move || done.send(()).unwrap_or_default())))?;
+                journal.append(record(n)?, Some(Effect::call(move || done.send(()).unwrap_or_default())))?;
                 durable.await?;
                 latencies.push(begun.elapsed().as_micros() as u32);
                 n += callers;

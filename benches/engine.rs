@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use boxoffice::{
@@ -54,6 +55,20 @@ enum Checkpoints {
     AfterTheBurst,
 }
 
+impl Checkpoints {
+    fn name(self) -> &'static str {
+        if self == Self::Taken { "" } else { ", a burst" }
+    }
+}
+
+fn new_option(engine: &Engine, seats: usize) -> Result<NewOption> {
+    Ok(NewOption {
+        prices: vec![("A".into(), Points::new(1).ok_or("points")?)],
+        max_seats_per_user: 10_000,
+        ..NewOption::new(engine.now().plus_millis(1 << 32), house(seats))
+    })
+}
+
 async fn open(dir: &Path, seats: usize, checkpoints: Checkpoints) -> Result<(Engine, OptionId)> {
     let mut config = Config { data_dir: dir.to_path_buf(), ..Config::default() };
     config.limits.user_open_holds = 0;
@@ -65,12 +80,7 @@ async fn open(dir: &Path, seats: usize, checkpoints: Checkpoints) -> Result<(Eng
     let engine = Engine::open(config).await?;
     let concert = NewConcert { title: "Bench".into(), waiting_room: Settings::default() };
     let concert = engine.create_concert(concert, None).await?.value;
-    let option = NewOption {
-        prices: vec![("A".into(), Points::new(1).ok_or("points")?)],
-        max_seats_per_user: 10_000,
-        ..NewOption::new(engine.now().plus_millis(1 << 32), house(seats))
-    };
-    let option = engine.add_option(concert.id, option, None).await?.value;
+    let option = engine.add_option(concert.id, new_option(&engine, seats)?, None).await?.value;
     Ok((engine, option.id))
 }
 
@@ -91,11 +101,30 @@ fn report(name: &str, operations: u64, elapsed: Duration, mut latencies: Vec<u32
     rate
 }
 
+async fn stop_after(duration: Duration, stop: &AtomicBool) {
+    tokio::time::sleep(duration).await;
+    stop.store(true, Ordering::Relaxed);
+}
+
+/// What this process has had of the processors.
+fn processor_time() -> Duration {
+    // Fields 14 and 15, in ticks of 10 ms; the name in field 2 may hold spaces.
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or("").split_whitespace().skip(11).take(2);
+    Duration::from_millis(10 * fields.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>())
+}
+
+fn report_cost(before: Duration, operations: u64) {
+    let spent = processor_time().saturating_sub(before);
+    println!("    {:.2} us of processor time each", spent.as_secs_f64() * 1e6 / operations as f64);
+}
+
 /// `callers` at once hold two seats each and release them, over and over; both are counted.
 async fn rush(callers: usize, duration: Duration, checkpoints: Checkpoints) -> Result<f64> {
     let dir = scratch(&format!("rush-{callers}"));
     let (engine, option) = open(&dir, callers * 2, checkpoints).await?;
     let stop = Arc::new(AtomicBool::new(false));
+    let cpu = processor_time();
     let begun = Instant::now();
     let mut tasks = Vec::new();
     for n in 0..callers {
@@ -116,16 +145,17 @@ async fn rush(callers: usize, duration: Duration, checkpoints: Checkpoints) -> R
             Ok::<_, Error>(latencies)
         }));
     }
-    tokio::time::sleep(duration).await;
-    stop.store(true, Ordering::Relaxed);
     let mut latencies = Vec::new();
+    stop_after(duration, &stop).await;
     for task in tasks {
         latencies.extend(task.await??);
     }
     let elapsed = begun.elapsed();
     let stats = engine.stats();
-    let burst = if checkpoints == Checkpoints::Taken { "" } else { ", a burst" };
-    let rate = report(&format!("hold + release, {callers} callers{burst}"), latencies.len() as u64, elapsed, latencies);
+    let operations = latencies.len() as u64;
+    let rate =
+        report(&format!("hold + release, {callers} callers{}", checkpoints.name()), operations, elapsed, latencies);
+    report_cost(cpu, operations);
     let behind = stats.durable_lsn - stats.checkpointed_lsn;
     println!(
         "    {} batches, {} events behind in sled, {} behind in reads",
@@ -138,50 +168,229 @@ async fn rush(callers: usize, duration: Duration, checkpoints: Checkpoints) -> R
     Ok(rate)
 }
 
-/// `callers` at once hold the best seat, pay it, and have it refunded.
-async fn purchases(callers: usize, duration: Duration) -> Result<f64> {
+/// What becomes of what was bought.
+#[derive(Clone, Copy, PartialEq)]
+enum Then {
+    /// One house of 60,000 seats after the other sells out.
+    Kept,
+    /// It is given back, before the next is bought; which is not in the latency.
+    Refunded,
+}
+
+/// Seats of a house that sells out, two by two.
+const STADIUM: usize = 60_000;
+
+/// `callers` at once hold the best two seats and pay them, which ends when it is confirmed. Counted are purchases.
+async fn purchases(callers: usize, duration: Duration, then: Then, checkpoints: Checkpoints) -> Result<f64> {
     let dir = scratch("purchases");
-    let (engine, option) = open(&dir, callers * 4, Checkpoints::Taken).await?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let bought = Arc::new(AtomicU64::new(0));
+    let houses = if then == Then::Kept { 2 + 7 * duration.as_secs() as usize } else { 1 };
+    let seats = if then == Then::Kept { STADIUM } else { callers * 8 };
+    let (engine, first) = open(&dir, seats, checkpoints).await?;
+    let concert = engine.option(first).await?.concert_id;
+    let mut options = vec![first];
+    while options.len() < houses {
+        let option = new_option(&engine, seats)?;
+        options.push(engine.add_option(concert, option, None).await?.value.id);
+    }
     for n in 0..callers {
         let user: UserId = format!("user-{n}").parse()?;
         engine.charge(&user, Points::new(1 << 40).ok_or("points")?, &user, None).await?;
     }
+    let options = Arc::new(options);
+    let (stop, bought) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let cpu = processor_time();
     let begun = Instant::now();
     let mut tasks = Vec::new();
     for n in 0..callers {
-        let (engine, stop, bought) = (engine.clone(), stop.clone(), bought.clone());
+        let (engine, stop, bought, options) = (engine.clone(), stop.clone(), bought.clone(), options.clone());
         let user: UserId = format!("user-{n}").parse()?;
         tasks.push(tokio::spawn(async move {
             let mut latencies = Vec::new();
             while !stop.load(Ordering::Relaxed) {
+                let no = bought.fetch_add(1, Ordering::Relaxed) as usize;
+                let house = if then == Then::Kept { 2 * no / STADIUM } else { 0 };
+                // Then all is sold.
+                let Some(&option) = options.get(house) else { break };
                 let begun = Instant::now();
-                let wish = BestAvailable { count: 1, category: None, zone: None, adjacent: true };
+                let wish = BestAvailable { count: 2, category: None, zone: None, adjacent: true };
                 let held = engine.hold(option, &user, Wish::BestAvailable(wish), None, None).await?;
                 let payment = engine.pay(&user, held.value.id, None).await?;
                 latencies.push(begun.elapsed().as_micros() as u32);
-                bought.fetch_add(1, Ordering::Relaxed);
-                engine.refund(&Caller::Admin, payment.value.id, None).await?;
+                if then == Then::Refunded {
+                    engine.refund(&Caller::Admin, payment.value.id, None).await?;
+                }
             }
             Ok::<_, Error>(latencies)
         }));
     }
-    tokio::time::sleep(duration).await;
-    stop.store(true, Ordering::Relaxed);
     let mut latencies = Vec::new();
+    stop_after(duration, &stop).await;
     for task in tasks {
         latencies.extend(task.await??);
     }
-    let rate = report(
-        &format!("hold + pay (+ refund), {callers} callers"),
-        bought.load(Ordering::Relaxed),
-        begun.elapsed(),
-        latencies,
-    );
+    let what = if then == Then::Kept { "hold + pay" } else { "hold + pay (+ refund)" };
+    let name = format!("{what}, {callers} callers{}", checkpoints.name());
+    let (bought, elapsed) = (latencies.len() as u64, begun.elapsed());
+    let rate = report(&name, bought, elapsed, latencies);
+    report_cost(cpu, bought);
     engine.shutdown().await?;
     std::fs::remove_dir_all(dir)?;
     Ok(rate)
+}
+
+/// A visitor who holds a seat and gives it back at once.
+struct Visit {
+    user: UserId,
+    began: Instant,
+    /// Whether they got the seat. Who did not was refused.
+    held: bool,
+}
+
+async fn visit(
+    engine: &'static Engine,
+    option: OptionId,
+    user: UserId,
+    began: Instant,
+) -> std::result::Result<Visit, Error> {
+    let wish = BestAvailable { count: 1, category: None, zone: None, adjacent: true };
+    let held = match engine.hold(option, &user, Wish::BestAvailable(wish), None, None).await {
+        Ok(held) => held.value.id,
+        Err(Error::Overloaded(_)) => return Ok(Visit { user, began, held: false }),
+        Err(error) => return Err(error),
+    };
+    let caller = Caller::User(user.clone());
+    while let Err(error) = engine.release(&caller, held).await {
+        if !matches!(error, Error::Overloaded(_)) {
+            return Err(error);
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(Visit { user, began, held: true })
+}
+
+/// How often something took so many microseconds, up to a second.
+struct Histogram(Vec<u64>);
+
+impl Histogram {
+    fn new() -> Self {
+        Self(vec![0; 1_000_000])
+    }
+
+    fn add(&mut self, took: Duration) {
+        let last = self.0.len() - 1;
+        self.0[(took.as_micros() as usize).min(last)] += 1;
+    }
+
+    fn percentile(&self, of: f64) -> f64 {
+        let mut left = (self.0.iter().sum::<u64>() as f64 * of) as u64;
+        let place = self.0.iter().position(|count| {
+            let here = *count > left;
+            left = left.saturating_sub(*count);
+            here
+        });
+        place.unwrap_or(0) as f64 / 1e3
+    }
+}
+
+/// What came of visitors who arrive whether others are done or not.
+struct Arrivals {
+    offered: u64,
+    done: u64,
+    refused: u64,
+    answered: Histogram,
+    refusals: Histogram,
+}
+
+/// Lets `rate` visitors a second arrive. Times count from when each should have come.
+fn arrivals(
+    engine: &'static Engine,
+    option: OptionId,
+    rate: f64,
+    duration: Duration,
+    runtime: &tokio::runtime::Handle,
+) -> Result<Arrivals> {
+    let (leave, left) = std::sync::mpsc::channel();
+    let mut users =
+        (0..100_000).map(|n| format!("user-{n}").parse()).collect::<std::result::Result<Vec<UserId>, _>>()?;
+    let mut seen = Arrivals { offered: 0, done: 0, refused: 0, answered: Histogram::new(), refusals: Histogram::new() };
+    let mut refused = Vec::new();
+    let begun = Instant::now();
+    while begun.elapsed() < duration {
+        let due = (begun.elapsed().as_secs_f64() * rate) as u64;
+        // Not all at once, or those who leave would wait for those who come.
+        for _ in seen.offered..due.min(seen.offered + 64) {
+            let began = begun + Duration::from_secs_f64(seen.offered as f64 / rate);
+            seen.offered += 1;
+            let user = users.pop().ok_or("more are under way than may be")?;
+            let mut visit = Box::pin(visit(engine, option, user, began));
+            // Most are turned away at once: a task for each would cost more than that.
+            match visit.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(visit) => {
+                    let visit = visit?;
+                    seen.refused += 1;
+                    refused.push(visit.began);
+                    users.push(visit.user);
+                }
+                Poll::Pending => {
+                    let leave = leave.clone();
+                    runtime.spawn(async move { leave.send((visit.await, Instant::now())) });
+                }
+            }
+        }
+        let now = Instant::now();
+        refused.drain(..).for_each(|began| seen.refusals.add(now - began));
+        for (visit, at) in left.try_iter() {
+            let visit: Visit = visit?;
+            seen.done += u64::from(visit.held);
+            seen.answered.add(at - visit.began);
+            users.push(visit.user);
+        }
+        if seen.offered >= due {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+    drop(leave);
+    // Who is still there leaves; they do not count.
+    left.iter().for_each(drop);
+    Ok(seen)
+}
+
+/// More and more visitors, up to where not all of them are served, and then five times as many as were at best.
+fn overload(duration: Duration, runtime: &tokio::runtime::Runtime) -> Result<()> {
+    let dir = scratch("overload");
+    let (engine, option) = runtime.block_on(open(&dir, STADIUM, Checkpoints::Taken))?;
+    // Visitors refer to it, since to count those who do costs as much as to refuse one.
+    let engine: &'static Engine = Box::leak(Box::new(engine));
+    let (mut rate, mut best) = (50_000.0, 0.0_f64);
+    let step = |rate: f64, duration: Duration| -> Result<f64> {
+        let resident = resident_bytes();
+        let seen = arrivals(engine, option, rate, duration, runtime.handle())?;
+        let a_second = |count: u64| count as f64 / duration.as_secs_f64();
+        println!(
+            "{:>9.0} visitors/s: {:>7.0} served (p99 {:.1} ms), {:>8.0} refused (p99 {:.3} ms, at most {:.3} ms), {:+} MiB",
+            a_second(seen.offered),
+            a_second(seen.done),
+            seen.answered.percentile(0.99),
+            a_second(seen.refused),
+            seen.refusals.percentile(0.99),
+            seen.refusals.percentile(0.999_999_999),
+            (resident_bytes() as i64 - resident as i64) >> 20,
+        );
+        Ok(a_second(seen.done))
+    };
+    loop {
+        let served = step(rate, duration / 2)?;
+        best = best.max(served);
+        if served < 0.8 * rate {
+            break;
+        }
+        rate *= 1.25;
+    }
+    let served = step(5.0 * best, duration)?;
+    println!("{:<44} {:>12.2} of the best", "served of five times as many", served / best);
+    runtime.block_on(engine.shutdown())?;
+    std::fs::remove_dir_all(dir)?;
+    Ok(())
 }
 
 /// Appends `bytes` to a file that is filled with zeros, and syncs, over and over.
@@ -259,7 +468,16 @@ fn main() -> Result<()> {
         runtime.block_on(rush(1024, duration, Checkpoints::AfterTheBurst))?;
     }
     if wanted("purchases") {
-        runtime.block_on(purchases(256, duration))?;
+        runtime.block_on(purchases(256, duration, Then::Refunded, Checkpoints::Taken))?;
+    }
+    if wanted("selling") {
+        runtime.block_on(purchases(256, duration, Then::Kept, Checkpoints::Taken))?;
+    }
+    if wanted("sold-out") {
+        runtime.block_on(purchases(256, duration, Then::Kept, Checkpoints::AfterTheBurst))?;
+    }
+    if wanted("overload") {
+        overload(duration, &runtime)?;
     }
     Ok(())
 }

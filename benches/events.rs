@@ -4,6 +4,8 @@
 //! `cargo bench --bench events [-- EVENTS]`. The events are those of purchases that are refunded and holds that are
 //! released, by 256 callers at once. Before each figure the engine is opened anew, with nothing in memory.
 
+mod common;
+
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -13,42 +15,22 @@ use std::time::{Duration, Instant};
 use boxoffice::domain::sink::{Format, Receiver as Address};
 use boxoffice::server::auth::{self, Role};
 use boxoffice::server::config::Settings;
-use boxoffice::{
-    Caller, Engine, EventFilter, EventId, EventType, NewConcert, NewOption, OptionId, Points, Start, UserId, Wish,
-};
+use boxoffice::{Caller, Engine, EventFilter, EventId, EventType, OptionId, Points, Start, UserId, Wish};
+use common::{Result, pairs_on_sale};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
-
 const CALLERS: usize = 256;
 /// Of a purchase that is refunded, and of a hold that is released.
 const EVENTS_A_ROUND: usize = 5 + 2;
 
-/// A house of `rows` rows of two seats.
-fn house(rows: usize) -> Vec<u8> {
-    let seat = |row: usize, n: usize| {
-        let (x, y) = (n * 30, row * 40);
-        format!(r#"{{"seat_guid":"{row}-{n}","seat_number":"{n}","category":"A","position":{{"x":{x},"y":{y}}}}}"#)
-    };
-    let row = |row| format!(r#"{{"row_number":"{row}","seats":[{},{}]}}"#, seat(row, 1), seat(row, 2));
-    let rows: Vec<_> = (0..rows).map(row).collect();
-    format!(r#"{{"categories":[{{"name":"A"}}],"zones":[{{"name":"Hall","rows":[{}]}}]}}"#, rows.join(",")).into_bytes()
-}
-
 /// Makes about so many events.
 async fn fill(settings: &Settings, events: usize) -> Result<()> {
     let engine = Engine::open(settings.engine()).await?;
-    let concert = NewConcert { title: "Bench".into(), waiting_room: boxoffice::Settings::default() };
-    let concert = engine.create_concert(concert, None).await?.value;
-    let option = NewOption {
-        prices: vec![("A".into(), Points::new(1).ok_or("points")?)],
-        ..NewOption::new(engine.now().plus_millis(1 << 32), house(CALLERS))
-    };
-    let option = engine.add_option(concert.id, option, None).await?.value.id;
+    let option = pairs_on_sale(&engine, CALLERS).await?;
     let callers: Vec<_> = (0..CALLERS)
         .map(|n| tokio::spawn(call(engine.clone(), option, n, events.div_ceil(CALLERS * EVENTS_A_ROUND))))
         .collect();

@@ -5,12 +5,13 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::{App, HttpServer, web};
-use boxoffice::server::auth::{self, Role};
+use boxoffice::server::auth;
 use boxoffice::server::config::Settings;
-use boxoffice::{Engine, NewConcert, NewOption, Points};
+use boxoffice::{Engine, NewConcert, NewOption, OptionId, Points};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -51,8 +52,8 @@ impl Connection {
             }
             let Some(head) = self.buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
             let text = std::str::from_utf8(&self.buffer[..head])?;
-            let length =
-                text.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+            // The one way in which actix writes it.
+            let length = text.split_once("content-length: ").and_then(|(_, rest)| rest.lines().next()?.parse().ok());
             let end = head + 4 + length.unwrap_or(0_usize);
             if self.buffer.len() >= end {
                 let status = text.split(' ').nth(1).unwrap_or_default().to_owned();
@@ -67,12 +68,30 @@ fn percentile(sorted: &[u32], of: f64) -> u32 {
     sorted.get(((sorted.len() as f64 * of) as usize).min(sorted.len().saturating_sub(1))).copied().unwrap_or(0)
 }
 
-fn report(name: &str, elapsed: Duration, mut latencies: Vec<u32>) -> f64 {
+/// What a drive has come to.
+struct Driven {
+    elapsed: Duration,
+    /// Processor time of this process: of the server, the engine and the load generator.
+    cpu: Duration,
+    latencies: Vec<u32>,
+}
+
+fn report(name: &str, driven: Driven) -> f64 {
+    let Driven { elapsed, cpu, mut latencies } = driven;
     latencies.sort_unstable();
     let rate = latencies.len() as f64 / elapsed.as_secs_f64();
+    let cpu_us = cpu.as_secs_f64() * 1e6 / latencies.len() as f64;
     let (p50, p99) = (percentile(&latencies, 0.5), percentile(&latencies, 0.99));
-    println!("{name:<44} {rate:>12.0}/s   p50 {p50:>6} us   p99 {p99:>6} us");
+    println!("{name:<40} {rate:>8.0}/s   p50 {p50:>6} us   p99 {p99:>6} us   processor {cpu_us:>5.1} us each");
     rate
+}
+
+fn cpu() -> Result<Duration> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let fields: Vec<_> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+    let ticks = |field: usize| fields.get(field).and_then(|field| field.parse::<u64>().ok()).ok_or("no processor time");
+    // User and system time, in hundredths of a second.
+    Ok(Duration::from_millis(10 * (ticks(11)? + ticks(12)?)))
 }
 
 /// Drives `CONNECTIONS` connections through `step`, which does some requests and counts how long each took.
@@ -80,11 +99,11 @@ async fn drive<F>(
     address: SocketAddr,
     duration: Duration,
     step: impl Fn(usize, Connection, Instant) -> F,
-) -> Result<(Duration, Vec<u32>)>
+) -> Result<Driven>
 where
     F: Future<Output = Result<Vec<u32>>> + Send + 'static,
 {
-    let begun = Instant::now();
+    let (begun, cpu_before) = (Instant::now(), cpu()?);
     let mut tasks = Vec::new();
     for n in 0..CONNECTIONS {
         tasks.push(tokio::spawn(step(n, Connection::open(address).await?, begun + duration)));
@@ -93,7 +112,7 @@ where
     for task in tasks {
         latencies.extend(task.await??);
     }
-    Ok((begun.elapsed(), latencies))
+    Ok(Driven { elapsed: begun.elapsed(), cpu: cpu()? - cpu_before, latencies })
 }
 
 /// Starts a server on its own thread with `serve`; gives its address and what stops it.
@@ -116,7 +135,7 @@ async fn echo(duration: Duration) -> Result<f64> {
         let _ = stopped.await;
         handle.stop(false).await;
     })?;
-    let (elapsed, latencies) = drive(address, duration, |_, mut connection, until| async move {
+    let driven = drive(address, duration, |_, mut connection, until| async move {
         let mut latencies = Vec::new();
         while Instant::now() < until {
             let begun = Instant::now();
@@ -126,42 +145,106 @@ async fn echo(duration: Duration) -> Result<f64> {
         Ok(latencies)
     })
     .await?;
-    let rate = report("actix-web JSON echo, 64 connections", elapsed, latencies);
+    let rate = report("actix-web JSON echo, 64 connections", driven);
     let _ = stop.send(());
     thread.join().map_err(|_| "the echo panicked")?;
     Ok(rate)
 }
 
-/// A house of `rows` rows of 50 seats.
-fn house(rows: usize) -> Vec<u8> {
+/// A house of 60,000 seats.
+fn house() -> Vec<u8> {
     let seat = |row: usize, n: usize| {
         let (x, y) = (n * 30, row * 40);
         format!(r#"{{"seat_guid":"{row}-{n}","seat_number":"{n}","category":"A","position":{{"x":{x},"y":{y}}}}}"#)
     };
     let row = |row: usize| {
-        let seats: Vec<_> = (0..50).map(|n| seat(row, n)).collect();
+        let seats: Vec<_> = (0..ROW_SEATS).map(|n| seat(row, n)).collect();
         format!(r#"{{"row_number":"{row}","seats":[{}]}}"#, seats.join(","))
     };
-    let rows: Vec<_> = (0..rows).map(row).collect();
+    let rows: Vec<_> = (0..ROWS).map(row).collect();
     format!(r#"{{"categories":[{{"name":"A"}}],"zones":[{{"name":"Hall","rows":[{}]}}]}}"#, rows.join(",")).into_bytes()
 }
 
-async fn sale(engine: Engine, settings: Settings, purchase: bool, duration: Duration) -> Result<f64> {
+/// Seats in a row of the house, and its rows.
+const ROW_SEATS: usize = 50;
+const ROWS: usize = 1_200;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sale {
+    /// Seats are held and released again, two requests that are counted each.
+    Holds,
+    /// Seats are held and paid, two requests that are counted as one purchase.
+    Purchases,
+}
+
+/// One of the users, each of whom has rows of their own.
+struct Buyer {
+    connection: Connection,
+    token: String,
+    first_row: usize,
+    options: Arc<Vec<OptionId>>,
+}
+
+impl Buyer {
+    async fn hold(&mut self, option: OptionId, row: usize, seat: usize) -> Result<String> {
+        let wish = format!(r#"{{"seats":["{row}-{seat}","{row}-{}"]}}"#, seat + 1);
+        let path = format!("/v1/options/{option}/reservations");
+        let held = self.connection.ask("POST", &path, &self.token, &wish).await?;
+        Ok(held.split('"').nth(3).ok_or("an id")?.to_owned())
+    }
+
+    async fn hold_and_release(mut self, until: Instant) -> Result<Vec<u32>> {
+        let mut latencies = Vec::new();
+        while Instant::now() < until {
+            let begun = Instant::now();
+            let id = self.hold(self.options[0], self.first_row, 0).await?;
+            latencies.push(begun.elapsed().as_micros() as u32);
+            let released = Instant::now();
+            self.connection.ask("DELETE", &format!("/v1/reservations/{id}"), &self.token, "").await?;
+            latencies.push(released.elapsed().as_micros() as u32);
+        }
+        Ok(latencies)
+    }
+
+    async fn buy(mut self, until: Instant) -> Result<Vec<u32>> {
+        let mut latencies = Vec::new();
+        let rows = self.first_row..self.first_row + ROWS / CONNECTIONS;
+        for option in self.options.clone().iter() {
+            for (row, pair) in rows.clone().flat_map(|row| (0..ROW_SEATS / 2).map(move |pair| (row, pair))) {
+                if Instant::now() >= until {
+                    return Ok(latencies);
+                }
+                let begun = Instant::now();
+                let id = self.hold(*option, row, 2 * pair).await?;
+                self.connection.ask("POST", &format!("/v1/reservations/{id}/payments"), &self.token, "{}").await?;
+                latencies.push(begun.elapsed().as_micros() as u32);
+            }
+        }
+        Err("everything is sold".into())
+    }
+}
+
+async fn sale(engine: Engine, settings: Settings, sale: Sale, duration: Duration) -> Result<f64> {
     let concert = NewConcert { title: "Bench".into(), waiting_room: boxoffice::Settings::default() };
     let concert = engine.create_concert(concert, None).await?.value;
-    let option = NewOption {
-        prices: vec![("A".into(), Points::new(1).ok_or("points")?)],
-        max_seats_per_user: 10_000,
-        ..NewOption::new(engine.now().plus_millis(1 << 32), house(1_200))
-    };
-    let option = engine.add_option(concert.id, option, None).await?.value.id;
+    // What is bought stays bought: enough for 57,600 purchases a second.
+    let count = if sale == Sale::Holds { 1 } else { 2 * duration.as_secs() };
+    let mut options = Vec::new();
+    for _ in 0..count {
+        let option = NewOption {
+            prices: vec![("A".into(), Points::new(1).ok_or("points")?)],
+            max_seats_per_user: 10_000,
+            ..NewOption::new(engine.now().plus_millis(1 << 32), house())
+        };
+        options.push(engine.add_option(concert.id, option, None).await?.value.id);
+    }
+    let options = Arc::new(options);
     let mut tokens = Vec::new();
     for n in 0..CONNECTIONS {
         let user = format!("user-{n}").parse()?;
         engine.charge(&user, Points::new(1 << 40).ok_or("points")?, &user, None).await?;
         tokens.push(auth::issue(&settings, &user, None, Duration::from_secs(3_600))?);
     }
-    let admin = auth::issue(&settings, &"admin".parse()?, Some(Role::Admin), Duration::from_secs(3_600))?;
     let (address, stop, thread) = start(|listener, stopped| async move {
         let shutdown = async {
             let _ = stopped.await;
@@ -170,48 +253,37 @@ async fn sale(engine: Engine, settings: Settings, purchase: bool, duration: Dura
             eprintln!("{error}");
         }
     })?;
-    let (elapsed, latencies) = drive(address, duration, |n, mut connection, until| {
-        let (token, admin) = (tokens[n].clone(), admin.clone());
-        let path = format!("/v1/options/{option}/reservations");
-        let row = n * 15;
-        let wish = format!(r#"{{"seats":["{row}-1","{row}-2"]}}"#);
+    let driven = drive(address, duration, |n, connection, until| {
+        let (token, first_row) = (tokens[n].clone(), n * (ROWS / CONNECTIONS));
+        let buyer = Buyer { connection, token, first_row, options: options.clone() };
         async move {
-            let mut latencies = Vec::new();
-            while Instant::now() < until {
-                let begun = Instant::now();
-                let held = connection.ask("POST", &path, &token, &wish).await?;
-                let id = held.split('"').nth(3).ok_or("an id")?.to_owned();
-                if purchase {
-                    let paid = connection.ask("POST", &format!("/v1/reservations/{id}/payments"), &token, "{}").await?;
-                    let payment = paid.split('"').nth(3).ok_or("an id")?.to_owned();
-                    latencies.push(begun.elapsed().as_micros() as u32);
-                    connection.ask("POST", &format!("/v1/payments/{payment}/refunds"), &admin, "{}").await?;
-                } else {
-                    latencies.push(begun.elapsed().as_micros() as u32);
-                    let released = Instant::now();
-                    connection.ask("DELETE", &format!("/v1/reservations/{id}"), &token, "").await?;
-                    latencies.push(released.elapsed().as_micros() as u32);
-                }
+            match sale {
+                Sale::Holds => buyer.hold_and_release(until).await,
+                Sale::Purchases => buyer.buy(until).await,
             }
-            Ok(latencies)
         }
     })
     .await?;
-    let name = if purchase { "hold + pay (+ refund) over HTTP, 64" } else { "hold, release over HTTP, 64 connections" };
-    let rate = report(name, elapsed, latencies);
+    let name = match sale {
+        Sale::Holds => "hold, release over HTTP, 64 connections",
+        Sale::Purchases => "purchase (hold, pay) over HTTP, 64",
+    };
+    let rate = report(name, driven);
     let _ = stop.send(());
     thread.join().map_err(|_| "the server panicked")?;
     Ok(rate)
 }
 
-async fn served(purchase: bool, duration: Duration) -> Result<f64> {
+async fn served(kind: Sale, duration: Duration) -> Result<f64> {
     let base = std::env::var_os("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
     let dir = base.join(format!("boxoffice-bench-http-{}", std::process::id()));
-    let mut settings = Settings { data_dir: dir.clone(), ..Settings::default() };
+    // As for the server: BOXOFFICE_ACTORS_ARBITERS=1 and so on.
+    let mut settings = Settings::load(None, std::env::vars(), &[])?;
+    settings.data_dir = dir.clone();
     settings.limits.user_requests_per_second = 0;
     settings.limits.user_open_holds = 0;
     let engine = Engine::open(settings.engine()).await?;
-    let rate = sale(engine, settings, purchase, duration).await;
+    let rate = sale(engine, settings, kind, duration).await;
     std::fs::remove_dir_all(dir)?;
     rate
 }
@@ -225,8 +297,8 @@ fn main() -> Result<()> {
         // Interleaved, since timings drift.
         for _ in 0..3 {
             let ceiling = echo(duration).await?;
-            holds.push(served(false, duration).await? / ceiling);
-            purchases.push(served(true, duration).await? / ceiling);
+            holds.push(served(Sale::Holds, duration).await? / ceiling);
+            purchases.push(served(Sale::Purchases, duration).await? / ceiling);
         }
         for (name, ratios) in [("holds and releases", &mut holds), ("purchases", &mut purchases)] {
             ratios.sort_by(f64::total_cmp);

@@ -4,15 +4,16 @@
 //! counted from the moment at which they should have started. Rounds with and without are interleaved, five of each; the
 //! table has each and the medians.
 
+mod common;
+
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use boxoffice::domain::sink::{Format, Receiver as Address};
 use boxoffice::server::config::Settings;
-use boxoffice::{
-    Caller, Engine, EventFilter, NewConcert, NewOption, OptionId, PaymentId, Points, SinkId, Start, UserId, Wish,
-};
+use boxoffice::{Caller, Engine, EventFilter, OptionId, PaymentId, Points, SinkId, Start, UserId, Wish};
+use common::{Result, pairs_on_sale};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -21,8 +22,6 @@ use tokio::time::Instant;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 const ROUNDS: usize = 5;
 /// Pairs of seats that are sold over and over.
@@ -68,17 +67,6 @@ async fn misbehave(mut stream: TcpStream, conduct: Conduct, timeout: Duration) -
         }
     }
     Ok(())
-}
-
-/// A house of `rows` rows of two seats.
-fn house(rows: usize) -> Vec<u8> {
-    let seat = |row: usize, n: usize| {
-        let (x, y) = (n * 30, row * 40);
-        format!(r#"{{"seat_guid":"{row}-{n}","seat_number":"{n}","category":"A","position":{{"x":{x},"y":{y}}}}}"#)
-    };
-    let row = |row| format!(r#"{{"row_number":"{row}","seats":[{},{}]}}"#, seat(row, 1), seat(row, 2));
-    let rows: Vec<_> = (0..rows).map(row).collect();
-    format!(r#"{{"categories":[{{"name":"A"}}],"zones":[{{"name":"Hall","rows":[{}]}}]}}"#, rows.join(",")).into_bytes()
 }
 
 async fn purchase(engine: &Engine, option: OptionId, pair: usize) -> Result<PaymentId> {
@@ -129,13 +117,7 @@ async fn run(rate: u64, seconds: u64) -> Result<()> {
     settings.webhooks.timeout = "1s".parse()?;
     settings.webhooks.breaker_pause = "2s".parse()?;
     let engine = Engine::open(settings.engine()).await?;
-    let concert = NewConcert { title: "Bench".into(), waiting_room: boxoffice::Settings::default() };
-    let concert = engine.create_concert(concert, None).await?.value;
-    let option = NewOption {
-        prices: vec![("A".into(), Points::new(1).ok_or("points")?)],
-        ..NewOption::new(engine.now().plus_millis(1 << 32), house(PAIRS))
-    };
-    let option = engine.add_option(concert.id, option, None).await?.value.id;
+    let option = pairs_on_sale(&engine, PAIRS).await?;
     for pair in 0..PAIRS {
         let user: UserId = format!("user-{pair}").parse()?;
         engine.charge(&user, Points::new(1 << 40).ok_or("points")?, &user, None).await?;

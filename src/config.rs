@@ -105,7 +105,7 @@ section! {
 section! {
     /// Actors.
     Actors {
-        /// Threads that run actors, 1 to 256.
+        /// Threads that run actors, and with the server serve requests, 1 to 256.
         arbiters: u64 = 2,
         /// Commands that may wait for one actor, 1 to 1,048,576; past it callers are told `overloaded`.
         mailbox: u64 = 16_384,
@@ -117,6 +117,9 @@ section! {
 section! {
     /// What callers may ask for.
     Limits {
+        /// Calls that change something and are under way at once, 32 to 16,777,216; past it callers are told `overloaded`.
+        /// Half of them is kept from those who want to hold seats or to queue up.
+        calls: u64 = 32_768,
         /// Open holds of one user on all options, up to 1,000,000; 0 = off.
         user_open_holds: u64 = 20,
         /// Idempotency keys of one user in 24 hours, 1 to 10,000,000.
@@ -193,6 +196,7 @@ impl Config {
             ("actors.arbiters", self.actors.arbiters, 1, 256),
             ("actors.mailbox", self.actors.mailbox, 1, 1_048_576),
             ("actors.max_resident", self.actors.max_resident, 16, 100_000_000),
+            ("limits.calls", self.limits.calls, 32, 16_777_216),
             ("limits.user_open_holds", self.limits.user_open_holds, 0, 1_000_000),
             ("limits.user_idempotency_keys", self.limits.user_idempotency_keys, 1, 10_000_000),
             ("limits.user_requests_per_second", self.limits.user_requests_per_second, 0, 1_000_000),

@@ -5,6 +5,7 @@ mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use boxoffice::testing::slow_disk::SlowDisk;
@@ -109,6 +110,40 @@ async fn reading_what_does_not_exist_does_not_fill_the_memory() {
         (stats.resident_actors <= 3 * 16 && stats.readable_aggregates <= 3 * 16 + 1).then_some(())
     })
     .await;
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_seats_gets_through_when_no_more_are_let_in() {
+    let (engine, _dir) = open(|config| config.limits.calls = 32).await;
+    let option = on_sale(&engine, 2, 50).await;
+    let held = hold(&engine, option, &user(0), &["1-1"]).await;
+    let users: Vec<_> = (0..50).map(user).collect();
+    // Each is under way from the first time that it is polled until it is done.
+    let mut calls = Vec::new();
+    for user in &users {
+        calls.push(Box::pin(engine.hold(option, user, best(1), None, None)));
+    }
+    let (mut under_way, mut refused) = (Vec::new(), 0);
+    for mut call in calls {
+        match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => under_way.push(call),
+            Poll::Ready(Err(Error::Overloaded(after))) => {
+                assert!(after > Duration::ZERO);
+                refused += 1;
+            }
+            Poll::Ready(answer) => panic!("{answer:?}"),
+        }
+    }
+    assert_eq!((under_way.len(), refused), (16, 34));
+    assert_eq!(engine.stats().overloaded, 34);
+    let owner = Caller::User(user(0));
+    assert_eq!(engine.release(&owner, held.id).await.unwrap().status, "released");
+    for call in under_way {
+        call.await.unwrap();
+    }
+    assert_eq!(engine.option(option).await.unwrap().counts.held, 16);
+    hold(&engine, option, &user(0), &["1-1"]).await;
     engine.shutdown().await.unwrap();
 }
 

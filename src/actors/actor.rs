@@ -9,7 +9,7 @@ use super::alarms::Alarm;
 use super::registry::Full;
 use super::shell::{ReplyTo, Shell};
 use super::system::{Routed, System};
-use crate::domain::Message;
+use crate::domain::{Message, Timestamp};
 
 /// What an actor is sent.
 pub(crate) enum Delivery<A: Routed> {
@@ -83,17 +83,19 @@ impl<A: Routed, H: Host> Driver<A, H> {
     }
 
     /// Handles what was sent.
-    pub(crate) fn handle(&mut self, delivery: Delivery<A>) -> Then {
+    pub(crate) fn handle(&mut self, now: Timestamp, delivery: Delivery<A>) -> Then {
         match delivery {
-            Delivery::Command(command, reply) => self.with_shell(|shell, tell| shell.handle(&command, reply, tell)),
-            Delivery::Wake(alarm) => self.with_shell(|shell, tell| shell.wake(alarm, tell)),
+            Delivery::Command(command, reply) => {
+                self.with_shell(|shell, tell| shell.handle(now, &command, reply, tell));
+            }
+            Delivery::Wake(alarm) => self.with_shell(|shell, tell| shell.wake(now, alarm, tell)),
             Delivery::Sleep if self.may_sleep() => A::registry(&self.system).leaving(&self.id),
             Delivery::Sleep => {}
             Delivery::Leave if self.may_sleep() => return Then::Stop,
             Delivery::Leave => {
                 for delivery in A::registry(&self.system).stays(&self.id) {
                     // None of them is a `Leave`: those are not sent to one that leaves.
-                    self.handle(delivery);
+                    self.handle(now, delivery);
                 }
             }
         }

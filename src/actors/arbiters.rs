@@ -8,11 +8,15 @@ use actix::dev::channel;
 use actix::prelude::*;
 
 use super::actor::{Address, Delivery, Driver, Host, Then};
+use super::inbox::{Call, Inbox};
 use super::registry::Full;
 use super::supervisor::Supervisor;
 use super::system::{Routed, System};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use crate::testing::failpoints::Failpoints;
+
+/// The most calls of an actor that are on their way: one that is made, and one that it makes itself.
+const CALLS: usize = 2;
 
 /// Between two steps of the supervisor.
 const TICK: Duration = Duration::from_millis(50);
@@ -46,18 +50,26 @@ impl Arbiters {
     ) -> Self {
         Self { arbiters, hasher: RandomState::new(), blocking, failpoints }
     }
+
+    /// The threads of the actors.
+    #[cfg(feature = "server")]
+    pub(crate) fn threads(&self) -> &[ArbiterHandle] {
+        &self.arbiters
+    }
 }
 
 impl Host for Arbiters {
-    type Address<A: Routed> = Addr<Hosted<A>>;
+    type Address<A: Routed> = Place<A>;
 
-    fn start<A: Routed>(&self, driver: Driver<A, Self>, mailbox: usize) -> Addr<Hosted<A>> {
-        let (sender, receiver) = channel::channel(mailbox);
-        let arbiter = &self.arbiters[self.hasher.hash_one(driver.id()) as usize % self.arbiters.len()];
+    fn start<A: Routed>(&self, driver: Driver<A, Self>, mailbox: usize) -> Place<A> {
+        let (sender, receiver) = channel::channel(CALLS);
+        let inbox = Arc::new(Inbox::new());
+        let hosted = Hosted { driver, inbox: inbox.clone(), taken: Vec::new() };
+        let arbiter = &self.arbiters[self.hasher.hash_one(hosted.driver.id()) as usize % self.arbiters.len()];
         arbiter.spawn_fn(move || {
-            actix_rt::spawn(Context::with_receiver(receiver).into_future(Hosted(driver)));
+            actix_rt::spawn(Context::with_receiver(receiver).into_future(hosted));
         });
-        Addr::new(sender)
+        Place { inbox, mailbox, actor: Addr::new(sender) }
     }
 
     fn tell(&self, system: &Arc<System>, message: crate::domain::Message) {
@@ -68,27 +80,56 @@ impl Host for Arbiters {
     }
 }
 
-impl<A: Routed> Address<A> for Addr<Hosted<A>> {
-    fn send(&self, delivery: Delivery<A>) {
-        self.do_send(delivery);
-    }
+/// Where an actor is.
+pub(crate) struct Place<A: Routed> {
+    inbox: Arc<Inbox<A>>,
+    /// How much of what callers send may wait in it.
+    mailbox: usize,
+    actor: Addr<Hosted<A>>,
+}
 
-    fn try_send(&self, delivery: Delivery<A>) -> Result<(), Full> {
-        // An actor only stops once its slot says so, or with its arbiter at the end of the engine: then whoever waits
-        // for the answer is let go by the drop of the message.
-        match Addr::try_send(self, delivery) {
-            Ok(()) | Err(SendError::Closed(_)) => Ok(()),
-            Err(SendError::Full(_)) => Err(Full),
-        }
+impl<A: Routed> Clone for Place<A> {
+    fn clone(&self) -> Self {
+        Self { inbox: self.inbox.clone(), mailbox: self.mailbox, actor: self.actor.clone() }
     }
 }
 
-impl<A: Routed> Message for Delivery<A> {
+impl<A: Routed> Place<A> {
+    /// An actor only stops once its slot says so, or with its arbiter at the end of the engine: then whoever waits for the
+    /// answer is let go by the drop of the delivery.
+    fn put(&self, delivery: Delivery<A>, limit: Option<usize>) -> Result<(), Full> {
+        if self.inbox.put(delivery, limit)? == Call::Needed {
+            self.actor.do_send(Called);
+        }
+        Ok(())
+    }
+}
+
+impl<A: Routed> Address<A> for Place<A> {
+    fn send(&self, delivery: Delivery<A>) {
+        // There is no limit to meet.
+        let _ = self.put(delivery, None);
+    }
+
+    fn try_send(&self, delivery: Delivery<A>) -> Result<(), Full> {
+        self.put(delivery, Some(self.mailbox))
+    }
+}
+
+/// Something is in the inbox.
+struct Called;
+
+impl Message for Called {
     type Result = ();
 }
 
 /// A driver as an actor.
-pub(crate) struct Hosted<A: Routed>(Driver<A, Arbiters>);
+pub(crate) struct Hosted<A: Routed> {
+    driver: Driver<A, Arbiters>,
+    inbox: Arc<Inbox<A>>,
+    /// What is being handled; kept for its memory.
+    taken: Vec<Delivery<A>>,
+}
 
 // Nothing in it is ever pinned.
 impl<A: Routed> Unpin for Hosted<A> {}
@@ -97,7 +138,7 @@ impl<A: Routed> Actor for Hosted<A> {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let (id, system) = (self.0.id().clone(), self.0.system().clone());
+        let (id, system) = (self.driver.id().clone(), self.driver.system().clone());
         let loading = async move {
             let loader = system.clone();
             let loaded = system.host.blocking.spawn_blocking(move || loader.load::<A>(&id)).await;
@@ -106,23 +147,38 @@ impl<A: Routed> Actor for Hosted<A> {
                 None
             })
         };
-        // Commands wait in the mailbox meanwhile.
-        ctx.wait(loading.into_actor(self).map(|shell, hosted, _| hosted.0.loaded(shell)));
+        // Commands wait in the inbox meanwhile.
+        ctx.wait(loading.into_actor(self).map(|shell, hosted, _| hosted.driver.loaded(shell)));
     }
 
     fn stopped(&mut self, _ctx: &mut Self::Context) {
-        self.0.stopped();
+        self.driver.stopped();
     }
 }
 
-impl<A: Routed> Handler<Delivery<A>> for Hosted<A> {
+impl<A: Routed> Handler<Called> for Hosted<A> {
     type Result = ();
 
-    fn handle(&mut self, delivery: Delivery<A>, ctx: &mut Self::Context) {
-        match self.0.handle(delivery) {
-            Then::Stay => {}
-            Then::Stop => ctx.stop(),
+    fn handle(&mut self, _: Called, ctx: &mut Self::Context) {
+        let mut taken = std::mem::take(&mut self.taken);
+        self.inbox.take(&mut taken);
+        let now = self.driver.system().env.clock.now();
+        for delivery in taken.drain(..) {
+            match self.driver.handle(now, delivery) {
+                Then::Stay => {}
+                Then::Stop => ctx.stop(),
+            }
         }
+        self.taken = taken;
+        if !self.inbox.rest() {
+            ctx.address().do_send(Called);
+        }
+    }
+}
+
+impl<A: Routed> Drop for Hosted<A> {
+    fn drop(&mut self) {
+        self.inbox.close();
     }
 }
 

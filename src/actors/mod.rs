@@ -6,7 +6,9 @@
 pub(crate) mod actor;
 pub(crate) mod alarms;
 pub(crate) mod arbiters;
+pub(crate) mod inbox;
 pub(crate) mod registry;
+pub(crate) mod reply;
 pub(crate) mod shell;
 pub(crate) mod supervisor;
 pub(crate) mod system;

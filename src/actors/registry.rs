@@ -29,7 +29,7 @@ pub(crate) enum From {
     Inside,
 }
 
-/// The mailbox is full.
+/// The inbox is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Full;
 

@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use tokio::sync::oneshot;
 
 use super::alarms::{Alarm, Alarms, Key};
+use super::reply;
 use crate::clock::Clock;
 use crate::domain::{Answer, Decided, Ignore, Lsn, Message, Rejection, Role, Timestamp};
 use crate::store::codec::{Entity, Record};
 use crate::store::committer::{Effect, Journal};
 
-/// Where an answer goes. Dropped, it tells the caller that the command was not handled, or the engine has failed.
-pub type ReplyTo<A> = oneshot::Sender<Result<<A as crate::domain::Aggregate>::Reply, Rejection>>;
+/// What comes of a command.
+pub type Outcome<A> = Result<<A as crate::domain::Aggregate>::Reply, Rejection>;
+/// Where it goes.
+pub type ReplyTo<A> = reply::ReplyTo<Outcome<A>>;
 
 /// What every shell of an engine shares.
 #[derive(Clone)]
@@ -59,9 +61,8 @@ where
         self.parked.is_empty()
     }
 
-    /// Handles a command; what is to be told to others is added to `tell`.
-    pub fn handle(&mut self, command: &A::Command, reply: Option<ReplyTo<A>>, tell: &mut Vec<Message>) {
-        let now = self.env.clock.now();
+    /// Handles a command that came at `now`; what is to be told to others is added to `tell`.
+    pub fn handle(&mut self, now: Timestamp, command: &A::Command, reply: Option<ReplyTo<A>>, tell: &mut Vec<Message>) {
         if self.state.due().is_some_and(|due| due <= now) {
             self.expire(now, tell);
         }
@@ -70,10 +71,10 @@ where
                 self.commit(now, None, tell);
             }
             Ok(Answer::Reply(value)) => {
-                self.commit(now, reply.map(|reply| send(reply, Ok(value))), tell);
+                self.commit(now, reply.and_then(|reply| reply.leave(Ok(value))), tell);
             }
             Err(rejection) => {
-                self.commit(now, reply.map(|reply| send(reply, Err(rejection))), tell);
+                self.commit(now, reply.and_then(|reply| reply.leave(Err(rejection))), tell);
             }
             Ok(Answer::Park { ticket, role }) => {
                 if self.commit(now, None, tell)
@@ -90,7 +91,9 @@ where
                             Role::Duplicate => &duplicate,
                             Role::Other => &other,
                         };
-                        self.env.journal.when_durable(self.last, send(reply, answer.clone()));
+                        if let Some(effect) = reply.leave(answer.clone()) {
+                            self.env.journal.when_durable(self.last, effect);
+                        }
                     }
                 }
             }
@@ -99,8 +102,7 @@ where
     }
 
     /// Does what the passing of time brings about, or sends again what is owed.
-    pub fn wake(&mut self, alarm: Alarm, tell: &mut Vec<Message>) {
-        let now = self.env.clock.now();
+    pub fn wake(&mut self, now: Timestamp, alarm: Alarm, tell: &mut Vec<Message>) {
         // What was registered has rung.
         match alarm {
             Alarm::Due(entropy) => {
@@ -135,7 +137,8 @@ where
     /// everything that it rests on is durable, whether something was decided or not.
     fn commit(&mut self, now: Timestamp, answer: Option<Effect>, tell: &mut Vec<Message>) -> bool {
         if !self.decided.events.is_empty() {
-            let events = std::mem::take(&mut self.decided.events);
+            // No more than is needed: records are many, and stay for a while.
+            let events = self.decided.events.drain(..).collect();
             let record = Arc::new(Record { at: now, facts: A::facts(&self.id, events) });
             let Ok(first) = self.env.journal.append(record.clone(), answer) else {
                 self.decided.tell.clear();
@@ -166,14 +169,6 @@ where
             self.env.alarms.owing(self.id.clone().into());
         }
     }
-}
-
-/// Gives a caller their answer.
-fn send<T: Send + 'static>(reply: oneshot::Sender<T>, answer: T) -> Effect {
-    Box::new(move || {
-        // A caller who has gone away needs none.
-        let _ = reply.send(answer);
-    })
 }
 
 #[cfg(test)]
@@ -251,7 +246,7 @@ mod tests {
         let clock = ManualClock::at(start.plus_millis(1_000)).start_after(start);
         let env = Environment { journal, clock, alarms: Arc::default() };
         let mut shell = Shell::new(id, state, lsn, env);
-        shell.wake(Alarm::Due(0), &mut Vec::new());
+        shell.wake(start.plus_millis(1_000), Alarm::Due(0), &mut Vec::new());
         committer.step();
         assert_eq!(shell.state.reservations().count(), 0);
         let lapsed: Vec<_> = (log.0.lock().iter())

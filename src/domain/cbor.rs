@@ -29,10 +29,16 @@ pub(crate) mod small {
     }
 }
 
+/// Most rows are shorter.
+const ROW_BYTES: usize = 256;
+
 /// The bytes of a row.
 pub(crate) fn to_vec<T: minicbor::Encode<()>>(value: &T) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(ROW_BYTES);
     // Writing to memory cannot fail, and no encoder here reports an error of its own.
-    minicbor::to_vec(value).expect("encoding into memory")
+    minicbor::encode(value, &mut bytes).expect("encoding into memory");
+    bytes.shrink_to_fit();
+    bytes
 }
 
 /// Reads a row.

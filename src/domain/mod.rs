@@ -131,6 +131,10 @@ pub enum Role {
 pub trait Changes<P> {
     /// `part` has changed, and can be asked for with [`Aggregate::row`].
     fn touch(&mut self, part: P);
+    /// As [`touch`](Self::touch), for a part whose name costs something: that of a user is counted by all who have it.
+    fn touch_named(&mut self, part: impl FnOnce() -> P) {
+        self.touch(part());
+    }
     /// `part` has reached its last value, and leaves memory with it.
     fn archive(&mut self, part: P, row: impl FnOnce() -> Vec<u8>);
     /// `part` is new, and is `user`'s.
@@ -155,6 +159,7 @@ pub struct Ignore;
 
 impl<P> Changes<P> for Ignore {
     fn touch(&mut self, _part: P) {}
+    fn touch_named(&mut self, _part: impl FnOnce() -> P) {}
     fn archive(&mut self, _part: P, _row: impl FnOnce() -> Vec<u8>) {}
     fn list(&mut self, _user: &UserId, _part: P) {}
     fn count(&mut self, _user: &UserId, _what: Counted) {}

@@ -71,6 +71,12 @@ impl SeatChanges {
     pub async fn next(&mut self) -> Result<Arc<SeatUpdate>, Error> {
         self.subscription.next().await.map_err(|Ended| self.inner.outcome_unknown())
     }
+
+    /// Who hears of them, without the engine.
+    #[cfg(feature = "server")]
+    pub(crate) fn subscription(&mut self) -> &mut Subscription {
+        &mut self.subscription
+    }
 }
 
 /// The changes of a place in a waiting room.

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use actix::ArbiterHandle;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot, watch};
 
@@ -31,6 +32,8 @@ use crate::Map;
 use crate::actors::actor::Delivery;
 use crate::actors::arbiters::Failpoints;
 use crate::actors::registry::From;
+use crate::actors::reply;
+use crate::actors::shell::Outcome;
 use crate::actors::system::{Ended, Routed, System};
 use crate::api::{Health, IdempotencyKey, Stats};
 use crate::clock::{ThisMachine, TimeSource};
@@ -95,8 +98,13 @@ struct Gauges {
     checkpointed: AtomicU64,
     free_bytes: AtomicU64,
     storage_full: AtomicBool,
-    overloaded: AtomicU64,
+    overloaded: Alone,
 }
+
+/// A counter with a cache line of its own: whoever looks at its neighbors does not wait for those who count.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Alone(AtomicU64);
 
 impl Engine {
     /// Opens the engine on a data directory, or begins one there: loads the state, replays the journal's tail, and lets
@@ -118,12 +126,12 @@ impl Engine {
         Self::open_at(config, clock.clone(), RealDisk, None).await
     }
 
-    /// Opens the engine on a disk that takes its time.
+    /// Opens the engine on a disk that takes its time, or fails.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     #[cfg(any(test, feature = "testing"))]
-    pub async fn open_on(config: Config, disk: crate::testing::slow_disk::SlowDisk) -> Result<Self, OpenError> {
+    pub async fn open_on(config: Config, disk: impl Disk) -> Result<Self, OpenError> {
         Self::open_at(config, ThisMachine, disk, None).await
     }
 
@@ -231,6 +239,12 @@ impl Engine {
         Health { ready: reasons.is_empty(), reasons, warnings }
     }
 
+    /// The threads of the actors: work that speaks to actors often is best done where they are.
+    #[cfg(feature = "server")]
+    pub(crate) fn arbiters(&self) -> &[ArbiterHandle] {
+        self.0.system.host.threads()
+    }
+
     /// The last durable event of the journal.
     #[must_use]
     pub fn durable_lsn(&self) -> Lsn {
@@ -254,7 +268,7 @@ impl Engine {
             commit_seconds: Duration::from_nanos(counters.commit_nanos.load(Ordering::Relaxed)).as_secs_f64(),
             resident_actors: resident as u64,
             readable_aggregates: system.replica.lock().map_or(0, |replica| replica.len() as u64),
-            overloaded: gauges.overloaded.load(Ordering::Relaxed),
+            overloaded: of(&gauges.overloaded.0),
             clock_skew_seconds: system.env.clock.skew_millis() as f64 / 1e3,
             free_bytes: gauges.free_bytes.load(Ordering::Relaxed),
             live_subscribers: of(&live.seat_subscribers) + of(&live.token_subscribers),
@@ -266,7 +280,7 @@ impl Engine {
 }
 
 /// Where an aggregate's answer comes in.
-type AnswerFrom<A> = oneshot::Receiver<Result<<A as crate::domain::Aggregate>::Reply, Rejection>>;
+type AnswerFrom<A> = reply::Reply<Outcome<A>>;
 
 /// A call that is under way.
 struct Call<'a>(&'a AtomicU64);
@@ -294,6 +308,21 @@ impl Inner {
 
     /// Lets a command of a caller in.
     fn admit(&self) -> Result<Call<'_>, Error> {
+        self.admit_below(self.config.limits.calls)
+    }
+
+    /// Lets a command in that begins something. There is less room for these, so that in a rush those who have seats get
+    /// to pay them or to give them back, and operators get through.
+    fn admit_newcomer(&self) -> Result<Call<'_>, Error> {
+        self.admit_below(self.config.limits.calls / 2)
+    }
+
+    fn admit_below(&self, limit: u64) -> Result<Call<'_>, Error> {
+        // In a rush most of the calls end here, without writing to what the others share. As many as there are threads may
+        // get past it at once.
+        if self.calls.load(Ordering::Relaxed) >= limit {
+            return Err(self.overloaded());
+        }
         self.calls.fetch_add(1, Ordering::AcqRel);
         let call = Call(&self.calls);
         if self.closing.load(Ordering::Acquire) {
@@ -304,11 +333,17 @@ impl Inner {
         }
         match self.obstacle() {
             Some(error) => {
-                self.gauges.overloaded.fetch_add(1, Ordering::Relaxed);
+                self.overloaded();
                 Err(error)
             }
             None => Ok(call),
         }
+    }
+
+    /// Counts a call that is turned away.
+    fn overloaded(&self) -> Error {
+        self.gauges.overloaded.0.fetch_add(1, Ordering::Relaxed);
+        Error::Overloaded(RETRY_AFTER)
     }
 
     /// Whether nothing more will become durable.
@@ -321,14 +356,22 @@ impl Inner {
         Error::OutcomeUnknown(reason.unwrap_or_else(|| "the engine is closed".into()))
     }
 
-    /// Sends a command to an aggregate and waits until its answer is durable.
+    /// Sends a command to an aggregate and waits until its answer is durable. For commands that are answered when they
+    /// are handled.
     async fn ask<A: Routed>(&self, id: &A::Id, command: A::Command) -> Result<A::Reply, Error> {
+        let answer = self.send::<A>(id, command)?.await;
+        answer.map_or_else(|| Err(self.outcome_unknown()), |answer| answer.map_err(Error::from))
+    }
+
+    /// As [`ask`](Self::ask), for commands whose answer may come with a later one. Who waits in an aggregate for another
+    /// one's answer is not let go by the journal.
+    async fn ask_and_park<A: Routed>(&self, id: &A::Id, command: A::Command) -> Result<A::Reply, Error> {
         self.answer::<A>(self.send::<A>(id, command)?).await
     }
 
     /// As [`ask`](Self::ask), for those inside, whom no limit stands against.
     async fn ask_from_inside<A: Routed>(&self, id: &A::Id, command: A::Command) -> Result<A::Reply, Error> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = reply::channel();
         let delivery = Delivery::Command(command, Some(reply));
         // From inside there is no limit to meet.
         let _ = A::registry(&self.system).deliver(&self.system, id, delivery, From::Inside);
@@ -337,10 +380,9 @@ impl Inner {
 
     async fn answer<A: Routed>(&self, answer: AnswerFrom<A>) -> Result<A::Reply, Error> {
         let mut failure = self.failure.clone();
-        // Who waits in an aggregate for another one's answer is not let go by the journal.
         let answer = tokio::select! {
             biased;
-            answer = answer => answer.ok(),
+            answer = answer => answer,
             _ = failure.wait_for(Option::is_some) => None,
         };
         answer.map_or_else(|| Err(self.outcome_unknown()), |answer| answer.map_err(Error::from))
@@ -348,11 +390,10 @@ impl Inner {
 
     /// Sends a command to an aggregate.
     fn send<A: Routed>(&self, id: &A::Id, command: A::Command) -> Result<AnswerFrom<A>, Error> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = reply::channel();
         let delivery = Delivery::Command(command, Some(reply));
         if A::registry(&self.system).deliver(&self.system, id, delivery, From::Outside).is_err() {
-            self.gauges.overloaded.fetch_add(1, Ordering::Relaxed);
-            return Err(Error::Overloaded(RETRY_AFTER));
+            return Err(self.overloaded());
         }
         Ok(answer)
     }
@@ -440,7 +481,7 @@ impl Drop for Inner {
 }
 
 /// Where the next page of a list begins, for lists in the order of lsns or numbers.
-fn parse_cursor(cursor: Option<&str>) -> Result<Option<u64>, Error> {
+pub(crate) fn parse_cursor(cursor: Option<&str>) -> Result<Option<u64>, Error> {
     let parse = |cursor: &str| {
         let canonical = cursor.bytes().all(|b| b.is_ascii_digit()) && !cursor.starts_with('0');
         cursor

@@ -287,6 +287,9 @@ impl Inner {
         let hash = PlanHash::of(&option.seating_plan);
         self.plans.put(hash.0, &option.seating_plan).map_err(|error| {
             tracing::error!(%error, "a seating plan could not be stored");
+            if error.is_final() {
+                self.system.env.journal.poison(&error.to_string());
+            }
             Error::Internal(error.to_string())
         })?;
         let area =

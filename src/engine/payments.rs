@@ -27,9 +27,9 @@ impl Engine {
         let option = id.option;
         let command =
             Command::BeginPayment { reservation: id.no, user: user.clone(), request: inner.request(key, None) };
-        match inner.ask::<ConcertOption>(&option, command).await? {
+        match inner.ask_and_park::<ConcertOption>(&option, command).await? {
             Reply::Paid(no, payment) => {
-                Ok(Answered { value: Payment::new(PaymentId { option, no }, payment), replayed: false })
+                Ok(Answered { value: Payment::new(PaymentId { option, no }, *payment), replayed: false })
             }
             Reply::Replayed(no) => {
                 let payment = inner.find_payment(PaymentId { option, no }).await?;
@@ -96,7 +96,7 @@ impl Engine {
         let option = id.option;
         let request = inner.request(key, None);
         let command = Command::Refund { payment: id.no, caller: caller.clone(), request };
-        match inner.ask::<ConcertOption>(&option, command).await? {
+        match inner.ask_and_park::<ConcertOption>(&option, command).await? {
             Reply::Refunded(no, refund) => Ok(Answered { value: view_refund(option, no, &refund), replayed: false }),
             Reply::Replayed(no) => {
                 let refund = inner.find_refund(RefundId { option, no }).await?;

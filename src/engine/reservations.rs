@@ -39,7 +39,7 @@ impl Engine {
         key: Option<IdempotencyKey>,
     ) -> Result<Answered<Reservation>, Error> {
         let inner = &self.0;
-        let _call = inner.admit()?;
+        let _call = inner.admit_newcomer()?;
         let plan = inner.offer(option).await?;
         let wish = resolve(&plan, wish)?;
         let (token, mut refused) = match inner.let_in(plan.definition.concert, user, queue_token).await? {
@@ -57,7 +57,7 @@ impl Engine {
         let command = Command::Hold { user: user.clone(), wish, token, plan: plan.clone(), request };
         let reply = inner.ask_holding(&option, command, slot).await;
         match reply.map_err(|error| name_conflicts(&plan, error))? {
-            Reply::Reservation(no, held) => Ok(Answered { value: Reservation::new(no, held, plan), replayed: false }),
+            Reply::Reservation(no, held) => Ok(Answered { value: Reservation::new(no, *held, plan), replayed: false }),
             Reply::Replayed(no) => {
                 let held = inner.find_reservation(ReservationId { option, no }).await?;
                 let held = concert_option::Reservation { status: ReservationStatus::Held, ..held };
@@ -133,7 +133,7 @@ impl Engine {
         let plan = self.0.offer(id.option).await?;
         let command = Command::Release { reservation: id.no, caller: caller.clone() };
         match self.0.ask::<ConcertOption>(&id.option, command).await? {
-            Reply::Reservation(no, released) => Ok(Reservation::new(no, released, plan)),
+            Reply::Reservation(no, released) => Ok(Reservation::new(no, *released, plan)),
             Reply::Archived => {
                 // Whatever it came to in the end, it is not held.
                 self.reservation(caller, id).await?;
@@ -177,7 +177,7 @@ struct Asked<'a> {
 impl Asked<'_> {
     async fn answer(mut self) -> Option<Result<Reply, Rejection>> {
         let (answer, _) = self.answer.as_mut()?;
-        let answer = answer.await.ok();
+        let answer = answer.await;
         let (_, slot) = self.answer.take()?;
         settle(slot, answer.as_ref());
         answer
@@ -187,7 +187,7 @@ impl Asked<'_> {
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
         if let Some((answer, Some(slot))) = self.answer.take() {
-            self.runtime.spawn(async move { settle(Some(slot), answer.await.ok().as_ref()) });
+            self.runtime.spawn(async move { settle(Some(slot), answer.await.as_ref()) });
         }
     }
 }

@@ -51,8 +51,11 @@ const REST: u32 = 4;
 const FORGET: Duration = Duration::from_secs(60 * 60);
 /// Threads for reads that may block.
 const BLOCKING_THREADS: usize = 8;
-/// How long a thread may take to end. sled may hang in a write that failed.
-const JOIN: Duration = Duration::from_secs(4);
+/// How long a thread may take to end: the last checkpoint has to reach a disk that may be slow, and the directory is in use
+/// until then.
+const JOIN: Duration = Duration::from_secs(60);
+/// The same after a failure: sled may hang in a write that failed.
+const JOIN_FAILED: Duration = Duration::from_secs(4);
 
 /// The threads of an engine.
 pub(super) struct Threads {
@@ -106,6 +109,7 @@ impl Threads {
     /// Seals the journal, lets reads and the state catch up, and ends all threads.
     pub(super) fn end(self, journal: &Journal) {
         journal.close();
+        let join = |thread, name| join(thread, name, journal);
         join(self.committer, "committer");
         // It ends when the committer has let go of its channel.
         join(self.projector, "projector");
@@ -131,10 +135,11 @@ impl Threads {
     }
 }
 
-fn join(thread: JoinHandle<()>, name: &str) {
+fn join(thread: JoinHandle<()>, name: &str, journal: &Journal) {
     let begun = Instant::now();
     while !thread.is_finished() {
-        if begun.elapsed() > JOIN {
+        let at_most = if journal.failure().is_some() { JOIN_FAILED } else { JOIN };
+        if begun.elapsed() > at_most {
             tracing::warn!(thread = name, "thread does not end; left behind");
             return;
         }

@@ -127,3 +127,35 @@ async fn concerts_and_options_have_a_limit() {
     assert_eq!(create("2").await.unwrap(), (second, true), "what was answered is answered again");
     engine.shutdown().await.unwrap();
 }
+
+/// While many are told of an update, no other one is made: the next one holds all that has changed in between.
+#[cfg(feature = "server")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flush_starts_no_sooner_than_the_last_one_was_told() {
+    let (engine, _dir) = open(|config| config.live.window_ms = 1).await;
+    let option = on_sale(&engine).await;
+    let mut changes = engine.seat_changes(option, None).await.unwrap();
+    let mut crier = changes.subscription().crier();
+    let block = async |seat: &str| {
+        engine.block_seats(option, vec![seat.to_owned()], None).await.unwrap();
+        engine.unblock_seats(option, vec![seat.to_owned()], None).await.unwrap();
+        engine.seats_seq(option).await.unwrap()
+    };
+    block("1").await;
+    let (first, telling) = tokio::time::timeout(PATIENCE, crier.next()).await.expect("an update").unwrap();
+    let before = engine.stats().live_flushes;
+    let mut last = first.seq();
+    for _ in 0..20 {
+        last = block("2").await;
+    }
+    assert_eq!(engine.stats().live_flushes, before);
+    drop(telling);
+    let (mut at, mut updates) = (first.seq(), 0);
+    while at < last {
+        let (update, _) = tokio::time::timeout(PATIENCE, crier.next()).await.expect("an update").unwrap();
+        assert_eq!(update.previous_seq(), Some(at));
+        (at, updates) = (update.seq(), updates + 1);
+    }
+    assert!(updates <= 2, "{updates}");
+    engine.shutdown().await.unwrap();
+}

@@ -38,7 +38,7 @@ impl Engine {
     pub async fn issue_token(&self, concert: ConcertId, user: &UserId) -> Result<IssuedToken, Error> {
         // A call that is refused for load is still a sign of life.
         self.still_there(concert, user)?;
-        let _call = self.0.admit()?;
+        let _call = self.0.admit_newcomer()?;
         self.0.room_info(concert).await?;
         let Reply::Token { no, fresh } =
             self.0.ask::<WaitingRoom>(&concert, Command::IssueToken { user: user.clone() }).await?
@@ -69,6 +69,19 @@ impl Engine {
         let token = self.0.token(caller, id).await?;
         self.0.seen(caller, id);
         Ok(token)
+    }
+
+    /// How many wait, in all waiting rooms.
+    ///
+    /// # Errors
+    /// The engine is closed.
+    pub async fn waiting_tokens(&self) -> Result<u64, Error> {
+        let waiting = self.0.read_rows(|replica| {
+            // Where somebody waits, something is due.
+            let rooms = replica.alarmed()?.rooms.into_iter();
+            rooms.map(|concert| Ok(replica.room(concert)?.counts().waiting)).sum()
+        });
+        waiting.await
     }
 
     /// Gives a place in a waiting room up.

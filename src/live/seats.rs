@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, RwLock, watch};
 
 use super::view::{Changes, View};
 use crate::actors::system::SharedReplica;
@@ -125,6 +125,8 @@ pub(crate) struct Hub {
     /// When the first change came that is not told yet.
     marked: Mutex<Option<Instant>>,
     wake: Arc<Notify>,
+    /// Read by whoever tells many of an update, until it is told. It has nothing in it.
+    telling: Arc<RwLock<()>>,
 }
 
 /// What there is to be told, at one seq.
@@ -172,6 +174,7 @@ impl Hub {
             told: watch::Sender::new(Told::default()),
             marked: Mutex::default(),
             wake: Arc::default(),
+            telling: Arc::default(),
         });
         *entry = Arc::downgrade(&hub);
         // From here on the projector marks it, so that nothing falls between this and its first look.
@@ -292,12 +295,14 @@ impl Drop for Hub {
     }
 }
 
-/// Flushes a hub whenever it is marked, with a pause of `window` after each flush: what comes in between is told together.
+/// Flushes a hub whenever it is marked, with a pause of `window` after each flush, and not before the last one has been
+/// told: what comes in between is told together.
 async fn run(hub: Weak<Hub>, wake: Arc<Notify>, window: Duration) {
     loop {
         wake.notified().await;
         {
             let Some(hub) = hub.upgrade() else { return };
+            let _told = hub.telling.write().await;
             hub.replica.hubs().counters().flushes.fetch_add(1, Ordering::Relaxed);
             if let Err(error) = hub.flush() {
                 // Whoever reads next finds the same, and that is the end of the engine.
@@ -335,6 +340,29 @@ impl Subscription {
         Self { hub, told, at: At::Start { since, not_before } }
     }
 
+    /// Where it stands: what it has heard of up to there. `None` before the first update.
+    #[cfg(feature = "server")]
+    pub(crate) fn seq(&self) -> Option<Lsn> {
+        match self.at {
+            At::Start { .. } => None,
+            At::Seq(seq) => Some(seq),
+        }
+    }
+
+    /// Somebody else has told it everything up to `seq`.
+    #[cfg(feature = "server")]
+    pub(crate) fn has_heard(&mut self, seq: Lsn) {
+        self.at = At::Seq(seq);
+    }
+
+    /// One that tells many what this one follows.
+    #[cfg(feature = "server")]
+    pub(crate) fn crier(&self) -> Crier {
+        let told = self.hub.told.subscribe();
+        let seq = told.borrow().seq;
+        Crier { hub: self.hub.clone(), told, seq }
+    }
+
     /// The next update: everything since the last one. May be called again after it was cancelled.
     pub(crate) async fn next(&mut self) -> Result<Arc<SeatUpdate>, Ended> {
         loop {
@@ -363,5 +391,45 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.hub.replica.hubs().counters().seat_subscribers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Somebody who tells many of an option's changes.
+#[cfg(feature = "server")]
+pub(crate) struct Crier {
+    hub: Arc<Hub>,
+    told: watch::Receiver<Told>,
+    seq: Lsn,
+}
+
+/// As long as it is there, an update is being told, and the next one grows.
+#[cfg(feature = "server")]
+pub(crate) struct Telling(#[expect(dead_code, reason = "it is held")] tokio::sync::OwnedRwLockReadGuard<()>);
+
+#[cfg(feature = "server")]
+impl Crier {
+    /// What leads on those who stand at this seq is told next.
+    pub(crate) fn seq(&self) -> Lsn {
+        self.seq
+    }
+
+    /// The next update: everything since the last one.
+    pub(crate) async fn next(&mut self) -> Result<(Arc<SeatUpdate>, Telling), Ended> {
+        loop {
+            let telling = Telling(self.hub.telling.clone().read_owned().await);
+            let told = self.told.borrow_and_update().clone();
+            if told.seq > self.seq {
+                let fits = told.delta.filter(|delta| delta.previous_seq == Some(self.seq));
+                let update = fits.unwrap_or_else(|| self.hub.catch_up(self.seq));
+                self.seq = update.seq;
+                return Ok((update, telling));
+            }
+            drop(telling);
+            if told.ended {
+                return Err(Ended);
+            }
+            // It cannot fail: the hub, which has the sender, is ours.
+            let _ = self.told.changed().await;
+        }
     }
 }

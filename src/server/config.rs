@@ -196,6 +196,8 @@ section! {
         request_timeout: Span = seconds(10),
         /// How long a body may take, and as much again for every MiB of it.
         body_timeout: Span = seconds(10),
+        /// How long a caller may take nothing of an answer.
+        write_timeout: Span = seconds(60),
         /// How long an idle connection is kept.
         keep_alive: Span = seconds(30),
         /// Connections at a time; more wait to be accepted.
@@ -206,8 +208,6 @@ section! {
         cached_plans: u64 = 16,
         /// Readers of events that are kept for their next page.
         kept_polls: u64 = 16,
-        /// Threads that serve requests.
-        workers: u64 = 2,
         /// How long requests may take to end once the server is told to stop.
         shutdown_timeout: Span = seconds(6),
     }
@@ -511,7 +511,6 @@ impl Settings {
             ("http.max_connections", self.http.max_connections, 1, 1_000_000),
             ("http.cached_plans", self.http.cached_plans, 0, 100_000),
             ("http.kept_polls", self.http.kept_polls, 0, 10_000),
-            ("http.workers", self.http.workers, 1, 256),
             ("auth.leeway_seconds", self.auth.leeway_seconds, 0, 300),
             ("live.client_frame_bytes", self.live.client_frame_bytes, 128, 1 << 20),
             ("live.send_buffer_bytes", self.live.send_buffer_bytes, 4_096, 16 << 20),
@@ -543,6 +542,7 @@ impl Settings {
             // Actix counts these two from a clock that is up to half a second late.
             ("http.request_timeout", self.http.request_timeout, seconds(1), seconds(600)),
             ("http.keep_alive", self.http.keep_alive, seconds(1), seconds(3_600)),
+            ("http.write_timeout", self.http.write_timeout, tenth, seconds(3_600)),
             ("http.body_timeout", self.http.body_timeout, tenth, seconds(600)),
             ("http.shutdown_timeout", self.http.shutdown_timeout, tenth, seconds(3_600)),
             ("webhooks.timeout", self.webhooks.timeout, tenth, seconds(600)),
@@ -756,9 +756,9 @@ mod tests {
 
     #[test]
     fn a_later_layer_wins() {
-        let file = "data_dir = \"/a\"\n[http]\nworkers = 3\nlisten = \"127.0.0.1:1\"\nkeep_alive = \"2m\"";
+        let file = "data_dir = \"/a\"\n[http]\nkept_polls = 3\nlisten = \"127.0.0.1:1\"\nkeep_alive = \"2m\"";
         let environment = [
-            ("BOXOFFICE_HTTP_WORKERS", "4"),
+            ("BOXOFFICE_HTTP_KEPT_POLLS", "4"),
             ("BOXOFFICE_JOURNAL_SEGMENT_BYTES", "1048576"),
             ("BOXOFFICE_CORS_ALLOWED_ORIGINS", "https://a.example, https://b.example:8443"),
             ("BOXOFFICE_WALLET_SELF_CHARGE", "true"),
@@ -766,7 +766,7 @@ mod tests {
         ];
         let settings = load(file, &environment, &[("http.listen", "127.0.0.1:0")]).unwrap();
         assert_eq!(settings.data_dir, Path::new("/a"));
-        assert_eq!((settings.http.workers, settings.http.listen.as_str()), (4, "127.0.0.1:0"));
+        assert_eq!((settings.http.kept_polls, settings.http.listen.as_str()), (4, "127.0.0.1:0"));
         assert_eq!(settings.http.keep_alive, seconds(120));
         assert_eq!(settings.engine().journal.segment_bytes, 1 << 20);
         assert_eq!(settings.cors.allowed_origins, ["https://a.example", "https://b.example:8443"]);
@@ -786,8 +786,8 @@ mod tests {
     #[test]
     fn a_wrong_value_is_named_with_what_is_allowed() {
         for (file, name, value, message) in [
-            ("", "BOXOFFICE_HTTP_WORKERS", "0", "http.workers = 0: must be a whole number from 1 to 256"),
-            ("", "BOXOFFICE_HTTP_WORKERS", "two", "http.workers = two: must be a whole number"),
+            ("", "BOXOFFICE_ACTORS_ARBITERS", "0", "actors.arbiters = 0: must be a whole number from 1 to 256"),
+            ("", "BOXOFFICE_ACTORS_ARBITERS", "two", "actors.arbiters = two: must be a whole number"),
             ("", "BOXOFFICE_ACTORS_MAILBOX", "0", "actors.mailbox = 0: must be a whole number from 1 to 1048576"),
             ("", "BOXOFFICE_WALLET_SELF_CHARGE", "yes", "wallet.self_charge = yes: must be true or false"),
             ("", "BOXOFFICE_HTTP_KEEP_ALIVE", "0s", "http.keep_alive = 0s: must be from 1s to 1h"),
@@ -814,7 +814,7 @@ mod tests {
                 "environment: unknown key BOXOFFICE_HTTP_LISTENER; known are BOXOFFICE_",
             ),
             ("[http]\nport = 1", "HOME", "", "unknown key http.port; known are actors.arbiters, "),
-            ("[http]\nworkers = \"2\"", "HOME", "", "http.workers = \"2\": must be a whole number"),
+            ("[http]\nkept_polls = \"2\"", "HOME", "", "http.kept_polls = \"2\": must be a whole number"),
             ("[cors]\nallowed_origins = [1]", "HOME", "", "cors.allowed_origins = [1]: must be a list of texts"),
             ("http = 1", "HOME", "", "unknown key http; known are"),
             ("[http", "HOME", "", "TOML parse error at line 1"),

@@ -194,7 +194,10 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<&str>, Problem> {
 }
 
 /// Reads JSON of one shape.
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FieldError> {
+///
+/// # Errors
+/// The field that is wrong.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FieldError> {
     refuse_twins(bytes)?;
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let Object(value) = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {

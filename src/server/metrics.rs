@@ -11,13 +11,14 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::api::Sink;
 use crate::engine::{Engine, Progress};
+use crate::live::seats::SeatUpdate;
 use crate::relay::breaker;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -33,6 +34,7 @@ pub struct Metrics {
     registry: Registry,
     requests: Family<Request, Counter<u64, AtomicU64>>,
     seconds: Histogram,
+    waiting: Gauge,
     sinks: SinkStats,
     /// Those of the WebSockets.
     pub(super) live: LiveMetrics,
@@ -41,10 +43,10 @@ pub struct Metrics {
 /// What goes out over WebSockets.
 #[derive(Debug, Clone)]
 pub(super) struct LiveMetrics {
-    pub(super) frames: Counter<u64, AtomicU64>,
-    pub(super) bytes: Counter<u64, AtomicU64>,
+    frames: Counter<u64, AtomicU64>,
+    bytes: Counter<u64, AtomicU64>,
     /// From the first change in an update to when it is sent.
-    pub(super) staleness: Histogram,
+    staleness: Histogram,
 }
 
 impl LiveMetrics {
@@ -57,6 +59,19 @@ impl LiveMetrics {
         let help = "From the commit of the first change in an update to its being sent";
         registry.register_with_unit("live_staleness", help, Unit::Seconds, live.staleness.clone());
         live
+    }
+
+    /// A message is sent.
+    pub(super) fn sent(&self, frame: &[u8]) {
+        self.frames.inc();
+        self.bytes.inc_by(frame.len() as u64);
+    }
+
+    /// Somebody is told of changes, unless it is a snapshot.
+    pub(super) fn told(&self, update: &SeatUpdate) {
+        if update.previous_seq().is_some() {
+            self.staleness.observe(update.changed_at().elapsed().as_secs_f64());
+        }
     }
 }
 
@@ -76,11 +91,13 @@ impl Metrics {
         // 100 us to about 13 s.
         let seconds = Histogram::new(exponential_buckets(0.000_1, 2.0, 18));
         registry.register_with_unit("http_request", "How long they took", Unit::Seconds, seconds.clone());
+        let waiting = Gauge::default();
+        registry.register("waiting_tokens", "Those who wait, in all waiting rooms", waiting.clone());
         let live = LiveMetrics::new(&mut registry);
         registry.register_collector(Box::new(EngineStats(engine)));
         let sinks = SinkStats::default();
         registry.register_collector(Box::new(sinks.clone()));
-        Self { registry, requests, seconds, sinks, live }
+        Self { registry, requests, seconds, waiting, sinks, live }
     }
 
     /// Counts a request that was answered.
@@ -91,11 +108,14 @@ impl Metrics {
         self.seconds.observe(elapsed.as_secs_f64());
     }
 
-    /// All figures in the text format, with those of `sinks`.
+    /// All figures in the text format, with those of `sinks`, and how many wait in line, if that is known.
     ///
     /// # Errors
     /// Figures that cannot be written.
-    pub fn text(&self, sinks: Vec<Sink>) -> Result<String, fmt::Error> {
+    pub fn text(&self, sinks: Vec<Sink>, waiting: Option<u64>) -> Result<String, fmt::Error> {
+        if let Some(waiting) = waiting {
+            self.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        }
         *self.sinks.0.lock() = sinks;
         let mut text = String::new();
         text::encode(&mut text, &self.registry)?;

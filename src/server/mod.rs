@@ -7,12 +7,15 @@ pub mod auth;
 pub mod config;
 pub mod cors;
 pub mod demo;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzz;
 pub mod problem;
 
 mod address;
 mod concerts;
 mod events;
 mod history;
+mod hosts;
 mod json;
 mod limiter;
 mod live;
@@ -37,9 +40,8 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use actix_http::HttpService;
-use actix_server::{Server, ServerHandle};
 use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, map_config};
-use actix_web::dev::{AppConfig, Handler};
+use actix_web::dev::{AppConfig, Handler, Server};
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
@@ -52,6 +54,7 @@ use self::config::{Settings, ValueError};
 use self::cors::Cors;
 use self::events::Polls;
 use self::history::History;
+use self::hosts::Hosts;
 use self::limiter::Limiter;
 use self::live::Live;
 use self::live::upgrade::Upgrades;
@@ -147,8 +150,7 @@ pub async fn run(
     app.webhooks.serve().await.map_err(|error| Error::Webhooks(error.into()))?;
     let api = serve_api(listener, &app)?;
     let ops = ops.map(|listener| serve_ops(listener, &app)).transpose()?;
-    let (api_handle, ops_handle) = (api.handle(), ops.as_ref().map(Server::handle));
-    let api = actix_web::rt::spawn(api);
+    let ops_handle = ops.as_ref().map(Server::handle);
     let ops = ops.map(actix_web::rt::spawn);
     let forgetting = actix_web::rt::spawn(forget_idle(app.clone()));
     let noting = actix_web::rt::spawn(history::note(app.clone()));
@@ -161,13 +163,18 @@ pub async fn run(
     app.stopping.send_replace(true);
     noting.abort();
     let patience = if failure.is_some() { FAILED_TIMEOUT } else { app.settings.http.shutdown_timeout.0 };
-    let stop_ops = async {
-        if let Some(handle) = &ops_handle {
-            stop(handle, patience).await;
+    let stop_api = async {
+        if !api.stop(patience).await {
+            tracing::warn!("requests were cut off");
         }
     };
-    tokio::join!(stop(&api_handle, patience), stop_ops, app.live.close());
-    drop((api, ops));
+    let stop_ops = async {
+        if let Some(handle) = &ops_handle {
+            handle.stop(true).await;
+        }
+    };
+    tokio::join!(stop_api, stop_ops, app.live.close());
+    drop(ops);
     // Deliveries hold on to the engine until it is shut down, also to one that has failed.
     let ended = engine.shutdown().await;
     match failure {
@@ -176,38 +183,19 @@ pub async fn run(
     }
 }
 
-/// Lets a server's requests come to their end, for so long at the most.
-async fn stop(handle: &ServerHandle, patience: Duration) {
-    if tokio::time::timeout(patience, handle.stop(true)).await.is_err() {
-        tracing::warn!("requests were cut off");
-        handle.stop(false).await;
-    }
-}
-
-fn serve_api(listener: TcpListener, app: &web::Data<App>) -> io::Result<Server> {
+fn serve_api(listener: TcpListener, app: &web::Data<App>) -> io::Result<Hosts> {
     let http = app.settings.http.clone();
-    let workers = usize::try_from(http.workers).unwrap_or(1);
     let connections = usize::try_from(http.max_connections).unwrap_or(usize::MAX);
-    let (app, address) = (app.clone(), listener.local_addr()?);
-    let server = Server::build()
-        .workers(workers)
-        // Actix counts for each worker.
-        .max_concurrent_connections(connections.div_ceil(workers))
-        .shutdown_timeout(http.shutdown_timeout.0.as_secs())
-        .disable_signals();
-    let stopping = server.graceful_shutdown_signal();
+    let limits = hosts::Limits { connections, write_timeout: http.write_timeout.0 };
+    let (served, address) = (app.clone(), listener.local_addr()?);
     // What `actix_web::HttpServer` does, and upgrades.
-    let server = server.listen("api", listener, move || {
+    Hosts::serve(listener, app.engine.arbiters(), limits, move |stopping| {
         let application = || {
-            let application = ActixApp::new().app_data(app.clone()).configure(api_routes);
+            let application = ActixApp::new().app_data(served.clone()).configure(api_routes);
             application.wrap(from_fn(observe::observe)).into_factory()
         };
-        let stopping = stopping.clone();
         HttpService::build()
-            .graceful_shutdown_signal(move || {
-                let stopping = stopping.clone();
-                async move { stopping.notified().await }
-            })
+            .graceful_shutdown_signal(move || stopping.clone().told())
             .keep_alive(http.keep_alive.0)
             .client_request_timeout(http.request_timeout.0)
             .client_disconnect_timeout(http.request_timeout.0)
@@ -215,8 +203,7 @@ fn serve_api(listener: TcpListener, app: &web::Data<App>) -> io::Result<Server> 
             .upgrade(Upgrades(application()))
             .finish(map_config(application().map_err(|error| error.error_response()), |()| AppConfig::default()))
             .tcp()
-    })?;
-    Ok(server.run())
+    })
 }
 
 fn serve_ops(listener: TcpListener, app: &web::Data<App>) -> io::Result<Server> {
@@ -233,24 +220,25 @@ async fn forget_idle(app: web::Data<App>) {
 }
 
 fn api_routes(services: &mut ServiceConfig) {
+    // Looked through in this order, a regular expression each: what a crowd asks for comes first.
     let resources = [
+        at("/v1/options/{id}/reservations", [post(reservations::hold)]),
+        at("/v1/reservations/{id}/payments", [post(payments::pay)]),
+        at("/v1/reservations/{id}", [get(reservations::read), delete(reservations::release)]),
+        at("/v1/tokens/{id}", [get(waiting_room::read_token), delete(waiting_room::leave)]),
+        at("/v1/concerts/{id}/tokens", [post(waiting_room::issue_token)]),
+        at("/v1/options/{id}/seats", [get(options::seats)]),
+        at("/v1/options/{id}", [get(options::read), patch(options::reschedule)]),
         at("/v1/concerts", [get(concerts::list), post(concerts::create)]),
         at("/v1/concerts/{id}", [get(concerts::read)]),
         at("/v1/concerts/{id}/waiting-room", [get(waiting_room::read), patch(waiting_room::configure)]),
         at("/v1/concerts/{id}/options", [post(options::create)]),
-        at("/v1/concerts/{id}/tokens", [post(waiting_room::issue_token)]),
-        at("/v1/options/{id}", [get(options::read), patch(options::reschedule)]),
         at("/v1/options/{id}/plan", [get(options::plan)]),
-        at("/v1/options/{id}/seats", [get(options::seats)]),
         at("/v1/options/{id}/live", [get(live::seats)]),
         at("/v1/options/{id}/blocks", [post(options::block)]),
         at("/v1/options/{id}/unblocks", [post(options::unblock)]),
-        at("/v1/options/{id}/reservations", [post(reservations::hold)]),
-        at("/v1/tokens/{id}", [get(waiting_room::read_token), delete(waiting_room::leave)]),
         at("/v1/tokens/{id}/live", [get(live::token)]),
         at("/v1/reservations", [get(reservations::list)]),
-        at("/v1/reservations/{id}", [get(reservations::read), delete(reservations::release)]),
-        at("/v1/reservations/{id}/payments", [post(payments::pay)]),
         at("/v1/payments", [get(payments::list)]),
         at("/v1/payments/{id}", [get(payments::read)]),
         at("/v1/payments/{id}/refunds", [post(payments::refund)]),

@@ -1,6 +1,9 @@
 //! What happens around every request: its id, the access log, figures, browsers' headers, and handlers that panic.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::panic::AssertUnwindSafe;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use actix_web::body::{BoxBody, MessageBody};
@@ -77,9 +80,12 @@ pub async fn observe(
     })
 }
 
-/// Refuses whoever's address asks too often.
+/// Refuses whoever's address asks too often. Who only asks how the server is does not count: to refuse that would take a
+/// server that is well out of service.
 fn admit(app: &App, request: &ServiceRequest) -> Result<(), Problem> {
-    let Some(peer) = request.peer_addr() else { return Ok(()) };
+    let Some(peer) = request.peer_addr().filter(|_| !matches!(request.path(), "/healthz" | "/readyz")) else {
+        return Ok(());
+    };
     let caller = app.proxies.caller(peer.ip(), request.headers());
     app.limiter.check_address(caller).inspect_err(|_| auth::note_turned_away(app, request.head()))
 }
@@ -128,12 +134,17 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
         (1..=REQUEST_ID_CHARS_MAX).contains(&bytes.len())
             && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(b))
     };
-    headers.get(REQUEST_ID).filter(is_sane).cloned().unwrap_or_else(|| {
-        let mut random = [0; 12];
-        // Without randomness the id is less than unique, and the request is as good as any other.
-        let _ = getrandom::fill(&mut random);
-        HeaderValue::from_str(&URL_SAFE_NO_PAD.encode(random)).unwrap_or(HeaderValue::from_static("-"))
-    })
+    headers.get(REQUEST_ID).filter(is_sane).cloned().unwrap_or_else(new_id)
+}
+
+/// An id that no other request has, and that tells nobody how many there were: random numbers would be a system call each.
+fn new_id() -> HeaderValue {
+    static KEYS: LazyLock<[RandomState; 2]> = LazyLock::new(Default::default);
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let [high, low] = KEYS.each_ref().map(|key| key.hash_one(count));
+    let id = u128::from(high) << 64 | u128::from(low);
+    HeaderValue::from_str(&URL_SAFE_NO_PAD.encode(&id.to_ne_bytes()[..12])).unwrap_or(HeaderValue::from_static("-"))
 }
 
 #[cfg(test)]

@@ -95,7 +95,9 @@ async fn sinks(app: &App) -> Vec<Sink> {
 
 /// All figures, for Prometheus.
 pub(super) async fn metrics(app: web::Data<App>) -> Result<HttpResponse, Problem> {
-    let text = app.metrics.text(sinks(&app).await).map_err(|error| {
+    // Without it the other figures still matter.
+    let waiting = app.engine.waiting_tokens().await.ok();
+    let text = app.metrics.text(sinks(&app).await, waiting).map_err(|error| {
         tracing::error!(%error, "figures cannot be written");
         Problem::new(Code::Internal, "The server's log has more.")
     })?;

@@ -26,8 +26,16 @@ impl Query {
     /// # Errors
     /// 400 for a parameter that is not in `known`, is there twice, or is not UTF-8.
     pub fn read(request: &HttpRequest, known: &[&str]) -> Result<Self, Problem> {
+        Self::parse(request.query_string(), known)
+    }
+
+    /// Those of a query string.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn parse(query: &str, known: &[&str]) -> Result<Self, Problem> {
         let mut parameters: Vec<(String, String)> = Vec::new();
-        for pair in request.query_string().split('&').filter(|pair| !pair.is_empty()) {
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = decode(name).ok_or_else(|| Problem::invalid_field("query", "must be UTF-8"))?;
             let wrong = |message: String| Problem::invalid_field(name.clone(), message);
@@ -95,13 +103,10 @@ fn decode(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use actix_web::test::TestRequest;
-
     use super::*;
 
     fn page(query: &str) -> Result<PageRequest, Problem> {
-        let request = TestRequest::with_uri(&format!("/?{query}")).to_http_request();
-        Query::read(&request, Query::PAGE)?.page()
+        Query::parse(query, Query::PAGE)?.page()
     }
 
     #[test]

@@ -11,6 +11,9 @@ use crate::api::Answered;
 /// Says that the answer is one that was given before.
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
+/// What one thing takes as JSON, so that most answers are not copied while they grow.
+const USUAL_BYTES: usize = 1_024;
+
 /// Who may keep an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cache {
@@ -79,7 +82,8 @@ pub fn json<T: Serialize>(
     value: &T,
     cache: Cache,
 ) -> Result<HttpResponse, Problem> {
-    let body = serde_json::to_vec(value).map_err(|error| {
+    let mut body = Vec::with_capacity(USUAL_BYTES);
+    serde_json::to_writer(&mut body, value).map_err(|error| {
         tracing::error!(%error, "an answer cannot be written");
         Problem::new(Code::Internal, "The server's log has more.")
     })?;

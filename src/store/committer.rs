@@ -17,8 +17,55 @@ use crate::domain::{Lsn, Timestamp};
 /// the log takes.
 const FRAME_BYTES: usize = 8 << 20;
 
+/// What is held back until an lsn is durable.
+pub trait Held: Send + Sync {
+    /// It is.
+    fn durable(&self);
+    /// It never will be.
+    fn lost(&self);
+}
+
 /// Something to be done once its lsn is durable. Dropped undone if that never comes.
-pub type Effect = Box<dyn FnOnce() + Send>;
+pub struct Effect(Option<Arc<dyn Held>>);
+
+impl Effect {
+    /// Lets go what is held back.
+    pub fn of(held: Arc<dyn Held>) -> Self {
+        Self(Some(held))
+    }
+
+    /// Calls `act`.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn call(act: impl FnOnce() + Send + 'static) -> Self {
+        struct Call<F>(Mutex<Option<F>>);
+        impl<F: FnOnce() + Send> Held for Call<F> {
+            fn durable(&self) {
+                let act = self.0.lock().take();
+                if let Some(act) = act {
+                    act();
+                }
+            }
+
+            fn lost(&self) {}
+        }
+        Self::of(Arc::new(Call(Mutex::new(Some(act)))))
+    }
+
+    /// Does it.
+    pub fn run(mut self) {
+        if let Some(held) = self.0.take() {
+            held.durable();
+        }
+    }
+}
+
+impl Drop for Effect {
+    fn drop(&mut self) {
+        if let Some(held) = self.0.take() {
+            held.lost();
+        }
+    }
+}
 
 /// Durable records, in order, each with the lsn of its first event.
 pub type DurableBatch = Arc<Vec<(Lsn, Arc<Record>)>>;
@@ -106,7 +153,7 @@ impl Journal {
     /// Does `effect` as soon as `lsn` is durable: now, if it is.
     pub fn when_durable(&self, lsn: Lsn, effect: Effect) {
         if lsn <= self.durable() {
-            return effect();
+            return effect.run();
         }
         let mut batch = self.0.open.lock();
         // Under the lock, since the committer may have been about to take the batch.
@@ -116,7 +163,7 @@ impl Journal {
         // Or may have made it durable since, and be about to seal the log: then it takes nothing more.
         if lsn <= self.durable() {
             drop(batch);
-            return effect();
+            return effect.run();
         }
         batch.effects.push(effect);
         self.wake(batch);
@@ -284,9 +331,7 @@ impl<L: Log> Committer<L> {
                 reader(&batch);
             }
         }
-        for effect in effects {
-            effect();
-        }
+        effects.into_iter().for_each(Effect::run);
         Stepped::Worked
     }
 
@@ -391,7 +436,8 @@ mod tests {
         }
         let (seen, at_release) = (released.clone(), journal.clone());
         let last = Lsn(10 + 100_000);
-        journal.when_durable(last, Box::new(move || seen.store(at_release.durable().0, Ordering::Relaxed)));
+        let release = move || seen.store(at_release.durable().0, Ordering::Relaxed);
+        journal.when_durable(last, Effect::call(release));
         let taken = Arc::new(Mutex::new(Vec::new()));
         let read = taken.clone();
         committer.add_reader(Box::new(move |batch| read.lock().extend(batch.iter().map(|(lsn, _)| lsn.0))));

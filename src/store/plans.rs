@@ -17,6 +17,9 @@ const SUFFIX: &str = ".plan";
 /// A file under way.
 const TEMPORARY: &str = "new.tmp";
 
+/// What is being done when something is made durable.
+const SYNC: &str = "sync";
+
 /// Why a plan cannot be stored or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -44,6 +47,15 @@ pub enum Error {
         /// Which file.
         file: PathBuf,
     },
+}
+
+impl Error {
+    /// Whether something could not be made durable. Another try would tell nothing: the system may have thrown away what it
+    /// could not write, and says so only once.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Io { doing: SYNC, .. })
+    }
 }
 
 /// The plans in one directory.
@@ -74,7 +86,7 @@ impl Plans {
             self.write(&path, bytes)?;
         }
         // Also when it was there: its name may be left from a run that did not come to sync it.
-        self.disk.sync_dir(&self.dir).map_err(failed("sync", &self.dir))
+        self.disk.sync_dir(&self.dir).map_err(failed(SYNC, &self.dir))
     }
 
     /// The plan whose SHA-256 is `hash`, checked.
@@ -134,7 +146,7 @@ impl Plans {
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
         self.disk.create_dir_all(&self.dir).map_err(failed("create", &self.dir))?;
         if let Some(parent) = self.dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            self.disk.sync_dir(parent).map_err(failed("sync", parent))?;
+            self.disk.sync_dir(parent).map_err(failed(SYNC, parent))?;
         }
         let temporary = self.dir.join(TEMPORARY);
         match self.disk.remove(&temporary) {
@@ -143,7 +155,7 @@ impl Plans {
         }
         let file = self.disk.open(&temporary, Open::Create).map_err(failed("create", &temporary))?;
         file.write_all_at(bytes, 0).map_err(failed("write", &temporary))?;
-        file.sync().map_err(failed("sync", &temporary))?;
+        file.sync().map_err(failed(SYNC, &temporary))?;
         self.disk.rename(&temporary, path).map_err(failed("rename", &temporary))
     }
 }

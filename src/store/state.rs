@@ -1372,7 +1372,13 @@ mod tests {
         }
     }
 
-    struct CopyingRows(Box<dyn Rows>, Arc<Copier>);
+    struct CopyingRows(Box<dyn StoredRows>, Arc<Copier>);
+
+    impl StoredRows for CopyingRows {
+        fn tally(&self) -> Result<Tally, Error> {
+            self.0.tally()
+        }
+    }
 
     impl Rows for CopyingRows {
         fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {

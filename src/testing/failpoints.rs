@@ -9,10 +9,10 @@ use std::sync::{Arc, Weak};
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
 
 use crate::actors::actor::Delivery;
 use crate::actors::registry::From;
+use crate::actors::reply;
 use crate::actors::system::{Routed, System};
 use crate::domain::catalogue::{self, Catalogue};
 use crate::domain::concert_option::{self, ConcertOption, DebitOutcome};
@@ -20,6 +20,7 @@ use crate::domain::waiting_room::{self, WaitingRoom};
 use crate::domain::wallet::{self, Wallet};
 use crate::domain::{Lsn, Message};
 use crate::store::codec::TheCatalogue;
+use crate::store::committer::Effect;
 
 macro_rules! steps {
     ($($(#[$doc:meta])* $step:ident,)+) => {
@@ -247,7 +248,7 @@ fn deliver(system: &Arc<System>, message: Message) -> Pin<Box<dyn Future<Output 
         id: &A::Id,
         command: A::Command,
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = reply::channel();
         // From inside there is no limit to meet.
         let _ = A::registry(system).deliver(system, id, Delivery::<A>::Command(command, Some(reply)), From::Inside);
         // Nobody answers what aggregates tell each other: it ends with the drop of the other end.
@@ -268,5 +269,6 @@ fn crash(system: &System, left: Left) {
         Left::Appended => journal.appended(),
         Left::Durable => Lsn(0),
     };
-    system.env.journal.when_durable(last, Box::new(move || journal.poison("it has come to a failpoint")));
+    let poison = move || journal.poison("it has come to a failpoint");
+    system.env.journal.when_durable(last, Effect::call(poison));
 }

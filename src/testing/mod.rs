@@ -2,7 +2,9 @@
 
 pub mod clock;
 pub mod data_dir;
+pub mod failing_disk;
 pub mod failpoints;
+pub mod fuzz;
 pub mod plans;
 pub mod random;
 pub mod scenario;

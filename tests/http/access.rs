@@ -300,6 +300,10 @@ async fn a_subscriber_may_ask_only_so_often_if_that_is_wanted() {
     }
     assert!(statuses[..2] == [200, 200] && statuses.contains(&429), "{statuses:?}");
     assert_eq!(ask(&server, "1.1.1.1, 198.51.100.2").await, 200);
+    for path in ["/healthz", "/readyz"] {
+        let request = server.request("GET", path, "").header("x-forwarded-for", "198.51.100.1");
+        assert_eq!(Answer::of(request.send().await.unwrap()).await.status, 200, "{path}");
+    }
     // Nobody else's word is taken.
     let server = limited("192.0.2.1").await;
     let mut statuses = Vec::new();

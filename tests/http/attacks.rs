@@ -15,6 +15,9 @@ use crate::harness::{Answer, Server, option_body};
 use crate::live::{block, closed, next, open, seat};
 use crate::process::{serve, terminate};
 
+/// For what must happen.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Sends `request` and then, for as long as somebody listens, `drop` after `drop`. Gives the answer.
 fn drip(server: &Server, request: &str, drop: &str, pause: Duration) -> String {
     let mut stream = TcpStream::connect(server.address).unwrap();
@@ -53,6 +56,22 @@ async fn whoever_sends_drop_by_drop_is_cut_off() {
         assert!(answer.starts_with("HTTP/1.1 408"), "{request}: {answer}");
     }
     assert_eq!(server.get("/v1/concerts", "").await.body["items"], json!([]));
+}
+
+#[tokio::test]
+async fn whoever_takes_no_answer_is_cut_off() {
+    let server = Server::with(|settings| {
+        settings.http.max_connections = 1;
+        settings.http.write_timeout = "1s".parse().unwrap();
+    })
+    .await;
+    let mut deaf = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    // The answers are far more than the system keeps for somebody.
+    let requests = "GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1_000);
+    deaf.write_all(requests.as_bytes()).await.unwrap();
+    let next = server.get("/healthz", "");
+    let next = tokio::time::timeout(PATIENCE, next).await.expect("there is place for the next");
+    assert_eq!(next.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -93,7 +93,7 @@ async fn what_is_not_an_event_is_refused() {
 
 #[tokio::test]
 async fn a_wait_ends_with_the_next_event() {
-    let server = Server::with(|settings| settings.http.workers = 1).await;
+    let server = Server::with(|settings| settings.actors.arbiters = 1).await;
     server.charge("anna", 1).await;
     let page = server.get("/v1/events", &server.admin).await.body;
     let after = page["next_after"].as_str().unwrap();

@@ -157,6 +157,15 @@ impl Server {
         self.post(&format!("/v1/options/{option}/reservations"), token, json!({"seats": seats})).await.created()
     }
 
+    /// One of the figures for Prometheus, by its name.
+    pub async fn figure(&self, name: &str) -> f64 {
+        let figures = self.client.get(format!("http://{}/metrics", self.ops)).send().await.unwrap();
+        let figures = figures.text().await.unwrap();
+        let line = figures.lines().find(|line| line.split(' ').next() == Some(name));
+        let line = line.unwrap_or_else(|| panic!("{name}: {figures}"));
+        line.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
     /// What must not change when a request is refused: the last lsn, once aggregates have acknowledged each other's messages: it has not moved for 100 ms.
     pub async fn last_lsn(&self) -> Value {
         let mut last = Value::Null;

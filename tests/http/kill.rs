@@ -1,30 +1,37 @@
-//! A serving process that is killed under load at any moment has forgotten nothing of what it had answered, has done
-//! nothing twice, and brings to an end what was under way.
+//! A serving process that is killed under load at any moment, also while it starts, has forgotten nothing of what it had
+//! answered, has done nothing twice, brings to an end what was under way, and tells receivers of events all of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use boxoffice::Timestamp;
 use boxoffice::server::auth::{self, Role};
 use boxoffice::server::config::Settings;
+use boxoffice::{EventId, Timestamp};
 use parking_lot::Mutex;
 use reqwest::Client;
 use serde_json::{Value, json};
 
 use crate::harness::option_body;
-use crate::process::{run, serve, text};
+use crate::process::{begin, run, serve, text};
+use crate::receiver::{FINE, Receiver};
 
-/// How often the process is killed.
-const ROUNDS: u64 = 20;
+/// How often the process is killed, unless the environment says another number.
+const KILLS: u64 = 25;
+const KILLS_VARIABLE: &str = "BOXOFFICE_KILLS";
+/// After so many rounds other buyers come, so that what must be asked for does not grow with each round.
+const ROUNDS_OF_BUYERS: u64 = 20;
 const CALLERS: u64 = 16;
 const USERS: u64 = 12;
 const SEATS: u64 = 60;
 /// How long may pass until what was under way has come to its end.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the tokens of buyers are good for.
+const DAY: Duration = Duration::from_secs(86_400);
 /// By how much this process may be behind the server when it looks at the clock.
 const CLOCK_MILLIS: u64 = 100;
 
@@ -189,7 +196,7 @@ impl Callers {
 
     /// Some of what a buyer does: one to all of the steps of a purchase and its refund.
     async fn visit(&self, dice: &mut Dice, options: &[(String, Option<String>); 2]) -> Option<()> {
-        let user = format!("user-{}", dice.roll(USERS));
+        let user = self.bearers.keys().filter(|user| *user != "root").nth(dice.roll(USERS) as usize)?.clone();
         let twice = dice.roll(4) == 0;
         if dice.roll(3) == 0 {
             let amount = 1 + dice.roll(600);
@@ -248,43 +255,96 @@ impl Callers {
     }
 }
 
+/// What some buyers know, and may be asked for.
+#[derive(Clone, Default)]
+struct Buyers {
+    bearers: Arc<BTreeMap<String, String>>,
+    told: Arc<Mutex<Vec<Command>>>,
+    options: Vec<(String, Option<String>)>,
+}
+
 /// The data directory, and what outlives each process.
 struct Sale {
     dir: PathBuf,
-    bearers: Arc<BTreeMap<String, String>>,
-    told: Arc<Mutex<Vec<Command>>>,
+    buyers: Buyers,
     keys: Arc<AtomicU64>,
 }
 
 impl Sale {
     fn new(dir: &Path) -> Self {
-        let settings = Settings { data_dir: dir.join("data"), ..Settings::default() };
-        let bearer = |user: &str, role| {
-            auth::issue(&settings, &user.parse().unwrap(), role, Duration::from_secs(3_600)).unwrap()
-        };
-        let buyers = (0..USERS).map(|n| format!("user-{n}"));
-        let mut bearers: BTreeMap<_, _> = buyers.map(|user| (user.clone(), bearer(&user, None))).collect();
-        bearers.insert("root".to_owned(), bearer("root", Some(Role::Admin)));
-        Self { dir: dir.to_owned(), bearers: Arc::new(bearers), told: Arc::default(), keys: Arc::default() }
+        Self { dir: dir.to_owned(), buyers: Buyers::default(), keys: Arc::default() }
     }
 
-    fn start(&self, round: u64) -> (Child, Callers) {
-        // In every other round hardly anything stays in memory.
+    /// Lets others come, and gives those who were there.
+    fn change_buyers(&mut self, round: u64) -> Buyers {
+        let settings = Settings { data_dir: self.dir.join("data"), ..Settings::default() };
+        let bearer = |user: &str, role| auth::issue(&settings, &user.parse().unwrap(), role, DAY).unwrap();
+        let buyers = (0..USERS).map(|n| format!("user-{round}-{n}"));
+        let mut bearers: BTreeMap<_, _> = buyers.map(|user| (user.clone(), bearer(&user, None))).collect();
+        bearers.insert("root".to_owned(), bearer("root", Some(Role::Admin)));
+        std::mem::replace(&mut self.buyers, Buyers { bearers: Arc::new(bearers), ..Buyers::default() })
+    }
+
+    fn configure(&self, round: u64) {
+        // In every other round hardly anything stays in memory, and checkpoints are taken all the time.
         let actors = if round % 2 == 1 { "[actors]\nmax_resident = 16\n[checkpoint]\ninterval_ms = 10\n" } else { "" };
         let limits = "[limits]\nuser_requests_per_second = 0\nuser_open_holds = 0\nuser_idempotency_keys = 1000000\n";
         let storage = "[storage]\nmin_free_bytes = 0\n[journal]\nsegment_bytes = 1048576\n";
-        std::fs::write(self.dir.join("kill.toml"), format!("{actors}{limits}{storage}")).unwrap();
+        let webhooks = "[webhooks]\nallow_private_addresses = true\nretry_schedule = [\"50ms\"]\n";
+        std::fs::write(self.dir.join("kill.toml"), format!("{actors}{limits}{storage}{webhooks}")).unwrap();
+    }
+
+    fn start(&self, round: u64) -> (Child, Callers) {
+        self.configure(round);
         let (child, lines) = serve(&self.dir, &["--config", "kill.toml"]);
         let address = lines.last().expect("it starts").strip_prefix("listening on ").unwrap().to_owned();
-        let callers = Callers {
-            http: crate::harness::client(),
-            address,
-            bearers: self.bearers.clone(),
-            told: self.told.clone(),
-            keys: self.keys.clone(),
-        };
-        (child, callers)
+        (child, self.callers(address, &self.buyers))
     }
+
+    fn callers(&self, address: String, buyers: &Buyers) -> Callers {
+        let (bearers, told) = (buyers.bearers.clone(), buyers.told.clone());
+        Callers { http: crate::harness::client(), address, bearers, told, keys: self.keys.clone() }
+    }
+
+    /// Starts a process, and kills it before, or just when, it is there.
+    fn start_and_kill(&self, round: u64, after: Duration) {
+        self.configure(round);
+        let child = begin(&self.dir, &["--config", "kill.toml"]);
+        std::thread::sleep(after);
+        kill(child);
+    }
+
+    fn verify(&self) {
+        let verified = run(&self.dir, &["verify", "--data", "data"]);
+        assert!(verified.status.success(), "{}{}", text(&verified.stdout), text(&verified.stderr));
+    }
+}
+
+/// Events as a receiver got them: what each said, and the last of each subject.
+#[derive(Default)]
+struct Heard {
+    events: BTreeMap<EventId, u64>,
+    last: BTreeMap<String, EventId>,
+    again: u64,
+}
+
+impl Heard {
+    /// An event that comes again says the same; one that is new comes after all that were new of its subject.
+    fn hear(&mut self, event: &Value) {
+        let id: EventId = id(event).parse().unwrap();
+        if let Some(before) = self.events.insert(id, hash(event)) {
+            assert_eq!(before, hash(event), "{event} was another before");
+            self.again += 1;
+        } else if let Some(before) = self.last.insert(event["subject"].to_string(), id) {
+            assert!(before < id, "{event} came after {before}");
+        }
+    }
+}
+
+fn hash(event: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    event.to_string().hash(&mut hasher);
+    hasher.finish()
 }
 
 fn kill(mut child: Child) {
@@ -298,32 +358,40 @@ async fn a_killed_server_has_forgotten_nothing_and_does_nothing_twice() {
     let seed = seed();
     println!("BOXOFFICE_TEST_SEED={seed}");
     let mut dice = Dice(seed);
+    let kills_wanted = std::env::var(KILLS_VARIABLE).ok().map_or(KILLS, |kills| kills.parse().unwrap());
     let dir = tempfile::tempdir().unwrap();
-    let sale = Sale::new(dir.path());
+    let mut sale = Sale::new(dir.path());
+    let heard: Arc<Mutex<Heard>> = Arc::default();
+    let hears = heard.clone();
+    let receiver = Receiver::forgetful(move |delivered| {
+        hears.lock().hear(&delivered.json());
+        FINE
+    });
+    let receiver = receiver.await;
 
+    sale.change_buyers(0);
     let (mut child, mut callers) = sale.start(0);
-    for title in [json!({"title": "Open"}), json!({"title": "Queue", "waiting_room": {"mode": "queue"}})] {
-        let concert = callers.ask("POST", "/v1/concerts", "root", &[], &title).await.unwrap();
-        assert_eq!(concert.status, 201);
+    let day = DAY.as_secs();
+    let queue = json!({"mode": "queue", "max_active": 100_000, "active_ttl_seconds": day, "waiting_ttl_seconds": day});
+    for (path, body) in [
+        ("/v1/concerts", json!({"title": "Open"})),
+        ("/v1/concerts", json!({"title": "Queue", "waiting_room": queue})),
+        ("/v1/webhooks", json!({"url": receiver.url(), "start": "beginning"})),
+    ] {
+        let made = callers.ask("POST", path, "root", &[], &body).await.unwrap();
+        assert_eq!(made.status, 201, "{}", made.body);
     }
-    for round in 0..ROUNDS {
-        let callers_now = Arc::new(callers);
-        let options = [("c1", None), ("c2", Some("c2".to_owned()))];
-        let mut on_sale = Vec::new();
-        for (concert, queue) in options {
-            let mut body = option_body(SEATS as usize);
-            // In some rounds holds run out while nobody is there to see it.
-            body["hold_seconds"] = json!(if round % 4 == 3 { 1 } else { 300 });
-            body["refundable_until"] = body["starts_at"].clone();
-            body["areas"][0]["capacity"] = json!(80);
-            body["max_seats_per_user"] = json!(10_000);
-            let deed = Deed::AddOption { concert: concert.to_owned() };
-            let (status, option) = callers_now.tell(false, "root", deed, body).await.unwrap();
-            assert_eq!(status, 201, "{option}");
-            on_sale.push((id(&option).to_owned(), queue));
+    let begun = Instant::now();
+    let (mut kills, mut in_start, mut commands) = (0, 0, 0);
+    let mut gone = Vec::new();
+    for round in 0.. {
+        if round % ROUNDS_OF_BUYERS == 0 && round > 0 {
+            gone.push(sale.change_buyers(round));
+            callers = sale.callers(callers.address, &sale.buyers);
         }
-        let on_sale: Arc<[_; 2]> = Arc::new(on_sale.try_into().unwrap());
-        let before = sale.told.lock().len();
+        let before = sale.buyers.told.lock().len();
+        let on_sale = put_on_sale(&Arc::new(callers), round, &mut sale.buyers.options);
+        let (callers_now, on_sale) = on_sale.await;
         let visitors: Vec<_> = (0..CALLERS)
             .map(|_| {
                 let (callers, on_sale, mut dice) = (callers_now.clone(), on_sale.clone(), Dice(dice.roll(u64::MAX)));
@@ -331,27 +399,88 @@ async fn a_killed_server_has_forgotten_nothing_and_does_nothing_twice() {
             })
             .collect();
         // Not before there is load, and then at any moment.
-        while sale.told.lock().len() < before + 50 {
+        while sale.buyers.told.lock().len() < before + 50 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         tokio::time::sleep(Duration::from_micros(dice.roll(200_000))).await;
         kill(child);
+        kills += 1;
         for visitor in visitors {
             visitor.await.unwrap();
+        }
+        commands += sale.buyers.told.lock().len() - before;
+        // Whoever comes next may not get far either.
+        while dice.roll(3) == 0 {
+            sale.start_and_kill(round + 1, Duration::from_micros(dice.roll(150_000)));
+            kills += 1;
+            in_start += 1;
+        }
+        if round % ROUNDS_OF_BUYERS == 0 {
+            sale.verify();
         }
 
         (child, callers) = sale.start(round + 1);
         resend(&callers, before, &mut dice).await;
         check(&callers, &on_sale[..]).await;
+        if kills >= kills_wanted {
+            break;
+        }
     }
-    let options: Vec<_> = (1..=2 * ROUNDS).map(|n| (format!("o{n}"), None)).collect();
-    check(&callers, &options).await;
-    let done = sale.told.lock().iter().filter(|command| command.done().is_some()).count();
-    println!("{done} commands done of {}", sale.told.lock().len());
+    let address = callers.address;
+    for buyers in gone.iter().chain([&sale.buyers]) {
+        check(&sale.callers(address.clone(), buyers), &buyers.options).await;
+    }
+    check_events(&sale.callers(address, &sale.buyers), &heard).await;
+    let seconds = begun.elapsed().as_secs();
+    let (events, again) = (heard.lock().events.len(), heard.lock().again);
+    println!("{kills} kills, {in_start} of them while it started, {commands} commands, {seconds} s");
+    println!("{events} events, {again} delivered more than once");
 
     kill(child);
-    let verified = run(&sale.dir, &["verify", "--data", "data"]);
-    assert!(verified.status.success(), "{}{}", text(&verified.stdout), text(&verified.stderr));
+    sale.verify();
+}
+
+/// Two more options: one for everybody, one behind the line.
+async fn put_on_sale(
+    callers: &Arc<Callers>,
+    round: u64,
+    all: &mut Vec<(String, Option<String>)>,
+) -> (Arc<Callers>, Arc<[(String, Option<String>); 2]>) {
+    let mut on_sale = Vec::new();
+    for (concert, queue) in [("c1", None), ("c2", Some("c2".to_owned()))] {
+        let mut body = option_body(SEATS as usize);
+        // In some rounds holds run out while nobody is there to see it.
+        body["hold_seconds"] = json!(if round % 4 == 3 { 1 } else { 300 });
+        body["refundable_until"] = body["starts_at"].clone();
+        body["areas"][0]["capacity"] = json!(80);
+        body["max_seats_per_user"] = json!(10_000);
+        let deed = Deed::AddOption { concert: concert.to_owned() };
+        let (status, option) = callers.tell(false, "root", deed, body).await.unwrap();
+        assert_eq!(status, 201, "{option}");
+        on_sale.push((id(&option).to_owned(), queue));
+    }
+    all.extend(on_sale.iter().map(|(id, _)| (id.clone(), None)));
+    (callers.clone(), Arc::new(on_sale.try_into().unwrap()))
+}
+
+/// A receiver got every event that there is, and no other.
+async fn check_events(callers: &Callers, heard: &Mutex<Heard>) {
+    let deadline = Instant::now() + PATIENCE;
+    let (mut expected, mut after) = (BTreeMap::new(), String::new());
+    loop {
+        let page = callers.get(&format!("/v1/events?limit=500{after}"), "root").await;
+        let events = page["items"].as_array().unwrap();
+        expected.extend(events.iter().map(|event| (id(event).parse::<EventId>().unwrap(), hash(event))));
+        if events.is_empty() && heard.lock().events == expected {
+            return;
+        }
+        after = format!("&after={}", page["next_after"].as_str().unwrap());
+        if events.is_empty() {
+            let found = heard.lock().events.len();
+            assert!(Instant::now() < deadline, "{found} events of {} came", expected.len());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
 }
 
 /// Sends again, as a careful client would, what had no answer; and some of what had one.

@@ -432,11 +432,41 @@ async fn whoever_is_silent_is_closed_and_whoever_answers_is_not() {
     };
     let ((), read) = tokio::join!(answering, not_answering);
     // The last frame closes, and its text says why.
-    let why = b"nothing was heard";
+    let why = b"nothing was heard, or taken";
     let code = u16::from(CloseCode::Away).to_be_bytes();
     let close = [&[0x88, 2 + why.len() as u8][..], &code, why].concat();
     assert!(read.ends_with(&close), "{:?}", &read[read.len().saturating_sub(40)..]);
     assert!(read.windows(2).any(|bytes| bytes == [0x89, 0]), "it was asked");
+}
+
+/// Whoever talks without end, and never listens, must not keep a place and full buffers for it.
+#[tokio::test]
+async fn whoever_takes_nothing_is_closed_however_much_it_says() {
+    const SEATS: usize = 1_000;
+    let server = Server::with(|settings| {
+        settings.live.window = "1ms".parse().unwrap();
+        settings.live.send_buffer_bytes = 4_096;
+        settings.live.ping_interval = "100ms".parse().unwrap();
+        settings.live.silence_timeout = "1s".parse().unwrap();
+    })
+    .await;
+    let option = server.option(SEATS).await;
+    let mut deaf = narrow(&server, &format!("/v1/options/{option}/live")).await;
+    let seats: Vec<_> = (1..=SEATS).map(seat).collect();
+    let closed = async {
+        let mut said = 0;
+        loop {
+            block(&server, &option, &seats).await;
+            unblock(&server, &option, &seats).await;
+            if deaf.send(Message::Ping("are you there".into())).await.is_err() {
+                return said;
+            }
+            said += 1;
+        }
+    };
+    let said = tokio::time::timeout(PATIENCE, closed).await.expect("it is closed");
+    assert!(said > 3, "{said}");
+    assert_eq!(server.get("/v1/stats", &server.admin).await.body["live_subscribers"], 0);
 }
 
 #[tokio::test]
@@ -581,22 +611,19 @@ async fn a_socket_ends_with_the_token_that_opened_it() {
 async fn figures_tell_who_follows_and_what_was_sent() {
     let server = Server::start().await;
     let option = server.option(2).await;
-    let figure = async |name: &str| {
-        let text =
-            server.client.get(format!("http://{}/metrics", server.ops)).send().await.unwrap().text().await.unwrap();
-        let line =
-            text.lines().find(|line| line.split(' ').next() == Some(name)).unwrap_or_else(|| panic!("{name}: {text}"));
-        line.split(' ').nth(1).unwrap().parse::<f64>().unwrap()
-    };
     let (mut socket, _) = open(&server, &format!("/v1/options/{option}/live"), &[]).await.unwrap();
     let first = next(&mut socket).await;
-    assert_eq!(figure("boxoffice_live_staleness_seconds_count").await, 0.0);
+    assert_eq!(server.figure("boxoffice_live_staleness_seconds_count").await, 0.0);
     block(&server, &option, &[seat(1)]).await;
     let second = next(&mut socket).await;
-    assert_eq!(figure("boxoffice_live_subscribers").await, 1.0);
-    assert_eq!(figure("boxoffice_live_frames_total").await, 2.0);
-    assert_eq!(figure("boxoffice_live_staleness_seconds_count").await, 1.0);
+    assert_eq!(server.figure("boxoffice_live_subscribers").await, 1.0);
+    assert_eq!(server.figure("boxoffice_live_frames_total").await, 2.0);
+    assert_eq!(server.figure("boxoffice_live_staleness_seconds_count").await, 1.0);
     let texts = first.to_string().len() + second.to_string().len();
-    assert_eq!(figure("boxoffice_live_bytes_total").await, (texts + 2 + 2) as f64, "texts and the heads of frames");
+    assert_eq!(
+        server.figure("boxoffice_live_bytes_total").await,
+        (texts + 2 + 2) as f64,
+        "texts and the heads of frames"
+    );
     assert_eq!(server.get("/v1/stats", &server.admin).await.body["live_subscribers"], 1);
 }

@@ -1,10 +1,14 @@
 //! What operators are told to look at is there.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::Server;
+
+/// More than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 const ALERTS: &str = include_str!("../../docs/prometheus-alerts.yml");
 const RUNBOOK: &str = include_str!("../../docs/OPERATIONS.md");
@@ -35,6 +39,28 @@ async fn every_figure_in_an_alert_is_there() {
     for name in figures(RUNBOOK) {
         let is_there = samples.contains(name) || samples.contains(format!("{name}_bucket").as_str());
         assert!(is_there, "{name} is not among {samples:?}");
+    }
+}
+
+/// Also those in lines that nobody has looked at since the start.
+#[tokio::test]
+async fn everybody_in_line_counts() {
+    let mut server = Server::start().await;
+    assert_eq!(server.figure("boxoffice_waiting_tokens").await, 0.0);
+    for concert in ["c1", "c2"] {
+        server.concert().await;
+        let room = json!({"mode": "queue", "max_active": 1});
+        server.ask("PATCH", &format!("/v1/concerts/{concert}/waiting-room"), &server.admin, room).await;
+        for name in ["anna", "ben", "carl"] {
+            let buyer = server.buyer(name);
+            server.post(&format!("/v1/concerts/{concert}/tokens"), &buyer, Value::Null).await.created();
+        }
+    }
+    for restarts in 0..2 {
+        // Whoever comes first in a line is let in at its next tick.
+        let waiting = async { while server.figure("boxoffice_waiting_tokens").await != 4.0 {} };
+        tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("after {restarts} restarts"));
+        server = server.restart(|_| {}).await;
     }
 }
 

@@ -29,10 +29,19 @@ pub fn serve(dir: &Path, more: &[&str]) -> (Child, Vec<String>) {
     serve_with_log(dir, more, Stdio::null())
 }
 
-pub fn serve_with_log(dir: &Path, more: &[&str], log: Stdio) -> (Child, Vec<String>) {
+/// A server that has just been started, and may not have come far.
+pub fn begin(dir: &Path, more: &[&str]) -> Child {
+    spawn(dir, more, Stdio::null())
+}
+
+fn spawn(dir: &Path, more: &[&str], log: Stdio) -> Child {
     let mut command = program(dir);
     command.args(["--listen", "127.0.0.1:0", "--ops-listen", "off", "--data", "data"]).args(more);
-    let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+    command.stdout(Stdio::piped()).stderr(log).spawn().unwrap()
+}
+
+pub fn serve_with_log(dir: &Path, more: &[&str], log: Stdio) -> (Child, Vec<String>) {
+    let mut child = spawn(dir, more, log);
     let mut lines = Vec::new();
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         lines.push(line.unwrap());
@@ -54,7 +63,7 @@ fn wrong_settings_stop_it_at_once() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("bad.toml"), "[http]\nworker = 1\n").unwrap();
     for (variable, value, arguments, message) in [
-        ("BOXOFFICE_HTTP_WORKERS", "many", &["serve"][..], "http.workers = many: must be a whole number"),
+        ("BOXOFFICE_ACTORS_ARBITERS", "many", &["serve"][..], "actors.arbiters = many: must be a whole number"),
         (
             "BOXOFFICE_LIMITS_USER_OPEN_HOLDS",
             "-1",

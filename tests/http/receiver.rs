@@ -55,6 +55,15 @@ pub struct Receiver {
 
 impl Receiver {
     pub async fn start(answer: impl Fn(&Delivered) -> Say + Send + Sync + 'static) -> Self {
+        Self::run(answer, true).await
+    }
+
+    /// One that does not keep what it got: for more than fits into memory.
+    pub async fn forgetful(answer: impl Fn(&Delivered) -> Say + Send + Sync + 'static) -> Self {
+        Self::run(answer, false).await
+    }
+
+    async fn run(answer: impl Fn(&Delivered) -> Say + Send + Sync + 'static, keeps: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let answer: Arc<Mutex<Arc<Answer>>> = Arc::new(Mutex::new(Arc::new(answer)));
@@ -69,7 +78,7 @@ impl Receiver {
                 let (answers, delivered, hung_up) = (answers.clone(), delivered.clone(), hung_up.clone());
                 tokio::spawn(async move {
                     // It ends with an error when the other side hangs up.
-                    let _ = serve(stream, &answers, &delivered).await;
+                    let _ = serve(stream, &answers, keeps.then_some(&delivered)).await;
                     hung_up.send_modify(|count| *count += 1);
                 });
             }
@@ -114,14 +123,16 @@ impl Receiver {
 async fn serve(
     stream: TcpStream,
     answers: &Mutex<Arc<Answer>>,
-    delivered: &watch::Sender<Vec<Delivered>>,
+    delivered: Option<&watch::Sender<Vec<Delivered>>>,
 ) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     loop {
         let request = read(&mut stream).await?;
         let answer = answers.lock().unwrap().clone();
         let say = answer(&request);
-        delivered.send_modify(|all| all.push(request));
+        if let Some(delivered) = delivered {
+            delivered.send_modify(|all| all.push(request));
+        }
         match say {
             Say::Status(status, head, body) => {
                 let head = format!("HTTP/1.1 {status} Said\r\ncontent-length: {}\r\n{head}\r\n", body.len());

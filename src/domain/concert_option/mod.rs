@@ -340,7 +340,7 @@ pub enum Event {
     },
 }
 
-/// What an option answers.
+/// What an option answers. Small, since it is handed on many times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
     /// It is defined, or rescheduled, or its blocks are as wanted.
@@ -348,11 +348,11 @@ pub enum Reply {
     /// The same was asked before, and made what has this number.
     Replayed(u64),
     /// A reservation, as it is now.
-    Reservation(u64, Reservation),
+    Reservation(u64, Box<Reservation>),
     /// A completed payment.
-    Paid(u64, Payment),
+    Paid(u64, Box<Payment>),
     /// A refund that has reached the wallet, and the payment it gives back.
-    Refunded(u64, Refund),
+    Refunded(u64, Box<Refund>),
     /// There was such a thing; it has come to its end and has left memory.
     Archived,
 }
@@ -652,7 +652,7 @@ impl ConcertOption {
         let amount = price(plan, &seats, &areas);
         let reservation = self.header.last_no + 1;
         let expires_at = now.plus_millis(u64::from(terms.hold_seconds) * 1000);
-        let held = Reservation {
+        let held = Box::new(Reservation {
             user: user.clone(),
             seats: seats.clone(),
             areas: areas.clone(),
@@ -662,7 +662,7 @@ impl ConcertOption {
             token,
             status: ReservationStatus::Held,
             steps: SmallVec::new(),
-        };
+        });
         let (user, key) = (user.clone(), request.key.clone());
         out.events.push(Event::SeatsHeld { reservation, user, seats, areas, amount, expires_at, token, key });
         Ok(Answer::Reply(Reply::Reservation(reservation, held)))
@@ -764,7 +764,7 @@ impl ConcertOption {
                 if let Some(token) = reservation.and_then(|reservation| reservation.token) {
                     out.tell.extend(self.complete_token(payment.reservation, token));
                 }
-                let paid = Payment { status: PaymentStatus::Completed, balance, paid_at, ..payment.clone() };
+                let paid = Box::new(Payment { status: PaymentStatus::Completed, balance, paid_at, ..payment.clone() });
                 return Answer::Settle {
                     ticket: no,
                     starter: Ok(Reply::Paid(no, paid)),
@@ -864,7 +864,7 @@ impl ConcertOption {
                 self.users.remove(&reservation.user);
             }
         }
-        changes.touch(Part::User(reservation.user.clone()));
+        changes.touch_named(|| Part::User(reservation.user.clone()));
     }
 
     /// Ends a held reservation.
@@ -1057,7 +1057,7 @@ impl Aggregate for ConcertOption {
                     return Err(Rejection::ReservationNotHeld);
                 }
                 out.events.push(Event::ReservationReleased { reservation: *no });
-                let released = Reservation { status: ReservationStatus::Released, ..reservation.clone() };
+                let released = Box::new(Reservation { status: ReservationStatus::Released, ..reservation.clone() });
                 Ok(Answer::Reply(Reply::Reservation(*no, released)))
             }
             Command::BeginPayment { reservation, user, request } => {
@@ -1093,7 +1093,7 @@ impl Aggregate for ConcertOption {
             &Command::CreditAnswered { refund: no, balance, at } => {
                 let Some(refund) = self.refunds.get(&no) else { return Ok(Answer::Silent) };
                 out.events.push(Event::RefundCredited { refund: no, balance, refunded_at: at });
-                let refunded = Refund { balance, refunded_at: at, key: None, ..refund.clone() };
+                let refunded = Box::new(Refund { balance, refunded_at: at, key: None, ..refund.clone() });
                 Ok(Answer::Settle {
                     ticket: no,
                     starter: Ok(Reply::Refunded(no, refunded)),
@@ -1149,7 +1149,7 @@ impl Aggregate for ConcertOption {
                 self.deadlines.insert((*expires_at, *no));
                 self.reservations.insert(*no, reservation);
                 changes.count(user, Counted::HoldOpened);
-                changes.touch(Part::User(user.clone()));
+                changes.touch_named(|| Part::User(user.clone()));
                 changes.touch(Part::Reservation(*no));
                 changes.list(user, Part::Reservation(*no));
                 self.remember(at, key.as_ref(), *no, changes);

@@ -316,7 +316,11 @@ fn holds_of_named_seats() {
         .then_tells([])
         .then_reply(Reply::Reservation(
             1,
-            Reservation { seats: smallvec![0, 12], amount: points(10), ..reservation(ReservationStatus::Held) },
+            Box::new(Reservation {
+                seats: smallvec![0, 12],
+                amount: points(10),
+                ..reservation(ReservationStatus::Held)
+            }),
         ));
     let then = anna_holds().given(s(20), [blocked(&[5])]).when(hold("bob", &[0, 4, 5]), s(21));
     let then = then.then_rejected(conflicts(&[0, 5]));
@@ -527,7 +531,7 @@ fn releases() {
             .then_tells([])
             .then_reply(Reply::Reservation(
                 1,
-                after(&[(StepKind::Held, s(20), 2)], reservation(ReservationStatus::Released)),
+                Box::new(after(&[(StepKind::Held, s(20), 2)], reservation(ReservationStatus::Released))),
             ));
         assert_eq!(statuses(&then, &[0, 1]), [(SeatStatus::Free, 0); 2]);
         assert!(then.subject().rows.open_holds.is_empty());
@@ -599,7 +603,7 @@ fn payments_are_confirmed() {
         .then_tells([])
         .then_answer(Answer::Settle {
             ticket: 2,
-            starter: Ok(Reply::Paid(2, paid.clone())),
+            starter: Ok(Reply::Paid(2, Box::new(paid.clone()))),
             duplicate: Ok(Reply::Replayed(2)),
             other: Err(Rejection::AlreadyPaid { payment: payment_id(2) }),
         })
@@ -774,7 +778,7 @@ fn refunds_are_credited() {
         .then_tells([])
         .then_answer(Answer::Settle {
             ticket: 3,
-            starter: Ok(Reply::Refunded(3, done.clone())),
+            starter: Ok(Reply::Refunded(3, Box::new(done.clone()))),
             duplicate: Ok(Reply::Replayed(3)),
             other: Err(Rejection::NotRefundable),
         })

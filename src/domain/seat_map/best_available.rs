@@ -88,13 +88,13 @@ struct Window {
 /// Where the best window of `count` adjacent seats starts.
 fn adjacent(plan: &SeatingPlan, free: &Bits, allowed: &[Range<u32>], count: u32) -> Option<u32> {
     let (mut clean, mut any): (Option<Window>, Option<Window>) = (None, None);
-    let mut runs = plan.runs().iter().peekable();
+    let mut runs = plan.runs();
     for range in allowed {
         let mut from = range.start;
         // A stretch may cross the end of a run, or be longer than can be asked for: what is found is where to look.
         while let Some(seat) = free.next_stretch(from..range.end, count.min(STRETCH_MAX)) {
-            while runs.next_if(|run| run.seats.end <= seat).is_some() {}
-            let run: &Run = runs.peek()?;
+            runs = from_seat(runs, seat);
+            let run = runs.first()?;
             if clean.is_some_and(|window| window.row < run.row) {
                 return clean.map(|window| window.start);
             }
@@ -117,6 +117,15 @@ fn adjacent(plan: &SeatingPlan, free: &Bits, allowed: &[Range<u32>], count: u32)
         }
     }
     clean.or(any).map(|window| window.start)
+}
+
+/// The runs from that of `seat` on. Mostly it is one of the next; if all before it are sold, it may be far.
+fn from_seat(runs: &[Run], seat: u32) -> &[Run] {
+    const NEXT: usize = 4;
+    let ends_before = |run: &Run| run.seats.end <= seat;
+    let next = runs.iter().take(NEXT).take_while(|run| ends_before(run)).count();
+    let far = if next == NEXT { runs[NEXT..].partition_point(ends_before) } else { 0 };
+    &runs[next + far..]
 }
 
 /// Those of `starts` among which are the most central window and the most central one that leaves no seat alone: only

@@ -2,8 +2,10 @@
 
 mod socket;
 pub(super) mod upgrade;
+mod walk;
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use actix_http::ws;
@@ -18,11 +20,16 @@ use tokio::sync::watch;
 
 use self::socket::{Socket, Source};
 use self::upgrade::{Accepted, Upgradable};
+use self::walk::{Follower, Walk};
 use super::auth::{self, Identity};
 use super::problem::{Code, Problem};
 use super::query::Query;
 use super::{App, config, id, unless_missing};
 use crate::domain::{Lsn, OptionId, TokenId};
+use crate::engine::SeatChanges;
+
+#[cfg(any(test, feature = "testing"))]
+pub(super) use self::socket::hear;
 
 /// The subprotocol by which a browser shows its JWT: the next one that it names.
 const BEARER: &str = "bearer";
@@ -45,7 +52,15 @@ pub(super) struct Live {
 #[derive(Default)]
 struct Open {
     all: u64,
-    options: HashMap<OptionId, u64>,
+    options: HashMap<OptionId, Followed>,
+}
+
+/// An option that somebody follows.
+#[derive(Default)]
+struct Followed {
+    connections: u64,
+    /// At most as many as there are threads, so that all of these walk.
+    walks: Vec<Arc<Walk>>,
 }
 
 impl Live {
@@ -111,17 +126,29 @@ impl Place {
     fn take(app: &web::Data<App>, option: Option<OptionId>) -> Result<Self, Problem> {
         let limits = &app.settings.live;
         let mut open = app.live.open.lock();
-        let of_option = option.and_then(|option| open.options.get(&option).copied()).unwrap_or(0);
+        let of_option = option.and_then(|option| open.options.get(&option)).map_or(0, |option| option.connections);
         if open.all >= limits.max_connections || of_option >= limits.max_connections_per_option {
             let problem = Problem::new(Code::Overloaded, "Too many are connected already.");
             return Err(problem.retry_after(RETRY_SECONDS));
         }
         open.all += 1;
         if let Some(option) = option {
-            *open.options.entry(option).or_default() += 1;
+            open.options.entry(option).or_default().connections += 1;
         }
         drop(open);
         Ok(Self { app: app.clone(), option })
+    }
+
+    /// Follows an option's seats with others that are here for them. To be called on the threads of [`Live`].
+    fn follow(&self, option: OptionId, mut changes: SeatChanges) -> Follower {
+        let threads = self.app.settings.live.threads;
+        let mut open = self.app.live.open.lock();
+        let Followed { connections, walks } = open.options.entry(option).or_default();
+        let turn = usize::try_from(*connections % threads).unwrap_or(0).min(walks.len());
+        if turn == walks.len() {
+            walks.push(Walk::start(&mut changes, self.app.metrics.live.clone()));
+        }
+        Follower::new(changes, walks[turn].clone())
     }
 }
 
@@ -130,10 +157,10 @@ impl Drop for Place {
         let mut open = self.app.live.open.lock();
         open.all -= 1;
         if let Some(option) = self.option
-            && let Some(count) = open.options.get_mut(&option)
+            && let Some(followed) = open.options.get_mut(&option)
         {
-            *count -= 1;
-            if *count == 0 {
+            followed.connections -= 1;
+            if followed.connections == 0 {
                 open.options.remove(&option);
             }
         }
@@ -157,7 +184,8 @@ pub(super) async fn seats(
     let changes = app.engine.seat_changes(option, since).await?;
     let place = Place::take(&app, Some(option))?;
     let protocol = bearer_protocol(request.headers()).map(|_| BEARER);
-    Ok(accept(&request, protocol, place, Source::Seats(changes), None))
+    let source = move |place: &Place| Source::Seats(Box::new(place.follow(option, changes)));
+    Ok(accept(&request, protocol, place, source, None))
 }
 
 /// Follows a place in a line over a WebSocket: the token, as `GET /v1/tokens/{id}` has it, whenever it has changed. The
@@ -180,7 +208,8 @@ pub(super) async fn token(
     Query::read(&request, &[])?;
     let changes = app.engine.token_changes(caller, token).await?;
     let place = Place::take(&app, None)?;
-    Ok(accept(&request, protocol, place, Source::Token(Box::new(changes)), Some(expires)))
+    let source = move |_: &Place| Source::Token(Box::new(changes));
+    Ok(accept(&request, protocol, place, source, Some(expires)))
 }
 
 /// Who asks, until when that is known, and the subprotocol to be answered if it was said by one.
@@ -241,7 +270,7 @@ fn accept(
     request: &HttpRequest,
     protocol: Option<&'static str>,
     place: Place,
-    source: Source,
+    source: impl FnOnce(&Place) -> Source + Send + 'static,
     expires: Option<Instant>,
 ) -> HttpResponse {
     let key = request.headers().get(header::SEC_WEBSOCKET_KEY).map_or(&[][..], HeaderValue::as_bytes);
@@ -256,7 +285,7 @@ fn accept(
     response.extensions_mut().insert(Accepted::new(move |io, read| {
         let app = place.app.clone();
         app.live.serve(io, move |io| async move {
-            Socket::new(io, read, &place.app).run(source, expires).await;
+            Socket::new(io, read, &place.app).run(source(&place), expires).await;
             drop(place);
         })
     }));

@@ -18,8 +18,9 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::walk::Follower;
 use crate::api::Token;
-use crate::engine::{SeatChanges, TokenChanges};
+use crate::engine::TokenChanges;
 use crate::error::Error;
 use crate::live::seats::SeatUpdate;
 use crate::server::App;
@@ -39,24 +40,36 @@ const CLIENT_HEAD_BYTES_MAX: usize = FRAME_HEAD_BYTES + 4;
 
 /// What is told.
 pub(super) enum Source {
-    Seats(SeatChanges),
+    Seats(Box<Follower>),
     Token(Box<TokenChanges>),
 }
 
+/// What is to be written: a frame, and how many bytes of it are out.
+type Message = (Frame, usize);
+
 impl Source {
-    async fn next(&mut self) -> Result<Frame, Error> {
+    /// What is to be written next. Until then others may write to `io`, and until one has [left](Self::leave) them.
+    async fn next(&mut self, io: &Arc<TcpStream>) -> Result<Message, Error> {
         let internal = |error: serde_json::Error| Error::Internal(error.to_string());
         match self {
-            Self::Seats(changes) => {
-                let update = changes.next().await?;
+            Self::Seats(follower) => {
+                let (update, written) = follower.next(io).await?;
                 update.encode(frame).map_err(internal)?;
-                Ok(Frame::Seats(update))
+                Ok((Frame::Seats(update), written))
             }
             Self::Token(changes) => {
                 let token = changes.next().await?;
                 let text = serde_json::to_string(&TokenMessage { kind: "token", token: &token }).map_err(internal)?;
-                Ok(Frame::Own(frame(&text)))
+                Ok((Frame::Own(frame(&text)), 0))
             }
+        }
+    }
+
+    /// From here on nobody else writes to the connection; this is what others have begun.
+    fn leave(&mut self) -> Option<Message> {
+        match self {
+            Self::Seats(follower) => follower.leave().map(|(update, written)| (Frame::Seats(update), written)),
+            Self::Token(_) => None,
         }
     }
 
@@ -91,7 +104,8 @@ impl Frame {
     }
 }
 
-fn frame(text: &str) -> Vec<u8> {
+/// A text as a frame.
+pub(super) fn frame(text: &str) -> Vec<u8> {
     let mut bytes = BytesMut::with_capacity(FRAME_HEAD_BYTES + text.len());
     Parser::write_message(&mut bytes, text, OpCode::Text, true, false);
     bytes.into()
@@ -115,13 +129,15 @@ impl From<io::Error> for End {
 
 /// A connection.
 pub(super) struct Socket {
-    io: TcpStream,
+    io: Arc<TcpStream>,
     /// The beginning of a frame.
     read: BytesMut,
     /// Pings, pongs and a goodbye, which go out between messages.
     control: BytesMut,
     /// What is on its way, and how much of it is out.
-    message: Option<(Frame, usize)>,
+    message: Option<Message>,
+    /// Since when nothing of it goes out.
+    stuck_since: Option<Instant>,
     heard_at: Instant,
     ping_at: Instant,
     limits: config::Live,
@@ -137,10 +153,11 @@ impl Socket {
         let _ = set_tcp_nodelay(&io, true);
         let _ = set_socket_send_buffer_size(&io, usize::try_from(limits.send_buffer_bytes).unwrap_or(usize::MAX));
         Self {
-            io,
+            io: Arc::new(io),
             read,
             control: BytesMut::new(),
             message: None,
+            stuck_since: None,
             heard_at: now,
             ping_at: now + limits.ping_interval.0,
             limits,
@@ -152,7 +169,8 @@ impl Socket {
     /// Serves until one of the two ends has had enough; from our side, when `expires` has come at the latest.
     pub(super) async fn run(mut self, mut source: Source, expires: Option<std::time::Instant>) {
         let end = self.serve(&mut source, expires.map(Instant::from_std)).await;
-        // Before the goodbye: nobody is served any more.
+        // Before the goodbye: nobody is served any more. What has begun must be finished, or that is not understood.
+        self.take(source.leave());
         drop(source);
         if let Err(End::Close(code, why)) = end {
             // It may be gone by now.
@@ -170,11 +188,14 @@ impl Socket {
         tokio::pin!(stopping);
         let mut begun = false;
         loop {
+            if !self.control.is_empty() {
+                self.take(source.leave());
+            }
             let drained = self.write()?;
             tokio::select! {
                 biased;
-                frame = source.next(), if drained => {
-                    self.send(frame, begun)?;
+                message = source.next(&self.io), if drained => {
+                    self.send(message, begun)?;
                     begun = true;
                 }
                 ready = self.ready(drained) => {
@@ -202,18 +223,22 @@ impl Socket {
     }
 
     /// Puts a message on its way. How late the first one is tells nothing.
-    fn send(&mut self, frame: Result<Frame, Error>, observe_staleness: bool) -> Result<(), End> {
-        let frame = frame.map_err(|_| End::Close(CloseCode::Away, "the server stops"))?;
-        if let Frame::Seats(update) = &frame
-            && observe_staleness
-            && update.previous_seq().is_some()
-        {
-            self.metrics.staleness.observe(update.changed_at().elapsed().as_secs_f64());
+    fn send(&mut self, message: Result<Message, Error>, observe_staleness: bool) -> Result<(), End> {
+        let (frame, written) = message.map_err(|_| End::Close(CloseCode::Away, "the server stops"))?;
+        // What others have begun they have counted.
+        if written == 0 {
+            self.metrics.sent(frame.bytes());
+            if observe_staleness && let Frame::Seats(update) = &frame {
+                self.metrics.told(update);
+            }
         }
-        self.metrics.frames.inc();
-        self.metrics.bytes.inc_by(frame.bytes().len() as u64);
-        self.message = Some((frame, 0));
+        self.message = Some((frame, written));
         Ok(())
+    }
+
+    /// Goes on with what others have begun.
+    fn take(&mut self, begun: Option<Message>) {
+        self.message = self.message.take().or(begun);
     }
 
     /// Writes what the connection takes; whether that is all.
@@ -227,10 +252,14 @@ impl Socket {
                 None => return Ok(true),
             };
             let written = match self.io.try_write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.stuck_since.get_or_insert_with(Instant::now);
+                    return Ok(false);
+                }
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 written => written?,
             };
+            self.stuck_since = None;
             match &mut self.message {
                 Some((frame, out)) if !is_control => {
                     *out += written;
@@ -270,31 +299,9 @@ impl Socket {
         source.alive_until(self.heard_at + 2 * self.limits.ping_interval.0);
     }
 
-    /// Takes the frames that have been read: only those about the connection itself mean something.
     fn take_frames(&mut self) -> Result<(), End> {
         let bytes_max = usize::try_from(self.limits.client_frame_bytes).unwrap_or(usize::MAX);
-        while !self.read.is_empty() {
-            let frame = Parser::parse(&mut self.read, true, bytes_max).map_err(|error| match error {
-                ProtocolError::Overflow => TOO_LARGE,
-                _ => End::Close(CloseCode::Protocol, "this is not the WebSocket protocol"),
-            })?;
-            let Some((_, opcode, payload)) = frame else {
-                // The parser waits for all of a frame before it says that it is too large.
-                let is_too_large = self.read.len() > bytes_max.saturating_add(CLIENT_HEAD_BYTES_MAX);
-                return if is_too_large { Err(TOO_LARGE) } else { Ok(()) };
-            };
-            match opcode {
-                OpCode::Ping if self.control.len() < CONTROL_BYTES_MAX => {
-                    let payload = payload.unwrap_or_default();
-                    Parser::write_message(&mut self.control, payload, OpCode::Pong, true, false);
-                }
-                OpCode::Close => return Err(End::Close(CloseCode::Normal, "")),
-                OpCode::Bad => return Err(End::Close(CloseCode::Protocol, "there is no such frame")),
-                OpCode::Ping | OpCode::Pong | OpCode::Text | OpCode::Binary | OpCode::Continue => {}
-            }
-        }
-        self.read = BytesMut::new();
-        Ok(())
+        take_frames(&mut self.read, &mut self.control, bytes_max)
     }
 
     fn wake_at(&self, expires: Option<Instant>) -> Instant {
@@ -302,8 +309,10 @@ impl Socket {
         expires.map_or(wake_at, |expires| wake_at.min(expires))
     }
 
+    /// When it has been silent for too long: it says nothing, or takes nothing, which those may do who say a lot.
     fn silent_at(&self) -> Instant {
-        self.heard_at + self.limits.silence_timeout.0
+        let since = self.stuck_since.map_or(self.heard_at, |stuck_since| stuck_since.min(self.heard_at));
+        since + self.limits.silence_timeout.0
     }
 
     /// Does what is due.
@@ -313,7 +322,7 @@ impl Socket {
             return Err(End::Close(CloseCode::Policy, "the token of the user has expired"));
         }
         if now >= self.silent_at() {
-            return Err(End::Close(CloseCode::Away, "nothing was heard"));
+            return Err(End::Close(CloseCode::Away, "nothing was heard, or taken"));
         }
         if now >= self.ping_at {
             self.ping_at = now + self.limits.ping_interval.0;
@@ -326,7 +335,6 @@ impl Socket {
 
     /// Says why it ends, and waits until the other end has heard.
     async fn say_goodbye(&mut self, code: CloseCode, why: &'static str) -> io::Result<()> {
-        // What has begun must be finished, or the goodbye is not understood.
         self.message.take_if(|(_, written)| *written == 0);
         let description = Some(why.to_owned()).filter(|why| !why.is_empty());
         Parser::write_close(&mut self.control, Some(CloseReason { code, description }), false);
@@ -345,4 +353,55 @@ impl Socket {
             }
         }
     }
+}
+
+/// Takes the frames that have been read, whose payload has at most `bytes_max` bytes: only those about the connection itself
+/// mean something.
+fn take_frames(read: &mut BytesMut, control: &mut BytesMut, bytes_max: usize) -> Result<(), End> {
+    while !read.is_empty() {
+        let frame = Parser::parse(read, true, bytes_max).map_err(|error| match error {
+            ProtocolError::Overflow => TOO_LARGE,
+            _ => End::Close(CloseCode::Protocol, "this is not the WebSocket protocol"),
+        })?;
+        let Some((_, opcode, payload)) = frame else {
+            // The parser waits for all of a frame before it says that it is too large.
+            let is_too_large = read.len() > bytes_max.saturating_add(CLIENT_HEAD_BYTES_MAX);
+            return if is_too_large { Err(TOO_LARGE) } else { Ok(()) };
+        };
+        match opcode {
+            OpCode::Ping if control.len() < CONTROL_BYTES_MAX => {
+                let payload = payload.unwrap_or_default();
+                Parser::write_message(control, payload, OpCode::Pong, true, false);
+            }
+            OpCode::Close => return Err(End::Close(CloseCode::Normal, "")),
+            OpCode::Bad => return Err(End::Close(CloseCode::Protocol, "there is no such frame")),
+            OpCode::Ping | OpCode::Pong | OpCode::Text | OpCode::Binary | OpCode::Continue => {}
+        }
+    }
+    *read = BytesMut::new();
+    Ok(())
+}
+
+/// What comes of what a client sends, in pieces of at most `piece` bytes: the answers, and why the connection ends if it
+/// does.
+///
+/// # Panics
+/// More is kept than may be.
+#[cfg(any(test, feature = "testing"))]
+pub(in crate::server) fn hear(sent: &[u8], piece: usize, bytes_max: usize) -> (Vec<u8>, Option<(u16, &'static str)>) {
+    let (mut read, mut control) = (BytesMut::new(), BytesMut::new());
+    let mut end = None;
+    for piece in sent.chunks(piece) {
+        read.extend_from_slice(piece);
+        if let Err(why) = take_frames(&mut read, &mut control, bytes_max) {
+            end = Some(match why {
+                End::Gone => (0, "gone"),
+                End::Close(code, why) => (code.into(), why),
+            });
+            break;
+        }
+        assert!(read.len() <= bytes_max + CLIENT_HEAD_BYTES_MAX, "{} bytes are kept", read.len());
+    }
+    assert!(control.len() < CONTROL_BYTES_MAX + bytes_max + FRAME_HEAD_BYTES, "{} bytes are answered", control.len());
+    (control.into(), end)
 }

@@ -1,0 +1,127 @@
+//! The way of an answer to who asked: the shell leaves it, the committer lets it out, the caller takes it. One allocation
+//! serves all three.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use parking_lot::Mutex;
+
+use crate::store::committer::{Effect, Held};
+
+/// Where an answer goes. Dropped, it tells the caller that the command was not handled, or the engine has failed.
+#[derive(Debug)]
+pub struct ReplyTo<T>(Option<Arc<Slot<T>>>);
+
+/// Where it comes in: `None` if there will be none.
+#[derive(Debug)]
+pub struct Reply<T>(Arc<Slot<T>>);
+
+#[derive(Debug)]
+struct Slot<T>(Mutex<State<T>>);
+
+#[derive(Debug)]
+struct State<T> {
+    answer: Option<T>,
+    /// Whether the caller may look. Nothing changes afterwards.
+    out: bool,
+    waker: Option<Waker>,
+}
+
+/// Both ends.
+pub fn channel<T>() -> (ReplyTo<T>, Reply<T>) {
+    let slot = Arc::new(Slot(Mutex::new(State { answer: None, out: false, waker: None })));
+    (ReplyTo(Some(slot.clone())), Reply(slot))
+}
+
+impl<T: Send + 'static> ReplyTo<T> {
+    /// Leaves the answer; the effect lets it out.
+    pub fn leave(mut self, answer: T) -> Option<Effect> {
+        let slot = self.0.take()?;
+        slot.0.lock().answer = Some(answer);
+        Some(Effect::of(slot))
+    }
+}
+
+impl<T> Drop for ReplyTo<T> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.0.take() {
+            slot.let_out();
+        }
+    }
+}
+
+impl<T> Slot<T> {
+    fn let_out(&self) {
+        let waker = {
+            let mut state = self.0.lock();
+            state.out = true;
+            state.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl<T: Send> Held for Slot<T> {
+    fn durable(&self) {
+        self.let_out();
+    }
+
+    fn lost(&self) {
+        let answer = self.0.lock().answer.take();
+        drop(answer);
+        self.let_out();
+    }
+}
+
+impl<T> Future for Reply<T> {
+    type Output = Option<T>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
+        let mut state = self.0.0.lock();
+        if state.out {
+            return Poll::Ready(state.answer.take());
+        }
+        if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            state.waker = Some(context.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the caller sees, and how often they were woken for it.
+    fn poll(reply: &mut Reply<u8>) -> Poll<Option<u8>> {
+        Pin::new(reply).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn an_answer_is_out_with_its_effect_and_not_before() {
+        let (to, mut reply) = channel();
+        assert_eq!(poll(&mut reply), Poll::Pending);
+        let effect = to.leave(7).unwrap();
+        assert_eq!(poll(&mut reply), Poll::Pending, "it is left, and not durable");
+        effect.run();
+        assert_eq!(poll(&mut reply), Poll::Ready(Some(7)));
+    }
+
+    #[test]
+    fn an_answer_whose_effect_is_dropped_is_lost() {
+        let (to, mut reply) = channel();
+        drop(to.leave(7));
+        assert_eq!(poll(&mut reply), Poll::Ready(None));
+    }
+
+    #[test]
+    fn who_is_not_answered_is_let_go() {
+        let (to, mut reply) = channel();
+        assert_eq!(poll(&mut reply), Poll::Pending);
+        drop(to);
+        assert_eq!(poll(&mut reply), Poll::Ready(None));
+    }
+}
