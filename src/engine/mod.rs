@@ -21,7 +21,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use actix::ArbiterHandle;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot, watch};
 
@@ -241,7 +240,7 @@ impl Engine {
 
     /// The threads of the actors: work that speaks to actors often is best done where they are.
     #[cfg(feature = "server")]
-    pub(crate) fn arbiters(&self) -> &[ArbiterHandle] {
+    pub(crate) fn arbiters(&self) -> &[actix::ArbiterHandle] {
         self.0.system.host.threads()
     }
 

@@ -1,10 +1,9 @@
 //! Callers: what they ask for, ask for again, and do not wait for; and whether what they are told is true.
 
 use std::sync::Arc;
+use std::task::Poll;
 
 use smallvec::smallvec;
-use tokio::sync::oneshot;
-use tokio::sync::oneshot::error::TryRecvError;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::machine::Machine;
@@ -15,6 +14,7 @@ use super::swarm::Swarm;
 use crate::actors::actor::Delivery;
 use crate::actors::alarms::Key as Name;
 use crate::actors::registry::{From, Full};
+use crate::actors::reply::{self, Reply};
 use crate::actors::system::{Routed, System};
 use crate::domain::catalogue::{self, Catalogue};
 use crate::domain::concert_option::{
@@ -45,7 +45,7 @@ pub(super) enum Ask {
     Sink(SinkId, sink::Command),
 }
 
-type Answer<A> = oneshot::Receiver<Result<<A as Aggregate>::Reply, Rejection>>;
+type Answer<A> = Reply<Result<<A as Aggregate>::Reply, Rejection>>;
 
 /// Where the answer comes in.
 enum Waiting {
@@ -95,7 +95,7 @@ fn points(n: u64) -> Points {
 }
 
 fn send<A: Routed>(system: &Arc<System<Stage>>, id: &A::Id, command: A::Command) -> Result<Answer<A>, Full> {
-    let (reply, answer) = oneshot::channel();
+    let (reply, answer) = reply::channel();
     A::registry(system).deliver(system, id, Delivery::Command(command, Some(reply)), From::Outside)?;
     Ok(answer)
 }
@@ -152,24 +152,29 @@ impl Ask {
 impl Call {
     /// Looks whether there is an answer, and if so, whether it is true.
     pub fn poll(mut self, model: &Model) -> Result<Answered, Broken> {
-        let judged = match &mut self.waiting {
-            Waiting::Catalogue(answer) => answer.try_recv().map(|told| on_catalogue(&self.ask, &told, model)),
-            Waiting::Option(answer) => answer.try_recv().map(|told| {
-                if let (Ok(concert_option::Reply::Reservation(..)), Some(slot)) = (&told, self.slot.take()) {
+        let ask = &self.ask;
+        let judged = match &self.waiting {
+            Waiting::Catalogue(answer) => judge(answer, |told| on_catalogue(ask, told, model)),
+            Waiting::Option(answer) => judge(answer, |told| {
+                if let (Ok(concert_option::Reply::Reservation(..)), Some(slot)) = (told, self.slot.take()) {
                     slot.made();
                 }
-                on_option(&self.ask, &told, model)
+                on_option(ask, told, model)
             }),
-            Waiting::Wallet(answer) => answer.try_recv().map(|told| on_wallet(&self.ask, &told, model)),
-            Waiting::Room(answer) => answer.try_recv().map(|told| on_room(&self.ask, &told, model)),
-            Waiting::Sink(answer) => answer.try_recv().map(|told| on_sink(&self.ask, &told, model)),
+            Waiting::Wallet(answer) => judge(answer, |told| on_wallet(ask, told, model)),
+            Waiting::Room(answer) => judge(answer, |told| on_room(ask, told, model)),
+            Waiting::Sink(answer) => judge(answer, |told| on_sink(ask, told, model)),
         };
         match judged {
-            Ok(judged) => judged.map(|()| Answered::Told(self.ask)),
-            Err(TryRecvError::Empty) => Ok(Answered::NotYet(self)),
-            Err(TryRecvError::Closed) => Ok(Answered::Unknown),
+            Poll::Pending => Ok(Answered::NotYet(self)),
+            Poll::Ready(None) => Ok(Answered::Unknown),
+            Poll::Ready(Some(judged)) => judged.map(|()| Answered::Told(self.ask)),
         }
     }
+}
+
+fn judge<T>(answer: &Reply<T>, judge: impl FnOnce(&T) -> Result<(), Broken>) -> Poll<Option<Result<(), Broken>>> {
+    answer.try_recv().map(|told| told.map(|told| judge(&told)))
 }
 
 /// What is true of every rejection.

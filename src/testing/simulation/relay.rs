@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-
-use tokio::sync::oneshot;
+use std::task::Poll;
 
 use super::machine::JOURNAL;
 use super::model::broken;
 use super::stage::Stage;
 use crate::actors::actor::Delivery;
 use crate::actors::registry::From;
+use crate::actors::reply::{self, Reply as Answer};
 use crate::actors::system::{Routed, System};
 use crate::domain::concert_option::PricedPlan;
 use crate::domain::invariants::Broken;
@@ -122,8 +122,8 @@ impl Desk<'_> {
         }
     }
 
-    fn ask(&self, id: SinkId, command: Command) -> oneshot::Receiver<Result<Reply, Rejection>> {
-        let (reply, answer) = oneshot::channel();
+    fn ask(&self, id: SinkId, command: Command) -> Answer<Result<Reply, Rejection>> {
+        let (reply, answer) = reply::channel();
         let delivery = Delivery::Command(command, Some(reply));
         // From inside there is no limit to meet.
         let _ = Sink::registry(self.system).deliver(self.system, &id, delivery, From::Inside);
@@ -140,7 +140,7 @@ pub(super) struct Courier {
     under_way: Vec<Attempt>,
     /// An operator has changed something.
     pub changed: bool,
-    refreshing: Option<oneshot::Receiver<Result<Reply, Rejection>>>,
+    refreshing: Option<Answer<Result<Reply, Rejection>>>,
 }
 
 impl Courier {
@@ -247,20 +247,15 @@ impl Courier {
             self.refreshing = Some(desk.ask(self.id, Command::Advance { cursor: EventId::default() }));
             return Ok(true);
         }
-        let Some(answer) = &mut self.refreshing else { return Ok(false) };
+        let Some(answer) = &self.refreshing else { return Ok(false) };
         if desk.system.replica.applied() < desk.system.env.journal.durable() {
             return Ok(false);
         }
-        match answer.try_recv() {
-            Ok(Ok(_)) => {
-                self.refreshing = None;
-                if let Ok(mut replica) = desk.system.replica.lock() {
-                    let sink = replica.sink(self.id).map_err(|error| broken("I4", error.to_string()))?;
-                    self.dispatch.refresh(sink, desk.system.env.clock.now());
-                }
-            }
-            Err(oneshot::error::TryRecvError::Empty) => return Ok(false),
-            Ok(Err(_)) | Err(oneshot::error::TryRecvError::Closed) => self.refreshing = None,
+        let Poll::Ready(answer) = answer.try_recv() else { return Ok(false) };
+        self.refreshing = None;
+        if let (Some(Ok(_)), Ok(mut replica)) = (answer, desk.system.replica.lock()) {
+            let sink = replica.sink(self.id).map_err(|error| broken("I4", error.to_string()))?;
+            self.dispatch.refresh(sink, desk.system.env.clock.now());
         }
         Ok(true)
     }

@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::actors::actor::{Address, Delivery, Driver, Host, Then};
+use crate::actors::inbox::{Call, Inbox};
 use crate::actors::registry::Full;
 use crate::actors::system::{Routed, System};
-use crate::domain::Message;
+use crate::domain::{Message, Timestamp};
 use crate::testing::random::Dice;
 
 /// What becomes of messages between aggregates, in thousandths. Nothing, in an engine; much, between machines.
@@ -81,11 +83,13 @@ impl Host for Stage {
     type Address<A: Routed> = Way<A>;
 
     fn start<A: Routed>(&self, driver: Driver<A, Self>, mailbox: usize) -> Way<A> {
-        let way = Way(Arc::new(Mailbox { deliveries: Mutex::default(), capacity: mailbox }));
+        let way = Way { inbox: Arc::new(Inbox::new()), is_called: Arc::default(), mailbox };
         let mut seats = self.0.seats.lock();
         seats.last += 1;
         let no = seats.last;
-        seats.actors.insert(no, Some(Box::new(Seated { driver, way: way.clone(), is_loaded: false })));
+        let (taken, now) = (VecDeque::new(), Timestamp::default());
+        let seated = Seated { driver, way: way.clone(), is_loaded: false, taken, now };
+        seats.actors.insert(no, Some(Box::new(seated)));
         way
     }
 
@@ -102,31 +106,37 @@ impl Host for Stage {
 }
 
 /// The way to an actor.
-pub(super) struct Way<A: Routed>(Arc<Mailbox<A>>);
-
-struct Mailbox<A: Routed> {
-    deliveries: Mutex<VecDeque<Delivery<A>>>,
-    capacity: usize,
+pub(super) struct Way<A: Routed> {
+    inbox: Arc<Inbox<A>>,
+    /// Whether the actor knows that something is in it.
+    is_called: Arc<AtomicBool>,
+    /// How much of what callers send may wait in it.
+    mailbox: usize,
 }
 
 impl<A: Routed> Clone for Way<A> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self { inbox: self.inbox.clone(), is_called: self.is_called.clone(), mailbox: self.mailbox }
+    }
+}
+
+impl<A: Routed> Way<A> {
+    fn put(&self, delivery: Delivery<A>, limit: Option<usize>) -> Result<(), Full> {
+        if self.inbox.put(delivery, limit)? == Call::Needed {
+            self.is_called.store(true, Ordering::Relaxed);
+        }
+        Ok(())
     }
 }
 
 impl<A: Routed> Address<A> for Way<A> {
     fn send(&self, delivery: Delivery<A>) {
-        self.0.deliveries.lock().push_back(delivery);
+        // There is no limit to meet.
+        let _ = self.put(delivery, None);
     }
 
     fn try_send(&self, delivery: Delivery<A>) -> Result<(), Full> {
-        let mut deliveries = self.0.deliveries.lock();
-        if deliveries.len() >= self.0.capacity {
-            return Err(Full);
-        }
-        deliveries.push_back(delivery);
-        Ok(())
+        self.put(delivery, Some(self.mailbox))
     }
 }
 
@@ -141,11 +151,14 @@ struct Seated<A: Routed> {
     driver: Driver<A, Stage>,
     way: Way<A>,
     is_loaded: bool,
+    /// What it has taken out of its inbox, and when.
+    taken: VecDeque<Delivery<A>>,
+    now: Timestamp,
 }
 
 impl<A: Routed> Seat for Seated<A> {
     fn is_ready(&self) -> bool {
-        !self.is_loaded || !self.way.0.deliveries.lock().is_empty()
+        !self.is_loaded || !self.taken.is_empty() || self.way.is_called.load(Ordering::Relaxed)
     }
 
     fn turn(&mut self) -> Then {
@@ -155,11 +168,21 @@ impl<A: Routed> Seat for Seated<A> {
             self.driver.loaded(shell);
             return Then::Stay;
         }
-        let delivery = self.way.0.deliveries.lock().pop_front();
-        delivery.map_or(Then::Stay, |delivery| self.driver.handle(delivery))
+        if self.taken.is_empty() {
+            let mut taken = Vec::new();
+            self.way.inbox.take(&mut taken);
+            self.taken = taken.into();
+            self.now = self.driver.system().env.clock.now();
+        }
+        let then = self.taken.pop_front().map_or(Then::Stay, |delivery| self.driver.handle(self.now, delivery));
+        if self.taken.is_empty() && self.way.inbox.rest() {
+            self.way.is_called.store(false, Ordering::Relaxed);
+        }
+        then
     }
 
     fn stopped(&self) {
+        self.way.inbox.close();
         self.driver.stopped();
     }
 }
