@@ -104,7 +104,7 @@ impl Ask {
     /// Asks the engine; nothing if it is overloaded.
     pub fn send(self, machine: &Machine, slot: Option<HoldSlot>) -> Option<Call> {
         let system = &machine.system;
-        if machine.log_status.space_exhausted() || system.env.journal.is_closed() {
+        if system.env.journal.is_closed() {
             return None;
         }
         let sent = match self.clone() {

@@ -160,6 +160,10 @@ impl Courier {
     pub fn step(&mut self, desk: &Desk<'_>, inbox: &mut Inbox) -> Result<bool, Broken> {
         let now = desk.system.env.clock.now();
         let mut worked = self.refresh(desk)?;
+        if self.refreshing.is_some() {
+            // As the engine's own, it does nothing else until it knows what has changed.
+            return Ok(worked);
+        }
         match desk.dice.below(3) {
             0 if self.dispatch.has_room(now) => worked |= self.read(desk)?,
             1 if !self.under_way.is_empty() => {

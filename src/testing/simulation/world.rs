@@ -157,6 +157,10 @@ impl World {
 
     fn ask(&mut self, ask: Option<(Ask, Option<crate::limits::HoldSlot>)>) {
         let Some((ask, slot)) = ask else { return };
+        // Somebody must write for the log to find out that there is room again: it has no thread of its own here.
+        if self.is_full && self.machine().log_status.space_exhausted() {
+            return;
+        }
         self.note(|| ask.to_string());
         let call = ask.clone().send(self.machine(), slot);
         if let Some(call) = call {
@@ -653,7 +657,11 @@ impl World {
             }
         }
         let missing = self.have_arrived(&there)?;
-        Err(broken("relay", format!("these have not arrived: {missing:?}")))
+        let machine = self.machine();
+        let parked = machine.system.replica.lock().ok().map(|mut replica| {
+            there.iter().map(|id| replica.sink(*id).ok().map(|sink| (sink.parked().clone(), sink.cursor()))).collect::<Vec<_>>()
+        });
+        Err(broken("relay", format!("these have not arrived: {missing:?}, and these are parked: {parked:?}")))
     }
 
     /// What has not arrived of what is to.
