@@ -18,6 +18,10 @@ const SEEDS_MIN: u64 = 200;
 const SEEDS_MAX: u64 = 3_000;
 const STEPS: u64 = 1_000;
 
+/// The run in which the power goes at every call.
+const MIXED_SEED: u64 = 7;
+const MIXED_STEPS: u64 = 250;
+
 /// Runs a plan that must hold.
 fn holds(plan: &Plan) -> Report {
     match run(plan) {
@@ -63,6 +67,35 @@ fn the_same_seed_gives_the_same_run() {
         assert_eq!(first.1, second.1, "seed {seed}");
         assert_eq!(first.0, second.0, "seed {seed}");
     }
+}
+
+/// Cuts the power at every call of the disk in a mixed run, from the first start on; how many there are, and what failed.
+fn power_cuts(disk: fn(SimDisk) -> Arc<dyn Disk>) -> (u64, Vec<String>) {
+    let mut failed = Vec::new();
+    for cut in 0.. {
+        let plan = Plan { cut_at: Some(cut), disk, ..Plan::new(MIXED_SEED, MIXED_STEPS) };
+        match run(&plan) {
+            Ok((report, _)) if report.crashes == 0 => return (cut, failed),
+            Ok(_) => {}
+            Err(failure) => failed.push(format!("cut at call {cut}: {failure}")),
+        }
+    }
+    unreachable!("the run has an end")
+}
+
+#[test]
+fn whenever_the_power_goes_what_was_promised_comes_back() {
+    let (calls, failed) = power_cuts(|disk| Arc::new(disk));
+    println!("{calls} power cuts");
+    assert!(calls > 500, "{calls} calls only");
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+#[test]
+fn without_syncs_power_cuts_lose_what_was_promised() {
+    let (calls, failed) = power_cuts(|disk| Arc::new(Unsynced(disk)));
+    let lost = failed.iter().filter(|failure| failure.contains("lost") || failure.contains("refused")).count() as u64;
+    assert!(lost > calls / 4, "{lost} of {calls}");
 }
 
 /// A disk whose syncs do nothing.

@@ -41,6 +41,9 @@ pub struct Plan {
     pub steps: u64,
     /// Steps that are left out.
     pub skipped: BTreeSet<u64>,
+    /// The power is to go at this call of the disk, and nothing else is to go wrong; the run ends once the engine has
+    /// come back. `None` for all kinds of accidents.
+    pub cut_at: Option<u64>,
     /// Whether to write down what happens.
     pub with_history: bool,
     /// What the engine is given in place of the disk.
@@ -51,7 +54,7 @@ impl Plan {
     /// All steps, on the disk itself.
     #[must_use]
     pub fn new(seed: u64, steps: u64) -> Self {
-        Self { seed, steps, skipped: BTreeSet::new(), with_history: false, disk: |disk| Arc::new(disk) }
+        Self { seed, steps, skipped: BTreeSet::new(), cut_at: None, with_history: false, disk: |disk| Arc::new(disk) }
     }
 }
 

@@ -52,6 +52,14 @@ pub(super) enum Action {
     Restart,
 }
 
+impl Action {
+    /// Whether it is to do harm.
+    pub fn is_accident(self) -> bool {
+        use Action::{Fail, Fill, Halt, Kill, PowerCut, Restart, SetWall};
+        matches!(self, Kill | PowerCut | Halt | Fail | Fill | Restart | SetWall)
+    }
+}
+
 /// How often each happens, and by how much it may do so more or less often than that.
 const WEIGHTS: &[(Action, u64, Spread)] = &[
     (Action::Ask, 220, Spread::Some),

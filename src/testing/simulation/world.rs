@@ -114,25 +114,33 @@ impl World {
     }
 
     pub fn run(&mut self) -> Result<(), Broken> {
+        if let Some(after) = self.plan.cut_at {
+            self.sim_disk.fail(Fault { calls: Calls::All, after, failure: Failure::Halt });
+        }
         self.start()?;
         self.set_the_scene()?;
-        self.is_calm = false;
+        self.is_calm = self.plan.cut_at.is_some();
         for step in 0..self.plan.steps {
             self.step = step;
             if self.plan.skipped.contains(&step) {
                 continue;
+            }
+            if self.plan.cut_at.is_some() && self.report.crashes > 0 {
+                return Ok(());
             }
             // What a step draws does not depend on what was drawn before it, so that others can be left out.
             let mut random = Random(self.plan.seed ^ step.wrapping_mul(0x9E37_79B9_7F4A_7C15));
             random.next();
             self.dice.reseed(random.next());
             let action = self.swarm.action(random.next());
-            self.act(action)?;
+            if self.plan.cut_at.is_none() || !action.is_accident() {
+                self.act(action)?;
+            }
             self.look()?;
             self.trace.update(&self.dice.state().to_le_bytes());
         }
         self.step = self.plan.steps;
-        self.come_to_rest()
+        if self.plan.cut_at.is_some() { Ok(()) } else { self.come_to_rest() }
     }
 
     fn machine(&mut self) -> &mut Machine {
@@ -363,8 +371,8 @@ impl World {
             }
         }
         if failure.is_some() || self.sim_disk.is_halted() {
-            let crash = if self.dice.coin() { Crash::Kill } else { Crash::PowerCut };
-            return self.crash(crash);
+            let is_kill = self.plan.cut_at.is_none() && self.dice.coin();
+            return self.crash(if is_kill { Crash::Kill } else { Crash::PowerCut });
         }
         let Some(machine) = &self.machine else { return Ok(()) };
         if !self.model.changed.is_empty() && machine.system.replica.applied() == self.model.last {
@@ -422,7 +430,10 @@ impl World {
             let has_failed = self.sim_disk.failed() > self.failed_before;
             match booted {
                 Ok(machine) if !self.sim_disk.is_halted() => {
-                    self.sim_disk.heal();
+                    let is_to_be_cut = self.plan.cut_at.is_some() && self.report.crashes == 0;
+                    if !is_to_be_cut {
+                        self.sim_disk.heal();
+                    }
                     self.failed_before = self.sim_disk.failed();
                     return self.started(machine);
                 }
@@ -446,7 +457,7 @@ impl World {
                     self.report.crashes += 1;
                     self.report.second_crashes += 1;
                     let mut random = Random(self.dice.next());
-                    if random.coin() {
+                    if self.plan.cut_at.is_some() || random.coin() {
                         self.report.power_cuts += 1;
                         self.sim_disk = self.sim_disk.crash(random.next(), self.swarm.tear);
                         self.disk = (self.plan.disk)(self.sim_disk.clone());
@@ -495,7 +506,7 @@ impl World {
         if !is_excused {
             return Err(broken("lost", format!("{} of {} frames are there, and {more:?}", next, known.len())));
         }
-        if self.swarm.interleaved > 0 && !self.is_calm {
+        if self.swarm.interleaved > 0 && (!self.is_calm || self.plan.cut_at.is_some()) {
             self.sim_disk.between(Some(machine.others(&self.dice, self.swarm.interleaved)));
         }
         self.note(|| format!("started at lsn {last}"));
@@ -659,7 +670,10 @@ impl World {
         let missing = self.have_arrived(&there)?;
         let machine = self.machine();
         let parked = machine.system.replica.lock().ok().map(|mut replica| {
-            there.iter().map(|id| replica.sink(*id).ok().map(|sink| (sink.parked().clone(), sink.cursor()))).collect::<Vec<_>>()
+            there
+                .iter()
+                .map(|id| replica.sink(*id).ok().map(|sink| (sink.parked().clone(), sink.cursor())))
+                .collect::<Vec<_>>()
         });
         Err(broken("relay", format!("these have not arrived: {missing:?}, and these are parked: {parked:?}")))
     }
