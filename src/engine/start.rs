@@ -184,6 +184,8 @@ pub(crate) struct Opened {
     last: Lsn,
     pub(crate) last_at: Timestamp,
     pub(crate) checkpointed: Lsn,
+    /// Why the rows that were there are not used, if they are not.
+    pub(crate) rebuilt_because: Option<String>,
     /// Who is to be looked after.
     alarmed: Alarmed,
 }
@@ -223,9 +225,11 @@ pub(crate) fn make_dir(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
 pub(crate) fn open(ground: &Ground<'_>, wall: Timestamp) -> Result<Opened, OpenError> {
     let Ground { config, disk, .. } = *ground;
     let dir = &config.data_dir;
+    let mut rebuilt_because = None;
     let (store, lsn, floor) = if config.checkpoint.enabled {
         let (store, opened) = StateStore::open_on(ground.backing, dir, disk.clone(), state_options(config))?;
         let floor = store.floor();
+        rebuilt_because = opened.rebuilt_because;
         (store, opened.lsn, floor)
     } else {
         // Earlier starts may have taken checkpoints: the journal must not end before the last of them.
@@ -255,7 +259,7 @@ pub(crate) fn open(ground: &Ground<'_>, wall: Timestamp) -> Result<Opened, OpenE
     let last = recovered.last_lsn;
     tracing::info!(last_lsn = %last, replayed = last.0 - lsn.0, sealed = recovered.sealed, "journal opened");
     let alarmed = replica.alarmed().map_err(unreadable)?;
-    Ok(Opened { log, store, replica, last, last_at: recovered.last_at, checkpointed, alarmed })
+    Ok(Opened { log, store, replica, last, last_at: recovered.last_at, checkpointed, rebuilt_because, alarmed })
 }
 
 /// The plain parts of an engine, put together; none of them is driven yet.

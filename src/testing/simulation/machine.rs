@@ -54,6 +54,8 @@ pub(super) struct Machine {
     pub checkpoint: Cut,
     pub counts: UserCounts,
     pub log_status: Status,
+    /// Why the rows that were there are not used, if they are not.
+    pub rebuilt_because: Option<String>,
     pub couriers: BTreeMap<SinkId, Courier>,
     pub calls: Vec<Call>,
 }
@@ -73,6 +75,7 @@ impl Machine {
         let (preallocate, replay_events) = (Preallocate::Inline, swarm.replay_events);
         let opened = start::open(&Ground { config, disk, backing: rows, preallocate, replay_events }, clock.wall())?;
         let checkpoint = Cut::None(opened.checkpointed);
+        let rebuilt_because = opened.rebuilt_because.clone();
         let stage = Stage::new(dice.clone(), swarm.post);
         let told = Arc::<Mutex<Told>>::default();
         let watch = |log| Watched { log, told: told.clone() };
@@ -94,6 +97,7 @@ impl Machine {
             checkpoint,
             counts,
             log_status,
+            rebuilt_because,
             couriers: BTreeMap::new(),
             calls: Vec::new(),
         })

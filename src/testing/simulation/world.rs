@@ -53,6 +53,8 @@ pub(super) struct World {
     /// How many disk calls had failed when the engine was started.
     failed_before: u64,
     is_full: bool,
+    /// Whether the rows may be damaged.
+    is_damaged: bool,
     /// Whether nothing befalls the engine any more.
     is_calm: bool,
     asked: Vec<Ask>,
@@ -82,6 +84,7 @@ impl World {
             unknown: None,
             failed_before: 0,
             is_full: false,
+            is_damaged: false,
             is_calm: true,
             asked: Vec::new(),
             step: 0,
@@ -406,6 +409,7 @@ impl World {
         self.note(|| format!("{crash:?}"));
         if random.chance(self.swarm.rows_damaged) {
             self.rows.damage(&mut random);
+            self.is_damaged = true;
             self.note(|| "the rows are damaged".into());
         }
         if random.chance(self.swarm.journal_damaged) {
@@ -480,6 +484,12 @@ impl World {
                 format!("the journal ends at lsn {last}, and {} was promised", self.model.last),
             ));
         }
+        if let Some(why) = &machine.rebuilt_because
+            && !self.is_damaged
+        {
+            return Err(broken("I4", format!("sound rows are built again: {why}")));
+        }
+        self.is_damaged = false;
         // All of it now and then, and what came last always.
         let known = &self.model.frames;
         let from = if self.dice.chance(250) { 0 } else { known.len().saturating_sub(3) };
