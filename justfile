@@ -32,6 +32,8 @@ bench:
     cargo bench --no-default-features --bench commit --features testing
     cargo bench --no-default-features --bench domain --features testing
     cargo bench --no-default-features --bench waiting_room
+    cargo bench --no-default-features --bench start --features testing
+    cargo bench --no-default-features --bench growth
     cargo bench --bench http
     cargo bench --bench live
 

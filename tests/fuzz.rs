@@ -13,7 +13,7 @@ use boxoffice::testing::fuzz::{TARGETS, Target};
 use common::{Dice, seed};
 
 /// How many changes are tried of each target, unless the environment says for how long to go on.
-const CHANGES: u64 = 2_000;
+const CHANGES: u64 = 5_000;
 const SECONDS_VARIABLE: &str = "BOXOFFICE_FUZZ_SECONDS";
 /// The longest input that is made.
 const BYTES_MAX: usize = 1 << 14;

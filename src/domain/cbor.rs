@@ -29,16 +29,15 @@ pub(crate) mod small {
     }
 }
 
-/// Most rows are shorter.
+/// Most rows are shorter. None is kept as it is for long, so nothing is shrunk.
 const ROW_BYTES: usize = 256;
 
 /// The bytes of a row.
 pub(crate) fn to_vec<T: minicbor::Encode<()>>(value: &T) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(ROW_BYTES);
+    let mut row = Vec::with_capacity(ROW_BYTES);
     // Writing to memory cannot fail, and no encoder here reports an error of its own.
-    minicbor::encode(value, &mut bytes).expect("encoding into memory");
-    bytes.shrink_to_fit();
-    bytes
+    minicbor::encode(value, &mut row).expect("encoding into memory");
+    row
 }
 
 /// Reads a row.

@@ -319,6 +319,12 @@ impl Wallet {
         self.header.balance
     }
 
+    /// How many entries there are; they are numbered from 1.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        self.header.entries
+    }
+
     /// The sum of all charges ever.
     #[must_use]
     pub fn charged(&self) -> Points {

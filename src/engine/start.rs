@@ -33,8 +33,9 @@ use crate::store::committer::{Committer, DurableBatch, Journal};
 use crate::store::disk::Disk;
 use crate::store::journal::{self, LocalLog, Log, Preallocate, Reader};
 use crate::store::lock::DirLock;
+use crate::store::pages;
 use crate::store::plans::Plans;
-use crate::store::replica::{self, Alarmed, Replica};
+use crate::store::replica::{self, Alarmed, Cut, Replica};
 use crate::store::state::{self, Backing, SledFolder, StateStore};
 
 /// How far the journal may be ahead of the wall clock.
@@ -43,8 +44,12 @@ const AHEAD: Duration = Duration::from_secs(300);
 const LOOK_AT_DISK: Duration = Duration::from_millis(200);
 /// How often the housekeeper looks around.
 const LOOK_AROUND: Duration = Duration::from_millis(20);
-/// Events to replay between two checkpoints at the start.
-const REPLAY_EVENTS: u64 = 100_000;
+/// Batches that are read and decoded ahead of those that are replayed.
+const DECODE_AHEAD: usize = 64;
+/// Events to replay between two checkpoints at the start: what changes often is written once.
+const REPLAY_EVENTS: u64 = 1_000_000;
+/// Events that a stop leaves to the next start, which replays them faster than sled takes them in.
+const LEFT_EVENTS: u64 = 100_000;
 /// How many times as long as a checkpoint took there is none, unless too much is waiting for one.
 const REST: u32 = 4;
 /// How often users of whom nothing counts any more are forgotten.
@@ -193,14 +198,11 @@ pub(crate) struct Opened {
 impl Opened {
     /// On this machine's disk and sled.
     fn new(config: &Config, disk: &Arc<dyn Disk>, wall: Timestamp) -> Result<Self, OpenError> {
-        let folder = SledFolder { dir: config.data_dir.clone(), disk: disk.clone(), options: state_options(config) };
+        let folder =
+            SledFolder { dir: config.data_dir.clone(), disk: disk.clone(), cache_bytes: config.checkpoint.cache_bytes };
         let preallocate = Preallocate::Background;
         open(&Ground { config, disk, backing: &folder, preallocate, replay_events: REPLAY_EVENTS }, wall)
     }
-}
-
-fn state_options(config: &Config) -> state::Options {
-    state::Options { cache_bytes: config.checkpoint.cache_bytes, written_once: replica::written_once }
 }
 
 /// Makes the data directory, and its name durable: what is synced in a directory that a power cut takes away is lost.
@@ -227,13 +229,13 @@ pub(crate) fn open(ground: &Ground<'_>, wall: Timestamp) -> Result<Opened, OpenE
     let dir = &config.data_dir;
     let mut rebuilt_because = None;
     let (store, lsn, floor) = if config.checkpoint.enabled {
-        let (store, opened) = StateStore::open_on(ground.backing, dir, disk.clone(), state_options(config))?;
+        let (store, opened) = StateStore::open_on(ground.backing, dir, disk.clone(), pages::merge)?;
         let floor = store.floor();
         rebuilt_because = opened.rebuilt_because;
         (store, opened.lsn, floor)
     } else {
         // Earlier starts may have taken checkpoints: the journal must not end before the last of them.
-        (StateStore::in_memory(), Lsn(0), StateStore::floor_of(dir, &**disk)?)
+        (StateStore::in_memory(pages::merge), Lsn(0), StateStore::floor_of(dir, &**disk)?)
     };
     let journal_dir = dir.join("journal");
     let options = journal::Options { preallocate: ground.preallocate, ..journal_options(config, lsn) };
@@ -248,11 +250,11 @@ pub(crate) fn open(ground: &Ground<'_>, wall: Timestamp) -> Result<Opened, OpenE
     let store = Arc::new(store);
     let mut replica = Replica::new(store.clone(), lsn).map_err(unreadable)?;
     let mut checkpointed = lsn;
-    replay(disk.clone(), &journal_dir, lsn, recovered.last_lsn, |first, record| -> Result<(), OpenError> {
+    replay(disk.clone(), &journal_dir, lsn, recovered.last_lsn, |first, record| {
         replica.apply(first, record).map_err(unreadable)?;
         if config.checkpoint.enabled && replica.applied().0 - checkpointed.0 >= ground.replay_events {
-            checkpointed = checkpoint(&store, || replica.begin_checkpoint())?;
-            replica.end_checkpoint(config.actors.max_resident as usize);
+            checkpointed = checkpoint(&store, replica.begin_checkpoint())?;
+            replica.end_checkpoint(checkpointed, config.actors.max_resident as usize);
         }
         Ok(())
     })?;
@@ -321,46 +323,72 @@ pub(super) fn rebuild(config: &Config, disk: &Arc<dyn Disk>) -> Result<(), OpenE
     // Nobody is served, so the time does not matter.
     config.clock.accept_journal_ahead = true;
     let Opened { store, mut replica, .. } = Opened::new(&config, disk, wall_clock())?;
-    checkpoint(&store, || replica.begin_checkpoint())?;
+    checkpoint(&store, replica.begin_checkpoint())?;
     Ok(())
 }
 
-/// Hands `take` every record of the journal after `after`, up to `last`.
-pub(super) fn replay<E: From<journal::Error> + From<codec::Error>>(
+/// Hands `take` every record of the journal after `after`, up to `last`. Another thread decodes ahead of it; the journal is
+/// read on this one, so that the calls of the disk are always the same.
+///
+/// # Errors
+/// What `take` says, or that the journal cannot be read.
+pub(super) fn replay(
     disk: Arc<dyn Disk>,
     dir: &Path,
     after: Lsn,
     last: Lsn,
-    mut take: impl FnMut(Lsn, &codec::Record) -> Result<(), E>,
-) -> Result<(), E> {
+    mut take: impl FnMut(Lsn, &codec::Record) -> Result<(), OpenError>,
+) -> Result<(), OpenError> {
     if after >= last {
         return Ok(());
     }
     let mut reader = Reader::open(disk, dir, after.next())?;
-    while let Some(frame) = reader.next(last)? {
-        for (first, record) in codec::decode_batch(frame.first_lsn, frame.count, &frame.payload)? {
-            if first > after {
-                take(first, &record)?;
+    std::thread::scope(|scope| {
+        let (frames, to_decode) = mpsc::channel::<(Lsn, u32, Vec<u8>)>();
+        let (decoded, batches) = mpsc::channel();
+        scope.spawn(move || {
+            for (first, count, payload) in to_decode {
+                if decoded.send(codec::decode_batch(first, count, &payload)).is_err() {
+                    break;
+                }
+            }
+        });
+        let (mut more, mut ahead) = (true, 0);
+        loop {
+            while more && ahead < DECODE_AHEAD {
+                let Some(frame) = reader.next(last)? else {
+                    more = false;
+                    break;
+                };
+                // If the other thread has panicked, so does the scope.
+                let _ = frames.send((frame.first_lsn, frame.count, frame.payload));
+                ahead += 1;
+            }
+            if ahead == 0 {
+                return Ok(());
+            }
+            let Ok(batch) = batches.recv() else { return Ok(()) };
+            ahead -= 1;
+            for (first, record) in batch? {
+                if first > after {
+                    take(first, &record)?;
+                }
             }
         }
-    }
-    Ok(())
+    })
 }
 
 pub(super) fn unreadable(error: replica::Error) -> OpenError {
     match error {
         replica::Error::State(error) => OpenError::State(error),
-        replica::Error::Corrupt { .. } => OpenError::Row(error.to_string()),
+        replica::Error::Corrupt { .. } | replica::Error::Page { .. } => OpenError::Row(error.to_string()),
     }
 }
 
 /// Writes what has changed to the store; gives the lsn at which it stands now.
-fn checkpoint(
-    store: &StateStore,
-    begin: impl FnOnce() -> (Lsn, Arc<replica::RowChanges>),
-) -> Result<Lsn, state::Error> {
-    let (lsn, changes) = begin();
-    store.checkpoint(lsn, &changes)?;
+fn checkpoint(store: &StateStore, cut: Cut) -> Result<Lsn, state::Error> {
+    let lsn = cut.lsn;
+    store.checkpoint(lsn, cut.changes())?;
     Ok(lsn)
 }
 
@@ -643,8 +671,7 @@ impl Housekeeper {
         // What is written late is written once where it changed often, and the sale has the processor meanwhile.
         let in_time = rested >= Duration::from_millis(interval_ms) || fresh >= max_events;
         let due = fresh > max_pending_events / 2 || in_time && rested >= self.took * REST;
-        // A last one that would take long is left to the next start, which replays faster than sled writes.
-        let last = now && fresh < REPLAY_EVENTS;
+        let last = now && fresh < LEFT_EVENTS;
         let due = fresh > 0 && (last || due && !now);
         // What space is left is the journal's: a start that finds no checkpoint replays it.
         let full = self.gauges.storage_full.load(Ordering::Relaxed);
@@ -653,13 +680,13 @@ impl Housekeeper {
         }
         let Ok(mut replica) = self.replica.lock() else { return Ok(()) };
         let begun = Instant::now();
-        let changes = replica.begin_checkpoint();
+        let cut = replica.begin_checkpoint();
         drop(replica);
-        self.last = checkpoint(&self.store, || changes)?;
+        self.last = checkpoint(&self.store, cut)?;
         self.last_at = Instant::now();
         self.took = begun.elapsed();
         if let Ok(mut replica) = self.replica.lock() {
-            replica.end_checkpoint(self.config.actors.max_resident as usize);
+            replica.end_checkpoint(self.last, self.config.actors.max_resident as usize);
         }
         self.gauges.checkpointed.store(self.last.0, Ordering::Relaxed);
         Ok(())

@@ -18,6 +18,7 @@ use crate::store::disk::{Disk, RealDisk};
 use crate::store::journal::{self};
 use crate::store::lock::DirLock;
 use crate::store::manifest::Manifest;
+use crate::store::pages::{self, NoPage};
 use crate::store::plans::Plans;
 use crate::store::replica::Replica;
 use crate::store::state::{Check, StateStore};
@@ -75,11 +76,11 @@ pub fn verify(config: &Config) -> Result<VerifyReport, OpenError> {
         std::env::temp_dir().join(format!("boxoffice-verify-{}-{:016x}", std::process::id(), start::entropy()));
     let check = StateStore::check(dir, &*disk, &scratch)?;
 
-    let store = Arc::new(StateStore::in_memory());
+    let store = Arc::new(StateStore::in_memory(pages::merge));
     let mut replica = Replica::new(store.clone(), Lsn(0)).map_err(unreadable)?;
     let compared_at = if let Check::Agrees(found) = &check { found.lsn } else { Lsn(0) };
     let mut rebuilt = None;
-    replay(disk, &dir.join("journal"), Lsn(0), report.last_lsn, |first, record| -> Result<(), OpenError> {
+    replay(disk, &dir.join("journal"), Lsn(0), report.last_lsn, |first, record| {
         if let Some(PlanHash(missing)) = plans_of(record).find(|plan| !stored.contains(&plan.0)) {
             plans.get(missing)?;
         }
@@ -159,20 +160,28 @@ pub(super) fn check_journal(config: &Config) -> Result<(), OpenError> {
 }
 
 fn settle(store: &StateStore, replica: &mut Replica) -> Result<(), OpenError> {
-    let (lsn, changes) = replica.begin_checkpoint();
-    store.checkpoint(lsn, &changes)?;
-    replica.end_checkpoint(usize::MAX);
+    let cut = replica.begin_checkpoint();
+    let lsn = cut.lsn;
+    store.checkpoint(lsn, cut.changes())?;
+    replica.end_checkpoint(lsn, usize::MAX);
     Ok(())
 }
 
 fn hash(store: &StateStore) -> Result<String, OpenError> {
     let mut hasher = Sha256::new();
-    store.each(&[], &[u8::MAX], |key, row| {
-        for bytes in [key, &row] {
-            hasher.update((bytes.len() as u64).to_le_bytes());
-            hasher.update(bytes);
+    let mut unreadable = None;
+    store.each(&[], &[u8::MAX], |key, row| match pages::unpack(key, row) {
+        Ok(rows) => {
+            for bytes in rows.iter().flat_map(|(key, row)| [key, row]) {
+                hasher.update((bytes.len() as u64).to_le_bytes());
+                hasher.update(bytes);
+            }
         }
+        Err(NoPage) => unreadable = Some(OpenError::Row(format!("{}: {NoPage}", key.escape_ascii()))),
     })?;
+    if let Some(error) = unreadable {
+        return Err(error);
+    }
     Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
@@ -193,7 +202,7 @@ pub fn export(config: &Config, from: Lsn, write: &mut dyn FnMut(&str) -> io::Res
     let dir = config.data_dir.join("journal");
     let report = journal::check(&*disk, &dir, Lsn(0))?;
     let after = Lsn(from.0.saturating_sub(1));
-    replay(disk, &dir, after, report.last_lsn, |first, record| -> Result<(), OpenError> {
+    replay(disk, &dir, after, report.last_lsn, |first, record| {
         let output = |source| OpenError::DataDirectory { dir: "(output)".into(), source };
         let line = serde_json::to_string(&Line { lsn: first, record }).map_err(|error| output(error.into()))?;
         write(&line).map_err(output)

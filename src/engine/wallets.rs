@@ -57,6 +57,7 @@ impl Engine {
         let from = parse_cursor(request.cursor.as_deref())?.map_or(u64::MAX, |before| before.saturating_sub(1));
         let (owner, limit) = (user.clone(), request.limit);
         let found = self.0.read_rows(move |replica| {
+            let from = from.min(replica.wallet(&owner)?.entries());
             let rows =
                 replica.archived_down::<wallet::Wallet>(&owner, &Part::Entry(0), &Part::Entry(from), limit + 1)?;
             let entries = rows.into_iter().filter_map(|(part, row)| match part {

@@ -128,7 +128,7 @@ fn cursor(text: &str) {
 /// and no more of it is kept than a frame.
 pub fn web_socket_messages(bytes: &[u8]) {
     let Some((piece, sent)) = bytes.split_first() else { return };
-    let at_once = live::hear(sent, sent.len().max(1).min(FRAME_BYTES), FRAME_BYTES);
+    let at_once = live::hear(sent, sent.len().clamp(1, FRAME_BYTES), FRAME_BYTES);
     let in_pieces = live::hear(sent, 1 + usize::from(*piece), FRAME_BYTES);
     assert_eq!(at_once, in_pieces);
 }

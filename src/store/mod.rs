@@ -8,6 +8,7 @@ pub mod disk;
 pub mod journal;
 pub mod lock;
 pub mod manifest;
+pub(crate) mod pages;
 pub mod plans;
 pub(crate) mod replica;
 pub mod state;

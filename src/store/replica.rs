@@ -3,13 +3,13 @@
 //! Reads are answered from it, the rows for sled are cut from it, and activation, start-up and `verify` use it: there is
 //! one way from events to state. What is not in memory comes from the rows; what is not in sled yet stays here.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
 use super::codec::{Entity, Facts, Record, TheCatalogue};
-use super::state::{self, Direction, Row, StateStore};
+use super::pages::{self, Draft, LISTS, NoPage};
+use super::state::{self, StateStore};
 use crate::domain::catalogue::Catalogue;
 use crate::domain::concert_option::ConcertOption;
 use crate::domain::sink::Sink;
@@ -24,18 +24,13 @@ pub type RowChanges = Vec<state::Change>;
 /// A part of an aggregate, and its row.
 pub type PartRow<A> = (<A as Aggregate>::Part, Vec<u8>);
 
-/// Whether the row of a key, once there, stays as it is: archived parts and lists.
-#[must_use]
-pub fn written_once(key: &[u8]) -> bool {
-    key.first().is_some_and(|kind| *kind == LISTS || kind.is_ascii_lowercase())
-}
-
-/// First byte of the keys that list what is a user's.
-const LISTS: u8 = b'L';
 /// First byte of the keys that say which aggregates have something due or owed.
 const ALARMS: u8 = b'D';
-/// Rows that a scan asks for at once.
-const SCAN_ROWS: usize = 1024;
+/// Pages of a list that are asked for at once.
+const SCAN_PAGES: usize = 8;
+
+/// Pages that have new rows, by their keys.
+type Drafts = HashMap<Vec<u8>, Draft>;
 
 /// A row that cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +47,15 @@ pub enum Error {
         /// What is wrong.
         #[source]
         source: CorruptRow,
+    },
+    /// A page has been read and makes no sense.
+    #[error("page {key}: {source}")]
+    Page {
+        /// Its key, with escapes for what is not ASCII.
+        key: String,
+        /// What is wrong.
+        #[source]
+        source: NoPage,
     },
 }
 
@@ -76,11 +80,13 @@ enum Since {
 /// The aggregates of one kind.
 struct Shelf<A: Entity> {
     kept: HashMap<A::Id, Kept<A>>,
+    /// Those that have changed since the last checkpoint.
+    changed: Vec<A::Id>,
 }
 
 impl<A: Entity> Default for Shelf<A> {
     fn default() -> Self {
-        Self { kept: HashMap::new() }
+        Self { kept: HashMap::new(), changed: Vec::new() }
     }
 }
 
@@ -127,23 +133,26 @@ impl<A: Entity> Shelf<A> {
         rows: &StateStore,
     ) -> Result<(), Error> {
         let kept = self.get(id, first, rows)?;
+        let was_clean = kept.dirty.is_empty();
         for (meta, event) in record.metas(first).zip(A::events(&record.facts)) {
             let mut listener = Listener::<A> { id, lsn: meta.lsn, dirty: &mut kept.dirty, fresh };
             kept.state.evolve(meta, event, &mut listener);
+        }
+        if was_clean && !kept.dirty.is_empty() {
+            self.changed.push(id.clone());
         }
         Ok(())
     }
 
     /// Moves the changed rows to `changes`.
     fn collect(&mut self, changes: &mut RowChanges) {
-        for (id, kept) in &mut self.kept {
-            if kept.dirty.is_empty() {
-                continue;
-            }
+        for id in self.changed.drain(..) {
+            // It stays in memory for as long as it differs from its rows. What it had changed may be as before by now.
+            let Some(kept) = self.kept.get_mut(&id).filter(|kept| !kept.dirty.is_empty()) else { continue };
             for (part, _) in kept.dirty.drain() {
-                changes.push((row_key::<A>(id, &part, false), kept.state.row(&part)));
+                changes.push((row_key::<A>(&id, &part, false), kept.state.row(&part)));
             }
-            changes.push((alarm_key::<A>(id), alarm(&kept.state)));
+            changes.push((alarm_key::<A>(&id), alarm(&kept.state)));
         }
     }
 
@@ -187,22 +196,16 @@ fn alarm<A: Entity>(state: &A) -> Option<Vec<u8>> {
 #[derive(Default)]
 struct Fresh {
     /// Archived rows and lists, since the last checkpoint.
-    rows: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// Those that nobody has asked for since they came: in a rush most are only written.
-    latest: Vec<Row>,
+    pages: Drafts,
     counts: UserCounts,
 }
 
 impl Fresh {
-    /// All rows, to be looked at.
-    fn sorted(&mut self) -> &BTreeMap<Vec<u8>, Vec<u8>> {
-        self.rows.extend(self.latest.drain(..));
-        &self.rows
-    }
-
-    /// All rows, in no order.
-    fn take_rows(&mut self) -> impl Iterator<Item = Row> {
-        std::mem::take(&mut self.rows).into_iter().chain(std::mem::take(&mut self.latest))
+    /// Adds a row whose key has a page.
+    fn add(&mut self, mut key: Vec<u8>, row: &[u8]) {
+        if let Some(slot) = pages::split(&mut key) {
+            self.pages.entry(key).or_default().push(slot, row);
+        }
     }
 }
 
@@ -220,7 +223,7 @@ impl<A: Entity> Changes<A::Part> for Listener<'_, A> {
     }
 
     fn archive(&mut self, part: A::Part, row: impl FnOnce() -> Vec<u8>) {
-        self.fresh.latest.push((row_key::<A>(self.id, &part, true), row()));
+        self.fresh.add(row_key::<A>(self.id, &part, true), &row());
         // What came and went since the last checkpoint leaves nothing to remove.
         if self.dirty.get(&part) == Some(&Since::Now) {
             self.dirty.remove(&part);
@@ -230,9 +233,9 @@ impl<A: Entity> Changes<A::Part> for Listener<'_, A> {
     }
 
     fn list(&mut self, user: &UserId, part: A::Part) {
-        let key = list_key(user, list_tag::<A>(&part), self.lsn);
+        let key = list_key(&list_prefix(user, list_tag::<A>(&part)), self.lsn);
         let row = row_key::<A>(self.id, &part, false);
-        self.fresh.latest.push((key, row));
+        self.fresh.add(key, &row);
         self.dirty.insert(part, Since::Now);
     }
 
@@ -249,9 +252,14 @@ fn list_tag<A: Entity>(part: &A::Part) -> u8 {
 }
 
 /// Newest first, in the order of the keys.
-fn list_key(user: &UserId, tag: u8, lsn: Lsn) -> Vec<u8> {
-    let mut key = list_prefix(user, tag);
-    key.extend((!lsn.0).to_be_bytes());
+fn list_key(prefix: &[u8], lsn: Lsn) -> Vec<u8> {
+    [prefix, &(!lsn.0).to_be_bytes()].concat()
+}
+
+/// The key of the page on which an event's row on a list is.
+fn list_page(prefix: &[u8], lsn: Lsn) -> Vec<u8> {
+    let mut key = list_key(prefix, lsn);
+    pages::split(&mut key);
     key
 }
 
@@ -287,13 +295,25 @@ impl Found {
             Self::Stored { rows, archived, live } => (rows, archived, live),
         };
         // It may be archived after the first look.
-        for key in [&archived, &live, &archived] {
-            if let Some(row) = rows.get(key)? {
-                return Ok(Some(row));
+        for look in 0..3 {
+            let row = if look == 1 { rows.get(&live)? } else { stored(&rows, archived.clone())? };
+            if row.is_some() {
+                return Ok(row);
             }
         }
         Ok(None)
     }
+}
+
+/// The row at `key`, which has a page, in sled.
+fn stored(rows: &StateStore, mut key: Vec<u8>) -> Result<Option<Vec<u8>>, Error> {
+    let Some(slot) = pages::split(&mut key) else { return Ok(None) };
+    let page = rows.get(&key)?;
+    Ok(page.map(|page| pages::row(&page, slot)).transpose().map_err(|source| bad_page(&key, source))?.flatten())
+}
+
+fn bad_page(key: &[u8], source: NoPage) -> Error {
+    Error::Page { key: key.escape_ascii().to_string(), source }
 }
 
 /// One thing on a user's list.
@@ -307,6 +327,18 @@ pub struct Listed {
     pub no: u64,
 }
 
+impl Listed {
+    /// What is on a page of a list, up to the event `newest`, newest first.
+    fn on_page(key: &[u8], page: &[u8], newest: Lsn) -> Result<Vec<Self>, Error> {
+        let rows = pages::rows(page).map_err(|source| bad_page(key, source))?;
+        let first = key.last_chunk().map_or(0, |first| u64::from_be_bytes(*first));
+        let number = |bytes: &[u8]| bytes.try_into().map(u64::from_be_bytes).unwrap_or(0);
+        let rows = rows.into_iter().map(|(slot, row)| (Lsn(!(first | u64::from(slot))), row));
+        let rows = rows.filter(|(lsn, row)| *lsn <= newest && row.len() == 18);
+        Ok(rows.map(|(lsn, row)| Self { lsn, option: OptionId(number(&row[1..9])), no: number(&row[10..]) }).collect())
+    }
+}
+
 /// The aggregates as they are durable, up to [`applied`](Self::applied).
 pub(crate) struct Replica {
     rows: Arc<StateStore>,
@@ -317,8 +349,28 @@ pub(crate) struct Replica {
     sinks: Shelf<Sink>,
     fresh: Fresh,
     /// What a checkpoint is writing.
-    writing: Arc<RowChanges>,
+    writing: Arc<Drafts>,
     applied: Lsn,
+    /// The last event that is in sled.
+    saved: Lsn,
+}
+
+/// Everything that changes with a checkpoint.
+pub(crate) struct Cut {
+    /// Where that is the whole truth.
+    pub lsn: Lsn,
+    rows: RowChanges,
+    pages: Arc<Drafts>,
+}
+
+impl Cut {
+    /// The changes, in the order of their keys.
+    pub fn changes(self) -> RowChanges {
+        let mut changes = self.rows;
+        changes.extend(self.pages.iter().map(|(key, draft)| (key.clone(), Some(draft.encode()))));
+        changes.sort_unstable();
+        changes
+    }
 }
 
 impl Replica {
@@ -337,10 +389,10 @@ impl Replica {
             fresh: Fresh::default(),
             writing: Arc::default(),
             applied: lsn,
+            saved: lsn,
         };
-        for user in replica.scan_all(&[UserCounts::PREFIX])? {
-            replica.fresh.counts.load(&user.0, &user.1);
-        }
+        let users = [UserCounts::PREFIX];
+        replica.rows.each(&users, &after_prefix(&users), |key, row| replica.fresh.counts.load(key, &row))?;
         replica.count_open_holds()?;
         Ok(replica)
     }
@@ -430,19 +482,28 @@ impl Replica {
     /// The rows cannot be read.
     pub fn archived<A: Entity>(&mut self, id: &A::Id, part: &A::Part) -> Result<Option<Vec<u8>>, Error> {
         let key = row_key::<A>(id, part, true);
-        match self.unsaved(&key) {
+        match self.unsaved(key.clone()) {
             Some(row) => Ok(Some(row)),
-            None => Ok(self.rows.get(&key)?),
+            None => stored(&self.rows, key),
         }
     }
 
     /// A row that is in no aggregate's hands, and may not be in sled yet.
-    fn unsaved(&mut self, key: &[u8]) -> Option<Vec<u8>> {
-        if let Some(row) = self.fresh.sorted().get(key) {
-            return Some(row.clone());
+    fn unsaved(&self, mut key: Vec<u8>) -> Option<Vec<u8>> {
+        let slot = pages::split(&mut key)?;
+        let layers = [&self.fresh.pages, &*self.writing];
+        layers.into_iter().find_map(|pages| pages.get(&key)?.get(slot)).map(<[u8]>::to_vec)
+    }
+
+    /// A page, of all three layers: what is in sled, what is being written, what is new.
+    fn page(&self, key: &[u8]) -> Result<Vec<u8>, Error> {
+        let mut page = self.rows.get(key)?.unwrap_or_default();
+        for drafts in [&*self.writing, &self.fresh.pages] {
+            if let Some(draft) = drafts.get(key) {
+                page = pages::merge(key, &page, draft.encode()).map_err(|_| bad_page(key, NoPage))?;
+            }
         }
-        let place = self.writing.binary_search_by(|(written, _)| written.as_slice().cmp(key)).ok()?;
-        self.writing[place].1.clone()
+        Ok(page)
     }
 
     /// The value of a part, live or archived, for whoever is content with an old one: loads nothing into memory, and leaves
@@ -453,7 +514,7 @@ impl Replica {
     {
         let live = self.shelf_of().kept.get(id).and_then(|kept| kept.state.row(part));
         let archived = row_key::<A>(id, part, true);
-        match live.or_else(|| self.unsaved(&archived)) {
+        match live.or_else(|| self.unsaved(archived.clone())) {
             Some(row) => Found::Row(row),
             None => Found::Stored { rows: self.rows.clone(), archived, live: row_key::<A>(id, part, false) },
         }
@@ -470,24 +531,31 @@ impl Replica {
         before: Option<Lsn>,
         limit: usize,
     ) -> Result<Vec<Listed>, Error> {
-        let tag = list_tag::<ConcertOption>(like);
-        let prefix = list_prefix(user, tag);
-        // Keys hold the complement, so what is older comes after.
-        let from = before.map_or_else(|| prefix.clone(), |lsn| list_key(user, tag, Lsn(lsn.0.saturating_sub(1))));
-        let rows = self.scan(&from, &after_prefix(&prefix), limit, Direction::Forward)?;
-        let number = |bytes: &[u8]| bytes.try_into().map(u64::from_be_bytes).unwrap_or(0);
-        Ok(rows
-            .into_iter()
-            .filter(|(key, row)| key.len() == prefix.len() + 8 && row.len() == 18)
-            .map(|(key, row)| Listed {
-                lsn: Lsn(!number(&key[prefix.len()..])),
-                option: OptionId(number(&row[1..9])),
-                no: number(&row[10..]),
-            })
-            .collect())
+        let prefix = list_prefix(user, list_tag::<ConcertOption>(like));
+        let newest = before.map_or(self.applied, |before| Lsn(before.0.saturating_sub(1)).min(self.applied));
+        let mut found = Vec::new();
+        let mut next = Some(newest);
+        // What is not in sled yet is on these pages.
+        while let Some(lsn) = next.filter(|lsn| *lsn > self.saved && found.len() < limit) {
+            let key = list_page(&prefix, lsn);
+            found.extend(Listed::on_page(&key, &self.page(&key)?, newest)?);
+            next = pages::lists_before(lsn);
+        }
+        let end = after_prefix(&prefix);
+        let mut from = next.map_or_else(|| end.clone(), |lsn| list_page(&prefix, lsn));
+        while found.len() < limit {
+            let stored = self.rows.scan(&from, &end, SCAN_PAGES)?;
+            for (key, page) in &stored {
+                found.extend(Listed::on_page(key, page, newest)?);
+            }
+            let Some((last, _)) = stored.last() else { break };
+            from = [last.as_slice(), &[0]].concat();
+        }
+        found.truncate(limit);
+        Ok(found)
     }
 
-    /// Archived parts from `from` (inclusive) down to the first of the same kind, newest first.
+    /// Archived parts from `from` down to `first`, of the same kind, newest first; their numbers have no gaps.
     ///
     /// # Errors
     /// The rows cannot be read.
@@ -499,76 +567,35 @@ impl Replica {
         limit: usize,
     ) -> Result<Vec<PartRow<A>>, Error> {
         let start = row_key::<A>(id, first, true);
-        let mut end = row_key::<A>(id, from, true);
-        end.push(0);
         let mut prefix = vec![A::KIND];
         A::encode_id(id, &mut prefix);
-        let rows = self.scan(&start, &end, limit, Direction::Backward)?;
-        Ok(rows.into_iter().filter_map(|(key, row)| Some((A::Part::decode(&key[prefix.len()..])?, row))).collect())
+        let mut key = row_key::<A>(id, from, true);
+        let mut found = Vec::new();
+        while key >= start && found.len() < limit {
+            let last = key.clone();
+            pages::split(&mut key);
+            let page = pages::unpack(&key, self.page(&key)?).map_err(|source| bad_page(&key, source))?;
+            let rows = page.into_iter().rev().filter(|(key, _)| (&start..=&last).contains(&key));
+            found.extend(rows.filter_map(|(key, row)| Some((A::Part::decode(&key[prefix.len()..])?, row))));
+            let Some(before) = pages::before(&key) else { break };
+            key = before;
+        }
+        found.truncate(limit);
+        Ok(found)
     }
 
-    /// Rows that are in no aggregate's hands, of all three layers: what is new, what is being written, what is in sled.
-    fn scan(&mut self, from: &[u8], to: &[u8], limit: usize, direction: Direction) -> Result<Vec<Row>, Error> {
-        if from >= to {
-            return Ok(Vec::new());
-        }
-        let stored = self.rows.scan(from, to, limit, direction)?;
-        let mut found: BTreeMap<&[u8], Option<&[u8]>> =
-            stored.iter().map(|(key, row)| (key.as_slice(), Some(row.as_slice()))).collect();
-        let range = || (std::ops::Bound::Included(from), std::ops::Bound::Excluded(to));
-        let start = self.writing.partition_point(|(key, _)| key.as_slice() < from);
-        let end = self.writing.partition_point(|(key, _)| key.as_slice() < to);
-        let writing = self.writing[start..end].iter().map(|(key, row)| (key.as_slice(), row.as_deref()));
-        let fresh =
-            self.fresh.sorted().range::<[u8], _>(range()).map(|(key, row)| (key.as_slice(), Some(row.as_slice())));
-        match direction {
-            Direction::Forward => {
-                found.extend(writing.take(limit));
-                found.extend(fresh.take(limit));
-            }
-            Direction::Backward => {
-                found.extend(writing.rev().take(limit));
-                found.extend(fresh.rev().take(limit));
-            }
-        }
-        let rows = found.into_iter().filter_map(|(key, row)| Some((key.to_vec(), row?.to_vec())));
-        Ok(match direction {
-            Direction::Forward => rows.take(limit).collect(),
-            Direction::Backward => rows.rev().take(limit).collect(),
-        })
-    }
-
-    /// All rows below `prefix`.
-    fn scan_all(&mut self, prefix: &[u8]) -> Result<Vec<Row>, Error> {
-        let (mut from, end) = (prefix.to_vec(), after_prefix(prefix));
-        let mut all = Vec::new();
-        loop {
-            let page = self.scan(&from, &end, SCAN_ROWS, Direction::Forward)?;
-            let full = page.len() == SCAN_ROWS;
-            if let Some((last, _)) = page.last() {
-                from = [last.as_slice(), &[0]].concat();
-            }
-            all.extend(page);
-            if !full {
-                return Ok(all);
-            }
-        }
-    }
-
-    /// The aggregates that have something due or owed.
+    /// The aggregates that have something due or owed. Not while a checkpoint is being written.
     ///
     /// # Errors
     /// The rows cannot be read.
     pub fn alarmed(&mut self) -> Result<Alarmed, Error> {
         let mut alarmed = Alarmed::default();
         let number = |bytes: &[u8]| bytes.try_into().map(u64::from_be_bytes).unwrap_or(0);
-        for (key, _) in self.scan_all(&[ALARMS])? {
-            match key.get(1) {
-                Some(&ConcertOption::KIND) => alarmed.options.push(OptionId(number(&key[2..]))),
-                Some(&WaitingRoom::KIND) => alarmed.rooms.push(ConcertId(number(&key[2..]))),
-                _ => {}
-            }
-        }
+        self.rows.each(&[ALARMS], &after_prefix(&[ALARMS]), |key, _| match key.get(1) {
+            Some(&ConcertOption::KIND) => alarmed.options.push(OptionId(number(&key[2..]))),
+            Some(&WaitingRoom::KIND) => alarmed.rooms.push(ConcertId(number(&key[2..]))),
+            _ => {}
+        })?;
         let rings = |state: &ConcertOption| alarm(state).is_some();
         alarmed.options.extend(self.options.kept.iter().filter(|(_, kept)| rings(&kept.state)).map(|(id, _)| *id));
         let rings = |state: &WaitingRoom| alarm(state).is_some();
@@ -580,25 +607,25 @@ impl Replica {
         Ok(alarmed)
     }
 
-    /// Everything that has changed since the last checkpoint, and the lsn at which that is the whole truth. Until
-    /// [`end_checkpoint`](Self::end_checkpoint), reads find it here.
-    pub fn begin_checkpoint(&mut self) -> (Lsn, Arc<RowChanges>) {
-        let mut changes: RowChanges = self.fresh.take_rows().map(|(key, row)| (key, Some(row))).collect();
-        self.catalogue.collect(&mut changes);
-        self.options.collect(&mut changes);
-        self.wallets.collect(&mut changes);
-        self.rooms.collect(&mut changes);
-        self.sinks.collect(&mut changes);
-        self.fresh.counts.collect(&mut changes);
-        changes.sort_unstable();
-        self.writing = Arc::new(changes);
-        (self.applied, self.writing.clone())
+    /// Everything that has changed since the last checkpoint. Until [`end_checkpoint`](Self::end_checkpoint), reads find it
+    /// here.
+    pub fn begin_checkpoint(&mut self) -> Cut {
+        let mut rows = RowChanges::new();
+        self.catalogue.collect(&mut rows);
+        self.options.collect(&mut rows);
+        self.wallets.collect(&mut rows);
+        self.rooms.collect(&mut rows);
+        self.sinks.collect(&mut rows);
+        self.fresh.counts.collect(&mut rows);
+        self.writing = Arc::new(std::mem::take(&mut self.fresh.pages));
+        Cut { lsn: self.applied, rows, pages: self.writing.clone() }
     }
 
-    /// The rows of the last [`begin_checkpoint`](Self::begin_checkpoint) are in sled; keeps at most `most` aggregates of
-    /// each kind in memory, of those that have not changed since.
-    pub fn end_checkpoint(&mut self, most: usize) {
+    /// What [`begin_checkpoint`](Self::begin_checkpoint) cut at `lsn` is in sled; keeps at most `most` aggregates of each kind
+    /// in memory, of those that have not changed since.
+    pub fn end_checkpoint(&mut self, lsn: Lsn, most: usize) {
         self.writing = Arc::default();
+        self.saved = lsn;
         self.evict(most);
     }
 
@@ -665,3 +692,6 @@ holds!(ConcertOption, options);
 holds!(Wallet, wallets);
 holds!(WaitingRoom, rooms);
 holds!(Sink, sinks);
+
+#[cfg(test)]
+mod tests;

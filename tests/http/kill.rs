@@ -390,8 +390,8 @@ async fn a_killed_server_has_forgotten_nothing_and_does_nothing_twice() {
             callers = sale.callers(callers.address, &sale.buyers);
         }
         let before = sale.buyers.told.lock().len();
-        let on_sale = put_on_sale(&Arc::new(callers), round, &mut sale.buyers.options);
-        let (callers_now, on_sale) = on_sale.await;
+        let callers_now = Arc::new(callers);
+        let on_sale = put_on_sale(&callers_now, round, &mut sale.buyers.options).await;
         let visitors: Vec<_> = (0..CALLERS)
             .map(|_| {
                 let (callers, on_sale, mut dice) = (callers_now.clone(), on_sale.clone(), Dice(dice.roll(u64::MAX)));
@@ -432,7 +432,8 @@ async fn a_killed_server_has_forgotten_nothing_and_does_nothing_twice() {
     }
     check_events(&sale.callers(address, &sale.buyers), &heard).await;
     let seconds = begun.elapsed().as_secs();
-    let (events, again) = (heard.lock().events.len(), heard.lock().again);
+    let heard = heard.lock();
+    let (events, again) = (heard.events.len(), heard.again);
     println!("{kills} kills, {in_start} of them while it started, {commands} commands, {seconds} s");
     println!("{events} events, {again} delivered more than once");
 
@@ -442,10 +443,10 @@ async fn a_killed_server_has_forgotten_nothing_and_does_nothing_twice() {
 
 /// Two more options: one for everybody, one behind the line.
 async fn put_on_sale(
-    callers: &Arc<Callers>,
+    callers: &Callers,
     round: u64,
     all: &mut Vec<(String, Option<String>)>,
-) -> (Arc<Callers>, Arc<[(String, Option<String>); 2]>) {
+) -> Arc<[(String, Option<String>); 2]> {
     let mut on_sale = Vec::new();
     for (concert, queue) in [("c1", None), ("c2", Some("c2".to_owned()))] {
         let mut body = option_body(SEATS as usize);
@@ -460,7 +461,7 @@ async fn put_on_sale(
         on_sale.push((id(&option).to_owned(), queue));
     }
     all.extend(on_sale.iter().map(|(id, _)| (id.clone(), None)));
-    (callers.clone(), Arc::new(on_sale.try_into().unwrap()))
+    Arc::new(on_sale.try_into().unwrap())
 }
 
 /// A receiver got every event that there is, and no other.

@@ -881,11 +881,8 @@ fn payments_are_idempotent() {
 
 #[test]
 fn a_key_begins_one_payment_at_a_time() {
-    let asked = |reservation, payload| Command::BeginPayment {
-        reservation,
-        user: anna(),
-        request: with_key(1, payload),
-    };
+    let asked =
+        |reservation, payload| Command::BeginPayment { reservation, user: anna(), request: with_key(1, payload) };
     let begun = anna_holds().when(hold("anna", &[5]), s(20)).when(asked(1, 1), s(30));
     begun
         .then_answer(Answer::Park { ticket: 3, role: Role::Starter })

@@ -23,7 +23,7 @@ use crate::limits::UserCounts;
 use crate::store::committer::{Committer, DurableBatch};
 use crate::store::disk::Disk;
 use crate::store::journal::{Preallocate, Status};
-use crate::store::replica::RowChanges;
+use crate::store::replica::Cut;
 use crate::store::state::StateStore;
 use crate::testing::clock::ManualClock;
 use crate::testing::random::Dice;
@@ -32,11 +32,11 @@ use crate::testing::random::Dice;
 pub(super) const JOURNAL: &str = "/data/journal";
 
 /// How far a checkpoint has come.
-pub(super) enum Cut {
+pub(super) enum Checkpoint {
     /// There is none; the last one stands at this lsn.
     None(Lsn),
     /// To be written.
-    Rows(Lsn, Arc<RowChanges>),
+    Cut(Cut),
     /// Written, which the replica does not know yet.
     Written(Lsn),
 }
@@ -51,7 +51,7 @@ pub(super) struct Machine {
     pub durable: mpsc::Receiver<DurableBatch>,
     pub supervisor: Supervisor<Stage>,
     pub store: Arc<StateStore>,
-    pub checkpoint: Cut,
+    pub checkpoint: Checkpoint,
     pub counts: UserCounts,
     pub log_status: Status,
     /// Why the rows that were there are not used, if they are not.
@@ -74,7 +74,7 @@ impl Machine {
         start::make_dir(&**disk, Path::new("/data")).map_err(unusable)?;
         let (preallocate, replay_events) = (Preallocate::Inline, swarm.replay_events);
         let opened = start::open(&Ground { config, disk, backing: rows, preallocate, replay_events }, clock.wall())?;
-        let checkpoint = Cut::None(opened.checkpointed);
+        let checkpoint = Checkpoint::None(opened.checkpointed);
         let rebuilt_because = opened.rebuilt_because.clone();
         let stage = Stage::new(dice.clone(), swarm.post);
         let told = Arc::<Mutex<Told>>::default();
@@ -128,26 +128,26 @@ impl Machine {
     /// Lets a checkpoint go a step further, as the housekeeper does; false if there is nothing to write.
     pub fn checkpoint(&mut self, most: usize) -> bool {
         let Ok(mut replica) = self.system.replica.lock() else { return false };
-        match std::mem::replace(&mut self.checkpoint, Cut::None(Lsn(0))) {
-            Cut::None(last) if replica.applied() == last => {
-                self.checkpoint = Cut::None(last);
+        match std::mem::replace(&mut self.checkpoint, Checkpoint::None(Lsn(0))) {
+            Checkpoint::None(last) if replica.applied() == last => {
+                self.checkpoint = Checkpoint::None(last);
                 return false;
             }
-            Cut::None(_) => {
-                let (lsn, changes) = replica.begin_checkpoint();
-                self.checkpoint = Cut::Rows(lsn, changes);
+            Checkpoint::None(_) => {
+                self.checkpoint = Checkpoint::Cut(replica.begin_checkpoint());
             }
-            Cut::Rows(lsn, changes) => {
+            Checkpoint::Cut(cut) => {
+                let lsn = cut.lsn;
                 // Others may have a turn, and look at it.
                 drop(replica);
-                if let Err(error) = self.store.checkpoint(lsn, &changes) {
+                if let Err(error) = self.store.checkpoint(lsn, cut.changes()) {
                     self.system.env.journal.poison(&format!("the state cannot be written: {error}"));
                 }
-                self.checkpoint = Cut::Written(lsn);
+                self.checkpoint = Checkpoint::Written(lsn);
             }
-            Cut::Written(lsn) => {
-                replica.end_checkpoint(most);
-                self.checkpoint = Cut::None(lsn);
+            Checkpoint::Written(lsn) => {
+                replica.end_checkpoint(lsn, most);
+                self.checkpoint = Checkpoint::None(lsn);
             }
         }
         true

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::store::disk::Disk;
-use crate::store::state::{Backing, Change, Direction, Error, MemoryRows, Row, Rows, StoredRows, Tally};
+use crate::store::state::{Backing, Change, Error, MemoryRows, Row, Rows, StoredRows, Tally};
 use crate::testing::random::Random;
 use crate::testing::sim_disk::SimDisk;
 
@@ -126,11 +126,11 @@ impl Rows for Opened {
         self.rows.get(key)
     }
 
-    fn scan(&self, from: &[u8], to: &[u8], limit: usize, direction: Direction) -> Result<Vec<Row>, Error> {
-        self.rows.scan(from, to, limit, direction)
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, Error> {
+        self.rows.scan(from, to, limit)
     }
 
-    fn apply(&self, changes: &[Change]) -> Result<bool, Error> {
+    fn apply(&self, changes: &[Change]) -> Result<(), Error> {
         let mut kept = self.kept.0.lock();
         // Even if it fails, all of it may survive.
         kept.applied.push(changes.to_vec());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::clients::{Answered, Ask, Mind, user};
-use super::machine::{Cut, JOURNAL, Machine};
+use super::machine::{Checkpoint, JOURNAL, Machine};
 use super::model::{Model, broken};
 use super::relay::{Courier, Desk, Inbox, Plans};
 use super::rows::SimRows;
@@ -213,7 +213,7 @@ impl World {
                 let most = dice.below(3) as usize;
                 let machine = self.machine();
                 // Not while a checkpoint is being written.
-                if let (Cut::None(_), Ok(mut replica)) = (&machine.checkpoint, machine.system.replica.lock()) {
+                if let (Checkpoint::None(_), Ok(mut replica)) = (&machine.checkpoint, machine.system.replica.lock()) {
                     replica.evict(most);
                 }
             }
@@ -265,7 +265,7 @@ impl World {
             return Ok(false);
         }
         if let Some(machine) = &self.machine
-            && let Cut::Written(lsn) = machine.checkpoint
+            && let Checkpoint::Written(lsn) = machine.checkpoint
             && machine.failure().is_none()
         {
             // What others made durable meanwhile.

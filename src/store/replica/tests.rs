@@ -1,0 +1,291 @@
+//! Rows that share pages, against a naive model: whatever is finished, listed, checkpointed, cut off and read in between.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::concert_option::{Definition, Event, Part, Reservation, Window};
+use crate::domain::seating_plan::PlanHash;
+use crate::domain::{PaymentId, Points, Timestamp, wallet};
+use crate::store::disk::RealDisk;
+
+const OPTIONS: u64 = 2;
+const USERS: usize = 4;
+
+#[derive(Debug, Clone)]
+enum Op {
+    Hold {
+        option: u64,
+        user: usize,
+    },
+    /// Ends one of the open holds: gives it up, or pays it.
+    Release {
+        which: usize,
+    },
+    Pay {
+        which: usize,
+    },
+    /// Gives one of the payments back.
+    Refund {
+        which: usize,
+    },
+    /// Others have come so many events further.
+    Elsewhere {
+        events: u64,
+    },
+    Begin,
+    Write,
+    End {
+        most: usize,
+    },
+    /// The process dies, and another one starts.
+    Crash,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        12 => (1..=OPTIONS, 0..USERS).prop_map(|(option, user)| Op::Hold { option, user }),
+        6 => any::<usize>().prop_map(|which| Op::Release { which }),
+        4 => any::<usize>().prop_map(|which| Op::Pay { which }),
+        3 => any::<usize>().prop_map(|which| Op::Refund { which }),
+        1 => prop::sample::select(vec![1, 1_000, (1 << 19) - 5, 1 << 19, 3 << 19]).prop_map(|events| Op::Elsewhere { events }),
+        2 => Just(Op::Begin),
+        2 => Just(Op::Write),
+        2 => (0..8_usize).prop_map(|most| Op::End { most }),
+        1 => Just(Op::Crash),
+    ]
+}
+
+fn user(n: usize) -> UserId {
+    // Of several lengths, one the beginning of another.
+    "u".repeat(n + 1).parse().unwrap()
+}
+
+/// What is known of everything, kept as simply as can be.
+#[derive(Default)]
+struct Model {
+    journal: Vec<(Lsn, Record)>,
+    last: Lsn,
+    numbers: BTreeMap<u64, u64>,
+    /// Lists by user and tag.
+    lists: BTreeMap<(usize, u8), Vec<Listed>>,
+    open: Vec<(u64, u64, usize)>,
+    paid: Vec<(u64, u64, u64, usize)>,
+    /// The status of archived reservations, by option and number.
+    archived: BTreeMap<(u64, u64), &'static str>,
+    entries: BTreeMap<usize, u64>,
+}
+
+impl Model {
+    fn event(&mut self, replica: &mut Replica, facts: Facts) -> Lsn {
+        let first = self.last.next();
+        let record = Record { at: Timestamp::from_millis(first.0), facts };
+        replica.apply(first, &record).unwrap();
+        self.last = replica.applied();
+        self.journal.push((first, record));
+        first
+    }
+
+    fn option(&mut self, replica: &mut Replica, option: u64, event: Event) -> Lsn {
+        self.event(replica, Facts::Option(OptionId(option), vec![event]))
+    }
+
+    fn number(&mut self, option: u64) -> u64 {
+        let number = self.numbers.entry(option).or_default();
+        *number += 1;
+        *number
+    }
+
+    fn define(&mut self, replica: &mut Replica) {
+        for option in 1..=OPTIONS {
+            let definition = Definition {
+                concert: ConcertId(1),
+                starts_at: Timestamp::from_millis(1 << 40),
+                window: Window { sale_opens_at: None, sale_closes_at: Timestamp::default(), refundable_until: None },
+                plan: PlanHash([0; 32]),
+                seat_count: 4,
+                prices: Vec::new(),
+                areas: Vec::new(),
+                hold_seconds: 300,
+                payment_seconds: 60,
+                max_seats_per_reservation: 4,
+                max_seats_per_user: 4,
+            };
+            let event = Event::OptionDefined { option: OptionId(option), definition: Box::new(definition) };
+            self.option(replica, option, event);
+        }
+    }
+
+    fn list(&mut self, user: usize, tag: u8, lsn: Lsn, option: u64, no: u64) {
+        self.lists.entry((user, tag)).or_default().insert(0, Listed { lsn, option: OptionId(option), no });
+    }
+
+    fn book(&mut self, replica: &mut Replica, user_no: usize, option: u64, payment: u64) {
+        let entries = self.entries.entry(user_no).or_default();
+        *entries += 1;
+        let event = wallet::Event::Debited {
+            entry: *entries,
+            payment: PaymentId { option: OptionId(option), no: payment },
+            amount: Points::ZERO,
+            balance: Points::ZERO,
+            settled_below: payment,
+        };
+        self.event(replica, Facts::Wallet(user(user_no), vec![event]));
+    }
+
+    fn hold(&mut self, replica: &mut Replica, option: u64, user_no: usize) {
+        let no = self.number(option);
+        let event = Event::SeatsHeld {
+            reservation: no,
+            user: user(user_no),
+            seats: [].as_slice().into(),
+            areas: [].as_slice().into(),
+            amount: Points::ZERO,
+            expires_at: Timestamp::from_millis(1 << 40),
+            token: None,
+            key: None,
+        };
+        let lsn = self.option(replica, option, event);
+        self.list(user_no, 3, lsn, option, no);
+        self.open.push((option, no, user_no));
+    }
+
+    fn pay(&mut self, replica: &mut Replica, (option, no, user_no): (u64, u64, usize)) {
+        let payment = self.number(option);
+        let deadline = Timestamp::from_millis(1 << 40);
+        let started = Event::PaymentStarted { payment, reservation: no, deadline, key: None };
+        let lsn = self.option(replica, option, started);
+        self.list(user_no, 4, lsn, option, payment);
+        self.book(replica, user_no, option, payment);
+        let confirmed = Event::PaymentConfirmed { payment, balance: Points::ZERO, paid_at: deadline };
+        self.option(replica, option, confirmed);
+        self.paid.push((option, no, payment, user_no));
+    }
+
+    fn refund(&mut self, replica: &mut Replica, (option, no, payment, _): (u64, u64, u64, usize)) {
+        let refund = self.number(option);
+        self.option(replica, option, Event::PaymentRefunded { refund, payment, key: None });
+        let refunded_at = Timestamp::from_millis(1);
+        self.option(replica, option, Event::RefundCredited { refund, balance: Points::ZERO, refunded_at });
+        self.archived.insert((option, no), "refunded");
+    }
+
+    fn check(&self, replica: &mut Replica, limit: usize) {
+        for user_no in 0..USERS {
+            for (tag, like) in [(3, Part::Reservation(0)), (4, Part::Payment(0))] {
+                let expected = self.lists.get(&(user_no, tag)).cloned().unwrap_or_default();
+                let (mut found, mut before) = (Vec::new(), None);
+                loop {
+                    let page = replica.listed(&user(user_no), &like, before, limit).unwrap();
+                    let Some(last) = page.last() else { break };
+                    assert!(page.len() <= limit);
+                    before = Some(last.lsn);
+                    found.extend(page);
+                }
+                assert_eq!(found, expected, "list {tag} of {user_no}, {limit} at a time");
+            }
+            let entries = self.entries.get(&user_no).copied().unwrap_or_default();
+            for from in [entries, entries / 2] {
+                let (first, from_part) = (wallet::Part::Entry(1), wallet::Part::Entry(from));
+                let found = replica.archived_down::<Wallet>(&user(user_no), &first, &from_part, limit).unwrap();
+                let expected = (1..=from).rev().take(limit).map(wallet::Part::Entry);
+                assert!(found.iter().map(|(part, _)| part.clone()).eq(expected), "entries of {user_no}: {found:?}");
+            }
+        }
+        for option in 1..=OPTIONS {
+            let last = self.numbers.get(&option).copied().unwrap_or_default();
+            for no in 1..=last + 1 {
+                let (id, part) = (OptionId(option), Part::Reservation(no));
+                let read =
+                    |row: Option<Vec<u8>>| row.map(|row| Reservation::from_row(no, &row).unwrap().status.as_str());
+                let archived = read(replica.archived::<ConcertOption>(&id, &part).unwrap());
+                assert_eq!(archived, self.archived.get(&(option, no)).copied(), "reservation {no} of {option}");
+                let live = replica.option(id).unwrap().reservation(no).map(|live| live.status.as_str());
+                let found = read(replica.find::<ConcertOption>(&id, &part).row().unwrap());
+                assert_eq!(found, live.or(archived), "reservation {no} of {option}");
+            }
+        }
+    }
+}
+
+fn open(dir: &Path, journal: &[(Lsn, Record)]) -> (Arc<StateStore>, Replica) {
+    let (store, opened) = StateStore::open(dir, Arc::new(RealDisk), pages::merge).unwrap();
+    assert_eq!(opened.rebuilt_because, None);
+    let store = Arc::new(store);
+    let mut replica = Replica::new(store.clone(), opened.lsn).unwrap();
+    for (first, record) in journal.iter().filter(|(first, _)| *first > opened.lsn) {
+        replica.apply(*first, record).unwrap();
+    }
+    (store, replica)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn what_shares_pages_is_found_as_if_it_did_not(ops in prop::collection::vec(op(), 1..250), limit in 1..40_usize) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut model = Model::default();
+        let (mut store, mut replica) = open(dir.path(), &[]);
+        model.define(&mut replica);
+        let (mut cut, mut written) = (None, None);
+        for (step, op) in ops.into_iter().enumerate() {
+            match op {
+                Op::Hold { option, user } => model.hold(&mut replica, option, user),
+                Op::Release { which } if !model.open.is_empty() => {
+                    let which = which % model.open.len();
+                    let (option, no, _) = model.open.swap_remove(which);
+                    model.option(&mut replica, option, Event::ReservationReleased { reservation: no });
+                    model.archived.insert((option, no), "released");
+                }
+                Op::Pay { which } if !model.open.is_empty() => {
+                    let which = which % model.open.len();
+                    let open = model.open.swap_remove(which);
+                    model.pay(&mut replica, open);
+                }
+                Op::Refund { which } if !model.paid.is_empty() => {
+                    let which = which % model.paid.len();
+                    let paid = model.paid.swap_remove(which);
+                    model.refund(&mut replica, paid);
+                }
+                Op::Elsewhere { events } => model.last.0 += events,
+                Op::Begin if cut.is_none() && written.is_none() => cut = Some(replica.begin_checkpoint()),
+                Op::Write => if let Some(cut) = cut.take() {
+                    let lsn = cut.lsn;
+                    store.checkpoint(lsn, cut.changes()).unwrap();
+                    written = Some(lsn);
+                },
+                Op::End { most } => if let Some(lsn) = written.take() {
+                    replica.end_checkpoint(lsn, most);
+                },
+                Op::Crash => {
+                    drop((store, replica, cut.take(), written.take()));
+                    (store, replica) = open(dir.path(), &model.journal);
+                }
+                _ => {}
+            }
+            if step.is_multiple_of(16) {
+                model.check(&mut replica, limit);
+            }
+        }
+        model.check(&mut replica, limit);
+        // What came in one checkpoint makes the same rows.
+        let rows = |store: &StateStore| {
+            let mut rows = BTreeMap::new();
+            store.each(&[], &[u8::MAX], |key, row| { rows.insert(key.to_vec(), row); }).unwrap();
+            rows
+        };
+        drop((cut.take(), written.take(), store, replica));
+        let (store, mut replica) = open(dir.path(), &model.journal);
+        store.checkpoint(replica.applied(), replica.begin_checkpoint().changes()).unwrap();
+        let once = Arc::new(StateStore::in_memory(pages::merge));
+        let mut replica = Replica::new(once.clone(), Lsn(0)).unwrap();
+        model.journal.iter().for_each(|(first, record)| replica.apply(*first, record).unwrap());
+        let cut = replica.begin_checkpoint();
+        once.checkpoint(cut.lsn, cut.changes()).unwrap();
+        prop_assert_eq!(rows(&store), rows(&once));
+        prop_assert_eq!(store.settled(), once.settled());
+    }
+}
