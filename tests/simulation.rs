@@ -53,8 +53,8 @@ fn nothing_is_lost_sold_twice_or_left_undone() {
     let total = total.into_inner().unwrap();
     println!("{total}");
     // That it was a world of accidents.
-    let seeds = (next.into_inner() - 2).min(SEEDS_MAX);
-    assert!(total.steps == seeds * STEPS && total.crashes > seeds * 5 && total.power_cuts > seeds, "{total}");
+    let seeds = total.steps / STEPS;
+    assert!(seeds >= SEEDS_MIN && total.crashes > seeds * 5 && total.power_cuts > seeds, "{total}");
     assert!(total.second_crashes > seeds / 2 && total.told > seeds * 20 && total.delivered > seeds, "{total}");
     assert!(total.damaged > seeds / 10, "{total}");
 }
