@@ -190,6 +190,7 @@ pub(crate) struct Opened {
     pub(crate) last_at: Timestamp,
     pub(crate) checkpointed: Lsn,
     /// Why the rows that were there are not used, if they are not.
+    #[cfg_attr(not(any(test, feature = "testing")), allow(dead_code, reason = "for the simulator"))]
     pub(crate) rebuilt_because: Option<String>,
     /// Who is to be looked after.
     alarmed: Alarmed,
