@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -69,7 +70,7 @@ fn new_option(engine: &Engine, seats: usize) -> Result<NewOption> {
     })
 }
 
-async fn open(dir: &Path, seats: usize, checkpoints: Checkpoints) -> Result<(Engine, OptionId)> {
+fn config(dir: &Path, checkpoints: Checkpoints) -> Config {
     let mut config = Config { data_dir: dir.to_path_buf(), ..Config::default() };
     config.limits.user_open_holds = 0;
     config.checkpoint.max_pending_events = 1_000_000_000;
@@ -77,6 +78,14 @@ async fn open(dir: &Path, seats: usize, checkpoints: Checkpoints) -> Result<(Eng
         config.checkpoint.interval_ms = 600_000;
         config.checkpoint.max_events = 10_000_000;
     }
+    config
+}
+
+async fn open(dir: &Path, seats: usize, checkpoints: Checkpoints) -> Result<(Engine, OptionId)> {
+    open_with(config(dir, checkpoints), seats).await
+}
+
+async fn open_with(config: Config, seats: usize) -> Result<(Engine, OptionId)> {
     let engine = Engine::open(config).await?;
     let concert = NewConcert { title: "Bench".into(), waiting_room: Settings::default() };
     let concert = engine.create_concert(concert, None).await?.value;
@@ -292,6 +301,17 @@ impl Histogram {
     }
 }
 
+/// Puts a future where one that has ended was.
+fn place<F>(ended: Option<Pin<Box<F>>>, future: F) -> Pin<Box<F>> {
+    match ended {
+        None => Box::pin(future),
+        Some(mut place) => {
+            place.set(future);
+            place
+        }
+    }
+}
+
 /// What came of visitors who arrive whether others are done or not.
 struct Arrivals {
     offered: u64,
@@ -310,6 +330,7 @@ fn arrivals(
     runtime: &tokio::runtime::Handle,
 ) -> Result<Arrivals> {
     let (leave, left) = std::sync::mpsc::channel();
+    let mut spare = Vec::new();
     let mut users =
         (0..100_000).map(|n| format!("user-{n}").parse()).collect::<std::result::Result<Vec<UserId>, _>>()?;
     let mut seen = Arrivals { offered: 0, done: 0, refused: 0, answered: Histogram::new(), refusals: Histogram::new() };
@@ -322,14 +343,16 @@ fn arrivals(
             let began = begun + Duration::from_secs_f64(seen.offered as f64 / rate);
             seen.offered += 1;
             let user = users.pop().ok_or("more are under way than may be")?;
-            let mut visit = Box::pin(visit(engine, option, user, began));
-            // Most are turned away at once: a task for each would cost more than that.
+            let coming = visit(engine, option, user, began);
+            // Most are turned away at once: a task for each, or memory, would cost more than that.
+            let mut visit = place(spare.pop(), coming);
             match visit.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready(visit) => {
-                    let visit = visit?;
+                Poll::Ready(came) => {
+                    let came = came?;
                     seen.refused += 1;
-                    refused.push(visit.began);
-                    users.push(visit.user);
+                    refused.push(came.began);
+                    users.push(came.user);
+                    spare.push(visit);
                 }
                 Poll::Pending => {
                     let leave = leave.clone();
@@ -355,10 +378,13 @@ fn arrivals(
     Ok(seen)
 }
 
-/// More and more visitors, up to where not all of them are served, and then five times as many as were at best.
-fn overload(duration: Duration, runtime: &tokio::runtime::Runtime) -> Result<()> {
+/// More and more visitors, up to where not all of them are served, and then five times as many as were at best, while `calls`
+/// may be under way.
+fn overload(calls: u64, duration: Duration, runtime: &tokio::runtime::Runtime) -> Result<()> {
     let dir = scratch("overload");
-    let (engine, option) = runtime.block_on(open(&dir, STADIUM, Checkpoints::AfterTheBurst))?;
+    let mut config = config(&dir, Checkpoints::AfterTheBurst);
+    config.limits.calls = calls;
+    let (engine, option) = runtime.block_on(open_with(config, STADIUM))?;
     // Visitors refer to it, since to count those who do costs as much as to refuse one.
     let engine: &'static Engine = Box::leak(Box::new(engine));
     let (mut rate, mut best) = (50_000.0, 0.0_f64);
@@ -387,7 +413,8 @@ fn overload(duration: Duration, runtime: &tokio::runtime::Runtime) -> Result<()>
         rate *= 1.25;
     }
     let served = step(5.0 * best, duration)?;
-    println!("{:<44} {:>12.2} of the best", "served of five times as many", served / best);
+    let name = format!("served of five times as many, {calls} calls");
+    println!("{name:<44} {:>12.2} of the best", served / best);
     runtime.block_on(engine.shutdown())?;
     std::fs::remove_dir_all(dir)?;
     Ok(())
@@ -477,7 +504,12 @@ fn main() -> Result<()> {
         runtime.block_on(purchases(256, duration, Then::Kept, Checkpoints::AfterTheBurst))?;
     }
     if wanted("overload") {
-        overload(duration, &runtime)?;
+        overload(Config::default().limits.calls, duration, &runtime)?;
+    }
+    for calls in [2_048, 4_096, 8_192, 16_384, 32_768] {
+        if wanted(&format!("calls-{calls}")) && only.is_some() {
+            overload(calls, duration, &runtime)?;
+        }
     }
     Ok(())
 }

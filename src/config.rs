@@ -119,7 +119,7 @@ section! {
     Limits {
         /// Calls that change something and are under way at once, 32 to 16,777,216; past it callers are told `overloaded`.
         /// Half of them is kept from those who want to hold seats or to queue up.
-        calls: u64 = 32_768,
+        calls: u64 = 8_192,
         /// Open holds of one user on all options, up to 1,000,000; 0 = off.
         user_open_holds: u64 = 20,
         /// Idempotency keys of one user in 24 hours, 1 to 10,000,000.

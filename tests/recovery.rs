@@ -562,3 +562,27 @@ async fn whatever_was_under_way_when_it_ended_is_brought_to_an_end() {
     // For each buyer: held, begun, debited, confirmed, used, acknowledged; and the refund, the credit and its end.
     assert!(cuts >= 21 && finished > 21, "{cuts} cuts, {finished} payments");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_list_is_whole_wherever_it_is_read_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let engine = Engine::open(config.clone()).await.unwrap();
+    // More than one page of rows, and one that has just begun: pages hold 64.
+    for amount in 1..=130 {
+        charge(&engine, &user(1), amount).await;
+    }
+    let amounts = |entries: Vec<boxoffice::WalletEntry>| entries.iter().map(|it| it.amount.get()).collect::<Vec<_>>();
+    let expected: Vec<_> = (1..=130).rev().collect();
+    assert_eq!(amounts(all_entries(&engine, &user(1)).await), expected, "from memory");
+    engine.shutdown().await.unwrap();
+    let engine = Engine::open(config).await.unwrap();
+    assert_eq!(amounts(all_entries(&engine, &user(1)).await), expected, "from the state");
+    let few = every(7, |page| {
+        let engine = &engine;
+        async move { engine.wallet_entries(&user(1), &page).await }
+    })
+    .await;
+    assert_eq!(amounts(few), expected, "a few at a time");
+    engine.shutdown().await.unwrap();
+}

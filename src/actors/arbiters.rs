@@ -15,8 +15,8 @@ use super::system::{Routed, System};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use crate::testing::failpoints::Failpoints;
 
-/// The most calls of an actor that are on their way: one that is made, and one that it makes itself.
-const CALLS: usize = 2;
+/// The most calls of an actor that are on their way: nobody makes another one before it rests.
+const CALLS: usize = 1;
 
 /// Between two steps of the supervisor.
 const TICK: Duration = Duration::from_millis(50);
@@ -160,6 +160,14 @@ impl<A: Routed> Handler<Called> for Hosted<A> {
     type Result = ();
 
     fn handle(&mut self, _: Called, ctx: &mut Self::Context) {
+        self.work(ctx);
+    }
+}
+
+impl<A: Routed> Hosted<A> {
+    /// Handles what has come, and rests unless there is more by then. More can come without end, from other threads: others
+    /// on this one, connections among them, have their turn first.
+    fn work(&mut self, ctx: &mut Context<Self>) {
         let mut taken = std::mem::take(&mut self.taken);
         self.inbox.take(&mut taken);
         let now = self.driver.system().env.clock.now();
@@ -171,7 +179,7 @@ impl<A: Routed> Handler<Called> for Hosted<A> {
         }
         self.taken = taken;
         if !self.inbox.rest() {
-            ctx.address().do_send(Called);
+            ctx.wait(tokio::task::yield_now().into_actor(self).map(|(), hosted, ctx| hosted.work(ctx)));
         }
     }
 }
@@ -193,6 +201,104 @@ impl Actor for Supervisor<Arbiters> {
             } else {
                 supervisor.step();
             }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::actors::alarms::{Alarm, Key};
+    use crate::actors::shell::Environment;
+    use crate::actors::system::SharedReplica;
+    use crate::clock::Clock;
+    use crate::domain::{Lsn, Timestamp};
+    use crate::store::committer::Journal;
+    use crate::store::journal::{self, FrameRef, Log};
+    use crate::store::pages;
+    use crate::store::replica::Replica;
+    use crate::store::state::StateStore;
+
+    struct Nothing;
+
+    impl Log for Nothing {
+        fn append(&mut self, _frame: &FrameRef<'_>) -> Result<(), journal::Error> {
+            Ok(())
+        }
+
+        fn seal(&mut self) -> Result<(), journal::Error> {
+            Ok(())
+        }
+    }
+
+    /// Whenever an actor looks at it, there is more for the actor; so many times, once somebody else waits for the thread.
+    #[derive(Default)]
+    struct Nagging {
+        system: OnceLock<Arc<System>>,
+        begun: parking_lot::Mutex<Option<oneshot::Sender<()>>>,
+        somebody_waits: AtomicBool,
+        nagged: AtomicU64,
+        done: AtomicBool,
+    }
+
+    impl Nagging {
+        const MOST: u64 = 10_000;
+
+        fn nag(&self) {
+            if let Some(system) = self.system.get() {
+                system.wake(&Key::Wallet("anna".parse().unwrap()), Alarm::Owed);
+            }
+        }
+    }
+
+    impl Clock for Nagging {
+        fn now(&self) -> Timestamp {
+            if let Some(begun) = self.begun.lock().take() {
+                let _ = begun.send(());
+            }
+            if self.somebody_waits.load(Ordering::SeqCst) {
+                self.nagged.fetch_add(1, Ordering::SeqCst);
+            }
+            if !self.done.load(Ordering::SeqCst) && self.nagged.load(Ordering::SeqCst) < Self::MOST {
+                self.nag();
+            }
+            Timestamp::default()
+        }
+
+        fn skew_millis(&self) -> i64 {
+            0
+        }
+    }
+
+    #[test]
+    fn others_on_the_thread_of_an_actor_that_never_rests_have_their_turn() {
+        actix_rt::System::new().block_on(async {
+            let blocking = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+            let arbiter = Arbiter::new();
+            let (sender, begun) = oneshot::channel();
+            let clock = Arc::new(Nagging { begun: parking_lot::Mutex::new(Some(sender)), ..Nagging::default() });
+            let (journal, _committer) = Journal::new(Nothing, Lsn(0));
+            let env = Environment { journal, clock: clock.clone(), alarms: Arc::default() };
+            let store = Arc::new(StateStore::in_memory(pages::merge));
+            let replica = Arc::new(SharedReplica::new(Replica::new(store, Lsn(0)).unwrap()));
+            let host = Arbiters::new(vec![arbiter.handle()], blocking.handle().clone(), None);
+            assert!(clock.system.set(Arc::new(System::new(host, env, replica, 16))).is_ok());
+            clock.nag();
+            begun.await.unwrap();
+            let (sender, had) = oneshot::channel();
+            let seen = clock.clone();
+            arbiter.spawn_fn(move || {
+                seen.done.store(true, Ordering::SeqCst);
+                let _ = sender.send(seen.nagged.load(Ordering::SeqCst));
+            });
+            clock.somebody_waits.store(true, Ordering::SeqCst);
+            assert!(had.await.unwrap() < Nagging::MOST);
+            blocking.shutdown_background();
         });
     }
 }

@@ -76,6 +76,15 @@ impl<T: Send> Held for Slot<T> {
     }
 }
 
+#[cfg(any(test, feature = "testing"))]
+impl<T> Reply<T> {
+    /// What is known by now: nothing yet, or the answer, or that there will be none.
+    pub fn try_recv(&self) -> Poll<Option<T>> {
+        let mut state = self.0.0.lock();
+        if state.out { Poll::Ready(state.answer.take()) } else { Poll::Pending }
+    }
+}
+
 impl<T> Future for Reply<T> {
     type Output = Option<T>;
 

@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::concert_option::{self, ConcertOption, PaymentStatus, ReservationStatus};
 use super::seat_map::Status;
-use super::waiting_room::{self, Mode, Settings};
+use super::waiting_room::{self, Mode, Settings, WaitingRoom};
 use super::wallet::{self, Wallet};
-use super::{ConcertId, Meta, OptionId, PaymentId, Points, RefundId, Timestamp, UserId};
+use super::{ConcertId, Meta, OptionId, PaymentId, Points, RefundId, ReservationId, Timestamp, UserId};
 
 /// An invariant that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -235,6 +235,26 @@ impl Audit {
         wallet(state)?;
         let (known, expected) = (state.balance().get(), self.accounts.get(user).map_or(0, |account| account.balance));
         ensure!(known == expected, "I2", "{user} has {known} instead of {expected}");
+        Ok(())
+    }
+
+    /// Whether a reservation counts as an open hold: it is held, or being paid.
+    #[must_use]
+    pub fn may_be_held(&self, id: ReservationId) -> bool {
+        let sale = self.options.get(&id.option).and_then(|sales| sales.reservations.get(&id.no));
+        sale.is_some_and(|sale| sale.status.may_be_held())
+    }
+
+    /// I6: a waiting room's state agrees with its events.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn agrees_with_room(&self, id: ConcertId, state: &WaitingRoom) -> Result<(), Broken> {
+        let Some(line) = self.lines.get(&id) else { return Ok(()) };
+        let waiting: BTreeSet<_> = state.waiting().collect();
+        ensure!(waiting == line.waiting, "I6", "{waiting:?} wait in {id} instead of {:?}", line.waiting);
+        let (inside, expected) = (state.counts().active, line.active.len() as u64);
+        ensure!(inside == expected, "I6", "{inside} are inside {id} instead of {expected}");
         Ok(())
     }
 

@@ -217,9 +217,12 @@ impl Inner {
         if let Some(offer) = self.offers.get(&id) {
             return Ok(offer.clone());
         }
-        self.up_to_date().await?;
         let inner = self.clone();
-        self.on_blocking_thread(move || inner.load_offer(id)).await?
+        let load = async {
+            self.up_to_date().await?;
+            self.on_blocking_thread(move || inner.load_offer(id)).await?
+        };
+        Box::pin(load).await
     }
 
     /// As [`offer`](Self::offer), of an option that the replica has heard of. Blocks.

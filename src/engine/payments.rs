@@ -32,12 +32,12 @@ impl Engine {
                 Ok(Answered { value: Payment::new(PaymentId { option, no }, *payment), replayed: false })
             }
             Reply::Replayed(no) => {
-                let payment = inner.find_payment(PaymentId { option, no }).await?;
+                let payment = Box::pin(inner.find_payment(PaymentId { option, no })).await?;
                 let payment = concert_option::Payment { status: PaymentStatus::Completed, ..payment };
                 Ok(Answered { value: Payment::new(PaymentId { option, no }, payment), replayed: true })
             }
             Reply::Archived => {
-                let reservation = inner.find_reservation(id).await?;
+                let reservation = Box::pin(inner.find_reservation(id)).await?;
                 if reservation.user != *user {
                     return Err(Rejection::NotFound.into());
                 }
@@ -99,12 +99,12 @@ impl Engine {
         match inner.ask_and_park::<ConcertOption>(&option, command).await? {
             Reply::Refunded(no, refund) => Ok(Answered { value: view_refund(option, no, &refund), replayed: false }),
             Reply::Replayed(no) => {
-                let refund = inner.find_refund(RefundId { option, no }).await?;
+                let refund = Box::pin(inner.find_refund(RefundId { option, no })).await?;
                 Ok(Answered { value: view_refund(option, no, &refund), replayed: true })
             }
             Reply::Archived => {
                 // Refunded before, or never paid.
-                self.payment(caller, id).await?;
+                Box::pin(self.payment(caller, id)).await?;
                 Err(Rejection::NotRefundable.into())
             }
             _ => Err(Error::Internal("the option answered something else".into())),

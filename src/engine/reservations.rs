@@ -1,4 +1,7 @@
 //! Reservations: holding seats, looking at them, and giving them up.
+//!
+//! What seldom comes is a future of its own on the heap, here and in all that a hold calls: every call would be moved with
+//! room for it.
 
 use std::sync::Arc;
 
@@ -61,7 +64,7 @@ impl Engine {
         match reply.map_err(|error| name_conflicts(&plan, error))? {
             Reply::Reservation(no, held) => Ok(Answered { value: Reservation::new(no, *held, plan), replayed: false }),
             Reply::Replayed(no) => {
-                let held = inner.find_reservation(ReservationId { option, no }).await?;
+                let held = Box::pin(inner.find_reservation(ReservationId { option, no })).await?;
                 let held = concert_option::Reservation { status: ReservationStatus::Held, ..held };
                 Ok(Answered { value: Reservation::new(no, held, plan), replayed: true })
             }
@@ -137,7 +140,7 @@ impl Engine {
             Reply::Reservation(no, released) => Ok(Reservation::new(no, *released, plan)),
             Reply::Archived => {
                 // Whatever it came to in the end, it is not held.
-                self.reservation(caller, id).await?;
+                Box::pin(self.reservation(caller, id)).await?;
                 Err(Rejection::ReservationNotHeld.into())
             }
             _ => Err(Error::Internal("the option answered something else".into())),
@@ -225,7 +228,7 @@ impl Inner {
             return Ok(Ok(Some(slot)));
         }
         // One that the user was told is over may not be counted out yet.
-        self.up_to_date().await?;
+        Box::pin(self.up_to_date()).await?;
         let taken = self.counts.take_hold(user, limit);
         Ok(taken.map(Some).map_err(|already| Rejection::LimitExceeded { limit, already }))
     }

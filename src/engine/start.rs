@@ -1,6 +1,7 @@
 //! Starting an engine's threads, and ending them.
 
 use std::collections::VecDeque;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,7 +32,7 @@ use crate::limits::UserCounts;
 use crate::store::codec::{self, Facts};
 use crate::store::committer::{Committer, DurableBatch, Journal};
 use crate::store::disk::Disk;
-use crate::store::journal::{self, LocalLog, Preallocate, Reader};
+use crate::store::journal::{self, LocalLog, Log, Preallocate, Reader};
 use crate::store::lock::DirLock;
 use crate::store::pages;
 use crate::store::plans::Plans;
@@ -190,6 +191,9 @@ pub(crate) struct Opened {
     last: Lsn,
     pub(crate) last_at: Timestamp,
     pub(crate) checkpointed: Lsn,
+    /// Why the rows that were there are not used, if they are not.
+    #[cfg_attr(not(any(test, feature = "testing")), allow(dead_code, reason = "for the simulator"))]
+    pub(crate) rebuilt_because: Option<String>,
     /// Who is to be looked after.
     alarmed: Alarmed,
 }
@@ -204,13 +208,33 @@ impl Opened {
     }
 }
 
+/// Makes the data directory, and its name durable: what is synced in a directory that a power cut takes away is lost.
+pub(crate) fn make_dir(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    let is_missing = |dir: &&Path| disk.list(dir).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    let missing = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty()).take_while(is_missing).count();
+    disk.create_dir_all(dir)?;
+    // Also where it was there: an earlier start may have been cut short.
+    for (no, made) in dir.ancestors().take(missing.max(1)).enumerate() {
+        let Some(parent) = made.parent() else { break };
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        match disk.sync_dir(parent) {
+            // Whoever may not even look at it has not made anything there.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && no >= missing => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
+}
+
 /// Opens what stands in the data directory, and replays the journal's tail.
 pub(crate) fn open(ground: &Ground<'_>, wall: Timestamp) -> Result<Opened, OpenError> {
     let Ground { config, disk, .. } = *ground;
     let dir = &config.data_dir;
+    let mut rebuilt_because = None;
     let (store, lsn, floor) = if config.checkpoint.enabled {
         let (store, opened) = StateStore::open_on(ground.backing, dir, disk.clone(), pages::merge)?;
         let floor = store.floor();
+        rebuilt_because = opened.rebuilt_because;
         (store, opened.lsn, floor)
     } else {
         // Earlier starts may have taken checkpoints: the journal must not end before the last of them.
@@ -240,33 +264,34 @@ pub(crate) fn open(ground: &Ground<'_>, wall: Timestamp) -> Result<Opened, OpenE
     let last = recovered.last_lsn;
     tracing::info!(last_lsn = %last, replayed = last.0 - lsn.0, sealed = recovered.sealed, "journal opened");
     let alarmed = replica.alarmed().map_err(unreadable)?;
-    Ok(Opened { log, store, replica, last, last_at: recovered.last_at, checkpointed, alarmed })
+    Ok(Opened { log, store, replica, last, last_at: recovered.last_at, checkpointed, rebuilt_because, alarmed })
 }
 
 /// The plain parts of an engine, put together; none of them is driven yet.
-pub(crate) struct Assembled<H: Host> {
+pub(crate) struct Assembled<H: Host, L> {
     pub(crate) system: Arc<System<H>>,
-    pub(crate) committer: Committer<LocalLog>,
+    pub(crate) committer: Committer<L>,
     pub(crate) projector: Projector,
     /// What the projector is to take.
     pub(crate) durable: mpsc::Receiver<DurableBatch>,
     pub(crate) counts: UserCounts,
     pub(crate) log_status: journal::Status,
     rooms: Arc<Map<ConcertId, RoomInfo>>,
-    alarmed: Alarmed,
+    pub(crate) alarmed: Alarmed,
 }
 
-/// Puts the plain parts of an engine together.
-pub(crate) fn assemble<H: Host>(
+/// Puts the plain parts of an engine together; what is to be durable goes to `log`.
+pub(crate) fn assemble<H: Host, L: Log>(
     opened: Opened,
+    log: impl FnOnce(LocalLog) -> L,
     clock: Arc<dyn Clock>,
     host: H,
     config: &Config,
-) -> (Assembled<H>, Arc<StateStore>) {
-    let Opened { log, store, replica, last, alarmed, .. } = opened;
-    let (log_status, counts) = (log.status(), replica.counts().clone());
+) -> (Assembled<H, L>, Arc<StateStore>) {
+    let Opened { log: local, store, replica, last, alarmed, .. } = opened;
+    let (log_status, counts) = (local.status(), replica.counts().clone());
     let replica = Arc::new(SharedReplica::new(replica));
-    let (journal, mut committer) = Journal::new(log, last);
+    let (journal, mut committer) = Journal::new(log(local), last);
     let ending = replica.clone();
     journal.on_failure(move |_| ending.end());
     let (batches, durable) = mpsc::channel();
@@ -282,7 +307,7 @@ pub(crate) fn assemble<H: Host>(
 }
 
 /// Lets the actors do what was under way or ran out while the engine was closed, first of all.
-fn look_after<H: Host>(system: &Arc<System<H>>, alarmed: &Alarmed, entropy: &mut dyn FnMut() -> u64) {
+pub(crate) fn look_after<H: Host>(system: &Arc<System<H>>, alarmed: &Alarmed, entropy: &mut dyn FnMut() -> u64) {
     for room in &alarmed.rooms {
         system.liveness_of(*room);
         system.wake(&Key::Room(*room), Alarm::Due(entropy()));
@@ -380,7 +405,7 @@ pub(super) fn start(
     config.validate()?;
     let dir = config.data_dir.clone();
     let unusable = |source| OpenError::DataDirectory { dir: dir.display().to_string(), source };
-    disk.create_dir_all(&dir).map_err(unusable)?;
+    make_dir(&*disk, &dir).map_err(unusable)?;
     let lock = Arc::new(DirLock::acquire(&dir)?);
     let opened = Opened::new(&config, &disk, time.wall())?;
     let (clock, checkpointed) = (time.start_after(opened.last_at), opened.checkpointed);
@@ -395,7 +420,7 @@ pub(super) fn start(
     // One for the supervisor, which busy actors must not hold up.
     let own = arbiters.swap_remove(0);
     let host = Arbiters::new(arbiters, blocking.handle().clone(), failpoints);
-    let (assembled, store) = assemble(opened, clock.clone(), host, &config);
+    let (assembled, store) = assemble(opened, |log| log, clock.clone(), host, &config);
     let Assembled { system, committer, projector, durable, counts, log_status, rooms, alarmed } = assembled;
     let (journal, replica) = (system.env.journal.clone(), system.replica.clone());
     let (failed, failure) = watch::channel(None);

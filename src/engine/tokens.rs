@@ -143,7 +143,7 @@ impl Inner {
         if let Some(info) = self.rooms.get(&concert) {
             return Ok(*info);
         }
-        self.up_to_date().await?;
+        Box::pin(self.up_to_date()).await?;
         // The entry is held while the replica is read, so that no change of mode falls in between.
         let entry = self.rooms.entry(concert);
         let info = self.look(|replica| {
@@ -169,7 +169,7 @@ impl Inner {
         let Some(token) = token else { return Ok(Err(Rejection::QueueTokenRequired)) };
         self.system.seen(token);
         let now = self.now();
-        let view = self.read(|replica| Ok(replica.room(concert)?.token(now, token.no))).await?;
+        let view = Box::pin(self.read(|replica| Ok(replica.room(concert)?.token(now, token.no)))).await?;
         let active = view.is_some_and(|view| view.status == TokenStatus::Active);
         Ok(if active { Ok(Some(token.no)) } else { Err(Rejection::QueueTokenNotActive) })
     }

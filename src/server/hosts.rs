@@ -19,6 +19,9 @@ use tokio::task::JoinSet;
 /// How long to wait after the system had no connection to give, which happens when there are too many open files.
 const RETRY_ACCEPT: Duration = Duration::from_millis(500);
 
+/// How long a thread may take to cut off its connections: one that hangs must not keep the engine from its end.
+const CUT_OFF: Duration = Duration::from_secs(2);
+
 /// A connection, and its place among those that may be open.
 type Accepted = (std::net::TcpStream, OwnedSemaphorePermit);
 
@@ -106,7 +109,9 @@ impl Hosts {
         let in_time = tokio::time::timeout(patience, self.ended.recv()).await.is_ok();
         if !in_time {
             self.stage.send_replace(Stage::CutOff);
-            self.ended.recv().await;
+            if tokio::time::timeout(CUT_OFF, self.ended.recv()).await.is_err() {
+                tracing::error!("a thread that serves requests hangs");
+            }
         }
         in_time
     }
@@ -195,6 +200,7 @@ mod tests {
 
     use actix::Arbiter;
     use actix_service::fn_service;
+    use parking_lot::Mutex;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
@@ -287,5 +293,29 @@ mod tests {
                 assert_eq!(hear(stream).await, None, "cares: {cares}");
             }
         }
+    }
+    #[actix_web::test]
+    async fn a_thread_that_hangs_does_not_keep_others_from_the_end() {
+        let arbiters = [Arbiter::new()];
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let limits = Limits { connections: 1, write_timeout: Duration::from_secs(60) };
+        let (sender, hangs) = std::sync::mpsc::channel::<()>();
+        let (hangs, (begun, mut begins)) = (Arc::new(Mutex::new(hangs)), mpsc::channel(1));
+        let hosts = Hosts::serve(listener, &[arbiters[0].handle()], limits, move |_| {
+            let (hangs, begun) = (hangs.clone(), begun.clone());
+            fn_service(move |_: TcpStream| {
+                let (hangs, begun) = (hangs.clone(), begun.clone());
+                async move {
+                    let _ = begun.try_send(());
+                    let _ = hangs.lock().recv();
+                    Ok::<_, Infallible>(())
+                }
+            })
+        });
+        begins.recv().await.unwrap();
+        assert!(!hosts.unwrap().stop(Duration::from_millis(1)).await);
+        drop(sender);
+        assert_eq!(hear(&mut stream).await, None);
     }
 }

@@ -85,6 +85,8 @@ pub struct Closed;
 struct Batch {
     records: Vec<(Lsn, Arc<Record>)>,
     effects: Vec<Effect>,
+    /// Those of the batch that is being written: the disk may hang, and who waits for it is let go all the same.
+    held: Vec<Effect>,
     /// The last lsn that was given out.
     last: Lsn,
     events: u32,
@@ -234,7 +236,7 @@ impl Journal {
         let dropped = {
             let mut batch = self.0.open.lock();
             self.0.closed.store(true, Ordering::Release);
-            (std::mem::take(&mut batch.records), std::mem::take(&mut batch.effects))
+            (std::mem::take(&mut batch.records), std::mem::take(&mut batch.effects), std::mem::take(&mut batch.held))
         };
         // Outside the lock: who is let go may call back.
         drop(dropped);
@@ -300,21 +302,23 @@ impl<L: Log> Committer<L> {
 
     /// Takes the open batch, makes it durable, and releases what waited for it.
     pub fn step(&mut self) -> Stepped {
-        let (records, effects, closing) = {
+        let records = {
             let mut batch = self.journal.0.open.lock();
             // Under the lock, or a journal that is poisoned and then closed meanwhile would be sealed.
             if self.journal.is_closed() {
                 return Stepped::Ended;
             }
+            if batch.records.is_empty() && batch.effects.is_empty() {
+                let closing = batch.closing;
+                drop(batch);
+                return if closing { self.seal() } else { Stepped::Idle };
+            }
             batch.events = 0;
             self.journal.0.waiting.store(0, Ordering::Relaxed);
             let (records, effects) = (Vec::with_capacity(batch.records.len()), Vec::with_capacity(batch.effects.len()));
-            let records = std::mem::replace(&mut batch.records, records);
-            (records, std::mem::replace(&mut batch.effects, effects), batch.closing)
+            batch.held = std::mem::replace(&mut batch.effects, effects);
+            std::mem::replace(&mut batch.records, records)
         };
-        if records.is_empty() && effects.is_empty() {
-            return if closing { self.seal() } else { Stepped::Idle };
-        }
         let mut rest = records;
         while let Some((first, _)) = rest.first() {
             let first = *first;
@@ -331,7 +335,8 @@ impl<L: Log> Committer<L> {
                 reader(&batch);
             }
         }
-        effects.into_iter().for_each(Effect::run);
+        let held = std::mem::take(&mut self.journal.0.open.lock().held);
+        held.into_iter().for_each(Effect::run);
         Stepped::Worked
     }
 
@@ -453,6 +458,38 @@ mod tests {
             assert_eq!(frame.first.0, next);
             next += u64::from(frame.events);
         }
+    }
+
+    /// Fails the journal while it is being written, as somebody else may.
+    #[derive(Default, Clone)]
+    struct FailedMeanwhile(Arc<Mutex<Option<Journal>>>);
+
+    impl Log for FailedMeanwhile {
+        fn append(&mut self, _frame: &FrameRef<'_>) -> Result<(), journal::Error> {
+            let journal = self.0.lock().take().unwrap();
+            journal.poison("somebody else has failed");
+            assert_eq!(Arc::strong_count(&journal.0), 2, "who waits is let go while the disk hangs");
+            Ok(())
+        }
+
+        fn seal(&mut self) -> Result<(), journal::Error> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_failure_lets_go_who_waits_for_a_write_that_hangs() {
+        let log = FailedMeanwhile::default();
+        let (journal, mut committer) = Journal::new(log.clone(), Lsn(0));
+        let user: UserId = "anna".parse().unwrap();
+        let event = wallet::Event::DebitCancelled { payment: "p1-1".parse().unwrap(), settled_below: 1 };
+        let facts = Facts::Wallet(user, vec![event]);
+        let waits = journal.clone();
+        let effect = Effect::call(move || unreachable!("{:?}", waits.failure()));
+        journal.append(Arc::new(Record { at: Timestamp::default(), facts }), Some(effect)).unwrap();
+        *log.0.lock() = Some(journal);
+        assert_eq!(committer.step(), Stepped::Worked);
+        assert_eq!(committer.step(), Stepped::Ended);
     }
 
     #[test]

@@ -16,6 +16,8 @@
 //!
 //! Architecture invariant: it knows no rows but by their keys, and no sled.
 
+use hashbrown::HashMap;
+
 use super::state::Row;
 use crate::domain::Lsn;
 
@@ -59,48 +61,113 @@ pub(crate) fn split(key: &mut [u8]) -> Option<u32> {
     Some((whole & mask) as u32)
 }
 
-/// The rows that are new on a page.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct Draft {
-    /// Slot, and where its bytes are.
-    rows: Vec<(u32, std::ops::Range<usize>)>,
-    bytes: Vec<u8>,
+/// Bytes of rows that are set aside at once.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// What stands before a row in a chunk, at most: a place, and two numbers.
+const ENTRY_BYTES_MAX: usize = 8 + 5 + 5;
+
+/// The rows that are new, whatever page they are on.
+///
+/// There may be millions of them until the next checkpoint, and memory that is touched for the first time is what they
+/// cost most. So they stand close together, in the order in which they came, and each knows the one before on its page.
+#[derive(Debug, Default)]
+pub(crate) struct Drafts {
+    /// Where the newest row of each page is, by the page's key.
+    newest: HashMap<Vec<u8>, Place>,
+    /// Rows, one after the other: the place of the one before, then slot, length and bytes as on a page.
+    chunks: Vec<Vec<u8>>,
 }
 
-impl Draft {
-    pub fn push(&mut self, slot: u32, row: &[u8]) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(row);
-        self.rows.push((slot, start..self.bytes.len()));
+/// Where a row is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    chunk: u32,
+    at: u32,
+}
+
+/// Before the first row of a page.
+const NOWHERE: Place = Place { chunk: u32::MAX, at: u32::MAX };
+
+impl Drafts {
+    /// Adds the row at `key`, which becomes the key of its page; a row that has no page is not added.
+    pub fn add(&mut self, key: &mut [u8], row: &[u8]) {
+        let Some(slot) = split(key) else { return };
+        let room = ENTRY_BYTES_MAX + row.len();
+        if self.chunks.last().is_none_or(|chunk| chunk.capacity() - chunk.len() < room) {
+            self.chunks.push(Vec::with_capacity(CHUNK_BYTES.max(room)));
+        }
+        let last = self.chunks.len() - 1;
+        let chunk = &mut self.chunks[last];
+        // Both are far below 2^32: a row fits into one of sled's, and chunks into memory.
+        let here = Place { chunk: last as u32, at: chunk.len() as u32 };
+        let before = match self.newest.get_mut(&*key) {
+            Some(newest) => std::mem::replace(newest, here),
+            None => self.newest.insert(key.to_vec(), here).unwrap_or(NOWHERE),
+        };
+        chunk.extend_from_slice(&before.chunk.to_le_bytes());
+        chunk.extend_from_slice(&before.at.to_le_bytes());
+        put_row(chunk, slot, row);
     }
 
-    pub fn get(&self, slot: u32) -> Option<&[u8]> {
-        let (_, range) = self.rows.iter().rev().find(|(known, _)| *known == slot)?;
-        Some(&self.bytes[range.clone()])
+    /// A row of a page.
+    pub fn row(&self, page: &[u8], slot: u32) -> Option<&[u8]> {
+        let found = self.rows(*self.newest.get(page)?).find(|(known, _)| *known == slot);
+        found.map(|(_, row)| row)
     }
 
-    /// The rows, in the order of their slots.
-    pub fn rows(&self) -> Vec<(u32, &[u8])> {
-        let mut rows: Vec<_> = self.rows.iter().map(|(slot, range)| (*slot, &self.bytes[range.clone()])).collect();
-        rows.sort_unstable_by_key(|(slot, _)| *slot);
-        rows
+    /// A page, if its new rows were all that it has; `None` if it has no new ones.
+    pub fn page(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.newest.get(key).map(|newest| self.encode(*newest))
     }
 
-    /// The page, if these are all its rows.
-    pub fn encode(&self) -> Vec<u8> {
-        encode(&self.rows())
+    /// All pages that have new rows, each as if these were all, in no order.
+    pub fn pages(&self) -> impl Iterator<Item = (&[u8], Vec<u8>)> {
+        self.newest.iter().map(|(key, newest)| (key.as_slice(), self.encode(*newest)))
+    }
+
+    fn encode(&self, newest: Place) -> Vec<u8> {
+        let mut rows: Vec<_> = self.rows(newest).collect();
+        // Stable, and of two with the same slot the newer one comes first.
+        rows.sort_by_key(|(slot, _)| *slot);
+        rows.dedup_by_key(|(slot, _)| *slot);
+        encode(&rows)
+    }
+
+    /// The rows of the page whose newest one is there, newest first.
+    fn rows(&self, newest: Place) -> impl Iterator<Item = (u32, &[u8])> {
+        let mut next = newest;
+        std::iter::from_fn(move || {
+            let entry = self.chunks.get(next.chunk as usize)?.get(next.at as usize..)?;
+            let (chunk, entry) = entry.split_first_chunk()?;
+            let (at, mut entry) = entry.split_first_chunk()?;
+            next = Place { chunk: u32::from_le_bytes(*chunk), at: u32::from_le_bytes(*at) };
+            take_row(&mut entry)
+        })
     }
 }
 
 fn encode(rows: &[(u32, &[u8])]) -> Vec<u8> {
     let mut page = Vec::with_capacity(rows.iter().map(|(_, row)| row.len() + 5).sum());
     for (slot, row) in rows {
-        put_number(&mut page, *slot);
-        // Rows fit into a page, and pages into a row of 16 MiB.
-        put_number(&mut page, row.len() as u32);
-        page.extend_from_slice(row);
+        put_row(&mut page, *slot, row);
     }
     page
+}
+
+fn put_row(page: &mut Vec<u8>, slot: u32, row: &[u8]) {
+    put_number(page, slot);
+    // Rows fit into a page, and pages into a row of 16 MiB.
+    put_number(page, row.len() as u32);
+    page.extend_from_slice(row);
+}
+
+fn take_row<'a>(page: &mut &'a [u8]) -> Option<(u32, &'a [u8])> {
+    let slot = take_number(page)?;
+    let len = take_number(page)?;
+    let (row, rest) = page.split_at_checked(len as usize)?;
+    *page = rest;
+    Some((slot, row))
 }
 
 fn put_number(page: &mut Vec<u8>, mut number: u32) {
@@ -128,11 +195,7 @@ fn take_number(page: &mut &[u8]) -> Option<u32> {
 pub(crate) fn rows(mut page: &[u8]) -> Result<Vec<(u32, &[u8])>, NoPage> {
     let mut rows = Vec::new();
     while !page.is_empty() {
-        let slot = take_number(&mut page).ok_or(NoPage)?;
-        let len = take_number(&mut page).ok_or(NoPage)?;
-        let (row, rest) = page.split_at_checked(len as usize).ok_or(NoPage)?;
-        rows.push((slot, row));
-        page = rest;
+        rows.push(take_row(&mut page).ok_or(NoPage)?);
     }
     Ok(rows)
 }
@@ -214,6 +277,13 @@ mod tests {
         assert_eq!(split(&mut [b'o', 1, 2]), None, "too short for a number");
     }
 
+    /// As [`key`], of archived parts; adds rows one after the other.
+    fn drafts(rows: &[(u64, &[u8])]) -> Drafts {
+        let mut drafts = Drafts::default();
+        rows.iter().for_each(|(number, row)| drafts.add(&mut key(b'o', *number), row));
+        drafts
+    }
+
     #[test]
     fn before_a_page_is_the_last_row_of_another() {
         assert_eq!(before(&key(b'o', 128)), Some(key(b'o', 127)));
@@ -222,11 +292,33 @@ mod tests {
 
     #[test]
     fn a_page_keeps_its_bytes() {
-        let mut draft = Draft::default();
-        draft.push(300, b"second");
-        draft.push(1, b"");
-        assert_eq!(draft.encode(), b"\x01\x00\xac\x02\x06second");
-        assert_eq!((draft.get(300), draft.get(1), draft.get(2)), (Some(&b"second"[..]), Some(&b""[..]), None));
+        let mut drafts = Drafts::default();
+        drafts.add(&mut key(b'L', 300), b"second");
+        drafts.add(&mut key(b'L', 1), b"");
+        let page = key(b'L', 0);
+        assert_eq!(drafts.page(&page).unwrap(), b"\x01\x00\xac\x02\x06second");
+        let found = [300, 1, 2].map(|slot| drafts.row(&page, slot));
+        assert_eq!(found, [Some(&b"second"[..]), Some(&b""[..]), None]);
+        assert_eq!((drafts.page(&key(b'o', 0)), drafts.row(&key(b'o', 0), 1)), (None, None), "another page");
+    }
+
+    #[test]
+    fn of_two_new_rows_with_one_key_the_newer_one_counts() {
+        let drafts = drafts(&[(3, b"old"), (2, b"two"), (3, b"new")]);
+        assert_eq!(drafts.row(&key(b'o', 0), 3), Some(&b"new"[..]));
+        assert_eq!(drafts.page(&key(b'o', 0)).unwrap(), b"\x02\x03two\x03\x03new");
+    }
+
+    #[test]
+    fn rows_are_found_in_whatever_chunk_they_are() {
+        let large = vec![7; CHUNK_BYTES];
+        let drafts = drafts(&[(1, b"first"), (2, &large), (64, b"elsewhere"), (3, b"last")]);
+        assert_eq!(drafts.chunks.len(), 3);
+        let found = [1, 2, 3].map(|slot| drafts.row(&key(b'o', 0), slot));
+        assert_eq!(found, [Some(&b"first"[..]), Some(&large[..]), Some(&b"last"[..])]);
+        let mut pages: Vec<_> = drafts.pages().map(|(key, page)| (key.to_vec(), rows(&page).unwrap().len())).collect();
+        pages.sort_unstable();
+        assert_eq!(pages, [(key(b'o', 0), 3), (key(b'o', 64), 1)]);
     }
 
     #[test]
@@ -254,9 +346,8 @@ mod tests {
             let mut page = Vec::new();
             let mut from = 0;
             for to in cuts {
-                let mut draft = Draft::default();
-                shuffled[from..to].iter().for_each(|(slot, row)| draft.push(**slot, row));
-                page = merge(&first, &page, draft.encode()).unwrap();
+                let part: Vec<_> = shuffled[from..to].iter().map(|(slot, row)| ((1 << 20) + u64::from(**slot), row.as_slice())).collect();
+                page = merge(&first, &page, drafts(&part).page(&first).unwrap_or_default()).unwrap();
                 from = to;
             }
             let whole: Vec<_> = rows_in.iter().map(|(slot, row)| (*slot, row.as_slice())).collect();

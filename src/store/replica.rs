@@ -8,7 +8,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::codec::{Entity, Facts, Record, TheCatalogue};
-use super::pages::{self, Draft, LISTS, NoPage};
+use super::pages::{self, Drafts, LISTS, NoPage};
 use super::state::{self, StateStore};
 use crate::domain::catalogue::Catalogue;
 use crate::domain::concert_option::ConcertOption;
@@ -28,9 +28,6 @@ pub type PartRow<A> = (<A as Aggregate>::Part, Vec<u8>);
 const ALARMS: u8 = b'D';
 /// Pages of a list that are asked for at once.
 const SCAN_PAGES: usize = 8;
-
-/// Pages that have new rows, by their keys.
-type Drafts = HashMap<Vec<u8>, Draft>;
 
 /// A row that cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -93,10 +90,14 @@ impl<A: Entity> Default for Shelf<A> {
 /// Key of a row: `kind | id | part`; archived ones have the kind in lower case.
 fn row_key<A: Entity>(id: &A::Id, part: &A::Part, archived: bool) -> Vec<u8> {
     let mut key = Vec::with_capacity(32);
-    key.push(if archived { A::KIND.to_ascii_lowercase() } else { A::KIND });
-    A::encode_id(id, &mut key);
-    part.encode(&mut key);
+    put_row_key::<A>(&mut key, id, part, archived);
     key
+}
+
+fn put_row_key<A: Entity>(key: &mut Vec<u8>, id: &A::Id, part: &A::Part, archived: bool) {
+    key.push(if archived { A::KIND.to_ascii_lowercase() } else { A::KIND });
+    A::encode_id(id, key);
+    part.encode(key);
 }
 
 /// The first key after all that begin with `prefix`.
@@ -198,14 +199,16 @@ struct Fresh {
     /// Archived rows and lists, since the last checkpoint.
     pages: Drafts,
     counts: UserCounts,
+    /// The key being made; kept for its memory.
+    key: Vec<u8>,
 }
 
 impl Fresh {
-    /// Adds a row whose key has a page.
-    fn add(&mut self, mut key: Vec<u8>, row: &[u8]) {
-        if let Some(slot) = pages::split(&mut key) {
-            self.pages.entry(key).or_default().push(slot, row);
-        }
+    /// Adds a row at the key that `put_key` makes, which has a page.
+    fn add(&mut self, row: &[u8], put_key: impl FnOnce(&mut Vec<u8>)) {
+        self.key.clear();
+        put_key(&mut self.key);
+        self.pages.add(&mut self.key, row);
     }
 }
 
@@ -238,14 +241,13 @@ impl<A: Entity> Changes<A::Part> for Listener<'_, A> {
     }
 
     fn archive(&mut self, part: A::Part, row: impl FnOnce() -> Vec<u8>) {
-        self.fresh.add(row_key::<A>(self.id, &part, true), &row());
+        self.fresh.add(&row(), |key| put_row_key::<A>(key, self.id, &part, true));
         self.end(|| part);
     }
 
     fn list(&mut self, user: &UserId, part: A::Part) {
-        let key = list_key(&list_prefix(user, list_tag::<A>(&part)), self.lsn);
         let row = row_key::<A>(self.id, &part, false);
-        self.fresh.add(key, &row);
+        self.fresh.add(&row, |key| put_list_key(key, user, list_tag::<A>(&part), self.lsn));
         self.dirty.insert(part, Since::Now);
     }
 
@@ -261,22 +263,23 @@ fn list_tag<A: Entity>(part: &A::Part) -> u8 {
     name.first().copied().unwrap_or(0)
 }
 
-/// Newest first, in the order of the keys.
-fn list_key(prefix: &[u8], lsn: Lsn) -> Vec<u8> {
-    [prefix, &(!lsn.0).to_be_bytes()].concat()
+/// The key of an event's row on a list. Newest first, in the order of the keys.
+fn put_list_key(key: &mut Vec<u8>, user: &UserId, tag: u8, lsn: Lsn) {
+    put_list_prefix(key, user, tag);
+    key.extend((!lsn.0).to_be_bytes());
 }
 
-/// The key of the page on which an event's row on a list is.
-fn list_page(prefix: &[u8], lsn: Lsn) -> Vec<u8> {
-    let mut key = list_key(prefix, lsn);
-    pages::split(&mut key);
-    key
-}
-
-fn list_prefix(user: &UserId, tag: u8) -> Vec<u8> {
-    let mut key = vec![LISTS];
-    Wallet::encode_id(user, &mut key);
+fn put_list_prefix(key: &mut Vec<u8>, user: &UserId, tag: u8) {
+    key.push(LISTS);
+    Wallet::encode_id(user, key);
     key.push(tag);
+}
+
+/// The key of the page on which that row is.
+fn list_page(user: &UserId, tag: u8, lsn: Lsn) -> Vec<u8> {
+    let mut key = Vec::new();
+    put_list_key(&mut key, user, tag, lsn);
+    pages::split(&mut key);
     key
 }
 
@@ -377,7 +380,7 @@ impl Cut {
     /// The changes, in the order of their keys.
     pub fn changes(self) -> RowChanges {
         let mut changes = self.rows;
-        changes.extend(self.pages.iter().map(|(key, draft)| (key.clone(), Some(draft.encode()))));
+        changes.extend(self.pages.pages().map(|(key, page)| (key.to_vec(), Some(page))));
         changes.sort_unstable();
         changes
     }
@@ -502,15 +505,15 @@ impl Replica {
     fn unsaved(&self, mut key: Vec<u8>) -> Option<Vec<u8>> {
         let slot = pages::split(&mut key)?;
         let layers = [&self.fresh.pages, &*self.writing];
-        layers.into_iter().find_map(|pages| pages.get(&key)?.get(slot)).map(<[u8]>::to_vec)
+        layers.into_iter().find_map(|pages| pages.row(&key, slot)).map(<[u8]>::to_vec)
     }
 
     /// A page, of all three layers: what is in sled, what is being written, what is new.
     fn page(&self, key: &[u8]) -> Result<Vec<u8>, Error> {
         let mut page = self.rows.get(key)?.unwrap_or_default();
         for drafts in [&*self.writing, &self.fresh.pages] {
-            if let Some(draft) = drafts.get(key) {
-                page = pages::merge(key, &page, draft.encode()).map_err(|_| bad_page(key, NoPage))?;
+            if let Some(new) = drafts.page(key) {
+                page = pages::merge(key, &page, new).map_err(|_| bad_page(key, NoPage))?;
             }
         }
         Ok(page)
@@ -541,18 +544,20 @@ impl Replica {
         before: Option<Lsn>,
         limit: usize,
     ) -> Result<Vec<Listed>, Error> {
-        let prefix = list_prefix(user, list_tag::<ConcertOption>(like));
+        let tag = list_tag::<ConcertOption>(like);
         let newest = before.map_or(self.applied, |before| Lsn(before.0.saturating_sub(1)).min(self.applied));
         let mut found = Vec::new();
         let mut next = Some(newest);
         // What is not in sled yet is on these pages.
         while let Some(lsn) = next.filter(|lsn| *lsn > self.saved && found.len() < limit) {
-            let key = list_page(&prefix, lsn);
+            let key = list_page(user, tag, lsn);
             found.extend(Listed::on_page(&key, &self.page(&key)?, newest)?);
             next = pages::lists_before(lsn);
         }
+        let mut prefix = Vec::new();
+        put_list_prefix(&mut prefix, user, tag);
         let end = after_prefix(&prefix);
-        let mut from = next.map_or_else(|| end.clone(), |lsn| list_page(&prefix, lsn));
+        let mut from = next.map_or_else(|| end.clone(), |lsn| list_page(user, tag, lsn));
         while found.len() < limit {
             let stored = self.rows.scan(&from, &end, SCAN_PAGES)?;
             for (key, page) in &stored {
@@ -579,10 +584,12 @@ impl Replica {
         let start = row_key::<A>(id, first, true);
         let mut prefix = vec![A::KIND];
         A::encode_id(id, &mut prefix);
-        let mut key = row_key::<A>(id, from, true);
+        let last = row_key::<A>(id, from, true);
+        let mut first_page = start.clone();
+        pages::split(&mut first_page);
+        let mut key = last.clone();
         let mut found = Vec::new();
-        while key >= start && found.len() < limit {
-            let last = key.clone();
+        while key >= first_page && found.len() < limit {
             pages::split(&mut key);
             let page = pages::unpack(&key, self.page(&key)?).map_err(|source| bad_page(&key, source))?;
             let rows = page.into_iter().rev().filter(|(key, _)| (&start..=&last).contains(&key));

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::random::Random;
 use crate::store::disk::{Disk, File, Open};
 
 /// The unit that is written wholly or not at all, in bytes.
@@ -63,25 +64,29 @@ pub struct Fault {
     pub failure: Failure,
 }
 
+/// Does something between two calls.
+type Between = Box<dyn FnMut() + Send>;
+
 /// A [`Disk`] in memory. Clones are the same disk. It begins with an empty `/`.
 #[derive(Clone)]
-pub struct SimDisk(Arc<Mutex<State>>);
+pub struct SimDisk(Arc<Mutex<State>>, Arc<Mutex<Option<Between>>>);
 
 impl SimDisk {
     /// An empty disk. `seed` decides what failing calls leave behind.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let root = Dir { durable: true, ..Dir::default() };
-        Self(Arc::new(Mutex::new(State {
+        Self::with(State {
             dirs: BTreeMap::from([(PathBuf::from("/"), root)]),
             inodes: BTreeMap::new(),
             next_inode: 0,
             calls: 0,
             fault: None,
+            failed: 0,
             halted: false,
             available_bytes: u64::MAX,
             random: Random(seed),
-        })))
+        })
     }
 
     /// The disk as it is after a power cut: of what was not synced, any part is kept, as `seed` decides. This disk
@@ -111,16 +116,21 @@ impl SimDisk {
             file.lose_unsynced(&mut random, tear);
             file.cache.clone_from(&file.platter);
         }
-        Self(Arc::new(Mutex::new(State {
+        Self::with(State {
             dirs,
             inodes,
             next_inode: state.next_inode,
             calls: 0,
             fault: None,
+            failed: 0,
             halted: false,
             available_bytes: state.available_bytes,
             random,
-        })))
+        })
+    }
+
+    fn with(state: State) -> Self {
+        Self(Arc::new(Mutex::new(state)), Arc::default())
     }
 
     /// Makes one call fail, in place of any other fault that is still to come. Ends a halt.
@@ -140,6 +150,41 @@ impl SimDisk {
     /// Limits how many bytes files can still grow by.
     pub fn set_available_bytes(&self, bytes: u64) {
         self.0.lock().available_bytes = bytes;
+    }
+
+    /// Lets others have a turn before each write and each sync of a file, as threads would that run meanwhile. What
+    /// they do to the disk lets nobody else have a turn.
+    pub fn between(&self, between: Option<Box<dyn FnMut() + Send>>) {
+        *self.1.lock() = between;
+    }
+
+    fn others(&self) {
+        let between = self.1.lock().take();
+        if let Some(mut between) = between {
+            between();
+            *self.1.lock() = Some(between);
+        }
+    }
+
+    /// Whether a fault has halted everything.
+    #[must_use]
+    pub fn is_halted(&self) -> bool {
+        self.0.lock().halted
+    }
+
+    /// How many calls have failed.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.0.lock().failed
+    }
+
+    /// The files in all directories, with what reads of them show.
+    #[must_use]
+    pub fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let state = self.0.lock();
+        let entries =
+            state.dirs.iter().flat_map(|(path, dir)| dir.entries.iter().map(|(name, no)| (path.join(name), no)));
+        entries.map(|(path, inode)| (path, state.inodes[inode].cache.clone())).collect()
     }
 
     /// How many calls there were.
@@ -260,6 +305,7 @@ impl File for SimFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.disk.others();
         let mut state = self.disk.0.lock();
         let outcome = state.call(Some(Calls::Writes));
         if !self.writable {
@@ -276,6 +322,7 @@ impl File for SimFile {
             return Err(refused.into());
         }
         if growth > state.available_bytes {
+            state.failed += 1;
             return Err(io::Error::from_raw_os_error(ENOSPC));
         }
         state.available_bytes = state.available_bytes.saturating_sub(growth);
@@ -284,6 +331,7 @@ impl File for SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.disk.others();
         let mut state = self.disk.0.lock();
         let outcome = state.call(Some(Calls::Syncs));
         let state = &mut *state;
@@ -312,6 +360,7 @@ struct State {
     next_inode: u64,
     calls: u64,
     fault: Option<Fault>,
+    failed: u64,
     halted: bool,
     available_bytes: u64,
     random: Random,
@@ -322,6 +371,7 @@ impl State {
     fn call(&mut self, kind: Option<Calls>) -> Result<(), Refused> {
         self.calls += 1;
         if self.halted {
+            self.failed += 1;
             return Err(Refused { failure: None });
         }
         let Some(fault) = &mut self.fault else { return Ok(()) };
@@ -334,6 +384,7 @@ impl State {
         }
         let failure = fault.failure;
         self.fault = None;
+        self.failed += 1;
         self.halted = failure == Failure::Halt;
         Err(Refused { failure: Some(failure) })
     }
@@ -477,29 +528,6 @@ fn parent(path: &Path) -> io::Result<&Path> {
 fn name(path: &Path) -> io::Result<String> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     Ok(name.to_string_lossy().into_owned())
-}
-
-/// SplitMix64.
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// At least 0 and below `bound`, which is not 0.
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    fn coin(&mut self) -> bool {
-        self.below(2) == 1
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use super::random::Random;
 use super::subject::{StoredEvent, Subject};
 use crate::domain::catalogue::{self, Catalogue};
 use crate::domain::concert_option::{self, ConcertOption, Definition, PricedPlan};
@@ -309,13 +310,17 @@ impl World {
         if self.queue.is_empty() {
             return false;
         }
-        let any = if self.random.chance(self.faults.overtaken) { self.random.below(self.queue.len()) } else { 0 };
+        let any = if self.random.chance(self.faults.overtaken) {
+            self.random.below(self.queue.len() as u64) as usize
+        } else {
+            0
+        };
         let message = self.queue.remove(any);
         if self.random.chance(self.faults.lost) {
             return true;
         }
         if self.random.chance(self.faults.doubled) {
-            let later = self.random.below(self.queue.len() + 1);
+            let later = self.random.below(self.queue.len() as u64 + 1) as usize;
             self.queue.insert(later, message.clone());
         }
         match message {
@@ -448,26 +453,6 @@ fn each_subject(world: &mut World, rebuild: Rebuild) {
     world.options.values_mut().for_each(|subject| each(subject, rebuild));
     world.wallets.values_mut().for_each(|subject| each(subject, rebuild));
     world.rooms.values_mut().for_each(|subject| each(subject, rebuild));
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ mixed >> 31
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
-    }
-
-    fn chance(&mut self, per_mille: u64) -> bool {
-        self.next() % 1000 < per_mille
-    }
 }
 
 #[cfg(test)]

@@ -442,6 +442,8 @@ pub struct ConcertOption {
     deadlines: BTreeSet<(Timestamp, u64)>,
     /// What waits for a wallet's answer.
     unsettled: BTreeMap<u64, Unsettled>,
+    /// What of it came with an idempotency key: by the key's scope.
+    begun: HashMap<[u8; 16], u64>,
     /// Used tokens that the waiting room has not acknowledged: by reservation.
     tokens_owed: BTreeMap<u64, u64>,
     keys: Memory,
@@ -571,6 +573,18 @@ impl ConcertOption {
         self.header.option.unwrap_or(OptionId(0))
     }
 
+    /// What this request's key has begun that still waits for a wallet.
+    ///
+    /// # Errors
+    /// It came with another payload then.
+    fn begun_by(&self, request: &Request) -> Result<Option<u64>, Rejection> {
+        let Some(key) = &request.key else { return Ok(None) };
+        let Some(no) = self.begun.get(&key.scope) else { return Ok(None) };
+        let payment = self.payments.get(no).and_then(|payment| payment.key.as_ref());
+        let first = payment.or_else(|| self.refunds.get(no).and_then(|refund| refund.key.as_ref()));
+        if first == Some(key) { Ok(Some(*no)) } else { Err(Rejection::IdempotencyKeyReused) }
+    }
+
     /// Below this number every step is settled, given that `next` is about to begin.
     fn settled_below(&self, next: u64) -> u64 {
         self.unsettled.keys().next().map_or(next, |first| *first.min(&next))
@@ -677,6 +691,9 @@ impl ConcertOption {
         if let Some(made) = self.keys.recall(now, request)? {
             return Ok(Answer::Reply(Reply::Replayed(made)));
         }
+        if let Some(payment) = self.begun_by(request)? {
+            return Ok(Answer::Park { ticket: payment, role: Role::Duplicate });
+        }
         let Some(reservation) = self.reachable(no, &Caller::User(user.clone()))? else {
             return Ok(Answer::Reply(Reply::Archived));
         };
@@ -690,10 +707,7 @@ impl ConcertOption {
                 out.tell.push(self.debit(payment, reservation, now, deadline));
                 Ok(Answer::Park { ticket: payment, role: Role::Starter })
             }
-            ReservationStatus::Paying { payment } => {
-                let under_way = self.payments.get(&payment).and_then(|payment| payment.key.as_ref());
-                Ok(Answer::Park { ticket: payment, role: role(under_way, request)? })
-            }
+            ReservationStatus::Paying { payment } => Ok(Answer::Park { ticket: payment, role: Role::Other }),
             ReservationStatus::Confirmed { payment } => {
                 Err(Rejection::AlreadyPaid { payment: PaymentId { option: self.id(), no: payment } })
             }
@@ -712,14 +726,16 @@ impl ConcertOption {
         if let Some(made) = self.keys.recall(now, request)? {
             return Ok(Answer::Reply(Reply::Replayed(made)));
         }
+        if let Some(refund) = self.begun_by(request)? {
+            return Ok(Answer::Park { ticket: refund, role: Role::Duplicate });
+        }
         let payment = match self.payments.get(&no) {
             Some(payment) if caller.may_reach(&payment.user) => payment,
             None if (1..=self.header.last_no).contains(&no) => return Ok(Answer::Reply(Reply::Archived)),
             _ => return Err(Rejection::NotFound),
         };
         if let PaymentStatus::Refunded { refund } = payment.status {
-            let under_way = self.refunds.get(&refund).and_then(|refund| refund.key.as_ref());
-            return Ok(Answer::Park { ticket: refund, role: role(under_way, request)? });
+            return Ok(Answer::Park { ticket: refund, role: Role::Other });
         }
         let in_time = self.header.window.refundable_until.is_some_and(|until| now < until);
         if payment.status != PaymentStatus::Completed || !(in_time || *caller == Caller::Admin) {
@@ -866,6 +882,14 @@ impl ConcertOption {
         }
     }
 
+    /// A payment or refund waits for a wallet no more.
+    fn settle(&mut self, no: u64, key: Option<&Key>) {
+        self.unsettled.remove(&no);
+        if let Some(key) = key {
+            self.begun.remove(&key.scope);
+        }
+    }
+
     fn remember(&mut self, at: Timestamp, key: Option<&Key>, made: u64, changes: &mut impl Changes<Part>) {
         if let Some(key) = key {
             self.keys.remember(at, key, made, |scope| changes.touch(Part::Key(scope)));
@@ -886,7 +910,7 @@ impl ConcertOption {
         payment.balance = balance;
         payment.paid_at = paid_at;
         let (key, reservation_no) = (payment.key.take(), payment.reservation);
-        self.unsettled.remove(&no);
+        self.settle(no, key.as_ref());
         changes.touch(Part::Payment(no));
         self.remember(meta.at, key.as_ref(), no, changes);
         let mut reservation = self.reservations.remove(&reservation_no)?;
@@ -912,8 +936,8 @@ impl ConcertOption {
     ) -> Option<()> {
         let mut payment = self.payments.remove(&no)?;
         payment.status = PaymentStatus::Failed { reason };
-        payment.key = None;
-        self.unsettled.remove(&no);
+        let key = payment.key.take();
+        self.settle(no, key.as_ref());
         changes.archive(Part::Payment(no), || cbor::to_vec(&payment));
         let reservation = self.reservations.get_mut(&payment.reservation)?;
         reservation.status = ReservationStatus::Held;
@@ -945,6 +969,7 @@ impl ConcertOption {
         };
         self.refunds.insert(refund, made);
         self.unsettled.insert(refund, Unsettled::Refund);
+        self.begun.extend(key.map(|key| (key.scope, refund)));
         self.header.last_no = refund;
         let mut reservation = self.reservations.remove(&reservation_no)?;
         self.vacate(reservation_no, &reservation, meta.lsn, changes);
@@ -969,7 +994,7 @@ impl ConcertOption {
         let key = refund.key.take();
         refund.balance = balance;
         refund.refunded_at = refunded_at;
-        self.unsettled.remove(&no);
+        self.settle(no, key.as_ref());
         changes.archive(Part::Refund(no), || cbor::to_vec(&refund));
         self.remember(meta.at, key.as_ref(), no, changes);
         let payment = self.payments.remove(&refund.payment)?;
@@ -990,20 +1015,6 @@ impl ConcertOption {
         } else {
             changes.touch(Part::Reservation(no));
         }
-    }
-}
-
-/// In what capacity a request waits for what another has begun.
-fn role(under_way: Option<&Key>, request: &Request) -> Result<Role, Rejection> {
-    match (under_way, &request.key) {
-        (Some(first), Some(key)) if first.scope == key.scope => {
-            if first.payload == key.payload {
-                Ok(Role::Duplicate)
-            } else {
-                Err(Rejection::IdempotencyKeyReused)
-            }
-        }
-        _ => Ok(Role::Other),
     }
 }
 
@@ -1177,6 +1188,7 @@ impl Aggregate for ConcertOption {
                     key: key.clone(),
                 };
                 self.unsettled.insert(*payment, Unsettled::Payment { deadline: *deadline });
+                self.begun.extend(key.as_ref().map(|key| (key.scope, *payment)));
                 changes.touch(Part::Reservation(*no));
                 changes.touch(Part::Payment(*payment));
                 changes.list(&begun.user, Part::Payment(*payment));
@@ -1295,6 +1307,9 @@ impl Aggregate for ConcertOption {
             .map(|(no, payment)| (*no, Unsettled::Payment { deadline: payment.deadline }))
             .chain(option.refunds.keys().map(|no| (*no, Unsettled::Refund)))
             .collect();
+        let payments = option.payments.iter().map(|(no, payment)| (no, &payment.key));
+        let keys = payments.chain(option.refunds.iter().map(|(no, refund)| (no, &refund.key)));
+        option.begun = keys.filter_map(|(no, key)| Some((key.as_ref()?.scope, *no))).collect();
         Ok(option)
     }
 }

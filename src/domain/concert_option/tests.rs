@@ -880,6 +880,21 @@ fn payments_are_idempotent() {
 }
 
 #[test]
+fn a_key_begins_one_payment_at_a_time() {
+    let asked =
+        |reservation, payload| Command::BeginPayment { reservation, user: anna(), request: with_key(1, payload) };
+    let begun = anna_holds().when(hold("anna", &[5]), s(20)).when(asked(1, 1), s(30));
+    begun
+        .then_answer(Answer::Park { ticket: 3, role: Role::Starter })
+        .reloaded()
+        .when(asked(2, 2), s(31))
+        .then_rejected(Rejection::IdempotencyKeyReused)
+        .when(answered(3, DebitOutcome::Refused { balance: points(0) }), s(32))
+        .when(asked(2, 2), s(33))
+        .then_answer(Answer::Park { ticket: 4, role: Role::Starter });
+}
+
+#[test]
 fn refunds_are_idempotent() {
     let asked =
         |scope, payload| Command::Refund { payment: 2, caller: as_user("anna"), request: with_key(scope, payload) };

@@ -1,0 +1,167 @@
+//! One life of the engine: its plain parts, from a start to a crash.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use parking_lot::Mutex;
+
+use super::clients::Call;
+use super::relay::Courier;
+use super::rows::SimRows;
+use super::stage::Stage;
+use super::swarm::Swarm;
+use super::watched::{Told, Watched};
+use crate::actors::supervisor::Supervisor;
+use crate::actors::system::System;
+use crate::clock::TimeSource;
+use crate::domain::{Lsn, SinkId};
+use crate::engine::start::{self, Assembled, Ground, Projector};
+use crate::error::OpenError;
+use crate::limits::UserCounts;
+use crate::store::committer::{Committer, DurableBatch};
+use crate::store::disk::Disk;
+use crate::store::journal::{Preallocate, Status};
+use crate::store::replica::Cut;
+use crate::store::state::StateStore;
+use crate::testing::clock::ManualClock;
+use crate::testing::random::Dice;
+
+/// Where the journal is.
+pub(super) const JOURNAL: &str = "/data/journal";
+
+/// How far a checkpoint has come.
+pub(super) enum Checkpoint {
+    /// There is none; the last one stands at this lsn.
+    None(Lsn),
+    /// To be written.
+    Cut(Cut),
+    /// Written, which the replica does not know yet.
+    Written(Lsn),
+}
+
+/// One life of the engine.
+pub(super) struct Machine {
+    pub system: Arc<System<Stage>>,
+    pub stage: Stage,
+    pub committer: Arc<Mutex<Committer<Watched>>>,
+    pub told: Arc<Mutex<Told>>,
+    pub projector: Projector,
+    pub durable: mpsc::Receiver<DurableBatch>,
+    pub supervisor: Supervisor<Stage>,
+    pub store: Arc<StateStore>,
+    pub checkpoint: Checkpoint,
+    pub counts: UserCounts,
+    pub log_status: Status,
+    /// Why the rows that were there are not used, if they are not.
+    pub rebuilt_because: Option<String>,
+    pub couriers: BTreeMap<SinkId, Courier>,
+    pub calls: Vec<Call>,
+}
+
+impl Machine {
+    /// Starts the engine on what there is.
+    pub fn boot(
+        swarm: &Swarm,
+        disk: &Arc<dyn Disk>,
+        rows: &SimRows,
+        clock: &ManualClock,
+        dice: &Dice,
+    ) -> Result<Self, OpenError> {
+        let config = &swarm.config;
+        let unusable = |source| OpenError::DataDirectory { dir: "/data".into(), source };
+        start::make_dir(&**disk, Path::new("/data")).map_err(unusable)?;
+        let (preallocate, replay_events) = (Preallocate::Inline, swarm.replay_events);
+        let opened = start::open(&Ground { config, disk, backing: rows, preallocate, replay_events }, clock.wall())?;
+        let checkpoint = Checkpoint::None(opened.checkpointed);
+        let rebuilt_because = opened.rebuilt_because.clone();
+        let stage = Stage::new(dice.clone(), swarm.post);
+        let told = Arc::<Mutex<Told>>::default();
+        let watch = |log| Watched { log, told: told.clone() };
+        let running = clock.start_after(opened.last_at);
+        let (assembled, store) = start::assemble(opened, watch, running, stage.clone(), config);
+        let Assembled { system, committer, projector, durable, counts, log_status, alarmed, .. } = assembled;
+        let entropy = dice.clone();
+        start::look_after(&system, &alarmed, &mut || entropy.next());
+        let supervisor = Supervisor::new(system.clone(), config.actors.max_resident as usize, move || entropy.next());
+        Ok(Self {
+            system,
+            stage,
+            committer: Arc::new(Mutex::new(committer)),
+            told,
+            projector,
+            durable,
+            supervisor,
+            store,
+            checkpoint,
+            counts,
+            log_status,
+            rebuilt_because,
+            couriers: BTreeMap::new(),
+            calls: Vec::new(),
+        })
+    }
+
+    /// Lets actors, and the committer where it is not at work itself, have a turn now and then while something else waits
+    /// for the disk: so many of 1,000 times.
+    pub fn others(&self, dice: &Dice, per_mille: u64) -> Box<dyn FnMut() + Send> {
+        let (stage, committer, dice) = (self.stage.clone(), self.committer.clone(), dice.clone());
+        Box::new(move || {
+            if !dice.chance(per_mille) {
+                return;
+            }
+            for _ in 0..dice.below(3) {
+                stage.turn();
+            }
+            if let Some(mut committer) = committer.try_lock() {
+                committer.step();
+            }
+        })
+    }
+
+    /// Lets the projector take in one batch; false if there is none.
+    pub fn project(&self) -> bool {
+        self.durable.try_recv().is_ok_and(|batch| self.projector.take(&batch))
+    }
+
+    /// Lets a checkpoint go a step further, as the housekeeper does; false if there is nothing to write.
+    pub fn checkpoint(&mut self, most: usize) -> bool {
+        let Ok(mut replica) = self.system.replica.lock() else { return false };
+        match std::mem::replace(&mut self.checkpoint, Checkpoint::None(Lsn(0))) {
+            Checkpoint::None(last) if replica.applied() == last => {
+                self.checkpoint = Checkpoint::None(last);
+                return false;
+            }
+            Checkpoint::None(_) => {
+                self.checkpoint = Checkpoint::Cut(replica.begin_checkpoint());
+            }
+            Checkpoint::Cut(cut) => {
+                let lsn = cut.lsn;
+                // Others may have a turn, and look at it.
+                drop(replica);
+                if let Err(error) = self.store.checkpoint(lsn, cut.changes()) {
+                    self.system.env.journal.poison(&format!("the state cannot be written: {error}"));
+                }
+                self.checkpoint = Checkpoint::Written(lsn);
+            }
+            Checkpoint::Written(lsn) => {
+                replica.end_checkpoint(lsn, most);
+                self.checkpoint = Checkpoint::None(lsn);
+            }
+        }
+        true
+    }
+
+    /// Whether it is over, and why.
+    pub fn failure(&self) -> Option<String> {
+        self.system.env.journal.failure()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // They hold the system, which holds them.
+        self.stage.clear();
+    }
+}

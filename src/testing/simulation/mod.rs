@@ -1,0 +1,163 @@
+//! The engine in a world of accidents, on one thread: its real parts, with callers, receivers, a clock and a disk that a
+//! seed decides about.
+//!
+//! What is real: the domain, shells, drivers and the registry, the supervisor, journal, committer and recovery, replica,
+//! checkpoints and the manifest, relay and saga. What is not: threads, the network, sled (see `rows`) and actix. Each
+//! step lets one of them do one thing; a crash may come in the middle of it. The same [`Plan`] gives the same run, bit for
+//! bit.
+//!
+//! What is looked at: after every step, that what became durable keeps the invariants, that what callers were told is
+//! durable, and that states agree with events; after every crash, that all of it is still there, that nothing else came
+//! but the one frame that was being written, and that rows are those of the whole journal; at the end, that everything
+//! that is owed gets done, money is conserved, holds run out in time and every event reaches its receivers in order.
+
+mod clients;
+mod machine;
+mod model;
+mod relay;
+mod rows;
+mod shrink;
+mod stage;
+mod swarm;
+mod watched;
+mod world;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+pub use self::shrink::shrink;
+use self::world::World;
+use super::sim_disk::SimDisk;
+use crate::store::disk::Disk;
+
+/// What a run is to be.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What decides about everything.
+    pub seed: u64,
+    /// How many steps there are before everything is left to come to rest.
+    pub steps: u64,
+    /// Steps that are left out.
+    pub skipped: BTreeSet<u64>,
+    /// The power is to go at this call of the disk, and nothing else is to go wrong; the run ends once the engine has
+    /// come back. `None` for all kinds of accidents.
+    pub cut_at: Option<u64>,
+    /// Whether to write down what happens.
+    pub with_history: bool,
+    /// What the engine is given in place of the disk.
+    pub disk: fn(SimDisk) -> Arc<dyn Disk>,
+}
+
+impl Plan {
+    /// All steps, on the disk itself.
+    #[must_use]
+    pub fn new(seed: u64, steps: u64) -> Self {
+        Self { seed, steps, skipped: BTreeSet::new(), cut_at: None, with_history: false, disk: |disk| Arc::new(disk) }
+    }
+}
+
+/// What there was in a run, or in many.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Steps.
+    pub steps: u64,
+    /// Times that the process or the power went.
+    pub crashes: u64,
+    /// Of them, times that the power went.
+    pub power_cuts: u64,
+    /// Of the crashes, those in the middle of a start.
+    pub second_crashes: u64,
+    /// Starts.
+    pub starts: u64,
+    /// Calls of callers.
+    pub asked: u64,
+    /// Calls that a caller knows the outcome of.
+    pub told: u64,
+    /// Durable events.
+    pub events: u64,
+    /// Events that reached receivers.
+    pub delivered: u64,
+    /// Damaged journals, every one of which was noticed.
+    pub damaged: u64,
+    /// Of everything that happened, in order.
+    pub trace: u64,
+}
+
+impl Report {
+    /// Adds another run.
+    pub fn add(&mut self, other: &Self) {
+        self.steps += other.steps;
+        self.crashes += other.crashes;
+        self.power_cuts += other.power_cuts;
+        self.second_crashes += other.second_crashes;
+        self.starts += other.starts;
+        self.asked += other.asked;
+        self.told += other.told;
+        self.events += other.events;
+        self.delivered += other.delivered;
+        self.damaged += other.damaged;
+        self.trace = self.trace.rotate_left(1) ^ other.trace;
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} steps, {} crashes ({} power cuts, {} during a start), {} starts, {} calls ({} outcomes told), {} events, \
+             {} deliveries, {} damaged journals noticed",
+            self.steps,
+            self.crashes,
+            self.power_cuts,
+            self.second_crashes,
+            self.starts,
+            self.asked,
+            self.told,
+            self.events,
+            self.delivered,
+            self.damaged
+        )
+    }
+}
+
+/// What does not hold.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// Which invariant, or what kind of fault.
+    pub kind: &'static str,
+    /// What was found.
+    pub what: String,
+    /// In which step; as many as there are if it was at the end.
+    pub step: u64,
+    /// What happened before, if it was to be written down.
+    pub history: Vec<String>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.history {
+            writeln!(f, "  {line}")?;
+        }
+        write!(f, "step {}: {}: {}", self.step, self.kind, self.what)
+    }
+}
+
+/// Runs a plan; what there was, and what happened if that was to be written down.
+///
+/// # Errors
+/// What does not hold.
+pub fn run(plan: &Plan) -> Result<(Report, Vec<String>), Box<Failure>> {
+    let mut world = World::new(plan);
+    let outcome = catch_unwind(AssertUnwindSafe(|| world.run()));
+    let broken = match outcome {
+        Ok(Ok(())) => return Ok((world.report(), world.history())),
+        Ok(Err(broken)) => (broken.invariant, broken.what),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            ("panic", text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default())
+        }
+    };
+    Err(Box::new(Failure { kind: broken.0, what: broken.1, step: world.step(), history: world.history() }))
+}

@@ -1,0 +1,445 @@
+//! What a naive reader makes of the journal: what is there, what belongs to whom, and what every caller may have been told.
+//!
+//! It reads each frame when the log has promised it, and what a crash left of the last one, and shares no code with the
+//! aggregates. Only the rows are compared with those of a second replica, that never crashes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::watched::Frame;
+use crate::actors::alarms::Key as Name;
+use crate::domain::concert_option::{self, AreaPlaces, ConcertOption, Definition, Part, SeatRefs};
+use crate::domain::idempotency::{Key, RETENTION_MILLIS};
+use crate::domain::invariants::{Audit, Broken};
+use crate::domain::sink::{self, Registration};
+use crate::domain::wallet::Wallet;
+use crate::domain::{
+    ConcertId, EventId, Lsn, OptionId, PaymentId, Points, RefundId, ReservationId, SinkId, Timestamp, TokenId, UserId,
+    catalogue, waiting_room, wallet,
+};
+use crate::limits::UserCounts;
+use crate::store::codec::{self, Facts, Record};
+use crate::store::pages;
+use crate::store::replica::Replica;
+use crate::store::state::StateStore;
+use crate::testing::random::Dice;
+
+/// A hold, as it was made.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    pub user: UserId,
+    pub seats: SeatRefs,
+    pub areas: Vec<AreaPlaces>,
+    pub amount: Points,
+    pub token: Option<u64>,
+}
+
+/// What a key has led to.
+#[derive(Debug, Clone)]
+struct Used {
+    payload: [u8; 16],
+    made: u64,
+    at: Timestamp,
+}
+
+/// All that is known from the journal.
+pub(super) struct Model {
+    pub audit: Audit,
+    pub last: Lsn,
+    /// The latest time of all events.
+    pub now: Timestamp,
+    /// All frames, as they were promised.
+    pub frames: Vec<Frame>,
+    /// Whose state has changed since it was last compared.
+    pub changed: BTreeSet<Name>,
+    pub concerts: BTreeSet<ConcertId>,
+    pub options: BTreeMap<OptionId, Definition>,
+    pub defined: BTreeSet<OptionId>,
+    pub rooms: BTreeSet<ConcertId>,
+    pub reservations: BTreeMap<ReservationId, Held>,
+    /// Until when the open holds last.
+    pub open: BTreeMap<ReservationId, Timestamp>,
+    deadlines: BTreeMap<ReservationId, Timestamp>,
+    pub payments: BTreeMap<PaymentId, u64>,
+    payment_keys: BTreeMap<PaymentId, Option<Key>>,
+    refund_keys: BTreeMap<RefundId, Option<Key>>,
+    completed: BTreeSet<PaymentId>,
+    credited: BTreeSet<RefundId>,
+    /// Seats that were ever held or blocked.
+    taken: BTreeSet<(OptionId, u32)>,
+    pub tokens: BTreeMap<TokenId, UserId>,
+    ended: BTreeSet<TokenId>,
+    pub entries: BTreeMap<(UserId, u64), (Points, Points)>,
+    pub sinks: BTreeMap<SinkId, Registration>,
+    pub removed: BTreeSet<SinkId>,
+    pub dropped: BTreeSet<(SinkId, EventId)>,
+    used: BTreeMap<(Name, [u8; 16]), Vec<Used>>,
+    twin: Twin,
+}
+
+/// A replica that takes everything in and never crashes.
+struct Twin {
+    store: Arc<StateStore>,
+    replica: Replica,
+    /// What it has not taken in yet.
+    later: Vec<(Lsn, Record)>,
+}
+
+/// What does not hold.
+pub(super) fn broken(invariant: &'static str, what: impl Into<String>) -> Broken {
+    Broken { invariant, what: what.into() }
+}
+
+fn ensure(holds: bool, invariant: &'static str, what: impl FnOnce() -> String) -> Result<(), Broken> {
+    if holds { Ok(()) } else { Err(broken(invariant, what())) }
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        let store = Arc::new(StateStore::in_memory(pages::merge));
+        let replica = Replica::new(store.clone(), Lsn(0)).expect("there are no rows to be read");
+        Self {
+            audit: Audit::default(),
+            last: Lsn(0),
+            now: Timestamp::default(),
+            frames: Vec::new(),
+            changed: BTreeSet::new(),
+            concerts: BTreeSet::new(),
+            options: BTreeMap::new(),
+            defined: BTreeSet::new(),
+            rooms: BTreeSet::new(),
+            reservations: BTreeMap::new(),
+            open: BTreeMap::new(),
+            deadlines: BTreeMap::new(),
+            payments: BTreeMap::new(),
+            payment_keys: BTreeMap::new(),
+            refund_keys: BTreeMap::new(),
+            completed: BTreeSet::new(),
+            credited: BTreeSet::new(),
+            taken: BTreeSet::new(),
+            tokens: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            entries: BTreeMap::new(),
+            sinks: BTreeMap::new(),
+            removed: BTreeSet::new(),
+            dropped: BTreeSet::new(),
+            used: BTreeMap::new(),
+            twin: Twin { store, replica, later: Vec::new() },
+        }
+    }
+}
+
+impl Model {
+    /// Takes in a frame that is durable.
+    pub fn take(&mut self, frame: Frame) -> Result<(), Broken> {
+        ensure(frame.first == self.last.next(), "I3", || format!("lsn {} comes after {}", frame.first, self.last))?;
+        let records = codec::decode_batch(frame.first, frame.count, &frame.payload)
+            .map_err(|error| broken("I4", error.to_string()))?;
+        for (first, record) in &records {
+            self.record(*first, record)?;
+        }
+        self.twin.later.extend(records);
+        self.last = frame.last();
+        self.frames.push(frame);
+        Ok(())
+    }
+
+    fn record(&mut self, first: Lsn, record: &Record) -> Result<(), Broken> {
+        self.now = self.now.max(record.at);
+        for (index, meta) in (0..record.len()).zip(record.metas(first)) {
+            match &record.facts {
+                Facts::Catalogue(events) => {
+                    self.changed.insert(Name::Catalogue);
+                    self.catalogue(record.at, &events[index])?;
+                }
+                Facts::Option(id, events) => {
+                    self.changed.insert(Name::Option(*id));
+                    self.audit.option_event(*id, meta, &events[index])?;
+                    self.option(*id, record.at, &events[index])?;
+                }
+                Facts::Wallet(user, events) => {
+                    self.changed.insert(Name::Wallet(user.clone()));
+                    self.audit.wallet_event(user, &events[index])?;
+                    if let wallet::Event::Charged { entry, amount, balance, key, .. } = &events[index] {
+                        self.entries.insert((user.clone(), *entry), (*amount, *balance));
+                        self.note_key(Name::Wallet(user.clone()), key.as_ref(), *entry, record.at)?;
+                    }
+                }
+                Facts::Room(id, events) => {
+                    self.changed.insert(Name::Room(*id));
+                    self.audit.room_event(*id, meta, &events[index])?;
+                    self.room(*id, &events[index]);
+                }
+                Facts::Sink(id, events) => self.sink(*id, record.at, &events[index])?,
+            }
+        }
+        Ok(())
+    }
+
+    fn catalogue(&mut self, at: Timestamp, event: &catalogue::Event) -> Result<(), Broken> {
+        match event {
+            catalogue::Event::ConcertCreated { concert, key, .. } => {
+                ensure(self.concerts.insert(*concert), "I1", || format!("{concert} is created twice"))?;
+                self.note_key(Name::Catalogue, key.as_ref(), concert.0, at)
+            }
+            catalogue::Event::OptionAdded { option, definition, key } => {
+                let twice = self.options.insert(*option, (**definition).clone());
+                ensure(twice.is_none(), "I1", || format!("{option} is added twice"))?;
+                self.note_key(Name::Catalogue, key.as_ref(), option.0, at)
+            }
+            catalogue::Event::RoomOpened { .. } | catalogue::Event::OptionDefined { .. } => Ok(()),
+        }
+    }
+
+    fn option(&mut self, id: OptionId, at: Timestamp, event: &concert_option::Event) -> Result<(), Broken> {
+        use concert_option::Event;
+        let payment_of = |no| PaymentId { option: id, no };
+        match event {
+            Event::OptionDefined { .. } => drop(self.defined.insert(id)),
+            Event::SeatsHeld { reservation, user, seats, areas, amount, expires_at, token, key } => {
+                let (no, user, areas) = (ReservationId { option: id, no: *reservation }, user.clone(), areas.to_vec());
+                self.taken.extend(seats.iter().map(|seat| (id, *seat)));
+                let held = Held { user, seats: seats.clone(), areas, amount: *amount, token: *token };
+                self.reservations.insert(no, held);
+                self.open.insert(no, *expires_at);
+                self.deadlines.insert(no, *expires_at);
+                self.note_key(Name::Option(id), key.as_ref(), *reservation, at)?;
+            }
+            Event::ReservationReleased { reservation } => {
+                self.open.remove(&ReservationId { option: id, no: *reservation });
+            }
+            Event::ReservationsExpired { reservations } => {
+                for no in reservations {
+                    self.open.remove(&ReservationId { option: id, no: *no });
+                }
+            }
+            Event::PaymentStarted { payment, reservation, key, .. } => {
+                self.open.remove(&ReservationId { option: id, no: *reservation });
+                self.payments.insert(payment_of(*payment), *reservation);
+                self.payment_keys.insert(payment_of(*payment), key.clone());
+            }
+            Event::PaymentConfirmed { payment, .. } => {
+                self.completed.insert(payment_of(*payment));
+                let key = self.payment_keys.remove(&payment_of(*payment)).flatten();
+                self.note_key(Name::Option(id), key.as_ref(), *payment, at)?;
+            }
+            Event::PaymentFailed { payment, .. } => {
+                self.payment_keys.remove(&payment_of(*payment));
+                if let Some(reservation) = self.payments.get(&payment_of(*payment)) {
+                    let no = ReservationId { option: id, no: *reservation };
+                    self.open.extend(self.deadlines.get(&no).map(|until| (no, *until)));
+                }
+            }
+            Event::PaymentRefunded { refund, key, .. } => {
+                self.refund_keys.insert(RefundId { option: id, no: *refund }, key.clone());
+            }
+            Event::RefundCredited { refund, .. } => {
+                let no = RefundId { option: id, no: *refund };
+                self.credited.insert(no);
+                let key = self.refund_keys.remove(&no).flatten();
+                self.note_key(Name::Option(id), key.as_ref(), *refund, at)?;
+            }
+            Event::SeatsBlocked { seats, key } => {
+                self.taken.extend(seats.iter().map(|seat| (id, *seat)));
+                self.note_key(Name::Option(id), key.as_ref(), 0, at)?;
+            }
+            Event::SeatsUnblocked { key, .. } => self.note_key(Name::Option(id), key.as_ref(), 0, at)?,
+            Event::OptionRescheduled { .. } | Event::TokenCompleted { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn room(&mut self, concert: ConcertId, event: &waiting_room::Event) {
+        use waiting_room::Event;
+        let token = |no: &u64| TokenId { concert, no: *no };
+        match event {
+            Event::Opened { .. } => drop(self.rooms.insert(concert)),
+            Event::TokenIssued { no, user, .. } => drop(self.tokens.insert(token(no), user.clone())),
+            Event::TokensExpired { tokens } => self.ended.extend(tokens.iter().map(token)),
+            Event::TokenLeft { no } | Event::TokenUsed { no } => drop(self.ended.insert(token(no))),
+            Event::Configured { .. } | Event::LineOpened { .. } | Event::TokensAdmitted { .. } => {}
+        }
+    }
+
+    fn sink(&mut self, id: SinkId, at: Timestamp, event: &sink::Event) -> Result<(), Broken> {
+        match event {
+            sink::Event::SinkRegistered { registration, .. } => drop(self.sinks.insert(id, registration.clone())),
+            sink::Event::SinkRemoved => drop(self.removed.insert(id)),
+            sink::Event::DeadLetterDropped { event } => drop(self.dropped.insert((id, *event))),
+            sink::Event::DeadLettersRedriven { events, key } => {
+                self.note_key(Name::Sink(id), key.as_ref(), events.len() as u64, at)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// I7: a key makes one thing in 24 hours.
+    fn note_key(&mut self, name: Name, key: Option<&Key>, made: u64, at: Timestamp) -> Result<(), Broken> {
+        let Some(key) = key else { return Ok(()) };
+        let uses = self.used.entry((name, key.scope)).or_default();
+        let twice = uses.last().filter(|known| known.at.plus_millis(RETENTION_MILLIS) > at);
+        ensure(twice.is_none(), "I7", || format!("a key that made {twice:?} makes {made}"))?;
+        uses.push(Used { payload: key.payload, made, at });
+        Ok(())
+    }
+
+    /// I7: what was made by this key.
+    pub fn made_by(&self, name: &Name, key: Option<&Key>, made: u64) -> Result<(), Broken> {
+        let Some(key) = key else { return Ok(()) };
+        let uses = self.used.get(&(name.clone(), key.scope)).map_or(&[][..], Vec::as_slice);
+        let same = uses.iter().any(|used| used.payload == key.payload && used.made == made);
+        ensure(same, "I7", || format!("a key is said to have made {made}, and made {uses:?}"))
+    }
+
+    /// I7: this key came with something else.
+    pub fn reused(&self, name: &Name, key: Option<&Key>) -> Result<(), Broken> {
+        // A payment's or refund's that is under way is not among the uses yet, and may come after an old one.
+        let Some(key) = key else { return Ok(()) };
+        let uses = self.used.get(&(name.clone(), key.scope));
+        let last = uses.and_then(|uses| uses.last()).filter(|used| used.at.plus_millis(RETENTION_MILLIS) > self.now);
+        let same = last.is_some_and(|used| used.payload == key.payload);
+        ensure(!same, "I7", || format!("a key that made {last:?} is refused, though it comes with the same"))
+    }
+
+    /// I3: this reservation is durable, as it was told.
+    pub fn knows_reservation(&self, id: ReservationId, told: &concert_option::Reservation) -> Result<(), Broken> {
+        let known = self.reservations.get(&id);
+        let same = known.is_some_and(|held| {
+            (&held.user, &held.seats, held.amount, held.token) == (&told.user, &told.seats, told.amount, told.token)
+                && held.areas[..] == told.areas[..]
+        });
+        ensure(same, "I3", || format!("{id} was told as {told:?}, and durable is {known:?}"))
+    }
+
+    /// I3: this reservation is not held, durably.
+    pub fn knows_ended(&self, id: ReservationId) -> Result<(), Broken> {
+        ensure(!self.open.contains_key(&id), "I3", || format!("{id} was told to be released"))
+    }
+
+    /// I3: this payment is durable.
+    pub fn knows_payment(&self, id: PaymentId) -> Result<(), Broken> {
+        ensure(self.completed.contains(&id), "I3", || format!("{id} was told to be paid"))
+    }
+
+    /// I3: this refund is durable.
+    pub fn knows_refund(&self, id: RefundId) -> Result<(), Broken> {
+        ensure(self.credited.contains(&id), "I3", || format!("{id} was told to be credited"))
+    }
+
+    /// I3: this entry is durable.
+    pub fn knows_entry(&self, user: &UserId, entry: &wallet::Entry) -> Result<(), Broken> {
+        let known = self.entries.get(&(user.clone(), entry.no));
+        ensure(known == Some(&(entry.amount, entry.balance)), "I3", || {
+            format!("{entry:?} was told, {known:?} is durable")
+        })
+    }
+
+    /// I3: these seats are not free, or were not.
+    pub fn knows_taken(&self, option: OptionId, seats: &[u32]) -> Result<(), Broken> {
+        let free = seats.iter().find(|seat| !self.taken.contains(&(option, **seat)));
+        ensure(free.is_none(), "I3", || format!("seat {free:?} was told to be taken, and never was"))
+    }
+
+    /// I3: this token is durable, and its owner's.
+    pub fn knows_token(&self, id: TokenId, user: &UserId) -> Result<(), Broken> {
+        ensure(self.tokens.get(&id) == Some(user), "I3", || format!("{id} was told to be {user}'s"))
+    }
+
+    /// I3: this token is over, durably.
+    pub fn knows_left(&self, id: TokenId) -> Result<(), Broken> {
+        ensure(self.ended.contains(&id), "I3", || format!("{id} was told to be given back"))
+    }
+
+    /// I1, I2, I6: an aggregate is what its events add up to.
+    pub fn agrees(&self, name: &Name, replica: &mut Replica) -> Result<(), Broken> {
+        let unreadable = |error: crate::store::replica::Error| broken("I4", error.to_string());
+        match name {
+            Name::Option(id) => self.audit.agrees_with_option(*id, replica.option(*id).map_err(unreadable)?),
+            Name::Wallet(user) => self.audit.agrees_with_wallet(user, replica.wallet(user).map_err(unreadable)?),
+            Name::Room(id) => self.audit.agrees_with_room(*id, replica.room(*id).map_err(unreadable)?),
+            Name::Catalogue => {
+                let entries = replica.catalogue().map_err(unreadable)?.entries();
+                let known = (self.concerts.len() + self.options.len()) as u64;
+                ensure(entries == known, "I4", || format!("the catalogue has {entries} instead of {known}"))
+            }
+            Name::Sink(_) => Ok(()),
+        }
+    }
+
+    /// All that there is.
+    pub fn names(&self) -> Vec<Name> {
+        let wallets: BTreeSet<_> = self.entries.keys().map(|(user, _)| user.clone()).collect();
+        std::iter::once(Name::Catalogue)
+            .chain(self.defined.iter().map(|id| Name::Option(*id)))
+            .chain(wallets.into_iter().map(Name::Wallet))
+            .chain(self.rooms.iter().map(|id| Name::Room(*id)))
+            .collect()
+    }
+
+    /// I3: what is durable can be looked up, also when it has left memory.
+    pub fn finds(&self, replica: &mut Replica, dice: &Dice, user: &UserId) -> Result<(), Broken> {
+        let unreadable = |error: crate::store::replica::Error| broken("I4", error.to_string());
+        let mine = self.reservations.iter().filter(|(_, held)| held.user == *user);
+        let mut mine: Vec<ReservationId> = mine.map(|(id, _)| *id).collect();
+        let listed = replica.listed(user, &Part::Reservation(0), None, usize::MAX >> 1).map_err(unreadable)?;
+        let mut listed: Vec<_> = listed.iter().map(|one| ReservationId { option: one.option, no: one.no }).collect();
+        listed.sort_unstable();
+        mine.sort_unstable();
+        ensure(listed == mine, "I3", || format!("{user} has {mine:?}, and is shown {listed:?}"))?;
+        if mine.is_empty() {
+            return Ok(());
+        }
+        let id = *dice.pick(&mine);
+        if let Some(known) = replica.option(id.option).map_err(unreadable)?.reservation(id.no) {
+            let known = known.clone();
+            return self.knows_reservation(id, &known);
+        }
+        let row = replica.archived::<ConcertOption>(&id.option, &Part::Reservation(id.no)).map_err(unreadable)?;
+        let known = row.and_then(|row| concert_option::Reservation::from_row(id.no, &row).ok());
+        known.map_or_else(
+            || Err(broken("I3", format!("{id} cannot be found"))),
+            |known| self.knows_reservation(id, &known),
+        )
+    }
+
+    /// I2: all wallets.
+    pub fn wallets(&self, replica: &mut Replica) -> Result<Vec<Wallet>, Broken> {
+        let users: BTreeSet<_> = self.entries.keys().map(|(user, _)| user).collect();
+        let wallet = |user: &UserId| replica.wallet(user).cloned().map_err(|error| broken("I4", error.to_string()));
+        users.into_iter().map(wallet).collect()
+    }
+
+    /// That each user's open holds are counted.
+    pub fn counts(&self, counts: &UserCounts) -> Result<(), Broken> {
+        let users: BTreeSet<_> = self.reservations.values().map(|held| &held.user).collect();
+        for user in users {
+            let paying = |id: &ReservationId| self.audit.may_be_held(*id);
+            let open = self.reservations.iter().filter(|(id, held)| held.user == *user && paying(id)).count() as u64;
+            let taken = counts.take_hold(user, 0).err().unwrap_or_default();
+            ensure(taken == open, "I4", || format!("{user} has {open} open holds, and {taken} are counted"))?;
+        }
+        Ok(())
+    }
+
+    /// I4: rows that were written by checkpoints, over however many crashes, are those of the whole journal up to there.
+    pub fn same_rows(&mut self, store: &StateStore) -> Result<(), Broken> {
+        let settled = store.settled();
+        let Twin { store: twin, replica, later } = &mut self.twin;
+        if settled.lsn < twin.settled().lsn {
+            // From before the rows were lost.
+            return Ok(());
+        }
+        let failed = |error: String| broken("I4", error);
+        let now = later.partition_point(|(first, _)| *first <= settled.lsn);
+        for (first, record) in later.drain(..now) {
+            replica.apply(first, &record).map_err(|error| failed(error.to_string()))?;
+        }
+        ensure(replica.applied() == settled.lsn, "I4", || format!("a checkpoint at {} is in a record", settled.lsn))?;
+        let cut = replica.begin_checkpoint();
+        twin.checkpoint(cut.lsn, cut.changes()).map_err(|error| failed(error.to_string()))?;
+        replica.end_checkpoint(settled.lsn, usize::MAX);
+        let expected = twin.settled();
+        ensure(settled == expected, "I4", || format!("the rows are {settled:?} instead of {expected:?}"))
+    }
+}

@@ -1,0 +1,266 @@
+//! Deliveries to receivers that fail, and what reached them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::task::Poll;
+
+use super::machine::JOURNAL;
+use super::model::broken;
+use super::stage::Stage;
+use crate::actors::actor::Delivery;
+use crate::actors::registry::From;
+use crate::actors::reply::{self, Reply as Answer};
+use crate::actors::system::{Routed, System};
+use crate::domain::concert_option::PricedPlan;
+use crate::domain::invariants::Broken;
+use crate::domain::sink::{Command, Reply, Sink};
+use crate::domain::{EventFilter, EventId, Lsn, OptionId, Rejection, SinkId};
+use crate::engine::events::{find, read};
+use crate::error::Error;
+use crate::relay::dispatch::{Attempt, Content, Dispatch};
+use crate::relay::projection::{Known, Missing};
+use crate::relay::walk::Walk;
+use crate::relay::{Event, Failure, Outcome, Settings};
+use crate::store::disk::Disk;
+use crate::testing::random::Dice;
+
+/// Events that are read at once.
+const READ_EVENTS: usize = 8;
+
+/// All plans that options have.
+pub(super) type Plans = BTreeMap<OptionId, Arc<PricedPlan>>;
+
+/// What a receiver has got.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    all: BTreeSet<EventId>,
+    /// By subject, in the order in which they came first.
+    pub first: BTreeMap<String, Vec<EventId>>,
+}
+
+impl Inbox {
+    /// Takes in what arrived.
+    fn receive(&mut self, sink: SinkId, events: &[Arc<Event>], desk: &Desk<'_>) -> Result<(), Broken> {
+        for event in events {
+            if event.id.lsn > desk.durable {
+                return Err(broken("I3", format!("{} is delivered, and not durable", event.id)));
+            }
+            // What an operator has dropped may come all the same after a crash, until the cursor has passed it.
+            if !self.all.insert(event.id) || desk.dropped.contains(&(sink, event.id)) {
+                continue;
+            }
+            let subject = self.first.entry(event.subject.clone()).or_default();
+            if subject.last().is_some_and(|last| event.id < *last) {
+                return Err(broken("relay", format!("{} of {} comes too late", event.id, event.subject)));
+            }
+            subject.push(event.id);
+        }
+        Ok(())
+    }
+
+    /// Whether this event has come.
+    pub fn has(&self, event: EventId) -> bool {
+        self.all.contains(&event)
+    }
+}
+
+/// With what a courier works.
+pub(super) struct Desk<'a> {
+    pub system: &'a Arc<System<Stage>>,
+    pub disk: &'a Arc<dyn Disk>,
+    pub plans: &'a Plans,
+    pub dice: &'a Dice,
+    pub durable: Lsn,
+    /// What operators have given up.
+    pub dropped: &'a BTreeSet<(SinkId, EventId)>,
+    /// Whether the receiver takes everything.
+    pub is_well: bool,
+}
+
+impl Desk<'_> {
+    fn look_up(&self, missing: &[Missing], known: &mut Known) -> Result<(), Error> {
+        for one in missing {
+            if let Missing::Plan(option) = one {
+                known.plan(self.plans[option].clone());
+                continue;
+            }
+            let gone = || Error::Internal(format!("{one:?} is missing"));
+            let mut replica = self.system.replica.lock().map_err(|_| gone())?;
+            let row = find(&mut replica, *one).ok_or_else(gone)?.row().map_err(|_| gone())?.ok_or_else(gone)?;
+            read(*one, &row, known).map_err(|error| Error::Internal(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// The next events of a walk.
+    fn go_on(
+        &self,
+        walk: &mut Walk,
+        after: EventId,
+        filter: EventFilter,
+        max: usize,
+    ) -> Result<(Vec<Event>, EventId), Error> {
+        let limit = self.system.replica.applied();
+        let mut look_up = |missing: &[Missing], known: &mut Known| self.look_up(missing, known);
+        let (batch, _) = walk.go_on(&mut look_up, after, filter, limit, max)?;
+        walk.forget_above(4);
+        Ok((batch.events, batch.position))
+    }
+
+    /// All events after one of them.
+    pub fn all_after(&self, after: EventId, filter: EventFilter) -> Result<Vec<Event>, Error> {
+        let mut walk = Walk::begin(self.disk.clone(), Path::new(JOURNAL), after)?;
+        let (mut all, mut position) = (Vec::new(), after);
+        loop {
+            let (events, at) = self.go_on(&mut walk, position, filter, 100)?;
+            if at == position {
+                return Ok(all);
+            }
+            position = at;
+            all.extend(events);
+        }
+    }
+
+    fn ask(&self, id: SinkId, command: Command) -> Answer<Result<Reply, Rejection>> {
+        let (reply, answer) = reply::channel();
+        let delivery = Delivery::Command(command, Some(reply));
+        // From inside there is no limit to meet.
+        let _ = Sink::registry(self.system).deliver(self.system, &id, delivery, From::Inside);
+        answer
+    }
+}
+
+/// Delivers to one sink, as the engine's own does, a step at a time.
+pub(super) struct Courier {
+    id: SinkId,
+    filter: EventFilter,
+    dispatch: Dispatch,
+    walk: Option<Walk>,
+    under_way: Vec<Attempt>,
+    /// An operator has changed something.
+    pub changed: bool,
+    refreshing: Option<Answer<Result<Reply, Rejection>>>,
+}
+
+impl Courier {
+    pub fn new(id: SinkId, sink: &Sink, settings: Settings, batch: usize) -> Self {
+        Self {
+            id,
+            filter: sink.registration().map_or(EventFilter::NONE, |registration| registration.filter),
+            dispatch: Dispatch::new(sink, settings, batch),
+            walk: None,
+            under_way: Vec::new(),
+            changed: false,
+            refreshing: None,
+        }
+    }
+
+    /// Goes a step further; whether there was anything to do.
+    pub fn step(&mut self, desk: &Desk<'_>, inbox: &mut Inbox) -> Result<bool, Broken> {
+        let now = desk.system.env.clock.now();
+        let mut worked = self.refresh(desk)?;
+        if self.refreshing.is_some() {
+            // As the engine's own, it does nothing else until it knows what has changed.
+            return Ok(worked);
+        }
+        match desk.dice.below(3) {
+            0 if self.dispatch.has_room(now) => worked |= self.read(desk)?,
+            1 if !self.under_way.is_empty() => {
+                let any = desk.dice.below(self.under_way.len() as u64) as usize;
+                let attempt = self.under_way.swap_remove(any);
+                let outcome = self.attempt(desk, &attempt, inbox)?;
+                self.dispatch.finished(now, attempt.no, outcome, &mut || desk.dice.next());
+                worked = true;
+            }
+            _ => {}
+        }
+        let step = self.dispatch.step(now);
+        worked |= !step.commands.is_empty() || !step.attempts.is_empty();
+        for command in step.commands {
+            desk.system.command::<Sink>(&self.id, command);
+        }
+        self.under_way.extend(step.attempts);
+        Ok(worked)
+    }
+
+    /// Whether everything up to `lsn` is delivered, parked or not wanted, and nothing is on its way.
+    pub fn has_passed(&self, lsn: Lsn) -> bool {
+        self.dispatch.passed().lsn >= lsn && self.under_way.is_empty() && self.refreshing.is_none() && !self.changed
+    }
+
+    fn read(&mut self, desk: &Desk<'_>) -> Result<bool, Broken> {
+        let after = self.dispatch.read();
+        let mut read = || -> Result<_, Error> {
+            if self.walk.is_none() {
+                self.walk = Some(Walk::begin(desk.disk.clone(), Path::new(JOURNAL), after)?);
+            }
+            let Some(walk) = &mut self.walk else { return Ok((Vec::new(), after)) };
+            desk.go_on(walk, after, self.filter, READ_EVENTS)
+        };
+        match read() {
+            Ok((events, position)) => {
+                let worked = position > after;
+                self.dispatch.take(events.into_iter().map(Arc::new).collect(), position);
+                Ok(worked)
+            }
+            Err(error) => self.failed(desk, &error).map(|()| false),
+        }
+    }
+
+    /// Nothing of the journal may be missing, unless the disk has failed.
+    fn failed(&mut self, desk: &Desk<'_>, error: &Error) -> Result<(), Broken> {
+        self.walk = None;
+        let excused =
+            desk.system.env.journal.is_closed() || matches!(error, Error::Internal(text) if text.contains("cannot "));
+        if excused { Ok(()) } else { Err(broken("relay", error.to_string())) }
+    }
+
+    fn attempt(&mut self, desk: &Desk<'_>, attempt: &Attempt, inbox: &mut Inbox) -> Result<Outcome, Broken> {
+        let failed = || Outcome::Failed(Failure::default());
+        let events = match &attempt.what {
+            Content::Events(events) => events.clone(),
+            Content::Parked(id) => {
+                let find = || -> Result<_, Error> {
+                    let mut walk = Walk::begin(desk.disk.clone(), Path::new(JOURNAL), id.before())?;
+                    Ok(desk.go_on(&mut walk, id.before(), EventFilter::ALL, 1)?.0)
+                };
+                match find() {
+                    Ok(events) if events.first().is_some_and(|event| event.id == *id) => {
+                        events.into_iter().map(Arc::new).collect()
+                    }
+                    Ok(_) => return Err(broken("relay", format!("{id} is parked, and there is no such event"))),
+                    Err(error) => return self.failed(desk, &error).map(|()| failed()),
+                }
+            }
+        };
+        let fate = if desk.is_well { 0 } else { desk.dice.below(100) };
+        if fate < 70 {
+            inbox.receive(self.id, &events, desk)?;
+        }
+        Ok(match fate {
+            0..55 => Outcome::Delivered,
+            99 => Outcome::Gone(Failure::default()),
+            _ => failed(),
+        })
+    }
+
+    /// Takes over what an operator has changed, once everything that the sink was told before is durable.
+    fn refresh(&mut self, desk: &Desk<'_>) -> Result<bool, Broken> {
+        if std::mem::take(&mut self.changed) {
+            self.refreshing = Some(desk.ask(self.id, Command::Advance { cursor: EventId::default() }));
+            return Ok(true);
+        }
+        let Some(answer) = &self.refreshing else { return Ok(false) };
+        if desk.system.replica.applied() < desk.system.env.journal.durable() {
+            return Ok(false);
+        }
+        let Poll::Ready(answer) = answer.try_recv() else { return Ok(false) };
+        self.refreshing = None;
+        if let (Some(Ok(_)), Ok(mut replica)) = (answer, desk.system.replica.lock()) {
+            let sink = replica.sink(self.id).map_err(|error| broken("I4", error.to_string()))?;
+            self.dispatch.refresh(sink, desk.system.env.clock.now());
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,154 @@
+//! The rows of a simulated engine: in place of sled, with what sled promises and no more.
+//!
+//! A batch is one unit. What was applied and not flushed survives a crash or not, each batch as a whole; and whatever
+//! stands there, it may be gone or changed the next time.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::store::disk::Disk;
+use crate::store::state::{Backing, Change, Error, MemoryRows, Row, Rows, StoredRows, Tally};
+use crate::testing::random::Random;
+use crate::testing::sim_disk::SimDisk;
+
+/// Rows that outlive a process. Clones are the same.
+#[derive(Clone)]
+pub(super) struct SimRows(Arc<Mutex<Kept>>);
+
+struct Kept {
+    exists: bool,
+    /// What survives a crash for certain.
+    flushed: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// What came since, oldest first.
+    applied: Vec<Vec<Change>>,
+    /// What its calls fail with.
+    disk: SimDisk,
+}
+
+impl SimRows {
+    pub fn new(disk: SimDisk) -> Self {
+        Self(Arc::new(Mutex::new(Kept { exists: false, flushed: BTreeMap::new(), applied: Vec::new(), disk })))
+    }
+
+    /// As they are after a crash, beside what `disk` is then. These stay as they are.
+    pub fn crash(&self, random: &mut Random, disk: SimDisk) -> Self {
+        let kept = self.0.lock();
+        let mut flushed = kept.flushed.clone();
+        for batch in &kept.applied {
+            if random.coin() {
+                apply(&mut flushed, batch);
+            }
+        }
+        Self(Arc::new(Mutex::new(Kept { exists: kept.exists, flushed, applied: Vec::new(), disk })))
+    }
+
+    /// Does them some harm.
+    pub fn damage(&self, random: &mut Random) {
+        let mut kept = self.0.lock();
+        let victim = random.below(kept.flushed.len() as u64) as usize;
+        let victim = kept.flushed.keys().nth(victim).cloned();
+        match (random.below(3), victim) {
+            (0, Some(key)) => drop(kept.flushed.remove(&key)),
+            (1, Some(key)) => kept.flushed.entry(key).or_default().push(0),
+            _ => {
+                kept.exists = random.coin();
+                kept.flushed.clear();
+            }
+        }
+    }
+}
+
+fn apply(rows: &mut BTreeMap<Vec<u8>, Vec<u8>>, batch: &[Change]) {
+    for (key, value) in batch {
+        match value {
+            Some(value) => rows.insert(key.clone(), value.clone()),
+            None => rows.remove(key),
+        };
+    }
+}
+
+impl Backing for SimRows {
+    fn place(&self) -> PathBuf {
+        "/data/state".into()
+    }
+
+    fn exists(&self) -> bool {
+        self.0.lock().exists
+    }
+
+    fn open(&self) -> Result<Box<dyn StoredRows>, Error> {
+        let rows = MemoryRows::default();
+        let mut kept = self.0.lock();
+        kept.call()?;
+        kept.flush();
+        kept.exists = true;
+        let all: Vec<Change> = kept.flushed.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect();
+        drop(kept);
+        rows.apply(&all)?;
+        Ok(Box::new(Opened { rows, kept: self.clone() }))
+    }
+
+    fn set_aside(&self) -> Result<(), Error> {
+        let mut kept = self.0.lock();
+        kept.call()?;
+        kept.exists = false;
+        kept.flushed.clear();
+        kept.applied.clear();
+        Ok(())
+    }
+}
+
+impl Kept {
+    /// Fails if the disk does.
+    fn call(&self) -> Result<(), Error> {
+        let failed = |source| Error::Io { path: "/data/state".into(), source };
+        self.disk.available_bytes(Path::new("/")).map(drop).map_err(failed)
+    }
+
+    fn flush(&mut self) {
+        for batch in std::mem::take(&mut self.applied) {
+            apply(&mut self.flushed, &batch);
+        }
+    }
+}
+
+/// The rows as one process sees them.
+struct Opened {
+    rows: MemoryRows,
+    kept: SimRows,
+}
+
+impl Rows for Opened {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        self.rows.get(key)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, Error> {
+        self.rows.scan(from, to, limit)
+    }
+
+    fn apply(&self, changes: &[Change]) -> Result<(), Error> {
+        let mut kept = self.kept.0.lock();
+        // Even if it fails, all of it may survive.
+        kept.applied.push(changes.to_vec());
+        kept.call()?;
+        drop(kept);
+        self.rows.apply(changes)
+    }
+
+    fn flush(&self) -> Result<(), Error> {
+        let mut kept = self.kept.0.lock();
+        kept.call()?;
+        kept.flush();
+        Ok(())
+    }
+}
+
+impl StoredRows for Opened {
+    fn tally(&self) -> Result<Tally, Error> {
+        self.rows.tally()
+    }
+}

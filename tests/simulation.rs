@@ -1,0 +1,167 @@
+//! The engine in a simulated world, a slice of it; `examples/simulate.rs` runs as much of it as one likes.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use boxoffice::store::disk::{Disk, File, Open};
+use boxoffice::testing::sim_disk::SimDisk;
+use boxoffice::testing::simulation::{Plan, Report, run, shrink};
+
+/// How long new seeds are begun.
+const BUDGET: Duration = Duration::from_secs(100);
+/// Seeds that are run whatever the time.
+const SEEDS_MIN: u64 = 200;
+const SEEDS_MAX: u64 = 3_000;
+const STEPS: u64 = 1_000;
+
+/// The runs in which the power goes at every call.
+const MIXED_SEEDS: [u64; 3] = [1, 2, 3];
+const MIXED_STEPS: u64 = 1_000;
+
+/// Runs a plan that must hold.
+fn holds(plan: &Plan) -> Report {
+    match run(plan) {
+        Ok((report, _)) => report,
+        Err(failure) => match shrink(plan) {
+            Some((_, shrunk)) => panic!("seed {}: {failure}\nshrunk:\n{shrunk}", plan.seed),
+            None => panic!("seed {}: {failure}\nand it holds the second time", plan.seed),
+        },
+    }
+}
+
+#[test]
+fn nothing_is_lost_sold_twice_or_left_undone() {
+    let (begun, next, total) = (Instant::now(), AtomicU64::new(1), Mutex::new(Report::default()));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed > SEEDS_MAX || (seed > SEEDS_MIN && begun.elapsed() > BUDGET) {
+                        return;
+                    }
+                    let report = holds(&Plan::new(seed, STEPS));
+                    total.lock().unwrap().add(&report);
+                }
+            });
+        }
+    });
+    let total = total.into_inner().unwrap();
+    println!("{total}");
+    // That it was a world of accidents.
+    let seeds = total.steps / STEPS;
+    assert!(seeds >= SEEDS_MIN && total.crashes > seeds * 5 && total.power_cuts > seeds, "{total}");
+    assert!(total.second_crashes > seeds / 2 && total.told > seeds * 20 && total.delivered > seeds, "{total}");
+    assert!(total.damaged > seeds / 10, "{total}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in 1..=20 {
+        let plan = Plan { with_history: true, ..Plan::new(seed, 400) };
+        let (first, second) = (run(&plan).unwrap(), run(&plan).unwrap());
+        assert_eq!(first.1, second.1, "seed {seed}");
+        assert_eq!(first.0, second.0, "seed {seed}");
+    }
+}
+
+/// Cuts the power at every call of the disk in mixed runs, from the first start on; how many there are, and what failed.
+fn power_cuts(disk: fn(SimDisk) -> Arc<dyn Disk>) -> (u64, Vec<String>) {
+    let (mut cuts, mut failed) = (0, Vec::new());
+    for seed in MIXED_SEEDS {
+        for cut in 0.. {
+            let plan = Plan { cut_at: Some(cut), disk, ..Plan::new(seed, MIXED_STEPS) };
+            match run(&plan) {
+                Ok((report, _)) if report.crashes == 0 => break,
+                Ok(_) => {}
+                Err(failure) => failed.push(format!("seed {seed} cut at call {cut}: {failure}")),
+            }
+            cuts += 1;
+        }
+    }
+    (cuts, failed)
+}
+
+#[test]
+fn whenever_the_power_goes_what_was_promised_comes_back() {
+    let (calls, failed) = power_cuts(|disk| Arc::new(disk));
+    println!("{calls} power cuts");
+    assert!(calls > 500, "{calls} calls only");
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+#[test]
+fn without_syncs_power_cuts_lose_what_was_promised() {
+    let (calls, failed) = power_cuts(|disk| Arc::new(Unsynced(disk)));
+    let lost = failed.iter().filter(|failure| failure.contains("lost") || failure.contains("refused")).count() as u64;
+    assert!(lost > calls / 4, "{lost} of {calls}");
+}
+
+/// A disk whose syncs do nothing.
+#[derive(Debug)]
+struct Unsynced(SimDisk);
+
+struct UnsyncedFile(Box<dyn File>);
+
+impl Disk for Unsynced {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn File>> {
+        Ok(Box::new(UnsyncedFile(self.0.open(path, how)?)))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        self.0.list(dir)
+    }
+
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        self.0.create_dir_all(dir)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.0.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.0.sync_dir(dir)
+    }
+
+    fn available_bytes(&self, dir: &Path) -> io::Result<u64> {
+        self.0.available_bytes(dir)
+    }
+}
+
+impl File for UnsyncedFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(buffer, offset)
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        self.0.size()
+    }
+}
+
+#[test]
+fn without_syncs_losses_are_seen() {
+    let failures = (1..=20).filter_map(|seed| {
+        let plan = Plan { disk: |disk| Arc::new(Unsynced(disk)), ..Plan::new(seed, 400) };
+        run(&plan).err()
+    });
+    let kinds: Vec<_> = failures.map(|failure| failure.kind).collect();
+    // Either the end of the journal is gone, or what is left of it is refused.
+    assert!(kinds.len() >= 10 && kinds.iter().all(|kind| ["lost", "start", "relay"].contains(kind)), "{kinds:?}");
+}
