@@ -531,3 +531,51 @@ async fn a_slow_disk_delays_answers_and_loses_nothing() {
     assert_eq!(audit_money(&engine, &users).await, 100 * 5 * 12);
     engine.shutdown().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_lists_are_read_to_their_end() {
+    let (engine, _dir) = open(|_| ()).await;
+    let option = on_sale(&engine, 1, 1).await;
+    let anna = user(1);
+    let (mut reservations, mut entries) = (Vec::new(), Vec::new());
+    for n in 0..150 {
+        entries.push(engine.charge(&anna, points(1), &anna, None).await.unwrap().value);
+        let held = engine.hold(option, &anna, seats(&["1-1"]), None, None).await.unwrap().value;
+        if n < 149 {
+            engine.release(&Caller::User(anna.clone()), held.id).await.unwrap();
+        }
+        reservations.push(held.id);
+    }
+    entries.reverse();
+    reservations.reverse();
+    for limit in [1, 7, 149, 200] {
+        let mut request = PageRequest { limit, cursor: None };
+        let mut found = Vec::new();
+        loop {
+            let page = engine.wallet_entries(&anna, &request).await.unwrap();
+            found.extend(page.items);
+            request.cursor = page.next_cursor;
+            if request.cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, entries, "{limit} at a time");
+        for (status, expected) in
+            [(None, &reservations[..]), (Some("held"), &reservations[..1]), (Some("released"), &reservations[1..])]
+        {
+            let mut request = PageRequest { limit, cursor: None };
+            let mut found = Vec::new();
+            loop {
+                let page = engine.reservations(&anna, status, &request).await.unwrap();
+                assert!(page.items.len() <= limit);
+                found.extend(page.items.into_iter().map(|one| one.id));
+                request.cursor = page.next_cursor;
+                if request.cursor.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(found, expected, "{status:?}, {limit} at a time");
+        }
+    }
+    engine.shutdown().await.unwrap();
+}

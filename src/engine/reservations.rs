@@ -23,6 +23,8 @@ use crate::store::replica::{self, Listed, Replica};
 
 /// How many reservations are looked at for one page, at the most: with a filter most of them may not count.
 const LOOKED_AT_MAX: usize = 10_000;
+/// So many of them are looked up together: how long the replica is held for it.
+const LOOKED_UP_AT_ONCE: usize = 64;
 
 impl Engine {
     /// Holds seats or places for a user, all or nothing, until they are paid, given up, or the hold runs out.
@@ -93,25 +95,24 @@ impl Engine {
         request: &PageRequest,
     ) -> Result<Page<Reservation>, Error> {
         check_limit(request.limit)?;
-        let mut before = parse_cursor(request.cursor.as_deref())?.map(Lsn);
+        let before = parse_cursor(request.cursor.as_deref())?.map(Lsn);
         let status = status.map(parse_status).transpose()?;
+        // One more than asked for tells whether there is another page. The list is read once, whatever is on it: that of
+        // somebody who comes all the time is long, and its newest part is one row.
+        let most = status.map_or(request.limit + 1, |_| LOOKED_AT_MAX);
+        let owner = user.clone();
+        let listed =
+            self.0.read_rows(move |replica| replica.listed(&owner, &Part::Reservation(0), before, most)).await?;
         let mut found = Vec::new();
-        let mut looked_at = 0;
-        // One more than asked for tells whether there is another page.
-        while found.len() <= request.limit && looked_at < LOOKED_AT_MAX {
-            let (user, wanted) = (user.clone(), request.limit + 1);
+        for some in listed.chunks(LOOKED_UP_AT_ONCE) {
+            let some = some.to_vec();
             let look = move |replica: &mut Replica| {
-                let listed = replica.listed(&user, &Part::Reservation(0), before, wanted)?;
-                listed.into_iter().map(|one| Ok((one, look_up(replica, one.option, one.no)?))).collect()
+                some.into_iter().map(|one| Ok((one, look_up(replica, one.option, one.no)?))).collect()
             };
-            let batch: Vec<(Listed, Option<concert_option::Reservation>)> = self.0.read_rows(look).await?;
-            let Some((last, _)) = batch.last() else { break };
-            before = Some(last.lsn);
-            looked_at += batch.len();
-            let full = batch.len() == wanted;
-            let batch = batch.into_iter().filter_map(|(one, reservation)| Some((one, reservation?)));
-            found.extend(batch.filter(|(_, one)| status.is_none_or(|status| one.status.as_str() == status)));
-            if !full {
+            let some: Vec<(Listed, Option<concert_option::Reservation>)> = self.0.read_rows(look).await?;
+            let some = some.into_iter().filter_map(|(one, reservation)| Some((one, reservation?)));
+            found.extend(some.filter(|(_, one)| status.is_none_or(|status| one.status.as_str() == status)));
+            if found.len() > request.limit {
                 break;
             }
         }
@@ -121,8 +122,8 @@ impl Engine {
             items.push((listed.lsn.0, Reservation::new(listed.no, reservation, plan)));
         }
         let mut page = page(items, request.limit);
-        if page.next_cursor.is_none() && looked_at >= LOOKED_AT_MAX {
-            page.next_cursor = before.map(|lsn| lsn.to_string());
+        if page.next_cursor.is_none() && listed.len() == most {
+            page.next_cursor = listed.last().map(|last| last.lsn.to_string());
         }
         Ok(page)
     }

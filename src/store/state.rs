@@ -1181,6 +1181,34 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn what_is_damaged_in_a_packed_row_is_refused_or_bounded(
+            value in prop::collection::vec(0..4_u8, 0..2_000),
+            damage in prop::collection::vec((any::<prop::sample::Index>(), 1..=u8::MAX), 1..4),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut packed = pack(&value);
+            prop_assert_eq!(unpack(b"k", &packed).unwrap(), &value[..]);
+            for (at, flip) in damage {
+                let len = packed.len();
+                packed[at.index(len)] ^= flip;
+            }
+            packed.truncate(cut.index(packed.len() * 2).max(1));
+            let bytes = unpack(b"k", &packed).map_or(0, |read| read.len());
+            prop_assert!(bytes <= VALUE_BYTES_MAX);
+        }
+    }
+
+    #[test]
+    fn a_forged_length_takes_no_memory() {
+        let mut packed = pack(&[7; 1_000]);
+        packed[1..5].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert!(matches!(unpack(b"k", &packed), Err(Error::Row { why: "it is too long", .. })));
+        assert!(matches!(unpack(b"k", &[COMPRESSED, 1]), Err(Error::Row { why: "it is too short", .. })));
+        assert!(matches!(unpack(b"k", &[]), Err(Error::Row { .. })));
+    }
+
     #[test]
     fn no_blob_file_is_written_for_the_longest_plain_rows() {
         let dir = tempfile::tempdir().unwrap();
