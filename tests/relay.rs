@@ -597,7 +597,11 @@ async fn sinks_that_are_put_to_sleep_lose_nothing() {
     sell(&engine, option, 0..2).await;
     for (sink, receiver) in &sinks {
         settled_cursor(&engine, *sink).await;
-        eventually("it is given up", || async { (engine.sink(*sink).await.unwrap().parked == 3).then_some(()) }).await;
+        eventually("it is given up", || async {
+            let view = engine.sink(*sink).await.unwrap();
+            ((view.dead_letters, view.parked) == (1, 3)).then_some(())
+        })
+        .await;
         receiver.be(Mood::Well);
     }
     // Long enough for the idle ones to be put to sleep and written down.

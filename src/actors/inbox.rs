@@ -11,6 +11,8 @@ pub(crate) struct Inbox<A: Routed>(Mutex<State<A>>);
 
 struct State<A: Routed> {
     deliveries: Vec<Delivery<A>>,
+    /// How many of them a limit stood against: what comes from inside takes nobody's place.
+    limited: usize,
     /// Whether the actor knows that there is something.
     called: bool,
     /// The actor is gone.
@@ -26,18 +28,21 @@ pub(crate) enum Call {
 
 impl<A: Routed> Inbox<A> {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(State { deliveries: Vec::new(), called: false, closed: false }))
+        Self(Mutex::new(State { deliveries: Vec::new(), limited: 0, called: false, closed: false }))
     }
 
-    /// Adds a delivery, unless there are `limit` already. If the actor is gone, it is dropped, which lets whoever waits for
+    /// Adds a delivery, unless there are `limit` already that had one too. If the actor is gone, it is dropped, which lets whoever waits for
     /// an answer go.
     pub(crate) fn put(&self, delivery: Delivery<A>, limit: Option<usize>) -> Result<Call, Full> {
         let mut state = self.0.lock();
         if state.closed {
             return Ok(Call::Made);
         }
-        if limit.is_some_and(|limit| state.deliveries.len() >= limit) {
-            return Err(Full);
+        if let Some(limit) = limit {
+            if state.limited >= limit {
+                return Err(Full);
+            }
+            state.limited += 1;
         }
         state.deliveries.push(delivery);
         let called = std::mem::replace(&mut state.called, true);
@@ -46,7 +51,9 @@ impl<A: Routed> Inbox<A> {
 
     /// Swaps what has come with `empty`.
     pub(crate) fn take(&self, empty: &mut Vec<Delivery<A>>) {
-        std::mem::swap(&mut self.0.lock().deliveries, empty);
+        let mut state = self.0.lock();
+        state.limited = 0;
+        std::mem::swap(&mut state.deliveries, empty);
     }
 
     /// Whether the actor may rest: then it is told when something comes. If not, something has come.
@@ -101,9 +108,12 @@ mod tests {
     #[test]
     fn there_is_a_limit_for_those_who_have_one() {
         let inbox = Inbox::new();
-        assert_eq!(inbox.put(wake(), Some(1)), Ok(Call::Needed));
+        assert_eq!(inbox.put(wake(), None), Ok(Call::Needed));
+        assert_eq!(inbox.put(wake(), Some(1)), Ok(Call::Made), "what comes from inside does not count");
         assert_eq!(inbox.put(wake(), Some(1)), Err(Full));
         assert_eq!(inbox.put(wake(), None), Ok(Call::Made));
+        inbox.take(&mut Vec::new());
+        assert_eq!(inbox.put(wake(), Some(1)), Ok(Call::Made));
     }
 
     #[tokio::test]

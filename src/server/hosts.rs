@@ -102,14 +102,19 @@ impl Hosts {
         Ok(Self { stage, ended })
     }
 
+    /// Waits until the threads have ended, and with them all connections.
+    pub(super) async fn ended(&mut self) {
+        self.ended.recv().await;
+    }
+
     /// Takes no more connections and waits for those that are open, `patience` at the most: then they are cut off, which
     /// is what false says.
     pub(super) async fn stop(mut self, patience: Duration) -> bool {
         self.stage.send_replace(Stage::Stopping);
-        let in_time = tokio::time::timeout(patience, self.ended.recv()).await.is_ok();
+        let in_time = tokio::time::timeout(patience, self.ended()).await.is_ok();
         if !in_time {
             self.stage.send_replace(Stage::CutOff);
-            if tokio::time::timeout(CUT_OFF, self.ended.recv()).await.is_err() {
+            if tokio::time::timeout(CUT_OFF, self.ended()).await.is_err() {
                 tracing::error!("a thread that serves requests hangs");
             }
         }

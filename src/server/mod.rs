@@ -134,8 +134,9 @@ impl App {
     }
 }
 
-/// Serves `engine` on `listener`, and figures on `ops`, until `shutdown` resolves. Then it takes no more connections,
-/// lets the requests that are under way come to their end, and shuts the engine down: whatever was answered is durable.
+/// Serves `engine` on `listener`, and figures on `ops`, until `shutdown` resolves or somebody else shuts the engine down.
+/// Then it takes no more connections, lets the requests that are under way come to their end, and shuts the engine down:
+/// whatever was answered is durable.
 ///
 /// # Errors
 /// A server that cannot start, and an engine that fails on the way or does not shut down cleanly.
@@ -148,7 +149,7 @@ pub async fn run(
 ) -> Result<(), Error> {
     let app = web::Data::new(App::new(engine.clone(), settings)?);
     app.webhooks.serve().await.map_err(|error| Error::Webhooks(error.into()))?;
-    let api = serve_api(listener, &app)?;
+    let mut api = serve_api(listener, &app)?;
     let ops = ops.map(|listener| serve_ops(listener, &app)).transpose()?;
     let ops_handle = ops.as_ref().map(Server::handle);
     let ops = ops.map(actix_web::rt::spawn);
@@ -156,8 +157,10 @@ pub async fn run(
     let noting = actix_web::rt::spawn(history::note(app.clone()));
 
     let failure = tokio::select! {
-        () = shutdown => None,
+        biased;
         reason = engine.failure() => Some(reason),
+        () = shutdown => None,
+        () = api.ended() => None,
     };
     forgetting.abort();
     app.stopping.send_replace(true);

@@ -1,12 +1,19 @@
-//! The program itself: its command line, its configuration, its signals.
+//! The program itself: its command line, its configuration, its signals, its end.
 
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use boxoffice::Engine;
+use boxoffice::server::config::Settings;
+
 use crate::harness::client;
+
+/// For what must happen.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_boxoffice-server");
 
@@ -207,4 +214,22 @@ async fn a_running_server_is_backed_up_and_put_back() {
     let wallet: serde_json::Value = wallet.json().await.unwrap();
     assert_eq!(wallet["balance"], 1_000_000, "the key is the same as well");
     assert_eq!(terminate(child).0, Some(0));
+}
+
+/// Whoever serves an engine of their own may also shut it down themselves.
+#[tokio::test]
+async fn a_server_ends_with_its_engine() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings { data_dir: dir.path().join("data"), ..Settings::default() };
+    let engine = Engine::open(settings.engine()).await.unwrap();
+    let (listener, served) = (TcpListener::bind("127.0.0.1:0").unwrap(), engine.clone());
+    let address = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || {
+        let run = boxoffice::server::run(listener, None, served, settings, std::future::pending());
+        actix_web::rt::System::new().block_on(run)
+    });
+    assert_eq!(client().get(format!("http://{address}/healthz")).send().await.unwrap().status(), 200);
+    engine.shutdown().await.unwrap();
+    let ended = tokio::task::spawn_blocking(move || server.join().unwrap());
+    tokio::time::timeout(PATIENCE, ended).await.expect("it ends").unwrap().unwrap();
 }
