@@ -135,14 +135,6 @@ pub trait Changes<P> {
     fn touch_named(&mut self, part: impl FnOnce() -> P) {
         self.touch(part());
     }
-    /// As [`touch_named`](Self::touch_named), for a part that was not there before.
-    fn begin(&mut self, part: impl FnOnce() -> P) {
-        self.touch_named(part);
-    }
-    /// As [`touch_named`](Self::touch_named), for a part that is not there any more.
-    fn end(&mut self, part: impl FnOnce() -> P) {
-        self.touch_named(part);
-    }
     /// `part` has reached its last value, and leaves memory with it.
     fn archive(&mut self, part: P, row: impl FnOnce() -> Vec<u8>);
     /// `part` is new, and is `user`'s.

@@ -225,24 +225,14 @@ impl<A: Entity> Changes<A::Part> for Listener<'_, A> {
         self.dirty.entry(part).or_insert(Since::Before);
     }
 
-    fn begin(&mut self, part: impl FnOnce() -> A::Part) {
-        // If it went away since the last checkpoint, it was there then.
-        self.dirty.entry(part()).or_insert(Since::Now);
-    }
-
-    fn end(&mut self, part: impl FnOnce() -> A::Part) {
-        let part = part();
+    fn archive(&mut self, part: A::Part, row: impl FnOnce() -> Vec<u8>) {
+        self.fresh.add(&row(), |key| put_row_key::<A>(key, self.id, &part, true));
         // What came and went since the last checkpoint leaves nothing to remove.
         if self.dirty.get(&part) == Some(&Since::Now) {
             self.dirty.remove(&part);
         } else {
             self.dirty.insert(part, Since::Before);
         }
-    }
-
-    fn archive(&mut self, part: A::Part, row: impl FnOnce() -> Vec<u8>) {
-        self.fresh.add(&row(), |key| put_row_key::<A>(key, self.id, &part, true));
-        self.end(|| part);
     }
 
     fn list(&mut self, user: &UserId, part: A::Part) {

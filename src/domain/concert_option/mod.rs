@@ -858,15 +858,13 @@ impl ConcertOption {
     fn vacate(&mut self, no: u64, reservation: &Reservation, lsn: Lsn, changes: &mut impl Changes<Part>) {
         let from = if reservation.status.may_be_held() { SeatStatus::Held } else { SeatStatus::Sold };
         self.occupy(no, reservation, (from, SeatStatus::Free), lsn, changes);
-        let part = || Part::User(reservation.user.clone());
-        let Some(places) = self.users.get_mut(&reservation.user) else { return };
-        *places -= reservation.places();
-        if *places == 0 {
-            self.users.remove(&reservation.user);
-            changes.end(part);
-        } else {
-            changes.touch_named(part);
+        if let Some(places) = self.users.get_mut(&reservation.user) {
+            *places -= reservation.places();
+            if *places == 0 {
+                self.users.remove(&reservation.user);
+            }
         }
+        changes.touch_named(|| Part::User(reservation.user.clone()));
     }
 
     /// Ends a held reservation.
@@ -1147,13 +1145,8 @@ impl Aggregate for ConcertOption {
                 reservation.note(StepKind::Held, meta);
                 self.header.last_no = *no;
                 self.occupy(*no, &reservation, (SeatStatus::Free, SeatStatus::Held), lsn, changes);
-                let users = self.users.len();
                 *self.users.entry_ref(user).or_insert(0) += reservation.places();
-                if self.users.len() > users {
-                    changes.begin(|| Part::User(user.clone()));
-                } else {
-                    changes.touch_named(|| Part::User(user.clone()));
-                }
+                changes.touch_named(|| Part::User(user.clone()));
                 self.deadlines.insert((*expires_at, *no));
                 self.reservations.insert(*no, reservation);
                 changes.count(user, Counted::HoldOpened);
