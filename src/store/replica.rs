@@ -575,11 +575,9 @@ impl Replica {
         let mut prefix = vec![A::KIND];
         A::encode_id(id, &mut prefix);
         let last = row_key::<A>(id, from, true);
-        let mut first_page = start.clone();
-        pages::split(&mut first_page);
         let mut key = last.clone();
         let mut found = Vec::new();
-        while key >= first_page && found.len() < limit {
+        while key >= start && found.len() < limit {
             pages::split(&mut key);
             let page = pages::unpack(&key, self.page(&key)?).map_err(|source| bad_page(&key, source))?;
             let rows = page.into_iter().rev().filter(|(key, _)| (&start..=&last).contains(&key));
