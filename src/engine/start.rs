@@ -210,8 +210,18 @@ impl Opened {
 
 /// Makes the data directory, and its name durable: what is synced in a directory that a power cut takes away is lost.
 pub(crate) fn make_dir(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
-    let is_missing = |dir: &&Path| disk.list(dir).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-    let missing = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty()).take_while(is_missing).count();
+    let mut missing = 0;
+    for dir in dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty()) {
+        match disk.list(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => missing += 1,
+            // It is there, for others to look at.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
+            listed => {
+                listed?;
+                break;
+            }
+        }
+    }
     disk.create_dir_all(dir)?;
     // Also where it was there: an earlier start may have been cut short.
     for (no, made) in dir.ancestors().take(missing.max(1)).enumerate() {
