@@ -228,6 +228,8 @@ fn quoted<'a>(message: &'a str, prefix: &str) -> Option<&'a str> {
 }
 
 fn join(path: &str, name: &str) -> String {
+    // A name may be empty, which is told as such.
+    let name = if name.is_empty() { "\"\"" } else { name };
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
