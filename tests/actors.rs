@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use boxoffice::testing::random::Random;
 use boxoffice::testing::slow_disk::SlowDisk;
 use boxoffice::{
     Caller, Config, Engine, Error, IdempotencyKey, NewOption, OptionId, PageRequest, PaymentId, Rejection, SeatStatus,
@@ -317,9 +318,9 @@ async fn who_goes_away_leaves_nothing_behind() {
     engine.block_seats(option, vec!["1-1".into()], None).await.unwrap();
     let seed = seed();
     println!("BOXOFFICE_TEST_SEED={seed}");
-    let mut dice = Dice(seed);
+    let mut dice = Random(seed);
     for round in 0..400 {
-        let patience = Duration::from_micros(dice.roll(600));
+        let patience = Duration::from_micros(dice.below(600));
         let engine = engine.clone();
         let visit = async {
             let held = engine.hold(option, &anna, best(1), None, None).await?.value.id;

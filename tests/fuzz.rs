@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use boxoffice::testing::fuzz::{TARGETS, Target};
-use common::{Dice, seed};
+use boxoffice::testing::random::Random;
+use common::seed;
 
 /// How many changes are tried of each target, unless the environment says for how long to go on.
 const CHANGES: u64 = 5_000;
@@ -54,7 +55,7 @@ fn changes_of_what_has_been_kept_are_fine() {
     let time = given.map(|seconds| Duration::from_secs_f64(seconds.parse().unwrap()));
     for (name, target) in TARGETS {
         let corpus: Vec<_> = corpus(name).into_iter().map(|(_, input)| input).collect();
-        let mut dice = Dice(seed);
+        let mut dice = Random(seed);
         let begun = Instant::now();
         let mut tried = 0;
         while time.map_or(tried < CHANGES, |time| begun.elapsed() < time) {
@@ -66,16 +67,16 @@ fn changes_of_what_has_been_kept_are_fine() {
 }
 
 /// One of the inputs, changed in some places.
-fn change(corpus: &[Vec<u8>], dice: &mut Dice) -> Vec<u8> {
-    let pick = |dice: &mut Dice| &corpus[dice.roll(corpus.len() as u64) as usize];
+fn change(corpus: &[Vec<u8>], dice: &mut Random) -> Vec<u8> {
+    let pick = |dice: &mut Random| &corpus[dice.below(corpus.len() as u64) as usize];
     let mut input = pick(dice).clone();
-    for _ in 0..=dice.roll(6) {
+    for _ in 0..=dice.below(6) {
         // A place to change, or the end.
-        let at = dice.roll(input.len() as u64 + 1) as usize;
-        let length = dice.roll((input.len() - at).min(32) as u64 + 1) as usize;
-        match dice.roll(7) {
-            0 if at < input.len() => input[at] ^= 1 << dice.roll(8),
-            1 if at < input.len() => input[at] = [0, 1, 0x7f, 0x80, 0xff, b'"', b'{', b'0'][dice.roll(8) as usize],
+        let at = dice.below(input.len() as u64 + 1) as usize;
+        let length = dice.below((input.len() - at).min(32) as u64 + 1) as usize;
+        match dice.below(7) {
+            0 if at < input.len() => input[at] ^= 1 << dice.below(8),
+            1 if at < input.len() => input[at] = [0, 1, 0x7f, 0x80, 0xff, b'"', b'{', b'0'][dice.below(8) as usize],
             2 => drop(input.drain(at..at + length)),
             3 => {
                 let again = input[at..at + length].to_vec();
@@ -83,12 +84,12 @@ fn change(corpus: &[Vec<u8>], dice: &mut Dice) -> Vec<u8> {
             }
             4 => {
                 let other = pick(dice);
-                let from = dice.roll(other.len() as u64 + 1) as usize;
-                let to = (from + dice.roll(64) as usize).min(other.len());
+                let from = dice.below(other.len() as u64 + 1) as usize;
+                let to = (from + dice.below(64) as usize).min(other.len());
                 input.splice(at..at + length, other[from..to].iter().copied());
             }
             5 => input.truncate(at),
-            _ => input.insert(at, dice.roll(256) as u8),
+            _ => input.insert(at, dice.below(256) as u8),
         }
     }
     input.truncate(BYTES_MAX);

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use boxoffice::testing::random::Random;
 use boxoffice::{
     Caller, Config, Engine, Error, IdempotencyKey, Mode, NewOption, OptionId, PaymentId, Rejection, ReservationId,
     Settings, Timestamp, TokenId, TokenStatus, UserId, verify,
@@ -100,7 +101,7 @@ fn child() {
         let workers = (0..WORKERS).map(|worker| {
             let (engine, count) = (engine.clone(), count.clone());
             tokio::spawn(async move {
-                let mut dice = Dice(seed.wrapping_mul(1_000).wrapping_add(worker));
+                let mut dice = Random(seed.wrapping_mul(1_000).wrapping_add(worker));
                 loop {
                     let key = format!("{seed}-{}", count.fetch_add(1, Ordering::Relaxed));
                     if let Err(error) = visit(&engine, &mut dice, &key).await {
@@ -116,27 +117,27 @@ fn child() {
 }
 
 /// What one buyer does: one to all of the steps of a purchase and its refund, each told once it is answered.
-async fn visit(engine: &Engine, dice: &mut Dice, key: &str) -> Result<(), Error> {
-    let user = user(dice.roll(USERS as u64) as usize);
+async fn visit(engine: &Engine, dice: &mut Random, key: &str) -> Result<(), Error> {
+    let user = user(dice.below(USERS as u64) as usize);
     let admin = name("admin");
-    if dice.roll(3) == 0 {
-        let amount = dice.roll(300) + 1;
+    if dice.below(3) == 0 {
+        let amount = dice.below(300) + 1;
         let idempotency = IdempotencyKey::new(&admin, "charge", key, b"");
         let entry = engine.charge(&user, points(amount), &admin, Some(idempotency)).await?.value;
         say(format_args!("charge {user} {amount} {key} {}", entry.id));
     }
-    let option = OptionId(1 + dice.roll(2));
+    let option = OptionId(1 + dice.below(2));
     let token = match option {
         OptionId(1) => None,
         _ => Some(token(engine, &user).await?),
     };
     let signed = token.as_ref().map(|(_, signed)| signed.as_str());
-    let held = engine.hold(option, &user, best(1 + dice.roll(3) as u32), signed, None).await?.value;
+    let held = engine.hold(option, &user, best(1 + dice.below(3) as u32), signed, None).await?.value;
     let seats: Vec<_> = held.seats().map(|seat| seat.id.to_owned()).collect();
     let token = token.map_or("-".into(), |(id, _)| id.to_string());
     say(format_args!("hold {} {user} {} {} {token}", held.id, seats.join(","), held.expires_at.as_millis()));
     let caller = Caller::User(user.clone());
-    match dice.roll(8) {
+    match dice.below(8) {
         0 => {}
         1 => {
             engine.release(&caller, held.id).await?;
@@ -302,9 +303,9 @@ fn killed_at_any_moment_it_has_forgotten_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(set_up(dir.path()));
-    let (mut told, mut dice) = (Told::default(), Dice(seed));
+    let (mut told, mut dice) = (Told::default(), Random(seed));
     for round in 0..ROUNDS {
-        let patience = Duration::from_micros(dice.roll(300_000));
+        let patience = Duration::from_micros(dice.below(300_000));
         run_and_kill(dir.path(), seed.wrapping_add(round), patience, &mut told);
         // Now and then the next child is the first to see what the last one left.
         if round % 3 != 1 || round + 1 == ROUNDS {

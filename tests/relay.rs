@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use boxoffice::relay::breaker::{self, State};
 use boxoffice::relay::{Delivery, Event, Failure, Outcome, Receiver, Settings};
+use boxoffice::testing::random::Random;
 use boxoffice::{
     Caller, Config, Engine, Error, EventFilter, EventId, EventType, OptionId, PageRequest, Rejection, SinkId, Start,
 };
@@ -218,9 +219,9 @@ async fn whatever_a_receiver_does_everything_comes_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let engine = open(&config(dir.path())).await;
     let option = on_sale(&engine, 40, 2).await;
-    let mut dice = Dice(seed());
+    let mut dice = Random(seed());
     let moods = [Mood::Well, Mood::Well, Mood::Failing, Mood::Panicking, Mood::Lying];
-    let receiver = Recorder::with_batch(3, move |_| moods[dice.roll(5) as usize]);
+    let receiver = Recorder::with_batch(3, move |_| moods[dice.below(5) as usize]);
     let sink = attach(&engine, &receiver, quick()).await;
     sell(&engine, option, 0..40).await;
     eventually("everything is delivered or parked", || async {

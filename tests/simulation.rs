@@ -1,13 +1,12 @@
 //! The engine in a simulated world, a slice of it; `examples/simulate.rs` runs as much of it as one likes.
 
-use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use boxoffice::store::disk::{Disk, File, Open};
+use boxoffice::store::disk::Disk;
+use boxoffice::testing::lying_disk::LyingDisk;
 use boxoffice::testing::sim_disk::SimDisk;
 use boxoffice::testing::simulation::{Plan, Report, run, shrink};
 
@@ -96,69 +95,20 @@ fn whenever_the_power_goes_what_was_promised_comes_back() {
 
 #[test]
 fn without_syncs_power_cuts_lose_what_was_promised() {
-    let (calls, failed) = power_cuts(|disk| Arc::new(Unsynced(disk)));
+    let (calls, failed) = power_cuts(unsynced);
     let lost = failed.iter().filter(|failure| failure.contains("lost") || failure.contains("refused")).count() as u64;
     assert!(lost > calls / 4, "{lost} of {calls}");
 }
 
-/// A disk whose syncs do nothing.
-#[derive(Debug)]
-struct Unsynced(SimDisk);
-
-struct UnsyncedFile(Box<dyn File>);
-
-impl Disk for Unsynced {
-    fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn File>> {
-        Ok(Box::new(UnsyncedFile(self.0.open(path, how)?)))
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        self.0.list(dir)
-    }
-
-    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        self.0.create_dir_all(dir)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.0.remove(path)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.0.sync_dir(dir)
-    }
-
-    fn available_bytes(&self, dir: &Path) -> io::Result<u64> {
-        self.0.available_bytes(dir)
-    }
-}
-
-impl File for UnsyncedFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(buffer, offset)
-    }
-
-    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        self.0.size()
-    }
+/// A disk whose syncs of files do nothing.
+fn unsynced(disk: SimDisk) -> Arc<dyn Disk> {
+    Arc::new(LyingDisk { disk, about_dirs: false })
 }
 
 #[test]
 fn without_syncs_losses_are_seen() {
     let failures = (1..=20).filter_map(|seed| {
-        let plan = Plan { disk: |disk| Arc::new(Unsynced(disk)), ..Plan::new(seed, 400) };
+        let plan = Plan { disk: unsynced, ..Plan::new(seed, 400) };
         run(&plan).err()
     });
     let kinds: Vec<_> = failures.map(|failure| failure.kind).collect();

@@ -299,6 +299,7 @@ mod tests {
             }
         }
     }
+
     #[actix_web::test]
     async fn a_thread_that_hangs_does_not_keep_others_from_the_end() {
         let arbiters = [Arbiter::new()];

@@ -572,19 +572,6 @@ pub async fn settled(engine: &Engine, option: OptionId, users: &[UserId]) {
     .await;
 }
 
-/// A cheap source of numbers that look random; the same for the same seed.
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (x ^ (x >> 31)) % sides
-    }
-}
-
 /// A seed: the one in the environment, or another each time. To be printed.
 pub fn seed() -> u64 {
     let given = std::env::var("BOXOFFICE_TEST_SEED").ok().and_then(|seed| seed.parse().ok());

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use boxoffice::server::auth::{self, Role};
 use boxoffice::server::config::Settings;
+use boxoffice::testing::random::Random;
 use boxoffice::{EventId, Timestamp};
 use parking_lot::Mutex;
 use reqwest::Client;
@@ -34,18 +35,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const DAY: Duration = Duration::from_secs(86_400);
 /// By how much this process may be behind the server when it looks at the clock.
 const CLOCK_MILLIS: u64 = 100;
-
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (x ^ (x >> 31)) % sides
-    }
-}
 
 /// The seed in the environment, or another each time.
 fn seed() -> u64 {
@@ -195,34 +184,34 @@ impl Callers {
     }
 
     /// Some of what a buyer does: one to all of the steps of a purchase and its refund.
-    async fn visit(&self, dice: &mut Dice, options: &[(String, Option<String>); 2]) -> Option<()> {
-        let user = self.bearers.keys().filter(|user| *user != "root").nth(dice.roll(USERS) as usize)?.clone();
-        let twice = dice.roll(4) == 0;
-        if dice.roll(3) == 0 {
-            let amount = 1 + dice.roll(600);
+    async fn visit(&self, dice: &mut Random, options: &[(String, Option<String>); 2]) -> Option<()> {
+        let user = self.bearers.keys().filter(|user| *user != "root").nth(dice.below(USERS) as usize)?.clone();
+        let twice = dice.below(4) == 0;
+        if dice.below(3) == 0 {
+            let amount = 1 + dice.below(600);
             self.tell(twice, &user, Deed::Charge, json!({"amount": amount})).await?;
         }
-        let (option, queue) = &options[dice.roll(2) as usize];
+        let (option, queue) = &options[dice.below(2) as usize];
         let token = match queue {
             Some(concert) => {
                 let (_, token) = self.tell(false, &user, Deed::Wait { concert: concert.clone() }, Value::Null).await?;
                 if token["status"] != "active" {
                     return Some(());
                 }
-                if dice.roll(20) == 0 {
+                if dice.below(20) == 0 {
                     self.tell(false, &user, Deed::Leave { token: id(&token).to_owned() }, Value::Null).await?;
                 }
                 Some(token["token"].as_str().unwrap().to_owned())
             }
             None => None,
         };
-        let wish = match dice.roll(3) {
+        let wish = match dice.below(3) {
             0 => {
-                let first = dice.roll(SEATS - 2);
-                json!({"seats": (0..=dice.roll(3)).map(|n| format!("S{}", first + n)).collect::<Vec<_>>()})
+                let first = dice.below(SEATS - 2);
+                json!({"seats": (0..=dice.below(3)).map(|n| format!("S{}", first + n)).collect::<Vec<_>>()})
             }
-            1 => json!({"best_available": {"count": 1 + dice.roll(4), "adjacent": dice.roll(2) == 0}}),
-            _ => json!({"areas": [{"name": "Floor", "count": 1 + dice.roll(3)}]}),
+            1 => json!({"best_available": {"count": 1 + dice.below(4), "adjacent": dice.below(2) == 0}}),
+            _ => json!({"areas": [{"name": "Floor", "count": 1 + dice.below(3)}]}),
         };
         let (status, held) = self.tell(twice, &user, Deed::Hold { option: option.clone(), token }, wish).await?;
         if status != 201 {
@@ -231,7 +220,7 @@ impl Callers {
         let reservation = id(&held).to_owned();
         let pay = || self.tell(twice, &user, Deed::Pay { reservation: reservation.clone() }, json!({}));
         let release = || self.tell(false, &user, Deed::Release { reservation: reservation.clone() }, Value::Null);
-        let (status, paid) = match dice.roll(8) {
+        let (status, paid) = match dice.below(8) {
             0 => return Some(()),
             1 => return release().await.map(|_| ()),
             2 => {
@@ -246,7 +235,7 @@ impl Callers {
             }
             _ => pay().await?,
         };
-        if status == 201 && dice.roll(2) == 0 {
+        if status == 201 && dice.below(2) == 0 {
             let refund = || self.tell(twice, &user, Deed::Refund { payment: id(&paid).to_owned() }, json!({}));
             let (one, other) = tokio::join!(refund(), refund());
             one.and(other)?;
@@ -357,7 +346,7 @@ fn kill(mut child: Child) {
 async fn a_killed_server_has_forgotten_nothing_and_does_nothing_twice() {
     let seed = seed();
     println!("BOXOFFICE_TEST_SEED={seed}");
-    let mut dice = Dice(seed);
+    let mut dice = Random(seed);
     let kills_wanted = std::env::var(KILLS_VARIABLE).ok().map_or(KILLS, |kills| kills.parse().unwrap());
     let dir = tempfile::tempdir().unwrap();
     let mut sale = Sale::new(dir.path());
@@ -394,7 +383,7 @@ async fn a_killed_server_has_forgotten_nothing_and_does_nothing_twice() {
         let on_sale = put_on_sale(&callers_now, round, &mut sale.buyers.options).await;
         let visitors: Vec<_> = (0..CALLERS)
             .map(|_| {
-                let (callers, on_sale, mut dice) = (callers_now.clone(), on_sale.clone(), Dice(dice.roll(u64::MAX)));
+                let (callers, on_sale, mut dice) = (callers_now.clone(), on_sale.clone(), Random(dice.below(u64::MAX)));
                 tokio::spawn(async move { while callers.visit(&mut dice, &on_sale).await.is_some() {} })
             })
             .collect();
@@ -402,7 +391,7 @@ async fn a_killed_server_has_forgotten_nothing_and_does_nothing_twice() {
         while sale.buyers.told.lock().len() < before + 50 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        tokio::time::sleep(Duration::from_micros(dice.roll(200_000))).await;
+        tokio::time::sleep(Duration::from_micros(dice.below(200_000))).await;
         kill(child);
         kills += 1;
         for visitor in visitors {
@@ -410,8 +399,8 @@ async fn a_killed_server_has_forgotten_nothing_and_does_nothing_twice() {
         }
         commands += sale.buyers.told.lock().len() - before;
         // Whoever comes next may not get far either.
-        while dice.roll(3) == 0 {
-            sale.start_and_kill(round + 1, Duration::from_micros(dice.roll(150_000)));
+        while dice.below(3) == 0 {
+            sale.start_and_kill(round + 1, Duration::from_micros(dice.below(150_000)));
             kills += 1;
             in_start += 1;
         }
@@ -485,12 +474,12 @@ async fn check_events(callers: &Callers, heard: &Mutex<Heard>) {
 }
 
 /// Sends again, as a careful client would, what had no answer; and some of what had one.
-async fn resend(callers: &Callers, before: usize, dice: &mut Dice) {
+async fn resend(callers: &Callers, before: usize, dice: &mut Random) {
     let told = callers.told.lock().clone();
     for (place, command) in told.iter().enumerate().filter(|(_, command)| command.is_repeatable()) {
         match &command.answer {
             Some((status, body)) if *status < 300 => {
-                if place >= before || dice.roll(50) == 0 {
+                if place >= before || dice.below(50) == 0 {
                     let again = callers.send(command).await.unwrap();
                     assert_eq!((again.status, &again.body), (*status, body), "{command:?}");
                     assert!(again.replayed, "{command:?}");

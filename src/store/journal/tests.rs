@@ -1,13 +1,13 @@
 //! The journal against a disk that loses power, fails and rots.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::*;
 use crate::domain::Timestamp;
-use crate::store::disk::{Disk, File, Open, RealDisk};
+use crate::store::disk::{Disk, Open, RealDisk};
+use crate::testing::lying_disk::LyingDisk;
 use crate::testing::sim_disk::{Calls, Failure, Fault, SimDisk, Tear};
 
 const DIR: &str = "/journal";
@@ -186,55 +186,6 @@ fn a_power_cut_at_any_call_loses_nothing_that_was_acknowledged() {
     assert!(torn > 20, "the power cuts tear too little to show anything: {torn}");
 }
 
-/// Says that it has synced, and has not.
-#[derive(Debug, Clone)]
-struct Liar {
-    disk: SimDisk,
-    about_dirs: bool,
-}
-
-struct LyingFile(Box<dyn File>);
-
-impl Disk for Liar {
-    fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn File>> {
-        let file = self.disk.open(path, how)?;
-        Ok(if self.about_dirs { file } else { Box::new(LyingFile(file)) })
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        self.disk.list(dir)
-    }
-    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        self.disk.create_dir_all(dir)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.disk.remove(path)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        if self.about_dirs { Ok(()) } else { self.disk.sync_dir(dir) }
-    }
-    fn available_bytes(&self, dir: &Path) -> io::Result<u64> {
-        self.disk.available_bytes(dir)
-    }
-}
-
-impl File for LyingFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(buffer, offset)
-    }
-    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
-    }
-    fn sync(&self) -> io::Result<()> {
-        Ok(())
-    }
-    fn size(&self) -> io::Result<u64> {
-        self.0.size()
-    }
-}
-
 #[test]
 fn the_crash_test_notices_a_disk_that_does_not_sync() {
     let batches = batches(BATCHES);
@@ -243,7 +194,7 @@ fn the_crash_test_notices_a_disk_that_does_not_sync() {
         for after in (0..calls_of_a_run()).step_by(5) {
             let disk = SimDisk::new(after);
             disk.fail(Fault { calls: Calls::All, after, failure: Failure::Halt });
-            let acknowledged = run(&Liar { disk: disk.clone(), about_dirs }, &batches, &[]);
+            let acknowledged = run(&LyingDisk { disk: disk.clone(), about_dirs }, &batches, &[]);
             losses += u64::from(lost(&disk.crash(after, Tear::Whole), &batches, acknowledged).is_some());
         }
         assert!(losses > 5, "about_dirs {about_dirs}: {losses}");
