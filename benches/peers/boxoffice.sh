@@ -12,7 +12,7 @@ lines() {
         awk -F'\t' '{ printf "%s\t%s\t%.3f\t%.3f\n", $1, $2, $3 / 1000, $4 / 1000 }'
 }
 
-cargo bench --quiet --no-default-features --bench engine -- "$seconds" rush 2>/dev/null | lines
-cargo bench --quiet --no-default-features --bench engine -- "$seconds" burst 2>/dev/null | lines
-cargo bench --quiet --no-default-features --bench engine -- "$seconds" purchases 2>/dev/null | lines
+for part in rush burst selling sold-out; do
+    cargo bench --quiet --no-default-features --bench engine -- "$seconds" "$part" 2>/dev/null | lines
+done
 cargo bench --quiet --bench http -- "$seconds" 2>/dev/null | lines

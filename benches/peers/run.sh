@@ -31,16 +31,22 @@ print("|---|---|---|---|---|")
 for name, (rate, p50, p99) in medians.items():
     print(f"| {name} | {rate:,.0f} | {p50:.2f} ms | {p99:.2f} ms | {len(rows[name])} |")
 
-def ratio(what, ours, theirs):
-    ours, theirs = ([rate for name, (rate, *_) in medians.items() if name.startswith(start)] for start in (ours, theirs))
-    if ours and theirs:
-        print(f"{what}: {ours[0] / theirs[0]:.2f}")
+RATE, P50 = 0, 1
+
+def ratio(what, ours, theirs, figure=RATE):
+    print(f"| {what} | {medians[ours][figure] / medians[theirs][figure]:.2f} |")
 
 print()
-ratio("holds and releases, 1,024 callers, a burst / Redis holds", "hold + release, 1024 callers, a burst", "Redis: hold")
-ratio("holds and releases, 1,024 callers, sustained / Redis holds", "hold + release, 1024 callers", "Redis: hold")
-ratio("purchases, embedded / Redis purchases", "hold + pay (+ refund), 256", "Redis: hold + pay")
-ratio("purchases, embedded / PostgreSQL purchases", "hold + pay (+ refund), 256", "PostgreSQL: hold + pay")
-ratio("holds over HTTP / PostgreSQL holds by its own protocol", "hold, release over HTTP", "PostgreSQL: hold")
-ratio("holds over HTTP / echo", "hold, release over HTTP", "actix-web JSON echo")
+print("| ratio of medians | |")
+print("|---|---|")
+burst, sold_out = "hold + release, 1024 callers, a burst", "hold + pay, 256 callers, a burst"
+over_http = "hold, release over HTTP, 64 connections"
+ratio("holds and releases, 1,024 callers, a burst / Redis: hold", burst, "Redis: hold")
+ratio("holds and releases, 1,024 callers, sustained / Redis: hold", "hold + release, 1024 callers", "Redis: hold")
+ratio("purchases, a burst / Redis: hold + pay", sold_out, "Redis: hold + pay (Lua)")
+ratio("purchases, a burst / PostgreSQL: hold + pay", sold_out, "PostgreSQL: hold + pay")
+ratio("purchases, sustained / PostgreSQL: hold + pay", "hold + pay, 256 callers", "PostgreSQL: hold + pay")
+ratio("holds and releases over HTTP / PostgreSQL: hold, its own protocol", over_http, "PostgreSQL: hold")
+ratio("holds and releases over HTTP / echo", over_http, "actix-web JSON echo, 64 connections")
+ratio("p50 of 1 caller / bare append + fdatasync", "hold + release, 1 callers", "bare append + fdatasync, 512 bytes", P50)
 PY
