@@ -186,11 +186,12 @@ impl Engine {
         }
     }
 
-    /// Takes no more calls, waits for those under way, seals the journal and writes a last checkpoint. Then the data
-    /// directory can be opened again, even while handles of this engine are left.
+    /// Takes no more calls, waits up to three seconds for those under way, seals the journal and writes a last checkpoint.
+    /// Then the data directory can be opened again, even while handles of this engine are left. May be called more than
+    /// once, also at the same time; it goes on if whoever waits for it goes away.
     ///
     /// # Errors
-    /// The engine has failed before, or does so now; what was acknowledged is safe all the same.
+    /// [`Error::OutcomeUnknown`] if the engine has failed before, or does so now; what was acknowledged is safe all the same.
     pub async fn shutdown(&self) -> Result<(), Error> {
         self.0.closing.store(true, Ordering::Release);
         let begun = std::time::Instant::now();
@@ -198,13 +199,15 @@ impl Engine {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.0.deliveries.stop_all().await;
-        let threads = self.0.threads.lock().take();
-        let journal = self.0.system.env.journal.clone();
         let (sender, ended) = oneshot::channel();
+        let inner = self.0.clone();
         let end = move || {
-            if let Some(threads) = threads {
-                threads.end(&journal);
+            // Under the lock: whoever shuts it down as well is not told before it has ended.
+            let mut threads = inner.threads.lock();
+            if let Some(threads) = threads.take() {
+                threads.end(&inner.system.env.journal);
             }
+            drop(threads);
             let _ = sender.send(());
         };
         std::thread::Builder::new()

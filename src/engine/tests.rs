@@ -159,3 +159,21 @@ async fn a_flush_starts_no_sooner_than_the_last_one_was_told() {
     assert!(updates <= 2, "{updates}");
     engine.shutdown().await.unwrap();
 }
+
+/// Whoever is told first that it has ended, by whichever of several calls, may open it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_told_of_an_end_before_it_has_come() {
+    let (engine, _dir) = open(|_| ()).await;
+    let config = engine.0.config.clone();
+    let calls = [(); 2].map(|()| {
+        let engine = engine.clone();
+        Box::pin(async move { engine.shutdown().await })
+    });
+    let [mut one, mut other] = calls;
+    let ended = tokio::select! {
+        ended = &mut one => ended,
+        ended = &mut other => ended,
+    };
+    ended.unwrap();
+    Engine::open(config).await.expect("nobody has it any more").shutdown().await.unwrap();
+}
