@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::api::{Caller, NewConcert, NewOption, Reservation, Wish};
-use crate::domain::waiting_room::Settings;
+use crate::domain::waiting_room::{Mode, Settings};
 use crate::domain::{Aggregate, Points, UserId};
 
 /// Long enough for anything that does happen.
@@ -176,4 +176,26 @@ async fn nobody_is_told_of_an_end_before_it_has_come() {
     };
     ended.unwrap();
     Engine::open(config).await.expect("nobody has it any more").shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_line_is_looked_after_for_as_long_as_somebody_waits_in_it() {
+    let (engine, _dir) = open(|_| ()).await;
+    let waiting_room = Settings { mode: Mode::Paused, ..Settings::default() };
+    let concert = NewConcert { title: "Concert".into(), waiting_room };
+    let concert = engine.create_concert(concert, None).await.unwrap().value.id;
+    let liveness = &engine.0.system.liveness;
+    assert!(liveness.is_empty(), "nobody has come");
+    for _ in 0..2 {
+        let issued = engine.issue_token(concert, &anna()).await.unwrap();
+        assert!(issued.fresh && liveness.contains_key(&concert));
+        engine.leave_queue(&Caller::User(anna()), issued.token.id).await.unwrap();
+        let gone = async {
+            while !liveness.is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, gone).await.expect("nobody waits any more");
+    }
+    engine.shutdown().await.unwrap();
 }
