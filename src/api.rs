@@ -636,7 +636,7 @@ pub struct Stats {
     pub checkpointed_lsn: u64,
     /// Batches written.
     pub batches: u64,
-    /// Bytes written to the journal.
+    /// Bytes that the journal has grown by, since the engine was opened: whole frames.
     pub journal_bytes: u64,
     /// Time spent in writing and syncing batches, in seconds.
     pub commit_seconds: f64,

@@ -334,11 +334,9 @@ impl Inner {
             return Err(self.outcome_unknown());
         }
         match self.obstacle() {
-            Some(error) => {
-                self.overloaded();
-                Err(error)
-            }
             None => Ok(call),
+            Some(Error::Overloaded(_)) => Err(self.overloaded()),
+            Some(error) => Err(error),
         }
     }
 

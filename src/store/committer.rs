@@ -112,7 +112,7 @@ struct Shared {
 pub struct Counters {
     /// Batches written.
     pub batches: AtomicU64,
-    /// Bytes written.
+    /// Bytes that they take in the journal.
     pub bytes: AtomicU64,
     /// Nanoseconds spent in writing and syncing.
     pub commit_nanos: AtomicU64,
@@ -360,14 +360,15 @@ impl<L: Log> Committer<L> {
         // At most `max_waiting_events` and one record's worth: far below 2^32.
         let count = (last.0 - first.0 + 1) as u32;
         let begun = Instant::now();
-        let written = self.log.append(&FrameRef { first_lsn: first, count, at, payload: &self.bytes });
+        let frame = FrameRef { first_lsn: first, count, at, payload: &self.bytes };
+        let written = self.log.append(&frame);
         if let Err(error) = written {
             self.journal.poison(&format!("the journal cannot be written: {error}"));
             return false;
         }
         let counters = &self.journal.0.counters;
         counters.batches.fetch_add(1, Ordering::Relaxed);
-        counters.bytes.fetch_add(self.bytes.len() as u64, Ordering::Relaxed);
+        counters.bytes.fetch_add(frame.padded_bytes(), Ordering::Relaxed);
         counters.commit_nanos.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
         true
     }
@@ -535,5 +536,7 @@ mod tests {
             assert_eq!(committer.step(), Stepped::Worked);
             assert_eq!(log.0.lock().last().unwrap().at, Timestamp::from_millis(frame_at));
         }
+        let bytes = journal.counters().bytes.load(Ordering::Relaxed);
+        assert_eq!(bytes, 3 * 512, "each takes a sector, however little is in it");
     }
 }
