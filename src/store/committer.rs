@@ -216,10 +216,14 @@ impl Journal {
 
     /// Calls `hear` once if the journal fails: at once, if it has.
     pub fn on_failure(&self, hear: impl FnOnce(&str) + Send + 'static) {
-        let failed = self.failure();
-        match failed {
-            Some(reason) => hear(&reason),
-            None => self.0.on_failure.lock().push(Box::new(hear)),
+        // Under the lock: a failure that is not seen here has not come to those who are to hear of it yet.
+        let mut hearers = self.0.on_failure.lock();
+        match self.failure() {
+            None => hearers.push(Box::new(hear)),
+            Some(reason) => {
+                drop(hearers);
+                hear(&reason);
+            }
         }
     }
 
