@@ -19,7 +19,7 @@ use std::time::Duration;
 
 pub use self::event::{Event, EventData, EventFilter, EventId, EventType};
 use crate::domain::Timestamp;
-use crate::domain::sink::Secret;
+use crate::domain::sink::{Response, Secret};
 
 /// Takes events to where they are wanted: an HTTP endpoint, a broker's topic, a mail gateway. A host app may implement it
 /// and [attach](crate::Engine::attach) it.
@@ -69,6 +69,13 @@ pub struct Failure {
     pub text: String,
     /// How long it wants to be left alone.
     pub retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// What is kept of it.
+    pub(crate) fn response(&self, at: Timestamp) -> Response {
+        Response { status: self.status, text: self.text.clone(), at }
+    }
 }
 
 /// How a sink is served.
