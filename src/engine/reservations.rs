@@ -149,11 +149,10 @@ impl Engine {
 }
 
 fn parse_status(status: &str) -> Result<&str, Error> {
-    const NAMES: [&str; 6] = ["held", "paying", "confirmed", "released", "expired", "refunded"];
-    if NAMES.contains(&status) {
+    if ReservationStatus::NAMES.contains(&status) {
         Ok(status)
     } else {
-        Err(Error::invalid("status", format!("must be one of {}", NAMES.join(", "))))
+        Err(Error::invalid("status", format!("must be one of {}", ReservationStatus::NAMES.join(", "))))
     }
 }
 
