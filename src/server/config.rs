@@ -500,10 +500,11 @@ impl Settings {
     /// # Errors
     /// The first value that is out of its bounds.
     pub fn validate(&self) -> Result<(), ValueError> {
-        self.engine().validate()?;
         self.check_numbers()?;
         self.check_spans()?;
-        self.check_texts()
+        self.check_texts()?;
+        // Last, since it has other names for the times of `live`.
+        self.engine().validate()
     }
 
     fn check_numbers(&self) -> Result<(), ValueError> {
@@ -796,6 +797,7 @@ mod tests {
             ("", "BOXOFFICE_AUTH_ALGORITHM", "none", "auth.algorithm = \"none\": must be `HS256` or `EdDSA`"),
             ("", "BOXOFFICE_AUTH_ALGORITHM", "EdDSA", "auth.public_key_file = \"\": must be a PEM file"),
             ("", "BOXOFFICE_AUTH_SECRET", "hunter2", "auth.secret = ***: must be at least 32 bytes long"),
+            ("", "BOXOFFICE_LIVE_WINDOW", "0s", "live.window = 0s: must be from 1ms to 1m"),
             ("", "BOXOFFICE_WEBHOOKS_TIMEOUT", "0s", "webhooks.timeout = 0s: must be from 100ms to 10m"),
             (
                 "",
