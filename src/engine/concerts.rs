@@ -74,19 +74,21 @@ impl Engine {
     /// All concerts, newest first.
     ///
     /// # Errors
-    /// [`Error::Invalid`].
+    /// [`Error::Invalid`]: the limit or the cursor.
     pub async fn concerts(&self, request: &PageRequest) -> Result<Page<Concert>, Error> {
         check_limit(request.limit)?;
         let before = ConcertId(parse_cursor(request.cursor.as_deref())?.unwrap_or(u64::MAX));
-        let found = self.0.read(|replica| {
-            let newest = replica.catalogue()?.newest_first(before).take(request.limit + 1);
+        let limit = request.limit;
+        // After a start each waiting room may have to be loaded.
+        let found = self.0.read_rows(move |replica| {
+            let newest = replica.catalogue()?.newest_first(before).take(limit + 1);
             let concerts: Vec<_> = newest.map(|(id, concert)| (id, concert.clone())).collect();
             concerts
                 .into_iter()
                 .map(|(id, concert)| Ok((id.0, view(id, concert, replica.room(id)?.settings().clone()))))
                 .collect()
         });
-        Ok(page(found.await?, request.limit))
+        Ok(page(found.await?, limit))
     }
 
     /// How a concert's waiting room is run, and who is in it.
