@@ -15,7 +15,7 @@ const ADMISSIONS_MAX: u32 = 10_000_000;
 pub(super) const SECONDS_MAX: u32 = 86_400;
 
 impl Engine {
-    /// Announces a concert.
+    /// Announces a concert. It is given as it was then: without options, and with the waiting room that it began with.
     ///
     /// # Errors
     /// [`Error::Invalid`]; of the rejections `LimitExceeded`, if there are as many concerts and options as may be, and
@@ -106,7 +106,8 @@ impl Engine {
         Ok(found.await?.ok_or(Rejection::NotFound)?)
     }
 
-    /// Changes how a concert's waiting room is run.
+    /// Changes how a concert's waiting room is run, and gives it as it is then. Nobody who is inside is thrown out; mode `open`
+    /// lets in all who wait.
     ///
     /// # Errors
     /// [`Rejection::NotFound`], [`Error::Invalid`].

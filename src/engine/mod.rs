@@ -66,8 +66,27 @@ const SKEW_WARNING_MS: u64 = 1_000;
 
 /// A reservation engine on one data directory. Clones share it.
 ///
-/// Every method can be called from any tokio runtime. When a call that changes something has returned `Ok`, what it did
-/// is on disk and survives a power cut; what reads return is on disk as well.
+/// Every method can be called from any tokio runtime. When a call that changes something has returned `Ok`, or a refusal
+/// by the rules, what that rests on is on disk and survives a power cut; what reads return is on disk as well.
+///
+/// It takes users at the caller's word: who may act as whom is for the host app to say.
+///
+/// # Errors
+/// Each method names the errors of its own. Besides, every call can end with
+///
+/// - [`Error::OutcomeUnknown`]: the engine has failed, or is closing or closed. A call that changes something may have
+///   taken effect, or will by the next start.
+/// - [`Error::Internal`]: a fault of the engine's own.
+///
+/// and those that change something also with
+///
+/// - [`Error::Overloaded`] and [`Error::StorageFull`]: nothing has changed.
+/// - where they take an [`IdempotencyKey`], [`Rejection::IdempotencyKeyReused`] and
+///   [`Rejection::TooManyIdempotencyKeys`] ("those of the idempotency key").
+///
+/// # Cancellation
+/// To drop the future of a call that changes something does not call it off: it may take effect or not. Whoever wants to know asks again
+/// with the same idempotency key.
 #[derive(Clone)]
 pub struct Engine(Arc<Inner>);
 

@@ -31,7 +31,7 @@ pub struct IssuedToken {
 }
 
 impl Engine {
-    /// Gives a user a place in a concert's waiting room; who has one keeps it.
+    /// Gives a user a place in a concert's waiting room; who has one keeps it. While the room is open it is active at once.
     ///
     /// # Errors
     /// [`Rejection::NotFound`] if there is no such concert.
@@ -84,7 +84,7 @@ impl Engine {
         waiting.await
     }
 
-    /// Gives a place in a waiting room up.
+    /// Gives a place in a waiting room up, whether it waits or is active.
     ///
     /// # Errors
     /// [`Rejection::NotFound`], also if it is somebody else's, or has come to its end.
