@@ -207,7 +207,7 @@ impl Engine {
 
     /// Takes no more calls, waits up to three seconds for those under way, seals the journal and writes a last checkpoint.
     /// Then the data directory can be opened again, even while handles of this engine are left. May be called more than
-    /// once, also at the same time; it goes on if whoever waits for it goes away.
+    /// once, also at the same time.
     ///
     /// # Errors
     /// [`Error::OutcomeUnknown`] if the engine has failed before, or does so now; what was acknowledged is safe all the same.

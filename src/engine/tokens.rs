@@ -76,10 +76,11 @@ impl Engine {
     /// # Errors
     /// The engine is closed.
     pub async fn waiting_tokens(&self) -> Result<u64, Error> {
-        let waiting = self.0.read_rows(|replica| {
-            // Where somebody waits, something is due.
-            let rooms = replica.alarmed()?.rooms.into_iter();
-            rooms.map(|concert| Ok(replica.room(concert)?.counts().waiting)).sum()
+        let system = self.0.system.clone();
+        let waiting = self.0.read_rows(move |replica| {
+            // Each line in which somebody waits is looked after.
+            let rooms: Vec<_> = system.liveness.iter().map(|room| *room.key()).collect();
+            rooms.into_iter().map(|concert| Ok(replica.room(concert)?.counts().waiting)).sum()
         });
         waiting.await
     }
