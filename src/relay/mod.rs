@@ -27,6 +27,39 @@ use crate::domain::sink::{Response, Secret};
 /// What it is given is at least once: after a crash, or when it failed although the events had arrived, the same events
 /// come again, with the same ids. Of one subject there is one delivery at a time, in order, so that the subject can be a
 /// broker's message key.
+///
+/// ```
+/// use std::pin::Pin;
+/// use std::sync::Arc;
+///
+/// use boxoffice::relay::{Delivery, Failure, Outcome, Receiver, Settings};
+/// use boxoffice::{Engine, Error, EventFilter, SinkId, Start};
+/// use tokio::sync::mpsc;
+///
+/// /// Hands on what has happened, as JSON.
+/// struct Topic(mpsc::Sender<(String, String)>);
+///
+/// impl Receiver for Topic {
+///     fn deliver<'a>(&'a self, delivery: &'a Delivery) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
+///         Box::pin(async move {
+///             for event in &delivery.events {
+///                 let json = serde_json::to_string(&**event).unwrap_or_default();
+///                 if self.0.send((event.subject.clone(), json)).await.is_err() {
+///                     // It comes again, by the schedule of the settings.
+///                     return Outcome::Failed(Failure { text: "nobody listens".into(), ..Failure::default() });
+///                 }
+///             }
+///             Outcome::Delivered
+///         })
+///     }
+/// }
+///
+/// /// After a restart it goes on where it was, by its name.
+/// async fn follow(engine: &Engine, topic: mpsc::Sender<(String, String)>) -> Result<SinkId, Error> {
+///     let receiver = Arc::new(Topic(topic));
+///     engine.attach("topic", EventFilter::ALL, Start::Beginning, receiver, Settings::default()).await
+/// }
+/// ```
 pub trait Receiver: Send + Sync + 'static {
     /// The most events that it takes at once, 1 or more.
     fn batch(&self) -> usize {
