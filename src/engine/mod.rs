@@ -85,8 +85,8 @@ const SKEW_WARNING_MS: u64 = 1_000;
 ///   [`Rejection::TooManyIdempotencyKeys`] ("those of the idempotency key").
 ///
 /// # Cancellation
-/// To drop the future of a call that changes something does not call it off: it may take effect or not. Whoever wants to know asks again
-/// with the same idempotency key.
+/// To drop the future of a call that changes something does not call it off: it may take effect or not. Whoever wants to
+/// know asks again with the same idempotency key.
 #[derive(Clone)]
 pub struct Engine(Arc<Inner>);
 
@@ -255,7 +255,8 @@ impl Engine {
         let skew_ms = self.0.system.env.clock.skew_millis();
         let mut warnings = Vec::new();
         if skew_ms.unsigned_abs() > SKEW_WARNING_MS {
-            warnings.push(format!("the engine's clock is {skew_ms} ms ahead of the wall clock"));
+            let side = if skew_ms > 0 { "ahead of" } else { "behind" };
+            warnings.push(format!("the engine's clock is {} ms {side} the wall clock", skew_ms.unsigned_abs()));
         }
         Health { ready: reasons.is_empty(), reasons, warnings }
     }
