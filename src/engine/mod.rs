@@ -97,9 +97,10 @@ struct Inner {
     disk: Arc<dyn Disk>,
     plans: Plans,
     log_status: journal::Status,
-    /// What does not change of each option, once it has been asked for.
+    /// What does not change of an option, once it has been asked for; of about as many as may be in memory.
     offers: Map<OptionId, Arc<PricedPlan>>,
     seating_plans: Mutex<hashbrown::HashMap<PlanHash, std::sync::Weak<SeatingPlan>>>,
+    /// What does not change of a line but for its mode, once it has been asked for: some bytes for each concert.
     rooms: Arc<Map<ConcertId, RoomInfo>>,
     event_readers: Arc<Semaphore>,
     gauges: Arc<Gauges>,

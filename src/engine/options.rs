@@ -239,6 +239,10 @@ impl Inner {
         let corrupt = |source| self.fail(&replica::Error::Corrupt { aggregate: id.to_string(), source });
         let definition = definition.map_err(corrupt)?.ok_or(Rejection::NotFound)?;
         let plan = self.seating_plan(definition.plan)?;
+        if self.offers.len() as u64 >= self.config.actors.max_resident {
+            // What nobody uses just now is read again when somebody does.
+            self.offers.retain(|_, offer| Arc::strong_count(offer) > 1);
+        }
         Ok(self.offers.entry(id).or_insert_with(|| Arc::new(PricedPlan::new(id, definition, plan))).clone())
     }
 

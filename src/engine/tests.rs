@@ -199,3 +199,18 @@ async fn a_line_is_looked_after_for_as_long_as_somebody_waits_in_it() {
     }
     engine.shutdown().await.unwrap();
 }
+
+#[tokio::test]
+async fn no_more_plans_are_kept_than_options_may_be_in_memory() {
+    let (engine, _dir) = open(|config| config.actors.max_resident = 16).await;
+    let first = on_sale(&engine).await;
+    let concert = engine.option(first).await.unwrap().concert_id;
+    let in_use = engine.plan(first).await.unwrap();
+    for _ in 0..40 {
+        engine.add_option(concert, two_seats(&engine), None).await.unwrap();
+        assert!(engine.0.offers.len() <= 16, "{}", engine.0.offers.len());
+    }
+    assert!(Arc::ptr_eq(&in_use, &engine.plan(first).await.unwrap()), "what is in use stays");
+    hold(&engine, first, "1").await.unwrap();
+    engine.shutdown().await.unwrap();
+}
