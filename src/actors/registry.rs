@@ -11,6 +11,7 @@ use dashmap::mapref::entry::Entry;
 use super::actor::{Address, Delivery, Driver, Host};
 use super::system::{Routed, System};
 use crate::Map;
+use crate::store::replica::excess;
 
 struct Slot<A: Routed, H: Host> {
     addr: H::Address<A>,
@@ -127,20 +128,30 @@ impl<A: Routed, H: Host> Registry<A, H> {
         slot.insert(self.awake(addr));
     }
 
-    /// Asks those who were not used lately to go to sleep, if there are more than `most`.
+    /// Asks those who were not used lately to go to sleep, the longest idle ones first, if there are more than `most`: so
+    /// many that it need not be done again at once.
     pub(crate) fn thin_out(&self, most: usize) {
         let now = self.clock.fetch_add(1, Ordering::Relaxed);
-        let excess = self.len().saturating_sub(most);
+        if self.len() <= most {
+            return;
+        }
+        let awake = || {
+            let awake = self.slots.iter().filter(|slot| slot.leaving.is_none());
+            awake.map(|slot| (slot.used.load(Ordering::Relaxed), slot))
+        };
+        let mut idle: Vec<_> = awake().map(|(used, _)| used).collect();
+        let excess = excess(idle.len(), most);
+        idle.retain(|used| *used < now);
+        let excess = excess.min(idle.len());
         if excess == 0 {
             return;
         }
-        let awake = self.slots.iter().filter(|slot| slot.leaving.is_none());
-        let mut idle: Vec<_> = awake
-            .map(|slot| (slot.used.load(Ordering::Relaxed), slot.key().clone(), slot.addr.clone()))
-            .filter(|(used, ..)| *used < now)
-            .collect();
-        idle.sort_unstable_by(|(used, id, _), (other_used, other, _)| (used, id).cmp(&(other_used, other)));
-        for (.., addr) in idle.into_iter().take(excess) {
+        let (_, &mut latest, _) = idle.select_nth_unstable(excess - 1);
+        let longest_idle = awake().filter(|(used, _)| *used <= latest);
+        let mut leave: Vec<_> =
+            longest_idle.map(|(used, slot)| (used, slot.key().clone(), slot.addr.clone())).collect();
+        leave.sort_unstable_by(|(used, id, _), (other_used, other, _)| (used, id).cmp(&(other_used, other)));
+        for (.., addr) in leave.into_iter().take(excess) {
             addr.send(Delivery::Sleep);
         }
     }
@@ -212,5 +223,37 @@ mod tests {
         assert!(matches!(waiting[..], [Delivery::Wake(Alarm::Due(7))]));
         registry.leaving(&anna);
         assert!(matches!(sent.0.lock()[..], [Delivery::Leave, Delivery::Leave]), "it stayed, and may leave again");
+    }
+
+    #[test]
+    fn the_longest_idle_go_to_sleep_and_some_more_than_must() {
+        let registry = Registry::<Wallet, Nowhere>::new(4);
+        let users: Vec<UserId> = (0..50).map(|n| format!("user-{n:02}").parse().unwrap()).collect();
+        let sent: Vec<_> = users.iter().map(|_| Kept(Arc::default())).collect();
+        for (n, (user, sent)) in users.iter().zip(&sent).enumerate() {
+            // In pairs that cannot be told apart but by their names; the last ones are used just now.
+            let slot = Slot { used: AtomicU64::new(n.min(48) as u64 / 2), ..registry.awake(sent.clone()) };
+            registry.slots.insert(user.clone(), slot);
+        }
+        registry.clock.store(24, Ordering::Relaxed);
+        let asked = |sent: &Kept<Wallet>| std::mem::take(&mut *sent.0.lock()).len();
+        let all_asked = || sent.iter().map(asked).collect::<Vec<_>>();
+        registry.thin_out(50);
+        assert_eq!(all_asked(), [0; 50], "they are not too many");
+        registry.clock.store(24, Ordering::Relaxed);
+        registry.thin_out(35);
+        // Two below the limit, which is a sixteenth of it.
+        assert_eq!(all_asked(), (0..50).map(|n| usize::from(n < 17)).collect::<Vec<_>>());
+        // Those who leave make room themselves.
+        for (user, sent) in users.iter().zip(&sent).take(10) {
+            registry.leaving(user);
+            assert_eq!(asked(sent), 1);
+        }
+        registry.clock.store(24, Ordering::Relaxed);
+        registry.thin_out(35);
+        assert_eq!(all_asked(), (0..50).map(|n| usize::from((10..17).contains(&n))).collect::<Vec<_>>());
+        registry.clock.store(24, Ordering::Relaxed);
+        registry.thin_out(0);
+        assert_eq!(all_asked(), (0..50).map(|n| usize::from((10..48).contains(&n))).collect::<Vec<_>>(), "in use");
     }
 }

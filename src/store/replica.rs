@@ -28,6 +28,8 @@ pub type PartRow<A> = (<A as Aggregate>::Part, Vec<u8>);
 const ALARMS: u8 = b'D';
 /// Pages of a list that are asked for at once.
 const SCAN_PAGES: usize = 8;
+/// What has grown beyond its limit shrinks to below it, by this part of it.
+const SPARE: usize = 16;
 
 /// A row that cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -157,19 +159,29 @@ impl<A: Entity> Shelf<A> {
         }
     }
 
-    /// Forgets those that are in sled as they are, the longest unused ones first, until `most` are left.
+    /// If there are more than `most`: forgets those that are in sled as they are, the longest unused ones first.
     fn evict(&mut self, most: usize) {
-        let excess = self.kept.len().saturating_sub(most);
+        let excess = excess(self.kept.len(), most);
         if excess == 0 {
             return;
         }
         let clean = self.kept.iter().filter(|(_, kept)| kept.dirty.is_empty());
-        let mut clean: Vec<_> = clean.map(|(id, kept)| (kept.used, id.clone())).collect();
-        clean.sort_unstable();
-        for (_, id) in clean.into_iter().take(excess) {
+        let mut clean: Vec<_> = clean.map(|(id, kept)| (kept.used, id)).collect();
+        if excess < clean.len() {
+            clean.select_nth_unstable(excess);
+            clean.truncate(excess);
+        }
+        let unused: Vec<_> = clean.into_iter().map(|(_, id)| id.clone()).collect();
+        for id in unused {
             self.kept.remove(&id);
         }
     }
+}
+
+/// How many of `len` have to go so that there are not more than `most`. If any, a few more go than must: finding the longest
+/// unused ones takes a look at them all, which is not to be done again at once.
+pub(crate) fn excess(len: usize, most: usize) -> usize {
+    if len <= most { 0 } else { len - (most - most / SPARE) }
 }
 
 fn load<A: Entity>(id: &A::Id, rows: &StateStore) -> Result<A, Error> {

@@ -247,6 +247,33 @@ fn entries_are_found_on_all_pages() {
     }
 }
 
+#[test]
+fn the_longest_unused_are_forgotten_and_some_more_than_must() {
+    let mut replica = Replica::new(Arc::new(StateStore::in_memory(pages::merge)), Lsn(0)).unwrap();
+    let users: Vec<UserId> = (0..50).map(|n| format!("user-{n:02}").parse().unwrap()).collect();
+    // Two at a time, the last ones first.
+    for (n, user) in users.iter().rev().enumerate() {
+        replica.applied = Lsn(n as u64 / 2);
+        replica.wallet(user).unwrap();
+    }
+    let one = Points::new(1).unwrap();
+    let event = wallet::Event::Charged { entry: 1, amount: one, balance: one, by: user(0), key: None };
+    let charged = Record { at: Timestamp::default(), facts: Facts::Wallet(users[49].clone(), vec![event]) };
+    replica.apply(Lsn(1), &charged).unwrap();
+    let kept = |replica: &Replica| -> Vec<usize> {
+        (0..50).filter(|n| replica.wallets.kept.contains_key(&users[*n])).collect()
+    };
+    replica.evict(50);
+    assert_eq!(kept(&replica).len(), 50, "they are not too many");
+    replica.evict(35);
+    // Two below the limit, which is a sixteenth of it; not the one that is not in sled as it is.
+    let mut expected: Vec<_> = (0..33).collect();
+    expected[32] = 49;
+    assert_eq!(kept(&replica), expected);
+    replica.evict(0);
+    assert_eq!(kept(&replica), [49]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
