@@ -17,8 +17,8 @@ mod tokens;
 mod verify;
 mod wallets;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -99,7 +99,8 @@ struct Inner {
     log_status: journal::Status,
     /// What does not change of an option, once it has been asked for; of about as many as may be in memory.
     offers: Map<OptionId, Arc<PricedPlan>>,
-    seating_plans: Mutex<hashbrown::HashMap<PlanHash, std::sync::Weak<SeatingPlan>>>,
+    /// The plans that these share. One that is not in memory is read under its own lock.
+    seating_plans: Mutex<hashbrown::HashMap<PlanHash, Arc<Mutex<Weak<SeatingPlan>>>>>,
     /// What does not change of a line but for its mode, once it has been asked for: some bytes for each concert.
     rooms: Arc<Map<ConcertId, RoomInfo>>,
     event_readers: Arc<Semaphore>,

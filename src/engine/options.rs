@@ -1,8 +1,9 @@
 //! Concert options: putting performances on sale, and looking at their seats.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use hashbrown::HashSet;
+use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::concerts::{SECONDS_MAX, check_name, check_range};
@@ -248,8 +249,10 @@ impl Inner {
 
     /// A stored plan, parsed once for all options that share it.
     fn seating_plan(&self, hash: PlanHash) -> Result<Arc<SeatingPlan>, Error> {
-        let mut plans = self.seating_plans.lock();
-        if let Some(plan) = plans.get(&hash).and_then(std::sync::Weak::upgrade) {
+        let shared = self.seating_plans.lock().entry(hash).or_default().clone();
+        // While it is read, those wait who need it, and nobody else.
+        let mut known = shared.lock();
+        if let Some(plan) = known.upgrade() {
             return Ok(plan);
         }
         let json = self.plans.get(hash.0).map_err(|error| Error::Internal(error.to_string()))?;
@@ -262,8 +265,9 @@ impl Inner {
         let plan =
             parsed.map_err(|problems| Error::Internal(format!("the seating plan {hash} is wrong: {problems:?}")))?;
         let plan = Arc::new(plan);
-        plans.retain(|_, plan| plan.strong_count() > 0);
-        plans.insert(hash, Arc::downgrade(&plan));
+        *known = Arc::downgrade(&plan);
+        let is_needed = |known: &mut Mutex<Weak<_>>| known.get_mut().strong_count() > 0;
+        self.seating_plans.lock().retain(|_, shared| Arc::get_mut(shared).is_none_or(is_needed));
         Ok(plan)
     }
 

@@ -214,3 +214,35 @@ async fn no_more_plans_are_kept_than_options_may_be_in_memory() {
     hold(&engine, first, "1").await.unwrap();
     engine.shutdown().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_plan_that_is_being_read_delays_only_who_needs_it() {
+    let (engine, _dir) = open(|_| ()).await;
+    let first = on_sale(&engine).await;
+    let concert = engine.option(first).await.unwrap().concert_id;
+    let same = engine.add_option(concert, two_seats(&engine), None).await.unwrap().value.id;
+    let mut another = two_seats(&engine);
+    another.seating_plan.push(b' ');
+    let another = engine.add_option(concert, another, None).await.unwrap().value.id;
+    let hash = engine.plan_json(first).await.unwrap().hash;
+    // Nobody has asked for them yet, and somebody reads the plan of the first two.
+    engine.0.offers.clear();
+    let shared = engine.0.seating_plans.lock().entry(hash).or_default().clone();
+    let being_read = shared.lock();
+    let load = |option| {
+        let (inner, (sender, loaded)) = (engine.0.clone(), mpsc::channel());
+        std::thread::spawn(move || sender.send(inner.load_offer(option).unwrap()));
+        loaded
+    };
+    let waiting = [load(first), load(same)];
+    load(another).recv_timeout(PATIENCE).expect("its plan is another one");
+    assert!(waiting.iter().all(|loaded| loaded.try_recv().is_err()));
+    drop(being_read);
+    let [first, same] = waiting.map(|loaded| loaded.recv_timeout(PATIENCE).unwrap());
+    assert!(Arc::ptr_eq(&first.plan, &same.plan), "there is one copy of it");
+    drop((first, same, shared));
+    engine.0.offers.clear();
+    engine.plan(another).await.unwrap();
+    assert_eq!(engine.0.seating_plans.lock().len(), 1, "what nobody needs is forgotten");
+    engine.shutdown().await.unwrap();
+}
