@@ -137,6 +137,8 @@ fn millis(time: Duration) -> f64 {
 
 async fn over_http(settings: &Settings) -> Result<()> {
     let engine = Engine::open(settings.engine()).await?;
+    // Makes the key, which the server does else.
+    auth::Verifier::new(settings)?;
     let admin = auth::issue(settings, &"admin".parse()?, Some(Role::Admin), Duration::from_secs(3_600))?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;

@@ -208,6 +208,8 @@ async fn sale(engine: Engine, settings: Settings, sale: Sale, duration: Duration
         options.push(engine.add_option(concert, option, None).await?.value.id);
     }
     let options = Arc::new(options);
+    // Makes the key, which the server does else.
+    auth::Verifier::new(&settings)?;
     let mut tokens = Vec::new();
     for n in 0..CONNECTIONS {
         let user = format!("user-{n}").parse()?;

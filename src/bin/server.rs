@@ -39,7 +39,7 @@ enum Command {
     /// Prints one line "listening on http://ADDR" to standard output once it does; logs go to standard error. SIGTERM or
     /// Ctrl-C lets requests that are under way come to their end.
     Serve(Serve),
-    /// Prints a token for a user, to be sent as "Authorization: Bearer ...". The server may be running.
+    /// Prints a token for a user, to be sent as "Authorization: Bearer ...". The server has been started before, and may be running.
     Token(Token),
     /// Prints the configuration that is in force, as TOML. Secrets are shown as "***".
     Config(Place),

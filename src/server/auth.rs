@@ -56,6 +56,16 @@ pub enum Error {
         /// What was expected.
         expected: &'static str,
     },
+    /// There is no secret to sign tokens with: the server would not accept them.
+    #[error(
+        "data directory {}: no server has made a key there; name the data directory or the secret of the server that the \
+         token is for, or start it first",
+        dir.display()
+    )]
+    NoServer {
+        /// The data directory.
+        dir: PathBuf,
+    },
     /// Only whoever has the private key can make tokens.
     #[error("tokens signed with EdDSA are made by whoever has the private key; this server has the public one only")]
     NoPrivateKey,
@@ -131,7 +141,10 @@ impl Verifier {
     /// A key that cannot be read or made.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
         let (key, algorithm) = match settings.auth.algorithm {
-            Algorithm::Hs256 => (DecodingKey::from_secret(&secret(settings)?), jsonwebtoken::Algorithm::HS256),
+            Algorithm::Hs256 => {
+                make_key_file(settings)?;
+                (DecodingKey::from_secret(&secret(settings)?), jsonwebtoken::Algorithm::HS256)
+            }
             Algorithm::EdDsa => (public_key(&settings.auth.public_key_file)?, jsonwebtoken::Algorithm::EdDSA),
         };
         let mut validation = Validation::new(algorithm);
@@ -175,7 +188,7 @@ impl Verifier {
     }
 }
 
-/// A token for `user`, valid for `ttl` from now.
+/// A token for `user`, valid for `ttl` from now, for a server with these settings that has been started before.
 ///
 /// # Errors
 /// No key to sign with.
@@ -195,15 +208,18 @@ fn public_key(path: &Path) -> Result<DecodingKey, Error> {
         .map_err(|_| Error::NoKey { path: path.into(), expected: "an Ed25519 public key in PEM form" })
 }
 
-/// The secret for HS256: from the configuration, from its file, or from the data directory.
+/// The secret for HS256: from the configuration, from its file, or from the data directory, if it has been made there.
 fn secret(settings: &Settings) -> Result<Vec<u8>, Error> {
     let given = settings.auth.secret.reveal();
     if !given.is_empty() {
         return Ok(given.as_bytes().to_vec());
     }
-    let configured = &settings.auth.secret_file;
-    let path = if configured.as_os_str().is_empty() { make_key_file(&settings.data_dir)? } else { configured.clone() };
-    let text = fs::read(&path).map_err(|source| Error::KeyFile { path: path.clone(), source })?;
+    let own = own_key_file(settings);
+    let path = own.clone().unwrap_or_else(|| settings.auth.secret_file.clone());
+    let text = fs::read(&path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound if own.is_some() => Error::NoServer { dir: settings.data_dir.clone() },
+        _ => Error::KeyFile { path: path.clone(), source },
+    })?;
     let secret = text.trim_ascii_end().to_vec();
     if secret.len() < SECRET_BYTES_MIN {
         return Err(Error::NoKey { path, expected: "a secret of at least 32 bytes" });
@@ -224,20 +240,25 @@ pub fn copy_key(from: &Path, to: &Path) -> Result<(), Error> {
     }
 }
 
-/// The key file in the data directory, made with 256 random bits if there is none. Durable once it returns. Two
-/// processes that do this at the same time end up with the same file.
-fn make_key_file(data_dir: &Path) -> Result<PathBuf, Error> {
-    let path = data_dir.join(KEY_FILE);
+/// The file of the secret that the server makes for itself, unless it was given one.
+fn own_key_file(settings: &Settings) -> Option<PathBuf> {
+    let given = !settings.auth.secret.reveal().is_empty() || !settings.auth.secret_file.as_os_str().is_empty();
+    (!given).then(|| settings.data_dir.join(KEY_FILE))
+}
+
+/// Makes the key file in the data directory, with 256 random bits, if it is needed and there is none. Durable once it
+/// returns. Two processes that do this at the same time end up with the same file.
+fn make_key_file(settings: &Settings) -> Result<(), Error> {
+    let Some(path) = own_key_file(settings) else { return Ok(()) };
     let failed = |source| Error::KeyFile { path: path.clone(), source };
     if path.try_exists().map_err(failed)? {
-        return Ok(path);
+        return Ok(());
     }
-    make_private_dirs(data_dir).map_err(failed)?;
+    make_private_dirs(&settings.data_dir).map_err(failed)?;
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|error| failed(io::Error::other(error.to_string())))?;
     let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    write_key_file(data_dir, &format!("{hex}\n")).map_err(failed)?;
-    Ok(path)
+    write_key_file(&settings.data_dir, &format!("{hex}\n")).map_err(failed)
 }
 
 /// Writes a key file, unless there is one, for its owner's eyes only.
@@ -502,9 +523,15 @@ mod tests {
     fn the_first_start_makes_a_secret_that_the_next_one_finds() {
         let dir = tempfile::tempdir().unwrap();
         let settings = settings(&dir.path().join("data"));
+        let issue = || issue(&settings, &"anna".parse().unwrap(), None, Duration::from_secs(60));
+        assert!(matches!(issue(), Err(Error::NoServer { dir }) if dir == settings.data_dir));
+        assert!(!settings.data_dir.exists(), "a token is no reason to make one");
+        Verifier::new(&settings).unwrap();
         let first = secret(&settings).unwrap();
         assert_eq!(first.len(), 64);
+        let again = Verifier::new(&settings).unwrap();
         assert_eq!(secret(&settings).unwrap(), first);
+        assert!(again.verify(&issue().unwrap(), SystemTime::now()).is_some());
         let mode = fs::metadata(settings.data_dir.join(KEY_FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(fs::read_dir(&settings.data_dir).unwrap().count(), 1);

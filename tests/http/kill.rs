@@ -261,6 +261,8 @@ impl Sale {
     /// Lets others come, and gives those who were there.
     fn change_buyers(&mut self, round: u64) -> Buyers {
         let settings = Settings { data_dir: self.dir.join("data"), ..Settings::default() };
+        // Makes the key, which the server does else.
+        auth::Verifier::new(&settings).unwrap();
         let bearer = |user: &str, role| auth::issue(&settings, &user.parse().unwrap(), role, DAY).unwrap();
         let buyers = (0..USERS).map(|n| format!("user-{round}-{n}"));
         let mut bearers: BTreeMap<_, _> = buyers.map(|user| (user.clone(), bearer(&user, None))).collect();

@@ -113,6 +113,22 @@ async fn it_serves_on_when_nobody_takes_its_log() {
 }
 
 #[test]
+fn a_token_is_for_a_server_that_there_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = run(dir.path(), &["token", "--data", "wrong", "--user", "anna"]);
+    assert!(!refused.status.success() && refused.stdout.is_empty(), "{refused:?}");
+    let complaint = text(&refused.stderr);
+    assert!(complaint.contains("data directory wrong: no server has made a key there; name the data"), "{complaint}");
+    assert!(!dir.path().join("wrong").exists());
+    // Whoever knows the secret needs no data directory.
+    let mut knowing = program(dir.path());
+    knowing.env("BOXOFFICE_AUTH_SECRET", "a secret that is longer than 32 bytes").args(["token", "--user", "anna"]);
+    let made = knowing.output().unwrap();
+    assert!(made.status.success() && text(&made.stdout).split('.').count() == 3, "{made:?}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn config_prints_what_is_in_force_without_secrets() {
     let dir = tempfile::tempdir().unwrap();
     let secret = "a secret that is longer than 32 bytes";
