@@ -13,8 +13,10 @@ use actix_service::{Service, ServiceFactory};
 use actix_web::rt;
 use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+
+use super::Error;
 
 /// How long to wait after the system had no connection to give, which happens when there are too many open files.
 const RETRY_ACCEPT: Duration = Duration::from_millis(500);
@@ -67,13 +69,14 @@ pub(super) struct Hosts {
 }
 
 impl Hosts {
-    /// Serves what `listener` accepts on `arbiters`, with what `service` makes on each of them.
-    pub(super) fn serve<F, S>(
+    /// Serves what `listener` accepts on `arbiters`, with what `service` makes on each of them, once it is made on all: one
+    /// without would get its share of the connections, too.
+    pub(super) async fn serve<F, S>(
         listener: TcpListener,
         arbiters: &[ArbiterHandle],
         limits: Limits,
         service: impl Fn(Stopping) -> F + Clone + Send + 'static,
-    ) -> io::Result<Self>
+    ) -> Result<Self, Error>
     where
         F: ServiceFactory<TcpStream, Config = (), Service = S, Future: 'static>,
         S: Service<TcpStream, Future: 'static> + 'static,
@@ -83,22 +86,33 @@ impl Hosts {
         let stage = watch::Sender::new(Stage::Serving);
         let stopping = Stopping(stage.subscribe());
         let (alive, ended) = mpsc::channel(1);
-        let hosts = arbiters.iter().map(|arbiter| {
-            let (sender, accepted) = mpsc::unbounded_channel();
+        let (mut hosts, mut beginnings) = (Vec::new(), Vec::new());
+        for arbiter in arbiters {
+            let ((sender, accepted), (begun, begins)) = (mpsc::unbounded_channel(), oneshot::channel());
             let (service, stopping, alive) = (service.clone(), stopping.clone(), alive.clone());
             arbiter.spawn_fn(move || {
                 let made = service(stopping.clone()).new_service(());
                 rt::spawn(async move {
-                    match made.await {
-                        Ok(service) => host(service, accepted, stopping).await,
-                        Err(_) => tracing::error!("a thread cannot serve requests"),
+                    let service = made.await;
+                    // Nobody waits for it if another thread has failed.
+                    let _ = begun.send(service.is_ok());
+                    if let Ok(service) = service {
+                        host(service, accepted, stopping).await;
                     }
                     drop(alive);
                 });
             });
-            sender
-        });
-        rt::spawn(accept(listener, hosts.collect(), limits, stopping));
+            hosts.push(sender);
+            beginnings.push(begins);
+        }
+        for begins in beginnings {
+            match begins.await {
+                Ok(true) => {}
+                Ok(false) => return Err(Error::NoService("its service cannot be made, and the log says why")),
+                Err(_) => return Err(Error::NoService("it has ended")),
+            }
+        }
+        rt::spawn(accept(listener, hosts, limits, stopping));
         Ok(Self { stage, ended })
     }
 
@@ -147,7 +161,7 @@ async fn accept(
             // A connection that is gone already has nothing to wait for. Else the system ends it in time, and whoever
             // writes to it hears of that.
             let _ = set_tcp_user_timeout(&accepted, write_timeout_ms);
-            // A host that could not begin has said why in the log.
+            // It has begun, and goes on for as long as this does.
             let _ = host.send((accepted, place));
         }
     };
@@ -204,7 +218,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use actix::Arbiter;
-    use actix_service::fn_service;
+    use actix_service::{IntoService as _, fn_factory, fn_service};
     use parking_lot::Mutex;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -230,7 +244,12 @@ mod tests {
     }
 
     /// Serves two threads' parrots; most of them at a time is counted.
-    fn start(arbiters: &[Arbiter], connections: usize, cares: bool, most: &Arc<AtomicUsize>) -> (SocketAddr, Hosts) {
+    async fn start(
+        arbiters: &[Arbiter],
+        connections: usize,
+        cares: bool,
+        most: &Arc<AtomicUsize>,
+    ) -> (SocketAddr, Hosts) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let handles: Vec<_> = arbiters.iter().map(Arbiter::handle).collect();
@@ -249,7 +268,7 @@ mod tests {
                 }
             })
         });
-        (address, hosts.unwrap())
+        (address, hosts.await.unwrap())
     }
 
     async fn say(stream: &mut TcpStream, byte: u8) {
@@ -265,7 +284,7 @@ mod tests {
     async fn only_so_many_are_served_at_a_time_and_the_others_then() {
         let arbiters = [Arbiter::new(), Arbiter::new()];
         let most = Arc::default();
-        let (address, hosts) = start(&arbiters, 2, true, &most);
+        let (address, hosts) = start(&arbiters, 2, true, &most).await;
         let mut waiting = Vec::new();
         for byte in 0..10 {
             let mut stream = TcpStream::connect(address).await.unwrap();
@@ -284,7 +303,7 @@ mod tests {
     async fn a_stop_waits_for_who_comes_to_an_end_and_cuts_off_who_does_not() {
         let arbiters = [Arbiter::new(), Arbiter::new()];
         for cares in [true, false] {
-            let (address, hosts) = start(&arbiters, 8, cares, &Arc::default());
+            let (address, hosts) = start(&arbiters, 8, cares, &Arc::default()).await;
             let mut streams = Vec::new();
             for byte in 0..4 {
                 let mut stream = TcpStream::connect(address).await.unwrap();
@@ -308,7 +327,8 @@ mod tests {
         let limits = Limits { connections: 1, write_timeout: Duration::from_secs(60) };
         let (sender, hangs) = std::sync::mpsc::channel::<()>();
         let (hangs, (begun, mut begins)) = (Arc::new(Mutex::new(hangs)), mpsc::channel(1));
-        let hosts = Hosts::serve(listener, &[arbiters[0].handle()], limits, move |_| {
+        let handles = [arbiters[0].handle()];
+        let hosts = Hosts::serve(listener, &handles, limits, move |_| {
             let (hangs, begun) = (hangs.clone(), begun.clone());
             fn_service(move |_: TcpStream| {
                 let (hangs, begun) = (hangs.clone(), begun.clone());
@@ -319,9 +339,39 @@ mod tests {
                 }
             })
         });
+        let hosts = hosts.await.unwrap();
         begins.recv().await.unwrap();
-        assert!(!hosts.unwrap().stop(Duration::from_millis(1)).await);
+        assert!(!hosts.stop(Duration::from_millis(1)).await);
         drop(sender);
         assert_eq!(hear(&mut stream).await, None);
+    }
+
+    #[actix_web::test]
+    async fn nothing_is_served_unless_all_threads_can() {
+        let arbiters = [Arbiter::new(), Arbiter::new()];
+        let handles: Vec<_> = arbiters.iter().map(Arbiter::handle).collect();
+        let made = Arc::new(AtomicUsize::new(0));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let limits = Limits { connections: 8, write_timeout: Duration::from_secs(60) };
+        let served = Hosts::serve(listener, &handles, limits, move |_| {
+            let works = made.fetch_add(1, Ordering::SeqCst) == 0;
+            fn_factory(move || async move {
+                let nothing = |_: TcpStream| async { Ok::<_, Infallible>(()) };
+                works.then(|| nothing.into_service()).ok_or(())
+            })
+        });
+        assert!(matches!(served.await, Err(Error::NoService(why)) if why.starts_with("its service")));
+        assert!(TcpStream::connect(address).await.is_err(), "nobody accepts");
+        // A thread that has ended cannot, either.
+        let ended = Arbiter::new();
+        ended.stop();
+        let handles = [ended.handle()];
+        ended.join().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let limits = Limits { connections: 8, write_timeout: Duration::from_secs(60) };
+        let served =
+            Hosts::serve(listener, &handles, limits, |_| fn_service(|_: TcpStream| async { Ok::<_, Infallible>(()) }));
+        assert!(matches!(served.await, Err(Error::NoService("it has ended"))));
     }
 }

@@ -79,6 +79,9 @@ pub enum Error {
     /// The listeners cannot be used.
     #[error("listening: {0}")]
     Listen(#[from] io::Error),
+    /// A thread of the engine cannot begin to serve requests.
+    #[error("a thread cannot serve requests: {0}")]
+    NoService(&'static str),
     /// A value of the configuration is not what its key allows.
     #[error(transparent)]
     Settings(#[from] ValueError),
@@ -149,7 +152,7 @@ pub async fn run(
 ) -> Result<(), Error> {
     let app = web::Data::new(App::new(engine.clone(), settings)?);
     app.webhooks.serve().await.map_err(|error| Error::Webhooks(error.into()))?;
-    let mut api = serve_api(listener, &app)?;
+    let mut api = serve_api(listener, &app).await?;
     let ops = ops.map(|listener| serve_ops(listener, &app)).transpose()?;
     let ops_handle = ops.as_ref().map(Server::handle);
     let ops = ops.map(actix_web::rt::spawn);
@@ -186,7 +189,7 @@ pub async fn run(
     }
 }
 
-fn serve_api(listener: TcpListener, app: &web::Data<App>) -> io::Result<Hosts> {
+async fn serve_api(listener: TcpListener, app: &web::Data<App>) -> Result<Hosts, Error> {
     let http = app.settings.http.clone();
     let connections = usize::try_from(http.max_connections).unwrap_or(usize::MAX);
     let limits = hosts::Limits { connections, write_timeout: http.write_timeout.0 };
@@ -207,6 +210,7 @@ fn serve_api(listener: TcpListener, app: &web::Data<App>) -> io::Result<Hosts> {
             .finish(map_config(application().map_err(|error| error.error_response()), |()| AppConfig::default()))
             .tcp()
     })
+    .await
 }
 
 fn serve_ops(listener: TcpListener, app: &web::Data<App>) -> io::Result<Server> {
