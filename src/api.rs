@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
 use crate::domain::concert_option::{
-    self, AreaPlaces, AreaState, Counts, OptionStatus, PaymentStatus, PricedPlan, SagaStep, SeatRefs,
+    self, AreaPlaces, AreaState, Counts, OptionStatus, PricedPlan, SagaStep, SeatRefs,
 };
 use crate::domain::seat_map::{SeatMap, Status as SeatStatus};
 use crate::domain::sink::{Registration, Response};
@@ -296,6 +296,67 @@ pub struct ReservedArea<'a> {
     pub price: Points,
 }
 
+macro_rules! statuses {
+    ($(#[$doc:meta])* $status:ident { $($(#[$name_doc:meta])* $name:ident $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $status {
+            $($(#[$name_doc])* $name,)*
+        }
+
+        impl $status {
+            /// Every one there is.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Its name in the API.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+        }
+
+        impl Serialize for $status {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+    };
+}
+
+statuses! {
+    /// Where a reservation is in its life.
+    ReservationStatus {
+        /// Its seats are held until its deadline.
+        Held "held",
+        /// A payment is under way; its seats cannot expire.
+        Paying "paying",
+        /// Paid: its seats are sold.
+        Confirmed "confirmed",
+        /// Given up.
+        Released "released",
+        /// Its time ran out.
+        Expired "expired",
+        /// Paid, and given back.
+        Refunded "refunded",
+    }
+}
+
+impl From<concert_option::ReservationStatus> for ReservationStatus {
+    fn from(status: concert_option::ReservationStatus) -> Self {
+        use concert_option::ReservationStatus as Status;
+        match status {
+            Status::Held => Self::Held,
+            Status::Paying { .. } => Self::Paying,
+            Status::Confirmed { .. } => Self::Confirmed,
+            Status::Released => Self::Released,
+            Status::Expired => Self::Expired,
+            Status::Refunded { .. } => Self::Refunded,
+        }
+    }
+}
+
 /// A reservation.
 #[derive(Debug, Clone)]
 pub struct Reservation {
@@ -303,8 +364,8 @@ pub struct Reservation {
     pub id: ReservationId,
     /// Whose it is.
     pub user_id: UserId,
-    /// `held`, `paying`, `confirmed`, `released`, `expired` or `refunded`.
-    pub status: &'static str,
+    /// Where it is in its life.
+    pub status: ReservationStatus,
     /// The price of it all.
     pub amount: Points,
     /// When it was made.
@@ -322,7 +383,7 @@ impl Reservation {
         Self {
             id: ReservationId { option: plan.option, no },
             user_id: reservation.user,
-            status: reservation.status.as_str(),
+            status: reservation.status.into(),
             amount: reservation.amount,
             created_at: reservation.created_at,
             expires_at: reservation.expires_at,
@@ -387,13 +448,39 @@ impl Serialize for Reservation {
         fields.serialize_field("id", &self.id)?;
         fields.serialize_field("option_id", &self.id.option)?;
         fields.serialize_field("user_id", &self.user_id)?;
-        fields.serialize_field("status", self.status)?;
+        fields.serialize_field("status", &self.status)?;
         fields.serialize_field("seats", &List(|| self.seats()))?;
         fields.serialize_field("areas", &List(|| self.areas()))?;
         fields.serialize_field("amount", &self.amount)?;
         fields.serialize_field("created_at", &self.created_at)?;
         fields.serialize_field("expires_at", &self.expires_at)?;
         fields.end()
+    }
+}
+
+statuses! {
+    /// What has come of a payment.
+    PaymentStatus {
+        /// The wallet has not answered yet.
+        Pending "pending",
+        /// The points were taken.
+        Completed "completed",
+        /// No points were taken, and none will be.
+        Failed "failed",
+        /// The points were taken, and are given back.
+        Refunded "refunded",
+    }
+}
+
+impl From<concert_option::PaymentStatus> for PaymentStatus {
+    fn from(status: concert_option::PaymentStatus) -> Self {
+        use concert_option::PaymentStatus as Status;
+        match status {
+            Status::Pending => Self::Pending,
+            Status::Completed => Self::Completed,
+            Status::Failed { .. } => Self::Failed,
+            Status::Refunded { .. } => Self::Refunded,
+        }
     }
 }
 
@@ -408,8 +495,8 @@ pub struct Payment {
     pub user_id: UserId,
     /// How much.
     pub amount: Points,
-    /// `pending`, `completed`, `failed` or `refunded`.
-    pub status: &'static str,
+    /// What has come of it.
+    pub status: PaymentStatus,
     /// The wallet's balance after it; null unless points were taken.
     pub balance: Option<Points>,
     /// When the points were taken; null unless they were.
@@ -418,13 +505,14 @@ pub struct Payment {
 
 impl Payment {
     pub(crate) fn new(id: PaymentId, payment: concert_option::Payment) -> Self {
-        let taken = matches!(payment.status, PaymentStatus::Completed | PaymentStatus::Refunded { .. });
+        let status = PaymentStatus::from(payment.status);
+        let taken = matches!(status, PaymentStatus::Completed | PaymentStatus::Refunded);
         Self {
             id,
             reservation_id: ReservationId { option: id.option, no: payment.reservation },
             user_id: payment.user,
             amount: payment.amount,
-            status: payment.status.as_str(),
+            status,
             balance: taken.then_some(payment.balance),
             paid_at: taken.then_some(payment.paid_at),
         }

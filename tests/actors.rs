@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use boxoffice::testing::random::{Random, seed};
 use boxoffice::testing::slow_disk::SlowDisk;
 use boxoffice::{
-    Caller, Config, Engine, Error, IdempotencyKey, NewOption, OptionId, PageRequest, PaymentId, Rejection, SeatStatus,
-    Settings, UserId,
+    Caller, Config, Engine, Error, IdempotencyKey, NewOption, OptionId, PageRequest, PaymentId, PaymentStatus,
+    Rejection, ReservationStatus, SeatStatus, Settings, UserId,
 };
 use common::*;
 use tokio::task::JoinSet;
@@ -89,7 +89,7 @@ async fn few_fit_into_memory_and_nothing_is_lost() {
         charge(&engine, user, 1).await;
     }
     let held = hold(&engine, options[0], &users[0], &["2-10"]).await;
-    assert_eq!(engine.release(&Caller::Admin, held.id).await.unwrap().status, "released");
+    assert_eq!(engine.release(&Caller::Admin, held.id).await.unwrap().status, ReservationStatus::Released);
     engine.shutdown().await.unwrap();
     let engine = Engine::open(config(dir.path())).await.unwrap();
     assert_eq!(audit_money(&engine, &users).await, left + 15);
@@ -139,7 +139,7 @@ async fn who_has_seats_gets_through_when_no_more_are_let_in() {
     assert_eq!((under_way.len(), refused), (16, 34));
     assert_eq!(engine.stats().overloaded, 34);
     let owner = Caller::User(user(0));
-    assert_eq!(engine.release(&owner, held.id).await.unwrap().status, "released");
+    assert_eq!(engine.release(&owner, held.id).await.unwrap().status, ReservationStatus::Released);
     for call in under_way {
         call.await.unwrap();
     }
@@ -208,7 +208,7 @@ async fn a_hundred_payments_of_one_reservation_are_one() {
         let expected = Rejection::InsufficientPoints { balance: points(0), amount: points(100) };
         assert_eq!(rejection(refused), expected);
     }
-    assert_eq!(engine.reservation(&Caller::Admin, held.id).await.unwrap().status, "held");
+    assert_eq!(engine.reservation(&Caller::Admin, held.id).await.unwrap().status, ReservationStatus::Held);
     audit_money(&engine, &[user(1), user(2)]).await;
     engine.shutdown().await.unwrap();
 }
@@ -335,13 +335,16 @@ async fn who_goes_away_leaves_nothing_behind() {
         let _ = tokio::time::timeout(patience / 4, engine.hold(option, &anna, seats(&["1-1"]), None, None)).await;
         if round % 20 == 0 {
             settled(&engine, option, std::slice::from_ref(&anna)).await;
-            for held in engine.reservations(&anna, Some("held"), &PageRequest::default()).await.unwrap().items {
+            for held in
+                engine.reservations(&anna, Some(ReservationStatus::Held), &PageRequest::default()).await.unwrap().items
+            {
                 engine.release(&Caller::Admin, held.id).await.unwrap();
             }
         }
     }
     settled(&engine, option, std::slice::from_ref(&anna)).await;
-    for held in engine.reservations(&anna, Some("held"), &PageRequest::default()).await.unwrap().items {
+    for held in engine.reservations(&anna, Some(ReservationStatus::Held), &PageRequest::default()).await.unwrap().items
+    {
         engine.release(&Caller::Admin, held.id).await.unwrap();
     }
     // All three are free again: no slot went with a caller.
@@ -376,7 +379,8 @@ async fn an_idempotency_key_makes_one_thing_however_often_it_comes() {
         answers.push(results[0].0.clone());
     }
     // Whatever has become of it since: the answer stays.
-    let held = engine.reservations(&user(1), Some("held"), &PageRequest::default()).await.unwrap().items;
+    let held =
+        engine.reservations(&user(1), Some(ReservationStatus::Held), &PageRequest::default()).await.unwrap().items;
     assert_eq!(held.len(), 1);
     engine.release(&Caller::Admin, held[0].id).await.unwrap();
     engine.shutdown().await.unwrap();
@@ -454,7 +458,7 @@ async fn everybody_sees_what_they_were_told() {
                 assert_eq!(engine.wallet_entries(&user, &first).await.unwrap().items, [entry]);
                 let wish = seats(&[&format!("{}-1", n + 1), &format!("{}-2", n + 1)]);
                 let held = engine.hold(option, &user, wish, None, None).await.unwrap().value;
-                assert_eq!(engine.reservation(&caller, held.id).await.unwrap().status, "held");
+                assert_eq!(engine.reservation(&caller, held.id).await.unwrap().status, ReservationStatus::Held);
                 assert_eq!(engine.reservations(&user, None, &first).await.unwrap().items[0].id, held.id);
                 let map = engine.seats(option).await.unwrap();
                 assert!(held.seats().all(|seat| map.status(seat.id) == Some(SeatStatus::Held)));
@@ -462,12 +466,12 @@ async fn everybody_sees_what_they_were_told() {
                 assert_eq!(engine.payment(&caller, payment.id).await.unwrap(), payment);
                 assert_eq!(engine.payments(&user, &first).await.unwrap().items, std::slice::from_ref(&payment));
                 assert_eq!(engine.wallet(&user).await.unwrap().balance, payment.balance.unwrap());
-                let confirmed = engine.reservations(&user, Some("confirmed"), &first).await.unwrap();
+                let confirmed = engine.reservations(&user, Some(ReservationStatus::Confirmed), &first).await.unwrap();
                 assert_eq!(confirmed.items[0].id, held.id);
                 let refund = engine.refund(&caller, payment.id, None).await.unwrap().value;
                 assert_eq!(engine.wallet(&user).await.unwrap().balance, refund.balance);
-                assert_eq!(engine.payment(&caller, payment.id).await.unwrap().status, "refunded");
-                assert_eq!(engine.reservation(&caller, held.id).await.unwrap().status, "refunded");
+                assert_eq!(engine.payment(&caller, payment.id).await.unwrap().status, PaymentStatus::Refunded);
+                assert_eq!(engine.reservation(&caller, held.id).await.unwrap().status, ReservationStatus::Refunded);
                 let map = engine.seats(option).await.unwrap();
                 assert!(held.seats().all(|seat| map.status(seat.id) == Some(SeatStatus::Free)));
                 let entries = engine.wallet_entries(&user, &first).await.unwrap().items;
@@ -561,9 +565,11 @@ async fn long_lists_are_read_to_their_end() {
             }
         }
         assert_eq!(found, entries, "{limit} at a time");
-        for (status, expected) in
-            [(None, &reservations[..]), (Some("held"), &reservations[..1]), (Some("released"), &reservations[1..])]
-        {
+        for (status, expected) in [
+            (None, &reservations[..]),
+            (Some(ReservationStatus::Held), &reservations[..1]),
+            (Some(ReservationStatus::Released), &reservations[1..]),
+        ] {
             let mut request = PageRequest { limit, cursor: None };
             let mut found = Vec::new();
             loop {

@@ -10,7 +10,7 @@ use std::path::Path;
 use boxoffice::testing::clock::ManualClock;
 use boxoffice::{
     Caller, ConcertId, Config, Engine, Error, Event, EventData, EventFilter, EventId, EventStream, EventType, Mode,
-    PaymentId, Rejection, ReservationId, Settings, SettingsPatch, TokenId, TokenStatus,
+    PaymentId, Rejection, ReservationId, ReservationStatus, Settings, SettingsPatch, TokenId, TokenStatus,
 };
 use common::*;
 use serde::Serialize;
@@ -172,7 +172,7 @@ async fn reservations(told: &mut Told<'_>, clock: &ManualClock) {
     for id in expired {
         eventually("it has expired", || async {
             let reservation = engine.reservation(&Caller::Admin, id).await.unwrap();
-            (reservation.status == "expired").then_some(())
+            (reservation.status == ReservationStatus::Expired).then_some(())
         })
         .await;
         told.reservation("reservation.expired", id).await;

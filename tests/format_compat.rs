@@ -19,8 +19,8 @@ use std::time::Duration;
 use boxoffice::testing::clock::ManualClock;
 use boxoffice::testing::data_dir::copy_until;
 use boxoffice::{
-    Caller, Engine, EventFilter, Lsn, Mode, NewOption, Order, PageRequest, Settings, SettingsPatch, Start, Timestamp,
-    TokenStatus, WindowPatch, export, relay, verify,
+    Caller, Engine, EventFilter, Lsn, Mode, NewOption, Order, PageRequest, PaymentStatus, Settings, SettingsPatch,
+    Start, Timestamp, TokenStatus, WindowPatch, export, relay, verify,
 };
 use common::*;
 use serde::{Deserialize, Serialize};
@@ -221,7 +221,7 @@ async fn a_payment_that_timed_out(config: &boxoffice::Config) -> boxoffice::User
     let engine = Engine::open(config.clone()).await.unwrap();
     settled(&engine, option, std::slice::from_ref(&user)).await;
     let payments = engine.payments(&user, &PageRequest::default()).await.unwrap().items;
-    assert_eq!((payments.len(), payments[0].status), (1, "failed"));
+    assert_eq!((payments.len(), payments[0].status), (1, PaymentStatus::Failed));
     engine.shutdown().await.unwrap();
     user
 }

@@ -10,7 +10,10 @@ use std::time::Instant;
 
 use boxoffice::testing::failing_disk::{Failed, FailingDisk};
 use boxoffice::testing::sim_disk::Failure;
-use boxoffice::{Caller, Config, Engine, Error, OptionId, PaymentId, ReservationId, UserId, WalletEntry, verify};
+use boxoffice::{
+    Caller, Config, Engine, Error, OptionId, PaymentId, PaymentStatus, ReservationId, ReservationStatus, UserId,
+    WalletEntry, verify,
+};
 use common::*;
 use parking_lot::Mutex;
 
@@ -184,12 +187,13 @@ async fn audit(config: &Config, told: &Told, what: &str) {
         statuses.insert(*id, found.status);
     }
     for id in &told.released {
-        assert_eq!(statuses[id], "released", "{what}: {id}");
+        assert_eq!(statuses[id], ReservationStatus::Released, "{what}: {id}");
     }
     for id in &told.paid {
         let payment = engine.payment(&Caller::Admin, *id).await.unwrap();
         let refunded = told.refunded.contains(id);
-        assert!(payment.status == "refunded" || payment.status == "completed" && !refunded, "{what}: {payment:?}");
+        let as_told = payment.status == PaymentStatus::Completed && !refunded;
+        assert!(as_told || payment.status == PaymentStatus::Refunded, "{what}: {payment:?}");
     }
     engine.shutdown().await.unwrap();
     let report = verify(config).unwrap_or_else(|error| panic!("{what}: {error}"));

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use boxoffice::testing::random::{Random, seed};
 use boxoffice::{
-    Caller, Config, Engine, Error, IdempotencyKey, Mode, NewOption, OptionId, PaymentId, Rejection, ReservationId,
-    Settings, Timestamp, TokenId, TokenStatus, UserId, verify,
+    Caller, Config, Engine, Error, IdempotencyKey, Mode, NewOption, OptionId, PaymentId, PaymentStatus, Rejection,
+    ReservationId, ReservationStatus, Settings, Timestamp, TokenId, TokenStatus, UserId, verify,
 };
 use common::*;
 
@@ -256,10 +256,10 @@ async fn audit(dir: &Path, round: u64, told: &Told) {
         let found = engine.reservation(&Caller::Admin, *id).await.unwrap_or_else(|error| panic!("{id}: {error}"));
         let seats: Vec<_> = found.seats().map(|seat| seat.id.to_owned()).collect();
         assert_eq!((&found.user_id, &seats, found.expires_at), (&held.user, &held.seats, held.expires_at), "{id}");
-        if found.status == "expired" {
+        if found.status == ReservationStatus::Expired {
             assert!(engine.now() >= held.expires_at, "{id} has expired early");
         }
-        if ["confirmed", "refunded"].contains(&found.status)
+        if [ReservationStatus::Confirmed, ReservationStatus::Refunded].contains(&found.status)
             && let Some(token) = held.token
         {
             eventually("the token is used", || async {
@@ -271,16 +271,19 @@ async fn audit(dir: &Path, round: u64, told: &Told) {
         statuses.insert(*id, found.status);
     }
     for id in &told.released {
-        assert_eq!(statuses[id], "released", "{id}");
+        assert_eq!(statuses[id], ReservationStatus::Released, "{id}");
     }
     for (id, (reservation, amount)) in &told.paid {
         let payment = engine.payment(&Caller::Admin, *id).await.unwrap();
         assert_eq!((payment.reservation_id, payment.amount.get()), (*reservation, *amount), "{id}");
-        assert!(["completed", "refunded"].contains(&payment.status), "{payment:?}");
-        assert!(["confirmed", "refunded"].contains(&statuses[reservation]), "{payment:?}");
+        assert!([PaymentStatus::Completed, PaymentStatus::Refunded].contains(&payment.status), "{payment:?}");
+        assert!(
+            [ReservationStatus::Confirmed, ReservationStatus::Refunded].contains(&statuses[reservation]),
+            "{payment:?}"
+        );
     }
     for id in &told.refunded {
-        assert_eq!(engine.payment(&Caller::Admin, *id).await.unwrap().status, "refunded");
+        assert_eq!(engine.payment(&Caller::Admin, *id).await.unwrap().status, PaymentStatus::Refunded);
     }
     audit_money(&engine, &users).await;
     for option in [OptionId(1), OptionId(2)] {
@@ -288,7 +291,7 @@ async fn audit(dir: &Path, round: u64, told: &Told) {
     }
     // What was still held when the process was killed is past its time by now, or soon.
     for user in &users {
-        for held in all_reservations(&engine, user, Some("held")).await {
+        for held in all_reservations(&engine, user, Some(ReservationStatus::Held)).await {
             let late = engine.now().since(held.expires_at);
             assert!(late < Duration::from_secs(1) + opened.elapsed(), "{} is late by {late:?}", held.id);
         }

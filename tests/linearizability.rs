@@ -14,8 +14,8 @@ use boxoffice::testing::failing_disk::FailingDisk;
 use boxoffice::testing::random::{Random, seed};
 use boxoffice::testing::sim_disk::Failure;
 use boxoffice::{
-    Answered, Caller, ConcertId, Engine, Error, OptionId, PaymentId, Rejection, ReservationId, SeatStatus, Settings,
-    UserId,
+    Answered, Caller, ConcertId, Engine, Error, OptionId, PaymentId, Rejection, ReservationId, ReservationStatus,
+    SeatStatus, Settings, UserId,
 };
 use common::*;
 use parking_lot::Mutex;
@@ -346,8 +346,8 @@ impl Scene {
         self.ask(caller, (Some(SeatsCall::LookAt(no)), None));
         let id = ReservationId { option: self.option, no };
         let found = answer(engine.reservation(&Caller::Admin, id).await)?.unwrap();
-        let status = if found.status == "paying" { "held" } else { found.status };
-        self.tell(caller, (Some(SeatsAnswer::Status(status)), None));
+        let status = if found.status == ReservationStatus::Paying { ReservationStatus::Held } else { found.status };
+        self.tell(caller, (Some(SeatsAnswer::Status(status.as_str())), None));
         Ok(())
     }
 

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use boxoffice::testing::clock::ManualClock;
 use boxoffice::testing::data_dir::copy_until;
 use boxoffice::{
-    Caller, Config, Engine, Error, EventFilter, EventId, Mode, NewOption, OpenError, PageRequest, Rejection,
-    SeatStatus, Settings, TokenStatus, VerifyReport, verify,
+    Caller, Config, Engine, Error, EventFilter, EventId, Mode, NewOption, OpenError, PageRequest, PaymentStatus,
+    Rejection, ReservationStatus, SeatStatus, Settings, TokenStatus, VerifyReport, verify,
 };
 use common::*;
 
@@ -403,7 +403,7 @@ async fn a_clock_that_was_set_back_is_noticed() {
         let engine = Engine::open_with(config.clone(), &machine).await.unwrap();
         assert!(engine.now() >= LONG_AGO, "time does not go back");
         assert_eq!(engine.health().warnings.len(), 1, "{:?}", engine.health());
-        assert_eq!(engine.reservation(&caller, held.id).await.unwrap().status, "held");
+        assert_eq!(engine.reservation(&caller, held.id).await.unwrap().status, ReservationStatus::Held);
         charge(&engine, &user(1), 1).await;
         engine.shutdown().await.unwrap();
     }
@@ -433,7 +433,7 @@ async fn a_day_that_has_passed_ends_what_it_should() {
     let engine = Engine::open_with(config.clone(), &machine).await.unwrap();
     let caller = Caller::User(user(1));
     eventually("the hold has expired", || async {
-        (engine.reservation(&caller, held.id).await.unwrap().status == "expired").then_some(())
+        (engine.reservation(&caller, held.id).await.unwrap().status == ReservationStatus::Expired).then_some(())
     })
     .await;
     assert_eq!(rejection(engine.pay(&user(1), held.id, None).await), Rejection::ReservationExpired);
@@ -470,27 +470,27 @@ async fn a_hold_expires_not_early_and_at_most_a_second_late() {
     assert_eq!((awake.expires_at, asleep.expires_at), (LONG_AGO.plus_millis(10_000), LONG_AGO.plus_millis(10_001)));
     machine.advance(9_998);
     ticks().await;
-    assert_eq!(engine.reservation(&caller, awake.id).await.unwrap().status, "held");
+    assert_eq!(engine.reservation(&caller, awake.id).await.unwrap().status, ReservationStatus::Held);
     machine.advance(1);
     let begun = Instant::now();
     eventually("the first has expired", || async {
-        (engine.reservation(&caller, awake.id).await.unwrap().status == "expired").then_some(())
+        (engine.reservation(&caller, awake.id).await.unwrap().status == ReservationStatus::Expired).then_some(())
     })
     .await;
     assert!(begun.elapsed() < Duration::from_secs(1), "late by {:?}", begun.elapsed());
-    assert_eq!(engine.reservation(&caller, asleep.id).await.unwrap().status, "held");
+    assert_eq!(engine.reservation(&caller, asleep.id).await.unwrap().status, ReservationStatus::Held);
     engine.shutdown().await.unwrap();
 
     // Its time comes while there is no engine; and a millisecond before, there is one again.
     let engine = Engine::open_with(config.clone(), &machine).await.unwrap();
     ticks().await;
-    assert_eq!(engine.reservation(&caller, asleep.id).await.unwrap().status, "held");
+    assert_eq!(engine.reservation(&caller, asleep.id).await.unwrap().status, ReservationStatus::Held);
     engine.shutdown().await.unwrap();
     machine.advance(1);
     let begun = Instant::now();
     let engine = Engine::open_with(config.clone(), &machine).await.unwrap();
     eventually("the second has expired", || async {
-        (engine.reservation(&caller, asleep.id).await.unwrap().status == "expired").then_some(())
+        (engine.reservation(&caller, asleep.id).await.unwrap().status == ReservationStatus::Expired).then_some(())
     })
     .await;
     assert!(begun.elapsed() < Duration::from_secs(2), "late by {:?}, with the start", begun.elapsed());
@@ -538,14 +538,17 @@ async fn whatever_was_under_way_when_it_ended_is_brought_to_an_end() {
         let engine = Engine::open(copy.clone()).await.unwrap();
         for user in &users {
             let payments = engine.payments(user, &PageRequest::default()).await.unwrap().items;
-            paying += payments.iter().filter(|payment| payment.status == "pending").count();
+            paying += payments.iter().filter(|payment| payment.status == PaymentStatus::Pending).count();
         }
         settled(&engine, option, &users).await;
         let mut paid = 0;
         for (user, (token, _)) in users.iter().zip(&tokens) {
             for payment in engine.payments(user, &PageRequest::default()).await.unwrap().items {
-                assert!(["completed", "refunded"].contains(&payment.status), "cut at {at}: {payment:?}");
-                paid += 100 * u64::from(payment.status == "completed");
+                assert!(
+                    [PaymentStatus::Completed, PaymentStatus::Refunded].contains(&payment.status),
+                    "cut at {at}: {payment:?}"
+                );
+                paid += 100 * u64::from(payment.status == PaymentStatus::Completed);
                 finished += 1;
                 eventually("the token is used", || async {
                     (engine.token(&Caller::Admin, *token).await.unwrap().status == TokenStatus::Used).then_some(())

@@ -17,8 +17,8 @@ use boxoffice::testing::clock::ManualClock;
 use boxoffice::testing::data_dir::records;
 use boxoffice::testing::failpoints::{Action, Failpoints, Left, Step};
 use boxoffice::{
-    Caller, Config, Engine, Error, Lsn, Mode, NewOption, OptionId, PaymentId, Points, Rejection, ReservationId,
-    SeatStatus, Settings, StepKind, TokenId, TokenStatus, UserId, verify,
+    Caller, Config, Engine, Error, Lsn, Mode, NewOption, OptionId, PaymentId, PaymentStatus, Points, Rejection,
+    ReservationId, ReservationStatus, SeatStatus, Settings, StepKind, TokenId, TokenStatus, UserId, verify,
 };
 use common::*;
 use tokio::sync::Semaphore;
@@ -446,9 +446,9 @@ impl Stage {
 
 #[derive(Debug, PartialEq, Eq)]
 struct Found {
-    reservation: &'static str,
+    reservation: ReservationStatus,
     seat: SeatStatus,
-    payments: Vec<&'static str>,
+    payments: Vec<PaymentStatus>,
     failed: Vec<FailureReason>,
     balance: Points,
     entries: Vec<String>,
@@ -461,7 +461,7 @@ impl Found {
     /// What must be found if a payment was not begun.
     fn untouched(charged: Points) -> Self {
         Self {
-            reservation: "held",
+            reservation: ReservationStatus::Held,
             seat: SeatStatus::Held,
             payments: vec![],
             failed: vec![],
@@ -479,9 +479,9 @@ impl Found {
         let debited = vec![format!("Charge {charged}"), format!("Debit {PRICE}")];
         match end {
             End::Paid | End::PaidWithoutToken => Self {
-                reservation: "confirmed",
+                reservation: ReservationStatus::Confirmed,
                 seat: SeatStatus::Sold,
-                payments: vec!["completed"],
+                payments: vec![PaymentStatus::Completed],
                 balance: paid,
                 entries: debited,
                 token: if end == End::Paid { TokenStatus::Used } else { TokenStatus::Expired },
@@ -495,7 +495,7 @@ impl Found {
                 ..untouched
             },
             End::Poor | End::TimedOut => Self {
-                payments: vec!["failed"],
+                payments: vec![PaymentStatus::Failed],
                 failed: vec![match end {
                     End::Poor => FailureReason::InsufficientPoints { balance: charged },
                     _ => FailureReason::TimedOut,
@@ -507,16 +507,16 @@ impl Found {
                 let failed = if end == End::PoorAndExpired { End::Poor } else { End::TimedOut };
                 let mut expired = Self::expected(failed, charged);
                 expired.steps.push(StepKind::Expired);
-                Self { reservation: "expired", seat: SeatStatus::Free, ..expired }
+                Self { reservation: ReservationStatus::Expired, seat: SeatStatus::Free, ..expired }
             }
             End::Refunded => {
                 let mut paid = Self::expected(End::Paid, charged);
                 paid.entries.push(format!("Credit {PRICE}"));
                 paid.steps.extend([StepKind::RefundStarted, StepKind::RefundCredited]);
                 Self {
-                    reservation: "refunded",
+                    reservation: ReservationStatus::Refunded,
                     seat: SeatStatus::Free,
-                    payments: vec!["refunded"],
+                    payments: vec![PaymentStatus::Refunded],
                     balance: charged,
                     ..paid
                 }
@@ -584,7 +584,11 @@ async fn walk(step: Step, failure: Failure, end: End) {
         // It has begun, whatever happens then.
         let (engine, user) = (&stage.engine, &stage.user);
         eventually("the payment is under way", || async {
-            all_payments(engine, user).await.iter().any(|payment| payment.status == "pending").then_some(())
+            all_payments(engine, user)
+                .await
+                .iter()
+                .any(|payment| payment.status == PaymentStatus::Pending)
+                .then_some(())
         })
         .await;
         stage.sent(if failure == Failure::Refused { Step::Debited } else { Step::Debit }, 1).await;
@@ -625,7 +629,7 @@ async fn check(stage: &Stage, (step, failure): (Step, Failure), (end, told): (En
     assert_eq!(engine.stats().durable_lsn, last + 1);
 
     // Who has not paid can still do so.
-    if found.reservation == "held" && charged >= points(PRICE) {
+    if found.reservation == ReservationStatus::Held && charged >= points(PRICE) {
         stage.failpoints.disarm(Step::Debit);
         assert!(matches!(stage.pay().await.unwrap(), Told::Paid(..)));
         stage.settle().await;

@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use boxoffice::{
-    Caller, Config, Engine, Error, Mode, NewOption, OptionId, PageRequest, Settings, SettingsPatch, verify,
+    Caller, Config, Engine, Error, Mode, NewOption, OptionId, PageRequest, ReservationStatus, Settings, SettingsPatch,
+    verify,
 };
 use common::*;
 
@@ -94,7 +95,7 @@ async fn until_ready(engine: &Engine, ready: bool) {
 async fn nothing_is_taken(engine: &Engine, option: OptionId) {
     let anna = user(1);
     let before = engine.stats().durable_lsn;
-    let held = engine.reservations(&anna, Some("held"), &PageRequest::default()).await.unwrap().items;
+    let held = engine.reservations(&anna, Some(ReservationStatus::Held), &PageRequest::default()).await.unwrap().items;
     let paid = engine.payments(&anna, &PageRequest::default()).await.unwrap().items;
     let concert = engine.option(option).await.unwrap().concert_id;
     let caller = Caller::User(anna.clone());
@@ -144,7 +145,7 @@ async fn on_a_small_disk() {
     assert_eq!(engine.stats().overloaded, 0, "it is not for too much to do that they were refused");
     let caller = Caller::User(anna.clone());
     eventually("the hold has expired", || async {
-        (engine.reservation(&caller, short.id).await.unwrap().status == "expired").then_some(())
+        (engine.reservation(&caller, short.id).await.unwrap().status == ReservationStatus::Expired).then_some(())
     })
     .await;
     eventually("the second is inside", || async {

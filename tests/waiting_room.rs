@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use boxoffice::testing::clock::ManualClock;
 use boxoffice::{
-    Caller, ConcertId, Engine, EventData, EventId, EventType, Mode, OptionId, Order, PageRequest, Rejection, Settings,
-    SettingsPatch, Token, TokenId, TokenStatus, UserId,
+    Caller, ConcertId, Engine, EventData, EventId, EventType, Mode, OptionId, Order, PageRequest, Rejection,
+    ReservationStatus, Settings, SettingsPatch, Token, TokenId, TokenStatus, UserId,
 };
 use common::*;
 use tokio::task::JoinSet;
@@ -414,7 +414,8 @@ async fn who_is_inside_for_too_long_makes_room() {
     // What was held meanwhile may be paid; the token stays expired, and nothing is owed any more.
     charge(&engine, &user(1), 100).await;
     engine.pay(&user(1), held.id, None).await.unwrap();
-    let paid = engine.reservations(&user(1), Some("confirmed"), &PageRequest::default()).await.unwrap();
+    let paid =
+        engine.reservations(&user(1), Some(ReservationStatus::Confirmed), &PageRequest::default()).await.unwrap();
     assert_eq!(paid.items.len(), 1);
     assert_eq!(look(&engine, first.id).await.status, TokenStatus::Expired);
     engine.shutdown().await.unwrap();

@@ -11,9 +11,9 @@ use smallvec::SmallVec;
 use super::AnswerFrom;
 use super::options::{name_conflicts, resolve_seats};
 use super::{Engine, Inner, check_limit, page, parse_cursor};
-use crate::api::{Answered, Caller, IdempotencyKey, Page, PageRequest, Reservation, Wish};
+use crate::api::{Answered, Caller, IdempotencyKey, Page, PageRequest, Reservation, ReservationStatus, Wish};
 use crate::domain::concert_option::{
-    self, AreaPlaces, Command, ConcertOption, Part, PricedPlan, Reply, ReservationStatus, Wish as Places,
+    self, AreaPlaces, Command, ConcertOption, Part, PricedPlan, Reply, Wish as Places,
 };
 use crate::domain::seat_map::BestAvailable;
 use crate::domain::{Lsn, OptionId, Rejection, ReservationId, UserId};
@@ -65,7 +65,8 @@ impl Engine {
             Reply::Reservation(no, held) => Ok(Answered { value: Reservation::new(no, *held, plan), replayed: false }),
             Reply::Replayed(no) => {
                 let held = Box::pin(inner.find_reservation(ReservationId { option, no })).await?;
-                let held = concert_option::Reservation { status: ReservationStatus::Held, ..held };
+                let status = concert_option::ReservationStatus::Held;
+                let held = concert_option::Reservation { status, ..held };
                 Ok(Answered { value: Reservation::new(no, held, plan), replayed: true })
             }
             _ => Err(Error::Internal("the option answered something else".into())),
@@ -84,20 +85,19 @@ impl Engine {
         Ok(Reservation::new(id.no, found, self.0.offer(id.option).await?))
     }
 
-    /// A user's reservations, newest first; only those of one status if it is given (as [`Reservation::status`] has it). With
-    /// a status a page may have fewer items than asked for, or none, and others after it: 10,000 are looked at for one.
+    /// A user's reservations, newest first; only those of one status if it is given. With a status a page may have fewer
+    /// items than asked for, or none, and others after it: 10,000 are looked at for one.
     ///
     /// # Errors
-    /// [`Error::Invalid`]: the limit, the cursor or the status.
+    /// [`Error::Invalid`]: the limit or the cursor.
     pub async fn reservations(
         &self,
         user: &UserId,
-        status: Option<&str>,
+        status: Option<ReservationStatus>,
         request: &PageRequest,
     ) -> Result<Page<Reservation>, Error> {
         check_limit(request.limit)?;
         let before = parse_cursor(request.cursor.as_deref())?.map(Lsn);
-        let status = status.map(parse_status).transpose()?;
         // One more than asked for tells whether there is another page. The list is read once, whatever is on it: that of
         // somebody who comes all the time is long, and its newest part is one row.
         let most = status.map_or(request.limit + 1, |_| LOOKED_AT_MAX);
@@ -112,7 +112,7 @@ impl Engine {
             };
             let some: Vec<(Listed, Option<concert_option::Reservation>)> = self.0.read_rows(look).await?;
             let some = some.into_iter().filter_map(|(one, reservation)| Some((one, reservation?)));
-            found.extend(some.filter(|(_, one)| status.is_none_or(|status| one.status.as_str() == status)));
+            found.extend(some.filter(|(_, one)| status.is_none_or(|status| status == one.status.into())));
             if found.len() > request.limit {
                 break;
             }
@@ -146,14 +146,6 @@ impl Engine {
             }
             _ => Err(Error::Internal("the option answered something else".into())),
         }
-    }
-}
-
-fn parse_status(status: &str) -> Result<&str, Error> {
-    if ReservationStatus::NAMES.contains(&status) {
-        Ok(status)
-    } else {
-        Err(Error::invalid("status", format!("must be one of {}", ReservationStatus::NAMES.join(", "))))
     }
 }
 

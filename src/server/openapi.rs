@@ -17,8 +17,10 @@ use super::problem::{self, Code, Problem};
 use super::respond::Cache;
 use super::webhooks::routes as webhooks;
 use super::{App, concerts, events, live, operations, options, payments, reservations, waiting_room, wallet};
-use crate::api::{AreaSeats, Payment, Reservation, ReservedArea, ReservedSeat, Seats};
-use crate::domain::concert_option::{self, Counts as SeatCounts, OptionStatus};
+use crate::api::{
+    AreaSeats, Payment, PaymentStatus, Reservation, ReservationStatus, ReservedArea, ReservedSeat, Seats,
+};
+use crate::domain::concert_option::{Counts as SeatCounts, OptionStatus};
 use crate::domain::sink::Response;
 use crate::domain::waiting_room::{Counts as TokenCounts, Mode, Order, Settings, TokenStatus};
 use crate::domain::wallet::EntryKind;
@@ -143,8 +145,6 @@ macro_rules! described {
 
 /// The shape of a seating plan.
 pub enum SeatingPlan {}
-/// What the parameter `status` of reservations may be.
-pub enum ReservationStatus {}
 /// A reservation, with the steps that led to its state if an admin asks.
 pub enum ReservationWithSteps {}
 /// A page of events.
@@ -243,7 +243,7 @@ fn schemas() -> Vec<(&'static str, Value)> {
                 "areas": {"type": "object", "additionalProperties": refer("AreaSeats")},
             })),
         ),
-        ("ReservationStatus", one_of(&concert_option::ReservationStatus::NAMES)),
+        ("ReservationStatus", one_of(&ReservationStatus::ALL.iter().map(|status| status.as_str()).collect::<Vec<_>>())),
         (
             "Reservation",
             object(json!({
@@ -281,7 +281,7 @@ fn schemas() -> Vec<(&'static str, Value)> {
                 "reservation_id": refer("ReservationId"),
                 "user_id": refer("UserId"),
                 "amount": refer("Points"),
-                "status": one_of(&["pending", "completed", "failed", "refunded"]),
+                "status": one_of(&PaymentStatus::ALL.iter().map(|status| status.as_str()).collect::<Vec<_>>()),
                 "balance": {"oneOf": [{"type": "null"}, refer("Points")]},
                 "paid_at": {"oneOf": [{"type": "null"}, refer("Timestamp")]},
             })),

@@ -6,12 +6,12 @@ use utoipa::ToSchema;
 
 use super::auth::{Identity, Role, User};
 use super::json::{Input, Object, QUEUE_TOKEN, given};
-use super::openapi::{Idempotent, Paged, ReservationStatus, ReservationWithSteps};
+use super::openapi::{Idempotent, Paged, ReservationWithSteps};
 use super::problem::{Code, Problem};
 use super::query::Query;
 use super::respond::{self, Cache};
 use super::{App, id, unless_missing};
-use crate::api::{BestAvailable, Page, Reservation, Wish};
+use crate::api::{BestAvailable, Page, Reservation, ReservationStatus, Wish};
 use crate::domain::concert_option::SagaStep;
 use crate::domain::{OptionId, ReservationId, UserId};
 
@@ -119,7 +119,18 @@ pub(super) async fn list(request: HttpRequest, User(user): User, app: web::Data<
     let whose = whose(&user, query.as_ref().ok())?;
     let query = query?;
     let whose = whose.or(query.parsed("user_id")?).unwrap_or(user.user);
-    respond::ok(&app.engine.reservations(&whose, query.get("status"), &query.page()?).await?, Cache::Private)
+    let (page, status) = (query.page()?, status(&query)?);
+    respond::ok(&app.engine.reservations(&whose, status, &page).await?, Cache::Private)
+}
+
+fn status(query: &Query) -> Result<Option<ReservationStatus>, Problem> {
+    let Some(name) = query.get("status") else { return Ok(None) };
+    let known = ReservationStatus::ALL;
+    let status = known.iter().copied().find(|status| status.as_str() == name);
+    status.map(Some).ok_or_else(|| {
+        let names: Vec<_> = known.iter().map(|status| status.as_str()).collect();
+        Problem::invalid_field("status", format!("must be one of {}", names.join(", ")))
+    })
 }
 
 /// A buyer is the only one that they may ask about; for an admin this leaves it open.

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use boxoffice::{
     Answered, BestAvailable, Caller, Config, Engine, Error, EventId, IdempotencyKey, Mode, NewArea, NewConcert,
-    NewOption, OpenError, OptionId, Page, PageRequest, Payment, PaymentId, Points, Rejection, Reservation,
-    ReservationId, Settings, SinkId, Timestamp, TokenId, TokenStatus, UserId, WalletEntry, Wish,
+    NewOption, OpenError, OptionId, Page, PageRequest, Payment, PaymentId, PaymentStatus, Points, Rejection,
+    Reservation, ReservationId, ReservationStatus, Settings, SinkId, Timestamp, TokenId, TokenStatus, UserId,
+    WalletEntry, Wish,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -215,7 +216,7 @@ pub async fn all_payments(engine: &Engine, user: &UserId) -> Vec<Payment> {
     every(500, |page| async move { engine.payments(user, &page).await }).await
 }
 
-pub async fn all_reservations(engine: &Engine, user: &UserId, status: Option<&str>) -> Vec<Reservation> {
+pub async fn all_reservations(engine: &Engine, user: &UserId, status: Option<ReservationStatus>) -> Vec<Reservation> {
     every(500, |page| async move { engine.reservations(user, status, &page).await }).await
 }
 
@@ -357,7 +358,7 @@ impl Sale {
         self.reservations.push((user.clone(), held.id));
         let caller = Caller::User(user);
         eventually("the hold has expired", || async {
-            (engine.reservation(&caller, held.id).await.unwrap().status == "expired").then_some(())
+            (engine.reservation(&caller, held.id).await.unwrap().status == ReservationStatus::Expired).then_some(())
         })
         .await;
     }
@@ -402,11 +403,10 @@ impl Sale {
     pub async fn answers(&self, engine: &Engine) -> Value {
         let mut users = serde_json::Map::new();
         for user in &self.users {
-            let statuses = ["held", "paying", "confirmed", "released", "expired", "refunded"];
             let mut by_status = serde_json::Map::new();
-            for status in statuses {
+            for &status in ReservationStatus::ALL {
                 let list = all_pages(|page| async move { engine.reservations(user, Some(status), &page).await });
-                by_status.insert(status.into(), list.await.into());
+                by_status.insert(status.as_str().into(), list.await.into());
             }
             let answers = json!({
                 "wallet": value(&engine.wallet(user).await.unwrap()),
@@ -494,10 +494,12 @@ pub async fn audit_money(engine: &Engine, users: &[UserId]) -> u64 {
         for payment in all_payments(engine, user).await {
             let debit = debits.remove(&payment.id.to_string());
             match payment.status {
-                "completed" | "refunded" => assert_eq!(debit, Some(payment.amount), "{payment:?}"),
+                PaymentStatus::Completed | PaymentStatus::Refunded => {
+                    assert_eq!(debit, Some(payment.amount), "{payment:?}")
+                }
                 _ => assert_eq!(debit, None, "{payment:?}"),
             }
-            refunded += i32::from(payment.status == "refunded");
+            refunded += i32::from(payment.status == PaymentStatus::Refunded);
         }
         assert!(debits.is_empty(), "{user} was debited for no payment: {debits:?}");
         assert_eq!(credits, refunded, "{user}");
@@ -529,8 +531,8 @@ async fn compare_seats(
     for user in users {
         for reservation in all_reservations(engine, user, None).await.iter().filter(|one| one.id.option == option) {
             let status = match reservation.status {
-                "held" | "paying" => "held",
-                "confirmed" => "sold",
+                ReservationStatus::Held | ReservationStatus::Paying => "held",
+                ReservationStatus::Confirmed => "sold",
                 _ => continue,
             };
             for seat in reservation.seats() {
@@ -557,12 +559,12 @@ async fn compare_seats(
 pub async fn settled(engine: &Engine, option: OptionId, users: &[UserId]) {
     eventually("nothing is under way any more", || async {
         for user in users {
-            let paying = all_reservations(engine, user, Some("paying")).await;
+            let paying = all_reservations(engine, user, Some(ReservationStatus::Paying)).await;
             let payments = all_payments(engine, user).await;
-            let refunded = payments.iter().filter(|one| one.status == "refunded").count();
+            let refunded = payments.iter().filter(|one| one.status == PaymentStatus::Refunded).count();
             let entries = all_entries(engine, user).await;
             let credits = entries.iter().filter(|one| value(&one.kind) == json!("credit")).count();
-            let pending = payments.iter().any(|one| one.status == "pending");
+            let pending = payments.iter().any(|one| one.status == PaymentStatus::Pending);
             if pending || credits < refunded || paying.iter().any(|one| one.id.option == option) {
                 return None;
             }

@@ -243,6 +243,9 @@ async fn lists_and_keys_are_checked() {
         let answer = server.get(path, &server.admin).await;
         assert_eq!((answer.code(), answer.fields()), ((400, "invalid_request"), vec![field]), "{path}");
     }
+    let lost = server.get("/v1/reservations?status=lost", &server.admin).await;
+    let allowed = "must be one of held, paying, confirmed, released, expired, refunded";
+    assert_eq!(lost.body["errors"][0]["message"], allowed, "{}", lost.body);
     for key in ["", "a b", "a\tb", &"x".repeat(256)] {
         let request = server.request("POST", "/v1/concerts", &server.admin).header("idempotency-key", key);
         let answer = request.json(&json!({"title": "x"})).send().await.unwrap();

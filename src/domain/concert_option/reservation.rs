@@ -56,26 +56,10 @@ pub enum ReservationStatus {
 }
 
 impl ReservationStatus {
-    /// All names in the API.
-    pub(crate) const NAMES: [&str; 6] = ["held", "paying", "confirmed", "released", "expired", "refunded"];
-
     /// Whether it is held, or will be again if its payment fails.
     #[must_use]
     pub fn may_be_held(self) -> bool {
         matches!(self, Self::Held | Self::Paying { .. })
-    }
-
-    /// Its name in the API.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Held => "held",
-            Self::Paying { .. } => "paying",
-            Self::Confirmed { .. } => "confirmed",
-            Self::Released => "released",
-            Self::Expired => "expired",
-            Self::Refunded { .. } => "refunded",
-        }
     }
 }
 
@@ -229,19 +213,6 @@ pub enum PaymentStatus {
         #[n(0)]
         refund: u64,
     },
-}
-
-impl PaymentStatus {
-    /// Its name in the API.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Completed => "completed",
-            Self::Failed { .. } => "failed",
-            Self::Refunded { .. } => "refunded",
-        }
-    }
 }
 
 /// An attempt to pay a reservation.

@@ -193,12 +193,12 @@ impl Target for Embedded {
 
     async fn reservation(&self, offer: &Offer, user: &UserId, id: ReservationId) -> Answer<Reserved> {
         let found = self.engine.reservation(&Caller::User(user.clone()), id).await.map_err(code)?;
-        Ok(Reserved { held: held(&offer.house, &found)?, user: found.user_id, status: found.status.into() })
+        Ok(Reserved { held: held(&offer.house, &found)?, user: found.user_id, status: found.status.as_str().into() })
     }
 
     async fn payment_status(&self, user: &UserId, id: PaymentId) -> Answer<String> {
         let payment = self.engine.payment(&Caller::User(user.clone()), id).await;
-        payment.map(|payment| payment.status.into()).map_err(code)
+        payment.map(|payment| payment.status.as_str().into()).map_err(code)
     }
 
     async fn browse(&self, offer: &Offer) -> Answer<()> {

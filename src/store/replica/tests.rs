@@ -6,6 +6,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
+use crate::api::ReservationStatus;
 use crate::domain::concert_option::{Definition, Event, Part, Reservation, Window};
 use crate::domain::seating_plan::PlanHash;
 use crate::domain::{PaymentId, Points, Timestamp, wallet};
@@ -198,11 +199,11 @@ impl Model {
             let last = self.numbers.get(&option).copied().unwrap_or_default();
             for no in 1..=last + 1 {
                 let (id, part) = (OptionId(option), Part::Reservation(no));
-                let read =
-                    |row: Option<Vec<u8>>| row.map(|row| Reservation::from_row(no, &row).unwrap().status.as_str());
+                let name = |found: &Reservation| ReservationStatus::from(found.status).as_str();
+                let read = |row: Option<Vec<u8>>| row.map(|row| name(&Reservation::from_row(no, &row).unwrap()));
                 let archived = read(replica.archived::<ConcertOption>(&id, &part).unwrap());
                 assert_eq!(archived, self.archived.get(&(option, no)).copied(), "reservation {no} of {option}");
-                let live = replica.option(id).unwrap().reservation(no).map(|live| live.status.as_str());
+                let live = replica.option(id).unwrap().reservation(no).map(name);
                 let found = read(replica.find::<ConcertOption>(&id, &part).row().unwrap());
                 assert_eq!(found, live.or(archived), "reservation {no} of {option}");
             }
