@@ -14,11 +14,25 @@ pub struct FieldError {
     pub message: String,
 }
 
+/// So much of a path is told: names that a caller gave may be part of it.
+const FIELD_CHARS_MAX: usize = 128;
+/// So much of a message is told, which may quote what a caller gave.
+const MESSAGE_CHARS_MAX: usize = 1_024;
+
 impl FieldError {
-    /// Something is wrong at `field`.
+    /// Something is wrong at `field`. Of what is too long the middle is left out.
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { field: field.into(), message: message.into() }
+        Self { field: cut(field.into(), FIELD_CHARS_MAX), message: cut(message.into(), MESSAGE_CHARS_MAX) }
     }
+}
+
+fn cut(text: String, chars_max: usize) -> String {
+    if text.chars().count() <= chars_max {
+        return text;
+    }
+    let head: String = text.chars().take(chars_max / 2).collect();
+    let tail = text.char_indices().nth_back(chars_max / 2 - 1).map_or("", |(start, _)| &text[start..]);
+    format!("{head}…{tail}")
 }
 
 /// Why a call did not do what was asked.
@@ -99,4 +113,29 @@ pub enum OpenError {
         .0.as_secs()
     )]
     JournalAhead(Duration),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_told_in_few_words() {
+        let told = |chars: usize| {
+            let text = |inside: &str| format!("ä{}ß", inside.repeat(chars - 2));
+            FieldError::new(text("x"), text("ü"))
+        };
+        let lens = |error: &FieldError| (error.field.chars().count(), error.message.chars().count());
+        assert_eq!(lens(&told(2)), (2, 2));
+        assert_eq!(lens(&told(128)), (128, 128));
+        assert!(!told(128).field.contains('…'));
+        assert_eq!(lens(&told(129)), (129, 129));
+        assert!(told(129).field.contains('…'));
+        assert_eq!(lens(&told(1_024)), (129, 1_024));
+        let long = told(1 << 20);
+        assert_eq!(lens(&long), (129, 1_025));
+        for text in [long.field, long.message] {
+            assert!(text.starts_with('ä') && text.contains('…') && text.ends_with('ß'), "{text}");
+        }
+    }
 }

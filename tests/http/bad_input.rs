@@ -254,3 +254,29 @@ async fn lists_and_keys_are_checked() {
     }
     assert_eq!(server.get("/v1/concerts", "").await.body["items"], json!([]));
 }
+
+#[tokio::test]
+async fn what_is_wrong_comes_back_short() {
+    let server = Server::start().await;
+    let concert = server.post("/v1/concerts", &server.admin, json!({"title": "x"})).await.created();
+    let (path, long) = (format!("/v1/concerts/{concert}/options"), "x".repeat(100_000));
+    let mut nameless = option_body(2);
+    nameless["prices"][&long] = json!(1);
+    let mut negative = option_body(2);
+    negative["prices"][&long] = json!(-1);
+    let (mut quoted, mut unknown) = (option_body(2), option_body(2));
+    quoted["hold_seconds"] = json!(long);
+    unknown[&long] = json!(1);
+    for (body, field) in
+        [(nameless, "prices.xxx"), (negative, "prices.xxx"), (quoted, "hold_seconds"), (unknown, "xxx")]
+    {
+        let answer = server.post(&path, &server.admin, body).await;
+        assert_eq!(answer.code(), (400, "invalid_request"));
+        assert!(answer.fields()[0].starts_with(field), "{field}: {}", answer.fields()[0]);
+        if field == "hold_seconds" {
+            let message = answer.body["errors"][0]["message"].as_str().unwrap();
+            assert!(message.contains("x\", expected "), "{message}");
+        }
+        assert!(answer.body.to_string().len() < 4_000, "{field}: {} bytes", answer.body.to_string().len());
+    }
+}
