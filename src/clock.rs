@@ -11,6 +11,10 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
     /// How far that is from the wall clock: positive if it is ahead of it, in milliseconds.
     fn skew_millis(&self) -> i64;
+    /// For how long to sleep until it shows `at`, or until it is worth another look: one may be moved by hand.
+    fn until(&self, at: Timestamp) -> Duration {
+        at.since(self.now())
+    }
 }
 
 /// Where an engine's clock comes from.
@@ -65,5 +69,19 @@ impl Clock for SystemClock {
 
     fn skew_millis(&self) -> i64 {
         self.now().as_millis() as i64 - wall_clock().as_millis() as i64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_looked_at_once_the_time_has_come() {
+        const HOUR: Duration = Duration::from_secs(3_600);
+        let clock = SystemClock::starting_after(Timestamp::from_millis(1 << 45));
+        let wait = clock.until(Timestamp::from_millis((1 << 45) + 3_600_000));
+        assert!(wait <= HOUR && wait > HOUR / 2, "{wait:?}");
+        assert_eq!(clock.until(Timestamp::from_millis(1 << 45)), Duration::ZERO);
     }
 }

@@ -15,9 +15,6 @@ use crate::error::Error;
 use crate::relay::dispatch::{Attempt, Content, Dispatch};
 use crate::relay::{Delivery, Failure, Outcome, Receiver, Settings, breaker};
 
-/// How often the time is looked at while something waits for it: a clock may be moved by hand.
-const LOOK_AT_CLOCK: Duration = Duration::from_millis(100);
-
 /// Events that are read at once.
 const READ_EVENTS: usize = 512;
 /// How long new events are gathered before they are read: each read costs a hop between threads.
@@ -291,7 +288,7 @@ impl Courier {
             }
             self.note(now);
             let room = self.dispatch.has_room(now);
-            let idle = step.wake_at.map(|at| at.since(now).min(LOOK_AT_CLOCK));
+            let idle = step.wake_at.map(|at| self.engine.0.system.env.clock.until(at));
             tokio::select! {
                 biased;
                 () = stop.notified() => return Ok(()),

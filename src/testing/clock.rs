@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::clock::{Clock, TimeSource};
 use crate::domain::Timestamp;
+
+/// How often it is looked at while somebody waits for it.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A machine's wall clock, and the time that passes on it. Clones show the same.
 ///
@@ -64,6 +68,10 @@ impl Clock for Running {
     fn skew_millis(&self) -> i64 {
         self.now().as_millis() as i64 - self.machine.wall().as_millis() as i64
     }
+
+    fn until(&self, at: Timestamp) -> Duration {
+        at.since(self.now()).min(LOOK)
+    }
 }
 
 #[cfg(test)]
@@ -81,5 +89,7 @@ mod tests {
         let next = machine.start_after(clock.now());
         machine.advance(1);
         assert_eq!((next.now().as_millis(), next.skew_millis()), (1_051, 1_000));
+        let waits = [1_051, 1_081, 99_999].map(|at| next.until(Timestamp::from_millis(at)).as_millis());
+        assert_eq!(waits, [0, 30, 100], "it is looked at again before long");
     }
 }
