@@ -14,6 +14,7 @@ use boxoffice::relay::breaker::{self, State};
 use boxoffice::relay::{Delivery, Event, Failure, Outcome, Receiver, Settings};
 use boxoffice::testing::data_dir::copy_until;
 use boxoffice::testing::random::Random;
+use boxoffice::testing::slow_disk::SlowDisk;
 use boxoffice::{
     Caller, Config, Engine, Error, EventFilter, EventId, EventType, Lsn, OptionId, PageRequest, Rejection, SinkId,
     Start,
@@ -336,7 +337,11 @@ async fn what_an_operator_has_dropped_does_not_come_after_a_crash() {
     engine.drop_dead_letter(sink, dropped).await.unwrap();
     let all = published(&engine).await;
     // The other one holds up its own subject.
-    eventually("what waited behind it comes", || async { (receiver.ids().len() == all.len() - 5).then_some(()) }).await;
+    eventually("what waited behind it has come", || async {
+        (engine.sink(sink).await.unwrap().parked == 3).then_some(())
+    })
+    .await;
+    assert_eq!(receiver.ids().len(), all.len() - 5);
     assert!(engine.sink(sink).await.unwrap().cursor < dropped);
 
     let after = tempfile::tempdir().unwrap();
@@ -351,6 +356,36 @@ async fn what_an_operator_has_dropped_does_not_come_after_a_crash() {
     eventually("all others have come", || async { (receiver.ids().len() >= but_one.len()).then_some(()) }).await;
     assert_eq!(receiver.ids(), but_one);
     receiver.assert_in_order();
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_attached_again_knows_what_was_told_last() {
+    let dir = tempfile::tempdir().unwrap();
+    // What is told when deliveries end is not durable for a while.
+    let engine = Engine::open_on(config(dir.path()), SlowDisk::new(Duration::from_millis(200))).await.unwrap();
+    let receiver = Recorder::new(|_| Mood::Failing);
+    let once = Settings { retry_schedule: Vec::new(), ..quick() };
+    let sink = attach(&engine, &receiver, once.clone()).await;
+    charge(&engine, &user(0), 1).await;
+    settled_cursor(&engine, sink).await;
+    engine.redrive(sink, None, None).await.unwrap();
+    eventually("it has failed again", || async {
+        (engine.sink(sink).await.unwrap().deliveries.unwrap().failed == 2).then_some(())
+    })
+    .await;
+    engine.detach(sink).await;
+    receiver.be(Mood::Well);
+    attach(&engine, &receiver, once).await;
+    let dead = eventually("it is a dead letter again", || async {
+        engine.dead_letters(sink, &PageRequest::default()).await.unwrap().items.pop()
+    })
+    .await;
+    engine.drop_dead_letter(sink, dead.event_id).await.unwrap();
+    charge(&engine, &user(0), 1).await;
+    let all = published(&engine).await;
+    eventually("the next one comes", || async { receiver.ids().contains(&all[1]).then_some(()) }).await;
+    assert_eq!(receiver.ids(), BTreeSet::from([all[1]]));
     engine.shutdown().await.unwrap();
 }
 
