@@ -35,6 +35,8 @@ impl Delivered {
 pub enum Say {
     /// This status, with these further lines of the head, and this body.
     Status(u16, &'static str, &'static str),
+    /// That it is fine, after so long.
+    Late(Duration),
     /// This status, and a body that never ends.
     Endless(u16),
 }
@@ -137,6 +139,10 @@ async fn serve(
             Say::Status(status, head, body) => {
                 let head = format!("HTTP/1.1 {status} Said\r\ncontent-length: {}\r\n{head}\r\n", body.len());
                 stream.write_all(format!("{head}{body}").as_bytes()).await?;
+            }
+            Say::Late(by) => {
+                tokio::time::sleep(by).await;
+                stream.write_all(b"HTTP/1.1 200 Said\r\ncontent-length: 0\r\n\r\n").await?;
             }
             Say::Endless(status) => {
                 stream
