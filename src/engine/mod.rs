@@ -19,7 +19,7 @@ mod wallets;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -89,6 +89,8 @@ struct Inner {
     closing: AtomicBool,
     failure: watch::Receiver<Option<String>>,
     threads: Mutex<Option<Threads>>,
+    /// Closed once the threads have ended.
+    ended: watch::Receiver<()>,
 }
 
 /// What the housekeeper finds out.
@@ -187,31 +189,22 @@ impl Engine {
     }
 
     /// Takes no more calls, waits for those under way, seals the journal and writes a last checkpoint. Then the data
-    /// directory can be opened again, even while handles of this engine are left.
+    /// directory can be opened again, even while handles of this engine are left. Once begun it goes on to the end, whoever
+    /// waits for it: any number of callers may.
     ///
     /// # Errors
     /// The engine has failed before, or does so now; what was acknowledged is safe all the same.
     pub async fn shutdown(&self) -> Result<(), Error> {
         self.0.closing.store(true, Ordering::Release);
-        let begun = std::time::Instant::now();
-        while self.0.calls.load(Ordering::Acquire) > 0 && begun.elapsed() < DRAIN {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        self.0.deliveries.stop_all().await;
         let threads = self.0.threads.lock().take();
-        let journal = self.0.system.env.journal.clone();
-        let (sender, ended) = oneshot::channel();
-        let end = move || {
-            if let Some(threads) = threads {
-                threads.end(&journal);
-            }
-            let _ = sender.send(());
-        };
-        std::thread::Builder::new()
-            .name("boxoffice-close".into())
-            .spawn(end)
-            .map_err(|error| Error::Internal(error.to_string()))?;
-        let _ = ended.await;
+        if let Some(threads) = threads {
+            let inner = self.0.clone();
+            let spawned = std::thread::Builder::new().name("boxoffice-close".into()).spawn(move || inner.end(threads));
+            spawned.map_err(|error| Error::Internal(error.to_string()))?;
+        }
+        let mut ended = self.0.ended.clone();
+        // Nothing is ever sent: it ends when the sender does.
+        while ended.changed().await.is_ok() {}
         self.failed().map_or(Ok(()), |reason| Err(Error::OutcomeUnknown(reason)))
     }
 
@@ -291,6 +284,16 @@ impl Drop for Call<'_> {
 }
 
 impl Inner {
+    /// Ends what is under way, and then the threads.
+    fn end(&self, threads: Threads) {
+        let begun = Instant::now();
+        while self.calls.load(Ordering::Acquire) > 0 && begun.elapsed() < DRAIN {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.system.host.blocking.block_on(self.deliveries.stop_all());
+        threads.end(&self.system.env.journal);
+    }
+
     /// What stands against taking commands from callers now.
     fn obstacle(&self) -> Option<Error> {
         let journal = &self.system.env.journal;

@@ -76,6 +76,8 @@ pub(super) struct Threads {
     replica: Arc<SharedReplica>,
     /// Where reads that may block are done.
     _blocking: Blocking,
+    /// Dropped last, it tells that all have ended.
+    _ended: watch::Sender<()>,
 }
 
 /// A runtime that may be dropped anywhere.
@@ -480,6 +482,7 @@ pub(super) fn start(
     let supervisor = Supervisor::new(system.clone(), config.actors.max_resident as usize, entropy);
     Supervisor::start_in_arbiter(&own, move |_| supervisor);
 
+    let (ending, ended) = watch::channel(());
     let threads = Threads {
         committer,
         projector,
@@ -490,6 +493,7 @@ pub(super) fn start(
         stop,
         replica: replica.clone(),
         _blocking: Blocking(Some(blocking)),
+        _ended: ending,
     };
     Ok(Arc::new(Inner {
         plans: Plans::new(disk.clone(), dir.join("plans")),
@@ -508,6 +512,7 @@ pub(super) fn start(
         closing: AtomicBool::new(false),
         failure,
         threads: Mutex::new(Some(threads)),
+        ended,
     }))
 }
 
