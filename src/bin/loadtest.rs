@@ -32,7 +32,7 @@ struct Cli {
     target: TargetArgs,
     #[command(flatten)]
     flags: Flags,
-    /// A scenario, such as scenarios/stadium-presale.toml
+    /// A scenario, such as scenarios/stadium-tour-presale.toml
     #[arg(long, value_name = "FILE")]
     scenario: Option<PathBuf>,
     /// Any other parameter, as in a scenario: onsale.pay_share=0.5
