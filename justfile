@@ -36,6 +36,8 @@ bench:
     cargo bench --no-default-features --bench growth
     cargo bench --bench http
     cargo bench --bench live
+    cargo bench --bench events
+    cargo bench --bench sinks
 
 # Kills the real server so many times under load; this and what follows: see docs/RELIABILITY.md.
 kills count="1000":

@@ -3,7 +3,8 @@
 //! `cargo bench --bench commit [-- SECONDS]` prints how many events become durable a second, and how long each waits, for
 //! callers that each wait for the answer to one before they give the next.
 
-use std::path::PathBuf;
+mod common;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,16 +14,11 @@ use boxoffice::store::codec::{Facts, Record};
 use boxoffice::store::committer::{Effect, Journal};
 use boxoffice::store::disk::RealDisk;
 use boxoffice::store::journal::{LocalLog, Options};
+use common::{Result, percentile, scratch};
 use tokio::sync::oneshot;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
-
-fn percentile(sorted: &[u32], of: f64) -> u32 {
-    sorted.get(((sorted.len() as f64 * of) as usize).min(sorted.len().saturating_sub(1))).copied().unwrap_or(0)
-}
 
 /// A hold of two seats.
 fn record(n: u64) -> Result<Arc<Record>> {
@@ -41,8 +37,7 @@ fn record(n: u64) -> Result<Arc<Record>> {
 }
 
 async fn commit(callers: u64, duration: Duration) -> Result<()> {
-    let base = std::env::var_os("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
-    let dir = base.join(format!("boxoffice-bench-commit-{}", std::process::id()));
+    let dir = scratch("commit");
     let (log, _) = LocalLog::open(Arc::new(RealDisk), &dir, Options::default(), Lsn(0))?;
     let (journal, committer) = Journal::new(log, Lsn(0));
     let thread = std::thread::spawn(move || committer.run());

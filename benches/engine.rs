@@ -3,51 +3,25 @@
 //! `cargo bench --bench engine [-- SECONDS] [NAME]` prints a table. Beside it, in the same run, stands a bare append + fdatasync
 //! of the same bytes on the same disk, so that figures can be compared as ratios on a noisy machine.
 
+mod common;
+
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use boxoffice::{
-    BestAvailable, Caller, Config, Engine, Error, NewConcert, NewOption, OptionId, Points, Settings, UserId, Wish,
-};
+use boxoffice::{BestAvailable, Caller, Config, Engine, Error, OptionId, Points, UserId, Wish};
+use common::{Result, concert, house, new_option, on_sale, percentile, processor_time, scratch};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
-
-/// A house of `seats` seats, in rows of 50.
-fn house(seats: usize) -> Vec<u8> {
-    use std::fmt::Write;
-    let mut json = String::from(r#"{"categories":[{"name":"A"}],"zones":[{"name":"Hall","rows":["#);
-    for row in 0..seats.div_ceil(50) {
-        let _ = write!(json, r#"{}{{"row_number":"{row}","seats":["#, if row > 0 { "," } else { "" });
-        for seat in 0..50.min(seats - row * 50) {
-            let comma = if seat > 0 { "," } else { "" };
-            let _ = write!(
-                json,
-                r#"{comma}{{"seat_guid":"{row}-{seat}","seat_number":"{seat}","category":"A","position":{{"x":{},"y":{}}}}}"#,
-                seat * 30,
-                row * 40
-            );
-        }
-        json.push_str("]}");
-    }
-    json.push_str("]}]}");
-    json.into_bytes()
-}
-
-fn scratch(name: &str) -> PathBuf {
-    let base = std::env::var_os("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
-    let dir = base.join(format!("boxoffice-bench-{name}-{}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&dir);
-    dir
-}
+/// Seats in a row of the house.
+const ROW_SEATS: usize = 50;
 
 /// Whether sled is written while something is measured, as it always is in the long run, or only after a burst.
 #[derive(Clone, Copy, PartialEq)]
@@ -60,14 +34,6 @@ impl Checkpoints {
     fn name(self) -> &'static str {
         if self == Self::Taken { "" } else { ", a burst" }
     }
-}
-
-fn new_option(engine: &Engine, seats: usize) -> Result<NewOption> {
-    Ok(NewOption {
-        prices: vec![("A".into(), Points::new(1).ok_or("points")?)],
-        max_seats_per_user: 10_000,
-        ..NewOption::new(engine.now().plus_millis(1 << 32), house(seats))
-    })
 }
 
 fn config(dir: &Path, checkpoints: Checkpoints) -> Config {
@@ -87,15 +53,8 @@ async fn open(dir: &Path, seats: usize, checkpoints: Checkpoints) -> Result<(Eng
 
 async fn open_with(config: Config, seats: usize) -> Result<(Engine, OptionId)> {
     let engine = Engine::open(config).await?;
-    let concert = NewConcert { title: "Bench".into(), waiting_room: Settings::default() };
-    let concert = engine.create_concert(concert, None).await?.value;
-    let option = engine.add_option(concert.id, new_option(&engine, seats)?, None).await?.value;
-    Ok((engine, option.id))
-}
-
-/// Latencies in microseconds, sorted.
-fn percentile(sorted: &[u32], of: f64) -> u32 {
-    sorted.get(((sorted.len() as f64 * of) as usize).min(sorted.len().saturating_sub(1))).copied().unwrap_or(0)
+    let option = on_sale(&engine, house(seats, ROW_SEATS)).await?;
+    Ok((engine, option))
 }
 
 fn report(name: &str, operations: u64, elapsed: Duration, mut latencies: Vec<u32>) -> f64 {
@@ -115,17 +74,10 @@ async fn stop_after(duration: Duration, stop: &AtomicBool) {
     stop.store(true, Ordering::Relaxed);
 }
 
-/// What this process has had of the processors.
-fn processor_time() -> Duration {
-    // Fields 14 and 15, in ticks of 10 ms; the name in field 2 may hold spaces.
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields = stat.rsplit(')').next().unwrap_or("").split_whitespace().skip(11).take(2);
-    Duration::from_millis(10 * fields.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>())
-}
-
-fn report_cost(before: Duration, operations: u64) {
-    let spent = processor_time().saturating_sub(before);
+fn report_cost(before: Duration, operations: u64) -> Result<()> {
+    let spent = processor_time()?.saturating_sub(before);
     println!("    {:.2} us of processor time each", spent.as_secs_f64() * 1e6 / operations as f64);
+    Ok(())
 }
 
 /// `callers` at once hold two seats each and release them, over and over; both are counted.
@@ -133,7 +85,7 @@ async fn rush(callers: usize, duration: Duration, checkpoints: Checkpoints) -> R
     let dir = scratch(&format!("rush-{callers}"));
     let (engine, option) = open(&dir, callers * 2, checkpoints).await?;
     let stop = Arc::new(AtomicBool::new(false));
-    let cpu = processor_time();
+    let cpu = processor_time()?;
     let begun = Instant::now();
     let mut tasks = Vec::new();
     for n in 0..callers {
@@ -142,7 +94,8 @@ async fn rush(callers: usize, duration: Duration, checkpoints: Checkpoints) -> R
         tasks.push(tokio::spawn(async move {
             let caller = Caller::User(user.clone());
             let mut latencies = Vec::new();
-            let seats: Vec<_> = [2 * n, 2 * n + 1].iter().map(|s| format!("{}-{}", s / 50, s % 50)).collect();
+            let seats: Vec<_> =
+                [2 * n, 2 * n + 1].iter().map(|s| format!("{}-{}", s / ROW_SEATS, s % ROW_SEATS)).collect();
             while !stop.load(Ordering::Relaxed) {
                 let begun = Instant::now();
                 let held = engine.hold(option, &user, Wish::Seats(seats.clone()), None, None).await?;
@@ -164,7 +117,7 @@ async fn rush(callers: usize, duration: Duration, checkpoints: Checkpoints) -> R
     let operations = latencies.len() as u64;
     let rate =
         report(&format!("hold + release, {callers} callers{}", checkpoints.name()), operations, elapsed, latencies);
-    report_cost(cpu, operations);
+    report_cost(cpu, operations)?;
     let behind = stats.durable_lsn - stats.checkpointed_lsn;
     println!(
         "    {} batches, {} events behind in sled, {} behind in reads",
@@ -198,7 +151,7 @@ async fn purchases(callers: usize, duration: Duration, then: Then, checkpoints: 
     let concert = engine.option(first).await?.concert_id;
     let mut options = vec![first];
     while options.len() < houses {
-        let option = new_option(&engine, seats)?;
+        let option = new_option(&engine, house(seats, ROW_SEATS))?;
         options.push(engine.add_option(concert, option, None).await?.value.id);
     }
     for n in 0..callers {
@@ -207,7 +160,7 @@ async fn purchases(callers: usize, duration: Duration, then: Then, checkpoints: 
     }
     let options = Arc::new(options);
     let (stop, bought) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let cpu = processor_time();
+    let cpu = processor_time()?;
     let begun = Instant::now();
     let mut tasks = Vec::new();
     for n in 0..callers {
@@ -241,7 +194,7 @@ async fn purchases(callers: usize, duration: Duration, then: Then, checkpoints: 
     let name = format!("{what}, {callers} callers{}", checkpoints.name());
     let (bought, elapsed) = (latencies.len() as u64, begun.elapsed());
     let rate = report(&name, bought, elapsed, latencies);
-    report_cost(cpu, bought);
+    report_cost(cpu, bought)?;
     engine.shutdown().await?;
     std::fs::remove_dir_all(dir)?;
     Ok(rate)
@@ -446,16 +399,12 @@ fn bare_append(bytes: usize, duration: Duration) -> Result<()> {
 async fn stadium() -> Result<()> {
     let dir = scratch("stadium");
     let (engine, _) = open(&dir, 100, Checkpoints::Taken).await?;
-    let concert = engine.concerts(&boxoffice::PageRequest::default()).await?.items.remove(0);
-    let plan = house(60_000);
+    let concert = concert(&engine).await?;
+    let plan = house(STADIUM, ROW_SEATS);
     let before = resident_bytes();
     let begun = Instant::now();
     for n in 0..100 {
-        let option = NewOption {
-            prices: vec![("A".into(), Points::new(1).ok_or("points")?)],
-            ..NewOption::new(engine.now().plus_millis(1 << 32), plan.clone())
-        };
-        let id = engine.add_option(concert.id, option, None).await?.value.id;
+        let id = engine.add_option(concert, new_option(&engine, plan.clone())?, None).await?.value.id;
         if n == 0 {
             println!("{:<44} {:>12.0} ms", "define an option of 60,000 seats", begun.elapsed().as_secs_f64() * 1e3);
         }

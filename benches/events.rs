@@ -8,7 +8,7 @@ mod common;
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use boxoffice::domain::sink::{Format, Receiver as Address};
 use boxoffice::server::auth::{self, Role};
 use boxoffice::server::config::Settings;
 use boxoffice::{Caller, Engine, EventFilter, EventId, EventType, OptionId, Points, Start, UserId, Wish};
-use common::{Result, pairs_on_sale};
+use common::{Result, house, on_sale, scratch};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 
@@ -30,7 +30,7 @@ const EVENTS_A_ROUND: usize = 5 + 2;
 /// Makes about so many events.
 async fn fill(settings: &Settings, events: usize) -> Result<()> {
     let engine = Engine::open(settings.engine()).await?;
-    let option = pairs_on_sale(&engine, CALLERS).await?;
+    let option = on_sale(&engine, house(2 * CALLERS, 2)).await?;
     let callers: Vec<_> = (0..CALLERS)
         .map(|n| tokio::spawn(call(engine.clone(), option, n, events.div_ceil(CALLERS * EVENTS_A_ROUND))))
         .collect();
@@ -45,7 +45,7 @@ async fn call(engine: Engine, option: OptionId, n: usize, rounds: usize) -> Resu
     let user: UserId = format!("user-{n}").parse()?;
     let caller = Caller::User(user.clone());
     engine.charge(&user, Points::new(1 << 40).ok_or("points")?, &user, None).await?;
-    let wish = || Wish::Seats(vec![format!("{n}-1"), format!("{n}-2")]);
+    let wish = || Wish::Seats(vec![format!("{n}-0"), format!("{n}-1")]);
     for _ in 0..rounds {
         let held = engine.hold(option, &user, wish(), None, None).await?.value;
         let payment = engine.pay(&user, held.id, None).await?.value;
@@ -256,11 +256,6 @@ async fn receive() -> Result<()> {
 /// What each event begins with.
 const SPECVERSION: &[u8] = br#"{"specversion":"#;
 
-fn scratch() -> PathBuf {
-    let base = std::env::var_os("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
-    base.join(format!("boxoffice-bench-events-{}", std::process::id()))
-}
-
 fn settings(dir: &Path) -> Settings {
     let mut settings = Settings { data_dir: dir.to_path_buf(), ..Settings::default() };
     settings.limits.user_open_holds = 0;
@@ -270,7 +265,7 @@ fn settings(dir: &Path) -> Settings {
 }
 
 async fn run(events: usize) -> Result<()> {
-    let dir = scratch();
+    let dir = scratch("events");
     let settings = settings(&dir);
     // In a process of its own, so that the memory that is counted here is that of reading.
     let fill = Command::new(std::env::current_exe()?).arg(&dir).arg(events.to_string()).status()?;

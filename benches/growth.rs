@@ -4,39 +4,24 @@
 //! open, that are measured in turns, so that what else the machine does hits both. A hold of two seats and its release are two
 //! operations; what they cost is processor time of the whole process, with checkpoints, without `fdatasync`'s waits.
 
+mod common;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use boxoffice::{
-    BestAvailable, Caller, ConcertId, Config, Engine, Error, NewConcert, NewOption, OptionId, Points, Settings, UserId,
-    Wish,
-};
+use boxoffice::{BestAvailable, Caller, ConcertId, Config, Engine, Error, OptionId, UserId, Wish};
+use common::{Result, concert, house, new_option, scratch};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
-
 const CALLERS: usize = 256;
 const ROUNDS: usize = 3;
-
-/// A house of `seats` seats, in rows of 50.
-fn house(seats: usize) -> Vec<u8> {
-    let row = |row: usize| {
-        let seat = |seat: usize| {
-            format!(
-                r#"{{"seat_guid":"{row}-{seat}","seat_number":"{seat}","category":"A","position":{{"x":{seat},"y":{row}}}}}"#
-            )
-        };
-        let seats: Vec<_> = (0..50.min(seats - row * 50)).map(seat).collect();
-        format!(r#"{{"row_number":"{row}","seats":[{}]}}"#, seats.join(","))
-    };
-    let rows: Vec<_> = (0..seats.div_ceil(50)).map(row).collect();
-    format!(r#"{{"categories":[{{"name":"A"}}],"zones":[{{"name":"Hall","rows":[{}]}}]}}"#, rows.join(",")).into_bytes()
-}
+/// Seats in a row of the house.
+const ROW_SEATS: usize = 50;
 
 #[derive(Debug, Clone, Copy)]
 struct Size {
@@ -59,15 +44,12 @@ struct Subject {
 
 impl Subject {
     async fn new(name: &str, size: Size) -> Result<Self> {
-        let base = std::env::var_os("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
-        let dir = base.join(format!("boxoffice-bench-growth-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&dir);
+        let dir = scratch(&format!("growth-{name}"));
         let mut config = Config { data_dir: dir.clone(), ..Config::default() };
         config.checkpoint.max_pending_events = 1_000_000_000;
         let engine = Engine::open(config).await?;
-        let concert = NewConcert { title: "Bench".into(), waiting_room: Settings::default() };
-        let concert = engine.create_concert(concert, None).await?.value.id;
-        let plan = house(size.seats);
+        let concert = concert(&engine).await?;
+        let plan = house(size.seats, ROW_SEATS);
         let options = stream::iter(0..size.options).map(|_| Self::add(&engine, concert, plan.clone()));
         let options = options.buffer_unordered(64).try_collect().await?;
         Ok(Self {
@@ -82,11 +64,7 @@ impl Subject {
     }
 
     async fn add(engine: &Engine, concert: ConcertId, plan: Vec<u8>) -> Result<OptionId> {
-        let option = NewOption {
-            prices: vec![("A".into(), Points::new(1).ok_or("points")?)],
-            ..NewOption::new(engine.now().plus_millis(1 << 32), plan)
-        };
-        Ok(engine.add_option(concert, option, None).await?.value.id)
+        Ok(engine.add_option(concert, new_option(engine, plan)?, None).await?.value.id)
     }
 
     async fn round(&mut self, duration: Duration) -> Result<()> {

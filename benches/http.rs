@@ -3,23 +3,23 @@
 //! `cargo bench --bench http [-- SECONDS]`. The load generator runs on the same cores: keep-alive connections, each of
 //! which sends the next request when it has the last answer.
 
+mod common;
+
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::{App, HttpServer, web};
 use boxoffice::server::auth;
 use boxoffice::server::config::Settings;
-use boxoffice::{Engine, NewConcert, NewOption, OptionId, Points};
+use boxoffice::{Engine, OptionId, Points};
+use common::{Result, concert, house, new_option, percentile, processor_time, scratch};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 const CONNECTIONS: usize = 64;
 
@@ -64,10 +64,6 @@ impl Connection {
     }
 }
 
-fn percentile(sorted: &[u32], of: f64) -> u32 {
-    sorted.get(((sorted.len() as f64 * of) as usize).min(sorted.len().saturating_sub(1))).copied().unwrap_or(0)
-}
-
 /// What a drive has come to.
 struct Driven {
     elapsed: Duration,
@@ -86,14 +82,6 @@ fn report(name: &str, driven: Driven) -> f64 {
     rate
 }
 
-fn cpu() -> Result<Duration> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let fields: Vec<_> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-    let ticks = |field: usize| fields.get(field).and_then(|field| field.parse::<u64>().ok()).ok_or("no processor time");
-    // User and system time, in hundredths of a second.
-    Ok(Duration::from_millis(10 * (ticks(11)? + ticks(12)?)))
-}
-
 /// Drives `CONNECTIONS` connections through `step`, which does some requests and counts how long each took.
 async fn drive<F>(
     address: SocketAddr,
@@ -103,7 +91,7 @@ async fn drive<F>(
 where
     F: Future<Output = Result<Vec<u32>>> + Send + 'static,
 {
-    let (begun, cpu_before) = (Instant::now(), cpu()?);
+    let (begun, cpu_before) = (Instant::now(), processor_time()?);
     let mut tasks = Vec::new();
     for n in 0..CONNECTIONS {
         tasks.push(tokio::spawn(step(n, Connection::open(address).await?, begun + duration)));
@@ -112,7 +100,7 @@ where
     for task in tasks {
         latencies.extend(task.await??);
     }
-    Ok(Driven { elapsed: begun.elapsed(), cpu: cpu()? - cpu_before, latencies })
+    Ok(Driven { elapsed: begun.elapsed(), cpu: processor_time()? - cpu_before, latencies })
 }
 
 /// Starts a server on its own thread with `serve`; gives its address and what stops it.
@@ -149,20 +137,6 @@ async fn echo(duration: Duration) -> Result<f64> {
     let _ = stop.send(());
     thread.join().map_err(|_| "the echo panicked")?;
     Ok(rate)
-}
-
-/// A house of 60,000 seats.
-fn house() -> Vec<u8> {
-    let seat = |row: usize, n: usize| {
-        let (x, y) = (n * 30, row * 40);
-        format!(r#"{{"seat_guid":"{row}-{n}","seat_number":"{n}","category":"A","position":{{"x":{x},"y":{y}}}}}"#)
-    };
-    let row = |row: usize| {
-        let seats: Vec<_> = (0..ROW_SEATS).map(|n| seat(row, n)).collect();
-        format!(r#"{{"row_number":"{row}","seats":[{}]}}"#, seats.join(","))
-    };
-    let rows: Vec<_> = (0..ROWS).map(row).collect();
-    format!(r#"{{"categories":[{{"name":"A"}}],"zones":[{{"name":"Hall","rows":[{}]}}]}}"#, rows.join(",")).into_bytes()
 }
 
 /// Seats in a row of the house, and its rows.
@@ -225,18 +199,13 @@ impl Buyer {
 }
 
 async fn sale(engine: Engine, settings: Settings, sale: Sale, duration: Duration) -> Result<f64> {
-    let concert = NewConcert { title: "Bench".into(), waiting_room: boxoffice::Settings::default() };
-    let concert = engine.create_concert(concert, None).await?.value;
+    let concert = concert(&engine).await?;
     // What is bought stays bought: enough for 57,600 purchases a second.
     let count = if sale == Sale::Holds { 1 } else { 2 * duration.as_secs() };
     let mut options = Vec::new();
     for _ in 0..count {
-        let option = NewOption {
-            prices: vec![("A".into(), Points::new(1).ok_or("points")?)],
-            max_seats_per_user: 10_000,
-            ..NewOption::new(engine.now().plus_millis(1 << 32), house())
-        };
-        options.push(engine.add_option(concert.id, option, None).await?.value.id);
+        let option = new_option(&engine, house(ROWS * ROW_SEATS, ROW_SEATS))?;
+        options.push(engine.add_option(concert, option, None).await?.value.id);
     }
     let options = Arc::new(options);
     let mut tokens = Vec::new();
@@ -275,8 +244,7 @@ async fn sale(engine: Engine, settings: Settings, sale: Sale, duration: Duration
 }
 
 async fn served(kind: Sale, duration: Duration) -> Result<f64> {
-    let base = std::env::var_os("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
-    let dir = base.join(format!("boxoffice-bench-http-{}", std::process::id()));
+    let dir = scratch("http");
     // As for the server: BOXOFFICE_ACTORS_ARBITERS=1 and so on.
     let mut settings = Settings::load(None, std::env::vars(), &[])?;
     settings.data_dir = dir.clone();

@@ -5,6 +5,8 @@
 //! it is said. Each subscriber is a connection of its own. Latency is counted from when a change was decided, a little before
 //! its commit, to when the other process has the whole frame; of a frame that holds many changes, from the first of them.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -14,7 +16,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use boxoffice::server::config::Settings;
-use boxoffice::{Engine, EventFilter, EventId, Lsn, NewConcert, NewOption, OptionId, Points, Wish};
+use boxoffice::{Engine, EventFilter, EventId, Lsn, NewOption, OptionId, Points, Wish};
+use common::{Result, concert, processor_time};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
@@ -22,8 +25,6 @@ use tokio::sync::oneshot;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// What changes a second.
 const SEATS_PER_SECOND: usize = 2_000;
@@ -144,7 +145,7 @@ mod subscribers {
                 tokio::task::spawn_local(listen(stream, Some(heard), scratch.clone()));
             }
         }
-        let connected = cpu()?;
+        let connected = processor_time()?;
         println!("ready");
         let word = tokio::task::spawn_blocking(|| {
             let mut line = String::new();
@@ -157,7 +158,7 @@ mod subscribers {
         while all.iter().any(|heard| heard.borrow().seq < seq) && told_at.elapsed() < CATCH_UP {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        let mut seen = Seen { cpu: cpu()? - connected, ..Seen::default() };
+        let mut seen = Seen { cpu: processor_time()? - connected, ..Seen::default() };
         let mut frames: BTreeMap<(u64, u64), BTreeMap<u64, u64>> = BTreeMap::new();
         for heard in &all {
             let heard = heard.borrow();
@@ -277,14 +278,6 @@ impl Others {
         self.child.wait()?;
         Ok(serde_json::from_str(&text)?)
     }
-}
-
-/// Time on the processors that this process has taken so far.
-fn cpu() -> Result<Duration> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-    Ok(Duration::from_millis(ticks * 10))
 }
 
 /// Bytes of memory of this process.
@@ -407,9 +400,9 @@ impl Sale {
         let mut others = tokio::task::block_in_place(|| Others::start(&orders))?;
         tokio::task::block_in_place(|| others.wait_ready())?;
         let after = Lsn(self.engine.stats().durable_lsn);
-        let cpu_before = cpu()?;
+        let cpu_before = processor_time()?;
         let held = self.sell(option, duration).await?;
-        let cpu = cpu()? - cpu_before;
+        let cpu = processor_time()? - cpu_before;
         let memory = memory()?.saturating_sub(memory_before);
         let seq = self.engine.seats_seq(option).await?;
         let seen = tokio::task::block_in_place(|| others.finish(seq.0, held))?;
@@ -440,9 +433,9 @@ impl Sale {
         let orders = Orders { address: self.address, from, path, subscribers, deaf: 0 };
         let mut others = tokio::task::block_in_place(|| Others::start(&orders))?;
         tokio::task::block_in_place(|| others.wait_ready())?;
-        let before = cpu()?;
+        let before = processor_time()?;
         tokio::time::sleep(Duration::from_secs(5)).await;
-        let idle = cpu()? - before;
+        let idle = processor_time()? - before;
         tokio::task::block_in_place(|| others.finish(0, 0))?;
         Ok(idle)
     }
@@ -481,13 +474,13 @@ fn bare_writer(connections: usize, bytes: u64, frames: u64) -> Result<Duration> 
     }
     others.wait_ready()?;
     let frame = vec![b'x'; bytes as usize];
-    let before = cpu()?;
+    let before = processor_time()?;
     for _ in 0..frames.div_ceil(connections as u64) {
         for stream in &mut streams {
             stream.write_all(&frame)?;
         }
     }
-    let cpu = cpu()? - before;
+    let cpu = processor_time()? - before;
     drop(streams);
     others.finish(0, 0)?;
     Ok(cpu)
@@ -510,8 +503,7 @@ fn bench(subscribers: usize, duration: Duration, deaf_percent: usize) -> Result<
         })
     });
     runtime.block_on(async {
-        let concert = NewConcert { title: "Live".into(), waiting_room: boxoffice::Settings::default() };
-        let concert = engine.create_concert(concert, None).await?.value.id;
+        let concert = concert(&engine).await?;
         let sale = Arc::new(Sale { engine: engine.clone(), address, concert, buyers: AtomicUsize::new(0) });
         let idle = sale.idle(subscribers).await?;
         // What the sale itself costs, with nobody looking on.

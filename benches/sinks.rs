@@ -7,13 +7,12 @@
 mod common;
 
 use std::net::TcpListener;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use boxoffice::domain::sink::{Format, Receiver as Address};
 use boxoffice::server::config::Settings;
 use boxoffice::{Caller, Engine, EventFilter, OptionId, PaymentId, Points, SinkId, Start, UserId, Wish};
-use common::{Result, pairs_on_sale};
+use common::{Result, house, on_sale, scratch};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -71,7 +70,7 @@ async fn misbehave(mut stream: TcpStream, conduct: Conduct, timeout: Duration) -
 
 async fn purchase(engine: &Engine, option: OptionId, pair: usize) -> Result<PaymentId> {
     let user: UserId = format!("user-{pair}").parse()?;
-    let wish = Wish::Seats(vec![format!("{pair}-1"), format!("{pair}-2")]);
+    let wish = Wish::Seats(vec![format!("{pair}-0"), format!("{pair}-1")]);
     let held = engine.hold(option, &user, wish, None, None).await?.value;
     Ok(engine.pay(&user, held.id, None).await?.value.id)
 }
@@ -108,8 +107,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 async fn run(rate: u64, seconds: u64) -> Result<()> {
-    let base = std::env::var_os("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
-    let dir = base.join(format!("boxoffice-bench-sinks-{}", std::process::id()));
+    let dir = scratch("sinks");
     let mut settings = Settings { data_dir: dir.clone(), ..Settings::default() };
     settings.limits.user_open_holds = 0;
     settings.webhooks.allow_private_addresses = true;
@@ -117,7 +115,7 @@ async fn run(rate: u64, seconds: u64) -> Result<()> {
     settings.webhooks.timeout = "1s".parse()?;
     settings.webhooks.breaker_pause = "2s".parse()?;
     let engine = Engine::open(settings.engine()).await?;
-    let option = pairs_on_sale(&engine, PAIRS).await?;
+    let option = on_sale(&engine, house(2 * PAIRS, 2)).await?;
     for pair in 0..PAIRS {
         let user: UserId = format!("user-{pair}").parse()?;
         engine.charge(&user, Points::new(1 << 40).ok_or("points")?, &user, None).await?;

@@ -5,8 +5,10 @@
 //! prints a table. A quarter of the reservations is paid, and of the payments that the stadium has no more seats for each is
 //! refunded; the others are released.
 
+mod common;
+
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,14 +18,11 @@ use boxoffice::store::codec::{Facts, Record};
 use boxoffice::store::disk::RealDisk;
 use boxoffice::store::journal::{FrameRef, LocalLog, Log, Options};
 use boxoffice::testing::plans;
-use boxoffice::{
-    BestAvailable, Caller, Config, Engine, NewConcert, NewOption, OptionId, PageRequest, Points, Settings, UserId, Wish,
-};
+use boxoffice::{BestAvailable, Caller, Config, Engine, NewOption, OptionId, PageRequest, Points, UserId, Wish};
+use common::{Result, concert, scratch};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Says that this process is the one to be killed, and where.
 const VICTIM: &str = "BOXOFFICE_BENCH_VICTIM";
@@ -144,13 +143,12 @@ async fn write_journal(dir: &Path, events: u64, users: u64) -> Result<Reservatio
     let mut without = config(dir);
     without.checkpoint.enabled = false;
     let engine = Engine::open(without).await?;
-    let concert = NewConcert { title: "Bench".into(), waiting_room: Settings::default() };
-    let concert = engine.create_concert(concert, None).await?.value;
+    let concert = concert(&engine).await?;
     let option = NewOption {
         prices: ["Gold", "Silver", "Bronze"].map(|name| (name.to_owned(), points(1))).to_vec(),
         ..NewOption::new(engine.now().plus_millis(1 << 32), plans::stadium())
     };
-    let option = engine.add_option(concert.id, option, None).await?.value.id;
+    let option = engine.add_option(concert, option, None).await?.value.id;
     let (at, next) = (engine.now(), Lsn(engine.stats().durable_lsn + 1));
     engine.shutdown().await?;
     let (log, _) = LocalLog::open(Arc::new(RealDisk), &dir.join("journal"), Options::default(), Lsn(0))?;
@@ -238,9 +236,7 @@ fn main() -> Result<()> {
     }
     let mut numbers = std::env::args().filter_map(|arg| arg.parse().ok());
     let (events, users) = (numbers.next().unwrap_or(10_000_000), numbers.next().unwrap_or(10_000));
-    let base = std::env::var_os("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
-    let dir = base.join(format!("boxoffice-bench-start-{}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&dir);
+    let dir = scratch("start");
     let last = runtime.block_on(write_journal(&dir, events, users))?;
     println!("{events} events of {users} users, {} MiB of journal", bytes_below(&dir.join("journal")) >> 20);
 

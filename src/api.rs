@@ -333,7 +333,8 @@ impl Reservation {
         }
     }
 
-    /// How it came to be what it is: for whoever runs the sale, and not in the JSON. What is done only now is not in it.
+    /// How it came to be what it is, oldest step first: for whoever runs the sale, and not in the JSON. What this very call
+    /// has done is not in it yet.
     #[must_use]
     pub fn steps(&self) -> &[SagaStep] {
         &self.steps
@@ -520,7 +521,7 @@ pub struct Token {
 /// The seats of an option, at one moment.
 #[derive(Debug, Clone)]
 pub struct Seats {
-    /// The lsn of the last change.
+    /// The lsn of the last change; 0 if there was none.
     pub seq: Lsn,
     pub(crate) map: SeatMap,
     pub(crate) areas: Vec<AreaState>,
@@ -542,7 +543,7 @@ impl Seats {
         self.plan.plan.seat_index(id).map(|seat| self.map.status(seat))
     }
 
-    /// The areas: names, capacities and what is available.
+    /// The areas, in the order in which they were defined: names, capacities and what is available.
     pub fn areas(&self) -> impl Iterator<Item = (&str, AreaSeats)> {
         self.plan.definition.areas.iter().zip(&self.areas).map(|(area, state)| {
             let available = area.capacity - state.held - state.sold;
@@ -636,7 +637,7 @@ pub struct Stats {
     pub checkpointed_lsn: u64,
     /// Batches written.
     pub batches: u64,
-    /// Bytes written to the journal.
+    /// Bytes that the journal has grown by, since the engine was opened: whole frames.
     pub journal_bytes: u64,
     /// Time spent in writing and syncing batches, in seconds.
     pub commit_seconds: f64,

@@ -109,7 +109,8 @@ section! {
         arbiters: u64 = 2,
         /// Commands that may wait for one actor, 1 to 1,048,576; past it callers are told `overloaded`.
         mailbox: u64 = 16_384,
-        /// Wallets, options and waiting rooms in memory, 16 to 100,000,000 of each; the idle ones above it are put to sleep.
+        /// Wallets, options (with their seating plans), waiting rooms and receivers in memory, 16 to 100,000,000 of each; the
+        /// idle ones above it are put to sleep.
         max_resident: u64 = 100_000,
     }
 }

@@ -28,7 +28,7 @@ pub enum Error {
     /// A rule stands against it. Nothing has changed.
     #[error(transparent)]
     Rejected(#[from] Rejection),
-    /// The input is not within its bounds. Nothing has changed.
+    /// The input is not within its bounds; everything that was found wrong. Nothing has changed.
     #[error("invalid input: {}", .0.iter().map(|e| format!("{}: {}", e.field, e.message)).collect::<Vec<_>>().join("; "))]
     Invalid(Vec<FieldError>),
     /// Seats of these names are not in the plan. Nothing has changed.
@@ -47,7 +47,7 @@ pub enum Error {
     /// same idempotency key, once it is back.
     #[error("the outcome is not known: {0}")]
     OutcomeUnknown(String),
-    /// A fault of the engine's own.
+    /// A fault of the engine's own; the text is for its log, not for buyers.
     #[error("internal error: {0}")]
     Internal(String),
 }

@@ -4,6 +4,17 @@
 //! Every concert option (one performance) and every wallet is an actor that decides one command after the other; what
 //! they decide goes to one journal, is synced in groups, and only then answered. See `docs/ARCHITECTURE.md`.
 //!
+//! [`Engine`] is where to begin: it opens a data directory, and its methods are all that can be done there. Money is whole
+//! [`Points`], times are [`Timestamp`]s in milliseconds, and ids of everything are texts that lead to their owner.
+//!
+//! | feature | |
+//! |---|---|
+//! | `server` (default) | the HTTP server, its configuration and its command line |
+//! | `loadtest` (default) | rehearsals of an on-sale, and the command line for that |
+//! | `testing` | clocks and disks that tests set by hand, failpoints, the simulator; not for production |
+//!
+//! A host app takes none of them: `default-features = false` leaves the engine alone, without a web stack.
+//!
 //! ```
 //! use boxoffice::{BestAvailable, Config, Engine, NewConcert, NewOption, Points, Settings, UserId, Wish};
 //!

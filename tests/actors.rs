@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use boxoffice::testing::random::Random;
+use boxoffice::testing::random::{Random, seed};
 use boxoffice::testing::slow_disk::SlowDisk;
 use boxoffice::{
     Caller, Config, Engine, Error, IdempotencyKey, NewOption, OptionId, PageRequest, PaymentId, Rejection, SeatStatus,

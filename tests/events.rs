@@ -457,6 +457,28 @@ async fn who_wants_little_hears_how_far_it_has_come() {
     engine.shutdown().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_found_by_its_id_and_what_is_none_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(config(dir.path())).await.unwrap();
+    charge(&engine, &user(1), 1).await;
+    // Of which nobody hears.
+    on_sale(&engine, 1, 2).await;
+    let [charged] = &everything(&engine).await[..] else { panic!("one event") };
+    assert_eq!(rendered(&[engine.event(charged.0).await.unwrap()]), std::slice::from_ref(charged));
+    let last = engine.durable_lsn();
+    for lsn in [boxoffice::Lsn(0), charged.0.lsn, charged.0.lsn.next(), last, last.next()] {
+        for index in [0, 1, u32::MAX] {
+            let id = EventId { lsn, index };
+            let found = tokio::time::timeout(PATIENCE, engine.event(id)).await.expect("an answer");
+            if id != charged.0 {
+                assert_eq!(rejection(found), Rejection::NotFound, "{id}");
+            }
+        }
+    }
+    engine.shutdown().await.unwrap();
+}
+
 /// The schema of each type, by the name of its file.
 fn schemas() -> BTreeMap<String, jsonschema::Validator> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/events");

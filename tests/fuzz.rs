@@ -2,16 +2,13 @@
 //!
 //! What libFuzzer finds, guided by what the code does, comes here as a file of the corpus: see `docs/RELIABILITY.md`.
 
-mod common;
-
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use boxoffice::testing::fuzz::{TARGETS, Target};
-use boxoffice::testing::random::Random;
-use common::seed;
+use boxoffice::testing::random::{Random, seed};
 
 /// How many changes are tried of each target, unless the environment says for how long to go on.
 const CHANGES: u64 = 5_000;

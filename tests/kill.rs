@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use boxoffice::testing::random::Random;
+use boxoffice::testing::random::{Random, seed};
 use boxoffice::{
     Caller, Config, Engine, Error, IdempotencyKey, Mode, NewOption, OptionId, PaymentId, Rejection, ReservationId,
     Settings, Timestamp, TokenId, TokenStatus, UserId, verify,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use boxoffice::testing::failing_disk::FailingDisk;
-use boxoffice::testing::random::Random;
+use boxoffice::testing::random::{Random, seed};
 use boxoffice::testing::sim_disk::Failure;
 use boxoffice::{
     Answered, Caller, ConcertId, Engine, Error, OptionId, PaymentId, Rejection, ReservationId, SeatStatus, Settings,

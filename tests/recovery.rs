@@ -384,8 +384,11 @@ async fn a_clock_that_was_set_back_is_noticed() {
     // While it runs, only the warning knows.
     machine.set_wall(LONG_AGO.minus_millis(DAY_MS));
     assert_eq!(engine.now(), LONG_AGO);
-    assert_eq!(engine.health().warnings.len(), 1);
+    assert_eq!(engine.health().warnings, ["the engine's clock is 86400000 ms ahead of the wall clock"]);
     assert!(engine.health().ready);
+    machine.set_wall(LONG_AGO.plus_millis(1_001));
+    assert_eq!(engine.health().warnings, ["the engine's clock is 1001 ms behind the wall clock"]);
+    machine.set_wall(LONG_AGO.minus_millis(DAY_MS));
     engine.shutdown().await.unwrap();
 
     let Err(error) = Engine::open_with(config.clone(), &machine).await else { panic!("it was opened") };

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use boxoffice::relay::breaker::{self, State};
 use boxoffice::relay::{Delivery, Event, Failure, Outcome, Receiver, Settings};
-use boxoffice::testing::random::Random;
+use boxoffice::testing::random::{Random, seed};
 use boxoffice::{
     Caller, Config, Engine, Error, EventFilter, EventId, EventType, OptionId, PageRequest, Rejection, SinkId, Start,
 };
@@ -219,7 +219,9 @@ async fn whatever_a_receiver_does_everything_comes_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let engine = open(&config(dir.path())).await;
     let option = on_sale(&engine, 40, 2).await;
-    let mut dice = Random(seed());
+    let seed = seed();
+    println!("BOXOFFICE_TEST_SEED={seed}");
+    let mut dice = Random(seed);
     let moods = [Mood::Well, Mood::Well, Mood::Failing, Mood::Panicking, Mood::Lying];
     let receiver = Recorder::with_batch(3, move |_| moods[dice.below(5) as usize]);
     let sink = attach(&engine, &receiver, quick()).await;

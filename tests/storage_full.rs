@@ -141,6 +141,7 @@ async fn on_a_small_disk() {
     let ballast = Ballast::leave(dir, MIN_FREE_BYTES - (4 << 20));
     until_ready(&engine, false).await;
     nothing_is_taken(&engine, option).await;
+    assert_eq!(engine.stats().overloaded, 0, "it is not for too much to do that they were refused");
     let caller = Caller::User(anna.clone());
     eventually("the hold has expired", || async {
         (engine.reservation(&caller, short.id).await.unwrap().status == "expired").then_some(())

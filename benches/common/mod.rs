@@ -1,26 +1,65 @@
-//! What benchmarks of receivers have in common: a house of pairs of seats.
+//! What benchmarks have in common: where they work, a house to sell, and figures of a run.
+#![allow(dead_code, reason = "each benchmark uses a part of it")]
 
-use boxoffice::{Engine, NewConcert, NewOption, OptionId, Points};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use boxoffice::{ConcertId, Engine, NewConcert, NewOption, OptionId, Points, Settings};
 
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// An option on sale: so many rows of two seats, of which row 7 has `7-1` and `7-2`, for a point each.
-pub async fn pairs_on_sale(engine: &Engine, pairs: usize) -> Result<OptionId> {
-    let concert = NewConcert { title: "Bench".into(), waiting_room: boxoffice::Settings::default() };
-    let concert = engine.create_concert(concert, None).await?.value;
-    let option = NewOption {
-        prices: vec![("A".into(), Points::new(1).ok_or("points")?)],
-        ..NewOption::new(engine.now().plus_millis(1 << 32), house(pairs))
-    };
-    Ok(engine.add_option(concert.id, option, None).await?.value.id)
+/// A directory for this process, which is not there yet.
+pub fn scratch(name: &str) -> PathBuf {
+    let base = std::env::var_os("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    let dir = base.join(format!("boxoffice-bench-{name}-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&dir);
+    dir
 }
 
-fn house(rows: usize) -> Vec<u8> {
+/// A house of `seats` seats in rows of `row_seats`, of which the third one in row 7 is called `7-2`.
+pub fn house(seats: usize, row_seats: usize) -> Vec<u8> {
     let seat = |row: usize, n: usize| {
         let (x, y) = (n * 30, row * 40);
         format!(r#"{{"seat_guid":"{row}-{n}","seat_number":"{n}","category":"A","position":{{"x":{x},"y":{y}}}}}"#)
     };
-    let row = |row| format!(r#"{{"row_number":"{row}","seats":[{},{}]}}"#, seat(row, 1), seat(row, 2));
-    let rows: Vec<_> = (0..rows).map(row).collect();
+    let row = |row: usize| {
+        let seats: Vec<_> = (0..row_seats.min(seats - row * row_seats)).map(|n| seat(row, n)).collect();
+        format!(r#"{{"row_number":"{row}","seats":[{}]}}"#, seats.join(","))
+    };
+    let rows: Vec<_> = (0..seats.div_ceil(row_seats)).map(row).collect();
     format!(r#"{{"categories":[{{"name":"A"}}],"zones":[{{"name":"Hall","rows":[{}]}}]}}"#, rows.join(",")).into_bytes()
+}
+
+pub async fn concert(engine: &Engine) -> Result<ConcertId> {
+    let concert = NewConcert { title: "Bench".into(), waiting_room: Settings::default() };
+    Ok(engine.create_concert(concert, None).await?.value.id)
+}
+
+/// A performance in a [`house`], a point a seat, of which one user may have many.
+pub fn new_option(engine: &Engine, house: Vec<u8>) -> Result<NewOption> {
+    Ok(NewOption {
+        prices: vec![("A".into(), Points::new(1).ok_or("points")?)],
+        max_seats_per_user: 10_000,
+        ..NewOption::new(engine.now().plus_millis(1 << 32), house)
+    })
+}
+
+/// A concert with one option in a [`house`].
+pub async fn on_sale(engine: &Engine, house: Vec<u8>) -> Result<OptionId> {
+    let concert = concert(engine).await?;
+    Ok(engine.add_option(concert, new_option(engine, house)?, None).await?.value.id)
+}
+
+/// Of latencies in microseconds, sorted.
+pub fn percentile(sorted: &[u32], of: f64) -> u32 {
+    sorted.get(((sorted.len() as f64 * of) as usize).min(sorted.len().saturating_sub(1))).copied().unwrap_or(0)
+}
+
+/// What this process has had of the processors.
+pub fn processor_time() -> Result<Duration> {
+    // Fields 14 and 15, in ticks of 10 ms; the name in field 2 may hold spaces.
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let ticks = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    let ticks: Vec<u64> = ticks.map(str::parse).collect::<std::result::Result<_, _>>()?;
+    Ok(Duration::from_millis(10 * ticks.iter().sum::<u64>()))
 }

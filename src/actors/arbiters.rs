@@ -1,4 +1,4 @@
-//! Actors on the arbiters of actix: everything of the engine that knows actix, and nothing else is in here.
+//! Actors on the arbiters of actix: all of `actors` that knows actix, and nothing else.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;

@@ -31,8 +31,8 @@ impl<A: Routed> Inbox<A> {
         Self(Mutex::new(State { deliveries: Vec::new(), limited: 0, called: false, closed: false }))
     }
 
-    /// Adds a delivery, unless there are `limit` already that had one too. If the actor is gone, it is dropped, which lets whoever waits for
-    /// an answer go.
+    /// Adds a delivery, unless there are `limit` already that had one too. If the actor is gone, it is dropped, which lets
+    /// whoever waits for an answer go.
     pub(crate) fn put(&self, delivery: Delivery<A>, limit: Option<usize>) -> Result<Call, Full> {
         let mut state = self.0.lock();
         if state.closed {

@@ -38,7 +38,7 @@ impl<H: Host> Supervisor<H> {
         for key in self.system.env.alarms.take_due(now) {
             self.system.wake(&key, Alarm::Due((self.entropy)()));
         }
-        for liveness in &self.system.liveness {
+        for liveness in self.system.liveness.iter() {
             liveness.tick(now);
         }
         if now.since(self.last_second).as_millis() as u64 >= SECOND_MS {
@@ -60,6 +60,11 @@ impl<H: Host> Supervisor<H> {
         for (concert, liveness) in rooms {
             let Ok(mut replica) = self.system.replica.lock() else { return };
             let silent = match replica.room(concert) {
+                Ok(room) if room.counts().waiting == 0 => {
+                    // Under the replica's lock: whoever gets in line next is not there yet, and brings it back.
+                    self.system.liveness.remove(&concert);
+                    continue;
+                }
                 Ok(room) => {
                     let ttl_ms = u64::from(room.settings().waiting_ttl_seconds) * 1_000;
                     liveness.silent(ttl_ms, room.waiting())

@@ -116,8 +116,8 @@ pub(crate) struct System<H: Host = Arbiters> {
     pub(crate) wallets: Registry<Wallet, H>,
     pub(crate) rooms: Registry<WaitingRoom, H>,
     pub(crate) sinks: Registry<Sink, H>,
-    /// Signs of life of those who wait.
-    pub(crate) liveness: Map<ConcertId, Arc<Liveness>>,
+    /// Signs of life of those who wait: of each line in which somebody does.
+    pub(crate) liveness: Arc<Map<ConcertId, Arc<Liveness>>>,
 }
 
 macro_rules! routed {
@@ -152,7 +152,7 @@ impl<H: Host> System<H> {
             wallets: Registry::new(mailbox),
             rooms: Registry::new(mailbox),
             sinks: Registry::new(mailbox),
-            liveness: Map::default(),
+            liveness: Arc::default(),
         }
     }
 
@@ -202,15 +202,9 @@ impl<H: Host> System<H> {
 
     /// The holder of a token gave a sign of life.
     pub(crate) fn seen(&self, token: TokenId) {
-        self.liveness_of(token.concert).seen(token.no);
-    }
-
-    /// The signs of life of those who wait for a concert.
-    pub(crate) fn liveness_of(&self, concert: ConcertId) -> Arc<Liveness> {
-        if let Some(liveness) = self.liveness.get(&concert) {
-            return liveness.clone();
+        if let Some(liveness) = self.liveness.get(&token.concert) {
+            liveness.seen(token.no);
         }
-        self.liveness.entry(concert).or_default().clone()
     }
 
     /// Puts a shell around an aggregate as it is durable; nothing if its rows cannot be read, which is the end of the

@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use super::verify::{VerifyReport, check_journal, verify};
 use crate::config::Config;
 use crate::domain::{Lsn, Timestamp};
 use crate::error::OpenError;
-use crate::store::disk::{Disk, RealDisk};
+use crate::store::disk::{Disk, RealDisk, make_private_dirs};
 use crate::store::journal::{self, FrameRef, LocalLog, Log, Reader};
 use crate::store::lock;
 use crate::store::plans::Plans;
@@ -40,8 +39,7 @@ pub fn backup(config: &Config, to: &Path) -> Result<VerifyReport, OpenError> {
         return Err(unusable(error));
     }
     let draft = to.join(UNFINISHED);
-    // There are secrets in the journal.
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&draft).map_err(unusable)?;
+    make_private_dirs(&draft).map_err(unusable)?;
     let copied = copy(config, &draft).and_then(|report| put_in_place(&draft, to).map_err(unusable).map(|()| report));
     if copied.is_err() {
         // What is wrong has been found; that some of it may stay behind is not worse.

@@ -15,7 +15,7 @@ const ADMISSIONS_MAX: u32 = 10_000_000;
 pub(super) const SECONDS_MAX: u32 = 86_400;
 
 impl Engine {
-    /// Announces a concert.
+    /// Announces a concert. It is given as it was then: without options, and with the waiting room that it began with.
     ///
     /// # Errors
     /// [`Error::Invalid`]; of the rejections `LimitExceeded`, if there are as many concerts and options as may be, and
@@ -74,19 +74,21 @@ impl Engine {
     /// All concerts, newest first.
     ///
     /// # Errors
-    /// [`Error::Invalid`].
+    /// [`Error::Invalid`]: the limit or the cursor.
     pub async fn concerts(&self, request: &PageRequest) -> Result<Page<Concert>, Error> {
         check_limit(request.limit)?;
         let before = ConcertId(parse_cursor(request.cursor.as_deref())?.unwrap_or(u64::MAX));
-        let found = self.0.read(|replica| {
-            let newest = replica.catalogue()?.newest_first(before).take(request.limit + 1);
+        let limit = request.limit;
+        // After a start each waiting room may have to be loaded.
+        let found = self.0.read_rows(move |replica| {
+            let newest = replica.catalogue()?.newest_first(before).take(limit + 1);
             let concerts: Vec<_> = newest.map(|(id, concert)| (id, concert.clone())).collect();
             concerts
                 .into_iter()
                 .map(|(id, concert)| Ok((id.0, view(id, concert, replica.room(id)?.settings().clone()))))
                 .collect()
         });
-        Ok(page(found.await?, request.limit))
+        Ok(page(found.await?, limit))
     }
 
     /// How a concert's waiting room is run, and who is in it.
@@ -104,7 +106,8 @@ impl Engine {
         Ok(found.await?.ok_or(Rejection::NotFound)?)
     }
 
-    /// Changes how a concert's waiting room is run.
+    /// Changes how a concert's waiting room is run, and gives it as it is then. Nobody who is inside is thrown out; mode `open`
+    /// lets in all who wait.
     ///
     /// # Errors
     /// [`Rejection::NotFound`], [`Error::Invalid`].

@@ -345,8 +345,7 @@ impl Courier {
             }
             Outcome::Failed(failure) | Outcome::Gone(failure) => {
                 progress.failed += 1;
-                let response = Response { status: failure.status, text: failure.text.clone(), at: now };
-                progress.last_failure = Some(response);
+                progress.last_failure = Some(failure.response(now));
             }
         }
         drop(progress);

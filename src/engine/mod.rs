@@ -66,8 +66,27 @@ const SKEW_WARNING_MS: u64 = 1_000;
 
 /// A reservation engine on one data directory. Clones share it.
 ///
-/// Every method can be called from any tokio runtime. When a call that changes something has returned `Ok`, what it did
-/// is on disk and survives a power cut; what reads return is on disk as well.
+/// Every method can be called from any tokio runtime. When a call that changes something has returned `Ok`, or a refusal
+/// by the rules, what that rests on is on disk and survives a power cut; what reads return is on disk as well.
+///
+/// It takes users at the caller's word: who may act as whom is for the host app to say.
+///
+/// # Errors
+/// Each method names the errors of its own. Besides, every call can end with
+///
+/// - [`Error::OutcomeUnknown`]: the engine has failed, or is closing or closed. A call that changes something may have
+///   taken effect, or will by the next start.
+/// - [`Error::Internal`]: a fault of the engine's own.
+///
+/// and those that change something also with
+///
+/// - [`Error::Overloaded`] and [`Error::StorageFull`]: nothing has changed.
+/// - where they take an [`IdempotencyKey`], [`Rejection::IdempotencyKeyReused`] and
+///   [`Rejection::TooManyIdempotencyKeys`] ("those of the idempotency key").
+///
+/// # Cancellation
+/// To drop the future of a call that changes something does not call it off: it may take effect or not. Whoever wants to
+/// know asks again with the same idempotency key.
 #[derive(Clone)]
 pub struct Engine(Arc<Inner>);
 
@@ -78,9 +97,10 @@ struct Inner {
     disk: Arc<dyn Disk>,
     plans: Plans,
     log_status: journal::Status,
-    /// What does not change of each option, once it has been asked for.
+    /// What does not change of an option, once it has been asked for; of about as many as may be in memory.
     offers: Map<OptionId, Arc<PricedPlan>>,
     seating_plans: Mutex<hashbrown::HashMap<PlanHash, std::sync::Weak<SeatingPlan>>>,
+    /// What does not change of a line but for its mode, once it has been asked for: some bytes for each concert.
     rooms: Arc<Map<ConcertId, RoomInfo>>,
     event_readers: Arc<Semaphore>,
     gauges: Arc<Gauges>,
@@ -188,12 +208,12 @@ impl Engine {
         }
     }
 
-    /// Takes no more calls, waits for those under way, seals the journal and writes a last checkpoint. Then the data
-    /// directory can be opened again, even while handles of this engine are left. Once begun it goes on to the end, whoever
-    /// waits for it: any number of callers may.
+    /// Takes no more calls, waits up to three seconds for those under way, seals the journal and writes a last checkpoint.
+    /// Then the data directory can be opened again, even while handles of this engine are left. May be called more than
+    /// once, also at the same time; once begun it goes on to the end, whoever waits for it.
     ///
     /// # Errors
-    /// The engine has failed before, or does so now; what was acknowledged is safe all the same.
+    /// [`Error::OutcomeUnknown`] if the engine has failed before, or does so now; what was acknowledged is safe all the same.
     pub async fn shutdown(&self) -> Result<(), Error> {
         self.0.closing.store(true, Ordering::Release);
         let threads = self.0.threads.lock().take();
@@ -226,7 +246,8 @@ impl Engine {
         let skew_ms = self.0.system.env.clock.skew_millis();
         let mut warnings = Vec::new();
         if skew_ms.unsigned_abs() > SKEW_WARNING_MS {
-            warnings.push(format!("the engine's clock is {skew_ms} ms ahead of the wall clock"));
+            let side = if skew_ms > 0 { "ahead of" } else { "behind" };
+            warnings.push(format!("the engine's clock is {} ms {side} the wall clock", skew_ms.unsigned_abs()));
         }
         Health { ready: reasons.is_empty(), reasons, warnings }
     }
@@ -334,11 +355,9 @@ impl Inner {
             return Err(self.outcome_unknown());
         }
         match self.obstacle() {
-            Some(error) => {
-                self.overloaded();
-                Err(error)
-            }
             None => Ok(call),
+            Some(Error::Overloaded(_)) => Err(self.overloaded()),
+            Some(error) => Err(error),
         }
     }
 

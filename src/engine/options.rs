@@ -39,7 +39,7 @@ pub struct PlanJson {
 }
 
 impl Engine {
-    /// Puts a performance of a concert on sale.
+    /// Puts a performance of a concert on sale. It is given as it was then: all seats available.
     ///
     /// # Errors
     /// [`Rejection::NotFound`] if there is no such concert; [`Error::Invalid`], naming the place, also in the plan; of the
@@ -105,7 +105,7 @@ impl Engine {
         Ok(found.await?.ok_or(Rejection::NotFound)?)
     }
 
-    /// Moves an option's sale window.
+    /// Moves an option's sale window, and gives the option as it is then. What is held already may still be paid.
     ///
     /// # Errors
     /// [`Rejection::NotFound`], [`Error::Invalid`].
@@ -169,10 +169,11 @@ impl Engine {
         Ok(found.await?.ok_or(Rejection::NotFound)?)
     }
 
-    /// Takes free seats off sale; those that are blocked already stay so.
+    /// Takes free seats off sale, all of them or none; those that are blocked already stay so. Gives their ids.
     ///
     /// # Errors
-    /// [`Rejection::NotFound`], [`Error::UnknownSeats`], [`Error::SeatsUnavailable`].
+    /// [`Rejection::NotFound`]; [`Error::Invalid`] if no seat is named, or one twice; [`Error::UnknownSeats`];
+    /// [`Error::SeatsUnavailable`] if some are held or sold; and those of the idempotency key.
     pub async fn block_seats(
         &self,
         id: OptionId,
@@ -182,10 +183,11 @@ impl Engine {
         self.change_blocks(id, seats, key, |seats, request| Command::Block { seats, request }).await
     }
 
-    /// Puts blocked seats back on sale; others stay as they are.
+    /// Puts blocked seats back on sale; others stay as they are. Gives their ids.
     ///
     /// # Errors
-    /// [`Rejection::NotFound`], [`Error::UnknownSeats`].
+    /// [`Rejection::NotFound`]; [`Error::Invalid`] if no seat is named, or one twice; [`Error::UnknownSeats`]; and those of the
+    /// idempotency key.
     pub async fn unblock_seats(
         &self,
         id: OptionId,
@@ -237,6 +239,10 @@ impl Inner {
         let corrupt = |source| self.fail(&replica::Error::Corrupt { aggregate: id.to_string(), source });
         let definition = definition.map_err(corrupt)?.ok_or(Rejection::NotFound)?;
         let plan = self.seating_plan(definition.plan)?;
+        if self.offers.len() as u64 >= self.config.actors.max_resident {
+            // What nobody uses just now is read again when somebody does.
+            self.offers.retain(|_, offer| Arc::strong_count(offer) > 1);
+        }
         Ok(self.offers.entry(id).or_insert_with(|| Arc::new(PricedPlan::new(id, definition, plan))).clone())
     }
 

@@ -14,8 +14,9 @@ impl Engine {
     /// debited once.
     ///
     /// # Errors
-    /// Of the rejections `NotFound`, `InsufficientPoints`, `AlreadyPaid`, `ReservationExpired`, `ReservationNotHeld`,
-    /// `PaymentTimedOut` and those of the idempotency key.
+    /// Of the rejections `NotFound` (also if it is somebody else's), `InsufficientPoints`, `AlreadyPaid`,
+    /// `ReservationExpired`, `ReservationNotHeld`, `PaymentTimedOut` (nothing was taken; it may be tried again while the hold
+    /// lasts) and those of the idempotency key.
     pub async fn pay(
         &self,
         user: &UserId,
@@ -64,7 +65,7 @@ impl Engine {
     /// A user's payments, newest first; those that failed are among them.
     ///
     /// # Errors
-    /// [`Error::Invalid`].
+    /// [`Error::Invalid`]: the limit or the cursor.
     pub async fn payments(&self, user: &UserId, request: &PageRequest) -> Result<Page<Payment>, Error> {
         check_limit(request.limit)?;
         let before = parse_cursor(request.cursor.as_deref())?.map(Lsn);

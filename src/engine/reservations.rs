@@ -84,10 +84,11 @@ impl Engine {
         Ok(Reservation::new(id.no, found, self.0.offer(id.option).await?))
     }
 
-    /// A user's reservations, newest first; only those of one status if it is given.
+    /// A user's reservations, newest first; only those of one status if it is given (as [`Reservation::status`] has it). With
+    /// a status a page may have fewer items than asked for, or none, and others after it: 10,000 are looked at for one.
     ///
     /// # Errors
-    /// [`Error::Invalid`].
+    /// [`Error::Invalid`]: the limit, the cursor or the status.
     pub async fn reservations(
         &self,
         user: &UserId,
@@ -149,11 +150,10 @@ impl Engine {
 }
 
 fn parse_status(status: &str) -> Result<&str, Error> {
-    const NAMES: [&str; 6] = ["held", "paying", "confirmed", "released", "expired", "refunded"];
-    if NAMES.contains(&status) {
+    if ReservationStatus::NAMES.contains(&status) {
         Ok(status)
     } else {
-        Err(Error::invalid("status", format!("must be one of {}", NAMES.join(", "))))
+        Err(Error::invalid("status", format!("must be one of {}", ReservationStatus::NAMES.join(", "))))
     }
 }
 

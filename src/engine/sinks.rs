@@ -192,8 +192,8 @@ impl Engine {
         if id > EventId::end_of(self.0.system.env.journal.durable()) {
             return Err(Rejection::NotFound.into());
         }
-        let batch = self.events(id.before(), EventFilter::ALL).next(1).await?;
-        Ok(batch.events.into_iter().find(|event| event.id == id).ok_or(Rejection::NotFound)?)
+        let mut events = self.events(EventId::default(), EventFilter::ALL);
+        Ok(events.find(id).await?.ok_or(Rejection::NotFound)?)
     }
 }
 

@@ -26,7 +26,8 @@ use crate::actors::supervisor::Supervisor;
 use crate::actors::system::{SharedReplica, System};
 use crate::clock::{Clock, TimeSource, wall_clock};
 use crate::config::{Checkpoint, Config};
-use crate::domain::{ConcertId, Lsn, Timestamp, waiting_room};
+use crate::domain::waiting_room::{self, Liveness};
+use crate::domain::{ConcertId, Lsn, Timestamp};
 use crate::error::OpenError;
 use crate::limits::UserCounts;
 use crate::store::codec::{self, Facts};
@@ -312,16 +313,16 @@ pub(crate) fn assemble<H: Host, L: Log>(
         let _ = batches.send(batch.clone());
     }));
     let rooms = Arc::new(Map::default());
-    let projector = Projector { replica: replica.clone(), journal: journal.clone(), rooms: rooms.clone() };
-    let env = Environment { journal, clock, alarms: Arc::new(Alarms::default()) };
-    let system = Arc::new(System::new(host, env, replica, config.actors.mailbox as usize));
+    let env = Environment { journal: journal.clone(), clock, alarms: Arc::new(Alarms::default()) };
+    let system = Arc::new(System::new(host, env, replica.clone(), config.actors.mailbox as usize));
+    let projector = Projector { replica, journal, rooms: rooms.clone(), liveness: system.liveness.clone() };
     (Assembled { system, committer, projector, durable, counts, log_status, rooms, alarmed }, store)
 }
 
 /// Lets the actors do what was under way or ran out while the engine was closed, first of all.
 pub(crate) fn look_after<H: Host>(system: &Arc<System<H>>, alarmed: &Alarmed, entropy: &mut dyn FnMut() -> u64) {
     for room in &alarmed.rooms {
-        system.liveness_of(*room);
+        system.liveness.entry(*room).or_default();
         system.wake(&Key::Room(*room), Alarm::Due(entropy()));
     }
     for option in &alarmed.options {
@@ -553,6 +554,7 @@ pub(crate) struct Projector {
     replica: Arc<SharedReplica>,
     journal: Journal,
     rooms: Arc<Map<ConcertId, RoomInfo>>,
+    liveness: Arc<Map<ConcertId, Arc<Liveness>>>,
 }
 
 impl Projector {
@@ -587,7 +589,7 @@ impl Projector {
             match &record.facts {
                 Facts::Option(option, _) => hubs.option_changed(*option),
                 Facts::Room(concert, events) => {
-                    self.note_mode(*concert, events);
+                    self.note(*concert, events);
                     hubs.room_changed(*concert, events);
                 }
                 Facts::Catalogue(_) | Facts::Wallet(..) | Facts::Sink(..) => {}
@@ -597,13 +599,19 @@ impl Projector {
         Ok(())
     }
 
-    /// Keeps what holds are checked against up to date.
-    fn note_mode(&self, concert: ConcertId, events: &[waiting_room::Event]) {
+    /// Keeps up to date what holds are checked against, and in which lines somebody waits.
+    fn note(&self, concert: ConcertId, events: &[waiting_room::Event]) {
         for event in events {
-            if let waiting_room::Event::Opened { settings, .. } | waiting_room::Event::Configured { settings } = event
-                && let Some(mut room) = self.rooms.get_mut(&concert)
-            {
-                room.mode = settings.mode;
+            match event {
+                waiting_room::Event::Opened { settings, .. } | waiting_room::Event::Configured { settings } => {
+                    if let Some(mut room) = self.rooms.get_mut(&concert) {
+                        room.mode = settings.mode;
+                    }
+                }
+                waiting_room::Event::TokenIssued { active_until: None, .. } => {
+                    self.liveness.entry(concert).or_default();
+                }
+                _ => {}
             }
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::api::{Caller, NewConcert, NewOption, Reservation, Wish};
-use crate::domain::waiting_room::Settings;
+use crate::domain::waiting_room::{Mode, Settings};
 use crate::domain::{Aggregate, Points, UserId};
 use crate::store::lock::DirLock;
 use crate::testing::slow_disk::SlowDisk;
@@ -181,5 +181,42 @@ async fn a_flush_starts_no_sooner_than_the_last_one_was_told() {
         (at, updates) = (update.seq(), updates + 1);
     }
     assert!(updates <= 2, "{updates}");
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_line_is_looked_after_for_as_long_as_somebody_waits_in_it() {
+    let (engine, _dir) = open(|_| ()).await;
+    let waiting_room = Settings { mode: Mode::Paused, ..Settings::default() };
+    let concert = NewConcert { title: "Concert".into(), waiting_room };
+    let concert = engine.create_concert(concert, None).await.unwrap().value.id;
+    let liveness = &engine.0.system.liveness;
+    assert!(liveness.is_empty(), "nobody has come");
+    for _ in 0..2 {
+        let issued = engine.issue_token(concert, &anna()).await.unwrap();
+        assert!(issued.fresh && liveness.contains_key(&concert));
+        engine.leave_queue(&Caller::User(anna()), issued.token.id).await.unwrap();
+        let gone = async {
+            while !liveness.is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, gone).await.expect("nobody waits any more");
+    }
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn no_more_plans_are_kept_than_options_may_be_in_memory() {
+    let (engine, _dir) = open(|config| config.actors.max_resident = 16).await;
+    let first = on_sale(&engine).await;
+    let concert = engine.option(first).await.unwrap().concert_id;
+    let in_use = engine.plan(first).await.unwrap();
+    for _ in 0..40 {
+        engine.add_option(concert, two_seats(&engine), None).await.unwrap();
+        assert!(engine.0.offers.len() <= 16, "{}", engine.0.offers.len());
+    }
+    assert!(Arc::ptr_eq(&in_use, &engine.plan(first).await.unwrap()), "what is in use stays");
+    hold(&engine, first, "1").await.unwrap();
     engine.shutdown().await.unwrap();
 }

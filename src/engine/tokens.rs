@@ -31,7 +31,7 @@ pub struct IssuedToken {
 }
 
 impl Engine {
-    /// Gives a user a place in a concert's waiting room; who has one keeps it.
+    /// Gives a user a place in a concert's waiting room; who has one keeps it. While the room is open it is active at once.
     ///
     /// # Errors
     /// [`Rejection::NotFound`] if there is no such concert.
@@ -76,15 +76,16 @@ impl Engine {
     /// # Errors
     /// The engine is closed.
     pub async fn waiting_tokens(&self) -> Result<u64, Error> {
-        let waiting = self.0.read_rows(|replica| {
-            // Where somebody waits, something is due.
-            let rooms = replica.alarmed()?.rooms.into_iter();
-            rooms.map(|concert| Ok(replica.room(concert)?.counts().waiting)).sum()
+        let system = self.0.system.clone();
+        let waiting = self.0.read_rows(move |replica| {
+            // Each line in which somebody waits is looked after.
+            let rooms: Vec<_> = system.liveness.iter().map(|room| *room.key()).collect();
+            rooms.into_iter().map(|concert| Ok(replica.room(concert)?.counts().waiting)).sum()
         });
         waiting.await
     }
 
-    /// Gives a place in a waiting room up.
+    /// Gives a place in a waiting room up, whether it waits or is active.
     ///
     /// # Errors
     /// [`Rejection::NotFound`], also if it is somebody else's, or has come to its end.

@@ -51,7 +51,7 @@ impl Engine {
     /// Every change of a user's wallet, newest first.
     ///
     /// # Errors
-    /// [`Error::Invalid`].
+    /// [`Error::Invalid`]: the limit or the cursor.
     pub async fn wallet_entries(&self, user: &UserId, request: &PageRequest) -> Result<Page<WalletEntry>, Error> {
         check_limit(request.limit)?;
         let from = parse_cursor(request.cursor.as_deref())?.map_or(u64::MAX, |before| before.saturating_sub(1));

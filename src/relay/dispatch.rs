@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::breaker::{self, Breaker};
 use super::event::Event;
 use super::{Failure, Outcome, Settings};
-use crate::domain::sink::{Command, Fate, Parked, Response, Sink};
+use crate::domain::sink::{Command, Fate, Parked, Sink};
 use crate::domain::{EventId, Timestamp};
 
 /// The least time between two cursors in the journal.
@@ -373,7 +373,7 @@ impl Dispatch {
 
     /// Parks what was not delivered, and in the window what comes after it in its subjects.
     fn failed(&mut self, in_flight: InFlight, failure: &Failure, now: Timestamp, entropy: &mut dyn FnMut() -> u64) {
-        let response = Response { status: failure.status, text: failure.text.clone(), at: now };
+        let response = failure.response(now);
         let mut changed = BTreeMap::new();
         let failed = match in_flight {
             InFlight::Parked(id) => self.parked.get(&id).cloned().map(|parked| (id, parked)).into_iter().collect(),

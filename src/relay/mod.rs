@@ -19,7 +19,7 @@ use std::time::Duration;
 
 pub use self::event::{Event, EventData, EventFilter, EventId, EventType};
 use crate::domain::Timestamp;
-use crate::domain::sink::Secret;
+use crate::domain::sink::{Response, Secret};
 
 /// Takes events to where they are wanted: an HTTP endpoint, a broker's topic, a mail gateway. A host app may implement it
 /// and [attach](crate::Engine::attach) it.
@@ -27,6 +27,39 @@ use crate::domain::sink::Secret;
 /// What it is given is at least once: after a crash, or when it failed although the events had arrived, the same events
 /// come again, with the same ids. Of one subject there is one delivery at a time, in order, so that the subject can be a
 /// broker's message key.
+///
+/// ```
+/// use std::pin::Pin;
+/// use std::sync::Arc;
+///
+/// use boxoffice::relay::{Delivery, Failure, Outcome, Receiver, Settings};
+/// use boxoffice::{Engine, Error, EventFilter, SinkId, Start};
+/// use tokio::sync::mpsc;
+///
+/// /// Hands on what has happened, as JSON.
+/// struct Topic(mpsc::Sender<(String, String)>);
+///
+/// impl Receiver for Topic {
+///     fn deliver<'a>(&'a self, delivery: &'a Delivery) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
+///         Box::pin(async move {
+///             for event in &delivery.events {
+///                 let json = serde_json::to_string(&**event).unwrap_or_default();
+///                 if self.0.send((event.subject.clone(), json)).await.is_err() {
+///                     // It comes again, by the schedule of the settings.
+///                     return Outcome::Failed(Failure { text: "nobody listens".into(), ..Failure::default() });
+///                 }
+///             }
+///             Outcome::Delivered
+///         })
+///     }
+/// }
+///
+/// /// After a restart it goes on where it was, by its name.
+/// async fn follow(engine: &Engine, topic: mpsc::Sender<(String, String)>) -> Result<SinkId, Error> {
+///     let receiver = Arc::new(Topic(topic));
+///     engine.attach("topic", EventFilter::ALL, Start::Beginning, receiver, Settings::default()).await
+/// }
+/// ```
 pub trait Receiver: Send + Sync + 'static {
     /// The most events that it takes at once, 1 or more.
     fn batch(&self) -> usize {
@@ -69,6 +102,13 @@ pub struct Failure {
     pub text: String,
     /// How long it wants to be left alone.
     pub retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// What is kept of it.
+    pub(crate) fn response(&self, at: Timestamp) -> Response {
+        Response { status: self.status, text: self.text.clone(), at }
+    }
 }
 
 /// How a sink is served.

@@ -8,7 +8,7 @@ use std::fs;
 use std::future::{Ready, ready};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -24,6 +24,7 @@ use super::problem::{Code, Problem};
 use super::{App, live};
 use crate::api::Caller;
 use crate::domain::{TokenId, UserId};
+use crate::store::disk::make_private_dirs;
 
 /// The file in the data directory that holds the secret which the server made for itself.
 const KEY_FILE: &str = "jwt.key";
@@ -231,7 +232,7 @@ fn make_key_file(data_dir: &Path) -> Result<PathBuf, Error> {
     if path.try_exists().map_err(failed)? {
         return Ok(path);
     }
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(failed)?;
+    make_private_dirs(data_dir).map_err(failed)?;
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|error| failed(io::Error::other(error.to_string())))?;
     let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -24,8 +24,6 @@ const ENV_PREFIX: &str = "BOXOFFICE_";
 const ENV_CONFIG_FILE: &str = "BOXOFFICE_CONFIG";
 /// The shortest secret for HS256, in bytes: as long as its digest.
 pub const SECRET_BYTES_MIN: usize = 32;
-/// When failed deliveries are tried again: what Standard Webhooks recommends.
-const RETRY_SECONDS: [u64; 9] = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
 /// The longest schedule of retries.
 const RETRIES_MAX: usize = 100;
 
@@ -256,7 +254,7 @@ section! {
         timeout: Span = seconds(15),
         /// How long to wait before each further attempt, at the most: the time is drawn between nothing and that. The
         /// default is what Standard Webhooks recommends.
-        retry_schedule: Vec<Span> = RETRY_SECONDS.map(seconds).to_vec(),
+        retry_schedule: Vec<Span> = relay::Settings::default().retry_schedule.into_iter().map(Span).collect(),
         /// Failures in a row after which a receiver is left alone for a while.
         breaker_failures: u64 = 10,
         /// For how long.
@@ -500,10 +498,11 @@ impl Settings {
     /// # Errors
     /// The first value that is out of its bounds.
     pub fn validate(&self) -> Result<(), ValueError> {
-        self.engine().validate()?;
         self.check_numbers()?;
         self.check_spans()?;
-        self.check_texts()
+        self.check_texts()?;
+        // Last, since it has other names for the times of `live`.
+        self.engine().validate()
     }
 
     fn check_numbers(&self) -> Result<(), ValueError> {
@@ -796,6 +795,7 @@ mod tests {
             ("", "BOXOFFICE_AUTH_ALGORITHM", "none", "auth.algorithm = \"none\": must be `HS256` or `EdDSA`"),
             ("", "BOXOFFICE_AUTH_ALGORITHM", "EdDSA", "auth.public_key_file = \"\": must be a PEM file"),
             ("", "BOXOFFICE_AUTH_SECRET", "hunter2", "auth.secret = ***: must be at least 32 bytes long"),
+            ("", "BOXOFFICE_LIVE_WINDOW", "0s", "live.window = 0s: must be from 1ms to 1m"),
             ("", "BOXOFFICE_WEBHOOKS_TIMEOUT", "0s", "webhooks.timeout = 0s: must be from 100ms to 10m"),
             (
                 "",

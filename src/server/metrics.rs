@@ -145,7 +145,7 @@ impl Collector for EngineStats {
         let stats = self.0.stats();
         let counters = [
             ("journal_batches", "Batches written", stats.batches),
-            ("journal_bytes", "Bytes written to the journal", stats.journal_bytes),
+            ("journal_bytes", "Bytes that the journal has grown by", stats.journal_bytes),
             ("commands_overloaded", "Commands refused because too much was under way", stats.overloaded),
             ("live_flushes", "Times that an option's seats were looked at for those who follow", stats.live_flushes),
             (

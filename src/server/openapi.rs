@@ -18,7 +18,7 @@ use super::respond::Cache;
 use super::webhooks::routes as webhooks;
 use super::{App, concerts, events, live, operations, options, payments, reservations, waiting_room, wallet};
 use crate::api::{AreaSeats, Payment, Reservation, ReservedArea, ReservedSeat, Seats};
-use crate::domain::concert_option::{Counts as SeatCounts, OptionStatus};
+use crate::domain::concert_option::{self, Counts as SeatCounts, OptionStatus};
 use crate::domain::sink::Response;
 use crate::domain::waiting_room::{Counts as TokenCounts, Mode, Order, Settings, TokenStatus};
 use crate::domain::wallet::EntryKind;
@@ -243,7 +243,7 @@ fn schemas() -> Vec<(&'static str, Value)> {
                 "areas": {"type": "object", "additionalProperties": refer("AreaSeats")},
             })),
         ),
-        ("ReservationStatus", one_of(&reservations::STATUSES)),
+        ("ReservationStatus", one_of(&concert_option::ReservationStatus::NAMES)),
         (
             "Reservation",
             object(json!({

@@ -112,7 +112,7 @@ struct Shared {
 pub struct Counters {
     /// Batches written.
     pub batches: AtomicU64,
-    /// Bytes written.
+    /// Bytes that they take in the journal.
     pub bytes: AtomicU64,
     /// Nanoseconds spent in writing and syncing.
     pub commit_nanos: AtomicU64,
@@ -216,10 +216,14 @@ impl Journal {
 
     /// Calls `hear` once if the journal fails: at once, if it has.
     pub fn on_failure(&self, hear: impl FnOnce(&str) + Send + 'static) {
-        let failed = self.failure();
-        match failed {
-            Some(reason) => hear(&reason),
-            None => self.0.on_failure.lock().push(Box::new(hear)),
+        // Under the lock: a failure that is not seen here has not come to those who are to hear of it yet.
+        let mut hearers = self.0.on_failure.lock();
+        match self.failure() {
+            None => hearers.push(Box::new(hear)),
+            Some(reason) => {
+                drop(hearers);
+                hear(&reason);
+            }
         }
     }
 
@@ -360,14 +364,15 @@ impl<L: Log> Committer<L> {
         // At most `max_waiting_events` and one record's worth: far below 2^32.
         let count = (last.0 - first.0 + 1) as u32;
         let begun = Instant::now();
-        let written = self.log.append(&FrameRef { first_lsn: first, count, at, payload: &self.bytes });
+        let frame = FrameRef { first_lsn: first, count, at, payload: &self.bytes };
+        let written = self.log.append(&frame);
         if let Err(error) = written {
             self.journal.poison(&format!("the journal cannot be written: {error}"));
             return false;
         }
         let counters = &self.journal.0.counters;
         counters.batches.fetch_add(1, Ordering::Relaxed);
-        counters.bytes.fetch_add(self.bytes.len() as u64, Ordering::Relaxed);
+        counters.bytes.fetch_add(frame.padded_bytes(), Ordering::Relaxed);
         counters.commit_nanos.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
         true
     }
@@ -535,5 +540,7 @@ mod tests {
             assert_eq!(committer.step(), Stepped::Worked);
             assert_eq!(log.0.lock().last().unwrap().at, Timestamp::from_millis(frame_at));
         }
+        let bytes = journal.counters().bytes.load(Ordering::Relaxed);
+        assert_eq!(bytes, 3 * 512, "each takes a sector, however little is in it");
     }
 }

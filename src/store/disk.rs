@@ -5,7 +5,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::Path;
 
 /// How a file is opened.
@@ -25,7 +25,7 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn File>>;
     /// The names in a directory, sorted.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
-    /// Makes a directory and those above it.
+    /// Makes a directory and those above it; where there are users, for its owner only.
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
     /// Renames, replacing what was there; durable after [`sync_dir`](Self::sync_dir).
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -50,6 +50,11 @@ pub trait File: Send + Sync {
     fn size(&self) -> io::Result<u64>;
 }
 
+/// Makes a directory, and those above it, for its owner only: there are secrets in the journal and in the state.
+pub(crate) fn make_private_dirs(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
 /// The operating system's file system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealDisk;
@@ -70,7 +75,7 @@ impl Disk for RealDisk {
     }
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        fs::create_dir_all(dir)
+        make_private_dirs(dir)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -106,5 +111,22 @@ impl File for fs::File {
 
     fn size(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn what_it_makes_is_for_its_owner_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let (above, below) = (dir.path().join("data"), dir.path().join("data/journal"));
+        RealDisk.create_dir_all(&below).unwrap();
+        for made in [above, below] {
+            assert_eq!(fs::metadata(&made).unwrap().permissions().mode() & 0o777, 0o700, "{}", made.display());
+        }
     }
 }

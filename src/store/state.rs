@@ -35,6 +35,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::ops::Bound;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -907,7 +908,8 @@ impl StateStore {
         if !folder.is_dir() {
             return Ok(Check::Disagrees(format!("{} is not a folder", folder.display())));
         }
-        fs::create_dir(scratch).map_err(at(scratch))?;
+        // Sinks' secrets are in it, and others may look around in what is often the system's directory for such things.
+        fs::DirBuilder::new().mode(0o700).create(scratch).map_err(at(scratch))?;
         let copied = SledFolder { dir: scratch.to_owned(), disk: Arc::new(RealDisk), cache_bytes: CHECK_CACHE_BYTES };
         let found = copy(&folder, &scratch.join(FOLDER)).and_then(|()| find(&copied, &manifest));
         let verdict = found.map(|found| match found {

@@ -4,6 +4,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+/// The seed of a test: the one in the environment, or another each time. To be printed.
+#[must_use]
+pub fn seed() -> u64 {
+    let given = std::env::var("BOXOFFICE_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    given.unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos() as u64)
+}
+
 /// A row of random numbers.
 #[derive(Debug, Clone)]
 pub struct Random(pub u64);

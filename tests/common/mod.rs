@@ -572,12 +572,6 @@ pub async fn settled(engine: &Engine, option: OptionId, users: &[UserId]) {
     .await;
 }
 
-/// A seed: the one in the environment, or another each time. To be printed.
-pub fn seed() -> u64 {
-    let given = std::env::var("BOXOFFICE_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-    given.unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64)
-}
-
 /// A moment at which tests with a clock of their own begin: long ago, so that it cannot be mistaken for now.
 pub const LONG_AGO: Timestamp = Timestamp::from_millis(1_000_000_000_000);
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use boxoffice::server::auth::{self, Role};
 use boxoffice::server::config::Settings;
-use boxoffice::testing::random::Random;
+use boxoffice::testing::random::{Random, seed};
 use boxoffice::{EventId, Timestamp};
 use parking_lot::Mutex;
 use reqwest::Client;
@@ -37,12 +37,6 @@ const LATE: Duration = Duration::from_millis(100);
 const DAY: Duration = Duration::from_secs(86_400);
 /// By how much this process may be behind the server when it looks at the clock.
 const CLOCK_MILLIS: u64 = 100;
-
-/// The seed in the environment, or another each time.
-fn seed() -> u64 {
-    let given = std::env::var("BOXOFFICE_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-    given.unwrap_or_else(|| UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64)
-}
 
 #[derive(Debug, Clone, PartialEq)]
 enum Deed {

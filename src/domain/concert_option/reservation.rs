@@ -56,6 +56,9 @@ pub enum ReservationStatus {
 }
 
 impl ReservationStatus {
+    /// All names in the API.
+    pub(crate) const NAMES: [&str; 6] = ["held", "paying", "confirmed", "released", "expired", "refunded"];
+
     /// Whether it is held, or will be again if its payment fails.
     #[must_use]
     pub fn may_be_held(self) -> bool {

@@ -18,7 +18,7 @@ use crate::server::openapi::{Idempotent, Paged};
 use crate::server::problem::Problem;
 use crate::server::query::Query;
 use crate::server::respond::{self, Cache};
-use crate::server::{App, id, unless_missing};
+use crate::server::{App, id};
 
 /// What a receiver is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -245,10 +245,8 @@ pub(in crate::server) async fn rotate_secret(
     app: web::Data<App>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let id = id(&path)?;
-    let nothing = Input::expect_nothing(&request, payload, &app).await;
-    unless_missing(nothing, async { app.engine.sink(id).await }).await?;
-    find(&app, id).await?;
+    let id = find(&app, id(&path)?).await?.id;
+    Input::expect_nothing(&request, payload, &app).await?;
     let overlap = app.settings.webhooks.secret_overlap.0;
     let previous_valid_until = app.engine.now().plus_millis(u64::try_from(overlap.as_millis()).unwrap_or(u64::MAX));
     let secret = app.engine.rotate_secret(id, previous_valid_until).await?;
@@ -302,15 +300,11 @@ pub(in crate::server) async fn redrive(
     app: web::Data<App>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let id: SinkId = id(&path)?;
+    let id = find(&app, id(&path)?).await?.id;
     let operation = format!("POST /v1/webhooks/{id}/redrive");
-    let wish = async {
-        let input = Input::read(&request, payload, &app, &admin.user, &operation).await?;
-        Ok((input.parse_if_any::<Redrive>()?.unwrap_or_default(), input.key))
-    };
-    let (Redrive { event_id }, key) = unless_missing(wish.await, app.engine.sink(id)).await?;
-    find(&app, id).await?;
-    let answered = app.engine.redrive(id, event_id, key).await?;
+    let input = Input::read(&request, payload, &app, &admin.user, &operation).await?;
+    let Redrive { event_id } = input.parse_if_any()?.unwrap_or_default();
+    let answered = app.engine.redrive(id, event_id, input.key).await?;
     respond::done(&Redriven { redriven: answered.value }, answered.replayed)
 }
 

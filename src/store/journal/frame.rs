@@ -39,6 +39,19 @@ pub struct FrameRef<'a> {
     pub payload: &'a [u8],
 }
 
+impl FrameRef<'_> {
+    /// How many bytes it takes up in the journal.
+    #[must_use]
+    pub fn padded_bytes(&self) -> u64 {
+        padded(self.payload.len() as u64)
+    }
+}
+
+/// The size of a frame, padding included, by that of its payload.
+fn padded(payload_bytes: u64) -> u64 {
+    (HEADER as u64 + payload_bytes).next_multiple_of(BLOCK as u64)
+}
+
 /// One batch of events, as read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnedFrame {
@@ -90,7 +103,7 @@ impl Header {
 
     /// How many bytes the frame takes up, padding included.
     pub fn padded_bytes(&self) -> u64 {
-        (HEADER as u64 + u64::from(self.length)).next_multiple_of(BLOCK as u64)
+        padded(self.length.into())
     }
 
     /// Makes `out` the whole padded frame, and returns its CRC.
