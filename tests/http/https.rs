@@ -83,8 +83,8 @@ async fn only_a_receiver_with_a_certificate_that_is_trusted_gets_anything() {
     for user in ["anna", "ben"] {
         at(&address, "POST", &format!("/v1/users/{user}/wallet/charges"), json!({"amount": 5})).await;
     }
-    for webhook in ["w1", "w2", "w3"] {
-        is_dead(&address, webhook, "UnknownIssuer").await;
+    for (webhook, why) in [("w1", "UnknownIssuer"), ("w2", "UnknownIssuer"), ("w3", "expired")] {
+        is_dead(&address, webhook, why).await;
     }
     let letters = at(&address, "GET", "/v1/webhooks/w1/dead-letters", Value::Null).await;
     let letters = letters["items"].as_array().unwrap();
