@@ -55,9 +55,9 @@ damage:
 io-errors:
     BOXOFFICE_IO_ERRORS_STEP=1 cargo test --release --test io_errors -- --nocapture
 
-# Fuzzes every target for so many seconds; needs cargo-fuzz.
-fuzz seconds="1200":
-    fuzz/run {{seconds}}
+# Fuzzes every target for so many seconds, so many at a time; needs cargo-fuzz.
+fuzz seconds="1200" jobs="1":
+    fuzz/run --jobs {{jobs}} {{seconds}}
 
 # A server with something to try.
 demo:

@@ -2,7 +2,8 @@
 //!
 //! The durable counts come from the events. A hold that is on its way is counted from the moment it is asked for, so
 //! that no number of calls at once gets past the limit. When its event comes in, it is counted by that instead, in one
-//! step: it never counts twice, so that nobody is refused below the limit either.
+//! step: it never counts twice, so that nobody is refused below the limit either. Keys are counted once they are durable:
+//! calls of one user at the same moment can pass that limit by their number.
 
 use std::sync::Arc;
 

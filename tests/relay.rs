@@ -12,9 +12,12 @@ use std::time::Duration;
 
 use boxoffice::relay::breaker::{self, State};
 use boxoffice::relay::{Delivery, Event, Failure, Outcome, Receiver, Settings};
+use boxoffice::testing::data_dir::copy_until;
 use boxoffice::testing::random::{Random, seed};
+use boxoffice::testing::slow_disk::SlowDisk;
 use boxoffice::{
-    Caller, Config, Engine, Error, EventFilter, EventId, EventType, OptionId, PageRequest, Rejection, SinkId, Start,
+    Caller, Config, Engine, Error, EventFilter, EventId, EventType, Lsn, OptionId, PageRequest, Rejection, SinkId,
+    Start,
 };
 use common::*;
 use parking_lot::Mutex;
@@ -309,6 +312,82 @@ async fn a_dropped_dead_letter_lets_those_behind_it_go_on() {
     eventually("the others come", || async { (receiver.ids().len() == all - 2).then_some(()) }).await;
     receiver.assert_in_order();
     eventually("nothing is left", || async { (engine.sink(sink).await.unwrap().parked == 0).then_some(()) }).await;
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_has_dropped_does_not_come_after_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(&config(dir.path())).await;
+    let option = on_sale(&engine, 20, 2).await;
+    charge(&engine, &user(9), 1).await;
+    let first = published(&engine).await[0];
+    sell(&engine, option, 0..2).await;
+    let receiver = Recorder::new(move |event| match event.kind {
+        // The cursor stands before it.
+        _ if event.id == first => Mood::Silent,
+        EventType::ReservationCreated => Mood::Failing,
+        _ => Mood::Well,
+    });
+    let sink = attach(&engine, &receiver, quick()).await;
+    let dead = eventually("both are given up", || async {
+        let dead = engine.dead_letters(sink, &PageRequest::default()).await.unwrap().items;
+        (dead.len() == 2).then_some(dead)
+    })
+    .await;
+    let dropped = dead[1].event_id;
+    engine.drop_dead_letter(sink, dropped).await.unwrap();
+    let all = published(&engine).await;
+    // The other one holds up its own subject.
+    eventually("what waited behind it has come", || async {
+        (engine.sink(sink).await.unwrap().parked == 3).then_some(())
+    })
+    .await;
+    assert_eq!(receiver.ids().len(), all.len() - 5);
+    assert!(engine.sink(sink).await.unwrap().cursor < dropped);
+
+    let after = tempfile::tempdir().unwrap();
+    copy_until(dir.path(), after.path(), Lsn(engine.stats().durable_lsn)).unwrap();
+    engine.shutdown().await.unwrap();
+    let engine = open(&config(after.path())).await;
+    receiver.be(Mood::Well);
+    attach(&engine, &receiver, quick()).await;
+    engine.redrive(sink, None, None).await.unwrap();
+    settled_cursor(&engine, sink).await;
+    let but_one: BTreeSet<_> = all.into_iter().filter(|id| *id != dropped).collect();
+    eventually("all others have come", || async { (receiver.ids().len() >= but_one.len()).then_some(()) }).await;
+    assert_eq!(receiver.ids(), but_one);
+    receiver.assert_in_order();
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_attached_again_knows_what_was_told_last() {
+    let dir = tempfile::tempdir().unwrap();
+    // What is told when deliveries end is not durable for a while.
+    let engine = Engine::open_on(config(dir.path()), SlowDisk::new(Duration::from_millis(200))).await.unwrap();
+    let receiver = Recorder::new(|_| Mood::Failing);
+    let once = Settings { retry_schedule: Vec::new(), ..quick() };
+    let sink = attach(&engine, &receiver, once.clone()).await;
+    charge(&engine, &user(0), 1).await;
+    settled_cursor(&engine, sink).await;
+    engine.redrive(sink, None, None).await.unwrap();
+    eventually("it has failed again", || async {
+        (engine.sink(sink).await.unwrap().deliveries.unwrap().failed == 2).then_some(())
+    })
+    .await;
+    engine.detach(sink).await;
+    receiver.be(Mood::Well);
+    attach(&engine, &receiver, once).await;
+    let dead = eventually("it is a dead letter again", || async {
+        engine.dead_letters(sink, &PageRequest::default()).await.unwrap().items.pop()
+    })
+    .await;
+    engine.drop_dead_letter(sink, dead.event_id).await.unwrap();
+    charge(&engine, &user(0), 1).await;
+    let all = published(&engine).await;
+    eventually("the next one comes", || async { receiver.ids().contains(&all[1]).then_some(()) }).await;
+    assert_eq!(receiver.ids(), BTreeSet::from([all[1]]));
     engine.shutdown().await.unwrap();
 }
 

@@ -5,9 +5,12 @@
 //! a dead letter, until somebody sends it again or drops it. So the cursor never waits for a single bad event, and the
 //! order within a subject is kept.
 //!
+//! After a crash, events are read again from the cursor on. What was dropped after that place is remembered until the cursor
+//! has passed it, so that it is not delivered all the same.
+//!
 //! What it must not know: how events are delivered, when, and what they say. The relay does that, and tells it here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -297,34 +300,40 @@ pub enum Part {
     Parked(EventId),
     /// An idempotency key.
     Key([u8; 16]),
+    /// A dropped event that the cursor has not passed.
+    Dropped(EventId),
 }
 
 impl super::Part for Part {
     fn encode(&self, key: &mut Vec<u8>) {
+        let mut tagged = |tag: u8, event: &EventId| {
+            key.push(tag);
+            key.extend(event.lsn.0.to_be_bytes());
+            key.extend(event.index.to_be_bytes());
+        };
         match self {
             Self::Header => key.push(0),
-            Self::Parked(event) => {
-                key.push(1);
-                key.extend(event.lsn.0.to_be_bytes());
-                key.extend(event.index.to_be_bytes());
-            }
+            Self::Parked(event) => tagged(1, event),
             Self::Key(scope) => {
                 key.push(2);
                 key.extend(scope);
             }
+            Self::Dropped(event) => tagged(3, event),
         }
     }
 
     fn decode(key: &[u8]) -> Option<Self> {
         let (&tag, rest) = key.split_first()?;
+        let event = || {
+            let (lsn, index) = rest.split_first_chunk()?;
+            let lsn = super::Lsn(u64::from_be_bytes(*lsn));
+            Some(EventId { lsn, index: u32::from_be_bytes(index.try_into().ok()?) })
+        };
         match tag {
             0 if rest.is_empty() => Some(Self::Header),
-            1 => {
-                let (lsn, index) = rest.split_first_chunk()?;
-                let lsn = super::Lsn(u64::from_be_bytes(*lsn));
-                Some(Self::Parked(EventId { lsn, index: u32::from_be_bytes(index.try_into().ok()?) }))
-            }
+            1 => event().map(Self::Parked),
             2 => Some(Self::Key(rest.try_into().ok()?)),
+            3 => event().map(Self::Dropped),
             _ => None,
         }
     }
@@ -393,6 +402,8 @@ impl Signing {
 pub struct Sink {
     header: Header,
     parked: BTreeMap<EventId, Parked>,
+    /// After the cursor, so that there are no more than the relay delivers ahead of it.
+    dropped: BTreeSet<EventId>,
     keys: Memory,
 }
 
@@ -442,6 +453,12 @@ impl Sink {
     /// Those of them that are not tried any more, oldest first.
     pub fn dead_letters(&self) -> impl DoubleEndedIterator<Item = (EventId, &Parked)> {
         self.parked.iter().filter(|(_, parked)| parked.fate == Fate::Dead).map(|(id, parked)| (*id, parked))
+    }
+
+    /// Events after the cursor that an operator has given up: they are not delivered when they are read again.
+    #[must_use]
+    pub fn dropped(&self) -> &BTreeSet<EventId> {
+        &self.dropped
     }
 
     fn is_dead(&self, event: EventId) -> bool {
@@ -543,6 +560,10 @@ impl Aggregate for Sink {
             &Event::CursorAdvanced { cursor } => {
                 self.header.cursor = cursor;
                 changes.touch(Part::Header);
+                while let Some(event) = self.dropped.first().copied().filter(|event| *event <= cursor) {
+                    self.dropped.remove(&event);
+                    changes.touch(Part::Dropped(event));
+                }
             }
             Event::EventsParked { events } => {
                 for (id, parked) in events {
@@ -571,7 +592,13 @@ impl Aggregate for Sink {
                     changes.count(&key.caller, Counted::KeyUsed(meta.at));
                 }
             }
-            &Event::DeadLetterDropped { event } => self.unpark(event, changes),
+            &Event::DeadLetterDropped { event } => {
+                self.unpark(event, changes);
+                if event > self.header.cursor {
+                    self.dropped.insert(event);
+                    changes.touch(Part::Dropped(event));
+                }
+            }
             &Event::SecretRotated { secret, previous_until } => {
                 let previous = self.header.secret.map(|secret| PreviousSecret { secret, until: previous_until });
                 self.header.previous = previous;
@@ -585,6 +612,9 @@ impl Aggregate for Sink {
             Event::SinkRemoved => {
                 for id in std::mem::take(&mut self.parked).into_keys() {
                     changes.touch(Part::Parked(id));
+                }
+                for id in std::mem::take(&mut self.dropped) {
+                    changes.touch(Part::Dropped(id));
                 }
                 self.keys.clear(|scope| changes.touch(Part::Key(scope)));
                 self.header = Header { life: Life::Removed, ..Header::default() };
@@ -610,6 +640,8 @@ impl Aggregate for Sink {
             Part::Header => Some(cbor::to_vec(&self.header)),
             Part::Parked(event) => self.parked.get(event).map(cbor::to_vec),
             Part::Key(scope) => self.keys.get(scope).map(cbor::to_vec),
+            // Its name says it all.
+            Part::Dropped(event) => self.dropped.contains(event).then(Vec::new),
         }
     }
 
@@ -623,6 +655,7 @@ impl Aggregate for Sink {
                     sink.parked.insert(event, cbor::from_row(&part, &row)?);
                 }
                 Part::Key(scope) => keys.push((scope, cbor::from_row::<Remembered>(&part, &row)?)),
+                Part::Dropped(event) => drop(sink.dropped.insert(event)),
             }
         }
         sink.keys = Memory::from_rows(keys);

@@ -154,7 +154,7 @@ impl Inner {
             changed: changed.clone(),
             stop: stop.clone(),
         };
-        let task = self.system.host.blocking.spawn(deliveries.keep(sink.clone()));
+        let task = self.system.host.blocking.spawn(deliveries.keep());
         running.insert(id, Running { progress, changed, stop, task });
         true
     }
@@ -174,35 +174,42 @@ struct Keeper {
 impl Keeper {
     /// Delivers until it is stopped, the sink is removed or the engine ends. What breaks off otherwise (there was no file
     /// handle left to read with, there is a mistake in here) is said, and begins anew after a while.
-    async fn keep(self, sink: Sink) {
-        let mut sink = Some(sink);
-        while let Some(found) = sink {
-            let mut one = JoinSet::new();
-            one.spawn(self.courier(&found).run(self.changed.clone(), self.stop.clone()));
-            let why = match one.join_next().await {
-                None | Some(Ok(Ok(()))) => return,
-                Some(Ok(Err(error))) => error.to_string(),
-                Some(Err(error)) => error.to_string(),
+    async fn keep(self) {
+        loop {
+            // Looked for here, where nothing that an operator changes from now on goes unnoticed.
+            let ended = match self.engine.0.settled_sink(self.id).await {
+                Ok(sink) => self.deliver(&sink).await,
+                Err(Error::Rejected(_)) => Ok(()),
+                Err(error) => Err(error.to_string()),
             };
-            sink = self.pause(&why).await;
+            let Err(why) = ended else { return };
+            if !self.pause(&why).await {
+                return;
+            }
         }
     }
 
-    /// Waits until it is time to begin anew; `None` if there is nothing to be delivered any more.
-    async fn pause(&self, why: &str) -> Option<Sink> {
-        while !self.engine.0.is_over() {
-            self.say(why);
-            tokio::select! {
-                () = self.stop.notified() => return None,
-                () = tokio::time::sleep(self.settings.breaker.pause.max(BEGIN_ANEW)) => {}
-            }
-            match self.engine.0.find_sink(self.id).await {
-                Ok(sink) => return Some(sink),
-                Err(Error::Rejected(_)) => return None,
-                Err(_) => {}
-            }
+    /// Delivers until there is nothing more to be delivered, or tells why it broke off.
+    async fn deliver(&self, sink: &Sink) -> Result<(), String> {
+        let mut one = JoinSet::new();
+        one.spawn(self.courier(sink).run(self.changed.clone(), self.stop.clone()));
+        match one.join_next().await {
+            None | Some(Ok(Ok(()))) => Ok(()),
+            Some(Ok(Err(error))) => Err(error.to_string()),
+            Some(Err(error)) => Err(error.to_string()),
         }
-        None
+    }
+
+    /// Waits until it is time to begin anew; false if there is nothing to be delivered any more.
+    async fn pause(&self, why: &str) -> bool {
+        if self.engine.0.is_over() {
+            return false;
+        }
+        self.say(why);
+        tokio::select! {
+            () = self.stop.notified() => false,
+            () = tokio::time::sleep(self.settings.breaker.pause.max(BEGIN_ANEW)) => true,
+        }
     }
 
     fn say(&self, why: &str) {
@@ -357,12 +364,7 @@ impl Courier {
 
     /// Takes over what an operator has changed; false if the sink is gone.
     async fn refresh(&mut self) -> Result<bool, Error> {
-        // It changes nothing, and comes after everything that the sink was told before.
-        let sink = match self.ask(Command::Advance { cursor: EventId::default() }).await {
-            Ok(()) => self.engine.0.find_sink(self.id).await,
-            Err(error) => Err(error),
-        };
-        let sink = match sink {
+        let sink = match self.engine.0.settled_sink(self.id).await {
             Ok(sink) => sink,
             Err(Error::Rejected(_)) => return Ok(false),
             Err(error) => return Err(error),

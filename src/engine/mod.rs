@@ -19,7 +19,7 @@ mod wallets;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -110,6 +110,8 @@ struct Inner {
     closing: AtomicBool,
     failure: watch::Receiver<Option<String>>,
     threads: Mutex<Option<Threads>>,
+    /// Closed once the threads have ended.
+    ended: watch::Receiver<()>,
 }
 
 /// What the housekeeper finds out.
@@ -209,33 +211,21 @@ impl Engine {
 
     /// Takes no more calls, waits up to three seconds for those under way, seals the journal and writes a last checkpoint.
     /// Then the data directory can be opened again, even while handles of this engine are left. May be called more than
-    /// once, also at the same time.
+    /// once, also at the same time; once begun it goes on to the end, whoever waits for it.
     ///
     /// # Errors
     /// [`Error::OutcomeUnknown`] if the engine has failed before, or does so now; what was acknowledged is safe all the same.
     pub async fn shutdown(&self) -> Result<(), Error> {
         self.0.closing.store(true, Ordering::Release);
-        let begun = std::time::Instant::now();
-        while self.0.calls.load(Ordering::Acquire) > 0 && begun.elapsed() < DRAIN {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        let threads = self.0.threads.lock().take();
+        if let Some(threads) = threads {
+            let inner = self.0.clone();
+            let spawned = std::thread::Builder::new().name("boxoffice-close".into()).spawn(move || inner.end(threads));
+            spawned.map_err(|error| Error::Internal(error.to_string()))?;
         }
-        self.0.deliveries.stop_all().await;
-        let (sender, ended) = oneshot::channel();
-        let inner = self.0.clone();
-        let end = move || {
-            // Under the lock: whoever shuts it down as well is not told before it has ended.
-            let mut threads = inner.threads.lock();
-            if let Some(threads) = threads.take() {
-                threads.end(&inner.system.env.journal);
-            }
-            drop(threads);
-            let _ = sender.send(());
-        };
-        std::thread::Builder::new()
-            .name("boxoffice-close".into())
-            .spawn(end)
-            .map_err(|error| Error::Internal(error.to_string()))?;
-        let _ = ended.await;
+        let mut ended = self.0.ended.clone();
+        // Nothing is ever sent: it ends when the sender does.
+        while ended.changed().await.is_ok() {}
         self.failed().map_or(Ok(()), |reason| Err(Error::OutcomeUnknown(reason)))
     }
 
@@ -316,6 +306,16 @@ impl Drop for Call<'_> {
 }
 
 impl Inner {
+    /// Ends what is under way, and then the threads.
+    fn end(&self, threads: Threads) {
+        let begun = Instant::now();
+        while self.calls.load(Ordering::Acquire) > 0 && begun.elapsed() < DRAIN {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.system.host.blocking.block_on(self.deliveries.stop_all());
+        threads.end(&self.system.env.journal);
+    }
+
     /// What stands against taking commands from callers now.
     fn obstacle(&self) -> Option<Error> {
         let journal = &self.system.env.journal;

@@ -241,8 +241,15 @@ impl Inner {
     }
 
     /// A sink as it is durable.
-    pub(super) async fn find_sink(self: &Arc<Self>, id: SinkId) -> Result<Sink, Error> {
+    async fn find_sink(self: &Arc<Self>, id: SinkId) -> Result<Sink, Error> {
         self.look_at_sink(id, Sink::clone).await
+    }
+
+    /// A sink once everything that it was told before is durable: what its next deliveries are to begin with.
+    pub(super) async fn settled_sink(self: &Arc<Self>, id: SinkId) -> Result<Sink, Error> {
+        // It changes nothing, and is answered after all the others.
+        self.ask_from_inside::<Sink>(&id, Command::Advance { cursor: EventId::default() }).await?;
+        self.find_sink(id).await
     }
 
     /// Looks at a sink as it is durable.

@@ -77,6 +77,8 @@ pub(super) struct Threads {
     replica: Arc<SharedReplica>,
     /// Where reads that may block are done.
     _blocking: Blocking,
+    /// Dropped last, it tells that all have ended.
+    _ended: watch::Sender<()>,
 }
 
 /// A runtime that may be dropped anywhere.
@@ -481,6 +483,7 @@ pub(super) fn start(
     let supervisor = Supervisor::new(system.clone(), config.actors.max_resident as usize, entropy);
     Supervisor::start_in_arbiter(&own, move |_| supervisor);
 
+    let (ending, ended) = watch::channel(());
     let threads = Threads {
         committer,
         projector,
@@ -491,6 +494,7 @@ pub(super) fn start(
         stop,
         replica: replica.clone(),
         _blocking: Blocking(Some(blocking)),
+        _ended: ending,
     };
     Ok(Arc::new(Inner {
         plans: Plans::new(disk.clone(), dir.join("plans")),
@@ -509,6 +513,7 @@ pub(super) fn start(
         closing: AtomicBool::new(false),
         failure,
         threads: Mutex::new(Some(threads)),
+        ended,
     }))
 }
 

@@ -7,6 +7,8 @@ use super::*;
 use crate::api::{Caller, NewConcert, NewOption, Reservation, Wish};
 use crate::domain::waiting_room::{Mode, Settings};
 use crate::domain::{Aggregate, Points, UserId};
+use crate::store::lock::DirLock;
+use crate::testing::slow_disk::SlowDisk;
 
 /// Long enough for anything that does happen.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -66,6 +68,28 @@ impl HeldUp {
         });
         is_locked.recv().unwrap();
         Self { _release: release }
+    }
+}
+
+#[tokio::test]
+async fn however_often_it_is_shut_down_nobody_is_told_before_it_is_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = Config { data_dir: dir.path().to_path_buf(), ..Config::default() };
+    config.journal.segment_bytes = 1 << 20;
+    let slow = SlowDisk::new(Duration::from_millis(50));
+    for begun_before in [false, true] {
+        let engine = Engine::open_on(config.clone(), slow).await.unwrap();
+        engine.charge(&anna(), Points::new(1).unwrap(), &anna(), None).await.unwrap();
+        if begun_before {
+            // Whoever began it goes away at once.
+            assert!(tokio::time::timeout(Duration::ZERO, engine.shutdown()).await.is_err(), "it takes its time");
+        }
+        let shut_down = async || {
+            engine.shutdown().await.unwrap();
+            drop(DirLock::acquire(dir.path()).expect("it is over"));
+        };
+        tokio::join!(shut_down(), shut_down(), shut_down());
+        shut_down().await;
     }
 }
 
@@ -158,24 +182,6 @@ async fn a_flush_starts_no_sooner_than_the_last_one_was_told() {
     }
     assert!(updates <= 2, "{updates}");
     engine.shutdown().await.unwrap();
-}
-
-/// Whoever is told first that it has ended, by whichever of several calls, may open it again.
-#[tokio::test(flavor = "multi_thread")]
-async fn nobody_is_told_of_an_end_before_it_has_come() {
-    let (engine, _dir) = open(|_| ()).await;
-    let config = engine.0.config.clone();
-    let calls = [(); 2].map(|()| {
-        let engine = engine.clone();
-        Box::pin(async move { engine.shutdown().await })
-    });
-    let [mut one, mut other] = calls;
-    let ended = tokio::select! {
-        ended = &mut one => ended,
-        ended = &mut other => ended,
-    };
-    ended.unwrap();
-    Engine::open(config).await.expect("nobody has it any more").shutdown().await.unwrap();
 }
 
 #[tokio::test]

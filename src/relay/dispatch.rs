@@ -9,6 +9,7 @@
 //! It must not know: the journal, sockets, clocks and random numbers. Time and chance come in as arguments.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,6 +89,8 @@ pub struct Dispatch {
     /// Events in the window that could be delivered now.
     ready: BTreeSet<EventId>,
     parked: BTreeMap<EventId, Parked>,
+    /// What an operator has dropped of what is not taken in yet.
+    dropped: BTreeSet<EventId>,
     /// The first parked event of each lane that is to be tried again.
     retries: BTreeSet<(Timestamp, EventId)>,
     in_flight: HashMap<u64, InFlight>,
@@ -119,6 +122,7 @@ impl Dispatch {
             lanes: HashMap::new(),
             ready: BTreeSet::new(),
             parked: sink.parked().clone(),
+            dropped: sink.dropped().clone(),
             retries: BTreeSet::new(),
             in_flight: HashMap::new(),
             last_attempt: 0,
@@ -173,8 +177,8 @@ impl Dispatch {
         for event in events {
             self.wanted = true;
             let id = event.id;
-            // What was parked before the cursor was known to have passed it comes again after a crash.
-            if self.parked.contains_key(&id) {
+            // What was parked or dropped before the cursor was known to have passed it comes again after a crash.
+            if self.parked.contains_key(&id) || self.dropped.remove(&id) {
                 self.window.insert(id, Held::Done);
                 continue;
             }
@@ -451,6 +455,7 @@ impl Dispatch {
                 Some(_) => {}
             }
         }
+        self.dropped = sink.dropped().range((Bound::Excluded(self.read), Bound::Unbounded)).copied().collect();
     }
 
     /// The last commands, when there will be no other step.

@@ -26,7 +26,8 @@ use crate::domain::sink::{Response, Secret};
 ///
 /// What it is given is at least once: after a crash, or when it failed although the events had arrived, the same events
 /// come again, with the same ids. Of one subject there is one delivery at a time, in order, so that the subject can be a
-/// broker's message key.
+/// broker's message key. An event that comes again is followed by all that come after it in its subject; what an operator has
+/// dropped does not come again.
 ///
 /// ```
 /// use std::pin::Pin;

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use boxoffice::server::auth::{self, Role};
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::harness::option_body;
 use crate::process::{begin, run, serve, text};
-use crate::receiver::{FINE, Receiver};
+use crate::receiver::{BROKEN, FINE, Receiver, Say};
 
 /// How often the process is killed, unless the environment says another number.
 const KILLS: u64 = 25;
@@ -31,6 +31,8 @@ const USERS: u64 = 12;
 const SEATS: u64 = 60;
 /// How long may pass until what was under way has come to its end.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How late a slow receiver of events answers.
+const LATE: Duration = Duration::from_millis(100);
 /// How long the tokens of buyers are good for.
 const DAY: Duration = Duration::from_secs(86_400);
 /// By how much this process may be behind the server when it looks at the clock.
@@ -39,6 +41,7 @@ const CLOCK_MILLIS: u64 = 100;
 #[derive(Debug, Clone, PartialEq)]
 enum Deed {
     AddOption { concert: String },
+    Block { option: String },
     Charge,
     Wait { concert: String },
     Leave { token: String },
@@ -63,6 +66,7 @@ impl Command {
     fn method_and_path(&self) -> (&'static str, String) {
         match &self.deed {
             Deed::AddOption { concert } => ("POST", format!("/v1/concerts/{concert}/options")),
+            Deed::Block { option } => ("POST", format!("/v1/options/{option}/blocks")),
             Deed::Charge => ("POST", format!("/v1/users/{}/wallet/charges", self.user)),
             Deed::Wait { concert } => ("POST", format!("/v1/concerts/{concert}/tokens")),
             Deed::Leave { token } => ("DELETE", format!("/v1/tokens/{token}")),
@@ -142,7 +146,8 @@ impl Callers {
         if let Deed::Hold { token: Some(token), .. } = &command.deed {
             headers.push(("queue-token", token));
         }
-        let by = if matches!(command.deed, Deed::AddOption { .. } | Deed::Charge) { "root" } else { &command.user };
+        let is_admins = matches!(command.deed, Deed::AddOption { .. } | Deed::Block { .. } | Deed::Charge);
+        let by = if is_admins { "root" } else { &command.user };
         self.ask(method, &path, by, &headers, &command.body).await
     }
 
@@ -186,6 +191,10 @@ impl Callers {
             self.tell(twice, &user, Deed::Charge, json!({"amount": amount})).await?;
         }
         let (option, queue) = &options[dice.below(2) as usize];
+        if dice.below(30) == 0 {
+            let seats = json!({"seats": [format!("S{}", 1 + dice.below(SEATS))]});
+            self.tell(twice, &user, Deed::Block { option: option.clone() }, seats).await?;
+        }
         let token = match queue {
             Some(concert) => {
                 let (_, token) = self.tell(false, &user, Deed::Wait { concert: concert.clone() }, Value::Null).await?;
@@ -275,7 +284,8 @@ impl Sale {
         let actors = if round % 2 == 1 { "[actors]\nmax_resident = 16\n[checkpoint]\ninterval_ms = 10\n" } else { "" };
         let limits = "[limits]\nuser_requests_per_second = 0\nuser_open_holds = 0\nuser_idempotency_keys = 1000000\n";
         let storage = "[storage]\nmin_free_bytes = 0\n[journal]\nsegment_bytes = 1048576\n";
-        let webhooks = "[webhooks]\nallow_private_addresses = true\nretry_schedule = [\"50ms\"]\n";
+        let webhooks =
+            "[webhooks]\nallow_private_addresses = true\nretry_schedule = [\"50ms\"]\nbreaker_pause = \"50ms\"\n";
         std::fs::write(self.dir.join("kill.toml"), format!("{actors}{limits}{storage}{webhooks}")).unwrap();
     }
 
@@ -347,10 +357,15 @@ async fn a_killed_server_has_forgotten_nothing_and_does_nothing_twice() {
     let dir = tempfile::tempdir().unwrap();
     let mut sale = Sale::new(dir.path());
     let heard: Arc<Mutex<Heard>> = Arc::default();
-    let hears = heard.clone();
+    let (hears, moods) = (heard.clone(), Mutex::new(Random(dice.below(u64::MAX))));
+    let is_slow = Arc::new(AtomicBool::new(false));
+    let slow = is_slow.clone();
     let receiver = Receiver::forgetful(move |delivered| {
+        if moods.lock().below(20) == 0 {
+            return BROKEN;
+        }
         hears.lock().hear(&delivered.json());
-        FINE
+        if slow.load(Ordering::Relaxed) { Say::Late(LATE) } else { FINE }
     });
     let receiver = receiver.await;
 
@@ -387,8 +402,13 @@ async fn a_killed_server_has_forgotten_nothing_and_does_nothing_twice() {
         while sale.buyers.told.lock().len() < before + 50 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        tokio::time::sleep(Duration::from_micros(dice.below(200_000))).await;
+        // Some live for long enough to write down more than once how far the receiver has got, which falls behind meanwhile.
+        let lives_long = round % 10 == 4;
+        is_slow.store(lives_long, Ordering::Relaxed);
+        let least = if lives_long { 1_500_000 } else { 0 };
+        tokio::time::sleep(Duration::from_micros(least + dice.below(200_000))).await;
         kill(child);
+        is_slow.store(false, Ordering::Relaxed);
         kills += 1;
         for visitor in visitors {
             visitor.await.unwrap();
@@ -405,6 +425,7 @@ async fn a_killed_server_has_forgotten_nothing_and_does_nothing_twice() {
         }
 
         (child, callers) = sale.start(round + 1);
+        redrive(&callers).await;
         resend(&callers, before, &mut dice).await;
         check(&callers, &on_sale[..]).await;
         if kills >= kills_wanted {
@@ -449,6 +470,12 @@ async fn put_on_sale(
     Arc::new(on_sale.try_into().unwrap())
 }
 
+/// Some of what the receiver would not have has become dead letters.
+async fn redrive(callers: &Callers) {
+    let redriven = callers.ask("POST", "/v1/webhooks/w1/redrive", "root", &[], &Value::Null).await.unwrap();
+    assert_eq!(redriven.status, 200, "{}", redriven.body);
+}
+
 /// A receiver got every event that there is, and no other.
 async fn check_events(callers: &Callers, heard: &Mutex<Heard>) {
     let deadline = Instant::now() + PATIENCE;
@@ -462,8 +489,11 @@ async fn check_events(callers: &Callers, heard: &Mutex<Heard>) {
         }
         after = format!("&after={}", page["next_after"].as_str().unwrap());
         if events.is_empty() {
-            let found = heard.lock().events.len();
-            assert!(Instant::now() < deadline, "{found} events of {} came", expected.len());
+            redrive(callers).await;
+            let found = heard.lock().events.clone();
+            let late = Instant::now() >= deadline;
+            let forgotten: Vec<_> = expected.keys().filter(|event| late && !found.contains_key(event)).collect();
+            assert!(!late, "{} of {} events came; forgotten: {forgotten:?}", found.len(), expected.len());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -477,8 +507,8 @@ async fn resend(callers: &Callers, before: usize, dice: &mut Random) {
             Some((status, body)) if *status < 300 => {
                 if place >= before || dice.below(50) == 0 {
                     let again = callers.send(command).await.unwrap();
+                    assert!(again.replayed, "forgotten: {command:?}; done again: {}", again.body);
                     assert_eq!((again.status, &again.body), (*status, body), "{command:?}");
-                    assert!(again.replayed, "{command:?}");
                 }
             }
             // Refusals are not remembered, and would be made good.
@@ -510,7 +540,7 @@ async fn check(callers: &Callers, options: &[(String, Option<String>)]) {
         // While holds run out, the two are not of one moment.
         if again == houses && found.iter().all(|reservation| reservation["status"] != "paying") {
             check_reservations(&told, &found);
-            check_houses(&found, &houses);
+            check_houses(&told, &found, &houses);
             break;
         }
         assert!(Instant::now() < deadline, "still under way: {found:?}");
@@ -537,7 +567,13 @@ fn check_reservations(told: &[Command], found: &[Value]) {
             assert!(expected.insert(id(held), held).is_none(), "twice: {held}");
         }
     }
-    assert_eq!(found.iter().map(id).collect::<BTreeSet<_>>(), expected.keys().copied().collect());
+    let ids: BTreeSet<_> = found.iter().map(id).collect();
+    for (id, held) in &expected {
+        assert!(ids.contains(id), "forgotten: {held}");
+    }
+    for id in ids {
+        assert!(expected.contains_key(id), "{id} was not asked for");
+    }
     let payments = done(told, |deed| match deed {
         Deed::Pay { reservation } => Some(reservation),
         _ => None,
@@ -584,10 +620,13 @@ fn done(told: &[Command], about: impl Fn(&Deed) -> Option<&String>) -> BTreeMap<
 }
 
 /// No seat is in two live reservations, and the plan, the areas and the counts say the same as they do.
-fn check_houses(found: &[Value], houses: &[(Value, Value)]) {
+fn check_houses(told: &[Command], found: &[Value], houses: &[(Value, Value)]) {
     for (house, option) in houses {
-        let mut seats = BTreeMap::new();
-        let mut counts = BTreeMap::from([("held", 0), ("sold", 0), ("blocked", 0)]);
+        let is_here = |deed: &Deed| matches!(deed, Deed::Block { option: blocked } if *blocked == id(option));
+        let blocks = told.iter().filter(|command| is_here(&command.deed)).filter_map(Command::done);
+        let blocked = blocks.flat_map(|done| done["seats"].as_array().unwrap());
+        let mut seats: BTreeMap<_, _> = blocked.map(|seat| (seat.as_str().unwrap(), "blocked")).collect();
+        let mut counts = BTreeMap::from([("held", 0), ("sold", 0), ("blocked", seats.len() as u64)]);
         let mut places = 0;
         for reservation in found.iter().filter(|reservation| reservation["option_id"] == option["id"]) {
             let status = match reservation["status"].as_str().unwrap() {
@@ -604,7 +643,7 @@ fn check_houses(found: &[Value], houses: &[(Value, Value)]) {
                 *counts.get_mut(status).unwrap() += area["count"].as_u64().unwrap();
             }
         }
-        assert_eq!(house["seats"], json!(seats));
+        assert_eq!(house["seats"], json!(seats), "of {}", id(option));
         let capacity = option["areas"][0]["capacity"].as_u64().unwrap();
         assert_eq!(house["areas"], json!({"Floor": {"capacity": capacity, "available": capacity - places}}));
         counts.insert("available", SEATS + capacity - counts.values().sum::<u64>());

@@ -36,19 +36,28 @@ pub fn serve(dir: &Path, more: &[&str]) -> (Child, Vec<String>) {
     serve_with_log(dir, more, Stdio::null())
 }
 
+pub fn serve_with_log(dir: &Path, more: &[&str], log: Stdio) -> (Child, Vec<String>) {
+    until_it_listens(serving(dir, more).stderr(log).spawn().unwrap())
+}
+
+/// A server that trusts the authorities in the file `trusted`, and no others.
+pub fn serve_trusting(dir: &Path, more: &[&str], trusted: &Path) -> (Child, Vec<String>) {
+    until_it_listens(serving(dir, more).env("SSL_CERT_FILE", trusted).spawn().unwrap())
+}
+
 /// A server that has just been started, and may not have come far.
 pub fn begin(dir: &Path, more: &[&str]) -> Child {
-    spawn(dir, more, Stdio::null())
+    serving(dir, more).spawn().unwrap()
 }
 
-fn spawn(dir: &Path, more: &[&str], log: Stdio) -> Child {
+fn serving(dir: &Path, more: &[&str]) -> Command {
     let mut command = program(dir);
     command.args(["--listen", "127.0.0.1:0", "--ops-listen", "off", "--data", "data"]).args(more);
-    command.stdout(Stdio::piped()).stderr(log).spawn().unwrap()
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    command
 }
 
-pub fn serve_with_log(dir: &Path, more: &[&str], log: Stdio) -> (Child, Vec<String>) {
-    let mut child = spawn(dir, more, log);
+fn until_it_listens(mut child: Child) -> (Child, Vec<String>) {
     let mut lines = Vec::new();
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         lines.push(line.unwrap());

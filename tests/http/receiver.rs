@@ -1,4 +1,4 @@
-//! A receiver of webhooks that answers as it is told, over plain sockets.
+//! A receiver of webhooks that answers as it is told, over plain sockets or TLS.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
 /// How long anything is waited for before a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -35,6 +36,8 @@ impl Delivered {
 pub enum Say {
     /// This status, with these further lines of the head, and this body.
     Status(u16, &'static str, &'static str),
+    /// That it is fine, after so long.
+    Late(Duration),
     /// This status, and a body that never ends.
     Endless(u16),
 }
@@ -47,6 +50,7 @@ type Answer = dyn Fn(&Delivered) -> Say + Send + Sync;
 /// A receiver on a port of its own, for as long as the test's runtime lives.
 pub struct Receiver {
     pub address: SocketAddr,
+    scheme: &'static str,
     answer: Arc<Mutex<Arc<Answer>>>,
     delivered: watch::Receiver<Vec<Delivered>>,
     connections: watch::Receiver<usize>,
@@ -55,15 +59,25 @@ pub struct Receiver {
 
 impl Receiver {
     pub async fn start(answer: impl Fn(&Delivered) -> Say + Send + Sync + 'static) -> Self {
-        Self::run(answer, true).await
+        Self::run(answer, true, None).await
     }
 
     /// One that does not keep what it got: for more than fits into memory.
     pub async fn forgetful(answer: impl Fn(&Delivered) -> Say + Send + Sync + 'static) -> Self {
-        Self::run(answer, false).await
+        Self::run(answer, false, None).await
     }
 
-    async fn run(answer: impl Fn(&Delivered) -> Say + Send + Sync + 'static, keeps: bool) -> Self {
+    /// One behind TLS.
+    pub async fn secure(tls: TlsAcceptor) -> Self {
+        Self::run(|_| FINE, true, Some(tls)).await
+    }
+
+    async fn run(
+        answer: impl Fn(&Delivered) -> Say + Send + Sync + 'static,
+        keeps: bool,
+        tls: Option<TlsAcceptor>,
+    ) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let answer: Arc<Mutex<Arc<Answer>>> = Arc::new(Mutex::new(Arc::new(answer)));
@@ -76,18 +90,26 @@ impl Receiver {
                 let (stream, _) = listener.accept().await.unwrap();
                 connections.send_modify(|count| *count += 1);
                 let (answers, delivered, hung_up) = (answers.clone(), delivered.clone(), hung_up.clone());
+                let tls = tls.clone();
                 tokio::spawn(async move {
-                    // It ends with an error when the other side hangs up.
-                    let _ = serve(stream, &answers, keeps.then_some(&delivered)).await;
+                    let keep = keeps.then_some(&delivered);
+                    // It ends with an error when the other side hangs up, or does not trust it.
+                    let _ = match tls {
+                        Some(tls) => match tls.accept(stream).await {
+                            Ok(stream) => serve(stream, &answers, keep).await,
+                            Err(error) => Err(error),
+                        },
+                        None => serve(stream, &answers, keep).await,
+                    };
                     hung_up.send_modify(|count| *count += 1);
                 });
             }
         });
-        Self { address, answer, delivered: sees, connections: counted, hung_up: ended }
+        Self { address, scheme, answer, delivered: sees, connections: counted, hung_up: ended }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}/hook", self.address)
+        format!("{}://{}/hook", self.scheme, self.address)
     }
 
     /// Answers in another way from now on.
@@ -121,7 +143,7 @@ impl Receiver {
 }
 
 async fn serve(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     answers: &Mutex<Arc<Answer>>,
     delivered: Option<&watch::Sender<Vec<Delivered>>>,
 ) -> std::io::Result<()> {
@@ -138,6 +160,10 @@ async fn serve(
                 let head = format!("HTTP/1.1 {status} Said\r\ncontent-length: {}\r\n{head}\r\n", body.len());
                 stream.write_all(format!("{head}{body}").as_bytes()).await?;
             }
+            Say::Late(by) => {
+                tokio::time::sleep(by).await;
+                stream.write_all(b"HTTP/1.1 200 Said\r\ncontent-length: 0\r\n\r\n").await?;
+            }
             Say::Endless(status) => {
                 stream
                     .write_all(format!("HTTP/1.1 {status} Said\r\ncontent-length: 999999999999\r\n\r\n").as_bytes())
@@ -150,7 +176,7 @@ async fn serve(
     }
 }
 
-async fn read(stream: &mut BufReader<TcpStream>) -> std::io::Result<Delivered> {
+async fn read(stream: &mut BufReader<impl AsyncRead + Unpin>) -> std::io::Result<Delivered> {
     let mut headers = HeaderMap::new();
     let mut line = String::new();
     if stream.read_line(&mut line).await? == 0 {

@@ -354,7 +354,7 @@ fn serve(dir: &Path, config: &str, log: Stdio) -> (std::process::Child, String) 
     (child, lines.last().unwrap().strip_prefix("listening on ").unwrap().to_owned())
 }
 
-async fn call(address: &str, dir: &Path, method: &str, path: &str, body: Value) -> Value {
+pub async fn call(address: &str, dir: &Path, method: &str, path: &str, body: Value) -> Value {
     let token = process::run(dir, &["token", "--data", "data", "--user", "root", "--role", "admin"]);
     let request = client().request(method.parse().unwrap(), format!("{address}{path}"));
     let request = request.bearer_auth(process::text(&token.stdout).trim());

@@ -172,6 +172,25 @@ fn a_dead_letter_is_dropped_and_nothing_else_is() {
 }
 
 #[test]
+fn what_is_dropped_is_remembered_until_the_cursor_has_passed_it() {
+    let drop = |lsn| Command::Drop { event: id(lsn) };
+    let some = || with_parked([8, 9, 12].map(|lsn| (lsn, Fate::Dead)));
+    let dropped = some().when(drop(12), s(2)).when(drop(8), s(2)).when(drop(9), s(2)).reloaded();
+    assert!(dropped.state().dropped().iter().copied().eq([8, 9, 12].map(id)));
+    dropped.clone().when(drop(8), s(3)).then_rejected(Rejection::NotFound);
+    let passed = dropped.when(Command::Advance { cursor: id(9) }, s(3)).reloaded();
+    assert!(passed.state().dropped().iter().copied().eq([id(12)]));
+    let removed = passed.clone().when(Command::Remove, s(4));
+    let all = passed.when(Command::Advance { cursor: id(100) }, s(4));
+    for none in [&all, &removed] {
+        assert!(none.state().dropped().is_empty());
+        assert!(!none.subject().rows.live.keys().any(|part| matches!(part, Part::Dropped(_))));
+    }
+    let late = some().when(Command::Advance { cursor: id(20) }, s(2)).when(drop(12), s(2));
+    assert!(late.state().dropped().is_empty(), "nobody reads it again");
+}
+
+#[test]
 fn the_old_secret_is_good_for_a_while() {
     let rotated = registered().when(Command::RotateSecret { secret: secret(2), previous_until: s(60) }, s(1));
     let signing = rotated.state().signing();

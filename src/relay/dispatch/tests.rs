@@ -124,6 +124,18 @@ impl Bench {
         self.end(now, first, failed());
     }
 
+    /// An operator changes something.
+    fn change(&mut self, now: Timestamp, command: &Command) {
+        self.aggregated.tell(now, command);
+        self.dispatch.refresh(&self.aggregated.sink, now);
+    }
+
+    /// Begins anew from what the aggregate knows.
+    fn crash(&mut self) {
+        self.under_way.clear();
+        self.dispatch = Dispatch::new(&self.aggregated.sink, self.dispatch.settings.clone(), self.dispatch.batch);
+    }
+
     fn parked(&self) -> Vec<(u64, u32, Fate)> {
         let parked = &self.aggregated.sink.parked();
         parked.iter().map(|(id, parked)| (id.lsn.0, parked.attempts, parked.fate)).collect()
@@ -239,8 +251,7 @@ fn after_the_last_attempt_it_is_a_dead_letter_that_an_operator_decides_about() {
     assert_eq!(bench.step(s(9_999)), Vec::<Vec<u64>>::new());
     assert_eq!(bench.parked(), [(1, 3, Fate::Dead), (2, 0, Fate::Behind)]);
 
-    bench.aggregated.tell(s(10_000), &redrive(None));
-    bench.dispatch.refresh(&bench.aggregated.sink, s(10_000));
+    bench.change(s(10_000), &redrive(None));
     assert_eq!(bench.step(s(10_000)), [[1]]);
     for now in [s(10_000), s(11_000), s(12_000)] {
         bench.fail(now, 1);
@@ -248,8 +259,7 @@ fn after_the_last_attempt_it_is_a_dead_letter_that_an_operator_decides_about() {
     }
     assert_eq!(bench.parked()[0], (1, 3, Fate::Dead), "it had all its attempts again");
 
-    bench.aggregated.tell(s(13_000), &Command::Drop { event: id(1) });
-    bench.dispatch.refresh(&bench.aggregated.sink, s(13_000));
+    bench.change(s(13_000), &Command::Drop { event: id(1) });
     assert_eq!(bench.step(s(13_000)), [[2]]);
 }
 
@@ -298,8 +308,7 @@ fn a_receiver_that_is_gone_gets_nothing_until_it_is_given_another_chance() {
     assert_eq!(bench.dispatch.step(s(1_000)).wake_at, None);
     assert!(!bench.dispatch.has_room(s(1_000)));
     assert_eq!(bench.aggregated.sink.disabled(), Some("gone"));
-    bench.aggregated.tell(s(1_000), &redrive(None));
-    bench.dispatch.refresh(&bench.aggregated.sink, s(1_000));
+    bench.change(s(1_000), &redrive(None));
     assert_eq!(bench.step(s(1_000)), [[1]]);
 }
 
@@ -351,11 +360,9 @@ fn with_dead(lsns: impl IntoIterator<Item = u64>) -> Bench {
 fn an_operator_does_not_start_a_subject_twice() {
     for second in [redrive(Some(id(2))), Command::Drop { event: id(2) }] {
         let mut bench = with_dead([1, 2]);
-        bench.aggregated.tell(s(1), &redrive(Some(id(1))));
-        bench.dispatch.refresh(&bench.aggregated.sink, s(1));
+        bench.change(s(1), &redrive(Some(id(1))));
         assert_eq!(bench.step(s(1)), [[1]]);
-        bench.aggregated.tell(s(1), &second);
-        bench.dispatch.refresh(&bench.aggregated.sink, s(1));
+        bench.change(s(1), &second);
         assert_eq!(bench.step(s(1)), Vec::<Vec<u64>>::new(), "{second:?}");
         bench.deliver(s(1), 1);
         let then = if matches!(second, Command::Drop { .. }) { vec![] } else { vec![vec![2]] };
@@ -371,11 +378,69 @@ fn what_came_before_a_parked_one_of_its_subject_was_delivered_before_a_crash() {
     assert_eq!(bench.parked(), [(2, 3, Fate::Dead), (3, 0, Fate::Behind)]);
 }
 
+/// A dead letter of `a` with another behind it, while the cursor stands before both, since `b` gets no answer.
+fn dead_above_the_cursor() -> Bench {
+    let mut bench = Bench::new(Settings { retry_schedule: Vec::new(), ..settings() }, 1);
+    bench.take(&[(1, "b"), (2, "a"), (3, "a")]);
+    assert_eq!(bench.step(s(0)), [[1], [2]]);
+    bench.fail(s(0), 2);
+    bench.step(s(1));
+    assert_eq!(bench.parked(), [(2, 1, Fate::Dead), (3, 0, Fate::Behind)]);
+    bench
+}
+
+#[test]
+fn what_is_dropped_does_not_come_again_after_a_crash() {
+    let mut bench = dead_above_the_cursor();
+    bench.change(s(2), &Command::Drop { event: id(2) });
+    assert_eq!(bench.step(s(2)), [[3]]);
+    bench.deliver(s(2), 3);
+    bench.step(s(2));
+    assert_eq!(bench.aggregated.sink.cursor(), EventId::default());
+    bench.crash();
+    bench.take(&[(1, "b"), (2, "a"), (3, "a")]);
+    assert_eq!(bench.step(s(3)), [[1], [3]], "what was delivered may come again");
+    bench.deliver(s(3), 1);
+    bench.deliver(s(3), 3);
+    bench.step(s(4));
+    assert_eq!(bench.aggregated.sink.cursor(), id(3), "the cursor passes it");
+}
+
+#[test]
+fn what_is_dropped_before_it_is_read_again_does_not_come() {
+    let mut bench = dead_above_the_cursor();
+    bench.crash();
+    bench.change(s(2), &Command::Drop { event: id(2) });
+    assert_eq!(bench.step(s(2)), [[3]]);
+    bench.deliver(s(2), 3);
+    bench.take(&[(1, "b"), (2, "a"), (3, "a")]);
+    assert_eq!(bench.step(s(2)), [[1], [3]]);
+}
+
+#[test]
+fn what_is_redriven_above_the_cursor_comes_again_after_a_crash_with_all_that_follows() {
+    let mut bench = dead_above_the_cursor();
+    bench.change(s(2), &redrive(None));
+    for lsn in [2, 3] {
+        assert_eq!(bench.step(s(2)), [[lsn]]);
+        bench.deliver(s(2), lsn);
+    }
+    bench.step(s(2));
+    assert_eq!(bench.parked(), []);
+    bench.crash();
+    bench.take(&[(1, "b"), (2, "a")]);
+    assert_eq!(bench.step(s(3)), [[1], [2]]);
+    bench.deliver(s(3), 2);
+    bench.take(&[(3, "a")]);
+    assert_eq!(bench.step(s(3)), [[3]], "a receiver that goes by the last one ends where it was");
+}
+
 /// What happens next.
 #[derive(Debug, Clone)]
 enum Move {
     Take(u8),
-    End(u8, bool),
+    /// The attempt of this number ends: it arrives or does not, and if it does that may be said or not.
+    End(u8, bool, bool),
     Wait(u16),
     Redrive,
     Drop,
@@ -386,7 +451,7 @@ enum Move {
 fn moves() -> impl Strategy<Value = Vec<Move>> {
     let one = prop_oneof![
         4 => (1..8_u8).prop_map(Move::Take),
-        8 => (any::<u8>(), any::<bool>()).prop_map(|(which, well)| Move::End(which, well)),
+        8 => (any::<u8>(), any::<bool>(), any::<bool>()).prop_map(|(which, arrives, said)| Move::End(which, arrives, said)),
         4 => (0..20_000_u16).prop_map(Move::Wait),
         1 => Just(Move::Redrive),
         1 => Just(Move::Drop),
@@ -401,6 +466,35 @@ fn subject_of(lsn: u64) -> &'static str {
     SUBJECTS[(lsn * 7 % 11 % 3) as usize]
 }
 
+/// What a receiver has got.
+#[derive(Default)]
+struct Inbox {
+    all: BTreeSet<u64>,
+    last: BTreeMap<&'static str, u64>,
+    /// What it is not to get (any more).
+    dropped: BTreeSet<u64>,
+}
+
+impl Inbox {
+    /// What comes may have come before; from there all that follows in its subject comes again.
+    fn receive(&mut self, ids: &[EventId]) -> Result<(), TestCaseError> {
+        for EventId { lsn: Lsn(lsn), .. } in ids {
+            prop_assert!(!self.dropped.contains(lsn), "{lsn} was dropped");
+            let missing = self.missing(subject_of(*lsn), *lsn);
+            prop_assert_eq!(missing, None, "left out before {}", lsn);
+            self.last.insert(subject_of(*lsn), *lsn);
+            self.all.insert(*lsn);
+        }
+        Ok(())
+    }
+
+    /// What is to come of a subject before `lsn`.
+    fn missing(&self, subject: &str, lsn: u64) -> Option<u64> {
+        let next = self.last.get(subject).map_or(1, |last| last + 1);
+        (next..lsn).find(|lsn| subject_of(*lsn) == subject && !self.dropped.contains(lsn))
+    }
+}
+
 proptest! {
     /// Nothing is lost, nothing overtakes in its subject, and the cursor never passes what would be forgotten.
     #[test]
@@ -409,8 +503,7 @@ proptest! {
         let settings = Settings { window: 12, max_parked: 8, breaker, ..settings() };
         let mut bench = Bench::new(settings.clone(), batch);
         let (mut now, mut written) = (s(0), 0);
-        let mut received: Vec<u64> = Vec::new();
-        let mut dropped: BTreeSet<u64> = BTreeSet::new();
+        let mut inbox = Inbox::default();
         let healing = std::iter::repeat_n([Move::Take(7), Move::Redrive, Move::Wait(60_000)], 400).flatten();
         let mut moves: VecDeque<_> = moves.into_iter().chain(healing).collect();
         let healing_from = 1_200;
@@ -426,14 +519,14 @@ proptest! {
                         bench.dispatch.take(events, id(until));
                     }
                 }
-                Move::End(which, well) => {
+                Move::End(which, arrives, said) => {
                     let firsts: Vec<_> = bench.under_way.values().map(|ids| ids[0].lsn.0).collect();
                     if let Some(first) = firsts.get(usize::from(which) % firsts.len().max(1)) {
                         let ids = bench.under_way.values().find(|ids| ids[0].lsn.0 == *first).unwrap();
-                        if well {
-                            received.extend(ids.iter().map(|id| id.lsn.0));
+                        if arrives {
+                            inbox.receive(ids)?;
                         }
-                        bench.end(now, *first, if well { Outcome::Delivered } else { failed() });
+                        bench.end(now, *first, if arrives && said { Outcome::Delivered } else { failed() });
                     }
                 }
                 Move::Wait(millis) => now = now.plus_millis(u64::from(millis)),
@@ -441,23 +534,18 @@ proptest! {
                     bench.step(now);
                     let dead = bench.aggregated.sink.dead_letters().next().map(|(id, _)| id);
                     if let (Move::Drop, Some(event), false) = (&next, dead, heals) {
-                        bench.aggregated.tell(now, &Command::Drop { event });
-                        dropped.insert(event.lsn.0);
+                        bench.change(now, &Command::Drop { event });
+                        inbox.dropped.insert(event.lsn.0);
                     } else if matches!(next, Move::Redrive) {
-                        bench.aggregated.tell(now, &redrive(None));
+                        bench.change(now, &redrive(None));
                     }
-                    bench.dispatch.refresh(&bench.aggregated.sink, now);
                 }
-                Move::Crash => {
-                    bench.under_way.clear();
-                    bench.dispatch = Dispatch::new(&bench.aggregated.sink, settings.clone(), batch);
-                }
+                Move::Crash => bench.crash(),
             }
             bench.step(now);
             if heals {
                 while let Some(first) = bench.under_way.values().next().map(|ids| ids[0].lsn.0) {
-                    let ids = bench.under_way.values().next().unwrap();
-                    received.extend(ids.iter().map(|id| id.lsn.0));
+                    inbox.receive(bench.under_way.values().next().unwrap())?;
                     bench.deliver(now, first);
                     bench.step(now);
                 }
@@ -465,26 +553,17 @@ proptest! {
             // What the aggregate would begin with after a crash, and what it has parked, is all that is not received.
             let sink = &bench.aggregated.sink;
             for lsn in 1..=sink.cursor().lsn.0 {
-                let kept = sink.parked().contains_key(&id(lsn)) || dropped.contains(&lsn) || received.contains(&lsn);
+                let kept = sink.parked().contains_key(&id(lsn)) || inbox.dropped.contains(&lsn) || inbox.all.contains(&lsn);
                 prop_assert!(kept, "{lsn} would be forgotten");
             }
             prop_assert!(bench.under_way.len() <= settings.concurrency);
         }
         for lsn in 1..=written {
-            prop_assert!(received.contains(&lsn) || dropped.contains(&lsn), "{lsn} never came");
+            prop_assert!(inbox.all.contains(&lsn) || inbox.dropped.contains(&lsn), "{lsn} never came");
         }
         prop_assert!(bench.aggregated.sink.parked().is_empty());
-        // The first time that each came: in order within its subject, but for what was dropped after it had come.
         for subject in SUBJECTS {
-            let mut seen = BTreeSet::new();
-            let of_subject = |lsn: &&u64| subject_of(**lsn) == subject;
-            for lsn in received.iter().filter(of_subject) {
-                if seen.insert(*lsn) {
-                    let earlier = (1..*lsn).filter(|one| subject_of(*one) == subject);
-                    let missing: Vec<_> = earlier.filter(|one| !seen.contains(one) && !dropped.contains(one)).collect();
-                    prop_assert!(missing.is_empty(), "{lsn} came before {missing:?}");
-                }
-            }
+            prop_assert_eq!(inbox.missing(subject, written + 1), None, "{} went back, and not on", subject);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Deliveries to receivers that fail, and what reached them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 use std::task::Poll;
@@ -35,33 +36,64 @@ pub(super) type Plans = BTreeMap<OptionId, Arc<PricedPlan>>;
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     all: BTreeSet<EventId>,
-    /// By subject, in the order in which they came first.
-    pub first: BTreeMap<String, Vec<EventId>>,
+    subjects: BTreeMap<String, Subject>,
+}
+
+/// Of one subject.
+#[derive(Debug, Default)]
+struct Subject {
+    /// What was read for the receiver, in any life of the engine.
+    due: BTreeSet<EventId>,
+    /// What came last.
+    last: Option<EventId>,
 }
 
 impl Inbox {
-    /// Takes in what arrived.
+    /// Takes in what arrived. It may go back to what came before; but from where it stands it goes on without leaving
+    /// anything out, except what an operator has dropped, and that never comes.
     fn receive(&mut self, sink: SinkId, events: &[Arc<Event>], desk: &Desk<'_>) -> Result<(), Broken> {
         for event in events {
-            if event.id.lsn > desk.durable {
-                return Err(broken("I3", format!("{} is delivered, and not durable", event.id)));
+            let (id, about) = (event.id, &event.subject);
+            if id.lsn > desk.durable {
+                return Err(broken("I3", format!("{id} is delivered, and not durable")));
             }
-            // What an operator has dropped may come all the same after a crash, until the cursor has passed it.
-            if !self.all.insert(event.id) || desk.dropped.contains(&(sink, event.id)) {
-                continue;
+            let is_dropped = |id: &EventId| desk.dropped.contains(&(sink, *id));
+            if is_dropped(&id) {
+                return Err(broken("relay", format!("{id} of {about} was dropped, and comes")));
             }
-            let subject = self.first.entry(event.subject.clone()).or_default();
-            if subject.last().is_some_and(|last| event.id < *last) {
-                return Err(broken("relay", format!("{} of {} comes too late", event.id, event.subject)));
+            let subject = self.subjects.entry(about.clone()).or_default();
+            let after = subject.last.map_or(Bound::Unbounded, Bound::Excluded);
+            if subject.last < Some(id)
+                && let Some(missing) = subject.due.range((after, Bound::Excluded(id))).find(|id| !is_dropped(id))
+            {
+                return Err(broken("relay", format!("{id} of {about} comes, and {missing} is left out")));
             }
-            subject.push(event.id);
+            subject.last = Some(id);
+            self.all.insert(id);
         }
         Ok(())
+    }
+
+    /// These were read for it, and are to come.
+    fn expect(&mut self, events: &[Event]) {
+        for event in events {
+            self.subjects.entry(event.subject.clone()).or_default().due.insert(event.id);
+        }
     }
 
     /// Whether this event has come.
     pub fn has(&self, event: EventId) -> bool {
         self.all.contains(&event)
+    }
+
+    /// How many have come.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// What came last of a subject.
+    pub fn last_of(&self, subject: &str) -> Option<EventId> {
+        self.subjects.get(subject)?.last
     }
 }
 
@@ -165,7 +197,7 @@ impl Courier {
             return Ok(worked);
         }
         match desk.dice.below(3) {
-            0 if self.dispatch.has_room(now) => worked |= self.read(desk)?,
+            0 if self.dispatch.has_room(now) => worked |= self.read(desk, inbox)?,
             1 if !self.under_way.is_empty() => {
                 let any = desk.dice.below(self.under_way.len() as u64) as usize;
                 let attempt = self.under_way.swap_remove(any);
@@ -189,7 +221,7 @@ impl Courier {
         self.dispatch.passed().lsn >= lsn && self.under_way.is_empty() && self.refreshing.is_none() && !self.changed
     }
 
-    fn read(&mut self, desk: &Desk<'_>) -> Result<bool, Broken> {
+    fn read(&mut self, desk: &Desk<'_>, inbox: &mut Inbox) -> Result<bool, Broken> {
         let after = self.dispatch.read();
         let mut read = || -> Result<_, Error> {
             if self.walk.is_none() {
@@ -201,6 +233,7 @@ impl Courier {
         match read() {
             Ok((events, position)) => {
                 let worked = position > after;
+                inbox.expect(&events);
                 self.dispatch.take(events.into_iter().map(Arc::new).collect(), position);
                 Ok(worked)
             }
