@@ -66,7 +66,8 @@ class Follower:
             # None of it is asked for: pings are answered by the library itself.
             async with connect(self.url + since, max_size=None, open_timeout=30) as socket:
                 self.resumes += 1
-                for _ in range(self.random.randint(1, 12)):
+                # The first time no more than the snapshot, so that everybody comes back, however fast the sale is.
+                for _ in range(self.random.randint(1, 12) if self.resumes > 1 else 1):
                     if last.done() and self.seq == last.result():
                         return
                     try:
