@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use boxoffice::Timestamp;
 use boxoffice::testing::clock::ManualClock;
@@ -10,6 +9,7 @@ use boxoffice::testing::failpoints::{Action, Failpoints, Step};
 use serde_json::{Value, json};
 
 use crate::harness::{Server, option_body};
+use crate::receiver;
 
 /// The beginning of the stories, long ago.
 const START: Timestamp = Timestamp::from_millis(1_000_000_000_000);
@@ -27,15 +27,7 @@ fn delete_state(data_dir: &Path) {
 
 /// Asks for `path` until `wanted` is in the answer; gives that.
 async fn until(server: &Server, path: &str, token: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    let begun = Instant::now();
-    loop {
-        let seen = server.get(path, token).await.body;
-        if wanted(&seen) {
-            return seen;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(30), "{path} stays {seen}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    receiver::until(async || server.get(path, token).await.body, wanted).await
 }
 
 /// What `paths` are answered with, byte for byte.

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::process::Child;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use serde_json::{Value, json};
@@ -13,7 +12,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use crate::process::{serve_trusting, terminate};
-use crate::receiver::{PATIENCE, Receiver};
+use crate::receiver::{Receiver, until};
 use crate::webhooks::call;
 
 const HERE: &str = "127.0.0.1";
@@ -60,20 +59,14 @@ async fn only_a_receiver_with_a_certificate_that_is_trusted_gets_anything() {
     let expired = ours.receiver(HERE, 2001).await;
     let at = async |address: &str, method, path: &str, body| call(address, dir.path(), method, path, body).await;
     let is_dead = async |address: &str, webhook: &str, why: &str| {
-        let begun = Instant::now();
-        loop {
-            let state = at(address, "GET", &format!("/v1/webhooks/{webhook}"), Value::Null).await;
-            if state["dead_letters"] == 2 {
-                let text = state["last_failure"]["text"].as_str().unwrap();
-                assert!(text.contains(why), "{text}");
-                assert_eq!(state["last_failure"]["status"], Value::Null);
-                // Both were tried three times.
-                assert_eq!(state["attempts"], json!({"delivered": 0, "failed": 6}));
-                return;
-            }
-            assert!(begun.elapsed() < PATIENCE, "{state}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let path = format!("/v1/webhooks/{webhook}");
+        let state =
+            until(async || at(address, "GET", &path, Value::Null).await, |state| state["dead_letters"] == 2).await;
+        let text = state["last_failure"]["text"].as_str().unwrap();
+        assert!(text.contains(why), "{text}");
+        assert_eq!(state["last_failure"]["status"], Value::Null);
+        // Both were tried three times.
+        assert_eq!(state["attempts"], json!({"delivered": 0, "failed": 6}));
     };
 
     let (child, address) = another.serve(dir.path());

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
@@ -192,4 +192,17 @@ async fn read(stream: &mut BufReader<impl AsyncRead + Unpin>) -> std::io::Result
     let mut body = vec![0; headers["content-length"].to_str().unwrap().parse().unwrap()];
     stream.read_exact(&mut body).await?;
     Ok(Delivered { headers, body })
+}
+
+/// Asks again and again until the answer is as it is wanted, and gives it.
+pub async fn until(mut ask: impl AsyncFnMut() -> Value, wanted: impl Fn(&Value) -> bool) -> Value {
+    let begun = Instant::now();
+    loop {
+        let answer = ask().await;
+        if wanted(&answer) {
+            return answer;
+        }
+        assert!(begun.elapsed() < PATIENCE, "it stays {answer}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }

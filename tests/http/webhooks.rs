@@ -11,7 +11,7 @@ use standardwebhooks::Webhook;
 
 use crate::harness::{Answer, Server, client, option_body};
 use crate::process;
-use crate::receiver::{BROKEN, Delivered, FINE, PATIENCE, Receiver, Say};
+use crate::receiver::{self, BROKEN, Delivered, FINE, PATIENCE, Receiver, Say};
 
 fn quick(settings: &mut Settings) {
     settings.webhooks.allow_private_addresses = true;
@@ -30,15 +30,7 @@ async fn register(server: &Server, mut body: Value, receiver: &Receiver) -> (Str
 
 /// Asks until it is so.
 async fn until(server: &Server, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
-    let begun = Instant::now();
-    loop {
-        let answer = server.get(path, &server.admin).await;
-        if is_so(&answer.body) {
-            return answer.body;
-        }
-        assert!(begun.elapsed() < PATIENCE, "{answer:?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    receiver::until(async || server.get(path, &server.admin).await.body, is_so).await
 }
 
 fn verify(delivered: &Delivered, secret: &str) -> Result<(), standardwebhooks::WebhookError> {
@@ -378,14 +370,9 @@ async fn addresses_are_looked_at_again_at_each_delivery() {
     let (child, address) = serve(dir.path(), &format!("[webhooks]\n{schedule}"), Stdio::null());
     call(&address, dir.path(), "POST", "/v1/users/anna/wallet/charges", json!({"amount": 5})).await;
     for id in ["w1", "w2"] {
-        let begun = Instant::now();
-        let state = loop {
-            let state = call(&address, dir.path(), "GET", &format!("/v1/webhooks/{id}"), Value::Null).await;
-            if state["dead_letters"] == 1 {
-                break state;
-            }
-            assert!(begun.elapsed() < PATIENCE, "{state}");
-        };
+        let path = format!("/v1/webhooks/{id}");
+        let ask = async || call(&address, dir.path(), "GET", &path, Value::Null).await;
+        let state = receiver::until(ask, |state| state["dead_letters"] == 1).await;
         let text = state["last_failure"]["text"].as_str().unwrap();
         assert!(text.contains("is not a public address"), "{text}");
         assert_eq!(state["last_failure"]["status"], Value::Null);
