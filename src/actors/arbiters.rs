@@ -220,7 +220,6 @@ mod tests {
     use crate::domain::{Lsn, Timestamp};
     use crate::store::committer::Journal;
     use crate::store::journal::{self, FrameRef, Log};
-    use crate::store::pages;
     use crate::store::replica::Replica;
     use crate::store::state::StateStore;
 
@@ -284,7 +283,7 @@ mod tests {
             let clock = Arc::new(Nagging { begun: parking_lot::Mutex::new(Some(sender)), ..Nagging::default() });
             let (journal, _committer) = Journal::new(Nothing, Lsn(0));
             let env = Environment { journal, clock: clock.clone(), alarms: Arc::default() };
-            let store = Arc::new(StateStore::in_memory(pages::merge));
+            let store = Arc::new(StateStore::in_memory());
             let replica = Arc::new(SharedReplica::new(Replica::new(store, Lsn(0)).unwrap()));
             let host = Arbiters::new(vec![arbiter.handle()], blocking.handle().clone(), None);
             assert!(clock.system.set(Arc::new(System::new(host, env, replica, 16))).is_ok());

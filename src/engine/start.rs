@@ -35,10 +35,10 @@ use crate::store::committer::{Committer, DurableBatch, Journal};
 use crate::store::disk::Disk;
 use crate::store::journal::{self, LocalLog, Log, Preallocate, Reader};
 use crate::store::lock::DirLock;
-use crate::store::pages;
 use crate::store::plans::Plans;
 use crate::store::replica::{self, Alarmed, Cut, Replica};
-use crate::store::state::{self, Backing, SledFolder, StateStore};
+use crate::store::sled_rows::SledFolder;
+use crate::store::state::{self, Backing, StateStore};
 
 /// How far the journal may be ahead of the wall clock.
 const AHEAD: Duration = Duration::from_secs(300);
@@ -245,13 +245,13 @@ pub(crate) fn open(ground: &Ground<'_>, wall: Timestamp) -> Result<Opened, OpenE
     let dir = &config.data_dir;
     let mut rebuilt_because = None;
     let (store, lsn, floor) = if config.checkpoint.enabled {
-        let (store, opened) = StateStore::open_on(ground.backing, dir, disk.clone(), pages::merge)?;
+        let (store, opened) = StateStore::open_on(ground.backing, dir, disk.clone())?;
         let floor = store.floor();
         rebuilt_because = opened.rebuilt_because;
         (store, opened.lsn, floor)
     } else {
         // Earlier starts may have taken checkpoints: the journal must not end before the last of them.
-        (StateStore::in_memory(pages::merge), Lsn(0), StateStore::floor_of(dir, &**disk)?)
+        (StateStore::in_memory(), Lsn(0), StateStore::floor_of(dir, &**disk)?)
     };
     let journal_dir = dir.join("journal");
     let options = journal::Options { preallocate: ground.preallocate, ..journal_options(config, lsn) };
@@ -404,7 +404,7 @@ pub(super) fn unreadable(error: replica::Error) -> OpenError {
 /// Writes what has changed to the store; gives the lsn at which it stands now.
 fn checkpoint(store: &StateStore, cut: Cut) -> Result<Lsn, state::Error> {
     let lsn = cut.lsn;
-    store.checkpoint(lsn, cut.changes())?;
+    store.checkpoint(lsn, cut.changes(store))?;
     Ok(lsn)
 }
 

@@ -76,7 +76,7 @@ pub fn verify(config: &Config) -> Result<VerifyReport, OpenError> {
         std::env::temp_dir().join(format!("boxoffice-verify-{}-{:016x}", std::process::id(), start::entropy()));
     let check = StateStore::check(dir, &*disk, &scratch)?;
 
-    let store = Arc::new(StateStore::in_memory(pages::merge));
+    let store = Arc::new(StateStore::in_memory());
     let mut replica = Replica::new(store.clone(), Lsn(0)).map_err(unreadable)?;
     let compared_at = if let Check::Agrees(found) = &check { found.lsn } else { Lsn(0) };
     let mut rebuilt = None;
@@ -162,7 +162,7 @@ pub(super) fn check_journal(config: &Config) -> Result<(), OpenError> {
 fn settle(store: &StateStore, replica: &mut Replica) -> Result<(), OpenError> {
     let cut = replica.begin_checkpoint();
     let lsn = cut.lsn;
-    store.checkpoint(lsn, cut.changes())?;
+    store.checkpoint(lsn, cut.changes(store))?;
     replica.end_checkpoint(lsn, usize::MAX);
     Ok(())
 }

@@ -8,8 +8,11 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::codec::{Entity, Facts, Record, TheCatalogue};
-use super::pages::{self, Drafts, LISTS, NoPage};
-use super::state::{self, StateStore};
+use super::drafts::Drafts;
+use super::lists;
+use super::pages::{self, NoPage};
+use super::rows::bad_row;
+use super::state::{self, Altered, StateStore};
 use crate::domain::catalogue::Catalogue;
 use crate::domain::concert_option::ConcertOption;
 use crate::domain::sink::Sink;
@@ -27,7 +30,7 @@ pub type PartRow<A> = (<A as Aggregate>::Part, Vec<u8>);
 /// First byte of the keys that say which aggregates have something due or owed.
 const ALARMS: u8 = b'D';
 /// Pages of a list that are asked for at once.
-const SCAN_PAGES: usize = 8;
+const SCAN_PAGES: usize = 4;
 /// What has grown beyond its limit shrinks to below it, by this part of it.
 const SPARE: usize = 16;
 
@@ -208,7 +211,7 @@ fn alarm<A: Entity>(state: &A) -> Option<Vec<u8>> {
 /// Rows that belong to no aggregate in memory, and counts over all of them.
 #[derive(Default)]
 struct Fresh {
-    /// Archived rows and lists, since the last checkpoint.
+    /// Archived rows and entries of lists, since the last checkpoint.
     pages: Drafts,
     counts: UserCounts,
     /// The key being made; kept for its memory.
@@ -217,10 +220,19 @@ struct Fresh {
 
 impl Fresh {
     /// Adds a row at the key that `put_key` makes, which has a page.
-    fn add(&mut self, row: &[u8], put_key: impl FnOnce(&mut Vec<u8>)) {
+    fn archive(&mut self, row: &[u8], put_key: impl FnOnce(&mut Vec<u8>)) {
         self.key.clear();
         put_key(&mut self.key);
-        self.pages.add(&mut self.key, row);
+        if let Some(slot) = pages::split(&mut self.key) {
+            self.pages.add(&self.key, slot, row);
+        }
+    }
+
+    /// Adds an entry to a user's list.
+    fn list(&mut self, user: &UserId, tag: u8, lsn: Lsn, what: &[u8]) {
+        self.key.clear();
+        put_list(&mut self.key, user, tag);
+        self.pages.add(&self.key, lsn.0, what);
     }
 }
 
@@ -238,7 +250,7 @@ impl<A: Entity> Changes<A::Part> for Listener<'_, A> {
     }
 
     fn archive(&mut self, part: A::Part, row: impl FnOnce() -> Vec<u8>) {
-        self.fresh.add(&row(), |key| put_row_key::<A>(key, self.id, &part, true));
+        self.fresh.archive(&row(), |key| put_row_key::<A>(key, self.id, &part, true));
         // What came and went since the last checkpoint leaves nothing to remove.
         if self.dirty.get(&part) == Some(&Since::Now) {
             self.dirty.remove(&part);
@@ -249,7 +261,7 @@ impl<A: Entity> Changes<A::Part> for Listener<'_, A> {
 
     fn list(&mut self, user: &UserId, part: A::Part) {
         let row = row_key::<A>(self.id, &part, false);
-        self.fresh.add(&row, |key| put_list_key(key, user, list_tag::<A>(&part), self.lsn));
+        self.fresh.list(user, list_tag::<A>(&part), self.lsn, &row);
         self.dirty.insert(part, Since::Now);
     }
 
@@ -265,24 +277,11 @@ fn list_tag<A: Entity>(part: &A::Part) -> u8 {
     name.first().copied().unwrap_or(0)
 }
 
-/// The key of an event's row on a list. Newest first, in the order of the keys.
-fn put_list_key(key: &mut Vec<u8>, user: &UserId, tag: u8, lsn: Lsn) {
-    put_list_prefix(key, user, tag);
-    key.extend((!lsn.0).to_be_bytes());
-}
-
-fn put_list_prefix(key: &mut Vec<u8>, user: &UserId, tag: u8) {
-    key.push(LISTS);
+/// What the keys of a list begin with.
+fn put_list(key: &mut Vec<u8>, user: &UserId, tag: u8) {
+    key.push(lists::KIND);
     Wallet::encode_id(user, key);
     key.push(tag);
-}
-
-/// The key of the page on which that row is.
-fn list_page(user: &UserId, tag: u8, lsn: Lsn) -> Vec<u8> {
-    let mut key = Vec::new();
-    put_list_key(&mut key, user, tag, lsn);
-    pages::split(&mut key);
-    key
 }
 
 /// A row that was looked for.
@@ -343,14 +342,11 @@ pub struct Listed {
 }
 
 impl Listed {
-    /// What is on a page of a list, up to the event `newest`, newest first.
-    fn on_page(key: &[u8], page: &[u8], newest: Lsn) -> Result<Vec<Self>, Error> {
-        let rows = pages::rows(page).map_err(|source| bad_page(key, source))?;
-        let first = key.last_chunk().map_or(0, |first| u64::from_be_bytes(*first));
-        let number = |bytes: &[u8]| bytes.try_into().map(u64::from_be_bytes).unwrap_or(0);
-        let rows = rows.into_iter().map(|(slot, row)| (Lsn(!(first | u64::from(slot))), row));
-        let rows = rows.filter(|(lsn, row)| *lsn <= newest && row.len() == 18);
-        Ok(rows.map(|(lsn, row)| Self { lsn, option: OptionId(number(&row[1..9])), no: number(&row[10..]) }).collect())
+    /// From an entry; `None` if it is none of an option's, which the hash of its row has ruled out.
+    fn new(lsn: Lsn, what: &[u8]) -> Option<Self> {
+        let (option, no) = what.get(1..)?.split_first_chunk()?;
+        let no = no.get(1..)?.try_into().ok()?;
+        Some(Self { lsn, option: OptionId(u64::from_be_bytes(*option)), no: u64::from_be_bytes(no) })
     }
 }
 
@@ -378,13 +374,48 @@ pub(crate) struct Cut {
     pages: Arc<Drafts>,
 }
 
+/// One row of a cut, or several.
+enum Piece {
+    Row(Option<Vec<u8>>),
+    Page,
+    List,
+}
+
 impl Cut {
-    /// The changes, in the order of their keys.
-    pub fn changes(self) -> RowChanges {
-        let mut changes = self.rows;
-        changes.extend(self.pages.pages().map(|(key, page)| (key.to_vec(), Some(page))));
-        changes.sort_unstable();
-        changes
+    /// The changes to what stands in `rows`, in the order of their keys.
+    pub fn changes(self, rows: &StateStore) -> impl Iterator<Item = Result<Altered, state::Error>> {
+        let Self { rows: changes, pages: drafts, .. } = self;
+        let mut pieces: Vec<_> = changes.into_iter().map(|(key, row)| (key, Piece::Row(row))).collect();
+        let kind = |key: &[u8]| if key.first() == Some(&lists::KIND) { Piece::List } else { Piece::Page };
+        pieces.extend(drafts.keys().map(|key| (key.to_vec(), kind(key))));
+        pieces.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        pieces.into_iter().flat_map(move |(key, piece)| {
+            let altered = piece.altered(key, &drafts, rows);
+            let (altered, error) = altered.map_or_else(|error| (Vec::new(), Some(Err(error))), |all| (all, None));
+            altered.into_iter().map(Ok).chain(error)
+        })
+    }
+}
+
+impl Piece {
+    fn altered(self, key: Vec<u8>, drafts: &Drafts, rows: &StateStore) -> Result<Vec<Altered>, state::Error> {
+        let bad = |NoPage| bad_row(&key, "it is not a page");
+        let (old, new) = match self {
+            Self::Row(new) => (rows.get(&key)?, new),
+            Self::Page => {
+                let (old, new) = (rows.get(&key)?, pages::new(drafts, &key).unwrap_or_default());
+                let new =
+                    old.as_ref().map_or(Ok(None), |old| pages::merge(old, &new).map(Some)).map_err(bad)?.unwrap_or(new);
+                (old, Some(new))
+            }
+            Self::List => {
+                let newest = rows.scan(&key, &after_prefix(&key), 1)?.pop();
+                let mut new: Vec<_> = drafts.rows(&key).map(|(lsn, what)| (Lsn(lsn), what)).collect();
+                new.reverse();
+                return lists::extend(&key, newest, new).map_err(bad);
+            }
+        };
+        Ok(vec![Altered { key, old, new }])
     }
 }
 
@@ -514,8 +545,8 @@ impl Replica {
     fn page(&self, key: &[u8]) -> Result<Vec<u8>, Error> {
         let mut page = self.rows.get(key)?.unwrap_or_default();
         for drafts in [&*self.writing, &self.fresh.pages] {
-            if let Some(new) = drafts.page(key) {
-                page = pages::merge(key, &page, new).map_err(|_| bad_page(key, NoPage))?;
+            if let Some(new) = pages::new(drafts, key) {
+                page = pages::merge(&page, &new).map_err(|source| bad_page(key, source))?;
             }
         }
         Ok(page)
@@ -546,24 +577,24 @@ impl Replica {
         before: Option<Lsn>,
         limit: usize,
     ) -> Result<Vec<Listed>, Error> {
-        let tag = list_tag::<ConcertOption>(like);
-        let newest = before.map_or(self.applied, |before| Lsn(before.0.saturating_sub(1)).min(self.applied));
+        let mut list = Vec::new();
+        put_list(&mut list, user, list_tag::<ConcertOption>(like));
+        let newest = before.map_or(Lsn(u64::MAX), |before| Lsn(before.0.saturating_sub(1)));
         let mut found = Vec::new();
-        let mut next = Some(newest);
-        // What is not in sled yet is on these pages.
-        while let Some(lsn) = next.filter(|lsn| *lsn > self.saved && found.len() < limit) {
-            let key = list_page(user, tag, lsn);
-            found.extend(Listed::on_page(&key, &self.page(&key)?, newest)?);
-            next = pages::lists_before(lsn);
+        for drafts in [&self.fresh.pages, &*self.writing] {
+            let new = drafts.rows(&list).map(|(lsn, what)| (Lsn(lsn), what));
+            let new = new.filter(|(lsn, _)| *lsn <= newest).take(limit - found.len());
+            found.extend(new.filter_map(|(lsn, what)| Listed::new(lsn, what)));
         }
-        let mut prefix = Vec::new();
-        put_list_prefix(&mut prefix, user, tag);
-        let end = after_prefix(&prefix);
-        let mut from = next.map_or_else(|| end.clone(), |lsn| list_page(user, tag, lsn));
+        // Of what is being written, some may be in sled already.
+        let newest = newest.min(self.saved);
+        let (mut from, end) = (lists::key(&list, newest), after_prefix(&list));
         while found.len() < limit {
             let stored = self.rows.scan(&from, &end, SCAN_PAGES)?;
             for (key, page) in &stored {
-                found.extend(Listed::on_page(key, page, newest)?);
+                let entries = lists::entries(key, page).map_err(|source| bad_page(key, source))?.into_iter().rev();
+                let entries = entries.filter(|(lsn, _)| *lsn <= newest);
+                found.extend(entries.filter_map(|(lsn, what)| Listed::new(lsn, what)));
             }
             let Some((last, _)) = stored.last() else { break };
             from = [last.as_slice(), &[0]].concat();

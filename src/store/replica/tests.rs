@@ -1,8 +1,9 @@
 //! Rows that share pages, against a naive model: whatever is finished, listed, checkpointed, cut off and read in between.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use parking_lot::Mutex;
 use proptest::prelude::*;
 
 use super::*;
@@ -10,7 +11,9 @@ use crate::api::ReservationStatus;
 use crate::domain::concert_option::{Definition, Event, Part, Reservation, Window};
 use crate::domain::seating_plan::PlanHash;
 use crate::domain::{PaymentId, Points, Timestamp, wallet};
-use crate::store::disk::RealDisk;
+use crate::store::disk::{Disk, RealDisk};
+use crate::store::rows::{Backing, Rows, StoredRows};
+use crate::store::sled_rows::SledFolder;
 
 const OPTIONS: u64 = 2;
 const USERS: usize = 4;
@@ -32,6 +35,11 @@ enum Op {
     Refund {
         which: usize,
     },
+    /// Holds so often that pages of a list are filled.
+    Rush {
+        user: usize,
+        times: u64,
+    },
     /// Others have come so many events further.
     Elsewhere {
         events: u64,
@@ -51,7 +59,8 @@ fn op() -> impl Strategy<Value = Op> {
         6 => any::<usize>().prop_map(|which| Op::Release { which }),
         4 => any::<usize>().prop_map(|which| Op::Pay { which }),
         3 => any::<usize>().prop_map(|which| Op::Refund { which }),
-        1 => prop::sample::select(vec![1, 1_000, (1 << 19) - 5, 1 << 19, 3 << 19]).prop_map(|events| Op::Elsewhere { events }),
+        1 => (0..USERS, 50..150_u64).prop_map(|(user, times)| Op::Rush { user, times }),
+        1 => prop::sample::select(vec![1, 1_000, 1 << 40]).prop_map(|events| Op::Elsewhere { events }),
         2 => Just(Op::Begin),
         2 => Just(Op::Write),
         2 => (0..8_usize).prop_map(|most| Op::End { most }),
@@ -212,7 +221,7 @@ impl Model {
 }
 
 fn open(dir: &Path, journal: &[(Lsn, Record)]) -> (Arc<StateStore>, Replica) {
-    let (store, opened) = StateStore::open(dir, Arc::new(RealDisk), pages::merge).unwrap();
+    let (store, opened) = StateStore::open(dir, Arc::new(RealDisk)).unwrap();
     assert_eq!(opened.rebuilt_because, None);
     let store = Arc::new(store);
     let mut replica = Replica::new(store.clone(), opened.lsn).unwrap();
@@ -234,7 +243,7 @@ fn entries_are_found_on_all_pages() {
             // Some pages are in sled, some are not, and one is in both.
             let cut = replica.begin_checkpoint();
             let lsn = cut.lsn;
-            store.checkpoint(lsn, cut.changes()).unwrap();
+            store.checkpoint(lsn, cut.changes(&store)).unwrap();
             replica.end_checkpoint(lsn, 0);
         }
         for (first, from, limit) in [(0, payment, 1_000), (1, payment, 7), (5, payment / 2, 90), (64, 128, 65)] {
@@ -248,9 +257,114 @@ fn entries_are_found_on_all_pages() {
     }
 }
 
+/// Somebody who looks at the state while it is written.
+type Look = Arc<Mutex<Option<Box<dyn FnMut() + Send>>>>;
+
+/// sled, with a look after each batch.
+struct Watched<R>(R, Look);
+
+impl Backing for Watched<SledFolder> {
+    fn place(&self) -> PathBuf {
+        self.0.place()
+    }
+    fn exists(&self) -> bool {
+        self.0.exists()
+    }
+    fn open(&self) -> Result<Box<dyn StoredRows>, state::Error> {
+        Ok(Box::new(Watched(self.0.open()?, self.1.clone())))
+    }
+    fn set_aside(&self) -> Result<(), state::Error> {
+        self.0.set_aside()
+    }
+}
+
+impl Rows for Watched<Box<dyn StoredRows>> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, state::Error> {
+        self.0.get(key)
+    }
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<state::Row>, state::Error> {
+        self.0.scan(from, to, limit)
+    }
+    fn apply(&self, changes: &[state::Change]) -> Result<(), state::Error> {
+        self.0.apply(changes)?;
+        if let Some(look) = self.1.lock().as_mut() {
+            look();
+        }
+        Ok(())
+    }
+    fn flush(&self) -> Result<(), state::Error> {
+        self.0.flush()
+    }
+}
+
+impl StoredRows for Watched<Box<dyn StoredRows>> {
+    fn tally(&self) -> Result<state::Tally, state::Error> {
+        self.0.tally()
+    }
+}
+
+#[test]
+fn whatever_is_half_written_everything_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let look = Look::default();
+    let folder = SledFolder { dir: dir.path().to_owned(), disk: disk.clone(), cache_bytes: 8 << 20 };
+    let (store, _) = StateStore::open_on(&Watched(folder, look.clone()), dir.path(), disk).unwrap();
+    let store = Arc::new(store);
+    let mut replica = Replica::new(store.clone(), Lsn(0)).unwrap();
+    let mut model = Model::default();
+    model.define(&mut replica);
+    for round in 0..4 {
+        // What some have looked for, and not read yet.
+        let held: Vec<_> = model.open.iter().map(|(option, no, _)| (OptionId(*option), *no)).collect();
+        let held =
+            held.into_iter().map(|(option, no)| match replica.find::<ConcertOption>(&option, &Part::Reservation(no)) {
+                Found::Row(row) => panic!("{no} is in memory: {row:?}"),
+                Found::Stored { rows, archived, live } => (no, rows, archived, live),
+            });
+        let held: Vec<_> = held.collect();
+        for n in 0..400 {
+            model.hold(&mut replica, 1 + n % OPTIONS, n as usize % USERS);
+            if n % 4 < 2 {
+                let (option, no, _) = model.open.remove(0);
+                model.option(&mut replica, option, Event::ReservationReleased { reservation: no });
+                model.archived.insert((option, no), "released");
+            } else if n % 4 == 2 {
+                let open = model.open.remove(0);
+                model.pay(&mut replica, open);
+            }
+        }
+        let cut = replica.begin_checkpoint();
+        (0..50).for_each(|n| model.hold(&mut replica, 1, n % USERS));
+        let shared = Arc::new(Mutex::new((std::mem::take(&mut model), replica, 0)));
+        let looking = shared.clone();
+        *look.lock() = Some(Box::new(move || {
+            let (model, replica, looks) = &mut *looking.lock();
+            *looks += 1;
+            model.check(replica, 40);
+            for (no, rows, archived, live) in &held {
+                let found = Found::Stored { rows: rows.clone(), archived: archived.clone(), live: live.clone() };
+                assert!(found.row().unwrap().is_some(), "reservation {no}, after {looks} batches");
+            }
+        }));
+        let lsn = cut.lsn;
+        store.checkpoint(lsn, cut.changes(&store)).unwrap();
+        *look.lock() = None;
+        let looks;
+        (model, replica, looks) = Arc::into_inner(shared).unwrap().into_inner();
+        assert!(looks > 3, "round {round}: {looks} batches");
+        replica.end_checkpoint(lsn, 0);
+        // All of it, and nothing stays in memory.
+        let cut = replica.begin_checkpoint();
+        let lsn = cut.lsn;
+        store.checkpoint(lsn, cut.changes(&store)).unwrap();
+        replica.end_checkpoint(lsn, 0);
+    }
+}
+
 #[test]
 fn the_longest_unused_are_forgotten_and_some_more_than_must() {
-    let mut replica = Replica::new(Arc::new(StateStore::in_memory(pages::merge)), Lsn(0)).unwrap();
+    let mut replica = Replica::new(Arc::new(StateStore::in_memory()), Lsn(0)).unwrap();
     let users: Vec<UserId> = (0..50).map(|n| format!("user-{n:02}").parse().unwrap()).collect();
     // Two at a time, the last ones first.
     for (n, user) in users.iter().rev().enumerate() {
@@ -304,11 +418,12 @@ proptest! {
                     let paid = model.paid.swap_remove(which);
                     model.refund(&mut replica, paid);
                 }
+                Op::Rush { user, times } => (0..times).for_each(|_| model.hold(&mut replica, 1, user)),
                 Op::Elsewhere { events } => model.last.0 += events,
                 Op::Begin if cut.is_none() && written.is_none() => cut = Some(replica.begin_checkpoint()),
                 Op::Write => if let Some(cut) = cut.take() {
                     let lsn = cut.lsn;
-                    store.checkpoint(lsn, cut.changes()).unwrap();
+                    store.checkpoint(lsn, cut.changes(&store)).unwrap();
                     written = Some(lsn);
                 },
                 Op::End { most } => if let Some(lsn) = written.take() {
@@ -333,12 +448,12 @@ proptest! {
         };
         drop((cut.take(), written.take(), store, replica));
         let (store, mut replica) = open(dir.path(), &model.journal);
-        store.checkpoint(replica.applied(), replica.begin_checkpoint().changes()).unwrap();
-        let once = Arc::new(StateStore::in_memory(pages::merge));
+        store.checkpoint(replica.applied(), replica.begin_checkpoint().changes(&store)).unwrap();
+        let once = Arc::new(StateStore::in_memory());
         let mut replica = Replica::new(once.clone(), Lsn(0)).unwrap();
         model.journal.iter().for_each(|(first, record)| replica.apply(*first, record).unwrap());
         let cut = replica.begin_checkpoint();
-        once.checkpoint(cut.lsn, cut.changes()).unwrap();
+        once.checkpoint(cut.lsn, cut.changes(&once)).unwrap();
         prop_assert_eq!(rows(&store), rows(&once));
         prop_assert_eq!(store.settled(), once.settled());
     }

@@ -140,7 +140,7 @@ impl Machine {
                 let lsn = cut.lsn;
                 // Others may have a turn, and look at it.
                 drop(replica);
-                if let Err(error) = self.store.checkpoint(lsn, cut.changes()) {
+                if let Err(error) = self.store.checkpoint(lsn, cut.changes(&self.store)) {
                     self.system.env.journal.poison(&format!("the state cannot be written: {error}"));
                 }
                 self.checkpoint = Checkpoint::Written(lsn);

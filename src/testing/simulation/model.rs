@@ -19,7 +19,6 @@ use crate::domain::{
 };
 use crate::limits::UserCounts;
 use crate::store::codec::{self, Facts, Record};
-use crate::store::pages;
 use crate::store::replica::Replica;
 use crate::store::state::StateStore;
 use crate::testing::random::Dice;
@@ -96,7 +95,7 @@ fn ensure(holds: bool, invariant: &'static str, what: impl FnOnce() -> String) -
 
 impl Default for Model {
     fn default() -> Self {
-        let store = Arc::new(StateStore::in_memory(pages::merge));
+        let store = Arc::new(StateStore::in_memory());
         let replica = Replica::new(store.clone(), Lsn(0)).expect("there are no rows to be read");
         Self {
             audit: Audit::default(),
@@ -437,7 +436,7 @@ impl Model {
         }
         ensure(replica.applied() == settled.lsn, "I4", || format!("a checkpoint at {} is in a record", settled.lsn))?;
         let cut = replica.begin_checkpoint();
-        twin.checkpoint(cut.lsn, cut.changes()).map_err(|error| failed(error.to_string()))?;
+        twin.checkpoint(cut.lsn, cut.changes(twin)).map_err(|error| failed(error.to_string()))?;
         replica.end_checkpoint(settled.lsn, usize::MAX);
         let expected = twin.settled();
         ensure(settled == expected, "I4", || format!("the rows are {settled:?} instead of {expected:?}"))
