@@ -452,7 +452,10 @@ impl Reader<'_> {
     }
 
     fn note(&mut self, path: String, message: String) {
-        self.problems.push(Problem { path, message });
+        // A seat may have several, and is looked at to its end.
+        if self.problems.len() < self.limits.problems_max {
+            self.problems.push(Problem { path, message });
+        }
         self.stopped |= self.problems.len() >= self.limits.problems_max;
     }
 
