@@ -135,6 +135,14 @@ pub trait Changes<P> {
     fn touch_named(&mut self, part: impl FnOnce() -> P) {
         self.touch(part());
     }
+    /// As [`touch_named`](Self::touch_named), for a part that was not there before.
+    fn create(&mut self, part: impl FnOnce() -> P) {
+        self.touch(part());
+    }
+    /// As [`touch_named`](Self::touch_named), for a part that is not there any more.
+    fn remove(&mut self, part: impl FnOnce() -> P) {
+        self.touch(part());
+    }
     /// `part` has reached its last value, and leaves memory with it.
     fn archive(&mut self, part: P, row: impl FnOnce() -> Vec<u8>);
     /// `part` is new, and is `user`'s.
@@ -160,6 +168,8 @@ pub struct Ignore;
 impl<P> Changes<P> for Ignore {
     fn touch(&mut self, _part: P) {}
     fn touch_named(&mut self, _part: impl FnOnce() -> P) {}
+    fn create(&mut self, _part: impl FnOnce() -> P) {}
+    fn remove(&mut self, _part: impl FnOnce() -> P) {}
     fn archive(&mut self, _part: P, _row: impl FnOnce() -> Vec<u8>) {}
     fn list(&mut self, _user: &UserId, _part: P) {}
     fn count(&mut self, _user: &UserId, _what: Counted) {}

@@ -353,6 +353,7 @@ impl Wallet {
         self.header.balance = entry.balance;
         self.header.entries = entry.no;
         changes.touch(Part::Header);
+        changes.create(|| Part::Entry(entry.no));
         changes.archive(Part::Entry(entry.no), || cbor::to_vec(&entry));
     }
 }

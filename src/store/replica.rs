@@ -66,6 +66,8 @@ struct Kept<A: Entity> {
     state: A,
     /// Its rows that have changed since the last checkpoint.
     dirty: HashMap<A::Part, Since>,
+    /// Whether the last checkpoint left word that it needs care; `None` if that is not known.
+    cared_for: Option<bool>,
     /// The last event that it took in, or that was durable when it was last asked for.
     used: Lsn,
 }
@@ -121,7 +123,7 @@ impl<A: Entity> Shelf<A> {
     /// The aggregate, from memory or from its rows; an unknown one is empty.
     fn get(&mut self, id: &A::Id, now: Lsn, rows: &StateStore) -> Result<&mut Kept<A>, Error> {
         if !self.kept.contains_key(id) {
-            let kept = Kept { state: load::<A>(id, rows)?, dirty: HashMap::new(), used: now };
+            let kept = Kept { state: load::<A>(id, rows)?, dirty: HashMap::new(), cared_for: None, used: now };
             self.kept.insert(id.clone(), kept);
         }
         // It is there now.
@@ -158,7 +160,10 @@ impl<A: Entity> Shelf<A> {
             for (part, _) in kept.dirty.drain() {
                 changes.push((row_key::<A>(&id, &part, false), kept.state.row(&part)));
             }
-            changes.push((alarm_key::<A>(&id), alarm(&kept.state)));
+            let needs_care = kept.state.needs_care();
+            if kept.cared_for.replace(needs_care) != Some(needs_care) {
+                changes.push((alarm_key::<A>(&id), needs_care.then(Vec::new)));
+            }
         }
     }
 
@@ -204,10 +209,6 @@ fn alarm_key<A: Entity>(id: &A::Id) -> Vec<u8> {
     key
 }
 
-fn alarm<A: Entity>(state: &A) -> Option<Vec<u8>> {
-    state.needs_care().then(Vec::new)
-}
-
 /// Rows that belong to no aggregate in memory, and counts over all of them.
 #[derive(Default)]
 struct Fresh {
@@ -249,8 +250,18 @@ impl<A: Entity> Changes<A::Part> for Listener<'_, A> {
         self.dirty.entry(part).or_insert(Since::Before);
     }
 
+    fn create(&mut self, part: impl FnOnce() -> A::Part) {
+        // If it is known, its row may still be there from before.
+        self.dirty.entry(part()).or_insert(Since::Now);
+    }
+
     fn archive(&mut self, part: A::Part, row: impl FnOnce() -> Vec<u8>) {
         self.fresh.archive(&row(), |key| put_row_key::<A>(key, self.id, &part, true));
+        self.remove(|| part);
+    }
+
+    fn remove(&mut self, part: impl FnOnce() -> A::Part) {
+        let part = part();
         // What came and went since the last checkpoint leaves nothing to remove.
         if self.dirty.get(&part) == Some(&Since::Now) {
             self.dirty.remove(&part);
@@ -645,10 +656,10 @@ impl Replica {
             Some(&WaitingRoom::KIND) => alarmed.rooms.push(ConcertId(number(&key[2..]))),
             _ => {}
         })?;
-        let rings = |state: &ConcertOption| alarm(state).is_some();
-        alarmed.options.extend(self.options.kept.iter().filter(|(_, kept)| rings(&kept.state)).map(|(id, _)| *id));
-        let rings = |state: &WaitingRoom| alarm(state).is_some();
-        alarmed.rooms.extend(self.rooms.kept.iter().filter(|(_, kept)| rings(&kept.state)).map(|(id, _)| *id));
+        let options = self.options.kept.iter().filter(|(_, kept)| kept.state.needs_care());
+        alarmed.options.extend(options.map(|(id, _)| *id));
+        let rooms = self.rooms.kept.iter().filter(|(_, kept)| kept.state.needs_care());
+        alarmed.rooms.extend(rooms.map(|(id, _)| *id));
         alarmed.options.sort_unstable();
         alarmed.options.dedup();
         alarmed.rooms.sort_unstable();

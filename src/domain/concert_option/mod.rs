@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::EntryRef;
 use serde::Serialize;
 use smallvec::SmallVec;
 
@@ -858,13 +859,14 @@ impl ConcertOption {
     fn vacate(&mut self, no: u64, reservation: &Reservation, lsn: Lsn, changes: &mut impl Changes<Part>) {
         let from = if reservation.status.may_be_held() { SeatStatus::Held } else { SeatStatus::Sold };
         self.occupy(no, reservation, (from, SeatStatus::Free), lsn, changes);
-        if let Some(places) = self.users.get_mut(&reservation.user) {
-            *places -= reservation.places();
-            if *places == 0 {
-                self.users.remove(&reservation.user);
-            }
+        let Some(places) = self.users.get_mut(&reservation.user) else { return };
+        *places -= reservation.places();
+        let part = || Part::User(reservation.user.clone());
+        if *places > 0 {
+            return changes.touch_named(part);
         }
-        changes.touch_named(|| Part::User(reservation.user.clone()));
+        self.users.remove(&reservation.user);
+        changes.remove(part);
     }
 
     /// Ends a held reservation.
@@ -918,7 +920,7 @@ impl ConcertOption {
         reservation.note(StepKind::PaymentConfirmed, meta);
         if let Some(token) = reservation.token {
             self.tokens_owed.insert(reservation_no, token);
-            changes.touch(Part::TokenOwed(reservation_no));
+            changes.create(|| Part::TokenOwed(reservation_no));
         }
         self.reservations.insert(reservation_no, reservation);
         changes.touch(Part::Reservation(reservation_no));
@@ -974,9 +976,9 @@ impl ConcertOption {
         reservation.status = ReservationStatus::Refunded { payment: no };
         reservation.note(StepKind::RefundStarted, meta);
         self.reservations.insert(reservation_no, reservation);
-        for part in [Part::Refund(refund), Part::Payment(no), Part::Reservation(reservation_no)] {
-            changes.touch(part);
-        }
+        changes.create(|| Part::Refund(refund));
+        changes.touch(Part::Payment(no));
+        changes.touch(Part::Reservation(reservation_no));
         Some(())
     }
 
@@ -1145,8 +1147,16 @@ impl Aggregate for ConcertOption {
                 reservation.note(StepKind::Held, meta);
                 self.header.last_no = *no;
                 self.occupy(*no, &reservation, (SeatStatus::Free, SeatStatus::Held), lsn, changes);
-                *self.users.entry_ref(user).or_insert(0) += reservation.places();
-                changes.touch_named(|| Part::User(user.clone()));
+                match self.users.entry_ref(user) {
+                    EntryRef::Occupied(mut places) => {
+                        *places.get_mut() += reservation.places();
+                        changes.touch_named(|| Part::User(user.clone()));
+                    }
+                    EntryRef::Vacant(entry) => {
+                        entry.insert(reservation.places());
+                        changes.create(|| Part::User(user.clone()));
+                    }
+                }
                 self.deadlines.insert((*expires_at, *no));
                 self.reservations.insert(*no, reservation);
                 changes.count(user, Counted::HoldOpened);
@@ -1201,7 +1211,7 @@ impl Aggregate for ConcertOption {
             }
             Event::TokenCompleted { reservation } => {
                 self.tokens_owed.remove(reservation);
-                changes.touch(Part::TokenOwed(*reservation));
+                changes.remove(|| Part::TokenOwed(*reservation));
                 self.note(*reservation, StepKind::TokenCompleted, meta, changes);
             }
             Event::SeatsBlocked { seats, key } => {

@@ -700,7 +700,7 @@ impl Aggregate for WaitingRoom {
             Event::Configured { settings } => self.apply_settings(settings),
             Event::TokenIssued { no, user, active_until } => {
                 self.apply_issued(meta.at, *no, user, *active_until);
-                changes.touch(Part::Token(*no));
+                changes.create(|| Part::Token(*no));
             }
             Event::LineOpened { seed } => self.apply_opened_line(*seed),
             Event::TokensAdmitted { tokens, expires_at } => self.apply_admitted(meta.at, tokens, *expires_at, changes),
