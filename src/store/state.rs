@@ -104,7 +104,14 @@ impl StateStore {
         disk.create_dir_all(dir).map_err(at(dir))?;
         let home = Home { dir: dir.to_owned(), disk };
         let (manifest, found) = match read_manifest(home.disk.as_ref(), dir)? {
-            Ok(Some(manifest)) => (Some(manifest), find(backing, dir, home.disk.as_ref(), &manifest)?),
+            Ok(Some(manifest)) => {
+                if manifest.pending.is_some() {
+                    // Its name may not be durable, if that is where the checkpoint ended; rows that it does not announce must not
+                    // be written.
+                    manifest.write(home.disk.as_ref(), dir)?;
+                }
+                (Some(manifest), find(backing, dir, home.disk.as_ref(), &manifest)?)
+            }
             Ok(None) if backing.exists() => (None, Found::Nothing(Some("there is no manifest".to_owned()))),
             Ok(None) => (None, Found::Nothing(None)),
             Err(damage) => (None, Found::Nothing(Some(damage))),
