@@ -73,6 +73,8 @@ pub(super) struct Model {
     pub removed: BTreeSet<SinkId>,
     pub dropped: BTreeSet<(SinkId, EventId)>,
     used: BTreeMap<(Name, [u8; 16]), Vec<Used>>,
+    /// With what each key has begun payments and refunds, whatever became of them.
+    begun: BTreeMap<(Name, [u8; 16]), BTreeSet<[u8; 16]>>,
     twin: Twin,
 }
 
@@ -123,6 +125,7 @@ impl Default for Model {
             removed: BTreeSet::new(),
             dropped: BTreeSet::new(),
             used: BTreeMap::new(),
+            begun: BTreeMap::new(),
             twin: Twin { store, replica, later: Vec::new() },
         }
     }
@@ -215,6 +218,7 @@ impl Model {
             Event::PaymentStarted { payment, reservation, key, .. } => {
                 self.open.remove(&ReservationId { option: id, no: *reservation });
                 self.payments.insert(payment_of(*payment), *reservation);
+                self.note_begun(Name::Option(id), key.as_ref());
                 self.payment_keys.insert(payment_of(*payment), key.clone());
             }
             Event::PaymentConfirmed { payment, .. } => {
@@ -230,6 +234,7 @@ impl Model {
                 }
             }
             Event::PaymentRefunded { refund, key, .. } => {
+                self.note_begun(Name::Option(id), key.as_ref());
                 self.refund_keys.insert(RefundId { option: id, no: *refund }, key.clone());
             }
             Event::RefundCredited { refund, .. } => {
@@ -273,6 +278,13 @@ impl Model {
         Ok(())
     }
 
+    /// A payment or refund is under way with this key.
+    fn note_begun(&mut self, name: Name, key: Option<&Key>) {
+        if let Some(key) = key {
+            self.begun.entry((name, key.scope)).or_default().insert(key.payload);
+        }
+    }
+
     /// I7: a key makes one thing in 24 hours.
     fn note_key(&mut self, name: Name, key: Option<&Key>, made: u64, at: Timestamp) -> Result<(), Broken> {
         let Some(key) = key else { return Ok(()) };
@@ -293,8 +305,12 @@ impl Model {
 
     /// I7: this key came with something else.
     pub fn reused(&self, name: &Name, key: Option<&Key>) -> Result<(), Broken> {
-        // A payment's or refund's that is under way is not among the uses yet, and may come after an old one.
         let Some(key) = key else { return Ok(()) };
+        // One of another payment or refund that was under way then is among the uses later, if ever, and may come after an old one.
+        let begun = self.begun.get(&(name.clone(), key.scope));
+        if begun.is_some_and(|begun| begun.iter().any(|payload| *payload != key.payload)) {
+            return Ok(());
+        }
         let uses = self.used.get(&(name.clone(), key.scope));
         let last = uses.and_then(|uses| uses.last()).filter(|used| used.at.plus_millis(RETENTION_MILLIS) > self.now);
         let same = last.is_some_and(|used| used.payload == key.payload);
