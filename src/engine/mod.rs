@@ -482,10 +482,10 @@ impl Inner {
         })
     }
 
-    /// State that cannot be read is the end.
+    /// State that cannot be read is the end, for this call as for all others.
     fn fail(&self, error: &replica::Error) -> Error {
         self.system.env.journal.poison(&format!("the state cannot be read: {error}"));
-        Error::Internal(error.to_string())
+        self.outcome_unknown()
     }
 
     fn now(&self) -> Timestamp {

@@ -73,8 +73,8 @@ pub enum Error {
         source: io::Error,
     },
     /// An earlier call failed for good.
-    #[error("the state store has failed before")]
-    Failed,
+    #[error("the state store has failed before: {0}")]
+    Failed(String),
 }
 
 impl Error {

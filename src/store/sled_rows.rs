@@ -29,9 +29,8 @@ use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -158,7 +157,8 @@ pub struct SledRows {
     log: fs::File,
     /// Taken by readers, and by a batch while it comes in: a value in segments takes several reads.
     gate: RwLock<()>,
-    failed: AtomicBool,
+    /// The error that was final.
+    failed: OnceLock<String>,
 }
 
 impl SledRows {
@@ -172,7 +172,8 @@ impl SledRows {
         let db = open_sled(folder, cache_bytes)?;
         let log_path = folder.join("db");
         let log = fs::File::open(&log_path).map_err(at(&log_path))?;
-        let rows = Self { db: Some(db), folder: folder.to_owned(), log, gate: RwLock::default(), failed: false.into() };
+        let rows =
+            Self { db: Some(db), folder: folder.to_owned(), log, gate: RwLock::default(), failed: OnceLock::new() };
         rows.flush()?;
         rows.sync_names()?;
         Ok(rows)
@@ -215,10 +216,14 @@ impl SledRows {
 
     /// Runs `call`, unless an earlier one failed; a panic becomes an error.
     fn guarded<T>(&self, call: impl FnOnce(&sled::Db) -> Result<T, Error>) -> Result<T, Error> {
-        let db = self.db.as_ref().filter(|_| !self.failed.load(Ordering::Acquire)).ok_or(Error::Failed)?;
+        if let Some(why) = self.failed.get() {
+            return Err(Error::Failed(why.clone()));
+        }
+        // It is there until this is dropped.
+        let db = self.db.as_ref().ok_or_else(|| Error::Failed("it is closed".into()))?;
         let result = catch(|| call(db));
-        if result.is_err() {
-            self.failed.store(true, Ordering::Release);
+        if let Err(error) = &result {
+            self.failed.get_or_init(|| error.to_string());
         }
         result
     }

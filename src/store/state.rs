@@ -13,8 +13,7 @@ use std::fmt;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use tracing::{info, warn};
@@ -69,7 +68,8 @@ pub struct StateStore {
     /// `None` if nothing outlives the process.
     home: Option<Home>,
     manifest: Mutex<Manifest>,
-    failed: AtomicBool,
+    /// The error that was final.
+    failed: OnceLock<String>,
 }
 
 /// Where manifest and redo file are.
@@ -163,7 +163,7 @@ impl StateStore {
     }
 
     fn new(rows: Box<dyn StoredRows>, home: Option<Home>, manifest: Manifest) -> Self {
-        Self { rows, home, manifest: Mutex::new(manifest), failed: false.into() }
+        Self { rows, home, manifest: Mutex::new(manifest), failed: OnceLock::new() }
     }
 
     /// The highest lsn that any manifest in this directory named, also of rows that are lost; 0 if that is not known. The
@@ -292,12 +292,12 @@ impl StateStore {
 
     /// Runs `call`, unless an earlier one failed.
     fn guarded<T>(&self, call: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-        if self.failed.load(Ordering::Acquire) {
-            return Err(Error::Failed);
+        if let Some(why) = self.failed.get() {
+            return Err(Error::Failed(why.clone()));
         }
         let result = call();
-        if result.as_ref().is_err_and(|error| !error.is_callers()) {
-            self.failed.store(true, Ordering::Release);
+        if let Some(error) = result.as_ref().err().filter(|error| !error.is_callers()) {
+            self.failed.get_or_init(|| error.to_string());
         }
         result
     }

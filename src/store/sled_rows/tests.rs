@@ -126,6 +126,6 @@ fn a_panic_becomes_a_final_error() {
     let rows = SledRows::open(&dir.path().join(FOLDER), CACHE_BYTES).unwrap();
     let result: Result<(), Error> = rows.guarded(|_| panic!("page {} is gone", 7));
     assert!(matches!(result, Err(Error::Panicked(text)) if text == "page 7 is gone"));
-    assert!(matches!(rows.get(b"any"), Err(Error::Failed)));
-    assert!(matches!(rows.flush(), Err(Error::Failed)));
+    assert!(matches!(rows.get(b"any"), Err(Error::Failed(_))));
+    assert!(matches!(rows.flush(), Err(Error::Failed(_))));
 }

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use super::*;
@@ -469,9 +469,9 @@ fn a_failure_is_final() {
     fs::create_dir(dir.path().join("manifest.new")).unwrap();
     assert!(matches!(checkpoint(&store, Lsn(2), rows(2, 10)), Err(Error::Manifest(_))));
     fs::remove_dir(dir.path().join("manifest.new")).unwrap();
-    assert!(matches!(checkpoint(&store, Lsn(2), rows(2, 10)), Err(Error::Failed)));
-    assert!(matches!(store.get(b"any"), Err(Error::Failed)));
-    assert!(matches!(store.scan(&[0], &[1], 1), Err(Error::Failed)));
+    assert!(matches!(checkpoint(&store, Lsn(2), rows(2, 10)), Err(Error::Failed(_))));
+    assert!(matches!(store.get(b"any"), Err(Error::Failed(_))));
+    assert!(matches!(store.scan(&[0], &[1], 1), Err(Error::Failed(_))));
     drop(store);
     assert_eq!(open(dir.path()).1, Opened { lsn: Lsn(1), rebuilt_because: None });
 }
