@@ -155,7 +155,7 @@ section! {
     /// The disk.
     Storage {
         /// Bytes that must stay free, 0 to 1 TiB; below it callers are told `storage_full`, and no checkpoint is begun. A
-        /// segment of the journal and a checkpoint that has begun must fit into it: about 400 bytes an event that is behind.
+        /// segment of the journal and a checkpoint that has begun must fit into it: about 500 bytes an event that is behind.
         min_free_bytes: u64 = 256 << 20,
     }
 }

@@ -145,7 +145,7 @@ pub trait Changes<P> {
     }
     /// `part` has reached its last value, and leaves memory with it.
     fn archive(&mut self, part: P, row: impl FnOnce() -> Vec<u8>);
-    /// `part` is new, and is `user`'s.
+    /// As [`create`](Self::create), for a part that is `user`'s and stands on a list.
     fn list(&mut self, user: &UserId, part: P);
     /// Something that is limited for each user over all aggregates has come or gone.
     fn count(&mut self, user: &UserId, what: Counted);

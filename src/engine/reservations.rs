@@ -97,25 +97,21 @@ impl Engine {
         request: &PageRequest,
     ) -> Result<Page<Reservation>, Error> {
         check_limit(request.limit)?;
-        let before = parse_cursor(request.cursor.as_deref())?.map(Lsn);
-        // One more than asked for tells whether there is another page. The list is read once, whatever is on it: that of
-        // somebody who comes all the time is long, and its newest part is one row.
-        let most = status.map_or(request.limit + 1, |_| LOOKED_AT_MAX);
-        let owner = user.clone();
-        let listed =
-            self.0.read_rows(move |replica| replica.listed(&owner, &Part::Reservation(0), before, most)).await?;
-        let mut found = Vec::new();
-        for some in listed.chunks(LOOKED_UP_AT_ONCE) {
-            let some = some.to_vec();
+        let mut before = parse_cursor(request.cursor.as_deref())?.map(Lsn);
+        let (mut found, mut looked_at, mut more) = (Vec::new(), 0, true);
+        // One more than asked for tells whether there is another page.
+        while more && found.len() <= request.limit && looked_at < LOOKED_AT_MAX {
+            let wanted = status.map_or(request.limit + 1 - found.len(), |_| LOOKED_UP_AT_ONCE);
+            let (owner, most) = (user.clone(), wanted.min(LOOKED_UP_AT_ONCE));
             let look = move |replica: &mut Replica| {
-                some.into_iter().map(|one| Ok((one, look_up(replica, one.option, one.no)?))).collect()
+                let listed = replica.listed(&owner, &Part::Reservation(0), before, most)?;
+                listed.into_iter().map(|one| Ok((one, look_up(replica, one.option, one.no)?))).collect()
             };
             let some: Vec<(Listed, Option<concert_option::Reservation>)> = self.0.read_rows(look).await?;
+            (more, looked_at) = (some.len() == most, looked_at + some.len());
+            before = some.last().map(|(one, _)| one.lsn).or(before);
             let some = some.into_iter().filter_map(|(one, reservation)| Some((one, reservation?)));
             found.extend(some.filter(|(_, one)| status.is_none_or(|status| status == one.status.into())));
-            if found.len() > request.limit {
-                break;
-            }
         }
         let mut items = Vec::with_capacity(found.len());
         for (listed, reservation) in found {
@@ -123,8 +119,8 @@ impl Engine {
             items.push((listed.lsn.0, Reservation::new(listed.no, reservation, plan)));
         }
         let mut page = page(items, request.limit);
-        if page.next_cursor.is_none() && listed.len() == most {
-            page.next_cursor = listed.last().map(|last| last.lsn.to_string());
+        if page.next_cursor.is_none() && more {
+            page.next_cursor = before.map(|last| last.to_string());
         }
         Ok(page)
     }

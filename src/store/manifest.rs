@@ -1,8 +1,8 @@
 //! The manifest: which lsn the rows in sled belong to, and how to recognise them.
 //!
 //! When sled's pages reach the disk is not under our control, so a checkpoint announces the rows it is about to make
-//! (`pending`) before it touches sled, and settles them after sled's files are synced. At any moment in between, sled
-//! holds either the settled rows or the pending ones, or it is damaged and is rebuilt from the journal.
+//! (`pending`) before it touches sled, and settles them after sled's files are synced. A start that finds rows pending
+//! writes all of them again, from the redo file; what does not agree then is damaged and is rebuilt from the journal.
 //!
 //! The file is `manifest` in the data directory, [`SIZE`] bytes, integers little-endian:
 //!

@@ -23,7 +23,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, File, Open};
-use super::rows::{Change, VALUE_BYTES_MAX};
+use super::rows::{Change, VALUE_BYTES_MAX, check_change};
 use crate::domain::Lsn;
 
 const NAME: &str = "redo";
@@ -243,6 +243,7 @@ fn decode(block: &[u8]) -> Option<Vec<Change>> {
         let (len, after) = after.split_first_chunk()?;
         let value = u32::from_le_bytes(*len).checked_sub(1);
         let (bytes, after) = after.split_at_checked(value.unwrap_or(0) as usize)?;
+        check_change(key, value.map(|_| bytes)).ok()?;
         changes.push((key.to_vec(), value.map(|_| bytes.to_vec())));
         rest = after;
     }

@@ -13,7 +13,7 @@
 //! - A batch is one unit in recovery, and is applied in no particular order. Between two reads of the same reader a
 //!   batch may come in, hence the gate in [`SledRows`].
 //! - `Drop` flushes, calls fsync and panics if that fails. Batches that were applied and not flushed are then on disk: the
-//!   pending checkpoint.
+//!   part of the pending checkpoint.
 //! - The periodic flusher (`flush_every_ms`) only logs a failed fsync, so it is off. Each page that is replaced moves one
 //!   more out of a segment that is at most half alive (`PageCache::replace`), with or without it. `Config::mode` is read
 //!   nowhere.
@@ -348,9 +348,12 @@ fn split_row_key(stored_key: &[u8]) -> Result<&[u8], Error> {
 /// Adds one change to `batch`, with the segments that it brings and those that it leaves over.
 fn stage(db: &sled::Db, key: &[u8], value: Option<&[u8]>, batch: &mut sled::Batch) -> Result<(), Error> {
     let row_key = row_key(key);
-    let segments_old = db.get(&row_key)?.and_then(|old| segmented(&old)).map_or(0, |(segments, _)| segments);
+    let old = db.get(&row_key)?;
+    let segments_old = old.as_ref().and_then(|old| segmented(old)).map_or(0, |(segments, _)| segments);
     let mut segments_new: u16 = 0;
     match value.map(pack) {
+        // A start that writes again what was written already.
+        Some(packed) if old.as_deref() == Some(&*packed) => {}
         None => batch.remove(row_key),
         Some(packed) if packed.len() <= STORED_BYTES_MAX => batch.insert(row_key, packed),
         Some(packed) => {

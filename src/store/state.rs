@@ -105,11 +105,9 @@ impl StateStore {
         let home = Home { dir: dir.to_owned(), disk };
         let (manifest, found) = match read_manifest(home.disk.as_ref(), dir)? {
             Ok(Some(manifest)) => {
-                if manifest.pending.is_some() {
-                    // Its name may not be durable, if that is where the checkpoint ended; rows that it does not announce must not
-                    // be written.
-                    manifest.write(home.disk.as_ref(), dir)?;
-                }
+                // Its name may not be durable, if that is where a checkpoint ended. Neither may rows be written that another one
+                // does not announce, nor the redo file be removed that another one wants.
+                manifest.write(home.disk.as_ref(), dir)?;
                 (Some(manifest), find(backing, dir, home.disk.as_ref(), &manifest)?)
             }
             Ok(None) if backing.exists() => (None, Found::Nothing(Some("there is no manifest".to_owned()))),
@@ -122,8 +120,8 @@ impl StateStore {
                 if manifest.pending.is_some() {
                     manifest = Manifest { floor: manifest.highest_lsn(), settled: checkpoint, pending: None };
                     manifest.write(home.disk.as_ref(), dir)?;
-                    redo::remove(home.disk.as_ref(), dir)?;
                 }
+                redo::remove(home.disk.as_ref(), dir)?;
                 info!(lsn = %checkpoint.lsn, rows = checkpoint.rows, "state opened");
                 Ok((Self::new(rows, Some(home), manifest), Opened { lsn: checkpoint.lsn, rebuilt_because: None }))
             }
@@ -135,6 +133,7 @@ impl StateStore {
                 // Before there is a folder, so that a crash in between is taken for what it is.
                 let manifest = Manifest { floor: manifest.map_or(Lsn(0), |old| old.highest_lsn()), ..NEW };
                 manifest.write(home.disk.as_ref(), dir)?;
+                redo::remove(home.disk.as_ref(), dir)?;
                 let rows = backing.open()?;
                 Ok((Self::new(rows, Some(home), manifest), Opened { lsn: Lsn(0), rebuilt_because }))
             }
@@ -384,6 +383,7 @@ fn find(backing: &dyn Backing, dir: &Path, disk: &dyn Disk, manifest: &Manifest)
     }
     let read = backing.open().and_then(|rows| {
         if let Some(pending) = manifest.pending {
+            info!(lsn = %pending.lsn, rows = pending.rows, "finishing the checkpoint that was under way");
             redo_all(rows.as_ref(), dir, disk, pending.lsn)?;
         }
         rows.tally().map(|tally| (rows, tally))

@@ -56,7 +56,8 @@ impl<P: crate::domain::Part> Changes<P> for Rows<P> {
     }
 
     fn list(&mut self, user: &UserId, part: P) {
-        self.listed.push((user.clone(), part));
+        self.listed.push((user.clone(), part.clone()));
+        self.dirty.insert(part);
     }
 
     fn count(&mut self, user: &UserId, what: Counted) {

@@ -1160,7 +1160,6 @@ impl Aggregate for ConcertOption {
                 self.deadlines.insert((*expires_at, *no));
                 self.reservations.insert(*no, reservation);
                 changes.count(user, Counted::HoldOpened);
-                changes.touch(Part::Reservation(*no));
                 changes.list(user, Part::Reservation(*no));
                 self.remember(at, key.as_ref(), *no, changes);
             }
@@ -1193,7 +1192,6 @@ impl Aggregate for ConcertOption {
                 self.unsettled.insert(*payment, Unsettled::Payment { deadline: *deadline });
                 self.begun.extend(key.as_ref().map(|key| (key.scope, *payment)));
                 changes.touch(Part::Reservation(*no));
-                changes.touch(Part::Payment(*payment));
                 changes.list(&begun.user, Part::Payment(*payment));
                 self.payments.insert(*payment, begun);
             }
