@@ -12,7 +12,7 @@
 //!   the index get there with 257 long separators that share no prefix; so `flush` syncs what it finds in `blobs`.
 //! - A batch is one unit in recovery, and is applied in no particular order. Between two reads of the same reader a
 //!   batch may come in, hence the gate in [`SledRows`].
-//! - `Drop` flushes, calls fsync and panics if that fails. Batches that were applied and not flushed are then on disk: the
+//! - `Drop` flushes, calls fsync and panics if that fails. Batches that were applied and not flushed are then on disk, a
 //!   part of the pending checkpoint.
 //! - The periodic flusher (`flush_every_ms`) only logs a failed fsync, so it is off. Each page that is replaced moves one
 //!   more out of a segment that is at most half alive (`PageCache::replace`), with or without it. `Config::mode` is read
