@@ -1,3 +1,5 @@
+//! sled against a map, and what it must never do to us.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Rows and manifest together: crashes at any step, damage, failures.
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
