@@ -303,18 +303,18 @@ impl Model {
         ensure(same, "I7", || format!("a key is said to have made {made}, and made {uses:?}"))
     }
 
-    /// I7: this key came with something else.
+    /// I7: this key came with something else, at some time between the call and now, when its answer is heard.
     pub fn reused(&self, name: &Name, key: Option<&Key>) -> Result<(), Broken> {
         let Some(key) = key else { return Ok(()) };
-        // One of another payment or refund that was under way then is among the uses later, if ever, and may come after an old one.
-        let begun = self.begun.get(&(name.clone(), key.scope));
-        if begun.is_some_and(|begun| begun.iter().any(|payload| *payload != key.payload)) {
+        let place = (name.clone(), key.scope);
+        let uses = self.used.get(&place).map_or(&[][..], Vec::as_slice);
+        // Also with what was under way and has failed, and with what has been forgotten since.
+        let begun = self.begun.get(&place).into_iter().flatten();
+        if begun.chain(uses.iter().map(|used| &used.payload)).any(|payload| *payload != key.payload) {
             return Ok(());
         }
-        let uses = self.used.get(&(name.clone(), key.scope));
-        let last = uses.and_then(|uses| uses.last()).filter(|used| used.at.plus_millis(RETENTION_MILLIS) > self.now);
-        let same = last.is_some_and(|used| used.payload == key.payload);
-        ensure(!same, "I7", || format!("a key that made {last:?} is refused, though it comes with the same"))
+        let last = uses.last().filter(|used| used.at.plus_millis(RETENTION_MILLIS) > self.now);
+        ensure(last.is_none(), "I7", || format!("a key that made {last:?} is refused, though it comes with the same"))
     }
 
     /// I3: this reservation is durable, as it was told.
