@@ -415,8 +415,10 @@ impl Piece {
             Self::Row(new) => (rows.get(&key)?, new),
             Self::Page => {
                 let (old, new) = (rows.get(&key)?, pages::new(drafts, &key).unwrap_or_default());
-                let new =
-                    old.as_ref().map_or(Ok(None), |old| pages::merge(old, &new).map(Some)).map_err(bad)?.unwrap_or(new);
+                let new = match &old {
+                    Some(old) => pages::merge(old, &new).map_err(bad)?,
+                    None => new,
+                };
                 (old, Some(new))
             }
             Self::List => {

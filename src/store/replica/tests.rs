@@ -1,7 +1,7 @@
 //! Rows that share pages, against a naive model: whatever is finished, listed, checkpointed, cut off and read in between.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use parking_lot::Mutex;
 use proptest::prelude::*;
@@ -12,8 +12,8 @@ use crate::domain::concert_option::{Definition, Event, Part, Reservation, Window
 use crate::domain::seating_plan::PlanHash;
 use crate::domain::{PaymentId, Points, Timestamp, wallet};
 use crate::store::disk::{Disk, RealDisk};
-use crate::store::rows::{Backing, Rows, StoredRows};
 use crate::store::sled_rows::SledFolder;
+use crate::store::sled_rows::tests::{Look, Watched};
 
 const OPTIONS: u64 = 2;
 const USERS: usize = 4;
@@ -254,52 +254,6 @@ fn entries_are_found_on_all_pages() {
             let found: Vec<_> = found.into_iter().map(|(part, _)| part).collect();
             assert_eq!(found, expected, "{payment} entries, from {from} down to {first}, {limit} at most");
         }
-    }
-}
-
-/// Somebody who looks at the state while it is written.
-type Look = Arc<Mutex<Option<Box<dyn FnMut() + Send>>>>;
-
-/// sled, with a look after each batch.
-struct Watched<R>(R, Look);
-
-impl Backing for Watched<SledFolder> {
-    fn place(&self) -> PathBuf {
-        self.0.place()
-    }
-    fn exists(&self) -> bool {
-        self.0.exists()
-    }
-    fn open(&self) -> Result<Box<dyn StoredRows>, state::Error> {
-        Ok(Box::new(Watched(self.0.open()?, self.1.clone())))
-    }
-    fn set_aside(&self) -> Result<(), state::Error> {
-        self.0.set_aside()
-    }
-}
-
-impl Rows for Watched<Box<dyn StoredRows>> {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, state::Error> {
-        self.0.get(key)
-    }
-    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<state::Row>, state::Error> {
-        self.0.scan(from, to, limit)
-    }
-    fn apply(&self, changes: &[state::Change]) -> Result<(), state::Error> {
-        self.0.apply(changes)?;
-        if let Some(look) = self.1.lock().as_mut() {
-            look();
-        }
-        Ok(())
-    }
-    fn flush(&self) -> Result<(), state::Error> {
-        self.0.flush()
-    }
-}
-
-impl StoredRows for Watched<Box<dyn StoredRows>> {
-    fn tally(&self) -> Result<state::Tally, state::Error> {
-        self.0.tally()
     }
 }
 

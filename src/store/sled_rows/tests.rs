@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use parking_lot::Mutex;
 use proptest::prelude::*;
 
 use super::*;
@@ -24,6 +25,52 @@ pub fn change_model(model: &mut Model, changes: &[Change]) {
 /// Bytes that cannot be compressed.
 pub fn noise(seed: u64, len: usize) -> Vec<u8> {
     (0..len as u64).map(|i| xxhash_rust::xxh3::xxh3_64_with_seed(&i.to_le_bytes(), seed) as u8).collect()
+}
+
+/// Somebody who looks at the state while it is written.
+pub type Look = Arc<Mutex<Option<Box<dyn FnMut() + Send>>>>;
+
+/// sled, with a look after each batch.
+pub struct Watched<R>(pub R, pub Look);
+
+impl Backing for Watched<SledFolder> {
+    fn place(&self) -> PathBuf {
+        self.0.place()
+    }
+    fn exists(&self) -> bool {
+        self.0.exists()
+    }
+    fn open(&self) -> Result<Box<dyn StoredRows>, Error> {
+        Ok(Box::new(Watched(self.0.open()?, self.1.clone())))
+    }
+    fn set_aside(&self) -> Result<(), Error> {
+        self.0.set_aside()
+    }
+}
+
+impl Rows for Watched<Box<dyn StoredRows>> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        self.0.get(key)
+    }
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, Error> {
+        self.0.scan(from, to, limit)
+    }
+    fn apply(&self, changes: &[Change]) -> Result<(), Error> {
+        self.0.apply(changes)?;
+        if let Some(look) = self.1.lock().as_mut() {
+            look();
+        }
+        Ok(())
+    }
+    fn flush(&self) -> Result<(), Error> {
+        self.0.flush()
+    }
+}
+
+impl StoredRows for Watched<Box<dyn StoredRows>> {
+    fn tally(&self) -> Result<Tally, Error> {
+        self.0.tally()
+    }
 }
 
 fn bytes() -> impl Strategy<Value = Vec<u8>> {

@@ -8,7 +8,7 @@ use std::thread;
 use super::*;
 use crate::store::disk::{File, Open};
 use crate::store::rows::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use crate::store::sled_rows::tests::{Model, change_model, noise};
+use crate::store::sled_rows::tests::{Look, Model, Watched, change_model, noise};
 use crate::store::sled_rows::{FOLDER, SET_ASIDE, copy};
 
 type CallersFault = (Lsn, Vec<Change>, fn(&Error) -> bool);
@@ -139,58 +139,19 @@ impl Disk for UnsyncedDisk {
     }
 }
 
-/// sled, of which each batch notes how many manifests had got their name.
-struct NotingRows<R>(R, Arc<Unsynced>, Arc<Mutex<Vec<usize>>>);
-
-impl Backing for NotingRows<SledFolder> {
-    fn place(&self) -> PathBuf {
-        self.0.place()
-    }
-    fn exists(&self) -> bool {
-        self.0.exists()
-    }
-    fn open(&self) -> Result<Box<dyn StoredRows>, Error> {
-        Ok(Box::new(NotingRows(self.0.open()?, self.1.clone(), self.2.clone())))
-    }
-    fn set_aside(&self) -> Result<(), Error> {
-        self.0.set_aside()
-    }
-}
-
-impl StoredRows for NotingRows<Box<dyn StoredRows>> {
-    fn tally(&self) -> Result<Tally, Error> {
-        self.0.tally()
-    }
-}
-
-impl Rows for NotingRows<Box<dyn StoredRows>> {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        self.0.get(key)
-    }
-    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, Error> {
-        self.0.scan(from, to, limit)
-    }
-    fn apply(&self, changes: &[Change]) -> Result<(), Error> {
-        self.2.lock().push(self.1.named.load(Ordering::Relaxed));
-        self.0.apply(changes)
-    }
-    fn flush(&self) -> Result<(), Error> {
-        self.0.flush()
-    }
-}
-
 /// The simulator's seed 4248: the manifest that names a checkpoint as pending has got its name, but not for certain; a start
 /// wrote the rows, and a power cut took the name away.
 #[test]
 fn a_pending_checkpoint_is_named_for_certain_before_it_is_finished() {
     let dir = tempfile::tempdir().unwrap();
-    let (unsynced, noted) = (Arc::new(Unsynced::default()), Arc::default());
+    let (unsynced, look) = (Arc::new(Unsynced::default()), Look::default());
+    // How many manifests had got their name, at each batch.
+    let noted = Arc::new(Mutex::new(Vec::new()));
+    let (naming, noting) = (unsynced.clone(), noted.clone());
+    *look.lock() = Some(Box::new(move || noting.lock().push(naming.named.load(Ordering::Relaxed))));
     let disk: Arc<dyn Disk> = Arc::new(UnsyncedDisk(unsynced.clone()));
     let folder = || SledFolder { dir: dir.path().to_owned(), disk: disk.clone(), cache_bytes: CHECK_CACHE_BYTES };
-    let open = || {
-        let backing = NotingRows(folder(), unsynced.clone(), Arc::clone(&noted));
-        StateStore::open_on(&backing, dir.path(), disk.clone()).unwrap()
-    };
+    let open = || StateStore::open_on(&Watched(folder(), look.clone()), dir.path(), disk.clone()).unwrap();
     let (store, _) = open();
     checkpoint(&store, Lsn(1), rows(1, 300)).unwrap();
     unsynced.named.store(0, Ordering::Relaxed);
