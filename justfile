@@ -55,6 +55,10 @@ damage:
 io-errors:
     BOXOFFICE_IO_ERRORS_STEP=1 cargo test --release --test io_errors -- --nocapture
 
+# Attacks the server in their whole size: slow readers, descriptors, templates, pollers.
+attacks:
+    BOXOFFICE_ATTACKS=full cargo test --release --test http attack -- --nocapture
+
 # Fuzzes every target for so many seconds, so many at a time; needs cargo-fuzz.
 fuzz seconds="1200" jobs="1":
     fuzz/run --jobs {{jobs}} {{seconds}}

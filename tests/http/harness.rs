@@ -274,3 +274,8 @@ impl Answer {
         errors.into_iter().flatten().map(|error| error["field"].as_str().unwrap()).collect()
     }
 }
+
+/// Whether attacks are to come in their whole size (`just attacks`), in place of one that is quick to run.
+pub fn in_full() -> bool {
+    std::env::var("BOXOFFICE_ATTACKS").is_ok_and(|size| size == "full")
+}
