@@ -1,0 +1,160 @@
+//! Starting an engine: what is in its directory is opened, its parts are put together, and threads drive them.
+
+mod assemble;
+mod disk_watch;
+mod housekeeper;
+mod open;
+mod projector;
+mod replay;
+mod threads;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::{Duration, Instant};
+
+use actix::Actor as _;
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, watch};
+
+use self::disk_watch::DiskWatch;
+use self::housekeeper::Housekeeper;
+use self::threads::{Blocking, Stop, spawn, start_arbiters};
+use super::deliveries::Deliveries;
+use super::{Gauges, Inner};
+use crate::Map;
+use crate::actors::arbiters::{Arbiters, Failpoints};
+use crate::actors::supervisor::Supervisor;
+use crate::clock::{TimeSource, wall_clock};
+use crate::config::Config;
+use crate::error::OpenError;
+use crate::store::disk::Disk;
+use crate::store::lock::DirLock;
+use crate::store::plans::Plans;
+
+pub(crate) use self::assemble::{Assembled, assemble, look_after};
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use self::open::{Ground, open};
+pub(crate) use self::open::{Opened, make_dir};
+pub(in crate::engine) use self::open::{journal_options, rebuild, unreadable};
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use self::projector::Projector;
+pub(in crate::engine) use self::replay::replay;
+pub(in crate::engine) use self::threads::Threads;
+
+/// Threads for reads that may block.
+const BLOCKING_THREADS: usize = 8;
+
+/// Opens an engine and starts its threads.
+pub(super) fn start(
+    config: Config,
+    time: &dyn TimeSource,
+    disk: Arc<dyn Disk>,
+    failpoints: Option<Failpoints>,
+) -> Result<Arc<Inner>, OpenError> {
+    config.validate()?;
+    let dir = config.data_dir.clone();
+    let unusable = |source| OpenError::DataDirectory { dir: dir.display().to_string(), source };
+    make_dir(&*disk, &dir).map_err(unusable)?;
+    let lock = Arc::new(DirLock::acquire(&dir)?);
+    let opened = Opened::new(&config, &disk, time.wall())?;
+    let (clock, checkpointed) = (time.start_after(opened.last_at), opened.checkpointed);
+    let blocking = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("boxoffice-background")
+        .enable_all()
+        .build()
+        .map_err(unusable)?;
+    let (actors, handle, mut arbiters) = start_arbiters(config.actors.arbiters as usize + 1)?;
+    // One for the supervisor, which busy actors must not hold up.
+    let own = arbiters.swap_remove(0);
+    let host = Arbiters::new(arbiters, blocking.handle().clone(), failpoints);
+    let (assembled, store) = assemble(opened, |log| log, clock.clone(), host, &config);
+    let Assembled { system, committer, projector, durable, counts, log_status, rooms, alarmed } = assembled;
+    let (journal, replica) = (system.env.journal.clone(), system.replica.clone());
+    let (failed, failure) = watch::channel(None);
+    journal.on_failure(move |reason| {
+        failed.send_replace(Some(reason.to_owned()));
+    });
+    let gauges = Arc::new(Gauges { checkpointed: AtomicU64::new(checkpointed.0), ..Gauges::default() });
+
+    let (held, failing) = (lock.clone(), journal.clone());
+    let committer = spawn("committer", move || {
+        let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| committer.run()));
+        if run.is_err() {
+            failing.poison("the committer panicked");
+        }
+        drop(held);
+    })?;
+    let projector = spawn("projector", move || projector.run(&durable))?;
+    let stop = Arc::new(Stop::default());
+    let disk_watch = DiskWatch { disk: disk.clone(), config: config.clone(), gauges: gauges.clone() };
+    // Before anybody is let in.
+    disk_watch.look();
+    let watching = stop.clone();
+    let disk_watch = spawn("disk", move || disk_watch.run(&watching))?;
+    let housekeeper = Housekeeper {
+        replica: replica.clone(),
+        journal: journal.clone(),
+        clock,
+        counts: counts.clone(),
+        store,
+        config: config.clone(),
+        gauges: gauges.clone(),
+        last: checkpointed,
+        last_at: Instant::now(),
+        thinned_out_at: Instant::now(),
+        took: Duration::ZERO,
+        forgot_at: None,
+        _lock: lock,
+    };
+    let (stopping, failing) = (stop.clone(), journal.clone());
+    let housekeeper = spawn("housekeeper", move || {
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| housekeeper.run(&stopping))).is_err() {
+            failing.poison("the housekeeper panicked");
+        }
+    })?;
+
+    look_after(&system, &alarmed, &mut entropy);
+    let supervisor = Supervisor::new(system.clone(), config.actors.max_resident as usize, entropy);
+    Supervisor::start_in_arbiter(&own, move |_| supervisor);
+
+    let (ending, ended) = watch::channel(());
+    let threads = Threads {
+        committer,
+        projector,
+        housekeeper,
+        disk_watch,
+        actors,
+        system: handle,
+        stop,
+        replica: replica.clone(),
+        _blocking: Blocking(Some(blocking)),
+        _ended: ending,
+    };
+    Ok(Arc::new(Inner {
+        plans: Plans::new(disk.clone(), dir.join("plans")),
+        config,
+        system,
+        counts,
+        disk,
+        log_status,
+        offers: Map::default(),
+        seating_plans: Mutex::default(),
+        rooms,
+        event_readers: Arc::new(Semaphore::new(super::events::READERS_AT_ONCE)),
+        gauges,
+        deliveries: Deliveries::default(),
+        calls: AtomicU64::new(0),
+        closing: AtomicBool::new(false),
+        failure,
+        threads: Mutex::new(Some(threads)),
+        ended,
+    }))
+}
+
+/// A random number.
+pub(super) fn entropy() -> u64 {
+    // The system's source does not fail on any system that sled runs on.
+    getrandom::u64().unwrap_or_else(|_| wall_clock().as_millis())
+}

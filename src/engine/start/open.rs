@@ -1,0 +1,156 @@
+//! Opening what stands in the data directory: the state, and the journal, whose tail is replayed.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::housekeeper::checkpoint;
+use super::replay::replay;
+use crate::clock::wall_clock;
+use crate::config::Config;
+use crate::domain::{Lsn, Timestamp};
+use crate::error::OpenError;
+use crate::store::disk::Disk;
+use crate::store::journal::{self, LocalLog, Preallocate};
+use crate::store::replica::{self, Alarmed, Replica};
+use crate::store::sled_rows::SledFolder;
+use crate::store::state::{Backing, StateStore};
+
+/// How far the journal may be ahead of the wall clock.
+const AHEAD: Duration = Duration::from_secs(300);
+/// Events to replay between two checkpoints at the start: what changes often is written once.
+const REPLAY_EVENTS: u64 = 1_000_000;
+
+/// Options of the journal under this configuration.
+pub(in crate::engine) fn journal_options(config: &Config, check_from: Lsn) -> journal::Options {
+    journal::Options {
+        segment_bytes: config.journal.segment_bytes,
+        reserve_bytes: config.storage.min_free_bytes / 2,
+        check_from,
+        ..journal::Options::default()
+    }
+}
+
+/// On what an engine is opened.
+pub(crate) struct Ground<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) disk: &'a Arc<dyn Disk>,
+    /// Where the rows are.
+    pub(crate) backing: &'a dyn Backing,
+    pub(crate) preallocate: Preallocate,
+    /// Events to replay between two checkpoints.
+    pub(crate) replay_events: u64,
+}
+
+/// What stands in the data directory, opened and replayed.
+pub(crate) struct Opened {
+    pub(super) log: LocalLog,
+    pub(crate) store: Arc<StateStore>,
+    pub(super) replica: Replica,
+    pub(super) last: Lsn,
+    pub(crate) last_at: Timestamp,
+    pub(crate) checkpointed: Lsn,
+    /// Why the rows that were there are not used, if they are not.
+    #[cfg_attr(not(any(test, feature = "testing")), allow(dead_code, reason = "for the simulator"))]
+    pub(crate) rebuilt_because: Option<String>,
+    /// Who is to be looked after.
+    pub(super) alarmed: Alarmed,
+}
+
+impl Opened {
+    /// On this machine's disk and sled.
+    pub(super) fn new(config: &Config, disk: &Arc<dyn Disk>, wall: Timestamp) -> Result<Self, OpenError> {
+        let folder =
+            SledFolder { dir: config.data_dir.clone(), disk: disk.clone(), cache_bytes: config.checkpoint.cache_bytes };
+        let preallocate = Preallocate::Background;
+        open(&Ground { config, disk, backing: &folder, preallocate, replay_events: REPLAY_EVENTS }, wall)
+    }
+}
+
+/// Makes the data directory, and its name durable: what is synced in a directory that a power cut takes away is lost.
+pub(crate) fn make_dir(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    let mut missing = 0;
+    for dir in dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty()) {
+        match disk.list(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => missing += 1,
+            // It is there, for others to look at.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
+            listed => {
+                listed?;
+                break;
+            }
+        }
+    }
+    disk.create_dir_all(dir)?;
+    // Also where it was there: an earlier start may have been cut short.
+    for (no, made) in dir.ancestors().take(missing.max(1)).enumerate() {
+        let Some(parent) = made.parent() else { break };
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        match disk.sync_dir(parent) {
+            // Whoever may not even look at it has not made anything there.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && no >= missing => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
+}
+
+/// Opens what stands in the data directory, and replays the journal's tail.
+pub(crate) fn open(ground: &Ground<'_>, wall: Timestamp) -> Result<Opened, OpenError> {
+    let Ground { config, disk, .. } = *ground;
+    let dir = &config.data_dir;
+    let mut rebuilt_because = None;
+    let (store, lsn, floor) = if config.checkpoint.enabled {
+        let (store, opened) = StateStore::open_on(ground.backing, dir, disk.clone())?;
+        let floor = store.floor();
+        rebuilt_because = opened.rebuilt_because;
+        (store, opened.lsn, floor)
+    } else {
+        // Earlier starts may have taken checkpoints: the journal must not end before the last of them.
+        (StateStore::in_memory(), Lsn(0), StateStore::floor_of(dir, &**disk)?)
+    };
+    let journal_dir = dir.join("journal");
+    let options = journal::Options { preallocate: ground.preallocate, ..journal_options(config, lsn) };
+    let (log, recovered) = LocalLog::open(disk.clone(), &journal_dir, options, floor)?;
+    if recovered.torn_bytes > 0 {
+        tracing::warn!(bytes = recovered.torn_bytes, "cut a torn batch off the journal; nobody was told of it");
+    }
+    let ahead = recovered.last_at.since(wall);
+    if ahead > AHEAD && !config.clock.accept_journal_ahead {
+        return Err(OpenError::JournalAhead(ahead));
+    }
+    let store = Arc::new(store);
+    let mut replica = Replica::new(store.clone(), lsn).map_err(unreadable)?;
+    let mut checkpointed = lsn;
+    replay(disk.clone(), &journal_dir, lsn, recovered.last_lsn, |first, record| {
+        replica.apply(first, record).map_err(unreadable)?;
+        if config.checkpoint.enabled && replica.applied().0 - checkpointed.0 >= ground.replay_events {
+            checkpointed = checkpoint(&store, replica.begin_checkpoint())?;
+            replica.end_checkpoint(checkpointed, config.actors.max_resident as usize);
+        }
+        Ok(())
+    })?;
+    let last = recovered.last_lsn;
+    tracing::info!(last_lsn = %last, replayed = last.0 - lsn.0, sealed = recovered.sealed, "journal opened");
+    let alarmed = replica.alarmed().map_err(unreadable)?;
+    Ok(Opened { log, store, replica, last, last_at: recovered.last_at, checkpointed, rebuilt_because, alarmed })
+}
+
+/// Builds the state anew from the journal, as a start would, and writes all of it.
+pub(in crate::engine) fn rebuild(config: &Config, disk: &Arc<dyn Disk>) -> Result<(), OpenError> {
+    let mut config = config.clone();
+    config.checkpoint.enabled = true;
+    // Nobody is served, so the time does not matter.
+    config.clock.accept_journal_ahead = true;
+    let Opened { store, mut replica, .. } = Opened::new(&config, disk, wall_clock())?;
+    checkpoint(&store, replica.begin_checkpoint())?;
+    Ok(())
+}
+
+pub(in crate::engine) fn unreadable(error: replica::Error) -> OpenError {
+    match error {
+        replica::Error::State(error) => OpenError::State(error),
+        replica::Error::Corrupt { .. } | replica::Error::Page { .. } => OpenError::Row(error.to_string()),
+    }
+}

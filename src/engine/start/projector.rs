@@ -1,0 +1,80 @@
+//! What has become durable, into the replica.
+
+use std::sync::{Arc, mpsc};
+
+use crate::Map;
+use crate::actors::system::SharedReplica;
+use crate::domain::ConcertId;
+use crate::domain::waiting_room::{self, Liveness};
+use crate::engine::tokens::RoomInfo;
+use crate::store::codec::Facts;
+use crate::store::committer::{DurableBatch, Journal};
+use crate::store::replica;
+
+/// Lets the replica take in what has become durable. A plain part: whoever drives it calls [`take`](Self::take).
+pub(crate) struct Projector {
+    pub(super) replica: Arc<SharedReplica>,
+    pub(super) journal: Journal,
+    pub(super) rooms: Arc<Map<ConcertId, RoomInfo>>,
+    pub(super) liveness: Arc<Map<ConcertId, Arc<Liveness>>>,
+}
+
+impl Projector {
+    pub(super) fn run(self, durable: &mpsc::Receiver<DurableBatch>) {
+        while let Ok(batch) = durable.recv()
+            && self.take(&batch)
+        {}
+        self.replica.end();
+    }
+
+    /// Takes a batch in; false if that fails, which is the end of the engine.
+    pub(crate) fn take(&self, batch: &DurableBatch) -> bool {
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.apply(batch))) {
+            Ok(Ok(())) => return true,
+            Ok(Err(error)) => self.journal.poison(&format!("the state cannot be read: {error}")),
+            Err(_) => self.journal.poison("the projector panicked"),
+        }
+        false
+    }
+
+    fn apply(&self, batch: &DurableBatch) -> Result<(), replica::Error> {
+        let applied = {
+            // It is closed after this has ended.
+            let Ok(mut replica) = self.replica.lock() else { return Ok(()) };
+            for (first, record) in &**batch {
+                replica.apply(*first, record)?;
+            }
+            replica.applied()
+        };
+        let hubs = self.replica.hubs();
+        for (_, record) in &**batch {
+            match &record.facts {
+                Facts::Option(option, _) => hubs.option_changed(*option),
+                Facts::Room(concert, events) => {
+                    self.note(*concert, events);
+                    hubs.room_changed(*concert, events);
+                }
+                Facts::Catalogue(_) | Facts::Wallet(..) | Facts::Sink(..) => {}
+            }
+        }
+        self.replica.advance(applied);
+        Ok(())
+    }
+
+    /// Keeps up to date what holds are checked against, and in which lines somebody waits.
+    fn note(&self, concert: ConcertId, events: &[waiting_room::Event]) {
+        for event in events {
+            match event {
+                waiting_room::Event::Opened { settings, .. } | waiting_room::Event::Configured { settings } => {
+                    if let Some(mut room) = self.rooms.get_mut(&concert) {
+                        room.mode = settings.mode;
+                    }
+                }
+                waiting_room::Event::TokenIssued { active_until: None, .. } => {
+                    self.liveness.entry(concert).or_default();
+                }
+                _ => {}
+            }
+        }
+    }
+}
