@@ -40,9 +40,9 @@ fn config(dir: &Path, checkpoints: Checkpoints) -> Config {
     let mut config = Config { data_dir: dir.to_path_buf(), ..Config::default() };
     config.limits.user_open_holds = 0;
     config.checkpoint.max_pending_events = 1_000_000_000;
+    config.checkpoint.max_pending_bytes = 1 << 40;
     if checkpoints == Checkpoints::AfterTheBurst {
-        config.checkpoint.interval_ms = 600_000;
-        config.checkpoint.max_events = 10_000_000;
+        config.checkpoint.replay_target_ms = 3_600_000;
     }
     config
 }

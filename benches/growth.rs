@@ -47,6 +47,7 @@ impl Subject {
         let dir = scratch(&format!("growth-{name}"));
         let mut config = Config { data_dir: dir.clone(), ..Config::default() };
         config.checkpoint.max_pending_events = 1_000_000_000;
+        config.checkpoint.max_pending_bytes = 1 << 40;
         let engine = Engine::open(config).await?;
         let concert = concert(&engine).await?;
         let plan = house(size.seats, ROW_SEATS);

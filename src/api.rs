@@ -739,6 +739,10 @@ pub struct Stats {
     pub clock_skew_seconds: f64,
     /// Bytes that may still be written.
     pub free_bytes: u64,
+    /// About how long a start would take to replay what is not in the state yet, in seconds.
+    pub replay_seconds: f64,
+    /// How often a checkpoint or the journal's next segment was put off for want of descriptors, memory or space.
+    pub put_off: u64,
     /// Those who follow an option's seats or a token.
     pub live_subscribers: u64,
     /// Times that an option's seats were looked at for those who follow them.

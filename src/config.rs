@@ -90,13 +90,15 @@ section! {
         /// Whether it is written at all; without it every start replays the whole journal, and everything stays in
         /// memory.
         enabled: bool = true,
-        /// Milliseconds between two checkpoints, 10 to 600,000.
-        interval_ms: u64 = 1_000,
-        /// Events after which one is taken at once, 1,000 to 10,000,000.
-        max_events: u64 = 20_000,
+        /// Milliseconds that a start may take to replay what is not in it, up to 3,600,000: a checkpoint is taken once that
+        /// would take longer, and when nothing has happened for a second. 0: whenever there is anything to write.
+        replay_target_ms: u64 = 1_000,
         /// Events that may be durable and not yet checkpointed, 10,000 to 1,000,000,000; past it callers are told
         /// `overloaded`.
         max_pending_events: u64 = 4_000_000,
+        /// Bytes of the journal that may be durable and not yet checkpointed, 1 MiB to 1 TiB; likewise. What waits in memory
+        /// takes a few times as much.
+        max_pending_bytes: u64 = 512 << 20,
         /// sled's cache in bytes, 1 MiB to 1 TiB.
         cache_bytes: u64 = 128 << 20,
     }
@@ -190,9 +192,9 @@ impl Config {
         let bounds: &[(&str, u64, u64, u64)] = &[
             ("journal.segment_bytes", self.journal.segment_bytes, 1 << 20, 4 << 30),
             ("journal.max_waiting_events", self.journal.max_waiting_events, 1_024, 16_777_216),
-            ("checkpoint.interval_ms", self.checkpoint.interval_ms, 10, 600_000),
-            ("checkpoint.max_events", self.checkpoint.max_events, 1_000, 10_000_000),
+            ("checkpoint.replay_target_ms", self.checkpoint.replay_target_ms, 0, 3_600_000),
             ("checkpoint.max_pending_events", self.checkpoint.max_pending_events, 10_000, 1_000_000_000),
+            ("checkpoint.max_pending_bytes", self.checkpoint.max_pending_bytes, 1 << 20, 1 << 40),
             ("checkpoint.cache_bytes", self.checkpoint.cache_bytes, 1 << 20, 1 << 40),
             ("actors.arbiters", self.actors.arbiters, 1, 256),
             ("actors.mailbox", self.actors.mailbox, 1, 1_048_576),

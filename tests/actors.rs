@@ -41,7 +41,7 @@ async fn few_fit_into_memory_and_nothing_is_lost() {
     const OPTIONS: usize = 100;
     let (engine, dir) = open(|config| {
         config.actors.max_resident = 16;
-        config.checkpoint.interval_ms = 10;
+        config.checkpoint.replay_target_ms = 0;
     })
     .await;
     let concert = engine.create_concert(new_concert("Concert", Settings::default()), None).await.unwrap().value.id;
@@ -491,7 +491,7 @@ async fn a_slow_disk_delays_answers_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config(dir.path());
     config.actors.max_resident = 16;
-    config.checkpoint.interval_ms = 10;
+    config.checkpoint.replay_target_ms = 0;
     let engine = Engine::open_on(config.clone(), SlowDisk::new(SYNC)).await.unwrap();
     let option = on_sale(&engine, 10, 10).await;
     let begun = Instant::now();

@@ -316,7 +316,7 @@ async fn rows_are_found_wherever_they_are() {
     // Everything that can leave memory does, and a reader remembers next to nothing.
     let mut config = Config { events: boxoffice::settings::Events { remembered: 64 }, ..config(dir.path()) };
     config.actors.max_resident = 16;
-    config.checkpoint.interval_ms = 10;
+    config.checkpoint.replay_target_ms = 0;
     let engine = Engine::open(config.clone()).await.unwrap();
     let mut live = engine.events(EventId::default(), EventFilter::ALL);
     let mut at_once = Vec::new();

@@ -54,7 +54,7 @@ impl House {
                 self.told.lock().late.extend(failed.map(|failed| (failed, what)));
                 Some(answer)
             }
-            Err(Error::OutcomeUnknown(_) | Error::Internal(_) | Error::StorageFull) => None,
+            Err(Error::OutcomeUnknown(_) | Error::Internal(_) | Error::StorageFull | Error::Overloaded(_)) => None,
             Err(error) => panic!("{what}: {error}"),
         }
     }
@@ -105,7 +105,7 @@ fn last_rows() -> Vec<String> {
 
 fn quick(dir: &Path) -> Config {
     let mut config = config(dir);
-    config.checkpoint.interval_ms = 20;
+    config.checkpoint.replay_target_ms = 0;
     config
 }
 
@@ -126,11 +126,14 @@ async fn nearly_full(dir: &Path) {
 }
 
 /// Whether the engine may go on when this has failed, as nothing depends on it but one call: a plan that could not be put
-/// down or read is refused, unless it was a sync; and for a segment that is not needed yet, space may still be found.
+/// down or read is refused, unless it was a sync; and what is lacking for a segment that is not needed yet, or for a checkpoint
+/// that has not changed anything, may come back.
 fn goes_on(failed: &Failed, failure: Failure) -> bool {
-    let is_sync = ["sync", "sync_dir"].contains(&failed.call);
+    let is_sync = ["sync", "sync_dir"].contains(&failed.call) && failure != Failure::NoDescriptor;
     let of_plan = failed.path.components().any(|part| part.as_os_str() == "plans");
-    of_plan && !is_sync || failure == Failure::NoSpace && failed.path.ends_with("journal/next.tmp")
+    let of_checkpoint = ["redo", "manifest.new", "data"].iter().any(|name| failed.path.ends_with(name));
+    let is_lack = matches!(failure, Failure::NoSpace | Failure::NoDescriptor);
+    of_plan && !is_sync || is_lack && (of_checkpoint || failed.path.ends_with("journal/next.tmp"))
 }
 
 /// Lets everybody do what they do on a disk of which one call fails; gives what they were told.
@@ -209,7 +212,7 @@ async fn after_a_refused_call_nobody_is_told_that_anything_was_done() {
     nearly_full(&template).await;
     let (mut runs, mut answers, mut refused) = (0, 0, BTreeMap::new());
     for fresh in [false, true] {
-        for (index, failure) in [Failure::Io, Failure::NoSpace].into_iter().enumerate() {
+        for (index, failure) in [Failure::Io, Failure::NoSpace, Failure::NoDescriptor].into_iter().enumerate() {
             // Not each of its calls in each place, but each of them in one, unless every one is asked for.
             let mut after = index as u64 * step / 2;
             loop {
@@ -239,4 +242,33 @@ async fn after_a_refused_call_nobody_is_told_that_anything_was_done() {
     println!("{runs} calls refused, {answers} answers before, {seconds} s: {refused:?}");
     let count = |folder: &str, call| refused.get(&(folder.to_owned(), call)).copied().unwrap_or(0);
     assert!(count("journal", "write") > 5 && count("journal", "sync") > 5 && answers > 100, "too little was tried");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_for_which_no_file_can_be_opened_comes_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, config) = (FailingDisk::default(), quick(&dir.path().join("data")));
+    let engine = Engine::open_on(config.clone(), disk.clone()).await.unwrap();
+    let is_written = || async {
+        let stats = engine.stats();
+        (stats.checkpointed_lsn == stats.durable_lsn).then_some(stats.put_off)
+    };
+    let mut put_off = BTreeMap::new();
+    for after in 0..20 {
+        eventually("a checkpoint", is_written).await;
+        disk.fail(after, Failure::NoDescriptor);
+        let before = engine.stats().put_off;
+        charge(&engine, &user(1), 1).await;
+        // Others may buy, and look at what they have, all the while.
+        let times = eventually("a checkpoint in spite of it", is_written).await - before;
+        let Some(failed) = disk.heal() else { continue };
+        assert_eq!((times, engine.failed()), (1, None), "{failed:?}");
+        *put_off.entry((failed.call, failed.path)).or_insert(0) += 1;
+        if put_off.len() == 3 {
+            break;
+        }
+    }
+    assert_eq!(put_off.len(), 3, "the redo file, its name, the manifest: {put_off:?}");
+    assert_eq!(audit_money(&engine, &[user(1)]).await, engine.wallet(&user(1)).await.unwrap().balance.get());
+    engine.shutdown().await.unwrap();
 }

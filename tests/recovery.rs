@@ -191,11 +191,10 @@ async fn when_and_whether_checkpoints_are_taken_changes_nothing() {
     let without = verified(&config, "without checkpoints");
     assert!(without.state.starts_with("missing"), "{without}");
     check(&config, &sale, &answers, "without checkpoints").await;
-    for (interval_ms, max_events) in [(10, 1_000), (600_000, 1_000), (600_000, 10_000_000)] {
+    for replay_target_ms in [0, 1, 3_600_000] {
         config.checkpoint.enabled = true;
-        config.checkpoint.interval_ms = interval_ms;
-        config.checkpoint.max_events = max_events;
-        let what = format!("a checkpoint each {interval_ms} ms or {max_events} events");
+        config.checkpoint.replay_target_ms = replay_target_ms;
+        let what = format!("a checkpoint for each {replay_target_ms} ms of replay");
         check(&config, &sale, &answers, &what).await;
         let report = verified(&config, &what);
         assert!(report.state.starts_with("agrees"), "{what}: {report}");
@@ -209,7 +208,7 @@ async fn when_and_whether_checkpoints_are_taken_changes_nothing() {
 async fn cut_off(config: &Config) -> (std::path::PathBuf, usize) {
     let mut unchecked = config.clone();
     unchecked.data_dir = config.data_dir.with_extension("running");
-    unchecked.checkpoint.interval_ms = 600_000;
+    unchecked.checkpoint.enabled = false;
     let engine = Engine::open(unchecked.clone()).await.unwrap();
     on_sale(&engine, 2, 5).await;
     for _ in 0..20 {

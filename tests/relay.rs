@@ -666,7 +666,7 @@ async fn sinks_that_are_put_to_sleep_lose_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config(dir.path());
     config.actors.max_resident = 16;
-    config.checkpoint.interval_ms = 10;
+    config.checkpoint.replay_target_ms = 0;
     let engine = open(&config).await;
     let option = on_sale(&engine, 20, 2).await;
     let mut sinks = Vec::new();

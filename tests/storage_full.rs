@@ -122,7 +122,7 @@ async fn on_a_small_disk() {
     config.storage.min_free_bytes = MIN_FREE_BYTES;
     // So that a checkpoint fits into that.
     config.checkpoint.max_pending_events = 10_000;
-    config.checkpoint.max_events = 1_000;
+    config.checkpoint.replay_target_ms = 0;
     let engine = Engine::open(config.clone()).await.unwrap();
     let option = on_sale(&engine, 10, 10).await;
     let concert = engine.option(option).await.unwrap().concert_id;

@@ -118,6 +118,12 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Gauges {
     checkpointed: AtomicU64,
+    /// What the journal had grown by then.
+    checkpointed_bytes: AtomicU64,
+    /// About how long it would take to replay what has come since, in nanoseconds.
+    replay_nanos: Arc<AtomicU64>,
+    /// How often a checkpoint was put off, since something was lacking.
+    put_off: AtomicU64,
     free_bytes: AtomicU64,
     storage_full: AtomicBool,
     overloaded: Alone,
@@ -285,6 +291,8 @@ impl Engine {
             overloaded: of(&gauges.overloaded.0),
             clock_skew_seconds: system.env.clock.skew_millis() as f64 / 1e3,
             free_bytes: gauges.free_bytes.load(Ordering::Relaxed),
+            replay_seconds: Duration::from_nanos(of(&gauges.replay_nanos)).as_secs_f64(),
+            put_off: of(&gauges.put_off) + self.0.log_status.put_off(),
             live_subscribers: of(&live.seat_subscribers) + of(&live.token_subscribers),
             live_flushes: of(&live.flushes),
             live_conflations: of(&live.conflations),
@@ -323,8 +331,11 @@ impl Inner {
             return Some(Error::StorageFull);
         }
         let pending = journal.durable().0.saturating_sub(self.gauges.checkpointed.load(Ordering::Relaxed));
-        let behind = self.config.checkpoint.enabled && pending > self.config.checkpoint.max_pending_events;
-        if behind || journal.waiting_events() > self.config.journal.max_waiting_events {
+        let pending_bytes = journal.counters().bytes.load(Ordering::Relaxed);
+        let pending_bytes = pending_bytes.saturating_sub(self.gauges.checkpointed_bytes.load(Ordering::Relaxed));
+        let limits = &self.config.checkpoint;
+        let behind = pending > limits.max_pending_events || pending_bytes > limits.max_pending_bytes;
+        if limits.enabled && behind || journal.waiting_events() > self.config.journal.max_waiting_events {
             return Some(Error::Overloaded(RETRY_AFTER));
         }
         None

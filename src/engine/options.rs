@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::concerts::{SECONDS_MAX, check_name, check_range};
-use super::{Engine, Inner};
+use super::{Engine, Inner, RETRY_AFTER};
 use crate::api::{Answered, ConcertOption, IdempotencyKey, NewOption, SaleFigures, Seats, WindowPatch};
 use crate::domain::catalogue::{self, Catalogue};
 use crate::domain::concert_option::{
@@ -18,7 +18,7 @@ use crate::domain::seating_plan::{Limits, PlanHash, SeatingPlan};
 use crate::domain::{ConcertId, Lsn, OptionId, Points, Rejection, Timestamp};
 use crate::error::{Error, FieldError};
 use crate::store::codec::TheCatalogue;
-use crate::store::replica;
+use crate::store::{plans, replica};
 
 /// The largest area.
 const CAPACITY_MAX: u64 = 1_000_000;
@@ -141,7 +141,7 @@ impl Engine {
         let hash = self.0.offer(id).await?.definition.plan;
         let inner = self.0.clone();
         let json = self.0.on_blocking_thread(move || inner.plans.get(hash.0)).await?;
-        Ok(PlanJson { hash, json: json.map_err(|error| Error::Internal(error.to_string()))? })
+        Ok(PlanJson { hash, json: json.map_err(|error| unusable(&error))? })
     }
 
     /// All seats of an option, as they are now.
@@ -255,7 +255,7 @@ impl Inner {
         if let Some(plan) = known.upgrade() {
             return Ok(plan);
         }
-        let json = self.plans.get(hash.0).map_err(|error| Error::Internal(error.to_string()))?;
+        let json = self.plans.get(hash.0).map_err(|error| unusable(&error))?;
         // It was checked before it was stored, under limits that may have been lowered since.
         let limits = Limits { bytes_max: usize::MAX, seats_max: usize::MAX, ..Limits::default() };
         let parsed = SeatingPlan::parse(
@@ -303,7 +303,7 @@ impl Inner {
             if error.is_final() {
                 self.system.env.journal.poison(&error.to_string());
             }
-            Error::Internal(error.to_string())
+            unusable(&error)
         })?;
         let area =
             |area: crate::api::NewArea| Area { name: area.name, capacity: area.capacity, category: area.category };
@@ -326,6 +326,15 @@ impl Inner {
 fn check_window(window: &Window) -> Option<FieldError> {
     let opens_in_time = window.sale_opens_at.is_none_or(|opens_at| opens_at < window.sale_closes_at);
     (!opens_in_time).then(|| FieldError::new("sale_opens_at", "must be before sale_closes_at"))
+}
+
+/// What a caller is told when a plan cannot be stored or read.
+fn unusable(error: &plans::Error) -> Error {
+    match error {
+        error if !error.is_for_now() => Error::Internal(error.to_string()),
+        error if error.is_for_want_of_space() => Error::StorageFull,
+        _ => Error::Overloaded(RETRY_AFTER),
+    }
 }
 
 /// What is wrong with a new option, beside its plan.

@@ -15,7 +15,7 @@ use toml::{Table, Value};
 
 use super::address::{NoNetwork, Proxies};
 pub use crate::config::Error as ValueError;
-use crate::config::{Actors, Checkpoint, Clock, Config, Events, Journal, Limits, Storage, section};
+use crate::config::{Actors, Clock, Config, Events, Journal, Limits, Storage, section};
 use crate::relay;
 
 /// What begins the name of an environment variable that is a setting.
@@ -113,6 +113,10 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
+fn millis(span: Span) -> u64 {
+    u64::try_from(span.0.as_millis()).unwrap_or(u64::MAX)
+}
+
 const fn seconds(n: u64) -> Span {
     Span(Duration::from_secs(n))
 }
@@ -198,8 +202,10 @@ section! {
         write_timeout: Span = seconds(60),
         /// How long an idle connection is kept.
         keep_alive: Span = seconds(30),
-        /// Connections at a time; more wait to be accepted.
+        /// Connections at a time; more wait to be accepted. Fewer, if the process may not open so many files.
         max_connections: u64 = 25_000,
+        /// Files that may be open beside all that server and engine are known to need.
+        spare_descriptors: u64 = 64,
         /// Addresses and networks (`10.0.0.0/8`) of proxies whose `X-Forwarded-For` is believed.
         trusted_proxies: Vec<String> = Vec::new(),
         /// Seating plans that are kept ready to be sent.
@@ -344,11 +350,51 @@ impl Live {
 
     /// The engine's part.
     fn engine(&self) -> crate::config::Live {
-        let millis = |span: Span| u64::try_from(span.0.as_millis()).unwrap_or(u64::MAX);
         crate::config::Live {
             window_ms: millis(self.window),
             position_ms: millis(self.position_interval),
             token_ms: millis(self.token_interval),
+        }
+    }
+}
+
+section! {
+    /// The engine's state in sled.
+    Checkpoint {
+        /// Whether it is written at all; without it every start replays the whole journal, and everything stays in
+        /// memory.
+        enabled: bool = true,
+        /// How long a start may take to replay what is not in it: a checkpoint is taken once that would take longer.
+        replay_target: Span = seconds(1),
+        /// Events that may be durable and not yet checkpointed; past it callers are told `overloaded`.
+        max_pending_events: u64 = 4_000_000,
+        /// Bytes of the journal; likewise.
+        max_pending_bytes: u64 = 512 << 20,
+        /// sled's cache in bytes.
+        cache_bytes: u64 = 128 << 20,
+    }
+}
+
+impl Checkpoint {
+    /// The defaults of the server, for an engine that is set up like this.
+    fn new(engine: &crate::config::Checkpoint) -> Self {
+        Self {
+            enabled: engine.enabled,
+            replay_target: Span(Duration::from_millis(engine.replay_target_ms)),
+            max_pending_events: engine.max_pending_events,
+            max_pending_bytes: engine.max_pending_bytes,
+            cache_bytes: engine.cache_bytes,
+        }
+    }
+
+    /// The engine's part.
+    fn engine(&self) -> crate::config::Checkpoint {
+        crate::config::Checkpoint {
+            enabled: self.enabled,
+            replay_target_ms: millis(self.replay_target),
+            max_pending_events: self.max_pending_events,
+            max_pending_bytes: self.max_pending_bytes,
+            cache_bytes: self.cache_bytes,
         }
     }
 }
@@ -424,7 +470,7 @@ impl Settings {
             log: Log::default(),
             history: History::default(),
             journal,
-            checkpoint,
+            checkpoint: Checkpoint::new(&checkpoint),
             actors,
             limits,
             clock,
@@ -473,7 +519,7 @@ impl Settings {
         Config {
             data_dir: self.data_dir.clone(),
             journal: self.journal.clone(),
-            checkpoint: self.checkpoint.clone(),
+            checkpoint: self.checkpoint.engine(),
             actors: self.actors.clone(),
             limits: self.limits.clone(),
             clock: self.clock.clone(),
@@ -508,6 +554,7 @@ impl Settings {
     fn check_numbers(&self) -> Result<(), ValueError> {
         let bounds = [
             ("http.max_connections", self.http.max_connections, 1, 1_000_000),
+            ("http.spare_descriptors", self.http.spare_descriptors, 0, 1_000_000),
             ("http.cached_plans", self.http.cached_plans, 0, 100_000),
             ("http.kept_polls", self.http.kept_polls, 0, 10_000),
             ("auth.leeway_seconds", self.auth.leeway_seconds, 0, 300),
@@ -550,6 +597,7 @@ impl Settings {
             ("live.window", self.live.window, milli, seconds(60)),
             ("live.position_interval", self.live.position_interval, milli, seconds(60)),
             ("live.token_interval", self.live.token_interval, milli, seconds(60)),
+            ("checkpoint.replay_target", self.checkpoint.replay_target, seconds(0), seconds(3_600)),
             ("history.interval", self.history.interval, tenth, seconds(3_600)),
             ("live.ping_interval", self.live.ping_interval, tenth, seconds(3_600)),
             ("live.silence_timeout", self.live.silence_timeout, tenth, seconds(3_600)),

@@ -146,6 +146,7 @@ impl Collector for EngineStats {
         let counters = [
             ("journal_batches", "Batches written", stats.batches),
             ("journal_bytes", "Bytes that the journal has grown by", stats.journal_bytes),
+            ("put_off", "Times that a checkpoint or a segment was put off for want of something", stats.put_off),
             ("commands_overloaded", "Commands refused because too much was under way", stats.overloaded),
             ("live_flushes", "Times that an option's seats were looked at for those who follow", stats.live_flushes),
             (
@@ -174,6 +175,9 @@ impl Collector for EngineStats {
         let commit = ConstCounter::new(stats.commit_seconds);
         let help = "Time spent in writing and syncing batches";
         commit.encode(encoder.encode_descriptor("commit", help, Some(&Unit::Seconds), commit.metric_type())?)?;
+        let replay = ConstGauge::new(stats.replay_seconds);
+        let help = "About how long a start would take to replay what is not in the state";
+        replay.encode(encoder.encode_descriptor("replay", help, Some(&Unit::Seconds), replay.metric_type())?)?;
         let skew = ConstGauge::new(stats.clock_skew_seconds);
         let help = "How far the engine's clock is from the wall clock";
         skew.encode(encoder.encode_descriptor("clock_skew", help, Some(&Unit::Seconds), skew.metric_type())?)

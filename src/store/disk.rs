@@ -50,6 +50,25 @@ pub trait File: Send + Sync {
     fn size(&self) -> io::Result<u64>;
 }
 
+/// Whether a call has failed for want of what others may give back: descriptors, memory, or space. Where nothing has changed
+/// yet, it can be tried again.
+pub(crate) fn is_lack(error: &io::Error) -> bool {
+    is_lack_of_space(error)
+        || is_lack_of_descriptors(error)
+        || matches!(error.kind(), io::ErrorKind::OutOfMemory | io::ErrorKind::Interrupted)
+}
+
+/// Whether it was for want of space.
+pub(crate) fn is_lack_of_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether it was for want of descriptors: nothing was opened, of a directory that was to be synced neither.
+pub(crate) fn is_lack_of_descriptors(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
 /// Makes a directory, and those above it, for its owner only: there are secrets in the journal and in the state.
 pub(crate) fn make_private_dirs(dir: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)

@@ -124,15 +124,33 @@ impl Manifest {
     ///
     /// [`Error::Io`]; which of the two a later start finds is then open.
     pub fn write(&self, disk: &dyn Disk, dir: &Path) -> Result<(), Error> {
+        self.stage(disk, dir)?;
+        Self::put_in_place(disk, dir)
+    }
+
+    /// The first half of [`write`](Self::write): whatever becomes of it, the manifest is the old one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn stage(&self, disk: &dyn Disk, dir: &Path) -> Result<(), Error> {
         let new = dir.join(NAME_NEW);
-        let failed = |path: &Path, source| Error::Io { path: path.to_owned(), source };
         match disk.remove(&new) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(&new, e)),
             _ => {}
         }
         let file = disk.open(&new, Open::Create).map_err(|e| failed(&new, e))?;
         file.write_all_at(&self.encode(), 0).map_err(|e| failed(&new, e))?;
-        file.sync().map_err(|e| failed(&new, e))?;
+        file.sync().map_err(|e| failed(&new, e))
+    }
+
+    /// The second half of [`write`](Self::write).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`]; which of the two a later start finds is then open.
+    pub fn put_in_place(disk: &dyn Disk, dir: &Path) -> Result<(), Error> {
+        let new = dir.join(NAME_NEW);
         disk.rename(&new, &dir.join(NAME)).map_err(|e| failed(&new, e))?;
         disk.sync_dir(dir).map_err(|e| failed(dir, e))
     }
@@ -184,6 +202,10 @@ impl Manifest {
         };
         if reader.0.is_empty() { Ok(Self { floor, settled, pending }) } else { Err(damaged("it is too long")) }
     }
+}
+
+fn failed(path: &Path, source: io::Error) -> Error {
+    Error::Io { path: path.to_owned(), source }
 }
 
 fn encode_checkpoint(bytes: &mut Vec<u8>, checkpoint: &Checkpoint) {

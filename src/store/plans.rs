@@ -10,7 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
-use super::disk::{Disk, Open};
+use super::disk::{Disk, Open, is_lack, is_lack_of_descriptors, is_lack_of_space};
 
 const SUFFIX: &str = ".plan";
 
@@ -54,7 +54,20 @@ impl Error {
     /// could not write, and says so only once.
     #[must_use]
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::Io { doing: SYNC, .. })
+        // For want of descriptors a directory was not even opened.
+        matches!(self, Self::Io { doing: SYNC, source, .. } if !is_lack_of_descriptors(source))
+    }
+
+    /// Whether it was for want of space.
+    #[must_use]
+    pub fn is_for_want_of_space(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_lack_of_space(source))
+    }
+
+    /// Whether it may go well in a moment: something is lacking that others may give back.
+    #[must_use]
+    pub fn is_for_now(&self) -> bool {
+        !self.is_final() && matches!(self, Self::Io { source, .. } if is_lack(source))
     }
 }
 

@@ -386,33 +386,33 @@ pub(crate) struct Cut {
 }
 
 /// One row of a cut, or several.
-enum Piece {
-    Row(Option<Vec<u8>>),
+enum Piece<'a> {
+    Row(Option<&'a [u8]>),
     Page,
     List,
 }
 
 impl Cut {
-    /// The changes to what stands in `rows`, in the order of their keys.
-    pub fn changes(self, rows: &StateStore) -> impl Iterator<Item = Result<Altered, state::Error>> {
+    /// The changes to what stands in `rows`, in the order of their keys; the same each time, until they are made.
+    pub fn changes<'a>(&'a self, rows: &'a StateStore) -> impl Iterator<Item = Result<Altered, state::Error>> + 'a {
         let Self { rows: changes, pages: drafts, .. } = self;
-        let mut pieces: Vec<_> = changes.into_iter().map(|(key, row)| (key, Piece::Row(row))).collect();
+        let mut pieces: Vec<_> = changes.iter().map(|(key, row)| (&key[..], Piece::Row(row.as_deref()))).collect();
         let kind = |key: &[u8]| if key.first() == Some(&lists::KIND) { Piece::List } else { Piece::Page };
-        pieces.extend(drafts.keys().map(|key| (key.to_vec(), kind(key))));
+        pieces.extend(drafts.keys().map(|key| (key, kind(key))));
         pieces.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         pieces.into_iter().flat_map(move |(key, piece)| {
-            let altered = piece.altered(key, &drafts, rows);
+            let altered = piece.altered(key.to_vec(), drafts, rows);
             let (altered, error) = altered.map_or_else(|error| (Vec::new(), Some(Err(error))), |all| (all, None));
             altered.into_iter().map(Ok).chain(error)
         })
     }
 }
 
-impl Piece {
+impl Piece<'_> {
     fn altered(self, key: Vec<u8>, drafts: &Drafts, rows: &StateStore) -> Result<Vec<Altered>, state::Error> {
         let bad = |NoPage| bad_row(&key, "it is not a page");
         let (old, new) = match self {
-            Self::Row(new) => (rows.get(&key)?, new),
+            Self::Row(new) => (rows.get(&key)?, new.map(<[u8]>::to_vec)),
             Self::Page => {
                 let (old, new) = (rows.get(&key)?, pages::new(drafts, &key).unwrap_or_default());
                 let new = match &old {

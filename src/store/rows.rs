@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use parking_lot::RwLock;
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::disk::is_lack;
 use super::manifest::{self, Checkpoint};
 use super::redo;
 use crate::domain::Lsn;
@@ -20,7 +21,7 @@ pub const KEY_BYTES_MAX: usize = 600;
 /// The longest value, in bytes.
 pub const VALUE_BYTES_MAX: usize = 16 << 20;
 
-/// What goes wrong with the state. All but the first four are final: the store answers [`Error::Failed`] from then on.
+/// What goes wrong with the state. All but the first five are final: the store answers [`Error::Failed`] from then on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -41,6 +42,9 @@ pub enum Error {
         /// The last one.
         settled: Lsn,
     },
+    /// Something was lacking, before anything had changed: the same can be tried again.
+    #[error("{0}; nothing has changed")]
+    Later(#[source] Box<Error>),
     /// sled failed.
     #[error("sled: {0}")]
     Sled(#[from] sled::Error),
@@ -78,9 +82,23 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the caller is to blame, and the store is as sound as before.
-    pub(super) fn is_callers(&self) -> bool {
-        matches!(self, Self::KeyLength(_) | Self::ValueLength(_) | Self::Order | Self::Backwards { .. })
+    /// Whether the store is as sound as before: the caller is to blame, or something was lacking.
+    pub(super) fn is_harmless(&self) -> bool {
+        let is_callers =
+            matches!(self, Self::KeyLength(_) | Self::ValueLength(_) | Self::Order | Self::Backwards { .. });
+        is_callers || matches!(self, Self::Later(_))
+    }
+
+    /// The same, of something that had not changed anything: [`Later`](Self::Later), if it is for want of something.
+    pub(super) fn before_any_change(self) -> Self {
+        match &self {
+            Self::Manifest(manifest::Error::Io { source, .. }) | Self::Redo(redo::Error::Io { source, .. })
+                if is_lack(source) =>
+            {
+                Self::Later(Box::new(self))
+            }
+            _ => self,
+        }
     }
 
     /// Whether it says that the files are not what was written, rather than that they cannot be read just now.

@@ -225,9 +225,23 @@ impl StateStore {
     ///
     /// # Errors
     ///
-    /// [`Error::Backwards`], [`Error::Order`], [`Error::KeyLength`] and [`Error::ValueLength`] change nothing. All others are
-    /// final, those of `changes` too.
+    /// [`Error::Backwards`], [`Error::Order`], [`Error::KeyLength`], [`Error::ValueLength`] and [`Error::Later`] change nothing.
+    /// All others are final, those of `changes` too.
     pub fn checkpoint(&self, lsn: Lsn, changes: impl Iterator<Item = Result<Altered, Error>>) -> Result<(), Error> {
+        self.checkpoint_gently(lsn, changes, || ())
+    }
+
+    /// As [`checkpoint`](Self::checkpoint); calls `between` after each batch, which may leave the disk to others for a while.
+    ///
+    /// # Errors
+    ///
+    /// As [`checkpoint`](Self::checkpoint).
+    pub fn checkpoint_gently(
+        &self,
+        lsn: Lsn,
+        changes: impl Iterator<Item = Result<Altered, Error>>,
+        between: impl FnMut(),
+    ) -> Result<(), Error> {
         self.guarded(|| {
             let mut manifest = self.manifest.lock();
             let Manifest { floor, settled, .. } = *manifest;
@@ -245,14 +259,17 @@ impl StateStore {
                 return Ok(());
             };
             let (disk, dir) = (home.disk.as_ref(), home.dir.as_path());
-            let mut redo = redo::Writer::create(disk, dir, lsn)?;
-            let next = alter(Tally::of(&settled), changes, |key, value| redo.put(key, value))?.at(lsn);
-            if !redo.is_empty() {
-                redo.finish()?;
-                home.write_manifest(&mut manifest, Manifest { floor, settled, pending: Some(next) })?;
-                redo_all(self.rows.as_ref(), dir, disk, lsn)?;
+            let announced = announce(home, &manifest, lsn, changes).map_err(|error| {
+                // It may take the space that is lacking. If this fails, so does the next try.
+                let _ = redo::remove(disk, dir);
+                error.before_any_change()
+            })?;
+            Manifest::put_in_place(disk, dir)?;
+            *manifest = announced;
+            if let Some(next) = announced.pending {
+                redo_all(self.rows.as_ref(), dir, disk, lsn, between)?;
+                home.write_manifest(&mut manifest, Manifest { floor, settled: next, pending: None })?;
             }
-            home.write_manifest(&mut manifest, Manifest { floor, settled: next, pending: None })?;
             Ok(redo::remove(disk, dir)?)
         })
     }
@@ -295,7 +312,7 @@ impl StateStore {
             return Err(Error::Failed(why.clone()));
         }
         let result = call();
-        if let Some(error) = result.as_ref().err().filter(|error| !error.is_callers()) {
+        if let Some(error) = result.as_ref().err().filter(|error| !error.is_harmless()) {
             self.failed.get_or_init(|| error.to_string());
         }
         result
@@ -321,6 +338,27 @@ fn read_manifest(disk: &dyn Disk, dir: &Path) -> Result<Result<Option<Manifest>,
         Err(damage @ manifest::Error::Damaged { .. }) => Ok(Err(damage.to_string())),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The first pass of a checkpoint at `lsn`: what changes, into the redo file, and the manifest to come, beside the one that is
+/// in force. Whatever becomes of it, nothing has changed.
+fn announce(
+    home: &Home,
+    manifest: &Manifest,
+    lsn: Lsn,
+    changes: impl Iterator<Item = Result<Altered, Error>>,
+) -> Result<Manifest, Error> {
+    let (disk, dir, Manifest { floor, settled, .. }) = (home.disk.as_ref(), home.dir.as_path(), *manifest);
+    let mut redo = redo::Writer::create(disk, dir, lsn)?;
+    let next = alter(Tally::of(&settled), changes, |key, value| redo.put(key, value))?.at(lsn);
+    let announced = if redo.is_empty() {
+        Manifest { floor, settled: next, pending: None }
+    } else {
+        redo.finish()?;
+        Manifest { floor, settled, pending: Some(next) }
+    };
+    announced.stage(disk, dir)?;
+    Ok(announced)
 }
 
 /// Hands `put` what changes, removals last; gives the tally after that.
@@ -358,10 +396,17 @@ where
 }
 
 /// Writes all that the redo file of the checkpoint at `lsn` says, and makes it survive a power cut.
-fn redo_all(rows: &dyn StoredRows, dir: &Path, disk: &dyn Disk, lsn: Lsn) -> Result<(), Error> {
+fn redo_all(
+    rows: &dyn StoredRows,
+    dir: &Path,
+    disk: &dyn Disk,
+    lsn: Lsn,
+    mut between: impl FnMut(),
+) -> Result<(), Error> {
     let mut redo = redo::Reader::open(disk, dir, lsn)?;
     while let Some(batch) = redo.next()? {
         rows.apply(&batch)?;
+        between();
     }
     rows.flush()
 }
@@ -384,7 +429,7 @@ fn find(backing: &dyn Backing, dir: &Path, disk: &dyn Disk, manifest: &Manifest)
     let read = backing.open().and_then(|rows| {
         if let Some(pending) = manifest.pending {
             info!(lsn = %pending.lsn, rows = pending.rows, "finishing the checkpoint that was under way");
-            redo_all(rows.as_ref(), dir, disk, pending.lsn)?;
+            redo_all(rows.as_ref(), dir, disk, pending.lsn, || ())?;
         }
         rows.tally().map(|tally| (rows, tally))
     });

@@ -36,7 +36,8 @@ struct State {
 }
 
 impl FailingDisk {
-    /// Lets the call after the next `after` fail, once; with [`Failure::Halt`] all that come later as well.
+    /// Lets the call after the next `after` fail, once; with [`Failure::Halt`] all that come later as well, and with
+    /// [`Failure::NoDescriptor`] the first from there on that opens something.
     pub fn fail(&self, after: u64, failure: Failure) {
         let mut state = self.0.lock();
         *state = State { calls: state.calls, fault: Some((after, failure)), ..State::default() };
@@ -68,6 +69,10 @@ impl FailingDisk {
             return Err(rustix::io::Errno::IO.into());
         }
         let Some((after, failure)) = state.fault else { return Ok(()) };
+        let opens = ["create", "open", "list", "sync_dir"].contains(&call);
+        if after == 0 && failure == Failure::NoDescriptor && !opens {
+            return Ok(());
+        }
         if let Some(after) = after.checked_sub(1) {
             state.fault = Some((after, failure));
             return Ok(());
@@ -75,8 +80,11 @@ impl FailingDisk {
         state.fault = None;
         state.halted = failure == Failure::Halt;
         state.failed = Some(Failed { call, path: path.to_path_buf() });
-        let full = failure == Failure::NoSpace;
-        Err(if full { rustix::io::Errno::NOSPC.into() } else { rustix::io::Errno::IO.into() })
+        Err(match failure {
+            Failure::NoSpace => rustix::io::Errno::NOSPC.into(),
+            Failure::NoDescriptor => rustix::io::Errno::MFILE.into(),
+            Failure::Io | Failure::Halt => rustix::io::Errno::IO.into(),
+        })
     }
 }
 
@@ -94,7 +102,7 @@ struct FailingFile {
 
 impl Disk for FailingDisk {
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn File>> {
-        self.call("open", path)?;
+        self.call(if how == Open::Create { "create" } else { "open" }, path)?;
         Ok(Box::new(FailingFile { file: RealDisk.open(path, how)?, path: path.to_path_buf(), disk: self.clone() }))
     }
 

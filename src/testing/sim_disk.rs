@@ -17,8 +17,9 @@ use crate::store::disk::{Disk, File, Open};
 /// The unit that is written wholly or not at all, in bytes.
 const SECTOR: usize = 512;
 
-/// `EIO` and `ENOSPC`, so that callers see the error kinds that they would see of a real disk.
+/// `EIO`, `EMFILE` and `ENOSPC`, so that callers see the error kinds that they would see of a real disk.
 const EIO: i32 = 5;
+const EMFILE: i32 = 24;
 const ENOSPC: i32 = 28;
 
 /// What becomes of a sector that is being written when the power goes.
@@ -49,6 +50,8 @@ pub enum Failure {
     Io,
     /// As [`Io`](Self::Io), with `ENOSPC`.
     NoSpace,
+    /// With `EMFILE`, as a call that opens something.
+    NoDescriptor,
     /// With `EIO`, as does every call after it: the process has died.
     Halt,
 }
@@ -422,7 +425,11 @@ struct Refused {
 
 impl From<Refused> for io::Error {
     fn from(refused: Refused) -> Self {
-        Self::from_raw_os_error(if refused.failure == Some(Failure::NoSpace) { ENOSPC } else { EIO })
+        Self::from_raw_os_error(match refused.failure {
+            Some(Failure::NoSpace) => ENOSPC,
+            Some(Failure::NoDescriptor) => EMFILE,
+            Some(Failure::Io | Failure::Halt) | None => EIO,
+        })
     }
 }
 

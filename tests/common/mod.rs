@@ -23,7 +23,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub fn config(dir: &Path) -> Config {
     let mut config = Config { data_dir: dir.to_path_buf(), ..Config::default() };
     config.journal.segment_bytes = 1 << 20;
-    config.checkpoint.interval_ms = 50;
+    config.checkpoint.replay_target_ms = 0;
     config.checkpoint.cache_bytes = 8 << 20;
     config.storage.min_free_bytes = 1 << 20;
     config

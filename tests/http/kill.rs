@@ -281,7 +281,8 @@ impl Sale {
 
     fn configure(&self, round: u64) {
         // In every other round hardly anything stays in memory, and checkpoints are taken all the time.
-        let actors = if round % 2 == 1 { "[actors]\nmax_resident = 16\n[checkpoint]\ninterval_ms = 10\n" } else { "" };
+        let actors =
+            if round % 2 == 1 { "[actors]\nmax_resident = 16\n[checkpoint]\nreplay_target = \"0s\"\n" } else { "" };
         let limits = "[limits]\nuser_requests_per_second = 0\nuser_open_holds = 0\nuser_idempotency_keys = 1000000\n";
         let storage = "[storage]\nmin_free_bytes = 0\n[journal]\nsegment_bytes = 1048576\n";
         let webhooks =

@@ -1,5 +1,6 @@
 //! The plain parts of an engine, put together. Whoever drives them is elsewhere: threads, or the simulator.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, mpsc};
 
 use super::open::Opened;
@@ -30,6 +31,8 @@ pub(crate) struct Assembled<H: Host, L> {
     pub(crate) log_status: journal::Status,
     pub(super) rooms: Arc<Map<ConcertId, RoomInfo>>,
     pub(crate) alarmed: Alarmed,
+    /// See [`Projector::replay_nanos`].
+    pub(super) replay_nanos: Arc<AtomicU64>,
 }
 
 /// Puts the plain parts of an engine together; what is to be durable goes to `log`.
@@ -40,7 +43,7 @@ pub(crate) fn assemble<H: Host, L: Log>(
     host: H,
     config: &Config,
 ) -> (Assembled<H, L>, Arc<StateStore>) {
-    let Opened { log: local, store, replica, last, alarmed, .. } = opened;
+    let Opened { log: local, store, replica, last, alarmed, replayed_in, .. } = opened;
     let (log_status, counts) = (local.status(), replica.counts().clone());
     let replica = Arc::new(SharedReplica::new(replica));
     let (journal, mut committer) = Journal::new(log(local), last);
@@ -54,8 +57,10 @@ pub(crate) fn assemble<H: Host, L: Log>(
     let rooms = Arc::new(Map::default());
     let env = Environment { journal: journal.clone(), clock, alarms: Arc::new(Alarms::default()) };
     let system = Arc::new(System::new(host, env, replica.clone(), config.actors.mailbox as usize));
-    let projector = Projector { replica, journal, rooms: rooms.clone(), liveness: system.liveness.clone() };
-    (Assembled { system, committer, projector, durable, counts, log_status, rooms, alarmed }, store)
+    let replay_nanos = Arc::new(AtomicU64::new(replayed_in.as_nanos() as u64));
+    let (taking, liveness) = (replay_nanos.clone(), system.liveness.clone());
+    let projector = Projector { replica, journal, rooms: rooms.clone(), liveness, replay_nanos: taking };
+    (Assembled { system, committer, projector, durable, counts, log_status, rooms, alarmed, replay_nanos }, store)
 }
 
 /// Lets the actors do what was under way or ran out while the engine was closed, first of all.

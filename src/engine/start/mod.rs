@@ -1,21 +1,24 @@
 //! Starting an engine: what is in its directory is opened, its parts are put together, and threads drive them.
 
 mod assemble;
+mod checkpointer;
 mod disk_watch;
 mod housekeeper;
 mod open;
+mod pace;
 mod projector;
 mod replay;
 mod threads;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use actix::Actor as _;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
+use self::checkpointer::Checkpointer;
 use self::disk_watch::DiskWatch;
 use self::housekeeper::Housekeeper;
 use self::threads::{Blocking, Stop, spawn, start_arbiters};
@@ -70,13 +73,14 @@ pub(super) fn start(
     let own = arbiters.swap_remove(0);
     let host = Arbiters::new(arbiters, blocking.handle().clone(), failpoints);
     let (assembled, store) = assemble(opened, |log| log, clock.clone(), host, &config);
-    let Assembled { system, committer, projector, durable, counts, log_status, rooms, alarmed } = assembled;
+    let Assembled { system, committer, projector, durable, counts, log_status, rooms, alarmed, replay_nanos } =
+        assembled;
     let (journal, replica) = (system.env.journal.clone(), system.replica.clone());
     let (failed, failure) = watch::channel(None);
     journal.on_failure(move |reason| {
         failed.send_replace(Some(reason.to_owned()));
     });
-    let gauges = Arc::new(Gauges { checkpointed: AtomicU64::new(checkpointed.0), ..Gauges::default() });
+    let gauges = Arc::new(Gauges { checkpointed: AtomicU64::new(checkpointed.0), replay_nanos, ..Gauges::default() });
 
     let (held, failing) = (lock.clone(), journal.clone());
     let committer = spawn("committer", move || {
@@ -93,18 +97,16 @@ pub(super) fn start(
     disk_watch.look();
     let watching = stop.clone();
     let disk_watch = spawn("disk", move || disk_watch.run(&watching))?;
+    let (setup, figures) = (config.clone(), gauges.clone());
+    let checkpointer = Checkpointer::new(replica.clone(), journal.clone(), store, setup, figures, checkpointed);
     let housekeeper = Housekeeper {
         replica: replica.clone(),
         journal: journal.clone(),
         clock,
         counts: counts.clone(),
-        store,
-        config: config.clone(),
-        gauges: gauges.clone(),
-        last: checkpointed,
-        last_at: Instant::now(),
+        max_resident: config.actors.max_resident as usize,
+        checkpointer,
         thinned_out_at: Instant::now(),
-        took: Duration::ZERO,
         forgot_at: None,
         _lock: lock,
     };

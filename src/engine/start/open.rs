@@ -3,9 +3,8 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::housekeeper::checkpoint;
 use super::replay::replay;
 use crate::clock::wall_clock;
 use crate::config::Config;
@@ -13,9 +12,9 @@ use crate::domain::{Lsn, Timestamp};
 use crate::error::OpenError;
 use crate::store::disk::Disk;
 use crate::store::journal::{self, LocalLog, Preallocate};
-use crate::store::replica::{self, Alarmed, Replica};
+use crate::store::replica::{self, Alarmed, Cut, Replica};
 use crate::store::sled_rows::SledFolder;
-use crate::store::state::{Backing, StateStore};
+use crate::store::state::{self, Backing, StateStore};
 
 /// How far the journal may be ahead of the wall clock.
 const AHEAD: Duration = Duration::from_secs(300);
@@ -51,6 +50,8 @@ pub(crate) struct Opened {
     pub(super) last: Lsn,
     pub(crate) last_at: Timestamp,
     pub(crate) checkpointed: Lsn,
+    /// How long it took to replay what has come since.
+    pub(super) replayed_in: Duration,
     /// Why the rows that were there are not used, if they are not.
     #[cfg_attr(not(any(test, feature = "testing")), allow(dead_code, reason = "for the simulator"))]
     pub(crate) rebuilt_because: Option<String>,
@@ -122,19 +123,21 @@ pub(crate) fn open(ground: &Ground<'_>, wall: Timestamp) -> Result<Opened, OpenE
     }
     let store = Arc::new(store);
     let mut replica = Replica::new(store.clone(), lsn).map_err(unreadable)?;
-    let mut checkpointed = lsn;
+    let (mut checkpointed, mut since) = (lsn, Instant::now());
     replay(disk.clone(), &journal_dir, lsn, recovered.last_lsn, |first, record| {
         replica.apply(first, record).map_err(unreadable)?;
         if config.checkpoint.enabled && replica.applied().0 - checkpointed.0 >= ground.replay_events {
             checkpointed = checkpoint(&store, replica.begin_checkpoint())?;
             replica.end_checkpoint(checkpointed, config.actors.max_resident as usize);
+            since = Instant::now();
         }
         Ok(())
     })?;
-    let last = recovered.last_lsn;
+    let (last, replayed_in) = (recovered.last_lsn, since.elapsed());
     tracing::info!(last_lsn = %last, replayed = last.0 - lsn.0, sealed = recovered.sealed, "journal opened");
     let alarmed = replica.alarmed().map_err(unreadable)?;
-    Ok(Opened { log, store, replica, last, last_at: recovered.last_at, checkpointed, rebuilt_because, alarmed })
+    let last_at = recovered.last_at;
+    Ok(Opened { log, store, replica, last, last_at, checkpointed, replayed_in, rebuilt_because, alarmed })
 }
 
 /// Builds the state anew from the journal, as a start would, and writes all of it.
@@ -153,4 +156,10 @@ pub(in crate::engine) fn unreadable(error: replica::Error) -> OpenError {
         replica::Error::State(error) => OpenError::State(error),
         replica::Error::Corrupt { .. } | replica::Error::Page { .. } => OpenError::Row(error.to_string()),
     }
+}
+
+/// Writes what has changed to the store; gives the lsn at which it stands now.
+fn checkpoint(store: &StateStore, cut: Cut) -> Result<Lsn, state::Error> {
+    store.checkpoint(cut.lsn, cut.changes(store))?;
+    Ok(cut.lsn)
 }

@@ -1,6 +1,8 @@
 //! What has become durable, into the replica.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
+use std::time::Instant;
 
 use crate::Map;
 use crate::actors::system::SharedReplica;
@@ -17,6 +19,9 @@ pub(crate) struct Projector {
     pub(super) journal: Journal,
     pub(super) rooms: Arc<Map<ConcertId, RoomInfo>>,
     pub(super) liveness: Arc<Map<ConcertId, Arc<Liveness>>>,
+    /// How long it took to take in what has come since the last checkpoint, in nanoseconds: about as long as a start would
+    /// take to replay it, since it does the same.
+    pub(super) replay_nanos: Arc<AtomicU64>,
 }
 
 impl Projector {
@@ -41,9 +46,12 @@ impl Projector {
         let applied = {
             // It is closed after this has ended.
             let Ok(mut replica) = self.replica.lock() else { return Ok(()) };
+            let begun = Instant::now();
             for (first, record) in &**batch {
                 replica.apply(*first, record)?;
             }
+            // Under the lock, under which the next checkpoint is cut.
+            self.replay_nanos.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
             replica.applied()
         };
         let hubs = self.replica.hubs();

@@ -3,19 +3,23 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
 use super::{At, Error, Options, Preallocate};
-use crate::store::disk::{Disk, File, Open};
+use crate::store::disk::{Disk, File, Open, is_lack, is_lack_of_space};
 
 /// What a prepared segment is called.
 const NEXT: &str = "next.tmp";
 
 /// What a segment is called that is made for one large frame.
 const LARGE: &str = "large.tmp";
+
+/// How long the next segment is waited for, once it is needed, while something other than space is lacking.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A new segment, full of zeros and durable but for its name.
 pub(super) struct Prepared {
@@ -28,6 +32,7 @@ pub(super) struct Prepared {
 #[derive(Debug, Clone, Default)]
 pub struct Status {
     space_exhausted: Arc<AtomicBool>,
+    put_off: Arc<AtomicU64>,
 }
 
 impl Status {
@@ -36,6 +41,12 @@ impl Status {
     #[must_use]
     pub fn space_exhausted(&self) -> bool {
         self.space_exhausted.load(Ordering::Relaxed)
+    }
+
+    /// How often the next segment was put off, for want of space, descriptors or memory.
+    #[must_use]
+    pub fn put_off(&self) -> u64 {
+        self.put_off.load(Ordering::Relaxed)
     }
 }
 
@@ -84,8 +95,8 @@ impl Preallocator {
         let mut slot = shared.slot.lock();
         match std::mem::replace(&mut *slot, Slot::Stopped) {
             Slot::Failed(error) => Err(error),
-            // Looking for space is cheap; there is nobody else to do it.
-            Slot::NoSpace if self.thread.is_none() => {
+            // To look again is cheap; there is nobody else to do it.
+            Slot::Lacking(_) if self.thread.is_none() => {
                 *slot = shared.wanted();
                 Ok(())
             }
@@ -104,6 +115,7 @@ impl Preallocator {
     pub fn take(&self) -> Result<Prepared, Error> {
         let shared = &*self.shared;
         let mut last_try = false;
+        let until = Instant::now() + PATIENCE;
         let mut slot = shared.slot.lock();
         loop {
             match std::mem::replace(&mut *slot, Slot::Stopped) {
@@ -113,11 +125,13 @@ impl Preallocator {
                 }
                 Slot::Failed(error) => return Err(error),
                 Slot::Taken | Slot::Stopped => return Err(Error::Closed),
-                Slot::NoSpace if last_try => {
-                    let needed_bytes = shared.options.segment_bytes;
-                    return Err(Error::OutOfSpace { dir: shared.dir.clone(), needed_bytes });
+                // Space is for somebody to make; what else is lacking comes back by itself.
+                lacking @ Slot::Lacking(Lack::Other(_)) if self.thread.is_some() && Instant::now() < until => {
+                    *slot = lacking;
+                    shared.changed.wait_until(&mut slot, until);
                 }
-                Slot::NoSpace => {
+                Slot::Lacking(lack) if last_try => return Err(shared.out_of(lack, shared.options.segment_bytes)),
+                Slot::Lacking(_) => {
                     last_try = true;
                     *slot = Slot::Wanted { leave_free: 0 };
                     shared.changed.notify_all();
@@ -153,7 +167,8 @@ impl Preallocator {
         match self.shared.prepare(LARGE, bytes, 0) {
             Slot::Ready(prepared) => Ok(prepared),
             Slot::Failed(error) => Err(error),
-            _ => Err(Error::OutOfSpace { dir: self.shared.dir.clone(), needed_bytes: bytes }),
+            Slot::Lacking(lack) => Err(self.shared.out_of(lack, bytes)),
+            Slot::Wanted { .. } | Slot::Taken | Slot::Stopped => Err(Error::Closed),
         }
     }
 }
@@ -188,11 +203,19 @@ enum Slot {
     Ready(Prepared),
     /// Taken, and not renamed yet.
     Taken,
-    /// There was no room; to be tried again.
-    NoSpace,
+    /// To be tried again.
+    Lacking(Lack),
     Failed(Error),
     /// Nobody wants it any more.
     Stopped,
+}
+
+/// Why a segment cannot be prepared yet.
+enum Lack {
+    /// There was no room.
+    Space,
+    /// Descriptors or memory.
+    Other(Error),
 }
 
 /// What the log and the thread share.
@@ -222,9 +245,9 @@ impl Shared {
                     Slot::Wanted { .. } => break,
                     Slot::Stopped => return,
                     Slot::Ready(_) | Slot::Taken | Slot::Failed(_) => self.changed.wait(&mut slot),
-                    Slot::NoSpace => {
+                    Slot::Lacking(_) => {
                         let timed_out = self.changed.wait_for(&mut slot, self.options.space_retry).timed_out();
-                        if timed_out && matches!(*slot, Slot::NoSpace) {
+                        if timed_out && matches!(*slot, Slot::Lacking(_)) {
                             *slot = self.wanted();
                         }
                     }
@@ -238,7 +261,7 @@ impl Shared {
         let Slot::Wanted { leave_free } = *self.slot.lock() else { return };
         let outcome = self.prepare(NEXT, self.options.segment_bytes, leave_free);
         // To have dipped into the reserve is no sign of plenty.
-        let exhausted = matches!(outcome, Slot::NoSpace) || leave_free < self.options.reserve_bytes;
+        let exhausted = matches!(outcome, Slot::Lacking(Lack::Space)) || leave_free < self.options.reserve_bytes;
         self.status.space_exhausted.store(exhausted, Ordering::Relaxed);
         let mut slot = self.slot.lock();
         if !matches!(*slot, Slot::Stopped) {
@@ -247,17 +270,30 @@ impl Shared {
         self.changed.notify_all();
     }
 
+    /// What to say once `lack` is the end.
+    fn out_of(&self, lack: Lack, needed_bytes: u64) -> Error {
+        match lack {
+            Lack::Space => Error::OutOfSpace { dir: self.dir.clone(), needed_bytes },
+            Lack::Other(error) => error,
+        }
+    }
+
     /// Never [`Slot::Wanted`].
     fn prepare(&self, name: &str, bytes: u64, leave_free: u64) -> Slot {
         let path = self.dir.join(name);
         match self.fill(&path, bytes, leave_free) {
             Ok(Some(file)) => Slot::Ready(Prepared { file, path, bytes }),
             Ok(None) => Slot::Stopped,
-            Err(Error::Io { source, .. }) if is_no_space(&source) => {
+            Err(Error::Io { file, doing, source }) if is_lack(&source) => {
                 // Space that cannot be used for a segment is better left to others. If this fails, the next try will
                 // say why.
                 let _ = remove_if_there(&*self.disk, &path);
-                Slot::NoSpace
+                let for_space = is_lack_of_space(&source);
+                let error = Error::Io { file, doing, source };
+                if self.status.put_off.fetch_add(1, Ordering::Relaxed) == 0 {
+                    tracing::warn!(%error, "a segment cannot be prepared yet; it is tried again");
+                }
+                Slot::Lacking(if for_space { Lack::Space } else { Lack::Other(error) })
             }
             Err(error) => Slot::Failed(error),
         }
@@ -284,10 +320,6 @@ impl Shared {
         }
         Ok(Some(file))
     }
-}
-
-fn is_no_space(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {

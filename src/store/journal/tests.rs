@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::domain::Timestamp;
 use crate::store::disk::{Disk, Open, RealDisk};
+use crate::testing::failing_disk::FailingDisk;
 use crate::testing::lying_disk::LyingDisk;
 use crate::testing::sim_disk::{Calls, Failure, Fault, SimDisk, Tear};
 
@@ -744,4 +745,26 @@ fn speed() {
     drop(log);
     let (_, recovered) = LocalLog::open(Arc::new(RealDisk), &journal, Options::default(), Lsn(lsn)).unwrap();
     println!("opened up to lsn {}, checking all, in {:?}", recovered.last_lsn, start.elapsed());
+}
+
+#[test]
+fn a_segment_for_which_no_file_can_be_opened_comes_later() {
+    let batches = batches(BATCHES);
+    let mut put_off = 0;
+    for after in 0.. {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = FailingDisk::default();
+        let (mut log, _) =
+            LocalLog::open(Arc::new(disk.clone()), &dir.path().join("journal"), options(), Lsn(0)).unwrap();
+        disk.fail(after, Failure::NoDescriptor);
+        let acknowledged = batches.iter().take_while(|batch| append(&mut log, batch).is_ok()).count();
+        let Some(failed) = disk.heal() else { break };
+        // Anything else of the journal is the end.
+        let of_next = failed.path.ends_with("next.tmp");
+        assert_eq!(acknowledged == batches.len(), of_next, "{failed:?}");
+        assert_eq!(log.status().put_off(), u64::from(of_next), "{failed:?}");
+        assert!(!log.status().space_exhausted());
+        put_off += log.status().put_off();
+    }
+    assert!(put_off > 2, "{put_off}");
 }

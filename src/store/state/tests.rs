@@ -1,6 +1,6 @@
 //! Rows and manifest together: crashes at any step, damage, failures.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -10,6 +10,8 @@ use crate::store::disk::{File, Open};
 use crate::store::rows::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::store::sled_rows::tests::{Look, Model, Watched, change_model, noise};
 use crate::store::sled_rows::{FOLDER, SET_ASIDE, copy};
+use crate::testing::failing_disk::FailingDisk;
+use crate::testing::sim_disk::Failure;
 
 type CallersFault = (Lsn, Vec<Change>, fn(&Error) -> bool);
 
@@ -437,6 +439,61 @@ fn a_failure_is_final() {
     assert!(matches!(store.scan(&[0], &[1], 1), Err(Error::Failed(_))));
     drop(store);
     assert_eq!(open(dir.path()).1, Opened { lsn: Lsn(1), rebuilt_because: None });
+}
+
+#[test]
+fn what_is_lacking_before_anything_has_changed_is_waited_for() {
+    for failure in [Failure::NoSpace, Failure::NoDescriptor] {
+        let (mut put_off, mut over) = (BTreeSet::new(), BTreeSet::new());
+        for after in 0.. {
+            let dir = tempfile::tempdir().unwrap();
+            let disk = FailingDisk::default();
+            let (store, _) = StateStore::open(dir.path(), Arc::new(disk.clone())).unwrap();
+            checkpoint(&store, Lsn(1), rows(1, 100)).unwrap();
+            let (before, mut model) = (all_rows(&store), all_rows(&store));
+            change_model(&mut model, &rows(2, 100));
+            disk.fail(after, failure);
+            let outcome = checkpoint(&store, Lsn(2), rows(2, 100));
+            let Some(failed) = disk.heal() else {
+                outcome.unwrap();
+                break;
+            };
+            let name = failed.path.strip_prefix(dir.path()).unwrap().to_str().unwrap().to_owned();
+            match outcome {
+                Err(Error::Later(_)) => {
+                    put_off.insert((failed.call, name));
+                    assert!(store.settled().lsn == Lsn(1) && all_rows(&store) == before);
+                    checkpoint(&store, Lsn(2), rows(2, 100)).unwrap();
+                    assert!(all_rows(&store) == model);
+                }
+                Err(_) => {
+                    over.insert((failed.call, name));
+                    assert!(matches!(store.get(b"any"), Err(Error::Failed(_))));
+                }
+                Ok(()) => panic!("{failed:?} is ignored"),
+            }
+            drop(store);
+            let (store, opened) = open(dir.path());
+            assert_eq!(opened.rebuilt_because, None, "{failed:?}");
+            assert!(all_rows(&store) == if opened.lsn == Lsn(2) { model } else { before }, "{failed:?}");
+        }
+        let first_pass = [
+            ("create", "manifest.new"),
+            ("create", "redo"),
+            ("remove", "manifest.new"),
+            ("remove", "redo"),
+            ("sync", "manifest.new"),
+            ("sync", "redo"),
+            ("sync_dir", ""),
+            ("write", "manifest.new"),
+            ("write", "redo"),
+        ];
+        let opens = |call: &str| failure == Failure::NoSpace || ["create", "sync_dir"].contains(&call);
+        let expected = first_pass.into_iter().filter(|(call, _)| opens(call));
+        assert_eq!(put_off, expected.map(|(call, name)| (call, name.to_owned())).collect());
+        // What comes after it.
+        assert!(over.contains(&("open", "redo".to_owned())), "{over:?}");
+    }
 }
 
 #[test]

@@ -24,7 +24,7 @@ use crate::store::committer::{Committer, DurableBatch};
 use crate::store::disk::Disk;
 use crate::store::journal::{Preallocate, Status};
 use crate::store::replica::Cut;
-use crate::store::state::StateStore;
+use crate::store::state::{self, StateStore};
 use crate::testing::clock::ManualClock;
 use crate::testing::random::Dice;
 
@@ -140,10 +140,15 @@ impl Machine {
                 let lsn = cut.lsn;
                 // Others may have a turn, and look at it.
                 drop(replica);
-                if let Err(error) = self.store.checkpoint(lsn, cut.changes(&self.store)) {
-                    self.system.env.journal.poison(&format!("the state cannot be written: {error}"));
-                }
-                self.checkpoint = Checkpoint::Written(lsn);
+                let written = self.store.checkpoint(lsn, cut.changes(&self.store));
+                self.checkpoint = match written {
+                    Ok(()) => Checkpoint::Written(lsn),
+                    Err(state::Error::Later(_)) => Checkpoint::Cut(cut),
+                    Err(error) => {
+                        self.system.env.journal.poison(&format!("the state cannot be written: {error}"));
+                        Checkpoint::Written(lsn)
+                    }
+                };
             }
             Checkpoint::Written(lsn) => {
                 replica.end_checkpoint(lsn, most);

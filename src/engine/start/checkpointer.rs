@@ -1,0 +1,180 @@
+//! Writes checkpoints: when they are due, gently, and again if something was lacking.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::pace::{Behind, Due, due};
+use crate::actors::system::SharedReplica;
+use crate::config::Config;
+use crate::domain::Lsn;
+use crate::engine::Gauges;
+use crate::store::committer::Journal;
+use crate::store::replica::Cut;
+use crate::store::state::{self, StateStore};
+
+/// Events that a stop leaves to the next start, which replays them faster than sled takes them in.
+const LEFT_EVENTS: u64 = 100_000;
+/// After how long a checkpoint for which something was lacking is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long a checkpoint works before it rests as long.
+const STINT: Duration = Duration::from_millis(2);
+/// How long it rests at the most.
+const BREATH_MAX: Duration = Duration::from_millis(10);
+
+/// Writes checkpoints.
+pub(super) struct Checkpointer {
+    replica: Arc<SharedReplica>,
+    journal: Journal,
+    store: Arc<StateStore>,
+    config: Config,
+    gauges: Arc<Gauges>,
+    /// What is to be written once more, since something was lacking.
+    put_off: Option<Cut>,
+    /// Where the last checkpoint stands, when it ended, and how long it took.
+    last: Lsn,
+    last_at: Instant,
+    took: Duration,
+    /// What the journal had grown by when the last one was cut.
+    cut_bytes: u64,
+    /// The last event at the last look, and when it was new.
+    seen: Lsn,
+    seen_at: Instant,
+}
+
+impl Checkpointer {
+    /// After a checkpoint at `last`.
+    pub(super) fn new(
+        replica: Arc<SharedReplica>,
+        journal: Journal,
+        store: Arc<StateStore>,
+        config: Config,
+        gauges: Arc<Gauges>,
+        last: Lsn,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            replica,
+            journal,
+            store,
+            config,
+            gauges,
+            put_off: None,
+            last,
+            last_at: now,
+            took: Duration::ZERO,
+            cut_bytes: 0,
+            seen: last,
+            seen_at: now,
+        }
+    }
+
+    /// Whether one has been cut and is not written: nothing may be forgotten then.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.put_off.is_some()
+    }
+
+    /// Writes a checkpoint if it is due; with `stopping`, a last one if that is soon done.
+    ///
+    /// # Errors
+    /// The state has failed for good.
+    pub(super) fn look(&mut self, stopping: bool) -> Result<(), state::Error> {
+        let due = self.due(stopping);
+        // What space is left is the journal's: a start that finds no checkpoint replays it.
+        let full = self.gauges.storage_full.load(Ordering::Relaxed);
+        if due == Due::NotYet || full || !self.config.checkpoint.enabled {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let cut = match self.put_off.take() {
+            Some(cut) => cut,
+            None => {
+                let Ok(mut replica) = self.replica.lock() else { return Ok(()) };
+                self.cut_bytes = self.journal_bytes();
+                self.gauges.replay_nanos.store(0, Ordering::Relaxed);
+                replica.begin_checkpoint()
+            }
+        };
+        let breather = Breather::new(&self.journal, due == Due::Now && !stopping);
+        let changes = cut.changes(&self.store).inspect(|_| breather.breathe());
+        let written = self.store.checkpoint_gently(cut.lsn, changes, || breather.breathe());
+        self.last_at = Instant::now();
+        match written {
+            Ok(()) => self.took = begun.elapsed(),
+            Err(state::Error::Later(why)) => {
+                if self.gauges.put_off.fetch_add(1, Ordering::Relaxed) == 0 {
+                    tracing::warn!(%why, "a checkpoint cannot be written yet; it is tried again");
+                }
+                self.put_off = Some(cut);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        self.last = cut.lsn;
+        if let Ok(mut replica) = self.replica.lock() {
+            replica.end_checkpoint(self.last, self.config.actors.max_resident as usize);
+        }
+        self.gauges.checkpointed.store(self.last.0, Ordering::Relaxed);
+        self.gauges.checkpointed_bytes.store(self.cut_bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn due(&mut self, stopping: bool) -> Due {
+        let (applied, rested) = (self.replica.applied(), self.last_at.elapsed());
+        if applied != self.seen {
+            (self.seen, self.seen_at) = (applied, Instant::now());
+        }
+        let events = applied.0 - self.last.0;
+        if stopping {
+            return if (1..LEFT_EVENTS).contains(&events) { Due::Now } else { Due::NotYet };
+        }
+        if self.put_off.is_some() {
+            return if rested >= RETRY { Due::Now } else { Due::NotYet };
+        }
+        let free = self.gauges.free_bytes.load(Ordering::Relaxed);
+        let behind = Behind {
+            events,
+            bytes: self.journal_bytes().saturating_sub(self.cut_bytes),
+            replay: Duration::from_nanos(self.gauges.replay_nanos.load(Ordering::Relaxed)),
+            still: self.seen_at.elapsed(),
+            rested,
+            took: self.took,
+            free_bytes: (free > 0).then_some(free),
+        };
+        due(&self.config, &behind)
+    }
+
+    fn journal_bytes(&self) -> u64 {
+        self.journal.counters().bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// Leaves the processor and the disk to the sale now and then, for as long as there is one: what a checkpoint writes is in
+/// no hurry, and who buys is.
+struct Breather<'a> {
+    journal: &'a Journal,
+    gentle: bool,
+    since: Cell<Instant>,
+    durable: Cell<Lsn>,
+}
+
+impl<'a> Breather<'a> {
+    fn new(journal: &'a Journal, gentle: bool) -> Self {
+        Self { journal, gentle, since: Cell::new(Instant::now()), durable: Cell::new(journal.durable()) }
+    }
+
+    /// To be called between two pieces of work.
+    fn breathe(&self) {
+        let worked = self.since.get().elapsed();
+        if !self.gentle || worked < STINT {
+            return;
+        }
+        let durable = self.journal.durable();
+        if self.durable.replace(durable) != durable {
+            thread::sleep(worked.min(BREATH_MAX));
+        }
+        self.since.set(Instant::now());
+    }
+}
