@@ -98,6 +98,13 @@ pub struct NewConcert {
     pub waiting_room: Settings,
 }
 
+impl NewConcert {
+    /// One of this title, without a line: everybody is let in.
+    pub fn new(title: impl Into<String>) -> Self {
+        Self { title: title.into(), waiting_room: Settings::default() }
+    }
+}
+
 /// A concert.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
@@ -241,6 +248,24 @@ pub enum Wish {
     BestAvailable(BestAvailable),
     /// So many places in these areas.
     Areas(Vec<(String, u32)>),
+}
+
+impl Wish {
+    /// The seats of these ids.
+    pub fn seats<S: Into<String>>(ids: impl IntoIterator<Item = S>) -> Self {
+        Self::Seats(ids.into_iter().map(Into::into).collect())
+    }
+
+    /// The best `count` seats side by side, wherever they are.
+    #[must_use]
+    pub fn best(count: u32) -> Self {
+        Self::BestAvailable(BestAvailable { count, category: None, zone: None, adjacent: true })
+    }
+
+    /// `count` places in this area.
+    pub fn places(area: impl Into<String>, count: u32) -> Self {
+        Self::Areas(vec![(area.into(), count)])
+    }
 }
 
 /// What counts as best.

@@ -249,3 +249,17 @@ fn what_the_documents_point_to_is_there() {
     assert!(checked > 0, "no links were found at all");
     assert_none(&wrong);
 }
+
+#[test]
+fn every_example_is_named_where_a_host_looks() {
+    let mut wrong = Vec::new();
+    for (name, _) in files("examples", "rs") {
+        let example = Path::new(&name).file_stem().unwrap().to_str().unwrap();
+        for file in ["README.md", "src/lib.rs"] {
+            if !fs::read_to_string(root().join(file)).unwrap().contains(&format!("`{example}`")) {
+                wrong.push(format!("{file}: {example}"));
+            }
+        }
+    }
+    assert_none(&wrong);
+}
