@@ -263,3 +263,25 @@ fn every_example_is_named_where_a_host_looks() {
     }
     assert_none(&wrong);
 }
+
+#[test]
+fn what_the_engine_can_do_is_listed_in_one_place() {
+    let engine = fs::read_to_string(root().join("src/engine/mod.rs")).unwrap();
+    let documentation = &engine[..engine.find("pub struct Engine").unwrap()];
+    let (mut wrong, mut listed) = (Vec::new(), 0);
+    for (name, source) in sources().iter().filter(|(name, _)| name.starts_with("src/engine/")) {
+        let mut inside = false;
+        for line in source.lines() {
+            inside = line == "impl Engine {" || inside && line != "}";
+            let method = line.strip_prefix("    pub async fn ").or_else(|| line.strip_prefix("    pub fn "));
+            let Some(method) = method.filter(|_| inside) else { continue };
+            let method = method.split(['(', '<']).next().unwrap();
+            listed += 1;
+            if !documentation.contains(&format!("`{method}`")) {
+                wrong.push(format!("{name}: {method} is missing in the documentation of Engine"));
+            }
+        }
+    }
+    assert!(listed > 40, "only {listed} methods were found");
+    assert_none(&wrong);
+}
