@@ -795,7 +795,37 @@ pub struct Sink {
     /// How many of those are dead letters.
     pub dead_letters: u64,
     /// How deliveries go; none if nobody delivers.
-    pub deliveries: Option<crate::engine::Progress>,
+    pub deliveries: Option<Progress>,
+}
+
+/// How deliveries to a sink go, since the engine was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// Everything up to here is delivered, parked or not wanted.
+    pub passed: EventId,
+    /// What the breaker lets through.
+    pub breaker: BreakerState,
+    /// Attempts that were accepted.
+    pub delivered: u64,
+    /// Attempts that were not.
+    pub failed: u64,
+    /// The last of those.
+    pub last_failure: Option<Response>,
+    /// When the last one was accepted.
+    pub last_delivered_at: Option<Timestamp>,
+}
+
+/// What a breaker lets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub enum BreakerState {
+    /// Everything.
+    Closed,
+    /// Nothing.
+    Open,
+    /// One attempt at a time, until one succeeds.
+    HalfOpen,
 }
 
 /// An event that a receiver would not take.

@@ -74,7 +74,7 @@ pub mod testing;
 
 pub use api::{
     Answered, AreaSeats, BestAvailable, Caller, Concert, ConcertOption, DeadLetter, Health, IdempotencyKey, NewArea,
-    NewConcert, NewOption, Page, PageRequest, Payment, PaymentStatus, Refund, Reservation, ReservationStatus,
+    NewConcert, NewOption, Page, PageRequest, Payment, PaymentStatus, Progress, Refund, Reservation, ReservationStatus,
     ReservedArea, ReservedSeat, SaleFigures, Seats, Sink, Stats, Token, WaitingRoom, Wallet, WalletEntry, WindowPatch,
     Wish, seat_status_name,
 };
@@ -89,8 +89,8 @@ pub use domain::{
     ReservationId, SinkId, Timestamp, TokenId, UserId,
 };
 pub use engine::{
-    Engine, EventBatch, EventStream, IssuedToken, PlanJson, Progress, SeatChanges, Start, TokenChanges, VerifyReport,
-    backup, export, repair_state, restore, verify,
+    Engine, EventBatch, EventStream, IssuedToken, PlanJson, SeatChanges, Start, TokenChanges, VerifyReport, backup,
+    export, repair_state, restore, verify,
 };
 pub use error::{Error, FieldError, OpenError};
 pub use live::seats::SeatUpdate;

@@ -46,6 +46,19 @@ const CORE_MUST_NOT_KNOW: &[&str] = &[
     "RandomState",
 ];
 
+/// The modules, from the bottom up: each may name those before it, and those of its own line. `testing` stands outside.
+const LAYERS: &[&[&str]] = &[
+    &["domain"],
+    &["config", "clock"],
+    &["store", "limits"],
+    &["api", "error"],
+    &["actors"],
+    &["live", "relay"],
+    &["engine"],
+    &["server"],
+    &["loadgen"],
+];
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -283,5 +296,33 @@ fn what_the_engine_can_do_is_listed_in_one_place() {
         }
     }
     assert!(listed > 40, "only {listed} methods were found");
+    assert_none(&wrong);
+}
+
+#[test]
+fn modules_know_those_below_them_only() {
+    let layer = |module: &str| LAYERS.iter().position(|layer| layer.contains(&module));
+    let (mut wrong, mut arrows) = (Vec::new(), 0);
+    for (name, source) in sources() {
+        let module = name.trim_start_matches("src/").split(['/', '.']).next().unwrap_or_default();
+        if matches!(module, "lib" | "bin" | "testing") {
+            continue;
+        }
+        let Some(own) = layer(module) else {
+            wrong.push(format!("{name}: {module} has no layer"));
+            continue;
+        };
+        for (number, line) in code_lines(&source) {
+            for (at, path) in line.match_indices("crate::") {
+                let other =
+                    line[at + path.len()..].split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("");
+                arrows += usize::from(other != module);
+                if layer(other).is_some_and(|other| other > own) {
+                    wrong.push(format!("{name}:{number}: {module} names {other}"));
+                }
+            }
+        }
+    }
+    assert!(arrows > 100, "only {arrows} names of other modules were found");
     assert_none(&wrong);
 }

@@ -43,13 +43,13 @@ use crate::domain::seating_plan::{PlanHash, SeatingPlan};
 use crate::domain::{ConcertId, Lsn, OptionId, Rejection, Timestamp};
 use crate::error::{Error, OpenError};
 use crate::limits::UserCounts;
+use crate::live::Hubs;
 use crate::store::disk::{Disk, RealDisk};
 use crate::store::journal;
 use crate::store::plans::Plans;
 use crate::store::replica::{self, Replica};
 
 pub use self::backup::{backup, restore};
-pub use self::deliveries::Progress;
 pub use self::events::{EventBatch, EventStream};
 pub use self::live::{SeatChanges, TokenChanges};
 pub use self::options::PlanJson;
@@ -121,6 +121,8 @@ struct Inner {
     seating_plans: Mutex<hashbrown::HashMap<PlanHash, Arc<Mutex<Weak<SeatingPlan>>>>>,
     /// What does not change of a line but for its mode, once it has been asked for: some bytes for each concert.
     rooms: Arc<Map<ConcertId, RoomInfo>>,
+    /// What somebody looks at.
+    hubs: Arc<Hubs>,
     event_readers: Arc<Semaphore>,
     gauges: Arc<Gauges>,
     deliveries: Deliveries,
@@ -286,9 +288,9 @@ impl Engine {
     /// Counters and gauges.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let Inner { system, gauges, .. } = &*self.0;
+        let Inner { system, gauges, hubs, .. } = &*self.0;
         let counters = system.env.journal.counters();
-        let live = system.replica.hubs().counters();
+        let live = hubs.counters();
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let resident = system.options.len() + system.wallets.len() + system.rooms.len();
         Stats {

@@ -30,6 +30,7 @@ use crate::domain::waiting_room::{self, Liveness};
 use crate::domain::{ConcertId, Lsn, Timestamp};
 use crate::error::OpenError;
 use crate::limits::UserCounts;
+use crate::live::Hubs;
 use crate::store::codec::{self, Facts};
 use crate::store::committer::{Committer, DurableBatch, Journal};
 use crate::store::disk::Disk;
@@ -290,6 +291,7 @@ pub(crate) struct Assembled<H: Host, L> {
     pub(crate) counts: UserCounts,
     pub(crate) log_status: journal::Status,
     rooms: Arc<Map<ConcertId, RoomInfo>>,
+    hubs: Arc<Hubs>,
     pub(crate) alarmed: Alarmed,
 }
 
@@ -303,7 +305,9 @@ pub(crate) fn assemble<H: Host, L: Log>(
 ) -> (Assembled<H, L>, Arc<StateStore>) {
     let Opened { log: local, store, replica, last, alarmed, .. } = opened;
     let (log_status, counts) = (local.status(), replica.counts().clone());
-    let replica = Arc::new(SharedReplica::new(replica));
+    let hubs = Arc::<Hubs>::default();
+    let looked_at = hubs.clone();
+    let replica = Arc::new(SharedReplica::new(replica, move || looked_at.end()));
     let (journal, mut committer) = Journal::new(log(local), last);
     let ending = replica.clone();
     journal.on_failure(move |_| ending.end());
@@ -315,8 +319,9 @@ pub(crate) fn assemble<H: Host, L: Log>(
     let rooms = Arc::new(Map::default());
     let env = Environment { journal: journal.clone(), clock, alarms: Arc::new(Alarms::default()) };
     let system = Arc::new(System::new(host, env, replica.clone(), config.actors.mailbox as usize));
-    let projector = Projector { replica, journal, rooms: rooms.clone(), liveness: system.liveness.clone() };
-    (Assembled { system, committer, projector, durable, counts, log_status, rooms, alarmed }, store)
+    let liveness = system.liveness.clone();
+    let projector = Projector { replica, journal, rooms: rooms.clone(), liveness, hubs: hubs.clone() };
+    (Assembled { system, committer, projector, durable, counts, log_status, rooms, hubs, alarmed }, store)
 }
 
 /// Lets the actors do what was under way or ran out while the engine was closed, first of all.
@@ -434,7 +439,7 @@ pub(super) fn start(
     let own = arbiters.swap_remove(0);
     let host = Arbiters::new(arbiters, blocking.handle().clone(), failpoints);
     let (assembled, store) = assemble(opened, |log| log, clock.clone(), host, &config);
-    let Assembled { system, committer, projector, durable, counts, log_status, rooms, alarmed } = assembled;
+    let Assembled { system, committer, projector, durable, counts, log_status, rooms, hubs, alarmed } = assembled;
     let (journal, replica) = (system.env.journal.clone(), system.replica.clone());
     let (failed, failure) = watch::channel(None);
     journal.on_failure(move |reason| {
@@ -506,6 +511,7 @@ pub(super) fn start(
         offers: Map::default(),
         seating_plans: Mutex::default(),
         rooms,
+        hubs,
         event_readers: Arc::new(Semaphore::new(super::events::READERS_AT_ONCE)),
         gauges,
         deliveries: Deliveries::default(),
@@ -555,6 +561,7 @@ pub(crate) struct Projector {
     journal: Journal,
     rooms: Arc<Map<ConcertId, RoomInfo>>,
     liveness: Arc<Map<ConcertId, Arc<Liveness>>>,
+    hubs: Arc<Hubs>,
 }
 
 impl Projector {
@@ -584,7 +591,7 @@ impl Projector {
             }
             replica.applied()
         };
-        let hubs = self.replica.hubs();
+        let hubs = &self.hubs;
         for (_, record) in &**batch {
             match &record.facts {
                 Facts::Option(option, _) => hubs.option_changed(*option),
