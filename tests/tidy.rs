@@ -50,7 +50,7 @@ const CORE_MUST_NOT_KNOW: &[&str] = &[
 const LAYERS: &[&[&str]] = &[
     &["domain"],
     &["config", "clock"],
-    &["store", "limits"],
+    &["store", "limits", "aggregates"],
     &["api", "error"],
     &["actors"],
     &["live", "relay"],
