@@ -5,29 +5,25 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use boxoffice::{
-    BestAvailable, Config, Engine, Error, NewConcert, NewOption, PageRequest, Points, Rejection, Settings, UserId, Wish,
-};
+use boxoffice::{BestAvailable, Config, Engine, Error, NewConcert, NewOption, PageRequest, Rejection, UserId, Wish};
 
 /// How many buyers there are, and how many of them buy at the same time.
 const BUYERS: usize = 600;
 /// What each of them has to spend.
-const PURSE: u64 = 2_000;
+const PURSE: u32 = 2_000;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let dir = std::env::temp_dir().join(format!("boxoffice-embedded-{}", std::process::id()));
-    let engine = Engine::open(Config { data_dir: dir.clone(), ..Config::default() }).await?;
+    let dir = tempfile::tempdir()?;
+    let engine = Engine::open(Config { data_dir: dir.path().into(), ..Config::default() }).await?;
 
     // Put a performance on sale.
-    let concert = NewConcert { title: "An Evening at the Theatre".into(), waiting_room: Settings::default() };
-    let concert = engine.create_concert(concert, None).await?.value;
+    let concert = engine.create_concert(NewConcert::new("An Evening at the Theatre"), None).await?.value;
     let plan = include_bytes!("../assets/theatre.json").to_vec();
     let tomorrow = engine.now().plus_millis(24 * 60 * 60 * 1000);
     let prices = [("Premium", 120), ("Standard", 80), ("Restricted", 40), ("Wheelchair", 40)];
-    let points = |n| Points::new(n).ok_or("too many points");
-    let prices = prices.into_iter().map(|(name, price)| Ok((name.to_owned(), points(price)?)));
-    let option = NewOption { prices: prices.collect::<Result<_, &str>>()?, ..NewOption::new(tomorrow, plan) };
+    let prices = prices.map(|(category, points)| (category.into(), points.into())).to_vec();
+    let option = NewOption { prices, ..NewOption::new(tomorrow, plan) };
     let option = engine.add_option(concert.id, option, None).await?.value;
     println!("on sale: {} seats", option.counts.available);
 
@@ -37,7 +33,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for n in 0..BUYERS {
         let (engine, sold, id) = (engine.clone(), sold.clone(), option.id);
         let user: UserId = format!("buyer-{n}").parse()?;
-        engine.charge(&user, points(PURSE)?, &"the-bank".parse()?, None).await?;
+        engine.charge(&user, PURSE.into(), &"the-bank".parse()?, None).await?;
         buyers.push(tokio::spawn(async move {
             for count in [4, 3, 2, 1] {
                 let wish = BestAvailable { count, category: None, zone: None, adjacent: count > 1 };
@@ -66,7 +62,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let payments = engine.payments(&user, &PageRequest::default()).await?;
         debits += payments.items.iter().map(|payment| payment.amount.get()).sum::<u64>();
     }
-    let charged = BUYERS as u64 * PURSE;
+    let charged = BUYERS as u64 * u64::from(PURSE);
     println!("status {:?}: {} sold, {} left", option.status, option.counts.sold, option.counts.available);
     println!("charged {charged} = {balances} in wallets + {debits} paid");
     println!("paid    {debits} = {} that buyers were told of", sold.load(Ordering::Relaxed));
@@ -75,6 +71,5 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!(debits, sold.load(Ordering::Relaxed), "what buyers were told is what stands");
 
     engine.shutdown().await?;
-    std::fs::remove_dir_all(dir)?;
     Ok(())
 }

@@ -98,6 +98,13 @@ pub struct NewConcert {
     pub waiting_room: Settings,
 }
 
+impl NewConcert {
+    /// One of this title, without a line: everybody is let in.
+    pub fn new(title: impl Into<String>) -> Self {
+        Self { title: title.into(), waiting_room: Settings::default() }
+    }
+}
+
 /// A concert.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
@@ -241,6 +248,24 @@ pub enum Wish {
     BestAvailable(BestAvailable),
     /// So many places in these areas.
     Areas(Vec<(String, u32)>),
+}
+
+impl Wish {
+    /// The seats of these ids.
+    pub fn seats<S: Into<String>>(ids: impl IntoIterator<Item = S>) -> Self {
+        Self::Seats(ids.into_iter().map(Into::into).collect())
+    }
+
+    /// The best `count` seats side by side, wherever they are.
+    #[must_use]
+    pub fn best(count: u32) -> Self {
+        Self::BestAvailable(BestAvailable { count, category: None, zone: None, adjacent: true })
+    }
+
+    /// `count` places in this area.
+    pub fn places(area: impl Into<String>, count: u32) -> Self {
+        Self::Areas(vec![(area.into(), count)])
+    }
 }
 
 /// What counts as best.
@@ -774,7 +799,37 @@ pub struct Sink {
     /// How many of those are dead letters.
     pub dead_letters: u64,
     /// How deliveries go; none if nobody delivers.
-    pub deliveries: Option<crate::engine::Progress>,
+    pub deliveries: Option<Progress>,
+}
+
+/// How deliveries to a sink go, since the engine was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// Everything up to here is delivered, parked or not wanted.
+    pub passed: EventId,
+    /// What the breaker lets through.
+    pub breaker: BreakerState,
+    /// Attempts that were accepted.
+    pub delivered: u64,
+    /// Attempts that were not.
+    pub failed: u64,
+    /// The last of those.
+    pub last_failure: Option<Response>,
+    /// When the last one was accepted.
+    pub last_delivered_at: Option<Timestamp>,
+}
+
+/// What a breaker lets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub enum BreakerState {
+    /// Everything.
+    Closed,
+    /// Nothing.
+    Open,
+    /// One attempt at a time, until one succeeds.
+    HalfOpen,
 }
 
 /// An event that a receiver would not take.

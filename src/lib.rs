@@ -15,8 +15,12 @@
 //!
 //! A host app takes none of them: `default-features = false` leaves the engine alone, without a web stack.
 //!
+//! Whole host apps, small ones, stand in `examples/`: `embedded` (a house that is sold out), `several_options`,
+//! `waiting_room`, `live_seats`, `events` (into a channel), `receiver` (deliveries), and `manual_clock` (how a host app tests
+//! what takes time). `simulate` runs the simulator of this crate's own tests.
+//!
 //! ```
-//! use boxoffice::{BestAvailable, Config, Engine, NewConcert, NewOption, Points, Settings, UserId, Wish};
+//! use boxoffice::{Config, Engine, NewConcert, NewOption, UserId, Wish};
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -24,25 +28,20 @@
 //! # let dir = dir.path().join("data");
 //! let engine = Engine::open(Config { data_dir: dir, ..Config::default() }).await?;
 //!
-//! let concert = NewConcert { title: "Chamber Music".into(), waiting_room: Settings::default() };
-//! let concert = engine.create_concert(concert, None).await?.value;
+//! let concert = engine.create_concert(NewConcert::new("Chamber Music"), None).await?.value;
 //! let plan = br#"{"categories": [{"name": "A"}], "zones": [{"name": "Hall", "rows": [{"row_number": "1", "seats": [
 //!     {"seat_guid": "1-1", "seat_number": "1", "category": "A", "position": {"x": 0, "y": 0}},
 //!     {"seat_guid": "1-2", "seat_number": "2", "category": "A", "position": {"x": 30, "y": 0}}]}]}]}"#;
 //! let tomorrow = engine.now().plus_millis(86_400_000);
-//! let option = NewOption {
-//!     prices: vec![("A".into(), Points::new(100).unwrap())],
-//!     ..NewOption::new(tomorrow, plan.to_vec())
-//! };
+//! let option = NewOption { prices: vec![("A".into(), 100.into())], ..NewOption::new(tomorrow, plan.to_vec()) };
 //! let option = engine.add_option(concert.id, option, None).await?.value;
 //!
 //! let anna: UserId = "anna".parse()?;
-//! engine.charge(&anna, Points::new(500).unwrap(), &"the-bank".parse()?, None).await?;
-//! let wish = BestAvailable { count: 2, category: None, zone: None, adjacent: true };
-//! let held = engine.hold(option.id, &anna, Wish::BestAvailable(wish), None, None).await?.value;
+//! engine.charge(&anna, 500.into(), &"the-bank".parse()?, None).await?;
+//! let held = engine.hold(option.id, &anna, Wish::best(2), None, None).await?.value;
 //! let payment = engine.pay(&anna, held.id, None).await?.value;
 //!
-//! assert_eq!(payment.balance, Points::new(300));
+//! assert_eq!(payment.balance, Some(300.into()));
 //! assert_eq!(engine.option(option.id).await?.counts.sold, 2);
 //! engine.shutdown().await?;
 //! # Ok(())
@@ -75,7 +74,7 @@ pub mod testing;
 
 pub use api::{
     Answered, AreaSeats, BestAvailable, Caller, Concert, ConcertOption, DeadLetter, Health, IdempotencyKey, NewArea,
-    NewConcert, NewOption, Page, PageRequest, Payment, PaymentStatus, Refund, Reservation, ReservationStatus,
+    NewConcert, NewOption, Page, PageRequest, Payment, PaymentStatus, Progress, Refund, Reservation, ReservationStatus,
     ReservedArea, ReservedSeat, SaleFigures, Seats, Sink, Stats, Token, WaitingRoom, Wallet, WalletEntry, WindowPatch,
     Wish, seat_status_name,
 };
@@ -90,8 +89,8 @@ pub use domain::{
     ReservationId, SinkId, Timestamp, TokenId, UserId,
 };
 pub use engine::{
-    Engine, EventBatch, EventStream, IssuedToken, PlanJson, Progress, SeatChanges, Start, TokenChanges, VerifyReport,
-    backup, export, repair_state, restore, verify,
+    Engine, EventBatch, EventStream, IssuedToken, PlanJson, SeatChanges, Start, TokenChanges, VerifyReport, backup,
+    export, repair_state, restore, verify,
 };
 pub use error::{Error, FieldError, OpenError};
 pub use live::seats::SeatUpdate;

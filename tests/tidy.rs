@@ -46,6 +46,19 @@ const CORE_MUST_NOT_KNOW: &[&str] = &[
     "RandomState",
 ];
 
+/// The modules, from the bottom up: each may name those before it, and those of its own line. `testing` stands outside.
+const LAYERS: &[&[&str]] = &[
+    &["domain"],
+    &["config", "clock"],
+    &["store", "limits", "aggregates"],
+    &["api", "error"],
+    &["actors"],
+    &["live", "relay"],
+    &["engine"],
+    &["server"],
+    &["loadgen"],
+];
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -247,5 +260,69 @@ fn what_the_documents_point_to_is_there() {
         }
     }
     assert!(checked > 0, "no links were found at all");
+    assert_none(&wrong);
+}
+
+#[test]
+fn every_example_is_named_where_a_host_looks() {
+    let mut wrong = Vec::new();
+    for (name, _) in files("examples", "rs") {
+        let example = Path::new(&name).file_stem().unwrap().to_str().unwrap();
+        for file in ["README.md", "src/lib.rs"] {
+            if !fs::read_to_string(root().join(file)).unwrap().contains(&format!("`{example}`")) {
+                wrong.push(format!("{file}: {example}"));
+            }
+        }
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn what_the_engine_can_do_is_listed_in_one_place() {
+    let engine = fs::read_to_string(root().join("src/engine/mod.rs")).unwrap();
+    let documentation = &engine[..engine.find("pub struct Engine").unwrap()];
+    let (mut wrong, mut listed) = (Vec::new(), 0);
+    for (name, source) in sources().iter().filter(|(name, _)| name.starts_with("src/engine/")) {
+        let mut inside = false;
+        for line in source.lines() {
+            inside = line == "impl Engine {" || inside && line != "}";
+            let method = line.strip_prefix("    pub async fn ").or_else(|| line.strip_prefix("    pub fn "));
+            let Some(method) = method.filter(|_| inside) else { continue };
+            let method = method.split(['(', '<']).next().unwrap();
+            listed += 1;
+            if !documentation.contains(&format!("`{method}`")) {
+                wrong.push(format!("{name}: {method} is missing in the documentation of Engine"));
+            }
+        }
+    }
+    assert!(listed > 40, "only {listed} methods were found");
+    assert_none(&wrong);
+}
+
+#[test]
+fn modules_know_those_below_them_only() {
+    let layer = |module: &str| LAYERS.iter().position(|layer| layer.contains(&module));
+    let (mut wrong, mut arrows) = (Vec::new(), 0);
+    for (name, source) in sources() {
+        let module = name.trim_start_matches("src/").split(['/', '.']).next().unwrap_or_default();
+        if matches!(module, "lib" | "bin" | "testing") {
+            continue;
+        }
+        let Some(own) = layer(module) else {
+            wrong.push(format!("{name}: {module} has no layer"));
+            continue;
+        };
+        for (number, line) in code_lines(&source) {
+            for (at, path) in line.match_indices("crate::") {
+                let other =
+                    line[at + path.len()..].split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("");
+                arrows += usize::from(other != module);
+                if layer(other).is_some_and(|other| other > own) {
+                    wrong.push(format!("{name}:{number}: {module} names {other}"));
+                }
+            }
+        }
+    }
+    assert!(arrows > 100, "only {arrows} names of other modules were found");
     assert_none(&wrong);
 }

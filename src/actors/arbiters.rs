@@ -284,7 +284,7 @@ mod tests {
             let (journal, _committer) = Journal::new(Nothing, Lsn(0));
             let env = Environment { journal, clock: clock.clone(), alarms: Arc::default() };
             let store = Arc::new(StateStore::in_memory());
-            let replica = Arc::new(SharedReplica::new(Replica::new(store, Lsn(0)).unwrap()));
+            let replica = Arc::new(SharedReplica::new(Replica::new(store, Lsn(0)).unwrap(), || ()));
             let host = Arbiters::new(vec![arbiter.handle()], blocking.handle().clone(), None);
             assert!(clock.system.set(Arc::new(System::new(host, env, replica, 16))).is_ok());
             clock.nag();

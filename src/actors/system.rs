@@ -18,7 +18,6 @@ use crate::domain::sink::Sink;
 use crate::domain::waiting_room::{self, Liveness, WaitingRoom};
 use crate::domain::wallet::Wallet;
 use crate::domain::{ConcertId, Lsn, Message, TokenId};
-use crate::live::Hubs;
 use crate::store::codec::{Entity, TheCatalogue};
 use crate::store::replica::{self, Replica};
 
@@ -35,7 +34,8 @@ pub(crate) struct SharedReplica {
     replica: Mutex<Option<Replica>>,
     applied: AtomicU64,
     progress: watch::Sender<Progress>,
-    hubs: Hubs,
+    /// Tells those who look on that it takes in no more.
+    tell_end: Box<dyn Fn() + Send + Sync>,
 }
 
 /// How far the replica has come.
@@ -52,10 +52,12 @@ pub(crate) struct Progress {
 pub(crate) struct Ended;
 
 impl SharedReplica {
-    pub(crate) fn new(replica: Replica) -> Self {
+    /// Calls `tell_end`, perhaps more than once, when the replica takes in no more.
+    pub(crate) fn new(replica: Replica, tell_end: impl Fn() + Send + Sync + 'static) -> Self {
         let applied = replica.applied();
         let progress = watch::Sender::new(Progress { applied, ended: false });
-        Self { replica: Mutex::new(Some(replica)), applied: AtomicU64::new(applied.0), progress, hubs: Hubs::default() }
+        let (applied, tell_end) = (AtomicU64::new(applied.0), Box::new(tell_end));
+        Self { replica: Mutex::new(Some(replica)), applied, progress, tell_end }
     }
 
     pub(crate) fn lock(&self) -> Result<MappedMutexGuard<'_, Replica>, Ended> {
@@ -81,12 +83,7 @@ impl SharedReplica {
     /// The replica takes in no more: who waits for it need not.
     pub(crate) fn end(&self) {
         self.progress.send_modify(|progress| progress.ended = true);
-        self.hubs.end();
-    }
-
-    /// What of it somebody looks at.
-    pub(crate) fn hubs(&self) -> &Hubs {
-        &self.hubs
+        (self.tell_end)();
     }
 
     /// Hears of every advance.

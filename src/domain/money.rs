@@ -55,6 +55,13 @@ impl Points {
     }
 }
 
+/// Every `u32` is an amount of points.
+impl From<u32> for Points {
+    fn from(points: u32) -> Self {
+        Self(points.into())
+    }
+}
+
 impl fmt::Display for Points {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -290,7 +290,7 @@ impl PlanHash {
 
 impl fmt::Display for PlanHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write!(f, "{:x}", base16ct::HexDisplay(&self.0))
     }
 }
 
@@ -310,21 +310,10 @@ impl FromStr for PlanHash {
     type Err = ParsePlanHashError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let digits: &[u8; 64] = text.as_bytes().try_into().map_err(|_| ParsePlanHashError)?;
         let mut hash = [0; 32];
-        for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = hex_digit(pair[0])? << 4 | hex_digit(pair[1])?;
-        }
-        Ok(Self(hash))
-    }
-}
-
-/// Lower case only, so that a hash has one text form.
-fn hex_digit(digit: u8) -> Result<u8, ParsePlanHashError> {
-    match digit {
-        b'0'..=b'9' => Ok(digit - b'0'),
-        b'a'..=b'f' => Ok(digit - b'a' + 10),
-        _ => Err(ParsePlanHashError),
+        // In lower case only, so that a hash has one text form.
+        let whole = base16ct::lower::decode(text, &mut hash).is_ok_and(|bytes| bytes.len() == 32);
+        whole.then_some(Self(hash)).ok_or(ParsePlanHashError)
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{self, JoinHandle, JoinSet};
 
 use super::{Engine, EventBatch, EventStream, Inner, start};
+use crate::api::Progress;
 use crate::domain::sink::{Command, Receiver as Address, Registration, Response, Signing, Sink};
 use crate::domain::{EventFilter, EventId, SinkId, Timestamp};
 use crate::error::Error;
@@ -26,23 +27,6 @@ const SAID_BYTES_MAX: usize = 2_048;
 
 /// Makes the receiver of a webhook.
 pub(crate) type Connect = Arc<dyn Fn(&Registration) -> Arc<dyn Receiver> + Send + Sync>;
-
-/// How deliveries to a sink go, since the engine was opened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Progress {
-    /// Everything up to here is delivered, parked or not wanted.
-    pub passed: EventId,
-    /// What the breaker lets through.
-    pub breaker: breaker::State,
-    /// Attempts that were accepted.
-    pub delivered: u64,
-    /// Attempts that were not.
-    pub failed: u64,
-    /// The last of those.
-    pub last_failure: Option<Response>,
-    /// When the last one was accepted.
-    pub last_delivered_at: Option<Timestamp>,
-}
 
 /// The deliveries to one sink.
 struct Running {

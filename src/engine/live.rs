@@ -23,10 +23,10 @@ impl Engine {
         let plan = self.0.offer(option).await?;
         // Whatever this caller has seen before is in the first update.
         let not_before = self.seats_seq(option).await?;
-        let system = &self.0.system;
-        let window = Duration::from_millis(self.0.config.live.window_ms);
-        let hub =
-            Hub::of(&system.replica, &plan, window, &system.host.blocking).map_err(|error| self.0.fail(&error))?;
+        let Inner { system, hubs, config, .. } = &*self.0;
+        let window = Duration::from_millis(config.live.window_ms);
+        let hub = Hub::of(hubs, &system.replica, &plan, window, &system.host.blocking);
+        let hub = hub.map_err(|error| self.0.fail(&error))?;
         Ok(SeatChanges { inner: self.0.clone(), subscription: Subscription::new(hub, since, not_before) })
     }
 
@@ -36,7 +36,7 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`](crate::Rejection::NotFound), also if it is somebody else's.
     pub async fn token_changes(&self, caller: Caller, id: TokenId) -> Result<TokenChanges, Error> {
-        let following = Following::new(Room::of(&self.0.system.replica, id.concert), id.no);
+        let following = Following::new(Room::of(&self.0.hubs, id.concert), id.no);
         self.token(&caller, id).await?;
         let changes = following.changes();
         let inner = self.0.clone();

@@ -43,13 +43,13 @@ use crate::domain::seating_plan::{PlanHash, SeatingPlan};
 use crate::domain::{ConcertId, Lsn, OptionId, Rejection, Timestamp};
 use crate::error::{Error, OpenError};
 use crate::limits::UserCounts;
+use crate::live::Hubs;
 use crate::store::disk::{Disk, RealDisk};
 use crate::store::journal;
 use crate::store::plans::Plans;
 use crate::store::replica::{self, Replica};
 
 pub use self::backup::{backup, restore};
-pub use self::deliveries::Progress;
 pub use self::events::{EventBatch, EventStream};
 pub use self::live::{SeatChanges, TokenChanges};
 pub use self::options::PlanJson;
@@ -70,6 +70,24 @@ const SKEW_WARNING_MS: u64 = 1_000;
 /// by the rules, what that rests on is on disk and survives a power cut; what reads return is on disk as well.
 ///
 /// It takes users at the caller's word: who may act as whom is for the host app to say.
+///
+/// # What to call, and in which order
+///
+/// | for | |
+/// |---|---|
+/// | **opening** | [`open`](Self::open), once a process and directory; everything else comes after it. A host waits for [`failure`](Self::failure) beside its work, and ends with [`shutdown`](Self::shutdown), also when the engine has failed. Tests have `open_with` (a clock that is set by hand), `open_on` (a disk that fails) and `open_failing` (messages that are lost) |
+/// | **the catalogue** | [`create_concert`](Self::create_concert), then [`add_option`](Self::add_option) for each of its performances. What there is: [`concerts`](Self::concerts), [`concert`](Self::concert) with its options, [`option`](Self::option), [`plan`](Self::plan) and [`plan_json`](Self::plan_json) for the map of its seats |
+/// | **running a sale** | [`reschedule_option`](Self::reschedule_option), [`block_seats`](Self::block_seats), [`unblock_seats`](Self::unblock_seats); [`sale_figures`](Self::sale_figures) |
+/// | **the line** | Whoever runs the sale: [`configure_waiting_room`](Self::configure_waiting_room), [`waiting_room`](Self::waiting_room). Each buyer, before holding seats, if the room is not open: [`issue_token`](Self::issue_token), then [`token_changes`](Self::token_changes) or [`token`](Self::token) now and then, until it is active; [`still_there`](Self::still_there), [`leave_queue`](Self::leave_queue). In all lines: [`waiting_tokens`](Self::waiting_tokens) |
+/// | **wallets** | [`charge`](Self::charge), before there is anything to pay with; [`wallet`](Self::wallet), [`wallet_entries`](Self::wallet_entries) |
+/// | **selling** | [`seats`](Self::seats) or [`seat_changes`](Self::seat_changes) to choose from, [`hold`](Self::hold) with the signed token of the line, then [`pay`](Self::pay) or [`release`](Self::release) before the hold runs out; [`reservation`](Self::reservation), [`reservations`](Self::reservations) |
+/// | **paying** | [`pay`](Self::pay) what is held, [`refund`](Self::refund) what is paid; [`payment`](Self::payment), [`payments`](Self::payments) |
+/// | **live** | [`seat_changes`](Self::seat_changes) of an option, from [`seats_seq`](Self::seats_seq) or any seq that was heard before; [`token_changes`](Self::token_changes) |
+/// | **events** | At the host's pace: [`events`](Self::events), [`event`](Self::event). Delivered to it: [`attach`](Self::attach) at each start, [`detach`](Self::detach). Delivered by the server's webhooks: [`register_sink`](Self::register_sink), [`rotate_secret`](Self::rotate_secret), [`remove_sink`](Self::remove_sink). Both kinds: [`sinks`](Self::sinks), [`sink`](Self::sink); [`dead_letters`](Self::dead_letters), then [`redrive`](Self::redrive) or [`drop_dead_letter`](Self::drop_dead_letter) |
+/// | **operations** | [`health`](Self::health), [`stats`](Self::stats), [`failed`](Self::failed), [`now`](Self::now), [`durable_lsn`](Self::durable_lsn); without an engine, on a directory: [`verify`](crate::verify), [`export`](crate::export), [`repair_state`](crate::repair_state), [`backup`](crate::backup) (of a running one as well), [`restore`](crate::restore) |
+///
+/// Calls that make something take an [`IdempotencyKey`]: with it they can be called again when their outcome is not known.
+/// `examples/` has most of these in whole programs.
 ///
 /// # Errors
 /// Each method names the errors of its own. Besides, every call can end with
@@ -103,6 +121,8 @@ struct Inner {
     seating_plans: Mutex<hashbrown::HashMap<PlanHash, Arc<Mutex<Weak<SeatingPlan>>>>>,
     /// What does not change of a line but for its mode, once it has been asked for: some bytes for each concert.
     rooms: Arc<Map<ConcertId, RoomInfo>>,
+    /// What somebody looks at.
+    hubs: Arc<Hubs>,
     event_readers: Arc<Semaphore>,
     gauges: Arc<Gauges>,
     deliveries: Deliveries,
@@ -274,9 +294,9 @@ impl Engine {
     /// Counters and gauges.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let Inner { system, gauges, .. } = &*self.0;
+        let Inner { system, gauges, hubs, .. } = &*self.0;
         let counters = system.env.journal.counters();
-        let live = system.replica.hubs().counters();
+        let live = hubs.counters();
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let resident = system.options.len() + system.wallets.len() + system.rooms.len();
         Stats {

@@ -109,14 +109,8 @@ fn refresh_interval(view: &TokenView) -> u64 {
 
 /// `<id>.<HMAC-SHA256 of id and user, 16 bytes, hexadecimal>`.
 fn sign(key: &[u8; 32], id: TokenId, user: &UserId) -> String {
-    use std::fmt::Write;
-
-    let mut text = format!("{id}.");
-    for byte in &mac(key, id, user).finalize().into_bytes()[..SIGNATURE_BYTES] {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    let signature = &mac(key, id, user).finalize().into_bytes()[..SIGNATURE_BYTES];
+    format!("{id}.{}", base16ct::lower::encode_string(signature))
 }
 
 fn mac(key: &[u8; 32], id: TokenId, user: &UserId) -> Hmac<Sha256> {
@@ -130,12 +124,10 @@ fn mac(key: &[u8; 32], id: TokenId, user: &UserId) -> Hmac<Sha256> {
 fn verify(key: &[u8; 32], concert: ConcertId, user: &UserId, text: &str) -> Option<TokenId> {
     let (id, signature) = text.split_once('.')?;
     let id: TokenId = id.parse().ok().filter(|id: &TokenId| id.concert == concert)?;
-    let (pairs, rest) = signature.as_bytes().as_chunks::<2>();
-    let digit = |byte: u8| char::from(byte).to_digit(16).filter(|_| !byte.is_ascii_uppercase());
-    let bytes: Option<Vec<u8>> =
-        pairs.iter().map(|[high, low]| Some((digit(*high)? * 16 + digit(*low)?) as u8)).collect();
-    let bytes = bytes.filter(|bytes| rest.is_empty() && bytes.len() == SIGNATURE_BYTES)?;
-    mac(key, id, user).verify_truncated_left(&bytes).ok().map(|()| id)
+    let mut bytes = [0; SIGNATURE_BYTES];
+    // In lower case only, so that a token has one text form.
+    let bytes = base16ct::lower::decode(signature, &mut bytes).ok().filter(|bytes| bytes.len() == SIGNATURE_BYTES)?;
+    mac(key, id, user).verify_truncated_left(bytes).ok().map(|()| id)
 }
 
 impl Inner {

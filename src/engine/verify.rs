@@ -182,7 +182,7 @@ fn hash(store: &StateStore) -> Result<String, OpenError> {
     if let Some(error) = unreadable {
         return Err(error);
     }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(base16ct::lower::encode_string(&hasher.finalize()))
 }
 
 /// A record with its place in the journal, as it is exported.

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 use tokio::sync::{Notify, RwLock, watch};
 
+use super::Hubs;
 use super::view::{Changes, View};
 use crate::actors::system::SharedReplica;
 use crate::api::{AreaSeats, Object, seat_status_name};
@@ -119,6 +120,7 @@ impl Serialize for SeatUpdate {
 /// One option that somebody looks at.
 pub(crate) struct Hub {
     plan: Arc<PricedPlan>,
+    hubs: Arc<Hubs>,
     replica: Arc<SharedReplica>,
     state: Mutex<State>,
     told: watch::Sender<Told>,
@@ -154,12 +156,12 @@ impl Hub {
     /// # Errors
     /// The option's rows cannot be had.
     pub(crate) fn of(
+        hubs: &Arc<Hubs>,
         replica: &Arc<SharedReplica>,
         plan: &Arc<PricedPlan>,
         window: Duration,
         runtime: &tokio::runtime::Handle,
     ) -> Result<Arc<Self>, replica::Error> {
-        let hubs = replica.hubs();
         let mut entry = hubs.options.entry(plan.option).or_insert_with(|| {
             hubs.len.fetch_add(1, Ordering::SeqCst);
             Weak::new()
@@ -169,6 +171,7 @@ impl Hub {
         }
         let hub = Arc::new(Self {
             plan: plan.clone(),
+            hubs: hubs.clone(),
             replica: replica.clone(),
             state: Mutex::default(),
             told: watch::Sender::new(Told::default()),
@@ -253,7 +256,7 @@ impl Hub {
 
     /// What leads somebody on who has fallen behind and stands at `seq`: a delta, or a snapshot if that is shorter.
     fn catch_up(&self, seq: Lsn) -> Arc<SeatUpdate> {
-        let counters = self.replica.hubs().counters();
+        let counters = self.hubs.counters();
         let mut state = self.state.lock();
         let delta = self.delta(&mut state, seq);
         if delta.changes.len() > state.view.snapshot_len() {
@@ -286,7 +289,7 @@ impl Hub {
 
 impl Drop for Hub {
     fn drop(&mut self) {
-        let hubs = self.replica.hubs();
+        let hubs = &self.hubs;
         // Another one may have taken its place.
         if hubs.options.remove_if(&self.plan.option, |_, hub| hub.strong_count() == 0).is_some() {
             hubs.len.fetch_sub(1, Ordering::SeqCst);
@@ -303,7 +306,7 @@ async fn run(hub: Weak<Hub>, wake: Arc<Notify>, window: Duration) {
         {
             let Some(hub) = hub.upgrade() else { return };
             let _told = hub.telling.write().await;
-            hub.replica.hubs().counters().flushes.fetch_add(1, Ordering::Relaxed);
+            hub.hubs.counters().flushes.fetch_add(1, Ordering::Relaxed);
             if let Err(error) = hub.flush() {
                 // Whoever reads next finds the same, and that is the end of the engine.
                 tracing::error!(%error, option = %hub.plan.option, "the seats cannot be read");
@@ -335,7 +338,7 @@ pub(crate) struct Ended;
 impl Subscription {
     /// Follows `hub` from `since` on, or from the present. What it hears first is about `not_before` or later.
     pub(crate) fn new(hub: Arc<Hub>, since: Option<Lsn>, not_before: Lsn) -> Self {
-        hub.replica.hubs().counters().seat_subscribers.fetch_add(1, Ordering::Relaxed);
+        hub.hubs.counters().seat_subscribers.fetch_add(1, Ordering::Relaxed);
         let told = hub.told.subscribe();
         Self { hub, told, at: At::Start { since, not_before } }
     }
@@ -390,7 +393,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.hub.replica.hubs().counters().seat_subscribers.fetch_sub(1, Ordering::Relaxed);
+        self.hub.hubs.counters().seat_subscribers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -7,14 +7,14 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::actors::system::SharedReplica;
+use super::Hubs;
 use crate::domain::ConcertId;
 use crate::domain::waiting_room::Event;
 
 /// One line in which somebody is told where they stand.
 pub(crate) struct Room {
     concert: ConcertId,
-    replica: Arc<SharedReplica>,
+    hubs: Arc<Hubs>,
     /// How often it has changed.
     changes: AtomicU64,
     /// The tokens that somebody follows: told when they are let in or have come to their end.
@@ -24,8 +24,7 @@ pub(crate) struct Room {
 
 impl Room {
     /// The room of a concert.
-    pub(crate) fn of(replica: &Arc<SharedReplica>, concert: ConcertId) -> Arc<Self> {
-        let hubs = replica.hubs();
+    pub(crate) fn of(hubs: &Arc<Hubs>, concert: ConcertId) -> Arc<Self> {
         let mut entry = hubs.rooms.entry(concert).or_insert_with(|| {
             hubs.len.fetch_add(1, Ordering::SeqCst);
             Weak::new()
@@ -35,7 +34,7 @@ impl Room {
         }
         let room = Arc::new(Self {
             concert,
-            replica: replica.clone(),
+            hubs: hubs.clone(),
             changes: AtomicU64::new(0),
             followed: Mutex::default(),
             ended: AtomicBool::new(false),
@@ -78,7 +77,7 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        let hubs = self.replica.hubs();
+        let hubs = &self.hubs;
         // Another one may have taken its place.
         if hubs.rooms.remove_if(&self.concert, |_, room| room.strong_count() == 0).is_some() {
             hubs.len.fetch_sub(1, Ordering::SeqCst);
@@ -95,7 +94,7 @@ pub(crate) struct Following {
 
 impl Following {
     pub(crate) fn new(room: Arc<Room>, no: u64) -> Self {
-        room.replica.hubs().counters().token_subscribers.fetch_add(1, Ordering::Relaxed);
+        room.hubs.counters().token_subscribers.fetch_add(1, Ordering::Relaxed);
         let told = room.followed.lock().entry(no).or_default().subscribe();
         Self { room, no, told }
     }
@@ -119,7 +118,7 @@ impl Following {
 
 impl Drop for Following {
     fn drop(&mut self) {
-        self.room.replica.hubs().counters().token_subscribers.fetch_sub(1, Ordering::Relaxed);
+        self.room.hubs.counters().token_subscribers.fetch_sub(1, Ordering::Relaxed);
         let mut followed = self.room.followed.lock();
         // This one's own receiver is still there.
         if followed.get(&self.no).is_some_and(|token| token.receiver_count() <= 1) {

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+pub use crate::api::BreakerState as State;
 use crate::domain::Timestamp;
 
 /// When a breaker opens, and for how long.
@@ -14,19 +15,6 @@ pub struct Limits {
     pub failures: u32,
     /// How long it stays open.
     pub pause: Duration,
-}
-
-/// What a breaker lets through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-pub enum State {
-    /// Everything.
-    Closed,
-    /// Nothing.
-    Open,
-    /// One attempt at a time, until one succeeds.
-    HalfOpen,
 }
 
 /// Lets attempts through, or not.

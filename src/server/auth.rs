@@ -257,8 +257,7 @@ fn make_key_file(settings: &Settings) -> Result<(), Error> {
     make_private_dirs(&settings.data_dir).map_err(failed)?;
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|error| failed(io::Error::other(error.to_string())))?;
-    let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    write_key_file(&settings.data_dir, &format!("{hex}\n")).map_err(failed)
+    write_key_file(&settings.data_dir, &(base16ct::lower::encode_string(&random) + "\n")).map_err(failed)
 }
 
 /// Writes a key file, unless there is one, for its owner's eyes only.

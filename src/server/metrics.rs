@@ -16,8 +16,9 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::api::Progress;
 use crate::api::Sink;
-use crate::engine::{Engine, Progress};
+use crate::engine::Engine;
 use crate::live::seats::SeatUpdate;
 use crate::relay::breaker;
 

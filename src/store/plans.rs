@@ -2,7 +2,6 @@
 //!
 //! Architecture invariant: knows bytes and their hashes, not what a seating plan is.
 
-use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -139,12 +138,7 @@ impl Plans {
     }
 
     fn path(&self, hash: [u8; 32]) -> PathBuf {
-        let mut name = String::with_capacity(64 + SUFFIX.len());
-        for byte in hash {
-            // Writing to a string cannot fail.
-            let _ = write!(name, "{byte:02x}");
-        }
-        self.dir.join(name + SUFFIX)
+        self.dir.join(base16ct::lower::encode_string(&hash) + SUFFIX)
     }
 
     fn has(&self, path: &Path, size: u64) -> Result<bool, Error> {
@@ -179,16 +173,9 @@ fn failed(doing: &'static str, file: &Path) -> impl FnOnce(io::Error) -> Error {
 
 /// The hash that a file name stands for.
 fn hash_of(name: &str) -> Option<[u8; 32]> {
-    let digits = name.strip_suffix(SUFFIX)?.as_bytes();
-    if digits.len() != 64 || !digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
-        return None;
-    }
-    let value = |digit: u8| if digit.is_ascii_digit() { digit - b'0' } else { digit - b'a' + 10 };
     let mut hash = [0; 32];
-    for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = value(pair[0]) << 4 | value(pair[1]);
-    }
-    Some(hash)
+    let whole = base16ct::lower::decode(name.strip_suffix(SUFFIX)?, &mut hash).is_ok_and(|bytes| bytes.len() == 32);
+    whole.then_some(hash)
 }
 
 #[cfg(test)]

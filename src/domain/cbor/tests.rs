@@ -71,13 +71,7 @@ fn settings() -> Settings {
 const SETTINGS: &str = "8701050607080109";
 
 fn unhex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> =
-        text.bytes().filter_map(|byte| (byte as char).to_digit(16)).map(|digit| digit as u8).collect();
-    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    base16ct::lower::decode_vec(text.replace(' ', "")).unwrap()
 }
 
 #[track_caller]
@@ -86,7 +80,7 @@ fn frozen<E: StoredEvent>(table: &[(E, String)]) {
     for (event, bytes) in table {
         let written = minicbor::to_vec(event).unwrap();
         if written != unhex(bytes) {
-            wrong.push(format!("{event:?}\n    {}", hex(&written)));
+            wrong.push(format!("{event:?}\n    {}", base16ct::lower::encode_string(&written)));
         }
         assert_eq!(minicbor::decode::<E>(&written).as_ref().ok(), Some(event));
         assert!(minicbor::decode::<E>(&written[..written.len() - 1]).is_err(), "{event:?} cut short");

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::domain::ConcertId;
 use crate::engine::tokens::RoomInfo;
 use crate::limits::UserCounts;
+use crate::live::Hubs;
 use crate::store::committer::{Committer, DurableBatch, Journal};
 use crate::store::journal::{self, LocalLog, Log};
 use crate::store::replica::Alarmed;
@@ -30,6 +31,7 @@ pub(crate) struct Assembled<H: Host, L> {
     pub(crate) counts: UserCounts,
     pub(crate) log_status: journal::Status,
     pub(super) rooms: Arc<Map<ConcertId, RoomInfo>>,
+    pub(super) hubs: Arc<Hubs>,
     pub(crate) alarmed: Alarmed,
     /// See [`Projector::replay_nanos`].
     pub(super) replay_nanos: Arc<AtomicU64>,
@@ -45,7 +47,9 @@ pub(crate) fn assemble<H: Host, L: Log>(
 ) -> (Assembled<H, L>, Arc<StateStore>) {
     let Opened { log: local, store, replica, last, alarmed, replayed_in, .. } = opened;
     let (log_status, counts) = (local.status(), replica.counts().clone());
-    let replica = Arc::new(SharedReplica::new(replica));
+    let hubs = Arc::<Hubs>::default();
+    let looked_at = hubs.clone();
+    let replica = Arc::new(SharedReplica::new(replica, move || looked_at.end()));
     let (journal, mut committer) = Journal::new(log(local), last);
     let ending = replica.clone();
     journal.on_failure(move |_| ending.end());
@@ -59,8 +63,11 @@ pub(crate) fn assemble<H: Host, L: Log>(
     let system = Arc::new(System::new(host, env, replica.clone(), config.actors.mailbox as usize));
     let replay_nanos = Arc::new(AtomicU64::new(replayed_in.as_nanos() as u64));
     let (taking, liveness) = (replay_nanos.clone(), system.liveness.clone());
-    let projector = Projector { replica, journal, rooms: rooms.clone(), liveness, replay_nanos: taking };
-    (Assembled { system, committer, projector, durable, counts, log_status, rooms, alarmed, replay_nanos }, store)
+    let projector =
+        Projector { replica, journal, rooms: rooms.clone(), liveness, hubs: hubs.clone(), replay_nanos: taking };
+    let assembled =
+        Assembled { system, committer, projector, durable, counts, log_status, rooms, hubs, alarmed, replay_nanos };
+    (assembled, store)
 }
 
 /// Lets the actors do what was under way or ran out while the engine was closed, first of all.

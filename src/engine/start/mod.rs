@@ -73,7 +73,7 @@ pub(super) fn start(
     let own = arbiters.swap_remove(0);
     let host = Arbiters::new(arbiters, blocking.handle().clone(), failpoints);
     let (assembled, store) = assemble(opened, |log| log, clock.clone(), host, &config);
-    let Assembled { system, committer, projector, durable, counts, log_status, rooms, alarmed, replay_nanos } =
+    let Assembled { system, committer, projector, durable, counts, log_status, rooms, hubs, alarmed, replay_nanos } =
         assembled;
     let (journal, replica) = (system.env.journal.clone(), system.replica.clone());
     let (failed, failure) = watch::channel(None);
@@ -144,6 +144,7 @@ pub(super) fn start(
         offers: Map::default(),
         seating_plans: Mutex::default(),
         rooms,
+        hubs,
         event_readers: Arc::new(Semaphore::new(super::events::READERS_AT_ONCE)),
         gauges,
         deliveries: Deliveries::default(),

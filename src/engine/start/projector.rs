@@ -9,6 +9,7 @@ use crate::actors::system::SharedReplica;
 use crate::domain::ConcertId;
 use crate::domain::waiting_room::{self, Liveness};
 use crate::engine::tokens::RoomInfo;
+use crate::live::Hubs;
 use crate::store::codec::Facts;
 use crate::store::committer::{DurableBatch, Journal};
 use crate::store::replica;
@@ -19,6 +20,7 @@ pub(crate) struct Projector {
     pub(super) journal: Journal,
     pub(super) rooms: Arc<Map<ConcertId, RoomInfo>>,
     pub(super) liveness: Arc<Map<ConcertId, Arc<Liveness>>>,
+    pub(super) hubs: Arc<Hubs>,
     /// How long it took to take in what has come since the last checkpoint, in nanoseconds: about as long as a start would
     /// take to replay it, since it does the same.
     pub(super) replay_nanos: Arc<AtomicU64>,
@@ -54,7 +56,7 @@ impl Projector {
             self.replay_nanos.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
             replica.applied()
         };
-        let hubs = self.replica.hubs();
+        let hubs = &self.hubs;
         for (_, record) in &**batch {
             match &record.facts {
                 Facts::Option(option, _) => hubs.option_changed(*option),

@@ -222,8 +222,7 @@ fn batches(events: &[Arc<Event>], bytes_max: u64) -> Result<Vec<Message>, String
 /// batches by the first id only, another batch that begins alike would be one that is there already.
 fn batch_id(ids: &[String]) -> String {
     let hash = Sha256::digest(ids.join(","));
-    let hash: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{}-{hash}", ids.first().map_or("", String::as_str))
+    format!("{}-{}", ids.first().map_or("", String::as_str), base16ct::lower::encode_string(&hash[..8]))
 }
 
 /// The beginning of a body; the rest of it is not read.
