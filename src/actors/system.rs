@@ -20,13 +20,13 @@ use crate::domain::wallet::Wallet;
 use crate::domain::{ConcertId, Lsn, Message, TokenId};
 use crate::live::Hubs;
 use crate::store::codec::{Entity, TheCatalogue};
-use crate::store::replica::{self, Replica};
+use crate::store::replica::{self, Cold, Pin, Replica};
 
 /// That actors of this kind can be found.
 pub(crate) trait Routed: Entity<Id: Into<Key>> {
     fn registry<H: Host>(system: &System<H>) -> &Registry<Self, H>;
-    /// A copy of the aggregate as it is durable.
-    fn copy(replica: &mut Replica, id: &Self::Id) -> Result<Self, replica::Error>;
+    /// The aggregate as it is durable, to be copied; and it stays in the replica.
+    fn share(replica: &mut Replica, id: &Self::Id) -> Result<(Arc<Self>, Pin), Cold>;
 }
 
 /// The replica, shared by its writer and all readers.
@@ -51,6 +51,21 @@ pub(crate) struct Progress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ended;
 
+/// Why the state cannot be seen.
+#[derive(Debug)]
+pub(crate) enum Unseen {
+    /// See [`Ended`].
+    Ended,
+    /// Rows that cannot be had, which is the end of the engine.
+    Unreadable(replica::Error),
+}
+
+impl std::convert::From<Ended> for Unseen {
+    fn from(_: Ended) -> Self {
+        Self::Ended
+    }
+}
+
 impl SharedReplica {
     pub(crate) fn new(replica: Replica) -> Self {
         let applied = replica.applied();
@@ -60,6 +75,32 @@ impl SharedReplica {
 
     pub(crate) fn lock(&self) -> Result<MappedMutexGuard<'_, Replica>, Ended> {
         MutexGuard::try_map(self.replica.lock(), Option::as_mut).map_err(|_| Ended)
+    }
+
+    /// Looks at the state; what is not in memory is brought there, which keeps nobody from the replica. May block.
+    pub(crate) fn read<T>(&self, mut look: impl FnMut(&mut Replica) -> Result<T, Cold>) -> Result<T, Unseen> {
+        let mut fetched = Vec::new();
+        loop {
+            let looked = look(&mut *self.lock()?);
+            match looked {
+                Ok(seen) => return Ok(seen),
+                Err(cold) => {
+                    self.fetch(&cold)?;
+                    // Until all are there.
+                    fetched.push(cold);
+                }
+            }
+        }
+    }
+
+    /// Brings an aggregate into memory. May block.
+    pub(crate) fn fetch(&self, cold: &Cold) -> Result<(), Unseen> {
+        let _turn = cold.turn();
+        if !cold.is_there(&mut *self.lock()?) {
+            let loaded = cold.load().map_err(Unseen::Unreadable)?;
+            loaded.put(&mut *self.lock()?);
+        }
+        Ok(())
     }
 
     /// Takes the replica away from all readers, and with it the hold on sled's files.
@@ -127,8 +168,8 @@ macro_rules! routed {
                 &system.$registry
             }
 
-            fn copy(replica: &mut Replica, id: &Self::Id) -> Result<Self, replica::Error> {
-                replica.copy(id)
+            fn share(replica: &mut Replica, id: &Self::Id) -> Result<(Arc<Self>, Pin), Cold> {
+                replica.share(id)
             }
         }
     };
@@ -209,15 +250,20 @@ impl<H: Host> System<H> {
 
     /// Puts a shell around an aggregate as it is durable; nothing if its rows cannot be read, which is the end of the
     /// engine. May block.
-    pub(crate) fn load<A: Routed>(&self, id: &A::Id) -> Option<Shell<A>> {
-        let (state, applied) = {
-            let mut replica = self.replica.lock().ok()?;
-            let applied = replica.applied();
-            (A::copy(&mut replica, id), applied)
-        };
-        match state {
-            Ok(state) => Some(Shell::new(id.clone(), state, applied, self.env.clone())),
-            Err(error) => {
+    ///
+    /// The aggregate stays in the replica as long as the shell is there, so that it need not be loaded again for its events.
+    pub(crate) fn load<A: Routed>(&self, id: &A::Id) -> Option<(Shell<A>, Pin)> {
+        let shared = self.replica.read(|replica| {
+            let (state, pin) = A::share(replica, id)?;
+            Ok((state, pin, replica.applied()))
+        });
+        match shared {
+            // All of its events are in the replica, and there are none before its shell is there: it is as it was.
+            Ok((state, pin, applied)) => {
+                Some((Shell::new(id.clone(), A::clone(&state), applied, self.env.clone()), pin))
+            }
+            Err(Unseen::Ended) => None,
+            Err(Unseen::Unreadable(error)) => {
                 self.env.journal.poison(&format!("the state cannot be read: {error}"));
                 None
             }

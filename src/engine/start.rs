@@ -23,7 +23,7 @@ use crate::actors::alarms::{Alarm, Alarms, Key};
 use crate::actors::arbiters::{Arbiters, Failpoints};
 use crate::actors::shell::Environment;
 use crate::actors::supervisor::Supervisor;
-use crate::actors::system::{SharedReplica, System};
+use crate::actors::system::{SharedReplica, System, Unseen};
 use crate::clock::{Clock, TimeSource, wall_clock};
 use crate::config::{Checkpoint, Config};
 use crate::domain::waiting_room::{self, Liveness};
@@ -44,6 +44,8 @@ use crate::store::state::{self, Backing, StateStore};
 const AHEAD: Duration = Duration::from_secs(300);
 /// How often the space on the disk is measured.
 const LOOK_AT_DISK: Duration = Duration::from_millis(200);
+/// Records that are taken in before others who want the replica have it.
+const APPLIED_AT_ONCE: usize = 256;
 /// How often the housekeeper looks around.
 const LOOK_AROUND: Duration = Duration::from_millis(20);
 /// Bytes of batches that are read and decoded ahead of those that are replayed. A batch can be of 8 MiB, and takes up several
@@ -267,10 +269,10 @@ pub(crate) fn open(ground: &Ground<'_>, wall: Timestamp) -> Result<Opened, OpenE
     let mut replica = Replica::new(store.clone(), lsn).map_err(unreadable)?;
     let mut checkpointed = lsn;
     replay(disk.clone(), &journal_dir, lsn, recovered.last_lsn, |first, record| {
-        replica.apply(first, record).map_err(unreadable)?;
+        replica.loading(|replica| replica.apply(first, record)).map_err(unreadable)?;
         if config.checkpoint.enabled && replica.applied().0 - checkpointed.0 >= ground.replay_events {
             checkpointed = checkpoint(&store, replica.begin_checkpoint())?;
-            replica.end_checkpoint(checkpointed, config.actors.max_resident as usize);
+            drop(replica.end_checkpoint(checkpointed, config.actors.max_resident as usize));
         }
         Ok(())
     })?;
@@ -576,14 +578,24 @@ impl Projector {
     }
 
     fn apply(&self, batch: &DurableBatch) -> Result<(), replica::Error> {
-        let applied = {
-            // It is closed after this has ended.
-            let Ok(mut replica) = self.replica.lock() else { return Ok(()) };
-            for (first, record) in &**batch {
-                replica.apply(*first, record)?;
+        let (mut applied, mut taken) = (Lsn(0), 0);
+        while taken < batch.len() {
+            let most = batch.len().min(taken + APPLIED_AT_ONCE);
+            let some = self.replica.read(|replica| {
+                for (first, record) in &batch[taken..most] {
+                    replica.apply(*first, record)?;
+                    taken += 1;
+                }
+                applied = replica.applied();
+                Ok(())
+            });
+            match some {
+                Ok(()) => {}
+                // It is closed after this has ended.
+                Err(Unseen::Ended) => return Ok(()),
+                Err(Unseen::Unreadable(error)) => return Err(error),
             }
-            replica.applied()
-        };
+        }
         let hubs = self.replica.hubs();
         for (_, record) in &**batch {
             match &record.facts {
@@ -673,9 +685,8 @@ impl Housekeeper {
             if self.thinned_out_at.elapsed() >= Duration::from_secs(1) {
                 self.thinned_out_at = Instant::now();
                 // Reads fill the memory too, also where nothing is ever written.
-                if let Ok(mut replica) = self.replica.lock() {
-                    replica.evict(self.config.actors.max_resident as usize);
-                }
+                let most = self.config.actors.max_resident as usize;
+                drop(self.replica.lock().map(|mut replica| replica.evict(most)));
             }
             if self.forgot_at.is_none_or(|at| at.elapsed() >= FORGET) {
                 self.forgot_at = Some(Instant::now());
@@ -711,9 +722,8 @@ impl Housekeeper {
         self.last = checkpoint(&self.store, cut)?;
         self.last_at = Instant::now();
         self.took = begun.elapsed();
-        if let Ok(mut replica) = self.replica.lock() {
-            replica.end_checkpoint(self.last, self.config.actors.max_resident as usize);
-        }
+        let most = self.config.actors.max_resident as usize;
+        drop(self.replica.lock().map(|mut replica| replica.end_checkpoint(self.last, most)));
         self.gauges.checkpointed.store(self.last.0, Ordering::Relaxed);
         Ok(())
     }

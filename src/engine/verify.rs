@@ -84,7 +84,7 @@ pub fn verify(config: &Config) -> Result<VerifyReport, OpenError> {
         if let Some(PlanHash(missing)) = plans_of(record).find(|plan| !stored.contains(&plan.0)) {
             plans.get(missing)?;
         }
-        replica.apply(first, record).map_err(unreadable)?;
+        replica.loading(|replica| replica.apply(first, record)).map_err(unreadable)?;
         let applied = replica.applied();
         if applied == compared_at || applied.0 - store.settled().lsn.0 >= STEP {
             settle(&store, &mut replica)?;
@@ -163,7 +163,7 @@ fn settle(store: &StateStore, replica: &mut Replica) -> Result<(), OpenError> {
     let cut = replica.begin_checkpoint();
     let lsn = cut.lsn;
     store.checkpoint(lsn, cut.changes(store))?;
-    replica.end_checkpoint(lsn, usize::MAX);
+    drop(replica.end_checkpoint(lsn, usize::MAX));
     Ok(())
 }
 
