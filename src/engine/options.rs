@@ -233,10 +233,10 @@ impl Inner {
             return Ok(offer.clone());
         }
         // The option itself may be large, and nobody has asked for it.
-        let found = self.glance(|replica| replica.find::<Aggregate>(&id, &Part::Header))?;
+        let found = self.glance(|replica| replica.find::<Aggregate>(&id, &Part::Terms))?;
         let row = found.row().map_err(|error| self.fail(&error))?.ok_or(Rejection::NotFound)?;
         let definition = Aggregate::definition_from_row(&row);
-        let definition = definition.map_err(|source| self.corrupt(&id, source))?.ok_or(Rejection::NotFound)?;
+        let definition = definition.map_err(|source| self.corrupt(&id, source))?;
         let plan = self.seating_plan(definition.plan)?;
         if self.offers.len() as u64 >= self.config.actors.max_resident {
             // What nobody uses just now is read again when somebody does.

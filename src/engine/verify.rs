@@ -36,7 +36,8 @@ pub struct VerifyReport {
     /// How many events there are.
     pub events: u64,
     /// SHA-256 over all rows of the state that the journal alone adds up to: each as the length of its key, the key, the
-    /// length of its value and the value (lengths as 8 bytes, little endian), in the order of the keys.
+    /// length of its value and the value (lengths as 8 bytes, little endian), in the order of the keys; rows on pages in the
+    /// order in which they stand there.
     pub state_sha256: String,
     /// Whether the journal was ended cleanly.
     pub sealed: bool,

@@ -144,13 +144,9 @@ impl Archive {
         limit: usize,
         unsaved: impl Fn(&[u8]) -> Vec<Vec<u8>>,
     ) -> Self {
-        let (mut key, mut pages, mut held) = (last.clone(), Vec::new(), 0);
-        while key >= first && held < limit {
-            held += pages::split(&mut key).map_or(0, |slot| slot as usize + 1);
-            pages.push((key.clone(), unsaved(&key)));
-            let Some(before) = pages::before(&key) else { break };
-            key = before;
-        }
+        // The last one may have a single one of them.
+        let pages = pages::down(&first, &last).take(limit / pages::ROWS + 2);
+        let pages = pages.map(|key| (key.clone(), unsaved(&key))).collect();
         Self { rows, first, last, limit, pages }
     }
 
