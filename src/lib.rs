@@ -53,6 +53,7 @@
 #![warn(missing_docs)]
 
 mod actors;
+mod aggregates;
 mod api;
 mod clock;
 mod config;

@@ -65,10 +65,7 @@ impl<H: Host> Supervisor<H> {
                 });
             }
         }
-        self.system.options.thin_out(self.max_resident);
-        self.system.wallets.thin_out(self.max_resident);
-        self.system.rooms.thin_out(self.max_resident);
-        self.system.sinks.thin_out(self.max_resident);
+        self.system.actors.thin_out(self.max_resident);
     }
 }
 

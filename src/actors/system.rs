@@ -14,7 +14,6 @@ use super::shell::{Environment, Shell};
 use crate::Map;
 use crate::domain::catalogue::Catalogue;
 use crate::domain::concert_option::ConcertOption;
-use crate::domain::sink::Sink;
 use crate::domain::waiting_room::{self, Liveness, WaitingRoom};
 use crate::domain::wallet::Wallet;
 use crate::domain::{ConcertId, Lsn, Message, TokenId};
@@ -152,49 +151,61 @@ pub(crate) struct System<H: Host = Arbiters> {
     pub(crate) env: Environment,
     pub(crate) replica: Arc<SharedReplica>,
     pub(crate) host: H,
-    pub(crate) catalogue: Registry<Catalogue, H>,
-    pub(crate) options: Registry<ConcertOption, H>,
-    pub(crate) wallets: Registry<Wallet, H>,
-    pub(crate) rooms: Registry<WaitingRoom, H>,
-    pub(crate) sinks: Registry<Sink, H>,
+    pub(crate) actors: Registries<H>,
     /// Signs of life of those who wait: of each line in which somebody does.
     pub(crate) liveness: Arc<Map<ConcertId, Arc<Liveness>>>,
 }
 
-macro_rules! routed {
-    ($aggregate:ty, $registry:ident) => {
-        impl Routed for $aggregate {
+macro_rules! registries {
+    ($($name:ident, $all:ident, $aggregate:ty, $id:ty, $kind:literal;)*) => {
+        /// The actors of all kinds.
+        pub(crate) struct Registries<H: Host> {
+            $($all: Registry<$aggregate, H>,)*
+        }
+
+        impl<H: Host> Registries<H> {
+            fn new(mailbox: usize) -> Self {
+                Self { $($all: Registry::new(mailbox),)* }
+            }
+
+            /// How many are awake.
+            pub(crate) fn len(&self) -> usize {
+                0 $(+ self.$all.len())*
+            }
+
+            /// Asks idle ones to go to sleep, if there are more than `most` of a kind.
+            pub(crate) fn thin_out(&self, most: usize) {
+                $(self.$all.thin_out(most);)*
+            }
+        }
+
+        impl<H: Host> System<H> {
+            /// Lets an aggregate do what is due or owed.
+            pub(crate) fn wake(self: &Arc<Self>, key: &Key, alarm: Alarm) {
+                match key {
+                    $(Key::$name(id) => self.inside(id, Delivery::<$aggregate>::Wake(alarm)),)*
+                }
+            }
+        }
+
+        $(impl Routed for $aggregate {
             fn registry<H: Host>(system: &System<H>) -> &Registry<Self, H> {
-                &system.$registry
+                &system.actors.$all
             }
 
             fn share(replica: &mut Replica, id: &Self::Id) -> Result<(Arc<Self>, Pin), Cold> {
                 replica.share(id)
             }
-        }
+        })*
     };
 }
 
-routed!(Catalogue, catalogue);
-routed!(ConcertOption, options);
-routed!(Wallet, wallets);
-routed!(WaitingRoom, rooms);
-routed!(Sink, sinks);
+crate::aggregates::aggregates!(registries);
 
 impl<H: Host> System<H> {
     /// Without any actor yet, whose mailboxes are to hold `mailbox` deliveries of callers.
     pub(crate) fn new(host: H, env: Environment, replica: Arc<SharedReplica>, mailbox: usize) -> Self {
-        Self {
-            env,
-            replica,
-            host,
-            catalogue: Registry::new(mailbox),
-            options: Registry::new(mailbox),
-            wallets: Registry::new(mailbox),
-            rooms: Registry::new(mailbox),
-            sinks: Registry::new(mailbox),
-            liveness: Arc::default(),
-        }
+        Self { env, replica, host, actors: Registries::new(mailbox), liveness: Arc::default() }
     }
 
     /// Sends a message between aggregates.
@@ -220,17 +231,6 @@ impl<H: Host> System<H> {
     fn inside<A: Routed>(self: &Arc<Self>, id: &A::Id, delivery: Delivery<A>) {
         // From inside there is no limit to meet.
         let _ = A::registry(self).deliver(self, id, delivery, From::Inside);
-    }
-
-    /// Lets an aggregate do what is due or owed.
-    pub(crate) fn wake(self: &Arc<Self>, key: &Key, alarm: Alarm) {
-        match key {
-            Key::Catalogue => self.inside(&TheCatalogue, Delivery::<Catalogue>::Wake(alarm)),
-            Key::Option(id) => self.inside(id, Delivery::<ConcertOption>::Wake(alarm)),
-            Key::Wallet(id) => self.inside(id, Delivery::<Wallet>::Wake(alarm)),
-            Key::Room(id) => self.inside(id, Delivery::<WaitingRoom>::Wake(alarm)),
-            Key::Sink(id) => self.inside(id, Delivery::<Sink>::Wake(alarm)),
-        }
     }
 
     /// Tells a waiting room that some of those who wait are silent.

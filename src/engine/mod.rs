@@ -275,7 +275,6 @@ impl Engine {
         let counters = system.env.journal.counters();
         let live = system.replica.hubs().counters();
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let resident = system.options.len() + system.wallets.len() + system.rooms.len();
         Stats {
             durable_lsn: system.env.journal.durable().0,
             applied_lsn: system.replica.applied().0,
@@ -283,7 +282,7 @@ impl Engine {
             batches: counters.batches.load(Ordering::Relaxed),
             journal_bytes: counters.bytes.load(Ordering::Relaxed),
             commit_seconds: Duration::from_nanos(counters.commit_nanos.load(Ordering::Relaxed)).as_secs_f64(),
-            resident_actors: resident as u64,
+            resident_actors: system.actors.len() as u64,
             readable_aggregates: system.replica.lock().map_or(0, |replica| replica.len() as u64),
             overloaded: of(&gauges.overloaded.0),
             clock_skew_seconds: system.env.clock.skew_millis() as f64 / 1e3,

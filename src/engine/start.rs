@@ -30,7 +30,7 @@ use crate::domain::waiting_room::{self, Liveness};
 use crate::domain::{ConcertId, Lsn, Timestamp};
 use crate::error::OpenError;
 use crate::limits::UserCounts;
-use crate::store::codec::{self, Facts};
+use crate::store::codec::{self, Facts, TheCatalogue};
 use crate::store::committer::{Committer, DurableBatch, Journal};
 use crate::store::disk::Disk;
 use crate::store::journal::{self, LocalLog, Log, Preallocate, Reader};
@@ -331,7 +331,7 @@ pub(crate) fn look_after<H: Host>(system: &Arc<System<H>>, alarmed: &Alarmed, en
         system.wake(&Key::Option(*option), Alarm::Owed);
         system.wake(&Key::Option(*option), Alarm::Due(entropy()));
     }
-    system.wake(&Key::Catalogue, Alarm::Owed);
+    system.wake(&Key::Catalogue(TheCatalogue), Alarm::Owed);
 }
 
 /// Builds the state anew from the journal, as a start would, and writes all of it.
@@ -604,7 +604,7 @@ impl Projector {
                     self.note(*concert, events);
                     hubs.room_changed(*concert, events);
                 }
-                Facts::Catalogue(_) | Facts::Wallet(..) | Facts::Sink(..) => {}
+                Facts::Catalogue(..) | Facts::Wallet(..) | Facts::Sink(..) => {}
             }
         }
         self.replica.advance(applied);

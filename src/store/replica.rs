@@ -18,7 +18,7 @@ use self::cache::{Cache, Since};
 pub(crate) use self::cache::{Cold, Forgotten, Pin, excess};
 pub use self::stored::Listed;
 pub(crate) use self::stored::{Archive, Found, Listing};
-use super::codec::{Entity, Facts, Record, TheCatalogue};
+use super::codec::{Entity, Record, TheCatalogue};
 use super::drafts::Drafts;
 use super::lists;
 use super::pages::{self, NoPage};
@@ -189,11 +189,7 @@ fn bad_page(key: &[u8], source: NoPage) -> Error {
 /// The aggregates as they are durable, up to [`applied`](Self::applied).
 pub(crate) struct Replica {
     rows: Arc<StateStore>,
-    catalogue: Cache<Catalogue>,
-    options: Cache<ConcertOption>,
-    wallets: Cache<Wallet>,
-    rooms: Cache<WaitingRoom>,
-    sinks: Cache<Sink>,
+    caches: Caches,
     recent: Recent,
     /// What a checkpoint is writing.
     writing: Arc<Drafts>,
@@ -264,11 +260,7 @@ impl Replica {
     /// A row that cannot be read.
     pub fn new(rows: Arc<StateStore>, lsn: Lsn) -> Result<Self, Error> {
         let mut replica = Self {
-            catalogue: Cache::new(rows.clone()),
-            options: Cache::new(rows.clone()),
-            wallets: Cache::new(rows.clone()),
-            rooms: Cache::new(rows.clone()),
-            sinks: Cache::new(rows.clone()),
+            caches: Caches::new(&rows),
             rows,
             recent: Recent::default(),
             writing: Arc::default(),
@@ -322,14 +314,7 @@ impl Replica {
     /// # Errors
     /// Its aggregate is not in memory; nothing has changed.
     pub fn apply(&mut self, first: Lsn, record: &Record) -> Result<(), Cold> {
-        let recent = &mut self.recent;
-        match &record.facts {
-            Facts::Catalogue(_) => self.catalogue.apply(&TheCatalogue, first, record, recent)?,
-            Facts::Option(id, _) => self.options.apply(id, first, record, recent)?,
-            Facts::Wallet(id, _) => self.wallets.apply(id, first, record, recent)?,
-            Facts::Room(id, _) => self.rooms.apply(id, first, record, recent)?,
-            Facts::Sink(id, _) => self.sinks.apply(id, first, record, recent)?,
-        }
+        self.caches.apply(first, record, &mut self.recent)?;
         self.applied = Lsn(first.0 + record.len() as u64 - 1);
         Ok(())
     }
@@ -456,8 +441,8 @@ impl Replica {
             Some(&WaitingRoom::KIND) => alarmed.rooms.push(ConcertId(number(&key[2..]))),
             _ => {}
         })?;
-        alarmed.options.extend(self.options.needing_care());
-        alarmed.rooms.extend(self.rooms.needing_care());
+        alarmed.options.extend(self.caches.options.needing_care());
+        alarmed.rooms.extend(self.caches.rooms.needing_care());
         alarmed.options.sort_unstable();
         alarmed.options.dedup();
         alarmed.rooms.sort_unstable();
@@ -469,11 +454,7 @@ impl Replica {
     /// here.
     pub fn begin_checkpoint(&mut self) -> Cut {
         let mut rows = RowChanges::new();
-        self.catalogue.collect(&mut rows);
-        self.options.collect(&mut rows);
-        self.wallets.collect(&mut rows);
-        self.rooms.collect(&mut rows);
-        self.sinks.collect(&mut rows);
+        self.caches.collect(&mut rows);
         self.recent.counts.collect(&mut rows);
         self.writing = Arc::new(std::mem::take(&mut self.recent.pages));
         Cut { lsn: self.applied, rows, pages: self.writing.clone() }
@@ -492,17 +473,14 @@ impl Replica {
     /// How many aggregates are in memory.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.catalogue.len() + self.options.len() + self.wallets.len() + self.rooms.len() + self.sinks.len()
+        self.caches.len()
     }
 
     /// Keeps at most `most` aggregates of each kind in memory, of those that are in sled as they are. Not while a
     /// checkpoint is being written.
     pub fn evict(&mut self, most: usize) -> Forgotten {
         let mut forgotten = Forgotten::default();
-        forgotten.extend(self.options.evict(most));
-        forgotten.extend(self.wallets.evict(most));
-        forgotten.extend(self.rooms.evict(most));
-        forgotten.extend(self.sinks.evict(most));
+        self.caches.evict(most, &mut forgotten);
         forgotten
     }
 }
@@ -521,21 +499,47 @@ pub(crate) trait Holds<A: Entity> {
     fn cache(&mut self) -> &mut Cache<A>;
 }
 
-macro_rules! holds {
-    ($aggregate:ty, $cache:ident) => {
-        impl Holds<$aggregate> for Replica {
-            fn cache(&mut self) -> &mut Cache<$aggregate> {
-                &mut self.$cache
+macro_rules! caches {
+    ($($name:ident, $all:ident, $aggregate:ty, $id:ty, $kind:literal;)*) => {
+        /// The aggregates of all kinds that are in memory.
+        struct Caches {
+            $($all: Cache<$aggregate>,)*
+        }
+
+        impl Caches {
+            fn new(rows: &Arc<StateStore>) -> Self {
+                Self { $($all: Cache::new(rows.clone()),)* }
+            }
+
+            fn apply(&mut self, first: Lsn, record: &Record, recent: &mut Recent) -> Result<(), Cold> {
+                $(if let Some((id, events)) = <$aggregate>::of(&record.facts) {
+                    return self.$all.apply(id, record.metas(first).zip(events), recent);
+                })*
+                Ok(())
+            }
+
+            fn collect(&mut self, changes: &mut RowChanges) {
+                $(self.$all.collect(changes);)*
+            }
+
+            fn evict(&mut self, most: usize, forgotten: &mut Forgotten) {
+                $(forgotten.extend(self.$all.evict(most));)*
+            }
+
+            fn len(&self) -> usize {
+                0 $(+ self.$all.len())*
             }
         }
+
+        $(impl Holds<$aggregate> for Replica {
+            fn cache(&mut self) -> &mut Cache<$aggregate> {
+                &mut self.caches.$all
+            }
+        })*
     };
 }
 
-holds!(Catalogue, catalogue);
-holds!(ConcertOption, options);
-holds!(Wallet, wallets);
-holds!(WaitingRoom, rooms);
-holds!(Sink, sinks);
+crate::aggregates::aggregates!(caches);
 
 #[cfg(test)]
 mod tests;

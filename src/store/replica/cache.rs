@@ -8,8 +8,8 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{Error, Holds, Listener, Recent, Replica, RowChanges, after_prefix, alarm_key, row_key};
-use crate::domain::{Lsn, Part as _};
-use crate::store::codec::{Entity, Record};
+use crate::domain::{Lsn, Meta, Part as _};
+use crate::store::codec::Entity;
 use crate::store::state::StateStore;
 
 /// What has grown beyond its limit shrinks to below it, by this part of it.
@@ -165,7 +165,7 @@ fn read<A: Entity>(id: &A::Id, rows: &StateStore) -> Result<A, Error> {
 /// Aggregates that were forgotten. To free their memory takes as long as they are large: not under the replica's lock.
 #[derive(Default)]
 #[must_use = "it is to be dropped without the replica's lock"]
-pub(crate) struct Forgotten(#[expect(dead_code, reason = "it is dropped")] Vec<Arc<dyn Any + Send + Sync>>);
+pub(crate) struct Forgotten(Vec<Arc<dyn Any + Send + Sync>>);
 
 impl Forgotten {
     pub(super) fn extend(&mut self, more: impl Iterator<Item = Arc<dyn Any + Send + Sync>>) {
@@ -179,31 +179,38 @@ where
 {
     /// The aggregate, as it is in memory; an unknown one is empty.
     pub(super) fn get(&mut self, id: &A::Id, now: Lsn) -> Result<&A, Cold> {
-        Ok(&self.entry(id, now)?.state)
+        let entry = self.entry(id)?;
+        entry.used = now;
+        Ok(&entry.state)
     }
 
     /// The same, to be copied without the replica's lock; and it stays in memory.
     pub(super) fn share(&mut self, id: &A::Id, now: Lsn) -> Result<(Arc<A>, Pin), Cold> {
-        let entry = self.entry(id, now)?;
+        let entry = self.entry(id)?;
+        entry.used = now;
         Ok((entry.state.clone(), Pin::of(&mut entry.pins)))
     }
 
-    fn entry(&mut self, id: &A::Id, now: Lsn) -> Result<&mut Entry<A>, Cold> {
-        let Some(entry) = self.entries.get_mut(id) else {
+    fn entry(&mut self, id: &A::Id) -> Result<&mut Entry<A>, Cold> {
+        self.entries.get_mut(id).ok_or_else(|| {
             let pin = Pin::of(self.wanted.entry(id.clone()).or_default());
-            return Err(Cold { pin, rows: self.rows.clone(), what: Box::new(One::<A>(id.clone())) });
-        };
-        entry.used = now;
-        Ok(entry)
+            Cold { pin, rows: self.rows.clone(), what: Box::new(One::<A>(id.clone())) }
+        })
     }
 
     /// Takes in a record, or nothing of it.
-    pub(super) fn apply(&mut self, id: &A::Id, first: Lsn, record: &Record, recent: &mut Recent) -> Result<(), Cold> {
-        let entry = self.entry(id, first)?;
+    pub(super) fn apply<'e>(
+        &mut self,
+        id: &A::Id,
+        events: impl Iterator<Item = (Meta, &'e A::Event)>,
+        recent: &mut Recent,
+    ) -> Result<(), Cold> {
+        let entry = self.entry(id)?;
         let was_clean = entry.dirty.is_empty();
         // Whoever copies it is an actor that begins, before which nothing happens to it: so it is not copied here.
         let state = Arc::make_mut(&mut entry.state);
-        for (meta, event) in record.metas(first).zip(A::events(&record.facts)) {
+        for (meta, event) in events {
+            entry.used = meta.lsn;
             let mut listener = Listener::<A> { id, lsn: meta.lsn, dirty: &mut entry.dirty, recent };
             state.evolve(meta, event, &mut listener);
         }

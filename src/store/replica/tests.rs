@@ -11,6 +11,7 @@ use crate::api::ReservationStatus;
 use crate::domain::concert_option::{Definition, Event, Part, Reservation, Window};
 use crate::domain::seating_plan::PlanHash;
 use crate::domain::{PaymentId, Points, Timestamp, wallet};
+use crate::store::codec::Facts;
 use crate::store::disk::{Disk, RealDisk};
 use crate::store::sled_rows::SledFolder;
 use crate::store::sled_rows::tests::{Look, Watched};
@@ -333,7 +334,8 @@ fn the_longest_unused_are_forgotten_and_some_more_than_must() {
     let event = wallet::Event::Charged { entry: 1, amount: one, balance: one, by: user(0), key: None };
     let charged = Record { at: Timestamp::default(), facts: Facts::Wallet(users[49].clone(), vec![event]) };
     replica.loading(|replica| replica.apply(Lsn(1), &charged)).unwrap();
-    let kept = |replica: &Replica| -> Vec<usize> { (0..50).filter(|n| replica.wallets.has(&users[*n])).collect() };
+    let kept =
+        |replica: &Replica| -> Vec<usize> { (0..50).filter(|n| replica.caches.wallets.has(&users[*n])).collect() };
     drop(replica.evict(50));
     assert_eq!(kept(&replica).len(), 50, "they are not too many");
     drop(replica.evict(35));

@@ -119,7 +119,7 @@ impl Ask {
 
     fn name(&self) -> Name {
         match self {
-            Self::Catalogue(_) => Name::Catalogue,
+            Self::Catalogue(_) => Name::Catalogue(TheCatalogue),
             Self::Option(id, _) => Name::Option(*id),
             Self::Wallet(id, _) => Name::Wallet(id.clone()),
             Self::Room(id, _) => Name::Room(*id),

@@ -19,7 +19,7 @@ use crate::domain::{
     catalogue, waiting_room, wallet,
 };
 use crate::limits::UserCounts;
-use crate::store::codec::{self, Facts, Record};
+use crate::store::codec::{self, Facts, Record, TheCatalogue};
 use crate::store::replica::{Cold, Replica};
 use crate::store::state::StateStore;
 use crate::testing::random::Dice;
@@ -156,8 +156,8 @@ impl Model {
         self.now = self.now.max(record.at);
         for (index, meta) in (0..record.len()).zip(record.metas(first)) {
             match &record.facts {
-                Facts::Catalogue(events) => {
-                    self.changed.insert(Name::Catalogue);
+                Facts::Catalogue(_, events) => {
+                    self.changed.insert(Name::Catalogue(TheCatalogue));
                     self.catalogue(record.at, &events[index])?;
                 }
                 Facts::Option(id, events) => {
@@ -188,12 +188,12 @@ impl Model {
         match event {
             catalogue::Event::ConcertCreated { concert, key, .. } => {
                 ensure(self.concerts.insert(*concert), "I1", || format!("{concert} is created twice"))?;
-                self.note_key(Name::Catalogue, key.as_ref(), concert.0, at)
+                self.note_key(Name::Catalogue(TheCatalogue), key.as_ref(), concert.0, at)
             }
             catalogue::Event::OptionAdded { option, definition, key } => {
                 let twice = self.options.insert(*option, (**definition).clone());
                 ensure(twice.is_none(), "I1", || format!("{option} is added twice"))?;
-                self.note_key(Name::Catalogue, key.as_ref(), option.0, at)
+                self.note_key(Name::Catalogue(TheCatalogue), key.as_ref(), option.0, at)
             }
             catalogue::Event::RoomOpened { .. } | catalogue::Event::OptionDefined { .. } => Ok(()),
         }
@@ -379,7 +379,7 @@ impl Model {
                 Name::Option(id) => self.audit.agrees_with_option(*id, replica.option(*id)?),
                 Name::Wallet(user) => self.audit.agrees_with_wallet(user, replica.wallet(user)?),
                 Name::Room(id) => self.audit.agrees_with_room(*id, replica.room(*id)?),
-                Name::Catalogue => {
+                Name::Catalogue(_) => {
                     let entries = replica.catalogue()?.entries();
                     let known = (self.concerts.len() + self.options.len()) as u64;
                     ensure(entries == known, "I4", || format!("the catalogue has {entries} instead of {known}"))
@@ -392,7 +392,7 @@ impl Model {
     /// All that there is.
     pub fn names(&self) -> Vec<Name> {
         let wallets: BTreeSet<_> = self.entries.keys().map(|(user, _)| user.clone()).collect();
-        std::iter::once(Name::Catalogue)
+        std::iter::once(Name::Catalogue(TheCatalogue))
             .chain(self.defined.iter().map(|id| Name::Option(*id)))
             .chain(wallets.into_iter().map(Name::Wallet))
             .chain(self.rooms.iter().map(|id| Name::Room(*id)))
