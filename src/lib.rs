@@ -52,6 +52,7 @@
 #![warn(missing_docs)]
 
 mod actors;
+mod aggregates;
 mod api;
 mod clock;
 mod config;

@@ -226,7 +226,7 @@ impl Books {
         let mut books = Self::default();
         for (first, record) in records(&config.data_dir, Lsn(engine.stats().durable_lsn)).unwrap() {
             match &record.facts {
-                Facts::Catalogue(_) | Facts::Sink(..) => {}
+                Facts::Catalogue(..) | Facts::Sink(..) => {}
                 Facts::Option(id, events) => {
                     for (meta, event) in record.metas(first).zip(events) {
                         books.audit.option_event(*id, meta, event).unwrap();

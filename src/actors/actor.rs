@@ -10,6 +10,7 @@ use super::registry::Full;
 use super::shell::{ReplyTo, Shell};
 use super::system::{Routed, System};
 use crate::domain::{Message, Timestamp};
+use crate::store::replica::Pin;
 
 /// What an actor is sent.
 pub(crate) enum Delivery<A: Routed> {
@@ -31,6 +32,9 @@ pub(crate) trait Host: Send + Sync + Sized + 'static {
     /// Starts a driver, which callers may send `mailbox` deliveries before they are handled. It is loaded before the
     /// first of them.
     fn start<A: Routed>(&self, driver: Driver<A, Self>, mailbox: usize) -> Self::Address<A>;
+
+    /// Does what may block, without waiting for it.
+    fn in_background(&self, work: impl FnOnce() + Send + 'static);
 
     /// Sends a message of one aggregate to another.
     fn tell(&self, system: &Arc<System<Self>>, message: Message) {
@@ -60,7 +64,7 @@ pub(crate) struct Driver<A: Routed, H: Host> {
     id: A::Id,
     system: Arc<System<H>>,
     /// Absent until it is loaded, and after it failed to.
-    shell: Option<Shell<A>>,
+    shell: Option<(Shell<A>, Pin)>,
     tell: Vec<Message>,
 }
 
@@ -78,7 +82,7 @@ impl<A: Routed, H: Host> Driver<A, H> {
     }
 
     /// Takes over the aggregate as it was [loaded](System::load).
-    pub(crate) fn loaded(&mut self, shell: Option<Shell<A>>) {
+    pub(crate) fn loaded(&mut self, shell: Option<(Shell<A>, Pin)>) {
         self.shell = shell;
     }
 
@@ -109,7 +113,7 @@ impl<A: Routed, H: Host> Driver<A, H> {
 
     /// Runs `work` on the shell; a panic in it is the end of the engine, since the state may be half changed.
     fn with_shell(&mut self, work: impl FnOnce(&mut Shell<A>, &mut Vec<Message>)) {
-        let Some(shell) = &mut self.shell else { return };
+        let Some((shell, _)) = &mut self.shell else { return };
         let tell = &mut self.tell;
         if std::panic::catch_unwind(AssertUnwindSafe(|| work(shell, tell))).is_err() {
             self.shell = None;
@@ -122,6 +126,6 @@ impl<A: Routed, H: Host> Driver<A, H> {
 
     fn may_sleep(&self) -> bool {
         let applied = self.system.replica.applied();
-        self.shell.as_ref().is_none_or(|shell| shell.is_idle() && shell.last() <= applied)
+        self.shell.as_ref().is_none_or(|(shell, _)| shell.is_idle() && shell.last() <= applied)
     }
 }

@@ -4,53 +4,26 @@ use std::collections::{BTreeSet, HashSet};
 
 use parking_lot::Mutex;
 
-use crate::domain::{ConcertId, OptionId, SinkId, Timestamp, UserId};
-use crate::store::codec::TheCatalogue;
+use crate::domain::Timestamp;
 
-/// The name of any aggregate.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Key {
-    /// The catalogue.
-    Catalogue,
-    /// A concert option.
-    Option(OptionId),
-    /// A wallet.
-    Wallet(UserId),
-    /// A waiting room.
-    Room(ConcertId),
-    /// A receiver of events.
-    Sink(SinkId),
+macro_rules! keys {
+    ($($name:ident, $all:ident, $aggregate:ty, $id:ty, $kind:literal;)*) => {
+        /// The name of any aggregate.
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[allow(missing_docs, reason = "each is the name of one of a kind")]
+        pub enum Key {
+            $($name($id),)*
+        }
+
+        $(impl From<$id> for Key {
+            fn from(id: $id) -> Self {
+                Self::$name(id)
+            }
+        })*
+    };
 }
 
-impl From<TheCatalogue> for Key {
-    fn from(_: TheCatalogue) -> Self {
-        Self::Catalogue
-    }
-}
-
-impl From<OptionId> for Key {
-    fn from(id: OptionId) -> Self {
-        Self::Option(id)
-    }
-}
-
-impl From<SinkId> for Key {
-    fn from(id: SinkId) -> Self {
-        Self::Sink(id)
-    }
-}
-
-impl From<UserId> for Key {
-    fn from(id: UserId) -> Self {
-        Self::Wallet(id)
-    }
-}
-
-impl From<ConcertId> for Key {
-    fn from(id: ConcertId) -> Self {
-        Self::Room(id)
-    }
-}
+crate::aggregates::aggregates!(keys);
 
 /// Why an aggregate is woken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

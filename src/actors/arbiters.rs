@@ -72,6 +72,10 @@ impl Host for Arbiters {
         Place { inbox, mailbox, actor: Addr::new(sender) }
     }
 
+    fn in_background(&self, work: impl FnOnce() + Send + 'static) {
+        self.blocking.spawn_blocking(work);
+    }
+
     fn tell(&self, system: &Arc<System>, message: crate::domain::Message) {
         match &self.failpoints {
             None => system.send(message),

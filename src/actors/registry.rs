@@ -204,6 +204,10 @@ mod tests {
         fn start<A: Routed>(&self, _driver: Driver<A, Self>, _mailbox: usize) -> Kept<A> {
             Kept(Arc::default())
         }
+
+        fn in_background(&self, work: impl FnOnce() + Send + 'static) {
+            work();
+        }
     }
 
     #[test]

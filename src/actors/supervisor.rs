@@ -4,17 +4,21 @@ use std::sync::Arc;
 
 use super::actor::Host;
 use super::alarms::Alarm;
-use super::system::System;
-use crate::domain::Timestamp;
+use super::system::{System, Unseen};
+use crate::domain::{ConcertId, Timestamp};
 
 /// After how long a step that is owed is sent again, and how often those who wait are checked for signs of life.
 const SECOND_MS: u64 = 1_000;
+/// Of so many who wait the replica is asked at once.
+const AT_ONCE: usize = 8_192;
 
 /// A plain part: whoever drives it calls [`step`](Self::step) twenty times a second.
 pub(crate) struct Supervisor<H: Host> {
     system: Arc<System<H>>,
     max_resident: usize,
     last_second: Timestamp,
+    /// Whoever looks for silent ones has it too.
+    turn: Arc<()>,
     entropy: Box<dyn FnMut() -> u64 + Send>,
 }
 
@@ -25,7 +29,13 @@ impl<H: Host> Supervisor<H> {
         max_resident: usize,
         entropy: impl FnMut() -> u64 + Send + 'static,
     ) -> Self {
-        Self { system, max_resident, last_second: Timestamp::default(), entropy: Box::new(entropy) }
+        Self {
+            system,
+            max_resident,
+            last_second: Timestamp::default(),
+            turn: Arc::default(),
+            entropy: Box::new(entropy),
+        }
     }
 
     /// Whether the engine has ended.
@@ -46,36 +56,53 @@ impl<H: Host> Supervisor<H> {
             for key in self.system.env.alarms.take_owing() {
                 self.system.wake(&key, Alarm::Owed);
             }
-            self.expire_silent();
+            // Lines may be long, or not in memory; alarms must not wait for that.
+            if Arc::strong_count(&self.turn) == 1 {
+                let (system, turn) = (self.system.clone(), self.turn.clone());
+                self.system.host.in_background(move || {
+                    expire_silent(&system);
+                    drop(turn);
+                });
+            }
         }
-        self.system.options.thin_out(self.max_resident);
-        self.system.wallets.thin_out(self.max_resident);
-        self.system.rooms.thin_out(self.max_resident);
-        self.system.sinks.thin_out(self.max_resident);
+        self.system.actors.thin_out(self.max_resident);
     }
+}
 
-    fn expire_silent(&self) {
-        let mut rooms: Vec<_> = self.system.liveness.iter().map(|room| (*room.key(), room.value().clone())).collect();
-        rooms.sort_unstable_by_key(|(concert, _)| *concert);
-        for (concert, liveness) in rooms {
-            let Ok(mut replica) = self.system.replica.lock() else { return };
-            let silent = match replica.room(concert) {
-                Ok(room) if room.counts().waiting == 0 => {
-                    // Under the replica's lock: whoever gets in line next is not there yet, and brings it back.
-                    self.system.liveness.remove(&concert);
-                    continue;
-                }
-                Ok(room) => {
-                    let ttl_ms = u64::from(room.settings().waiting_ttl_seconds) * 1_000;
-                    liveness.silent(ttl_ms, room.waiting())
-                }
-                Err(error) => {
-                    self.system.env.journal.poison(&format!("the state cannot be read: {error}"));
-                    return;
-                }
-            };
-            drop(replica);
-            self.system.expire_silent(concert, &silent);
+/// Looks through all lines for those who have fallen silent.
+fn expire_silent<H: Host>(system: &Arc<System<H>>) {
+    let mut rooms: Vec<_> = system.liveness.iter().map(|room| (*room.key(), room.value().clone())).collect();
+    rooms.sort_unstable_by_key(|(concert, _)| *concert);
+    for (concert, liveness) in rooms {
+        match waiting(system, concert) {
+            Ok(None) => {}
+            Ok(Some((ttl_ms, waiting))) => system.expire_silent(concert, &liveness.silent(ttl_ms, waiting)),
+            Err(Unseen::Ended) => return,
+            Err(Unseen::Unreadable(error)) => {
+                return system.env.journal.poison(&format!("the state cannot be read: {error}"));
+            }
         }
+    }
+}
+
+/// Who waits in a line, and how many milliseconds they may be silent; nothing if nobody does. The replica is held for a part
+/// of a line at a time: who comes or goes meanwhile may be missed, which a sign of life would make no difference to.
+fn waiting<H: Host>(system: &Arc<System<H>>, concert: ConcertId) -> Result<Option<(u64, Vec<u64>)>, Unseen> {
+    let (mut waiting, mut from) = (Vec::new(), 0);
+    loop {
+        let some = system.replica.read(|replica| {
+            let room = replica.room(concert)?;
+            if room.counts().waiting == 0 {
+                // Under the replica's lock: whoever gets in line next is not there yet, and brings it back.
+                system.liveness.remove(&concert);
+                return Ok(None);
+            }
+            let ttl_ms = u64::from(room.settings().waiting_ttl_seconds) * 1_000;
+            Ok(Some((ttl_ms, room.waiting_from(from).take(AT_ONCE).collect::<Vec<_>>())))
+        });
+        let Some((ttl_ms, some)) = some? else { return Ok(None) };
+        let Some((last, _)) = some.last() else { return Ok(Some((ttl_ms, waiting))) };
+        from = last + 1;
+        waiting.extend(some.into_iter().map(|(_, no)| no));
     }
 }

@@ -14,18 +14,17 @@ use super::shell::{Environment, Shell};
 use crate::Map;
 use crate::domain::catalogue::Catalogue;
 use crate::domain::concert_option::ConcertOption;
-use crate::domain::sink::Sink;
 use crate::domain::waiting_room::{self, Liveness, WaitingRoom};
 use crate::domain::wallet::Wallet;
 use crate::domain::{ConcertId, Lsn, Message, TokenId};
 use crate::store::codec::{Entity, TheCatalogue};
-use crate::store::replica::{self, Replica};
+use crate::store::replica::{self, Cold, Pin, Replica};
 
 /// That actors of this kind can be found.
 pub(crate) trait Routed: Entity<Id: Into<Key>> {
     fn registry<H: Host>(system: &System<H>) -> &Registry<Self, H>;
-    /// A copy of the aggregate as it is durable.
-    fn copy(replica: &mut Replica, id: &Self::Id) -> Result<Self, replica::Error>;
+    /// The aggregate as it is durable, to be copied; and it stays in the replica.
+    fn share(replica: &mut Replica, id: &Self::Id) -> Result<(Arc<Self>, Pin), Cold>;
 }
 
 /// The replica, shared by its writer and all readers.
@@ -51,6 +50,21 @@ pub(crate) struct Progress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ended;
 
+/// Why the state cannot be seen.
+#[derive(Debug)]
+pub(crate) enum Unseen {
+    /// See [`Ended`].
+    Ended,
+    /// Rows that cannot be had, which is the end of the engine.
+    Unreadable(replica::Error),
+}
+
+impl std::convert::From<Ended> for Unseen {
+    fn from(_: Ended) -> Self {
+        Self::Ended
+    }
+}
+
 impl SharedReplica {
     /// Calls `tell_end`, perhaps more than once, when the replica takes in no more.
     pub(crate) fn new(replica: Replica, tell_end: impl Fn() + Send + Sync + 'static) -> Self {
@@ -62,6 +76,32 @@ impl SharedReplica {
 
     pub(crate) fn lock(&self) -> Result<MappedMutexGuard<'_, Replica>, Ended> {
         MutexGuard::try_map(self.replica.lock(), Option::as_mut).map_err(|_| Ended)
+    }
+
+    /// Looks at the state; what is not in memory is brought there, which keeps nobody from the replica. May block.
+    pub(crate) fn read<T>(&self, mut look: impl FnMut(&mut Replica) -> Result<T, Cold>) -> Result<T, Unseen> {
+        let mut fetched = Vec::new();
+        loop {
+            let looked = look(&mut *self.lock()?);
+            match looked {
+                Ok(seen) => return Ok(seen),
+                Err(cold) => {
+                    self.fetch(&cold)?;
+                    // Until all are there.
+                    fetched.push(cold);
+                }
+            }
+        }
+    }
+
+    /// Brings an aggregate into memory. May block.
+    pub(crate) fn fetch(&self, cold: &Cold) -> Result<(), Unseen> {
+        let _turn = cold.turn();
+        if !cold.is_there(&mut *self.lock()?) {
+            let loaded = cold.load().map_err(Unseen::Unreadable)?;
+            loaded.put(&mut *self.lock()?);
+        }
+        Ok(())
     }
 
     /// Takes the replica away from all readers, and with it the hold on sled's files.
@@ -108,49 +148,61 @@ pub(crate) struct System<H: Host = Arbiters> {
     pub(crate) env: Environment,
     pub(crate) replica: Arc<SharedReplica>,
     pub(crate) host: H,
-    pub(crate) catalogue: Registry<Catalogue, H>,
-    pub(crate) options: Registry<ConcertOption, H>,
-    pub(crate) wallets: Registry<Wallet, H>,
-    pub(crate) rooms: Registry<WaitingRoom, H>,
-    pub(crate) sinks: Registry<Sink, H>,
+    pub(crate) actors: Registries<H>,
     /// Signs of life of those who wait: of each line in which somebody does.
     pub(crate) liveness: Arc<Map<ConcertId, Arc<Liveness>>>,
 }
 
-macro_rules! routed {
-    ($aggregate:ty, $registry:ident) => {
-        impl Routed for $aggregate {
-            fn registry<H: Host>(system: &System<H>) -> &Registry<Self, H> {
-                &system.$registry
+macro_rules! registries {
+    ($($name:ident, $all:ident, $aggregate:ty, $id:ty, $kind:literal;)*) => {
+        /// The actors of all kinds.
+        pub(crate) struct Registries<H: Host> {
+            $($all: Registry<$aggregate, H>,)*
+        }
+
+        impl<H: Host> Registries<H> {
+            fn new(mailbox: usize) -> Self {
+                Self { $($all: Registry::new(mailbox),)* }
             }
 
-            fn copy(replica: &mut Replica, id: &Self::Id) -> Result<Self, replica::Error> {
-                replica.copy(id)
+            /// How many are awake.
+            pub(crate) fn len(&self) -> usize {
+                0 $(+ self.$all.len())*
+            }
+
+            /// Asks idle ones to go to sleep, if there are more than `most` of a kind.
+            pub(crate) fn thin_out(&self, most: usize) {
+                $(self.$all.thin_out(most);)*
             }
         }
+
+        impl<H: Host> System<H> {
+            /// Lets an aggregate do what is due or owed.
+            pub(crate) fn wake(self: &Arc<Self>, key: &Key, alarm: Alarm) {
+                match key {
+                    $(Key::$name(id) => self.inside(id, Delivery::<$aggregate>::Wake(alarm)),)*
+                }
+            }
+        }
+
+        $(impl Routed for $aggregate {
+            fn registry<H: Host>(system: &System<H>) -> &Registry<Self, H> {
+                &system.actors.$all
+            }
+
+            fn share(replica: &mut Replica, id: &Self::Id) -> Result<(Arc<Self>, Pin), Cold> {
+                replica.share(id)
+            }
+        })*
     };
 }
 
-routed!(Catalogue, catalogue);
-routed!(ConcertOption, options);
-routed!(Wallet, wallets);
-routed!(WaitingRoom, rooms);
-routed!(Sink, sinks);
+crate::aggregates::aggregates!(registries);
 
 impl<H: Host> System<H> {
     /// Without any actor yet, whose mailboxes are to hold `mailbox` deliveries of callers.
     pub(crate) fn new(host: H, env: Environment, replica: Arc<SharedReplica>, mailbox: usize) -> Self {
-        Self {
-            env,
-            replica,
-            host,
-            catalogue: Registry::new(mailbox),
-            options: Registry::new(mailbox),
-            wallets: Registry::new(mailbox),
-            rooms: Registry::new(mailbox),
-            sinks: Registry::new(mailbox),
-            liveness: Arc::default(),
-        }
+        Self { env, replica, host, actors: Registries::new(mailbox), liveness: Arc::default() }
     }
 
     /// Sends a message between aggregates.
@@ -178,17 +230,6 @@ impl<H: Host> System<H> {
         let _ = A::registry(self).deliver(self, id, delivery, From::Inside);
     }
 
-    /// Lets an aggregate do what is due or owed.
-    pub(crate) fn wake(self: &Arc<Self>, key: &Key, alarm: Alarm) {
-        match key {
-            Key::Catalogue => self.inside(&TheCatalogue, Delivery::<Catalogue>::Wake(alarm)),
-            Key::Option(id) => self.inside(id, Delivery::<ConcertOption>::Wake(alarm)),
-            Key::Wallet(id) => self.inside(id, Delivery::<Wallet>::Wake(alarm)),
-            Key::Room(id) => self.inside(id, Delivery::<WaitingRoom>::Wake(alarm)),
-            Key::Sink(id) => self.inside(id, Delivery::<Sink>::Wake(alarm)),
-        }
-    }
-
     /// Tells a waiting room that some of those who wait are silent.
     pub(crate) fn expire_silent(self: &Arc<Self>, concert: ConcertId, tokens: &[u64]) {
         // What comes of one command is one record, which must fit into a frame.
@@ -206,15 +247,20 @@ impl<H: Host> System<H> {
 
     /// Puts a shell around an aggregate as it is durable; nothing if its rows cannot be read, which is the end of the
     /// engine. May block.
-    pub(crate) fn load<A: Routed>(&self, id: &A::Id) -> Option<Shell<A>> {
-        let (state, applied) = {
-            let mut replica = self.replica.lock().ok()?;
-            let applied = replica.applied();
-            (A::copy(&mut replica, id), applied)
-        };
-        match state {
-            Ok(state) => Some(Shell::new(id.clone(), state, applied, self.env.clone())),
-            Err(error) => {
+    ///
+    /// The aggregate stays in the replica as long as the shell is there, so that it need not be loaded again for its events.
+    pub(crate) fn load<A: Routed>(&self, id: &A::Id) -> Option<(Shell<A>, Pin)> {
+        let shared = self.replica.read(|replica| {
+            let (state, pin) = A::share(replica, id)?;
+            Ok((state, pin, replica.applied()))
+        });
+        match shared {
+            // All of its events are in the replica, and there are none before its shell is there: it is as it was.
+            Ok((state, pin, applied)) => {
+                Some((Shell::new(id.clone(), A::clone(&state), applied, self.env.clone()), pin))
+            }
+            Err(Unseen::Ended) => None,
+            Err(Unseen::Unreadable(error)) => {
                 self.env.journal.poison(&format!("the state cannot be read: {error}"));
                 None
             }

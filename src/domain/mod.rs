@@ -189,7 +189,7 @@ pub struct CorruptRow {
 /// One consistency boundary: a state that only its own events change.
 ///
 /// `decide` looks and answers, `evolve` changes; between the two stands the journal.
-pub trait Aggregate: Default + Clone + Send + 'static {
+pub trait Aggregate: Default + Clone + Send + Sync + 'static {
     /// What can be asked of it.
     type Command: Send + 'static;
     /// What can have happened to it.

@@ -1,5 +1,7 @@
 //! Concerts and their waiting rooms' settings.
 
+use std::sync::Arc;
+
 use super::{Engine, Inner, check_limit, page, parse_cursor};
 use crate::api::{Answered, Concert, IdempotencyKey, NewConcert, Page, PageRequest, WaitingRoom};
 use crate::domain::catalogue::{self, Command, Reply};
@@ -79,16 +81,17 @@ impl Engine {
         check_limit(request.limit)?;
         let before = ConcertId(parse_cursor(request.cursor.as_deref())?.unwrap_or(u64::MAX));
         let limit = request.limit;
-        // After a start each waiting room may have to be loaded.
-        let found = self.0.read_rows(move |replica| {
+        let found = self.0.read(|replica| {
             let newest = replica.catalogue()?.newest_first(before).take(limit + 1);
-            let concerts: Vec<_> = newest.map(|(id, concert)| (id, concert.clone())).collect();
-            concerts
-                .into_iter()
-                .map(|(id, concert)| Ok((id.0, view(id, concert, replica.room(id)?.settings().clone()))))
-                .collect()
+            Ok(newest.map(|(id, concert)| (id, concert.clone())).collect::<Vec<_>>())
         });
-        Ok(page(found.await?, limit))
+        let mut concerts = Vec::new();
+        for (id, concert) in found.await? {
+            // After a start each waiting room may have to be loaded.
+            let settings = self.0.look(|replica| Ok(replica.room(id)?.settings().clone())).await?;
+            concerts.push((id.0, view(id, concert, settings)));
+        }
+        Ok(page(concerts, limit))
     }
 
     /// How a concert's waiting room is run, and who is in it.
@@ -125,7 +128,7 @@ impl Engine {
 
 impl Inner {
     /// What comes with a command that makes another concert or option.
-    pub(super) async fn entry_request(&self, key: Option<IdempotencyKey>) -> Result<Request, Error> {
+    pub(super) async fn entry_request(self: &Arc<Self>, key: Option<IdempotencyKey>) -> Result<Request, Error> {
         let limit = self.config.limits.catalogue_entries;
         let already = self.read(|replica| Ok(replica.catalogue()?.entries())).await?;
         let refused = (already >= limit).then_some(Rejection::LimitExceeded { limit, already });

@@ -128,7 +128,7 @@ impl EventStream {
 impl Inner {
     /// Looks up what events are about. Blocks, and keeps nobody from the replica for long.
     fn look_up(&self, missing: &[Missing], known: &mut Known) -> Result<(), Error> {
-        let found = self.look(|replica| Ok(missing.iter().map(|one| find(replica, *one)).collect::<Vec<_>>()))?;
+        let found = self.glance(|replica| missing.iter().map(|one| find(replica, *one)).collect::<Vec<_>>())?;
         for (one, found) in missing.iter().zip(found) {
             let Some(found) = found else {
                 let Missing::Plan(option) = one else { continue };

@@ -33,21 +33,22 @@ use crate::actors::arbiters::Failpoints;
 use crate::actors::registry::From;
 use crate::actors::reply;
 use crate::actors::shell::Outcome;
-use crate::actors::system::{Ended, Routed, System};
+use crate::actors::system::{Ended, Routed, System, Unseen};
 use crate::api::{Health, IdempotencyKey, Stats};
 use crate::clock::{ThisMachine, TimeSource};
 use crate::config::Config;
-use crate::domain::concert_option::PricedPlan;
+use crate::domain::concert_option::{self, ConcertOption, PricedPlan};
 use crate::domain::idempotency::Request;
 use crate::domain::seating_plan::{PlanHash, SeatingPlan};
-use crate::domain::{ConcertId, Lsn, OptionId, Rejection, Timestamp};
+use crate::domain::{ConcertId, CorruptRow, Lsn, OptionId, Rejection, Timestamp, UserId};
 use crate::error::{Error, OpenError};
 use crate::limits::UserCounts;
 use crate::live::Hubs;
+use crate::store::codec::Entity;
 use crate::store::disk::{Disk, RealDisk};
 use crate::store::journal;
 use crate::store::plans::Plans;
-use crate::store::replica::{self, Replica};
+use crate::store::replica::{self, Cold, Found, Holds, Listed, Replica};
 
 pub use self::backup::{backup, restore};
 pub use self::events::{EventBatch, EventStream};
@@ -61,6 +62,8 @@ pub use self::verify::{VerifyReport, export, repair_state, verify};
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How long calls that are under way may take to end when the engine is shut down.
 const DRAIN: Duration = Duration::from_secs(3);
+/// So many rows are looked for together: how long the replica is held for it.
+const FOUND_AT_ONCE: usize = 64;
 /// From how much skew between the engine's clock and the wall clock on to warn, in milliseconds.
 const SKEW_WARNING_MS: u64 = 1_000;
 
@@ -298,7 +301,6 @@ impl Engine {
         let counters = system.env.journal.counters();
         let live = hubs.counters();
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let resident = system.options.len() + system.wallets.len() + system.rooms.len();
         Stats {
             durable_lsn: system.env.journal.durable().0,
             applied_lsn: system.replica.applied().0,
@@ -306,7 +308,7 @@ impl Engine {
             batches: counters.batches.load(Ordering::Relaxed),
             journal_bytes: counters.bytes.load(Ordering::Relaxed),
             commit_seconds: Duration::from_nanos(counters.commit_nanos.load(Ordering::Relaxed)).as_secs_f64(),
-            resident_actors: resident as u64,
+            resident_actors: system.actors.len() as u64,
             readable_aggregates: system.replica.lock().map_or(0, |replica| replica.len() as u64),
             overloaded: of(&gauges.overloaded.0),
             clock_skew_seconds: system.env.clock.skew_millis() as f64 / 1e3,
@@ -466,28 +468,89 @@ impl Inner {
         reached.map_err(|Ended| self.outcome_unknown())
     }
 
-    /// Looks at the state.
-    fn look<T>(&self, look: impl FnOnce(&mut Replica) -> Result<T, replica::Error>) -> Result<T, Error> {
+    /// Looks at what is in memory, and is short.
+    fn glance<T>(&self, look: impl FnOnce(&mut Replica) -> T) -> Result<T, Error> {
         let mut replica = self.system.replica.lock().map_err(|Ended| self.outcome_unknown())?;
-        let looked = look(&mut replica);
-        drop(replica);
-        looked.map_err(|error| self.fail(&error))
+        Ok(look(&mut replica))
     }
 
-    /// Looks at the durable state: of everything that any caller was told of before.
-    async fn read<T>(&self, look: impl FnOnce(&mut Replica) -> Result<T, replica::Error>) -> Result<T, Error> {
+    /// Looks at the state, and is short; what is not in memory is brought there on a thread that may block.
+    async fn look<T>(
+        self: &Arc<Self>,
+        mut look: impl FnMut(&mut Replica) -> Result<T, Cold> + Send,
+    ) -> Result<T, Error> {
+        let mut fetched = Vec::new();
+        loop {
+            let cold = match self.glance(&mut look)? {
+                Ok(seen) => return Ok(seen),
+                Err(cold) => cold,
+            };
+            // They stay until all are there.
+            fetched.push(Box::pin(self.fetch(cold)).await?);
+        }
+    }
+
+    /// Brings an aggregate into memory.
+    async fn fetch(self: &Arc<Self>, cold: Cold) -> Result<Cold, Error> {
+        let inner = self.clone();
+        let fetch = move || inner.system.replica.fetch(&cold).map(|()| cold);
+        self.on_blocking_thread(fetch).await?.map_err(|unseen| self.unseen(&unseen))
+    }
+
+    /// Looks at the durable state, and is short: of everything that any caller was told of before.
+    async fn read<T>(self: &Arc<Self>, look: impl FnMut(&mut Replica) -> Result<T, Cold> + Send) -> Result<T, Error> {
         self.up_to_date().await?;
-        self.look(look)
+        self.look(look).await
     }
 
-    /// Looks at the durable state, also at what is not in memory.
+    /// Reads what is durable and may be in no memory, on a thread that may block.
     async fn read_rows<T: Send + 'static>(
         self: &Arc<Self>,
-        look: impl FnOnce(&mut Replica) -> Result<T, replica::Error> + Send + 'static,
+        read: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         self.up_to_date().await?;
         let inner = self.clone();
-        self.on_blocking_thread(move || inner.look(look)).await?
+        self.on_blocking_thread(move || read(&inner)).await?
+    }
+
+    /// A part of an aggregate, wherever it is.
+    async fn find<A: Entity>(self: &Arc<Self>, id: &A::Id, part: &A::Part) -> Result<Option<Vec<u8>>, Error>
+    where
+        Replica: Holds<A>,
+    {
+        self.up_to_date().await?;
+        match self.glance(|replica| replica.find::<A>(id, part))? {
+            Found::Row(row) => Ok(Some(row)),
+            stored @ Found::Stored { .. } => {
+                let found = self.on_blocking_thread(move || stored.row()).await?;
+                found.map_err(|error| self.fail(&error))
+            }
+        }
+    }
+
+    /// What is on a user's list of parts of options, newest first, older than `before`, each with its row: what it is about,
+    /// wherever that is. Blocks; the replica is held for some of them at a time.
+    fn list<T>(
+        &self,
+        user: &UserId,
+        part: fn(u64) -> concert_option::Part,
+        before: Option<Lsn>,
+        limit: usize,
+        read: impl Fn(u64, &[u8]) -> Result<T, CorruptRow>,
+    ) -> Result<Vec<(Listed, T)>, Error> {
+        let listed = self.glance(|replica| replica.listed(user, &part(0), before, limit))?;
+        let listed = listed.read().map_err(|error| self.fail(&error))?;
+        let mut items = Vec::with_capacity(listed.len());
+        for some in listed.chunks(FOUND_AT_ONCE) {
+            let find = |replica: &mut Replica, one: &Listed| replica.find::<ConcertOption>(&one.option, &part(one.no));
+            let found = self.glance(|replica| some.iter().map(|one| find(replica, one)).collect::<Vec<_>>())?;
+            for (one, found) in some.iter().zip(found) {
+                let Some(row) = found.row().map_err(|error| self.fail(&error))? else { continue };
+                let item = read(one.no, &row).map_err(|source| self.corrupt(&one.option, source))?;
+                items.push((*one, item));
+            }
+        }
+        Ok(items)
     }
 
     /// Does all of it, even if whoever waits for it goes away in the middle.
@@ -517,6 +580,18 @@ impl Inner {
     fn fail(&self, error: &replica::Error) -> Error {
         self.system.env.journal.poison(&format!("the state cannot be read: {error}"));
         self.outcome_unknown()
+    }
+
+    /// As [`fail`](Self::fail), of a row.
+    fn corrupt(&self, whose: &dyn std::fmt::Display, source: CorruptRow) -> Error {
+        self.fail(&replica::Error::Corrupt { aggregate: whose.to_string(), source })
+    }
+
+    fn unseen(&self, unseen: &Unseen) -> Error {
+        match unseen {
+            Unseen::Ended => self.outcome_unknown(),
+            Unseen::Unreadable(error) => self.fail(error),
+        }
     }
 
     fn now(&self) -> Timestamp {

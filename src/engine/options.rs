@@ -18,7 +18,7 @@ use crate::domain::seating_plan::{Limits, PlanHash, SeatingPlan};
 use crate::domain::{ConcertId, Lsn, OptionId, Points, Rejection, Timestamp};
 use crate::error::{Error, FieldError};
 use crate::store::codec::TheCatalogue;
-use crate::store::{plans, replica};
+use crate::store::plans;
 
 /// The largest area.
 const CAPACITY_MAX: u64 = 1_000_000;
@@ -234,11 +234,10 @@ impl Inner {
             return Ok(offer.clone());
         }
         // The option itself may be large, and nobody has asked for it.
-        let found = self.look(|replica| Ok(replica.find::<Aggregate>(&id, &Part::Header)))?;
+        let found = self.glance(|replica| replica.find::<Aggregate>(&id, &Part::Terms))?;
         let row = found.row().map_err(|error| self.fail(&error))?.ok_or(Rejection::NotFound)?;
         let definition = Aggregate::definition_from_row(&row);
-        let corrupt = |source| self.fail(&replica::Error::Corrupt { aggregate: id.to_string(), source });
-        let definition = definition.map_err(corrupt)?.ok_or(Rejection::NotFound)?;
+        let definition = definition.map_err(|source| self.corrupt(&id, source))?;
         let plan = self.seating_plan(definition.plan)?;
         if self.offers.len() as u64 >= self.config.actors.max_resident {
             // What nobody uses just now is read again when somebody does.

@@ -7,7 +7,6 @@ use crate::api::{Answered, Caller, IdempotencyKey, Page, PageRequest, Payment, R
 use crate::domain::concert_option::{self, Command, ConcertOption, Part, PaymentStatus, Reply, ReservationStatus};
 use crate::domain::{Lsn, OptionId, PaymentId, RefundId, Rejection, ReservationId, UserId};
 use crate::error::Error;
-use crate::store::replica::{self, Listed, Replica};
 
 impl Engine {
     /// Pays a held reservation from its owner's wallet. However often and from wherever it is called, the wallet is
@@ -70,14 +69,14 @@ impl Engine {
         check_limit(request.limit)?;
         let before = parse_cursor(request.cursor.as_deref())?.map(Lsn);
         let (user, limit) = (user.clone(), request.limit);
-        let look = move |replica: &mut Replica| {
-            let listed = replica.listed(&user, &Part::Payment(0), before, limit + 1)?;
-            listed.into_iter().map(|one| Ok((one, look_up(replica, one.option, one.no)?))).collect()
-        };
-        let found: Vec<(Listed, Option<concert_option::Payment>)> = self.0.read_rows(look).await?;
-        let found = found.into_iter().filter_map(|(one, payment)| {
-            Some((one.lsn.0, Payment::new(PaymentId { option: one.option, no: one.no }, payment?)))
-        });
+        let list =
+            move |inner: &Inner| inner.list(&user, Part::Payment, before, limit + 1, concert_option::Payment::from_row);
+        let found = self
+            .0
+            .read_rows(list)
+            .await?
+            .into_iter()
+            .map(|(one, payment)| (one.lsn.0, Payment::new(PaymentId { option: one.option, no: one.no }, payment)));
         Ok(page(found.collect(), limit))
     }
 
@@ -113,35 +112,15 @@ impl Engine {
     }
 }
 
-fn corrupt(option: OptionId) -> impl FnOnce(crate::domain::CorruptRow) -> replica::Error {
-    move |source| replica::Error::Corrupt { aggregate: option.to_string(), source }
-}
-
-/// A payment, wherever it is.
-fn look_up(
-    replica: &mut Replica,
-    option: OptionId,
-    no: u64,
-) -> Result<Option<concert_option::Payment>, replica::Error> {
-    if let Some(payment) = replica.option(option)?.payment(no) {
-        return Ok(Some(payment.clone()));
-    }
-    let row = replica.archived::<ConcertOption>(&option, &Part::Payment(no))?;
-    row.map(|row| concert_option::Payment::from_row(no, &row)).transpose().map_err(corrupt(option))
-}
-
 impl Inner {
     async fn find_payment(self: &Arc<Self>, id: PaymentId) -> Result<concert_option::Payment, Error> {
-        let found = self.read_rows(move |replica| look_up(replica, id.option, id.no)).await?;
-        Ok(found.ok_or(Rejection::NotFound)?)
+        let row = self.find::<ConcertOption>(&id.option, &Part::Payment(id.no)).await?.ok_or(Rejection::NotFound)?;
+        concert_option::Payment::from_row(id.no, &row).map_err(|source| self.corrupt(&id.option, source))
     }
 
     async fn find_refund(self: &Arc<Self>, id: RefundId) -> Result<concert_option::Refund, Error> {
-        let found = self.read_rows(move |replica| {
-            let row = replica.archived::<ConcertOption>(&id.option, &Part::Refund(id.no))?;
-            row.map(|row| concert_option::Refund::from_row(id.no, &row)).transpose().map_err(corrupt(id.option))
-        });
-        Ok(found.await?.ok_or(Rejection::NotFound)?)
+        let row = self.find::<ConcertOption>(&id.option, &Part::Refund(id.no)).await?.ok_or(Rejection::NotFound)?;
+        concert_option::Refund::from_row(id.no, &row).map_err(|source| self.corrupt(&id.option, source))
     }
 }
 

@@ -19,11 +19,10 @@ use crate::domain::seat_map::BestAvailable;
 use crate::domain::{Lsn, OptionId, Rejection, ReservationId, UserId};
 use crate::error::Error;
 use crate::limits::HoldSlot;
-use crate::store::replica::{self, Listed, Replica};
 
 /// How many reservations are looked at for one page, at the most: with a filter most of them may not count.
 const LOOKED_AT_MAX: usize = 10_000;
-/// So many of them are looked up together: how long the replica is held for it.
+/// With a filter, so many of them are looked up together.
 const LOOKED_UP_AT_ONCE: usize = 64;
 
 impl Engine {
@@ -101,16 +100,15 @@ impl Engine {
         let (mut found, mut looked_at, mut more) = (Vec::new(), 0, true);
         // One more than asked for tells whether there is another page.
         while more && found.len() <= request.limit && looked_at < LOOKED_AT_MAX {
-            let wanted = status.map_or(request.limit + 1 - found.len(), |_| LOOKED_UP_AT_ONCE);
-            let (owner, most) = (user.clone(), wanted.min(LOOKED_UP_AT_ONCE));
-            let look = move |replica: &mut Replica| {
-                let listed = replica.listed(&owner, &Part::Reservation(0), before, most)?;
-                listed.into_iter().map(|one| Ok((one, look_up(replica, one.option, one.no)?))).collect()
+            let most = status.map_or(request.limit + 1 - found.len(), |_| LOOKED_UP_AT_ONCE);
+            let owner = user.clone();
+            let list = move |inner: &Inner| {
+                inner.list(&owner, Part::Reservation, before, most, concert_option::Reservation::from_row)
             };
-            let some: Vec<(Listed, Option<concert_option::Reservation>)> = self.0.read_rows(look).await?;
+            let some = self.0.read_rows(list).await?;
             (more, looked_at) = (some.len() == most, looked_at + some.len());
             before = some.last().map(|(one, _)| one.lsn).or(before);
-            let some = some.into_iter().filter_map(|(one, reservation)| Some((one, reservation?)));
+            let some = some.into_iter();
             found.extend(some.filter(|(_, one)| status.is_none_or(|status| status == one.status.into())));
         }
         let mut items = Vec::with_capacity(found.len());
@@ -143,20 +141,6 @@ impl Engine {
             _ => Err(Error::Internal("the option answered something else".into())),
         }
     }
-}
-
-/// A reservation, wherever it is.
-fn look_up(
-    replica: &mut Replica,
-    option: OptionId,
-    no: u64,
-) -> Result<Option<concert_option::Reservation>, replica::Error> {
-    if let Some(reservation) = replica.option(option)?.reservation(no) {
-        return Ok(Some(reservation.clone()));
-    }
-    let row = replica.archived::<ConcertOption>(&option, &Part::Reservation(no))?;
-    let read = row.map(|row| concert_option::Reservation::from_row(no, &row)).transpose();
-    read.map_err(|source| replica::Error::Corrupt { aggregate: option.to_string(), source })
 }
 
 /// A hold that has been asked for, and the caller's slot for it. Whether the caller waits for the answer or goes away:
@@ -226,12 +210,9 @@ impl Inner {
         self: &Arc<Self>,
         id: ReservationId,
     ) -> Result<concert_option::Reservation, Error> {
-        let resident = self.read(|replica| Ok(replica.option(id.option)?.reservation(id.no).cloned())).await?;
-        if let Some(reservation) = resident {
-            return Ok(reservation);
-        }
-        let found = self.read_rows(move |replica| look_up(replica, id.option, id.no)).await?;
-        Ok(found.ok_or(Rejection::NotFound)?)
+        let row =
+            self.find::<ConcertOption>(&id.option, &Part::Reservation(id.no)).await?.ok_or(Rejection::NotFound)?;
+        concert_option::Reservation::from_row(id.no, &row).map_err(|source| self.corrupt(&id.option, source))
     }
 }
 

@@ -242,7 +242,10 @@ impl Inner {
 
     /// A sink as it is durable.
     async fn find_sink(self: &Arc<Self>, id: SinkId) -> Result<Sink, Error> {
-        self.look_at_sink(id, Sink::clone).await
+        let shared = self.read(|replica| Ok(replica.share::<Sink>(&id)?.0)).await?;
+        // It may have many parked events: to copy them is nothing for the replica's lock.
+        let sink = Sink::clone(&shared);
+        Ok(sink.registration().is_some().then_some(sink).ok_or(Rejection::NotFound)?)
     }
 
     /// A sink once everything that it was told before is durable: what its next deliveries are to begin with.
@@ -253,12 +256,12 @@ impl Inner {
     }
 
     /// Looks at a sink as it is durable.
-    async fn look_at_sink<T: Send + 'static>(
+    async fn look_at_sink<T: Send>(
         self: &Arc<Self>,
         id: SinkId,
-        look: impl FnOnce(&Sink) -> T + Send + 'static,
+        look: impl Fn(&Sink) -> T + Send + Sync,
     ) -> Result<T, Error> {
-        let found = self.read_rows(move |replica| {
+        let found = self.read(|replica| {
             let sink = replica.sink(id)?;
             Ok(sink.registration().is_some().then(|| look(sink)))
         });
@@ -267,27 +270,23 @@ impl Inner {
 
     /// Looks at all sinks as they are durable, oldest first; also gives the number that was given last, 0 if none was. The
     /// replica is held for one of them at a time: they may be many, with many parked events each.
-    pub(super) async fn look_at_sinks<T: Send + 'static>(
+    pub(super) async fn look_at_sinks<T: Send>(
         self: &Arc<Self>,
-        look: impl Fn(SinkId, &Sink) -> T + Send + 'static,
+        look: impl Fn(SinkId, &Sink) -> T + Send + Sync,
     ) -> Result<(Vec<T>, SinkId), Error> {
         self.up_to_date().await?;
-        let inner = self.clone();
-        let look_at_all = move || {
-            let (mut found, mut last) = (Vec::new(), SinkId(0));
-            loop {
-                // Numbers are given one after the other, and stay known.
-                let id = SinkId(last.0 + 1);
-                let one = inner.look(|replica| {
-                    let sink = replica.sink(id)?;
-                    Ok(sink.is_known().then(|| sink.registration().map(|_| look(id, sink))))
-                });
-                let Some(one) = one? else { return Ok((found, last)) };
-                found.extend(one);
-                last = id;
-            }
-        };
-        self.on_blocking_thread(look_at_all).await?
+        let (mut found, mut last) = (Vec::new(), SinkId(0));
+        loop {
+            // Numbers are given one after the other, and stay known.
+            let id = SinkId(last.0 + 1);
+            let one = self.look(|replica| {
+                let sink = replica.sink(id)?;
+                Ok(sink.is_known().then(|| sink.registration().map(|_| look(id, sink))))
+            });
+            let Some(one) = one.await? else { return Ok((found, last)) };
+            found.extend(one);
+            last = id;
+        }
     }
 
     /// Adds what is of the moment.

@@ -1,13 +1,17 @@
 //! Waiting rooms: tokens, and who may hold seats with them.
 
+use std::sync::Arc;
+
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::{Engine, Inner};
+use crate::actors::actor::Host as _;
 use crate::api::{Caller, Token};
 use crate::domain::waiting_room::{Command, Mode, Part, Reply, TokenRow, TokenStatus, TokenView, WaitingRoom};
 use crate::domain::{ConcertId, Rejection, TokenId, UserId};
 use crate::error::Error;
+use crate::store::replica::{Cold, Replica};
 
 /// How often those who wait should ask, in seconds: those next in line more often.
 const REFRESH_SECONDS: std::ops::RangeInclusive<u64> = 1..=20;
@@ -55,8 +59,22 @@ impl Engine {
     /// # Errors
     /// A fault of the engine's.
     pub fn still_there(&self, concert: ConcertId, user: &UserId) -> Result<(), Error> {
-        if let Some(no) = self.0.look(|replica| Ok(replica.room(concert)?.live_token(user)))? {
-            self.0.system.seen(TokenId { concert, no });
+        let system = &self.0.system;
+        if !system.liveness.contains_key(&concert) {
+            return Ok(());
+        }
+        let token = move |replica: &mut Replica, user: &UserId| Ok(replica.room(concert)?.live_token(user));
+        match self.0.glance(|replica| token(replica, user))? {
+            Ok(no) => no.into_iter().for_each(|no| system.seen(TokenId { concert, no })),
+            Err(Cold { .. }) => {
+                let (system, user) = (system.clone(), user.clone());
+                self.0.system.host.in_background(move || {
+                    // Whoever reads next finds out if it cannot be had.
+                    if let Ok(Some(no)) = system.replica.read(|replica| token(replica, &user)) {
+                        system.seen(TokenId { concert, no });
+                    }
+                });
+            }
         }
         Ok(())
     }
@@ -76,13 +94,14 @@ impl Engine {
     /// # Errors
     /// The engine is closed.
     pub async fn waiting_tokens(&self) -> Result<u64, Error> {
-        let system = self.0.system.clone();
-        let waiting = self.0.read_rows(move |replica| {
-            // Each line in which somebody waits is looked after.
-            let rooms: Vec<_> = system.liveness.iter().map(|room| *room.key()).collect();
-            rooms.into_iter().map(|concert| Ok(replica.room(concert)?.counts().waiting)).sum()
-        });
-        waiting.await
+        self.0.up_to_date().await?;
+        // Each line in which somebody waits is looked after.
+        let rooms: Vec<_> = self.0.system.liveness.iter().map(|room| *room.key()).collect();
+        let mut waiting = 0;
+        for concert in rooms {
+            waiting += self.0.look(|replica| Ok(replica.room(concert)?.counts().waiting)).await?;
+        }
+        Ok(waiting)
     }
 
     /// Gives a place in a waiting room up, whether it waits or is active.
@@ -132,24 +151,37 @@ fn verify(key: &[u8; 32], concert: ConcertId, user: &UserId, text: &str) -> Opti
 
 impl Inner {
     /// What holds on a concert are checked against.
-    async fn room_info(&self, concert: ConcertId) -> Result<RoomInfo, Error> {
+    async fn room_info(self: &Arc<Self>, concert: ConcertId) -> Result<RoomInfo, Error> {
         if let Some(info) = self.rooms.get(&concert) {
             return Ok(*info);
         }
-        Box::pin(self.up_to_date()).await?;
-        // The entry is held while the replica is read, so that no change of mode falls in between.
-        let entry = self.rooms.entry(concert);
-        let info = self.look(|replica| {
-            let Some(known) = replica.catalogue()?.concert(concert) else { return Ok(None) };
-            let signing_key = known.signing_key;
-            Ok(Some(RoomInfo { mode: replica.room(concert)?.settings().mode, signing_key }))
-        });
-        Ok(*entry.or_insert(info?.ok_or(Rejection::NotFound)?))
+        Box::pin(self.load_room_info(concert)).await
+    }
+
+    async fn load_room_info(self: &Arc<Self>, concert: ConcertId) -> Result<RoomInfo, Error> {
+        self.up_to_date().await?;
+        let mut fetched = Vec::new();
+        loop {
+            let cold = {
+                // The entry is held while the replica is read, so that no change of mode falls in between.
+                let entry = self.rooms.entry(concert);
+                let info = self.glance(|replica| {
+                    let Some(known) = replica.catalogue()?.concert(concert) else { return Ok(None) };
+                    let signing_key = known.signing_key;
+                    Ok(Some(RoomInfo { mode: replica.room(concert)?.settings().mode, signing_key }))
+                });
+                match info? {
+                    Ok(info) => return Ok(*entry.or_insert(info.ok_or(Rejection::NotFound)?)),
+                    Err(cold) => cold,
+                }
+            };
+            fetched.push(self.fetch(cold).await?);
+        }
     }
 
     /// Whether a user may hold seats of a concert now, and with which token.
     pub(super) async fn let_in(
-        &self,
+        self: &Arc<Self>,
         concert: ConcertId,
         user: &UserId,
         queue_token: Option<&str>,
@@ -168,7 +200,7 @@ impl Inner {
     }
 
     /// A place in a waiting room, for whoever may see it.
-    pub(super) async fn token(self: &std::sync::Arc<Self>, caller: &Caller, id: TokenId) -> Result<Token, Error> {
+    pub(super) async fn token(self: &Arc<Self>, caller: &Caller, id: TokenId) -> Result<Token, Error> {
         let info = self.room_info(id.concert).await?;
         let view = self.find_token(id).await?;
         if matches!(caller, Caller::User(user) if *user != view.user) {
@@ -199,7 +231,7 @@ impl Inner {
     }
 
     /// A token, wherever it is.
-    async fn find_token(self: &std::sync::Arc<Self>, id: TokenId) -> Result<TokenView, Error> {
+    async fn find_token(self: &Arc<Self>, id: TokenId) -> Result<TokenView, Error> {
         let now = self.now();
         let live = self.read(|replica| {
             let room = replica.room(id.concert)?;
@@ -209,8 +241,8 @@ impl Inner {
         if let Some(view) = live {
             return Ok(view);
         }
-        let row = self.read_rows(move |replica| replica.archived::<WaitingRoom>(&id.concert, &Part::Token(id.no)));
-        let row = row.await?.ok_or(Rejection::NotFound)?;
+        let row = Box::pin(self.find::<WaitingRoom>(&id.concert, &Part::Token(id.no))).await?;
+        let row = row.ok_or(Rejection::NotFound)?;
         let row: TokenRow = minicbor::decode(&row).map_err(|source| Error::Internal(source.to_string()))?;
         Ok(row.view(id.no, waiting))
     }

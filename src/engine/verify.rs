@@ -36,7 +36,8 @@ pub struct VerifyReport {
     /// How many events there are.
     pub events: u64,
     /// SHA-256 over all rows of the state that the journal alone adds up to: each as the length of its key, the key, the
-    /// length of its value and the value (lengths as 8 bytes, little endian), in the order of the keys.
+    /// length of its value and the value (lengths as 8 bytes, little endian), in the order of the keys; rows on pages in the
+    /// order in which they stand there.
     pub state_sha256: String,
     /// Whether the journal was ended cleanly.
     pub sealed: bool,
@@ -84,7 +85,7 @@ pub fn verify(config: &Config) -> Result<VerifyReport, OpenError> {
         if let Some(PlanHash(missing)) = plans_of(record).find(|plan| !stored.contains(&plan.0)) {
             plans.get(missing)?;
         }
-        replica.apply(first, record).map_err(unreadable)?;
+        replica.loading(|replica| replica.apply(first, record)).map_err(unreadable)?;
         let applied = replica.applied();
         if applied == compared_at || applied.0 - store.settled().lsn.0 >= STEP {
             settle(&store, &mut replica)?;
@@ -163,7 +164,7 @@ fn settle(store: &StateStore, replica: &mut Replica) -> Result<(), OpenError> {
     let cut = replica.begin_checkpoint();
     let lsn = cut.lsn;
     store.checkpoint(lsn, cut.changes(store))?;
-    replica.end_checkpoint(lsn, usize::MAX);
+    drop(replica.end_checkpoint(lsn, usize::MAX));
     Ok(())
 }
 

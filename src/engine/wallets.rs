@@ -5,7 +5,6 @@ use crate::api::{Answered, IdempotencyKey, Page, PageRequest, Wallet, WalletEntr
 use crate::domain::wallet::{self, Command, Entry, Part, Reply};
 use crate::domain::{Points, UserId};
 use crate::error::Error;
-use crate::store::replica;
 
 impl Engine {
     /// Adds points to a user's wallet; `by` says who did it.
@@ -28,12 +27,9 @@ impl Engine {
         match self.0.ask::<wallet::Wallet>(user, command).await? {
             Reply::Charged(entry) => Ok(Answered { value: WalletEntry::new(user, entry), replayed: false }),
             Reply::Replayed(no) => {
-                let owner = user.clone();
-                let found = self.0.read_rows(move |replica| {
-                    let row = replica.archived::<wallet::Wallet>(&owner, &Part::Entry(no))?;
-                    row.map(|row| read_entry(&owner, no, &row)).transpose()
-                });
-                let entry = found.await?.ok_or_else(|| Error::Internal("an entry is missing".into()))?;
+                let row = Box::pin(self.0.find::<wallet::Wallet>(user, &Part::Entry(no))).await?;
+                let row = row.ok_or_else(|| Error::Internal("an entry is missing".into()))?;
+                let entry = Entry::from_row(no, &row).map_err(|source| self.0.corrupt(user, source))?;
                 Ok(Answered { value: WalletEntry::new(user, entry), replayed: true })
             }
         }
@@ -56,22 +52,18 @@ impl Engine {
         check_limit(request.limit)?;
         let from = parse_cursor(request.cursor.as_deref())?.map_or(u64::MAX, |before| before.saturating_sub(1));
         let (owner, limit) = (user.clone(), request.limit);
-        let found = self.0.read_rows(move |replica| {
-            let from = from.min(replica.wallet(&owner)?.entries());
-            let rows =
-                replica.archived_down::<wallet::Wallet>(&owner, &Part::Entry(0), &Part::Entry(from), limit + 1)?;
-            let entries = rows.into_iter().filter_map(|(part, row)| match part {
-                Part::Entry(no) => Some(read_entry(&owner, no, &row)),
-                _ => None,
-            });
-            entries.collect::<Result<Vec<_>, _>>()
+        let archive = self.0.read(|replica| {
+            let last = Part::Entry(from.min(replica.wallet(user)?.entries()));
+            Ok(replica.archived_down::<wallet::Wallet>(user, &Part::Entry(0), &last, limit + 1))
         });
-        let entries = found.await?.into_iter().map(|entry| (entry.no, WalletEntry::new(user, entry)));
-        Ok(page(entries.collect(), limit))
+        let archive = archive.await?;
+        let rows = self.0.on_blocking_thread(move || archive.read::<wallet::Wallet>(&owner)).await?;
+        let rows = rows.map_err(|error| self.0.fail(&error))?;
+        let entries = rows.into_iter().filter_map(|(part, row)| match part {
+            Part::Entry(no) => Some(Entry::from_row(no, &row).map(|entry| (no, WalletEntry::new(user, entry)))),
+            _ => None,
+        });
+        let entries: Result<Vec<_>, _> = entries.collect();
+        Ok(page(entries.map_err(|source| self.0.corrupt(user, source))?, limit))
     }
-}
-
-fn read_entry(user: &UserId, no: u64, row: &[u8]) -> Result<Entry, replica::Error> {
-    let corrupt = |source| replica::Error::Corrupt { aggregate: format!("wallet of {user}"), source };
-    Entry::from_row(no, row).map_err(corrupt)
 }

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, RwLock, watch};
 
 use super::Hubs;
 use super::view::{Changes, View};
-use crate::actors::system::SharedReplica;
+use crate::actors::system::{SharedReplica, Unseen};
 use crate::api::{AreaSeats, Object, seat_status_name};
 use crate::domain::Lsn;
 use crate::domain::concert_option::PricedPlan;
@@ -208,13 +208,15 @@ impl Hub {
         let marked_at = self.marked.lock().take().unwrap_or_else(Instant::now);
         let mut state = self.state.lock();
         let before = state.view.seq();
-        let changes = {
-            let Ok(mut replica) = self.replica.lock() else { return Ok(()) };
+        let changes = self.replica.read(|replica| {
             let option = replica.option(self.plan.option)?;
-            if option.seq() == before && !state.flushed.is_empty() {
-                return Ok(());
-            }
-            state.view.advance(option)
+            let is_new = option.seq() != before || state.flushed.is_empty();
+            Ok(is_new.then(|| state.view.advance(option)))
+        });
+        let changes = match changes {
+            Ok(Some(changes)) => changes,
+            Ok(None) | Err(Unseen::Ended) => return Ok(()),
+            Err(Unseen::Unreadable(error)) => return Err(error),
         };
         let seq = state.view.seq();
         state.snapshot = None;

@@ -126,7 +126,7 @@ impl Known {
                     self.token(TokenId { concert: *concert, no: *no }, user.clone());
                 }
             }
-            Facts::Catalogue(_) | Facts::Wallet(..) | Facts::Sink(..) => {}
+            Facts::Catalogue(..) | Facts::Wallet(..) | Facts::Sink(..) => {}
         }
     }
 
@@ -236,7 +236,7 @@ enum About {
 pub(crate) fn draft(record: &Record, fact: usize, id: EventId) -> Option<Draft> {
     let index = id.index as usize;
     let (kind, about) = match &record.facts {
-        Facts::Catalogue(_) | Facts::Sink(..) => None,
+        Facts::Catalogue(..) | Facts::Sink(..) => None,
         Facts::Option(option, events) => of_option(*option, &events[fact], index),
         Facts::Wallet(user, events) => of_wallet(user, record.at, &events[fact], index),
         Facts::Room(concert, events) => of_room(*concert, &events[fact], index),

@@ -4,7 +4,7 @@
 //! never used again, and because what is added later is an `Option` or has a default.
 
 use minicbor::{Decode, Encode};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::domain::{
     Aggregate, ConcertId, Lsn, Meta, OptionId, SinkId, Timestamp, UserId, catalogue, concert_option, sink,
@@ -26,9 +26,10 @@ pub struct Record {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Facts {
-    /// Of the catalogue.
+    /// Of the catalogue, of which there is one: it is not named.
     #[n(0)]
-    Catalogue(#[n(0)] Vec<catalogue::Event>),
+    #[serde(serialize_with = "events_only")]
+    Catalogue(#[cbor(skip)] TheCatalogue, #[n(0)] Vec<catalogue::Event>),
     /// Of a concert option.
     #[n(1)]
     Option(#[n(0)] OptionId, #[n(1)] Vec<concert_option::Event>),
@@ -43,18 +44,16 @@ pub enum Facts {
     Sink(#[n(0)] SinkId, #[n(1)] Vec<sink::Event>),
 }
 
+fn events_only<S: Serializer>(_: &TheCatalogue, events: &[catalogue::Event], serializer: S) -> Result<S::Ok, S::Error> {
+    events.serialize(serializer)
+}
+
 #[allow(clippy::len_without_is_empty, reason = "none is empty: what brings nothing about is not written")]
 impl Record {
     /// How many events there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        match &self.facts {
-            Facts::Catalogue(events) => events.len(),
-            Facts::Option(_, events) => events.len(),
-            Facts::Wallet(_, events) => events.len(),
-            Facts::Room(_, events) => events.len(),
-            Facts::Sink(_, events) => events.len(),
-        }
+        self.facts.len()
     }
 
     /// Where and when each of its events stands, if the first has `first`.
@@ -79,32 +78,46 @@ pub trait Entity: Aggregate {
 
     /// Its events, as they stand in a record.
     fn facts(id: &Self::Id, events: Vec<Self::Event>) -> Facts;
-    /// Its events in a record; none if they are another's.
-    fn events(facts: &Facts) -> &[Self::Event];
+    /// Whose facts they are, and what; `None` if they are another kind's.
+    fn of(facts: &Facts) -> Option<(&Self::Id, &[Self::Event])>;
+    /// Its events in a record; none if they are another kind's.
+    fn events(facts: &Facts) -> &[Self::Event] {
+        Self::of(facts).map_or(&[], |(_, events)| events)
+    }
     /// Appends the id's bytes, so that no id's bytes are the beginning of another's.
     fn encode_id(id: &Self::Id, key: &mut Vec<u8>);
 }
 
-macro_rules! entity {
-    ($aggregate:ty, $kind:literal, $variant:ident, $id:ty) => {
-        impl Entity for $aggregate {
+macro_rules! entities {
+    ($($name:ident, $all:ident, $aggregate:ty, $id:ty, $kind:literal;)*) => {
+        impl Facts {
+            fn len(&self) -> usize {
+                match self {
+                    $(Self::$name(_, events) => events.len(),)*
+                }
+            }
+        }
+
+        $(impl Entity for $aggregate {
             type Id = $id;
             const KIND: u8 = $kind;
 
             fn facts(id: &Self::Id, events: Vec<Self::Event>) -> Facts {
-                Facts::$variant(id.clone(), events)
+                Facts::$name(id.clone(), events)
             }
 
-            fn events(facts: &Facts) -> &[Self::Event] {
-                if let Facts::$variant(_, events) = facts { events } else { &[] }
+            fn of(facts: &Facts) -> Option<(&Self::Id, &[Self::Event])> {
+                if let Facts::$name(id, events) = facts { Some((id, events)) } else { None }
             }
 
             fn encode_id(id: &Self::Id, key: &mut Vec<u8>) {
                 id.encode_key(key);
             }
-        }
+        })*
     };
 }
+
+crate::aggregates::aggregates!(entities);
 
 /// An id as bytes of a key.
 trait KeyId {
@@ -138,34 +151,18 @@ impl KeyId for UserId {
     }
 }
 
-entity!(concert_option::ConcertOption, b'O', Option, OptionId);
-entity!(wallet::Wallet, b'W', Wallet, UserId);
-entity!(waiting_room::WaitingRoom, b'Q', Room, ConcertId);
-entity!(sink::Sink, b'S', Sink, SinkId);
+impl KeyId for TheCatalogue {
+    fn encode_key(&self, _key: &mut Vec<u8>) {}
+}
 
 /// The name of the only catalogue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TheCatalogue;
 
 impl std::fmt::Display for TheCatalogue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("catalogue")
     }
-}
-
-impl Entity for catalogue::Catalogue {
-    type Id = TheCatalogue;
-    const KIND: u8 = b'C';
-
-    fn facts(_id: &Self::Id, events: Vec<Self::Event>) -> Facts {
-        Facts::Catalogue(events)
-    }
-
-    fn events(facts: &Facts) -> &[Self::Event] {
-        if let Facts::Catalogue(events) = facts { events } else { &[] }
-    }
-
-    fn encode_id(_id: &Self::Id, _key: &mut Vec<u8>) {}
 }
 
 /// A batch that cannot be read.

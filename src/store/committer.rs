@@ -394,7 +394,7 @@ mod tests {
     use crate::domain::idempotency::Key;
     use crate::domain::seating_plan::PlanHash;
     use crate::domain::{ConcertId, OptionId, Points, UserId, catalogue, wallet};
-    use crate::store::codec::{Facts, decode_batch};
+    use crate::store::codec::{Facts, TheCatalogue, decode_batch};
     use crate::store::journal;
 
     /// Takes no frame above 16 MiB, as the real one.
@@ -524,7 +524,7 @@ mod tests {
             key: Some(Key { scope: [255; 16], payload: [255; 16], caller: "u".repeat(255).parse().unwrap() }),
         };
         let mut bytes = Vec::new();
-        Record { at: Timestamp::MAX, facts: Facts::Catalogue(vec![event]) }.encode_to(&mut bytes);
+        Record { at: Timestamp::MAX, facts: Facts::Catalogue(TheCatalogue, vec![event]) }.encode_to(&mut bytes);
         assert!(bytes.len() <= FRAME_BYTES, "{} bytes", bytes.len());
     }
 

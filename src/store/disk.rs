@@ -8,6 +8,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::Path;
 
+use super::rows::StoredRows;
+
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Open {
@@ -35,6 +37,10 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// How many bytes may still be written below `dir`.
     fn available_bytes(&self, dir: &Path) -> io::Result<u64>;
+    /// What stands before sled's rows, whose files it does not see: nothing, but where a test wants to.
+    fn before_rows(&self, rows: Box<dyn StoredRows>) -> Box<dyn StoredRows> {
+        rows
+    }
 }
 
 /// An open file.

@@ -1,25 +1,25 @@
 //! Drafts: what is new since the last checkpoint and will be on pages.
 //!
 //! There may be millions of rows until the next checkpoint, and memory that is touched for the first time is what they
-//! cost most. So they stand close together, in the order in which they came, and each knows the one before that belongs to
-//! the same page or list.
+//! cost most. So they stand close together, in the order in which they came; of each page and list it is known where.
 
 use hashbrown::HashMap;
+use smallvec::{SmallVec, smallvec};
 
 use super::pages::{put_row, take_row};
 
 /// Bytes of rows that are set aside at once.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// What stands before a row in a chunk, at most: a place, and two numbers.
-const ENTRY_BYTES_MAX: usize = 8 + 10 + 5;
+/// What stands before a row in a chunk, at most: two numbers.
+const ENTRY_BYTES_MAX: usize = 10 + 5;
 
 /// Rows by the key of what they belong to, in the order in which they came.
 #[derive(Debug, Default)]
 pub(crate) struct Drafts {
-    /// Where the newest row is, by key.
-    newest: HashMap<Vec<u8>, Place>,
-    /// Rows, one after the other: the place of the one before, then number, length and bytes as on a page.
+    /// Where the rows are, by key, oldest first.
+    places: HashMap<Vec<u8>, SmallVec<[Place; 2]>>,
+    /// Rows, one after the other: number, length and bytes as on a page.
     chunks: Vec<Vec<u8>>,
 }
 
@@ -29,9 +29,6 @@ struct Place {
     chunk: u32,
     at: u32,
 }
-
-/// Before the first row.
-const NOWHERE: Place = Place { chunk: u32::MAX, at: u32::MAX };
 
 impl Drafts {
     /// Adds a row.
@@ -44,13 +41,11 @@ impl Drafts {
         let chunk = &mut self.chunks[last];
         // Both are far below 2^32: a row fits into one of sled's, and chunks into memory.
         let here = Place { chunk: last as u32, at: chunk.len() as u32 };
-        let before = match self.newest.get_mut(key) {
-            Some(newest) => std::mem::replace(newest, here),
-            None => self.newest.insert(key.to_vec(), here).unwrap_or(NOWHERE),
-        };
-        chunk.extend_from_slice(&before.chunk.to_le_bytes());
-        chunk.extend_from_slice(&before.at.to_le_bytes());
         put_row(chunk, number, row);
+        match self.places.get_mut(key) {
+            Some(places) => places.push(here),
+            None => drop(self.places.insert(key.to_vec(), smallvec![here])),
+        }
     }
 
     /// The newest row of this number.
@@ -60,19 +55,31 @@ impl Drafts {
 
     /// All keys, in no order.
     pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
-        self.newest.keys().map(Vec::as_slice)
+        self.places.keys().map(Vec::as_slice)
     }
 
     /// The numbers and rows that belong to a key, newest first.
     pub fn rows(&self, key: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
-        let mut next = self.newest.get(key).copied().unwrap_or(NOWHERE);
-        std::iter::from_fn(move || {
-            let entry = self.chunks.get(next.chunk as usize)?.get(next.at as usize..)?;
-            let (chunk, entry) = entry.split_first_chunk()?;
-            let (at, mut entry) = entry.split_first_chunk()?;
-            next = Place { chunk: u32::from_le_bytes(*chunk), at: u32::from_le_bytes(*at) };
-            take_row(&mut entry)
-        })
+        self.rows_at(self.places(key))
+    }
+
+    /// The same, of those up to `last`; their numbers must have come in ascending order.
+    pub fn rows_up_to(&self, key: &[u8], last: u64) -> impl Iterator<Item = (u64, &[u8])> {
+        let places = self.places(key);
+        let end = places.partition_point(|place| self.at(*place).is_some_and(|(number, _)| number <= last));
+        self.rows_at(&places[..end])
+    }
+
+    fn places(&self, key: &[u8]) -> &[Place] {
+        self.places.get(key).map_or(&[], SmallVec::as_slice)
+    }
+
+    fn rows_at<'a>(&'a self, places: &'a [Place]) -> impl Iterator<Item = (u64, &'a [u8])> {
+        places.iter().rev().filter_map(|place| self.at(*place))
+    }
+
+    fn at(&self, place: Place) -> Option<(u64, &[u8])> {
+        take_row(&mut self.chunks.get(place.chunk as usize)?.get(place.at as usize..)?)
     }
 }
 
@@ -96,5 +103,10 @@ mod tests {
         let mut keys: Vec<_> = drafts.keys().collect();
         keys.sort_unstable();
         assert_eq!(keys, [&b"elsewhere"[..], b"page"]);
+        (0..10).for_each(|number| drafts.add(b"list", 3 * number, &[number as u8]));
+        for last in 0..30 {
+            let expected = (0..=last / 3).rev().map(|number| 3 * number);
+            assert!(drafts.rows_up_to(b"list", last).map(|(number, _)| number).eq(expected), "up to {last}");
+        }
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! A finished reservation, an entry of a wallet, a used token: each is written once and never changed, and there are as many
 //! of them as there ever were. A row for each would be most of the work of every checkpoint and of every start. Their keys
-//! (kind in lower case, id, tag) end in a number, of 8 bytes, big-endian; those whose numbers differ in the lowest 6 bits
-//! only share a page. It has the key of its first row, with zeros for these bits, which are the row's *slot*. What is added
-//! later is merged in; the same rows make the same page, however they came in. A user's [lists](super::lists) have pages too.
+//! are kind in lower case, id, a tag of one byte that is below 8, and a number of 8 bytes, big-endian. Those of one id whose
+//! numbers differ in the lowest 6 bits only share a page, whatever their tags: reservations, payments and refunds are numbered
+//! together. The key of a page has no tag, and zeros for these bits. They and the tag are the row's *slot*. What is added later
+//! is merged in; the same rows make the same page, however they came in. A user's [lists](super::lists) have pages too.
 //!
-//! The value of a page is its rows, in the order of their numbers there, each as number and length (LEB128) and its bytes.
+//! The value of a page is its rows, in the order of their slots, each as slot and length (LEB128) and its bytes.
 //!
 //! Architecture invariant: it knows no rows but by their keys, and no sled.
 
@@ -14,27 +15,45 @@ use super::drafts::Drafts;
 use super::lists;
 use super::state::Row;
 
-/// So many rows share a page at most: two to this.
+/// The numbers of rows that share a page differ in so many bits.
 const BITS: u32 = 6;
+
+/// So many rows of one tag share a page at most.
+pub(crate) const ROWS: usize = 1 << BITS;
 
 /// Length of the number at the end of a key.
 pub(super) const NUMBER_BYTES: usize = 8;
+
+/// So many bits of a slot are the tag.
+const TAG_BITS: u32 = 3;
 
 /// A page that cannot be read; its row's hash was right, so it was never written like that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it is not a page")]
 pub(crate) struct NoPage;
 
+/// Whether a row of the state is a page of archived rows.
+fn is_page(key: &[u8]) -> bool {
+    key.first().is_some_and(u8::is_ascii_lowercase) && key.len() > NUMBER_BYTES
+}
+
 /// Makes the key of a row that of its page, and gives its slot there; `None`, and leaves the key, if the row has no page.
-pub(crate) fn split(key: &mut [u8]) -> Option<u64> {
-    if !key.first()?.is_ascii_lowercase() {
+pub(crate) fn split(key: &mut Vec<u8>) -> Option<u64> {
+    let &[tag, number @ ..] = key.last_chunk::<{ 1 + NUMBER_BYTES }>()?;
+    if !is_page(key) || tag >> TAG_BITS != 0 {
         return None;
     }
-    let number = key.last_chunk_mut::<NUMBER_BYTES>()?;
-    let whole = u64::from_be_bytes(*number);
-    let mask = (1 << BITS) - 1;
-    *number = (whole & !mask).to_be_bytes();
-    Some(whole & mask)
+    let (number, mask) = (u64::from_be_bytes(number), (1 << BITS) - 1);
+    key.truncate(key.len() - NUMBER_BYTES - 1);
+    key.extend((number & !mask).to_be_bytes());
+    Some((number & mask) << TAG_BITS | u64::from(tag))
+}
+
+/// The key of the row in a slot of a page.
+fn join(page: &[u8], slot: u64) -> Result<Vec<u8>, NoPage> {
+    let (place, first) = page.split_last_chunk::<NUMBER_BYTES>().ok_or(NoPage)?;
+    let number = u64::from_be_bytes(*first) | slot >> TAG_BITS;
+    Ok([place, &[(slot & ((1 << TAG_BITS) - 1)) as u8], &number.to_be_bytes()].concat())
 }
 
 /// What of a page is new, as a page; `None` if there is nothing.
@@ -115,26 +134,36 @@ pub(crate) fn merge(old: &[u8], new: &[u8]) -> Result<Vec<u8>, NoPage> {
     Ok(encode(&both))
 }
 
-/// The key of the last row of the page before this one, whether there is such a row or not; `None` before the first.
-pub(crate) fn before(page: &[u8]) -> Option<Vec<u8>> {
-    let mut key = page.to_vec();
-    let number = key.last_chunk_mut::<NUMBER_BYTES>()?;
-    *number = u64::from_be_bytes(*number).checked_sub(1)?.to_be_bytes();
-    Some(key)
+/// The keys of the pages that rows from `first` to `last` are on, which differ in their numbers only, the last one first.
+pub(crate) fn down(first: &[u8], last: &[u8]) -> impl Iterator<Item = Vec<u8>> + use<> {
+    let page = |row: &[u8]| {
+        let mut key = row.to_vec();
+        split(&mut key)?;
+        let number = u64::from_be_bytes(*key.last_chunk::<NUMBER_BYTES>()?);
+        Some((key, number))
+    };
+    let (end, mut next) = (page(first).map_or(0, |(_, number)| number), page(last));
+    std::iter::from_fn(move || {
+        let (key, number) = next.take().filter(|(_, number)| *number >= end)?;
+        next = number.checked_sub(1 << BITS).map(|before| {
+            let mut key = key.clone();
+            key.truncate(key.len() - NUMBER_BYTES);
+            key.extend(before.to_be_bytes());
+            (key, before)
+        });
+        Some(key)
+    })
 }
 
-/// The rows that a row of the state stands for, in the order of their keys: itself, if it is no page.
+/// The rows that a row of the state stands for: itself, if it is no page.
 pub(crate) fn unpack(key: &[u8], value: Vec<u8>) -> Result<Vec<Row>, NoPage> {
     if key.first() == Some(&lists::KIND) {
         return lists::unpack(key, &value);
     }
-    if split(&mut key.to_vec()).is_none() {
+    if !is_page(key) {
         return Ok(vec![(key.to_vec(), value)]);
     }
-    let (place, first) = key.split_last_chunk::<NUMBER_BYTES>().ok_or(NoPage)?;
-    let first = u64::from_be_bytes(*first);
-    let row = |(slot, row): (u64, &[u8])| ([place, &(first | slot).to_be_bytes()].concat(), row.to_vec());
-    Ok(rows(&value)?.into_iter().map(row).collect())
+    rows(&value)?.into_iter().map(|(slot, row)| Ok((join(key, slot)?, row.to_vec()))).collect()
 }
 
 #[cfg(test)]
@@ -145,32 +174,40 @@ mod tests {
 
     use super::*;
 
-    fn key(kind: u8, number: u64) -> Vec<u8> {
-        [&[kind, 1, 2, 3][..], &number.to_be_bytes()].concat()
+    fn key(kind: u8, tag: u8, number: u64) -> Vec<u8> {
+        [&[kind, 1, 2, tag][..], &number.to_be_bytes()].concat()
+    }
+
+    fn page(kind: u8, number: u64) -> Vec<u8> {
+        [&[kind, 1, 2][..], &number.to_be_bytes()].concat()
     }
 
     #[test]
     fn only_archived_parts_have_slots() {
-        for (kind, number, page, slot) in [
-            (b'o', 0, 0, Some(0)),
-            (b'o', 63, 0, Some(63)),
-            (b'w', 64 + 5, 64, Some(5)),
-            (b'L', 63, 63, None),
-            (b'O', 63, 63, None),
-            (b'K', 63, 63, None),
+        for (kind, tag, number, first, slot) in [
+            (b'o', 0, 0, 0, 0),
+            (b'o', 3, 63, 0, 63 * 8 + 3),
+            (b'o', 7, 63, 0, 63 * 8 + 7),
+            (b'w', 3, 64 + 5, 64, 5 * 8 + 3),
         ] {
-            let mut split_key = key(kind, number);
-            assert_eq!(split(&mut split_key), slot, "{kind} {number}");
-            assert_eq!(split_key, key(kind, page), "{kind} {number}");
+            let row = key(kind, tag, number);
+            let mut split_key = row.clone();
+            assert_eq!(split(&mut split_key), Some(slot), "{kind} {tag} {number}");
+            assert_eq!(split_key, page(kind, first), "{kind} {tag} {number}");
+            assert_eq!(join(&split_key, slot), Ok(row), "{kind} {tag} {number}");
         }
-        assert_eq!(split(&mut [b'o', 1, 2]), None, "too short for a number");
+        for row in [key(b'L', 3, 63), key(b'O', 3, 63), key(b'K', 3, 63), key(b'o', 8, 63), vec![b'o', 1, 2]] {
+            let mut split_key = row.clone();
+            assert_eq!(split(&mut split_key), None, "{row:?}");
+            assert_eq!(split_key, row);
+        }
     }
 
     /// As [`key`], of archived parts; adds rows one after the other.
     fn drafts(rows: &[(u64, &[u8])]) -> Drafts {
         let mut drafts = Drafts::default();
         for (number, row) in rows {
-            let mut page = key(b'o', *number);
+            let mut page = key(b'o', 3, *number);
             let slot = split(&mut page).unwrap();
             drafts.add(&page, slot, row);
         }
@@ -178,9 +215,13 @@ mod tests {
     }
 
     #[test]
-    fn before_a_page_is_the_last_row_of_another() {
-        assert_eq!(before(&key(b'o', 128)), Some(key(b'o', 127)));
-        assert_eq!(before(&key(b'o', 0)), None);
+    fn pages_are_gone_through_backwards() {
+        let pages = |first, last| down(&key(b'o', 3, first), &key(b'o', 3, last)).collect::<Vec<_>>();
+        assert_eq!(pages(0, 130), [page(b'o', 128), page(b'o', 64), page(b'o', 0)]);
+        assert_eq!(pages(64, 128), [page(b'o', 128), page(b'o', 64)]);
+        assert_eq!(pages(63, 64), [page(b'o', 64), page(b'o', 0)]);
+        assert_eq!(pages(5, 5), [page(b'o', 0)]);
+        assert_eq!(pages(64, 5), [page(b'o', 0); 0]);
     }
 
     #[test]
@@ -198,8 +239,8 @@ mod tests {
     #[test]
     fn of_two_new_rows_with_one_key_the_newer_one_counts() {
         let drafts = drafts(&[(3, b"old"), (2, b"two"), (3, b"new")]);
-        assert_eq!(new(&drafts, &key(b'o', 0)).unwrap(), b"\x02\x03two\x03\x03new");
-        assert_eq!(new(&drafts, &key(b'o', 64)), None);
+        assert_eq!(new(&drafts, &page(b'o', 0)).unwrap(), b"\x13\x03two\x1b\x03new");
+        assert_eq!(new(&drafts, &page(b'o', 64)), None);
     }
 
     #[test]
@@ -218,7 +259,8 @@ mod tests {
             cuts in prop::collection::vec(0..60_usize, 0..5),
         ) {
             let rows_in: BTreeMap<_, _> = rows_in.into_iter().collect();
-            let first = key(b'o', 1 << 20);
+            let first = page(b'o', 1 << 20);
+            let place = |number: u64| number << TAG_BITS | 3;
             let mut shuffled: Vec<_> = rows_in.iter().collect();
             shuffled.sort_by_key(|(slot, row)| (slot.reverse_bits() ^ row.len() as u64, **slot));
             let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(shuffled.len())).chain([shuffled.len()]).collect();
@@ -230,13 +272,13 @@ mod tests {
                 page = merge(&page, &new(&drafts(&part), &first).unwrap_or_default()).unwrap();
                 from = to;
             }
-            let whole: Vec<_> = rows_in.iter().map(|(slot, row)| (*slot, row.as_slice())).collect();
+            let whole: Vec<_> = rows_in.iter().map(|(slot, row)| (place(*slot), row.as_slice())).collect();
             prop_assert_eq!(&page, &encode(&whole), "the same rows make the same page");
             for slot in 0..40 {
-                prop_assert_eq!(row(&page, slot).unwrap(), rows_in.get(&slot).cloned());
+                prop_assert_eq!(row(&page, place(slot)).unwrap(), rows_in.get(&slot).cloned());
             }
             let unpacked = unpack(&first, page).unwrap();
-            let keyed: Vec<_> = rows_in.iter().map(|(slot, row)| (key(b'o', (1 << 20) + *slot), row.clone())).collect();
+            let keyed: Vec<_> = rows_in.iter().map(|(slot, row)| (key(b'o', 3, (1 << 20) + *slot), row.clone())).collect();
             prop_assert_eq!(unpacked, keyed);
         }
     }

@@ -1,13 +1,24 @@
 //! The durable truth in memory: a second copy of the aggregates, which takes in what has become durable and nothing else.
 //!
 //! Reads are answered from it, the rows for sled are cut from it, and activation, start-up and `verify` use it: there is
-//! one way from events to state. What is not in memory comes from the rows; what is not in sled yet stays here.
+//! one way from events to state. What is not in sled yet stays here.
+//!
+//! Architecture invariant: a [`Replica`] reads no rows, for it is under a lock that everybody takes. What is not in memory it
+//! calls [`Cold`], and of what belongs to no aggregate it gives what memory has of it: to read the rest is up to whoever
+//! asked, without the lock.
+
+mod cache;
+mod stored;
 
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::codec::{Entity, Facts, Record, TheCatalogue};
+use self::cache::{Cache, Since};
+pub(crate) use self::cache::{Cold, Forgotten, Pin, excess};
+pub use self::stored::Listed;
+pub(crate) use self::stored::{Archive, Found, Listing};
+use super::codec::{Entity, Record, TheCatalogue};
 use super::drafts::Drafts;
 use super::lists;
 use super::pages::{self, NoPage};
@@ -18,21 +29,14 @@ use crate::domain::concert_option::ConcertOption;
 use crate::domain::sink::Sink;
 use crate::domain::waiting_room::WaitingRoom;
 use crate::domain::wallet::Wallet;
-use crate::domain::{Aggregate, Changes, ConcertId, CorruptRow, Counted, Lsn, OptionId, Part, SinkId, UserId};
+use crate::domain::{Changes, ConcertId, CorruptRow, Counted, Lsn, OptionId, Part as _, SinkId, UserId};
 use crate::limits::UserCounts;
 
 /// Rows to be written together, in the order of their keys: each with its new value, or none.
 pub type RowChanges = Vec<state::Change>;
 
-/// A part of an aggregate, and its row.
-pub type PartRow<A> = (<A as Aggregate>::Part, Vec<u8>);
-
 /// First byte of the keys that say which aggregates have something due or owed.
 const ALARMS: u8 = b'D';
-/// Pages of a list that are asked for at once.
-const SCAN_PAGES: usize = 4;
-/// What has grown beyond its limit shrinks to below it, by this part of it.
-const SPARE: usize = 16;
 
 /// A row that cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -61,39 +65,6 @@ pub enum Error {
     },
 }
 
-/// An aggregate in memory.
-struct Kept<A: Entity> {
-    state: A,
-    /// Its rows that have changed since the last checkpoint.
-    dirty: HashMap<A::Part, Since>,
-    /// Whether the last checkpoint left word that it needs care; `None` if that is not known.
-    cared_for: Option<bool>,
-    /// The last event that it took in, or that was durable when it was last asked for.
-    used: Lsn,
-}
-
-/// Whether a row was there at the last checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Since {
-    /// It may have been.
-    Before,
-    /// It was not.
-    Now,
-}
-
-/// The aggregates of one kind.
-struct Shelf<A: Entity> {
-    kept: HashMap<A::Id, Kept<A>>,
-    /// Those that have changed since the last checkpoint.
-    changed: Vec<A::Id>,
-}
-
-impl<A: Entity> Default for Shelf<A> {
-    fn default() -> Self {
-        Self { kept: HashMap::new(), changed: Vec::new() }
-    }
-}
-
 /// Key of a row: `kind | id | part`; archived ones have the kind in lower case.
 fn row_key<A: Entity>(id: &A::Id, part: &A::Part, archived: bool) -> Vec<u8> {
     let mut key = Vec::with_capacity(32);
@@ -119,90 +90,6 @@ fn after_prefix(prefix: &[u8]) -> Vec<u8> {
     end
 }
 
-impl<A: Entity> Shelf<A> {
-    /// The aggregate, from memory or from its rows; an unknown one is empty.
-    fn get(&mut self, id: &A::Id, now: Lsn, rows: &StateStore) -> Result<&mut Kept<A>, Error> {
-        if !self.kept.contains_key(id) {
-            let kept = Kept { state: load::<A>(id, rows)?, dirty: HashMap::new(), cared_for: None, used: now };
-            self.kept.insert(id.clone(), kept);
-        }
-        // It is there now.
-        let kept = self.kept.get_mut(id).expect("just inserted");
-        kept.used = now;
-        Ok(kept)
-    }
-
-    fn apply(
-        &mut self,
-        id: &A::Id,
-        first: Lsn,
-        record: &Record,
-        fresh: &mut Fresh,
-        rows: &StateStore,
-    ) -> Result<(), Error> {
-        let kept = self.get(id, first, rows)?;
-        let was_clean = kept.dirty.is_empty();
-        for (meta, event) in record.metas(first).zip(A::events(&record.facts)) {
-            let mut listener = Listener::<A> { id, lsn: meta.lsn, dirty: &mut kept.dirty, fresh };
-            kept.state.evolve(meta, event, &mut listener);
-        }
-        if was_clean && !kept.dirty.is_empty() {
-            self.changed.push(id.clone());
-        }
-        Ok(())
-    }
-
-    /// Moves the changed rows to `changes`.
-    fn collect(&mut self, changes: &mut RowChanges) {
-        for id in self.changed.drain(..) {
-            // It stays in memory for as long as it differs from its rows. What it had changed may be as before by now.
-            let Some(kept) = self.kept.get_mut(&id).filter(|kept| !kept.dirty.is_empty()) else { continue };
-            for (part, _) in kept.dirty.drain() {
-                changes.push((row_key::<A>(&id, &part, false), kept.state.row(&part)));
-            }
-            let needs_care = kept.state.needs_care();
-            if kept.cared_for.replace(needs_care) != Some(needs_care) {
-                changes.push((alarm_key::<A>(&id), needs_care.then(Vec::new)));
-            }
-        }
-    }
-
-    /// If there are more than `most`: forgets those that are in sled as they are, the longest unused ones first.
-    fn evict(&mut self, most: usize) {
-        let excess = excess(self.kept.len(), most);
-        if excess == 0 {
-            return;
-        }
-        let clean = self.kept.iter().filter(|(_, kept)| kept.dirty.is_empty());
-        let mut clean: Vec<_> = clean.map(|(id, kept)| (kept.used, id)).collect();
-        if excess < clean.len() {
-            clean.select_nth_unstable(excess);
-            clean.truncate(excess);
-        }
-        let unused: Vec<_> = clean.into_iter().map(|(_, id)| id.clone()).collect();
-        for id in unused {
-            self.kept.remove(&id);
-        }
-    }
-}
-
-/// How many of `len` have to go so that there are not more than `most`. If any, a few more go than must: finding the longest
-/// unused ones takes a look at them all, which is not to be done again at once.
-pub(crate) fn excess(len: usize, most: usize) -> usize {
-    if len <= most { 0 } else { len - (most - most / SPARE) }
-}
-
-fn load<A: Entity>(id: &A::Id, rows: &StateStore) -> Result<A, Error> {
-    let mut prefix = vec![A::KIND];
-    A::encode_id(id, &mut prefix);
-    let mut parts = Vec::new();
-    rows.each(&prefix, &after_prefix(&prefix), |key, row| {
-        // A key of another shape can only come from a damaged row, which the row hash has ruled out.
-        parts.extend(A::Part::decode(&key[prefix.len()..]).map(|part| (part, row)));
-    })?;
-    A::load(parts.into_iter()).map_err(|source| Error::Corrupt { aggregate: id.to_string(), source })
-}
-
 fn alarm_key<A: Entity>(id: &A::Id) -> Vec<u8> {
     let mut key = vec![ALARMS, A::KIND];
     A::encode_id(id, &mut key);
@@ -211,7 +98,7 @@ fn alarm_key<A: Entity>(id: &A::Id) -> Vec<u8> {
 
 /// Rows that belong to no aggregate in memory, and counts over all of them.
 #[derive(Default)]
-struct Fresh {
+struct Recent {
     /// Archived rows and entries of lists, since the last checkpoint.
     pages: Drafts,
     counts: UserCounts,
@@ -219,7 +106,7 @@ struct Fresh {
     key: Vec<u8>,
 }
 
-impl Fresh {
+impl Recent {
     /// Adds a row at the key that `put_key` makes, which has a page.
     fn archive(&mut self, row: &[u8], put_key: impl FnOnce(&mut Vec<u8>)) {
         self.key.clear();
@@ -242,7 +129,7 @@ struct Listener<'a, A: Entity> {
     id: &'a A::Id,
     lsn: Lsn,
     dirty: &'a mut HashMap<A::Part, Since>,
-    fresh: &'a mut Fresh,
+    recent: &'a mut Recent,
 }
 
 impl<A: Entity> Changes<A::Part> for Listener<'_, A> {
@@ -256,7 +143,7 @@ impl<A: Entity> Changes<A::Part> for Listener<'_, A> {
     }
 
     fn archive(&mut self, part: A::Part, row: impl FnOnce() -> Vec<u8>) {
-        self.fresh.archive(&row(), |key| put_row_key::<A>(key, self.id, &part, true));
+        self.recent.archive(&row(), |key| put_row_key::<A>(key, self.id, &part, true));
         self.remove(|| part);
     }
 
@@ -272,12 +159,12 @@ impl<A: Entity> Changes<A::Part> for Listener<'_, A> {
 
     fn list(&mut self, user: &UserId, part: A::Part) {
         let row = row_key::<A>(self.id, &part, false);
-        self.fresh.list(user, list_tag::<A>(&part), self.lsn, &row);
+        self.recent.list(user, list_tag::<A>(&part), self.lsn, &row);
         self.dirty.insert(part, Since::Now);
     }
 
     fn count(&mut self, user: &UserId, what: Counted) {
-        self.fresh.counts.count(user, what);
+        self.recent.counts.count(user, what);
     }
 }
 
@@ -295,81 +182,15 @@ fn put_list(key: &mut Vec<u8>, user: &UserId, tag: u8) {
     key.push(tag);
 }
 
-/// A row that was looked for.
-pub(crate) enum Found {
-    /// It was in memory.
-    Row(Vec<u8>),
-    /// It is in sled, if anywhere.
-    Stored {
-        rows: Arc<StateStore>,
-        /// Its key if it is archived.
-        archived: Vec<u8>,
-        /// Its key if it is not.
-        live: Vec<u8>,
-    },
-}
-
-impl Found {
-    /// Its value; `None` if there is no such row.
-    ///
-    /// # Errors
-    /// The rows cannot be read.
-    pub fn row(self) -> Result<Option<Vec<u8>>, Error> {
-        let (rows, archived, live) = match self {
-            Self::Row(row) => return Ok(Some(row)),
-            Self::Stored { rows, archived, live } => (rows, archived, live),
-        };
-        // It may be archived after the first look.
-        for look in 0..3 {
-            let row = if look == 1 { rows.get(&live)? } else { stored(&rows, archived.clone())? };
-            if row.is_some() {
-                return Ok(row);
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// The row at `key`, which has a page, in sled.
-fn stored(rows: &StateStore, mut key: Vec<u8>) -> Result<Option<Vec<u8>>, Error> {
-    let Some(slot) = pages::split(&mut key) else { return Ok(None) };
-    let page = rows.get(&key)?;
-    Ok(page.map(|page| pages::row(&page, slot)).transpose().map_err(|source| bad_page(&key, source))?.flatten())
-}
-
 fn bad_page(key: &[u8], source: NoPage) -> Error {
     Error::Page { key: key.escape_ascii().to_string(), source }
-}
-
-/// One thing on a user's list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listed {
-    /// When it came: its place in the list.
-    pub lsn: Lsn,
-    /// The option it is on.
-    pub option: OptionId,
-    /// Its number there.
-    pub no: u64,
-}
-
-impl Listed {
-    /// From an entry; `None` if it is none of an option's, which the hash of its row has ruled out.
-    fn new(lsn: Lsn, what: &[u8]) -> Option<Self> {
-        let (option, no) = what.get(1..)?.split_first_chunk()?;
-        let no = no.get(1..)?.try_into().ok()?;
-        Some(Self { lsn, option: OptionId(u64::from_be_bytes(*option)), no: u64::from_be_bytes(no) })
-    }
 }
 
 /// The aggregates as they are durable, up to [`applied`](Self::applied).
 pub(crate) struct Replica {
     rows: Arc<StateStore>,
-    catalogue: Shelf<Catalogue>,
-    options: Shelf<ConcertOption>,
-    wallets: Shelf<Wallet>,
-    rooms: Shelf<WaitingRoom>,
-    sinks: Shelf<Sink>,
-    fresh: Fresh,
+    caches: Caches,
+    recent: Recent,
     /// What a checkpoint is writing.
     writing: Arc<Drafts>,
     applied: Lsn,
@@ -439,32 +260,47 @@ impl Replica {
     /// A row that cannot be read.
     pub fn new(rows: Arc<StateStore>, lsn: Lsn) -> Result<Self, Error> {
         let mut replica = Self {
+            caches: Caches::new(&rows),
             rows,
-            catalogue: Shelf::default(),
-            options: Shelf::default(),
-            wallets: Shelf::default(),
-            rooms: Shelf::default(),
-            sinks: Shelf::default(),
-            fresh: Fresh::default(),
+            recent: Recent::default(),
             writing: Arc::default(),
             applied: lsn,
             saved: lsn,
         };
         let users = [UserCounts::PREFIX];
-        replica.rows.each(&users, &after_prefix(&users), |key, row| replica.fresh.counts.load(key, &row))?;
+        replica.rows.each(&users, &after_prefix(&users), |key, row| replica.recent.counts.load(key, &row))?;
         replica.count_open_holds()?;
         Ok(replica)
     }
 
     fn count_open_holds(&mut self) -> Result<(), Error> {
         for id in self.alarmed()?.options {
-            let option = &self.options.get(&id, self.applied, &self.rows)?.state;
-            let open = option.reservations().filter(|(_, reservation)| reservation.status.may_be_held());
-            for (_, reservation) in open {
-                self.fresh.counts.count(&reservation.user, Counted::HoldOpened);
-            }
+            let owners = self.loading(|replica| {
+                let open =
+                    replica.option(id)?.reservations().filter(|(_, reservation)| reservation.status.may_be_held());
+                Ok(open.map(|(_, reservation)| reservation.user.clone()).collect::<Vec<_>>())
+            })?;
+            owners.iter().for_each(|owner| self.recent.counts.count(owner, Counted::HoldOpened));
         }
         Ok(())
+    }
+
+    /// Looks at a replica that nobody else uses; what is not in memory is loaded on the way.
+    ///
+    /// # Errors
+    /// The rows cannot be had.
+    pub fn loading<T>(&mut self, mut look: impl FnMut(&mut Self) -> Result<T, Cold>) -> Result<T, Error> {
+        let mut loaded = Vec::new();
+        loop {
+            match look(self) {
+                Ok(seen) => return Ok(seen),
+                Err(cold) => {
+                    cold.load()?.put(self);
+                    // Until all are there.
+                    loaded.push(cold);
+                }
+            }
+        }
     }
 
     /// The last event taken in.
@@ -476,16 +312,9 @@ impl Replica {
     /// Takes in a durable record.
     ///
     /// # Errors
-    /// A row that its aggregate needs cannot be had.
-    pub fn apply(&mut self, first: Lsn, record: &Record) -> Result<(), Error> {
-        let (fresh, rows) = (&mut self.fresh, &self.rows);
-        match &record.facts {
-            Facts::Catalogue(_) => self.catalogue.apply(&TheCatalogue, first, record, fresh, rows)?,
-            Facts::Option(id, _) => self.options.apply(id, first, record, fresh, rows)?,
-            Facts::Wallet(id, _) => self.wallets.apply(id, first, record, fresh, rows)?,
-            Facts::Room(id, _) => self.rooms.apply(id, first, record, fresh, rows)?,
-            Facts::Sink(id, _) => self.sinks.apply(id, first, record, fresh, rows)?,
-        }
+    /// Its aggregate is not in memory; nothing has changed.
+    pub fn apply(&mut self, first: Lsn, record: &Record) -> Result<(), Cold> {
+        self.caches.apply(first, record, &mut self.recent)?;
         self.applied = Lsn(first.0 + record.len() as u64 - 1);
         Ok(())
     }
@@ -493,156 +322,110 @@ impl Replica {
     /// All concerts.
     ///
     /// # Errors
-    /// Its rows cannot be had.
-    pub fn catalogue(&mut self) -> Result<&Catalogue, Error> {
-        Ok(&self.catalogue.get(&TheCatalogue, self.applied, &self.rows)?.state)
+    /// They are not in memory.
+    pub fn catalogue(&mut self) -> Result<&Catalogue, Cold> {
+        self.get(&TheCatalogue)
     }
 
     /// An option; an empty one if there is no such.
     ///
     /// # Errors
-    /// Its rows cannot be had.
-    pub fn option(&mut self, id: OptionId) -> Result<&ConcertOption, Error> {
-        Ok(&self.options.get(&id, self.applied, &self.rows)?.state)
+    /// It is not in memory.
+    pub fn option(&mut self, id: OptionId) -> Result<&ConcertOption, Cold> {
+        self.get(&id)
     }
 
     /// A wallet; an empty one if there is no such.
     ///
     /// # Errors
-    /// Its rows cannot be had.
-    pub fn wallet(&mut self, user: &UserId) -> Result<&Wallet, Error> {
-        Ok(&self.wallets.get(user, self.applied, &self.rows)?.state)
+    /// It is not in memory.
+    pub fn wallet(&mut self, user: &UserId) -> Result<&Wallet, Cold> {
+        self.get(user)
     }
 
     /// A waiting room; an empty one if there is no such.
     ///
     /// # Errors
-    /// Its rows cannot be had.
-    pub fn room(&mut self, concert: ConcertId) -> Result<&WaitingRoom, Error> {
-        Ok(&self.rooms.get(&concert, self.applied, &self.rows)?.state)
+    /// It is not in memory.
+    pub fn room(&mut self, concert: ConcertId) -> Result<&WaitingRoom, Cold> {
+        self.get(&concert)
     }
 
     /// A receiver of events; an empty one if there is no such.
     ///
     /// # Errors
-    /// Its rows cannot be had.
-    pub fn sink(&mut self, id: SinkId) -> Result<&Sink, Error> {
-        Ok(&self.sinks.get(&id, self.applied, &self.rows)?.state)
+    /// It is not in memory.
+    pub fn sink(&mut self, id: SinkId) -> Result<&Sink, Cold> {
+        self.get(&id)
+    }
+
+    fn get<A: Entity>(&mut self, id: &A::Id) -> Result<&A, Cold>
+    where
+        Self: Holds<A>,
+    {
+        let applied = self.applied;
+        self.cache().get(id, applied)
+    }
+
+    /// An aggregate as it is durable, to be copied for an actor, without the lock; and it stays in memory.
+    ///
+    /// # Errors
+    /// It is not in memory.
+    pub fn share<A: Entity>(&mut self, id: &A::Id) -> Result<(Arc<A>, Pin), Cold>
+    where
+        Self: Holds<A>,
+    {
+        let applied = self.applied;
+        self.cache().share(id, applied)
     }
 
     /// What is counted for each user.
     pub fn counts(&self) -> &UserCounts {
-        &self.fresh.counts
+        &self.recent.counts
     }
 
-    /// The last value of an archived part.
-    ///
-    /// # Errors
-    /// The rows cannot be read.
-    pub fn archived<A: Entity>(&mut self, id: &A::Id, part: &A::Part) -> Result<Option<Vec<u8>>, Error> {
-        let key = row_key::<A>(id, part, true);
-        match self.unsaved(key.clone()) {
-            Some(row) => Ok(Some(row)),
-            None => stored(&self.rows, key),
+    /// The value of a part, live or archived. Loads nothing into memory.
+    pub fn find<A: Entity>(&mut self, id: &A::Id, part: &A::Part) -> Found
+    where
+        Self: Holds<A>,
+    {
+        let archived = row_key::<A>(id, part, true);
+        match self.cache().row(id, part).or_else(|| self.unsaved(archived.clone())) {
+            Some(row) => Found::Row(row),
+            None => Found::Stored { rows: self.rows.clone(), archived, live: row_key::<A>(id, part, false) },
         }
     }
 
     /// A row that is in no aggregate's hands, and may not be in sled yet.
     fn unsaved(&self, mut key: Vec<u8>) -> Option<Vec<u8>> {
         let slot = pages::split(&mut key)?;
-        let layers = [&self.fresh.pages, &*self.writing];
+        let layers = [&self.recent.pages, &*self.writing];
         layers.into_iter().find_map(|pages| pages.row(&key, slot)).map(<[u8]>::to_vec)
     }
 
-    /// A page, of all three layers: what is in sled, what is being written, what is new.
-    fn page(&self, key: &[u8]) -> Result<Vec<u8>, Error> {
-        let mut page = self.rows.get(key)?.unwrap_or_default();
-        for drafts in [&*self.writing, &self.fresh.pages] {
-            if let Some(new) = pages::new(drafts, key) {
-                page = pages::merge(&page, &new).map_err(|source| bad_page(key, source))?;
-            }
-        }
-        Ok(page)
-    }
-
-    /// The value of a part, live or archived, for whoever is content with an old one: loads nothing into memory, and leaves
-    /// it to the caller to read what is in sled, without keeping others from the replica.
-    pub fn find<A: Entity>(&mut self, id: &A::Id, part: &A::Part) -> Found
-    where
-        Self: Holds<A>,
-    {
-        let live = self.shelf_of().kept.get(id).and_then(|kept| kept.state.row(part));
-        let archived = row_key::<A>(id, part, true);
-        match live.or_else(|| self.unsaved(archived.clone())) {
-            Some(row) => Found::Row(row),
-            None => Found::Stored { rows: self.rows.clone(), archived, live: row_key::<A>(id, part, false) },
-        }
-    }
-
     /// What is on a user's list of parts like `like`, newest first, older than `before`.
-    ///
-    /// # Errors
-    /// The rows cannot be read.
     pub fn listed(
-        &mut self,
+        &self,
         user: &UserId,
         like: &crate::domain::concert_option::Part,
         before: Option<Lsn>,
         limit: usize,
-    ) -> Result<Vec<Listed>, Error> {
+    ) -> Listing {
         let mut list = Vec::new();
         put_list(&mut list, user, list_tag::<ConcertOption>(like));
         let newest = before.map_or(Lsn(u64::MAX), |before| Lsn(before.0.saturating_sub(1)));
-        let mut found = Vec::new();
-        for drafts in [&self.fresh.pages, &*self.writing] {
-            let new = drafts.rows(&list).map(|(lsn, what)| (Lsn(lsn), what));
-            let new = new.filter(|(lsn, _)| *lsn <= newest).take(limit - found.len());
-            found.extend(new.filter_map(|(lsn, what)| Listed::new(lsn, what)));
-        }
-        // Of what is being written, some may be in sled already.
-        let newest = newest.min(self.saved);
-        let (mut from, end) = (lists::key(&list, newest), after_prefix(&list));
-        while found.len() < limit {
-            let stored = self.rows.scan(&from, &end, SCAN_PAGES)?;
-            for (key, page) in &stored {
-                let entries = lists::entries(key, page).map_err(|source| bad_page(key, source))?.into_iter().rev();
-                let entries = entries.filter(|(lsn, _)| *lsn <= newest);
-                found.extend(entries.filter_map(|(lsn, what)| Listed::new(lsn, what)));
-            }
-            let Some((last, _)) = stored.last() else { break };
-            from = [last.as_slice(), &[0]].concat();
-        }
-        found.truncate(limit);
-        Ok(found)
+        let new = self.recent.pages.rows_up_to(&list, newest.0).take(limit);
+        let found = new.filter_map(|(lsn, what)| Listed::new(Lsn(lsn), what)).collect();
+        let (writing, rows, saved) = (self.writing.clone(), self.rows.clone(), self.saved);
+        Listing { found, writing, rows, saved, list, newest, limit }
     }
 
     /// Archived parts from `from` down to `first`, of the same kind, newest first; their numbers have no gaps.
-    ///
-    /// # Errors
-    /// The rows cannot be read.
-    pub fn archived_down<A: Entity>(
-        &mut self,
-        id: &A::Id,
-        first: &A::Part,
-        from: &A::Part,
-        limit: usize,
-    ) -> Result<Vec<PartRow<A>>, Error> {
-        let start = row_key::<A>(id, first, true);
-        let mut prefix = vec![A::KIND];
-        A::encode_id(id, &mut prefix);
-        let last = row_key::<A>(id, from, true);
-        let mut key = last.clone();
-        let mut found = Vec::new();
-        while key >= start && found.len() < limit {
-            pages::split(&mut key);
-            let page = pages::unpack(&key, self.page(&key)?).map_err(|source| bad_page(&key, source))?;
-            let rows = page.into_iter().rev().filter(|(key, _)| (&start..=&last).contains(&key));
-            found.extend(rows.filter_map(|(key, row)| Some((A::Part::decode(&key[prefix.len()..])?, row))));
-            let Some(before) = pages::before(&key) else { break };
-            key = before;
-        }
-        found.truncate(limit);
-        Ok(found)
+    pub fn archived_down<A: Entity>(&self, id: &A::Id, first: &A::Part, from: &A::Part, limit: usize) -> Archive {
+        let (first, last) = (row_key::<A>(id, first, true), row_key::<A>(id, from, true));
+        let layers = [&*self.writing, &self.recent.pages];
+        let unsaved = |key: &[u8]| layers.iter().filter_map(|drafts| pages::new(drafts, key)).collect();
+        Archive::new(self.rows.clone(), first, last, limit, unsaved)
     }
 
     /// The aggregates that have something due or owed; while a checkpoint is being written, also some that have nothing any
@@ -658,10 +441,8 @@ impl Replica {
             Some(&WaitingRoom::KIND) => alarmed.rooms.push(ConcertId(number(&key[2..]))),
             _ => {}
         })?;
-        let options = self.options.kept.iter().filter(|(_, kept)| kept.state.needs_care());
-        alarmed.options.extend(options.map(|(id, _)| *id));
-        let rooms = self.rooms.kept.iter().filter(|(_, kept)| kept.state.needs_care());
-        alarmed.rooms.extend(rooms.map(|(id, _)| *id));
+        alarmed.options.extend(self.caches.options.needing_care());
+        alarmed.rooms.extend(self.caches.rooms.needing_care());
         alarmed.options.sort_unstable();
         alarmed.options.dedup();
         alarmed.rooms.sort_unstable();
@@ -673,53 +454,34 @@ impl Replica {
     /// here.
     pub fn begin_checkpoint(&mut self) -> Cut {
         let mut rows = RowChanges::new();
-        self.catalogue.collect(&mut rows);
-        self.options.collect(&mut rows);
-        self.wallets.collect(&mut rows);
-        self.rooms.collect(&mut rows);
-        self.sinks.collect(&mut rows);
-        self.fresh.counts.collect(&mut rows);
-        self.writing = Arc::new(std::mem::take(&mut self.fresh.pages));
+        self.caches.collect(&mut rows);
+        self.recent.counts.collect(&mut rows);
+        self.writing = Arc::new(std::mem::take(&mut self.recent.pages));
         Cut { lsn: self.applied, rows, pages: self.writing.clone() }
     }
 
     /// What [`begin_checkpoint`](Self::begin_checkpoint) cut at `lsn` is in sled; keeps at most `most` aggregates of each kind
-    /// in memory, of those that have not changed since.
-    pub fn end_checkpoint(&mut self, lsn: Lsn, most: usize) {
-        self.writing = Arc::default();
+    /// in memory, of those that have not changed since. Gives what is not in memory any more.
+    pub fn end_checkpoint(&mut self, lsn: Lsn, most: usize) -> Forgotten {
         self.saved = lsn;
-        self.evict(most);
+        let written = std::mem::take(&mut self.writing);
+        let mut forgotten = self.evict(most);
+        forgotten.extend(std::iter::once(written as _));
+        forgotten
     }
 
     /// How many aggregates are in memory.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.catalogue.kept.len()
-            + self.options.kept.len()
-            + self.wallets.kept.len()
-            + self.rooms.kept.len()
-            + self.sinks.kept.len()
+        self.caches.len()
     }
 
     /// Keeps at most `most` aggregates of each kind in memory, of those that are in sled as they are. Not while a
     /// checkpoint is being written.
-    pub fn evict(&mut self, most: usize) {
-        self.options.evict(most);
-        self.wallets.evict(most);
-        self.rooms.evict(most);
-        self.sinks.evict(most);
-    }
-
-    /// A copy of an aggregate as it is durable, for an actor.
-    ///
-    /// # Errors
-    /// Its rows cannot be had.
-    pub fn copy<A: Entity>(&mut self, id: &A::Id) -> Result<A, Error>
-    where
-        Self: Holds<A>,
-    {
-        let (applied, rows) = (self.applied, self.rows.clone());
-        Ok(self.shelf_of().get(id, applied, &rows)?.state.clone())
+    pub fn evict(&mut self, most: usize) -> Forgotten {
+        let mut forgotten = Forgotten::default();
+        self.caches.evict(most, &mut forgotten);
+        forgotten
     }
 }
 
@@ -734,26 +496,50 @@ pub struct Alarmed {
 
 /// That a [`Replica`] keeps aggregates of this kind.
 pub(crate) trait Holds<A: Entity> {
-    #[expect(private_interfaces, reason = "for this module only")]
-    fn shelf_of(&mut self) -> &mut Shelf<A>;
+    fn cache(&mut self) -> &mut Cache<A>;
 }
 
-macro_rules! holds {
-    ($aggregate:ty, $shelf:ident) => {
-        impl Holds<$aggregate> for Replica {
-            #[expect(private_interfaces, reason = "for this module only")]
-            fn shelf_of(&mut self) -> &mut Shelf<$aggregate> {
-                &mut self.$shelf
+macro_rules! caches {
+    ($($name:ident, $all:ident, $aggregate:ty, $id:ty, $kind:literal;)*) => {
+        /// The aggregates of all kinds that are in memory.
+        struct Caches {
+            $($all: Cache<$aggregate>,)*
+        }
+
+        impl Caches {
+            fn new(rows: &Arc<StateStore>) -> Self {
+                Self { $($all: Cache::new(rows.clone()),)* }
+            }
+
+            fn apply(&mut self, first: Lsn, record: &Record, recent: &mut Recent) -> Result<(), Cold> {
+                $(if let Some((id, events)) = <$aggregate>::of(&record.facts) {
+                    return self.$all.apply(id, record.metas(first).zip(events), recent);
+                })*
+                Ok(())
+            }
+
+            fn collect(&mut self, changes: &mut RowChanges) {
+                $(self.$all.collect(changes);)*
+            }
+
+            fn evict(&mut self, most: usize, forgotten: &mut Forgotten) {
+                $(forgotten.extend(self.$all.evict(most));)*
+            }
+
+            fn len(&self) -> usize {
+                0 $(+ self.$all.len())*
             }
         }
+
+        $(impl Holds<$aggregate> for Replica {
+            fn cache(&mut self) -> &mut Cache<$aggregate> {
+                &mut self.caches.$all
+            }
+        })*
     };
 }
 
-holds!(Catalogue, catalogue);
-holds!(ConcertOption, options);
-holds!(Wallet, wallets);
-holds!(WaitingRoom, rooms);
-holds!(Sink, sinks);
+crate::aggregates::aggregates!(caches);
 
 #[cfg(test)]
 mod tests;

@@ -421,7 +421,7 @@ impl Backing for SledFolder {
     }
 
     fn open(&self) -> Result<Box<dyn StoredRows>, Error> {
-        Ok(Box::new(SledRows::open(&self.place(), self.cache_bytes)?))
+        Ok(self.disk.before_rows(Box::new(SledRows::open(&self.place(), self.cache_bytes)?)))
     }
 
     /// Renames the state folder, if there is one, and removes those renamed before.

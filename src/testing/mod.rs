@@ -5,6 +5,7 @@ pub mod data_dir;
 pub mod failing_disk;
 pub mod failpoints;
 pub mod fuzz;
+pub mod gated_rows;
 pub mod lying_disk;
 pub mod plans;
 pub mod random;

@@ -161,7 +161,8 @@ impl SimDisk {
         *self.1.lock() = between;
     }
 
-    fn others(&self) {
+    /// Lets others have a turn.
+    pub(crate) fn others(&self) {
         let between = self.1.lock().take();
         if let Some(mut between) = between {
             between();

@@ -83,7 +83,7 @@ impl Log {
         let first = self.last.next();
         for (index, meta) in (0..record.len()).zip(record.metas(first)) {
             match &record.facts {
-                Facts::Catalogue(_) => {}
+                Facts::Catalogue(..) => {}
                 Facts::Option(id, events) => self.audit.option_event(*id, meta, &events[index])?,
                 Facts::Wallet(user, events) => self.audit.wallet_event(user, &events[index])?,
                 Facts::Room(id, events) => self.audit.room_event(*id, meta, &events[index])?,
@@ -380,7 +380,7 @@ impl World {
             let at = record.at;
             let first = self.log.append(record.clone()).unwrap_or_else(|broken| panic!("{broken}"));
             match &record.facts {
-                Facts::Catalogue(events) => self.catalogue.take_in(first, at, events),
+                Facts::Catalogue(_, events) => self.catalogue.take_in(first, at, events),
                 Facts::Option(id, events) => self.options.entry(*id).or_default().take_in(first, at, events),
                 Facts::Wallet(user, events) => {
                     self.wallets.entry(user.clone()).or_default().take_in(first, at, events);

@@ -409,26 +409,32 @@ enum Unsettled {
 #[derive(Debug, Clone, Default, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 struct Header {
     #[n(0)]
-    option: Option<OptionId>,
-    #[n(1)]
-    definition: Option<Box<Definition>>,
-    #[n(2)]
     window: Window,
-    #[n(3)]
-    created_at: Timestamp,
     /// The last number given to a reservation, payment or refund.
-    #[n(4)]
+    #[n(1)]
     last_no: u64,
-    #[n(5)]
+    #[n(2)]
     areas: Vec<AreaState>,
     /// The event that changed a seat or area last.
-    #[n(6)]
+    #[n(3)]
     seq: Lsn,
+}
+
+/// What never changes once it is defined: apart from the header, which every hold writes.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+struct Terms {
+    #[n(0)]
+    option: OptionId,
+    #[n(1)]
+    definition: Box<Definition>,
+    #[n(2)]
+    created_at: Timestamp,
 }
 
 /// One performance on sale.
 #[derive(Debug, Clone, Default)]
 pub struct ConcertOption {
+    terms: Option<Terms>,
     header: Header,
     seats: SeatMap,
     /// Those that are held, paying or confirmed, or whose refund is on its way or its token not acknowledged.
@@ -454,16 +460,16 @@ impl ConcertOption {
     /// Its terms, once it is defined.
     #[must_use]
     pub fn definition(&self) -> Option<&Definition> {
-        self.header.definition.as_deref()
+        self.terms.as_ref().map(|terms| &*terms.definition)
     }
 
-    /// Reads the terms in the row of [`Part::Header`].
+    /// Reads the terms in the row of [`Part::Terms`].
     ///
     /// # Errors
     /// It is not one.
-    pub fn definition_from_row(row: &[u8]) -> Result<Option<Definition>, CorruptRow> {
-        let header: Header = cbor::from_row(&Part::Header, row)?;
-        Ok(header.definition.map(|definition| *definition))
+    pub fn definition_from_row(row: &[u8]) -> Result<Definition, CorruptRow> {
+        let terms: Terms = cbor::from_row(&Part::Terms, row)?;
+        Ok(*terms.definition)
     }
 
     /// When it is on sale.
@@ -475,7 +481,7 @@ impl ConcertOption {
     /// When it was defined.
     #[must_use]
     pub fn created_at(&self) -> Timestamp {
-        self.header.created_at
+        self.terms.as_ref().map_or_else(Timestamp::default, |terms| terms.created_at)
     }
 
     /// The event that changed a seat or area last.
@@ -571,7 +577,7 @@ impl ConcertOption {
     }
 
     fn id(&self) -> OptionId {
-        self.header.option.unwrap_or(OptionId(0))
+        self.terms.as_ref().map_or(OptionId(0), |terms| terms.option)
     }
 
     /// What this request's key has begun that still waits for a wallet.
@@ -671,7 +677,7 @@ impl ConcertOption {
 
     /// Refuses seats that the plan does not have.
     fn all_known(&self, seats: &[u32]) -> Result<(), Rejection> {
-        let known = self.header.definition.is_some() && seats.iter().all(|seat| *seat < self.seats.len());
+        let known = self.terms.is_some() && seats.iter().all(|seat| *seat < self.seats.len());
         if known { Ok(()) } else { Err(Rejection::NotFound) }
     }
 
@@ -1034,7 +1040,7 @@ impl Aggregate for ConcertOption {
     fn decide(&self, now: Timestamp, command: &Command, out: &mut Decided<Event>) -> Result<Answer<Reply>, Rejection> {
         match command {
             Command::Define { option, definition } => {
-                if self.header.definition.is_none() {
+                if self.terms.is_none() {
                     out.events.push(Event::OptionDefined { option: *option, definition: definition.clone() });
                 }
                 out.tell.push(Message::Catalogue(catalogue::Command::OptionDefined { option: *option }));
@@ -1116,16 +1122,15 @@ impl Aggregate for ConcertOption {
         let Meta { lsn, at } = meta;
         match event {
             Event::OptionDefined { option, definition } => {
+                self.terms = Some(Terms { option: *option, definition: definition.clone(), created_at: at });
                 self.header = Header {
-                    option: Some(*option),
                     window: definition.window,
-                    created_at: at,
                     last_no: 0,
                     areas: vec![AreaState::default(); definition.areas.len()],
                     seq: lsn,
-                    definition: Some(definition.clone()),
                 };
                 self.seats = SeatMap::new(definition.seat_count);
+                changes.touch(Part::Terms);
                 changes.touch(Part::Header);
             }
             Event::OptionRescheduled { window } => {
@@ -1259,6 +1264,7 @@ impl Aggregate for ConcertOption {
 
     fn row(&self, part: &Part) -> Option<Vec<u8>> {
         match part {
+            Part::Terms => self.terms.as_ref().map(cbor::to_vec),
             Part::Header => Some(cbor::to_vec(&self.header)),
             Part::Seats(chunk) => self.seats.encode_chunk(*chunk),
             Part::User(user) => self.users.get(user).map(cbor::to_vec),
@@ -1275,6 +1281,7 @@ impl Aggregate for ConcertOption {
         let (mut keys, mut chunks) = (Vec::new(), Vec::new());
         for (part, row) in rows {
             match part {
+                Part::Terms => option.terms = Some(cbor::from_row(&part, &row)?),
                 Part::Header => option.header = cbor::from_row(&part, &row)?,
                 Part::Seats(chunk) => chunks.push((chunk, row)),
                 Part::User(ref user) => {

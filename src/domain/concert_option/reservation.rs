@@ -296,7 +296,7 @@ impl Refund {
 /// The rows of a concert option.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
-    /// Terms, window, areas and counters.
+    /// Window, areas and counters.
     Header,
     /// A chunk of the seat map.
     Seats(u32),
@@ -312,12 +312,15 @@ pub enum Part {
     TokenOwed(u64),
     /// An idempotency key.
     Key([u8; 16]),
+    /// What never changes.
+    Terms,
 }
 
 impl crate::domain::Part for Part {
     fn encode(&self, key: &mut Vec<u8>) {
         let (tag, no) = match self {
             Self::Header => return key.push(0),
+            Self::Terms => return key.push(8),
             Self::Seats(chunk) => {
                 key.push(1);
                 return key.extend(chunk.to_be_bytes());
@@ -351,6 +354,7 @@ impl crate::domain::Part for Part {
             5 => no().map(Self::Refund),
             6 => no().map(Self::TokenOwed),
             7 => Some(Self::Key(rest.try_into().ok()?)),
+            8 if rest.is_empty() => Some(Self::Terms),
             _ => None,
         }
     }

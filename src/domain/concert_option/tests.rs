@@ -969,7 +969,7 @@ fn lists_and_counts() {
     let listed = &then.subject().rows.listed;
     assert_eq!(listed, &[(anna(), Part::Reservation(1)), (anna(), Part::Payment(2))]);
     let live: Vec<_> = then.subject().rows.live.keys().collect();
-    assert_eq!(live, [&Part::Header, &Part::Seats(0)], "what has ended leaves nothing behind");
+    assert_eq!(live, [&Part::Header, &Part::Seats(0), &Part::Terms], "what has ended leaves nothing behind");
 }
 
 /// A state driven without the bookkeeping of a scenario, for many commands.

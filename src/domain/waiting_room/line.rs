@@ -71,13 +71,20 @@ impl Line {
 
     /// The numbers of those who wait, from the head.
     pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
-        let head = self.counts.first_used();
-        self.blocks.iter().enumerate().skip(head).flat_map(move |(block, words)| {
+        self.iter_from(0).map(|(_, number)| number)
+    }
+
+    /// Those who wait at `place` or behind it, each with their place, from the head.
+    pub fn iter_from(&self, place: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let slot = place.saturating_sub(self.first);
+        let head = self.counts.first_used().max((slot / BLOCK) as usize);
+        let all = self.blocks.iter().enumerate().skip(head).flat_map(move |(block, words)| {
             words.iter().enumerate().flat_map(move |(word, &bits)| {
                 let start = block * BLOCK as usize + word * 64;
-                ones(bits).map(move |bit| self.numbers[start + bit])
+                ones(bits).map(move |bit| (self.first + (start + bit) as u64, self.numbers[start + bit]))
             })
-        })
+        });
+        all.skip_while(move |(at, _)| *at < place)
     }
 
     fn occupied(&self, place: u64) -> Option<(usize, usize, u64)> {
@@ -256,6 +263,9 @@ mod tests {
                 }
                 prop_assert_eq!(line.len(), list.len() as u64);
                 prop_assert!(line.iter().eq(list.iter().map(|&(number, _)| number)));
+                let from = list.get(list.len() / 2).map_or(0, |&(_, place)| place);
+                let behind = list.iter().filter(|&&(_, place)| place >= from).map(|&(number, place)| (place, number));
+                prop_assert!(line.iter_from(from).eq(behind));
                 for (rank, &(_, place)) in list.iter().enumerate() {
                     prop_assert_eq!(line.rank(place), Some(rank as u64));
                 }

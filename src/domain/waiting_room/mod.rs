@@ -428,6 +428,11 @@ impl WaitingRoom {
         self.line.iter()
     }
 
+    /// Those who wait at a place of the line or behind it: places and numbers, from the head.
+    pub fn waiting_from(&self, place: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.line.iter_from(place)
+    }
+
     fn expected_wait(&self, now: Timestamp, position: u64) -> Option<u64> {
         let settings = &self.header.settings;
         let limit = settings.admit_per_minute.map(u64::from);

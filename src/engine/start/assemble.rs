@@ -16,6 +16,7 @@ use crate::domain::ConcertId;
 use crate::engine::tokens::RoomInfo;
 use crate::limits::UserCounts;
 use crate::live::Hubs;
+use crate::store::codec::TheCatalogue;
 use crate::store::committer::{Committer, DurableBatch, Journal};
 use crate::store::journal::{self, LocalLog, Log};
 use crate::store::replica::Alarmed;
@@ -80,5 +81,5 @@ pub(crate) fn look_after<H: Host>(system: &Arc<System<H>>, alarmed: &Alarmed, en
         system.wake(&Key::Option(*option), Alarm::Owed);
         system.wake(&Key::Option(*option), Alarm::Due(entropy()));
     }
-    system.wake(&Key::Catalogue, Alarm::Owed);
+    system.wake(&Key::Catalogue(TheCatalogue), Alarm::Owed);
 }

@@ -113,9 +113,8 @@ impl Checkpointer {
             Err(error) => return Err(error),
         }
         self.last = cut.lsn;
-        if let Ok(mut replica) = self.replica.lock() {
-            replica.end_checkpoint(self.last, self.config.actors.max_resident as usize);
-        }
+        let most = self.config.actors.max_resident as usize;
+        drop(self.replica.lock().map(|mut replica| replica.end_checkpoint(self.last, most)));
         self.gauges.checkpointed.store(self.last.0, Ordering::Relaxed);
         self.gauges.checkpointed_bytes.store(self.cut_bytes, Ordering::Relaxed);
         Ok(())

@@ -41,9 +41,7 @@ impl Housekeeper {
             if self.thinned_out_at.elapsed() >= THIN_OUT && !self.checkpointer.is_under_way() {
                 self.thinned_out_at = Instant::now();
                 // Reads fill the memory too, also where nothing is ever written.
-                if let Ok(mut replica) = self.replica.lock() {
-                    replica.evict(self.max_resident);
-                }
+                drop(self.replica.lock().map(|mut replica| replica.evict(self.max_resident)));
             }
             if self.forgot_at.is_none_or(|at| at.elapsed() >= FORGET) {
                 self.forgot_at = Some(Instant::now());

@@ -125,10 +125,10 @@ pub(crate) fn open(ground: &Ground<'_>, wall: Timestamp) -> Result<Opened, OpenE
     let mut replica = Replica::new(store.clone(), lsn).map_err(unreadable)?;
     let (mut checkpointed, mut since) = (lsn, Instant::now());
     replay(disk.clone(), &journal_dir, lsn, recovered.last_lsn, |first, record| {
-        replica.apply(first, record).map_err(unreadable)?;
+        replica.loading(|replica| replica.apply(first, record)).map_err(unreadable)?;
         if config.checkpoint.enabled && replica.applied().0 - checkpointed.0 >= ground.replay_events {
             checkpointed = checkpoint(&store, replica.begin_checkpoint())?;
-            replica.end_checkpoint(checkpointed, config.actors.max_resident as usize);
+            drop(replica.end_checkpoint(checkpointed, config.actors.max_resident as usize));
             since = Instant::now();
         }
         Ok(())

@@ -5,14 +5,17 @@ use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use crate::Map;
-use crate::actors::system::SharedReplica;
-use crate::domain::ConcertId;
+use crate::actors::system::{SharedReplica, Unseen};
 use crate::domain::waiting_room::{self, Liveness};
+use crate::domain::{ConcertId, Lsn};
 use crate::engine::tokens::RoomInfo;
 use crate::live::Hubs;
 use crate::store::codec::Facts;
 use crate::store::committer::{DurableBatch, Journal};
 use crate::store::replica;
+
+/// Records that are taken in before others who want the replica have it.
+const APPLIED_AT_ONCE: usize = 256;
 
 /// Lets the replica take in what has become durable. A plain part: whoever drives it calls [`take`](Self::take).
 pub(crate) struct Projector {
@@ -45,17 +48,27 @@ impl Projector {
     }
 
     fn apply(&self, batch: &DurableBatch) -> Result<(), replica::Error> {
-        let applied = {
-            // It is closed after this has ended.
-            let Ok(mut replica) = self.replica.lock() else { return Ok(()) };
-            let begun = Instant::now();
-            for (first, record) in &**batch {
-                replica.apply(*first, record)?;
+        let (mut applied, mut taken) = (Lsn(0), 0);
+        while taken < batch.len() {
+            let most = batch.len().min(taken + APPLIED_AT_ONCE);
+            let some = self.replica.read(|replica| {
+                let begun = Instant::now();
+                for (first, record) in &batch[taken..most] {
+                    replica.apply(*first, record)?;
+                    taken += 1;
+                }
+                // Under the lock, under which the next checkpoint is cut.
+                self.replay_nanos.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
+                applied = replica.applied();
+                Ok(())
+            });
+            match some {
+                Ok(()) => {}
+                // It is closed after this has ended.
+                Err(Unseen::Ended) => return Ok(()),
+                Err(Unseen::Unreadable(error)) => return Err(error),
             }
-            // Under the lock, under which the next checkpoint is cut.
-            self.replay_nanos.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
-            replica.applied()
-        };
+        }
         let hubs = &self.hubs;
         for (_, record) in &**batch {
             match &record.facts {
@@ -64,7 +77,7 @@ impl Projector {
                     self.note(*concert, events);
                     hubs.room_changed(*concert, events);
                 }
-                Facts::Catalogue(_) | Facts::Wallet(..) | Facts::Sink(..) => {}
+                Facts::Catalogue(..) | Facts::Wallet(..) | Facts::Sink(..) => {}
             }
         }
         self.replica.advance(applied);

@@ -11,6 +11,7 @@ use crate::api::ReservationStatus;
 use crate::domain::concert_option::{Definition, Event, Part, Reservation, Window};
 use crate::domain::seating_plan::PlanHash;
 use crate::domain::{PaymentId, Points, Timestamp, wallet};
+use crate::store::codec::Facts;
 use crate::store::disk::{Disk, RealDisk};
 use crate::store::sled_rows::SledFolder;
 use crate::store::sled_rows::tests::{Look, Watched};
@@ -92,7 +93,7 @@ impl Model {
     fn event(&mut self, replica: &mut Replica, facts: Facts) -> Lsn {
         let first = self.last.next();
         let record = Record { at: Timestamp::from_millis(first.0), facts };
-        replica.apply(first, &record).unwrap();
+        replica.loading(|replica| replica.apply(first, &record)).unwrap();
         self.last = replica.applied();
         self.journal.push((first, record));
         first
@@ -188,7 +189,7 @@ impl Model {
                 let expected = self.lists.get(&(user_no, tag)).cloned().unwrap_or_default();
                 let (mut found, mut before) = (Vec::new(), None);
                 loop {
-                    let page = replica.listed(&user(user_no), &like, before, limit).unwrap();
+                    let page = replica.listed(&user(user_no), &like, before, limit).read().unwrap();
                     let Some(last) = page.last() else { break };
                     assert!(page.len() <= limit);
                     before = Some(last.lsn);
@@ -199,7 +200,8 @@ impl Model {
             let entries = self.entries.get(&user_no).copied().unwrap_or_default();
             for from in [entries, entries / 2] {
                 let (first, from_part) = (wallet::Part::Entry(1), wallet::Part::Entry(from));
-                let found = replica.archived_down::<Wallet>(&user(user_no), &first, &from_part, limit).unwrap();
+                let found = replica.archived_down::<Wallet>(&user(user_no), &first, &from_part, limit);
+                let found = found.read::<Wallet>(&user(user_no)).unwrap();
                 let expected = (1..=from).rev().take(limit).map(wallet::Part::Entry);
                 assert!(found.iter().map(|(part, _)| part.clone()).eq(expected), "entries of {user_no}: {found:?}");
             }
@@ -210,11 +212,13 @@ impl Model {
                 let (id, part) = (OptionId(option), Part::Reservation(no));
                 let name = |found: &Reservation| ReservationStatus::from(found.status).as_str();
                 let read = |row: Option<Vec<u8>>| row.map(|row| name(&Reservation::from_row(no, &row).unwrap()));
-                let archived = read(replica.archived::<ConcertOption>(&id, &part).unwrap());
-                assert_eq!(archived, self.archived.get(&(option, no)).copied(), "reservation {no} of {option}");
-                let live = replica.option(id).unwrap().reservation(no).map(name);
+                // Before and after it is in memory.
+                let cold = read(replica.find::<ConcertOption>(&id, &part).row().unwrap());
+                let live = replica.loading(|replica| Ok(replica.option(id)?.reservation(no).map(name))).unwrap();
                 let found = read(replica.find::<ConcertOption>(&id, &part).row().unwrap());
-                assert_eq!(found, live.or(archived), "reservation {no} of {option}");
+                let archived = self.archived.get(&(option, no)).copied();
+                assert!(live.is_none() || archived.is_none(), "reservation {no} of {option}");
+                assert_eq!((cold, found), (live.or(archived), live.or(archived)), "reservation {no} of {option}");
             }
         }
     }
@@ -226,7 +230,7 @@ fn open(dir: &Path, journal: &[(Lsn, Record)]) -> (Arc<StateStore>, Replica) {
     let store = Arc::new(store);
     let mut replica = Replica::new(store.clone(), opened.lsn).unwrap();
     for (first, record) in journal.iter().filter(|(first, _)| *first > opened.lsn) {
-        replica.apply(*first, record).unwrap();
+        replica.loading(|replica| replica.apply(*first, record)).unwrap();
     }
     (store, replica)
 }
@@ -244,12 +248,13 @@ fn entries_are_found_on_all_pages() {
             let cut = replica.begin_checkpoint();
             let lsn = cut.lsn;
             store.checkpoint(lsn, cut.changes(&store)).unwrap();
-            replica.end_checkpoint(lsn, 0);
+            drop(replica.end_checkpoint(lsn, 0));
         }
         for (first, from, limit) in [(0, payment, 1_000), (1, payment, 7), (5, payment / 2, 90), (64, 128, 65)] {
             let from = payment.min(from);
             let (start, part) = (wallet::Part::Entry(first), wallet::Part::Entry(from));
-            let found = replica.archived_down::<Wallet>(&user(0), &start, &part, limit).unwrap();
+            let found = replica.archived_down::<Wallet>(&user(0), &start, &part, limit);
+            let found = found.read::<Wallet>(&user(0)).unwrap();
             let expected: Vec<_> = (first.max(1)..=from).rev().take(limit).map(wallet::Part::Entry).collect();
             let found: Vec<_> = found.into_iter().map(|(part, _)| part).collect();
             assert_eq!(found, expected, "{payment} entries, from {from} down to {first}, {limit} at most");
@@ -307,12 +312,12 @@ fn whatever_is_half_written_everything_is_found() {
         let looks;
         (model, replica, looks) = Arc::into_inner(shared).unwrap().into_inner();
         assert!(looks > 3, "round {round}: {looks} batches");
-        replica.end_checkpoint(lsn, 0);
+        drop(replica.end_checkpoint(lsn, 0));
         // All of it, and nothing stays in memory.
         let cut = replica.begin_checkpoint();
         let lsn = cut.lsn;
         store.checkpoint(lsn, cut.changes(&store)).unwrap();
-        replica.end_checkpoint(lsn, 0);
+        drop(replica.end_checkpoint(lsn, 0));
     }
 }
 
@@ -323,23 +328,22 @@ fn the_longest_unused_are_forgotten_and_some_more_than_must() {
     // Two at a time, the last ones first.
     for (n, user) in users.iter().rev().enumerate() {
         replica.applied = Lsn(n as u64 / 2);
-        replica.wallet(user).unwrap();
+        replica.loading(|replica| replica.wallet(user).map(drop)).unwrap();
     }
     let one = Points::new(1).unwrap();
     let event = wallet::Event::Charged { entry: 1, amount: one, balance: one, by: user(0), key: None };
     let charged = Record { at: Timestamp::default(), facts: Facts::Wallet(users[49].clone(), vec![event]) };
-    replica.apply(Lsn(1), &charged).unwrap();
-    let kept = |replica: &Replica| -> Vec<usize> {
-        (0..50).filter(|n| replica.wallets.kept.contains_key(&users[*n])).collect()
-    };
-    replica.evict(50);
+    replica.loading(|replica| replica.apply(Lsn(1), &charged)).unwrap();
+    let kept =
+        |replica: &Replica| -> Vec<usize> { (0..50).filter(|n| replica.caches.wallets.has(&users[*n])).collect() };
+    drop(replica.evict(50));
     assert_eq!(kept(&replica).len(), 50, "they are not too many");
-    replica.evict(35);
+    drop(replica.evict(35));
     // Two below the limit, which is a sixteenth of it; not the one that is not in sled as it is.
     let mut expected: Vec<_> = (0..33).collect();
     expected[32] = 49;
     assert_eq!(kept(&replica), expected);
-    replica.evict(0);
+    drop(replica.evict(0));
     assert_eq!(kept(&replica), [49]);
 }
 
@@ -381,7 +385,7 @@ proptest! {
                     written = Some(lsn);
                 },
                 Op::End { most } => if let Some(lsn) = written.take() {
-                    replica.end_checkpoint(lsn, most);
+                    drop(replica.end_checkpoint(lsn, most));
                 },
                 Op::Crash => {
                     drop((store, replica, cut.take(), written.take()));
@@ -405,10 +409,43 @@ proptest! {
         store.checkpoint(replica.applied(), replica.begin_checkpoint().changes(&store)).unwrap();
         let once = Arc::new(StateStore::in_memory());
         let mut replica = Replica::new(once.clone(), Lsn(0)).unwrap();
-        model.journal.iter().for_each(|(first, record)| replica.apply(*first, record).unwrap());
+        for (first, record) in &model.journal {
+            replica.loading(|replica| replica.apply(*first, record)).unwrap();
+        }
         let cut = replica.begin_checkpoint();
         once.checkpoint(cut.lsn, cut.changes(&once)).unwrap();
         prop_assert_eq!(rows(&store), rows(&once));
         prop_assert_eq!(store.settled(), once.settled());
+    }
+}
+
+#[test]
+fn whatever_happens_while_an_aggregate_is_loaded_it_is_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, mut replica) = open(dir.path(), &[]);
+    let mut model = Model::default();
+    model.define(&mut replica);
+    let checkpoint = |replica: &mut Replica| {
+        let cut = replica.begin_checkpoint();
+        let lsn = cut.lsn;
+        store.checkpoint(lsn, cut.changes(&store)).unwrap();
+        drop(replica.end_checkpoint(lsn, 0));
+    };
+    checkpoint(&mut replica);
+    let holds = |replica: &mut Replica| Ok(replica.option(OptionId(1))?.reservations().count());
+    for (round, load_first) in [(0, false), (1, true), (2, false), (3, true)] {
+        let cold: Cold = holds(&mut replica).expect_err("it is not in memory");
+        // Read before what comes now, or in the middle of it, and put there in the end.
+        let early = load_first.then(|| cold.load().unwrap());
+        model.hold(&mut replica, 1, 0);
+        checkpoint(&mut replica);
+        drop(replica.evict(0));
+        let loaded = early.map_or_else(|| cold.load().unwrap(), |early| early);
+        assert!(cold.is_there(&mut replica), "it stays for whoever loads it");
+        loaded.put(&mut replica);
+        assert_eq!(holds(&mut replica).unwrap(), round + 1);
+        drop(cold);
+        drop(replica.evict(0));
+        assert!(holds(&mut replica).is_err(), "nobody wants it any more");
     }
 }

@@ -7,7 +7,7 @@ use smallvec::smallvec;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::machine::Machine;
-use super::model::{Model, broken};
+use super::model::{Model, broken, see};
 use super::relay::Plans;
 use super::stage::Stage;
 use super::swarm::Swarm;
@@ -119,7 +119,7 @@ impl Ask {
 
     fn name(&self) -> Name {
         match self {
-            Self::Catalogue(_) => Name::Catalogue,
+            Self::Catalogue(_) => Name::Catalogue(TheCatalogue),
             Self::Option(id, _) => Name::Option(*id),
             Self::Wallet(id, _) => Name::Wallet(id.clone()),
             Self::Room(id, _) => Name::Room(*id),
@@ -398,14 +398,17 @@ impl Mind<'_> {
 
     /// As the engine does it: whether a user may hold seats, and with which token.
     fn let_in(&self, concert: ConcertId, user: &UserId) -> Option<Result<Option<u64>, Rejection>> {
-        let mut replica = self.machine.system.replica.lock().ok()?;
-        let room = replica.room(concert).ok()?;
-        if room.settings().mode == Mode::Open {
+        let now = self.machine.system.env.clock.now();
+        let seen = see(&self.machine.system.replica, |replica| {
+            let room = replica.room(concert)?;
+            let token = room.live_token(user).map(|no| (no, room.token(now, no)));
+            Ok((room.settings().mode == Mode::Open, token))
+        });
+        let (is_open, token) = seen.ok()?;
+        if is_open {
             return Some(Ok(None));
         }
-        let Some(no) = room.live_token(user) else { return Some(Err(Rejection::QueueTokenRequired)) };
-        let view = room.token(self.machine.system.env.clock.now(), no);
-        drop(replica);
+        let Some((no, view)) = token else { return Some(Err(Rejection::QueueTokenRequired)) };
         self.machine.system.seen(TokenId { concert, no });
         let is_active = view.is_some_and(|view| view.status == TokenStatus::Active);
         Some(if is_active { Ok(Some(no)) } else { Err(Rejection::QueueTokenNotActive) })
@@ -534,9 +537,10 @@ impl Mind<'_> {
     fn sink(&self) -> Option<Ask> {
         let last = self.model.sinks.keys().next_back().map_or(0, |id| id.0);
         let id = SinkId(1 + self.dice.below(last.max(1)));
-        let mut replica = self.machine.system.replica.lock().ok()?;
-        let dead: Vec<EventId> = replica.sink(id).ok()?.dead_letters().map(|(event, _)| event).collect();
-        drop(replica);
+        let dead = see(&self.machine.system.replica, |replica| {
+            Ok(replica.sink(id)?.dead_letters().map(|(event, _)| event).collect::<Vec<EventId>>())
+        });
+        let dead = dead.ok()?;
         let command = match self.dice.below(10) {
             0..4 if last < 3 => return Some(self.register(SinkId(last + 1))),
             0..2 if !dead.is_empty() => sink::Command::Drop { event: *self.dice.pick(&dead) },

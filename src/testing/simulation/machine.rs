@@ -51,7 +51,8 @@ pub(super) struct Machine {
     pub durable: mpsc::Receiver<DurableBatch>,
     pub supervisor: Supervisor<Stage>,
     pub store: Arc<StateStore>,
-    pub checkpoint: Checkpoint,
+    pub checkpoint: Arc<Mutex<Checkpoint>>,
+    max_resident: usize,
     pub counts: UserCounts,
     pub log_status: Status,
     /// Why the rows that were there are not used, if they are not.
@@ -74,7 +75,7 @@ impl Machine {
         start::make_dir(&**disk, Path::new("/data")).map_err(unusable)?;
         let (preallocate, replay_events) = (Preallocate::Inline, swarm.replay_events);
         let opened = start::open(&Ground { config, disk, backing: rows, preallocate, replay_events }, clock.wall())?;
-        let checkpoint = Checkpoint::None(opened.checkpointed);
+        let checkpoint = Arc::new(Mutex::new(Checkpoint::None(opened.checkpointed)));
         let rebuilt_because = opened.rebuilt_because.clone();
         let stage = Stage::new(dice.clone(), swarm.post);
         let told = Arc::<Mutex<Told>>::default();
@@ -95,6 +96,7 @@ impl Machine {
             supervisor,
             store,
             checkpoint,
+            max_resident: config.actors.max_resident as usize,
             counts,
             log_status,
             rebuilt_because,
@@ -103,10 +105,12 @@ impl Machine {
         })
     }
 
-    /// Lets actors, and the committer where it is not at work itself, have a turn now and then while something else waits
-    /// for the disk: so many of 1,000 times.
+    /// Lets actors, and the committer and the housekeeper where they are not at work themselves, have a turn now and then
+    /// while something else waits for the disk or for rows: so many of 1,000 times.
     pub fn others(&self, dice: &Dice, per_mille: u64) -> Box<dyn FnMut() + Send> {
         let (stage, committer, dice) = (self.stage.clone(), self.committer.clone(), dice.clone());
+        let (system, store, checkpoint) = (self.system.clone(), self.store.clone(), self.checkpoint.clone());
+        let most = self.max_resident;
         Box::new(move || {
             if !dice.chance(per_mille) {
                 return;
@@ -117,6 +121,14 @@ impl Machine {
             if let Some(mut committer) = committer.try_lock() {
                 committer.step();
             }
+            if let Some(mut checkpoint) = checkpoint.try_lock() {
+                match &*checkpoint {
+                    Checkpoint::None(_) if dice.coin() => evict(&system, dice.below(3) as usize),
+                    // One begins when it is its turn, unless there are none.
+                    Checkpoint::None(_) => {}
+                    Checkpoint::Cut(_) | Checkpoint::Written(_) => drop(go_on(&mut checkpoint, &system, &store, most)),
+                }
+            }
         })
     }
 
@@ -126,42 +138,62 @@ impl Machine {
     }
 
     /// Lets a checkpoint go a step further, as the housekeeper does; false if there is nothing to write.
-    pub fn checkpoint(&mut self, most: usize) -> bool {
-        let Ok(mut replica) = self.system.replica.lock() else { return false };
-        match std::mem::replace(&mut self.checkpoint, Checkpoint::None(Lsn(0))) {
-            Checkpoint::None(last) if replica.applied() == last => {
-                self.checkpoint = Checkpoint::None(last);
-                return false;
-            }
-            Checkpoint::None(_) => {
-                self.checkpoint = Checkpoint::Cut(replica.begin_checkpoint());
-            }
-            Checkpoint::Cut(cut) => {
-                let lsn = cut.lsn;
-                // Others may have a turn, and look at it.
-                drop(replica);
-                let written = self.store.checkpoint(lsn, cut.changes(&self.store));
-                self.checkpoint = match written {
-                    Ok(()) => Checkpoint::Written(lsn),
-                    Err(state::Error::Later(_)) => Checkpoint::Cut(cut),
-                    Err(error) => {
-                        self.system.env.journal.poison(&format!("the state cannot be written: {error}"));
-                        Checkpoint::Written(lsn)
-                    }
-                };
-            }
-            Checkpoint::Written(lsn) => {
-                replica.end_checkpoint(lsn, most);
-                self.checkpoint = Checkpoint::None(lsn);
-            }
+    pub fn checkpoint(&self, most: usize) -> bool {
+        go_on(&mut self.checkpoint.lock(), &self.system, &self.store, most)
+    }
+
+    /// Where the checkpoint is that is written, and not known to the replica yet.
+    pub fn written(&self) -> Option<Lsn> {
+        if let Checkpoint::Written(lsn) = *self.checkpoint.lock() { Some(lsn) } else { None }
+    }
+
+    /// Forgets aggregates that nobody uses, as the housekeeper does; not while a checkpoint is being written.
+    pub fn evict(&self, most: usize) {
+        if let Checkpoint::None(_) = *self.checkpoint.lock() {
+            evict(&self.system, most);
         }
-        true
     }
 
     /// Whether it is over, and why.
     pub fn failure(&self) -> Option<String> {
         self.system.env.journal.failure()
     }
+}
+
+fn evict(system: &System<Stage>, most: usize) {
+    drop(system.replica.lock().map(|mut replica| replica.evict(most)));
+}
+
+fn go_on(checkpoint: &mut Checkpoint, system: &System<Stage>, store: &StateStore, most: usize) -> bool {
+    let Ok(mut replica) = system.replica.lock() else { return false };
+    match std::mem::replace(checkpoint, Checkpoint::None(Lsn(0))) {
+        Checkpoint::None(last) if replica.applied() == last => {
+            *checkpoint = Checkpoint::None(last);
+            return false;
+        }
+        Checkpoint::None(_) => *checkpoint = Checkpoint::Cut(replica.begin_checkpoint()),
+        Checkpoint::Cut(cut) => {
+            let lsn = cut.lsn;
+            // Others may have a turn, and look at it.
+            drop(replica);
+            let written = store.checkpoint(lsn, cut.changes(store));
+            *checkpoint = match written {
+                Ok(()) => Checkpoint::Written(lsn),
+                Err(state::Error::Later(_)) => Checkpoint::Cut(cut),
+                Err(error) => {
+                    system.env.journal.poison(&format!("the state cannot be written: {error}"));
+                    Checkpoint::Written(lsn)
+                }
+            };
+        }
+        Checkpoint::Written(lsn) => {
+            let forgotten = replica.end_checkpoint(lsn, most);
+            drop(replica);
+            drop(forgotten);
+            *checkpoint = Checkpoint::None(lsn);
+        }
+    }
+    true
 }
 
 impl Drop for Machine {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::watched::Frame;
 use crate::actors::alarms::Key as Name;
+use crate::actors::system::SharedReplica;
 use crate::domain::concert_option::{self, AreaPlaces, ConcertOption, Definition, Part, SeatRefs};
 use crate::domain::idempotency::{Key, RETENTION_MILLIS};
 use crate::domain::invariants::{Audit, Broken};
@@ -18,8 +19,8 @@ use crate::domain::{
     catalogue, waiting_room, wallet,
 };
 use crate::limits::UserCounts;
-use crate::store::codec::{self, Facts, Record};
-use crate::store::replica::Replica;
+use crate::store::codec::{self, Facts, Record, TheCatalogue};
+use crate::store::replica::{Cold, Replica};
 use crate::store::state::StateStore;
 use crate::testing::random::Dice;
 
@@ -131,6 +132,11 @@ impl Default for Model {
     }
 }
 
+/// Looks at what is durable.
+pub(super) fn see<T>(replica: &SharedReplica, look: impl FnMut(&mut Replica) -> Result<T, Cold>) -> Result<T, Broken> {
+    replica.read(look).map_err(|unseen| broken("I4", format!("{unseen:?}")))
+}
+
 impl Model {
     /// Takes in a frame that is durable.
     pub fn take(&mut self, frame: Frame) -> Result<(), Broken> {
@@ -150,8 +156,8 @@ impl Model {
         self.now = self.now.max(record.at);
         for (index, meta) in (0..record.len()).zip(record.metas(first)) {
             match &record.facts {
-                Facts::Catalogue(events) => {
-                    self.changed.insert(Name::Catalogue);
+                Facts::Catalogue(_, events) => {
+                    self.changed.insert(Name::Catalogue(TheCatalogue));
                     self.catalogue(record.at, &events[index])?;
                 }
                 Facts::Option(id, events) => {
@@ -182,12 +188,12 @@ impl Model {
         match event {
             catalogue::Event::ConcertCreated { concert, key, .. } => {
                 ensure(self.concerts.insert(*concert), "I1", || format!("{concert} is created twice"))?;
-                self.note_key(Name::Catalogue, key.as_ref(), concert.0, at)
+                self.note_key(Name::Catalogue(TheCatalogue), key.as_ref(), concert.0, at)
             }
             catalogue::Event::OptionAdded { option, definition, key } => {
                 let twice = self.options.insert(*option, (**definition).clone());
                 ensure(twice.is_none(), "I1", || format!("{option} is added twice"))?;
-                self.note_key(Name::Catalogue, key.as_ref(), option.0, at)
+                self.note_key(Name::Catalogue(TheCatalogue), key.as_ref(), option.0, at)
             }
             catalogue::Event::RoomOpened { .. } | catalogue::Event::OptionDefined { .. } => Ok(()),
         }
@@ -367,25 +373,26 @@ impl Model {
     }
 
     /// I1, I2, I6: an aggregate is what its events add up to.
-    pub fn agrees(&self, name: &Name, replica: &mut Replica) -> Result<(), Broken> {
-        let unreadable = |error: crate::store::replica::Error| broken("I4", error.to_string());
-        match name {
-            Name::Option(id) => self.audit.agrees_with_option(*id, replica.option(*id).map_err(unreadable)?),
-            Name::Wallet(user) => self.audit.agrees_with_wallet(user, replica.wallet(user).map_err(unreadable)?),
-            Name::Room(id) => self.audit.agrees_with_room(*id, replica.room(*id).map_err(unreadable)?),
-            Name::Catalogue => {
-                let entries = replica.catalogue().map_err(unreadable)?.entries();
-                let known = (self.concerts.len() + self.options.len()) as u64;
-                ensure(entries == known, "I4", || format!("the catalogue has {entries} instead of {known}"))
-            }
-            Name::Sink(_) => Ok(()),
-        }
+    pub fn agrees(&self, name: &Name, replica: &SharedReplica) -> Result<(), Broken> {
+        see(replica, |replica| {
+            Ok(match name {
+                Name::Option(id) => self.audit.agrees_with_option(*id, replica.option(*id)?),
+                Name::Wallet(user) => self.audit.agrees_with_wallet(user, replica.wallet(user)?),
+                Name::Room(id) => self.audit.agrees_with_room(*id, replica.room(*id)?),
+                Name::Catalogue(_) => {
+                    let entries = replica.catalogue()?.entries();
+                    let known = (self.concerts.len() + self.options.len()) as u64;
+                    ensure(entries == known, "I4", || format!("the catalogue has {entries} instead of {known}"))
+                }
+                Name::Sink(_) => Ok(()),
+            })
+        })?
     }
 
     /// All that there is.
     pub fn names(&self) -> Vec<Name> {
         let wallets: BTreeSet<_> = self.entries.keys().map(|(user, _)| user.clone()).collect();
-        std::iter::once(Name::Catalogue)
+        std::iter::once(Name::Catalogue(TheCatalogue))
             .chain(self.defined.iter().map(|id| Name::Option(*id)))
             .chain(wallets.into_iter().map(Name::Wallet))
             .chain(self.rooms.iter().map(|id| Name::Room(*id)))
@@ -393,11 +400,12 @@ impl Model {
     }
 
     /// I3: what is durable can be looked up, also when it has left memory.
-    pub fn finds(&self, replica: &mut Replica, dice: &Dice, user: &UserId) -> Result<(), Broken> {
+    pub fn finds(&self, replica: &SharedReplica, dice: &Dice, user: &UserId) -> Result<(), Broken> {
         let unreadable = |error: crate::store::replica::Error| broken("I4", error.to_string());
         let mine = self.reservations.iter().filter(|(_, held)| held.user == *user);
         let mut mine: Vec<ReservationId> = mine.map(|(id, _)| *id).collect();
-        let listed = replica.listed(user, &Part::Reservation(0), None, usize::MAX >> 1).map_err(unreadable)?;
+        let listed = see(replica, |replica| Ok(replica.listed(user, &Part::Reservation(0), None, usize::MAX >> 1)))?;
+        let listed = listed.read().map_err(unreadable)?;
         let mut listed: Vec<_> = listed.iter().map(|one| ReservationId { option: one.option, no: one.no }).collect();
         listed.sort_unstable();
         mine.sort_unstable();
@@ -406,11 +414,9 @@ impl Model {
             return Ok(());
         }
         let id = *dice.pick(&mine);
-        if let Some(known) = replica.option(id.option).map_err(unreadable)?.reservation(id.no) {
-            let known = known.clone();
-            return self.knows_reservation(id, &known);
-        }
-        let row = replica.archived::<ConcertOption>(&id.option, &Part::Reservation(id.no)).map_err(unreadable)?;
+        let part = Part::Reservation(id.no);
+        let found = see(replica, |replica| Ok(replica.find::<ConcertOption>(&id.option, &part)))?;
+        let row = found.row().map_err(unreadable)?;
         let known = row.and_then(|row| concert_option::Reservation::from_row(id.no, &row).ok());
         known.map_or_else(
             || Err(broken("I3", format!("{id} cannot be found"))),
@@ -419,9 +425,9 @@ impl Model {
     }
 
     /// I2: all wallets.
-    pub fn wallets(&self, replica: &mut Replica) -> Result<Vec<Wallet>, Broken> {
+    pub fn wallets(&self, replica: &SharedReplica) -> Result<Vec<Wallet>, Broken> {
         let users: BTreeSet<_> = self.entries.keys().map(|(user, _)| user).collect();
-        let wallet = |user: &UserId| replica.wallet(user).cloned().map_err(|error| broken("I4", error.to_string()));
+        let wallet = |user: &UserId| see(replica, |replica| replica.wallet(user).cloned());
         users.into_iter().map(wallet).collect()
     }
 
@@ -448,12 +454,12 @@ impl Model {
         let failed = |error: String| broken("I4", error);
         let now = later.partition_point(|(first, _)| *first <= settled.lsn);
         for (first, record) in later.drain(..now) {
-            replica.apply(first, &record).map_err(|error| failed(error.to_string()))?;
+            replica.loading(|replica| replica.apply(first, &record)).map_err(|error| failed(error.to_string()))?;
         }
         ensure(replica.applied() == settled.lsn, "I4", || format!("a checkpoint at {} is in a record", settled.lsn))?;
         let cut = replica.begin_checkpoint();
         twin.checkpoint(cut.lsn, cut.changes(twin)).map_err(|error| failed(error.to_string()))?;
-        replica.end_checkpoint(settled.lsn, usize::MAX);
+        drop(replica.end_checkpoint(settled.lsn, usize::MAX));
         let expected = twin.settled();
         ensure(settled == expected, "I4", || format!("the rows are {settled:?} instead of {expected:?}"))
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use super::machine::JOURNAL;
-use super::model::broken;
+use super::model::{broken, see};
 use super::stage::Stage;
 use crate::actors::actor::Delivery;
 use crate::actors::registry::From;
@@ -118,8 +118,8 @@ impl Desk<'_> {
                 continue;
             }
             let gone = || Error::Internal(format!("{one:?} is missing"));
-            let mut replica = self.system.replica.lock().map_err(|_| gone())?;
-            let row = find(&mut replica, *one).ok_or_else(gone)?.row().map_err(|_| gone())?.ok_or_else(gone)?;
+            let found = find(&mut *self.system.replica.lock().map_err(|_| gone())?, *one).ok_or_else(gone)?;
+            let row = found.row().map_err(|_| gone())?.ok_or_else(gone)?;
             read(*one, &row, known).map_err(|error| Error::Internal(error.to_string()))?;
         }
         Ok(())
@@ -290,9 +290,9 @@ impl Courier {
         }
         let Poll::Ready(answer) = answer.try_recv() else { return Ok(false) };
         self.refreshing = None;
-        if let (Some(Ok(_)), Ok(mut replica)) = (answer, desk.system.replica.lock()) {
-            let sink = replica.sink(self.id).map_err(|error| broken("I4", error.to_string()))?;
-            self.dispatch.refresh(sink, desk.system.env.clock.now());
+        if let Some(Ok(_)) = answer {
+            let sink = see(&desk.system.replica, |replica| replica.sink(self.id).cloned())?;
+            self.dispatch.refresh(&sink, desk.system.env.clock.now());
         }
         Ok(true)
     }

@@ -33,6 +33,12 @@ impl SimRows {
         Self(Arc::new(Mutex::new(Kept { exists: false, flushed: BTreeMap::new(), applied: Vec::new(), disk })))
     }
 
+    /// Lets others have a turn before something is read.
+    fn others(&self) {
+        let disk = self.0.lock().disk.clone();
+        disk.others();
+    }
+
     /// As they are after a crash, beside what `disk` is then. These stay as they are.
     pub fn crash(&self, random: &mut Random, disk: SimDisk) -> Self {
         let kept = self.0.lock();
@@ -123,10 +129,12 @@ struct Opened {
 
 impl Rows for Opened {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        self.kept.others();
         self.rows.get(key)
     }
 
     fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, Error> {
+        self.kept.others();
         self.rows.scan(from, to, limit)
     }
 

@@ -93,6 +93,10 @@ impl Host for Stage {
         way
     }
 
+    fn in_background(&self, work: impl FnOnce() + Send + 'static) {
+        work();
+    }
+
     fn tell(&self, system: &Arc<System<Self>>, message: Message) {
         let post = *self.0.post.lock();
         if self.0.dice.chance(post.lost) {

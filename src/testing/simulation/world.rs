@@ -7,8 +7,8 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::clients::{Answered, Ask, Mind, user};
-use super::machine::{Checkpoint, JOURNAL, Machine};
-use super::model::{Model, broken};
+use super::machine::{JOURNAL, Machine};
+use super::model::{Model, broken, see};
 use super::relay::{Courier, Desk, Inbox, Plans};
 use super::rows::SimRows;
 use super::swarm::{Action, Swarm};
@@ -211,11 +211,7 @@ impl World {
             Action::Checkpoint => drop(self.checkpoint()?),
             Action::Evict => {
                 let most = dice.below(3) as usize;
-                let machine = self.machine();
-                // Not while a checkpoint is being written.
-                if let (Checkpoint::None(_), Ok(mut replica)) = (&machine.checkpoint, machine.system.replica.lock()) {
-                    replica.evict(most);
-                }
+                self.machine().evict(most);
             }
             Action::Tick => self.machine().supervisor.step(),
             Action::Pass => self.clock.advance(1 + dice.below(1_500)),
@@ -264,10 +260,8 @@ impl World {
         if !self.swarm.config.checkpoint.enabled || self.is_full || !self.machine().checkpoint(most) {
             return Ok(false);
         }
-        if let Some(machine) = &self.machine
-            && let Checkpoint::Written(lsn) = machine.checkpoint
-            && machine.failure().is_none()
-        {
+        let sound = self.machine.as_ref().filter(|machine| machine.failure().is_none());
+        if let Some(lsn) = sound.and_then(Machine::written) {
             // What others made durable meanwhile.
             self.hear()?;
             if let Some(machine) = &self.machine {
@@ -288,20 +282,18 @@ impl World {
     /// Lets a delivery to some receiver go a step further; whether there was anything to do.
     fn deliver(&mut self) -> Result<bool, Broken> {
         let Some(machine) = &mut self.machine else { return Ok(false) };
-        let Ok(mut replica) = machine.system.replica.lock() else { return Ok(false) };
         for id in (1..).map(SinkId) {
-            let sink = replica.sink(id).map_err(|error| broken("I4", error.to_string()))?;
+            let sink = see(&machine.system.replica, |replica| replica.sink(id).cloned())?;
             if !sink.is_known() {
                 break;
             }
             if sink.registration().is_none() {
                 machine.couriers.remove(&id);
             } else {
-                let new = || Courier::new(id, sink, self.swarm.relay.clone(), self.swarm.batch);
+                let new = || Courier::new(id, &sink, self.swarm.relay.clone(), self.swarm.batch);
                 machine.couriers.entry(id).or_insert_with(new);
             }
         }
-        drop(replica);
         let ids: Vec<SinkId> = machine.couriers.keys().copied().collect();
         if ids.is_empty() {
             return Ok(false);
@@ -326,10 +318,10 @@ impl World {
         if machine.system.replica.applied() < self.model.last {
             return Ok(());
         }
-        let Ok(mut replica) = machine.system.replica.lock() else { return Ok(()) };
+        let replica = &machine.system.replica;
         let name = self.dice.pick(&self.model.names()).clone();
-        self.model.agrees(&name, &mut replica)?;
-        self.model.finds(&mut replica, &self.dice, &user(self.dice.below(self.swarm.users)))
+        self.model.agrees(&name, replica)?;
+        self.model.finds(replica, &self.dice, &user(self.dice.below(self.swarm.users)))
     }
 
     /// Takes in what has become durable.
@@ -379,9 +371,8 @@ impl World {
         }
         let Some(machine) = &self.machine else { return Ok(()) };
         if !self.model.changed.is_empty() && machine.system.replica.applied() == self.model.last {
-            let Ok(mut replica) = machine.system.replica.lock() else { return Ok(()) };
             for name in std::mem::take(&mut self.model.changed) {
-                self.model.agrees(&name, &mut replica)?;
+                self.model.agrees(&name, &machine.system.replica)?;
             }
         }
         Ok(())
@@ -534,9 +525,8 @@ impl World {
     fn check_all(&mut self) -> Result<(), Broken> {
         self.model.changed.clear();
         let Some(machine) = &self.machine else { return Ok(()) };
-        let Ok(mut replica) = machine.system.replica.lock() else { return Ok(()) };
         for name in self.model.names() {
-            self.model.agrees(&name, &mut replica)?;
+            self.model.agrees(&name, &machine.system.replica)?;
         }
         self.model.audit.sagas()?;
         self.model.counts(&machine.counts)
@@ -624,10 +614,8 @@ impl World {
         self.events_arrive()?;
         self.model.audit.settled()?;
         let Some(machine) = &self.machine else { return Ok(()) };
-        if let Ok(mut replica) = machine.system.replica.lock() {
-            let wallets = self.model.wallets(&mut replica)?;
-            self.model.audit.money(&wallets)?;
-        }
+        let wallets = self.model.wallets(&machine.system.replica)?;
+        self.model.audit.money(&wallets)?;
         while self.checkpoint()? {}
         self.restart()?;
         if self.machine().system.env.journal.durable() != self.model.last {
@@ -679,12 +667,13 @@ impl World {
         }
         let missing = self.have_arrived(&there)?;
         let machine = self.machine();
-        let parked = machine.system.replica.lock().ok().map(|mut replica| {
-            there
-                .iter()
-                .map(|id| replica.sink(*id).ok().map(|sink| (sink.parked().clone(), sink.cursor())))
-                .collect::<Vec<_>>()
+        let parked = there.iter().map(|id| {
+            see(&machine.system.replica, |replica| {
+                let sink = replica.sink(*id)?;
+                Ok((sink.parked().clone(), sink.cursor()))
+            })
         });
+        let parked = parked.collect::<Result<Vec<_>, _>>()?;
         Err(broken("relay", format!("these have not arrived: {missing:?}, and these are parked: {parked:?}")))
     }
 
