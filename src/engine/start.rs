@@ -26,7 +26,7 @@ use crate::actors::supervisor::Supervisor;
 use crate::actors::system::{SharedReplica, System};
 use crate::clock::{Clock, TimeSource, wall_clock};
 use crate::config::{Checkpoint, Config};
-use crate::domain::waiting_room::{self, Liveness};
+use crate::domain::waiting_room::{self, Liveness, Mode};
 use crate::domain::{ConcertId, Lsn, Timestamp};
 use crate::error::OpenError;
 use crate::limits::UserCounts;
@@ -599,13 +599,21 @@ impl Projector {
         Ok(())
     }
 
+    fn note_mode(&self, concert: ConcertId, mode: Mode) {
+        if let Some(mut room) = self.rooms.get_mut(&concert) {
+            room.mode = mode;
+        }
+    }
+
     /// Keeps up to date what holds are checked against, and in which lines somebody waits.
     fn note(&self, concert: ConcertId, events: &[waiting_room::Event]) {
         for event in events {
             match event {
-                waiting_room::Event::Opened { settings, .. } | waiting_room::Event::Configured { settings } => {
-                    if let Some(mut room) = self.rooms.get_mut(&concert) {
-                        room.mode = settings.mode;
+                waiting_room::Event::Opened { settings, .. } => self.note_mode(concert, settings.mode),
+                waiting_room::Event::Configured { settings, returned } => {
+                    self.note_mode(concert, settings.mode);
+                    if returned.is_some() {
+                        self.liveness.entry(concert).or_default();
                     }
                 }
                 waiting_room::Event::TokenIssued { active_until: None, .. } => {
