@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::Rejection;
+use crate::domain::{Flaw, Rejection};
 
 /// One thing that is wrong with the input.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -26,6 +26,12 @@ impl FieldError {
     }
 }
 
+impl From<Flaw> for FieldError {
+    fn from(flaw: Flaw) -> Self {
+        Self::new(flaw.field, flaw.message)
+    }
+}
+
 fn cut(text: String, chars_max: usize) -> String {
     if text.chars().count() <= chars_max {
         return text;
@@ -41,7 +47,7 @@ fn cut(text: String, chars_max: usize) -> String {
 pub enum Error {
     /// A rule stands against it. Nothing has changed.
     #[error(transparent)]
-    Rejected(#[from] Rejection),
+    Rejected(Rejection),
     /// The input is not within its bounds; everything that was found wrong. Nothing has changed.
     #[error("invalid input: {}", .0.iter().map(|e| format!("{}: {}", e.field, e.message)).collect::<Vec<_>>().join("; "))]
     Invalid(Vec<FieldError>),
@@ -64,6 +70,16 @@ pub enum Error {
     /// A fault of the engine's own; the text is for its log, not for buyers.
     #[error("internal error: {0}")]
     Internal(String),
+}
+
+impl From<Rejection> for Error {
+    /// What the rules find out of bounds is [`Error::Invalid`], as it is where it is found before they are asked.
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
+            Rejection::Invalid(flaws) => Self::Invalid(flaws.into_iter().map(FieldError::from).collect()),
+            rejection => Self::Rejected(rejection),
+        }
+    }
 }
 
 impl Error {

@@ -266,7 +266,9 @@ async fn modes_can_be_switched() {
     set_mode(&engine, concert, Mode::Queue).await;
     assert_eq!(rejection(engine.hold(option, &user(7), best(1), None, None).await), Rejection::QueueTokenRequired);
     let late = join(&engine, concert, &user(9)).await;
-    assert_eq!((late.status, late.position), (TokenStatus::Waiting, Some(1)));
+    assert_eq!((late.status, late.position), (TokenStatus::Waiting, Some(5)), "those are before it who were inside");
+    assert_eq!(look(&engine, tokens[2].id).await.status, TokenStatus::Active);
+    assert_eq!(look(&engine, tokens[3].id).await.position, Some(1));
     engine.shutdown().await.unwrap();
     let engine = Engine::open(config(dir.path())).await.unwrap();
     assert_eq!(rejection(engine.hold(option, &user(7), best(1), None, None).await), Rejection::QueueTokenRequired);
@@ -418,5 +420,123 @@ async fn who_is_inside_for_too_long_makes_room() {
         engine.reservations(&user(1), Some(ReservationStatus::Confirmed), &PageRequest::default()).await.unwrap();
     assert_eq!(paid.items.len(), 1);
     assert_eq!(look(&engine, first.id).await.status, TokenStatus::Expired);
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_line_is_switched_on_those_without_seats_go_to_its_head() {
+    const ASKED: usize = 300;
+    const MOST: u32 = 100;
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(config(dir.path())).await.unwrap();
+    let (concert, option) = concert(&engine, Settings::default()).await;
+    let second = engine.add_option(concert, new_option(&engine, 10, 10), None).await.unwrap().value.id;
+    let mut tokens = Vec::new();
+    for n in 0..ASKED {
+        tokens.push(join(&engine, concert, &user(n)).await);
+        assert_eq!(tokens[n].status, TokenStatus::Active);
+    }
+    // The last to come have seats, of one performance or another; one gave them back, one has paid, and one never asked for a
+    // token.
+    let mut held = Vec::new();
+    for n in 290..ASKED {
+        let option = if n % 2 == 0 { option } else { second };
+        held.push(engine.hold(option, &user(n), best(1), None, None).await.unwrap().value.id);
+    }
+    engine.hold(option, &user(900), best(1), None, None).await.unwrap();
+    engine.release(&Caller::Admin, held[0]).await.unwrap();
+    charge(&engine, &user(291), 100).await;
+    engine.pay(&user(291), held[1], None).await.unwrap();
+    let mut followed = engine.token_changes(Caller::User(user(200)), tokens[200].id).await.unwrap();
+    assert_eq!(followed.next().await.unwrap().status, TokenStatus::Active);
+    let patch = SettingsPatch { mode: Some(Mode::Queue), max_active: Some(MOST), ..SettingsPatch::default() };
+    let room = engine.configure_waiting_room(concert, patch).await.unwrap();
+    assert_eq!((room.counts.active, room.counts.waiting), (u64::from(MOST), ASKED as u64 - u64::from(MOST)));
+    ticks().await;
+    let mut position = 0;
+    for (n, token) in tokens.iter().enumerate() {
+        let now = look(&engine, token.id).await;
+        let stays = n < 92 || n >= 292;
+        let status = if stays { TokenStatus::Active } else { TokenStatus::Waiting };
+        position += u64::from(!stays);
+        assert_eq!((now.status, now.position), (status, (!stays).then_some(position)), "{n}");
+        assert_eq!(now.expires_at, token.expires_at.filter(|_| stays), "{n}");
+        assert_eq!(now.expected_wait_seconds, None, "{n}: nobody has left");
+    }
+    // Who follows is told at once, and who asks is refused.
+    let told = tokio::time::timeout(PATIENCE, followed.next()).await.expect("it is told").unwrap();
+    assert_eq!((told.status, told.position), (TokenStatus::Waiting, Some(200 - 92 + 1)));
+    let refused = engine.hold(option, &user(200), best(1), Some(&tokens[200].token), None).await;
+    assert_eq!(rejection(refused), Rejection::QueueTokenNotActive);
+    let late = join(&engine, concert, &user(500)).await;
+    assert_eq!(late.position, Some(201));
+    // Who holds may pay as before, and whoever waits gets in when somebody goes.
+    charge(&engine, &user(299), 100).await;
+    engine.pay(&user(299), held[9], None).await.unwrap();
+    engine.leave_queue(&Caller::Admin, tokens[0].id).await.unwrap();
+    until(&engine, tokens[92].id, TokenStatus::Active).await;
+    // A restart changes nothing, and what is silent loses its place as always.
+    engine.shutdown().await.unwrap();
+    let engine = Engine::open(config(dir.path())).await.unwrap();
+    assert_eq!(look(&engine, tokens[93].id).await.position, Some(1));
+    assert_eq!(look(&engine, tokens[291].id).await.position, Some(199));
+    let mut events = engine.events(EventId::default(), [EventType::TokenIssued].into_iter().collect());
+    let mut issued = Vec::new();
+    loop {
+        let batch = events.available(1_000).await.unwrap().events;
+        if batch.is_empty() {
+            break;
+        }
+        issued.extend(batch.into_iter().map(|event| match event.data {
+            EventData::Token { id, status, expires_at, .. } => (id.no, status, expires_at.is_some()),
+            other => panic!("{other:?}"),
+        }));
+    }
+    // They are published as what they are: those who wait.
+    let again: Vec<_> = issued[ASKED..].iter().map(|(no, status, expires)| (*no, *status, *expires)).collect();
+    let waiting = (93..=292).chain([late.id.no]).map(|no| (no, TokenStatus::Waiting, false));
+    assert!(again.into_iter().eq(waiting));
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_is_switched_on_and_off_keeps_its_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let machine = ManualClock::at(LONG_AGO);
+    let engine = Engine::open_with(config(dir.path()), &machine).await.unwrap();
+    let (concert, _) = concert(&engine, Settings { waiting_ttl_seconds: 5, ..queue(2) }).await;
+    let mut tokens = Vec::new();
+    for n in 0..6 {
+        tokens.push(join(&engine, concert, &user(n)).await.id);
+    }
+    until(&engine, tokens[1], TokenStatus::Active).await;
+    let statuses = async |engine: &Engine| {
+        let mut statuses = Vec::new();
+        for token in &tokens {
+            statuses.push(look(engine, *token).await.position);
+        }
+        statuses
+    };
+    let line = [None, None, Some(1), Some(2), Some(3), Some(4)];
+    assert_eq!(statuses(&engine).await, line);
+    for _ in 0..2 {
+        set_mode(&engine, concert, Mode::Open).await;
+        assert_eq!(statuses(&engine).await, [None; 6]);
+        // Also by way of a pause, in which those inside go on.
+        set_mode(&engine, concert, Mode::Paused).await;
+        assert_eq!(statuses(&engine).await, [None; 6]);
+        set_mode(&engine, concert, Mode::Queue).await;
+        assert_eq!(statuses(&engine).await, line);
+        set_mode(&engine, concert, Mode::Paused).await;
+        set_mode(&engine, concert, Mode::Queue).await;
+        assert_eq!(statuses(&engine).await, line, "who stays, stays");
+    }
+    // Who is sent back and says nothing goes as all do who wait.
+    eventually("they are given up", || async {
+        machine.advance(10);
+        (engine.waiting_room(concert).await.unwrap().counts.waiting == 0).then_some(())
+    })
+    .await;
+    assert_eq!(engine.waiting_room(concert).await.unwrap().counts.active, 2);
     engine.shutdown().await.unwrap();
 }

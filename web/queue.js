@@ -1,6 +1,6 @@
 // A place in the line until it is one's turn. The server knows it, so that reloads keep it.
 
-import { ask, now, session } from "./api.js";
+import { ask, get, now, session } from "./api.js";
 import { button, every, h, heading, icon, put } from "./dom.js";
 import { about, countdown, moment, t } from "./i18n.js";
 import { followToken } from "./live.js";
@@ -13,6 +13,14 @@ export function passFor(concert) {
 }
 
 export const passEnds = (concert) => tokens.get(concert.id)?.expires_at ?? null;
+
+// Whether one waits again who was inside: when the line is switched on, there may be too many. To ask is a sign of life.
+export async function isSentBack(concert) {
+	const token = tokens.get(concert.id);
+	if (token?.status !== "active") return false;
+	const { status } = await get(`/v1/tokens/${token.id}`);
+	return status === "waiting";
+}
 
 // Returns how to stop.
 export function wait(concert, room, { enter, fail, leave }) {

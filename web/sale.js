@@ -7,7 +7,7 @@ import { countdown, date, moment, number, points, t, time } from "./i18n.js";
 import { followSeats } from "./live.js";
 import { SeatMap } from "./map.js";
 import { FREE, Plan } from "./plan.js";
-import { leaveLine, passEnds, passFor, wait } from "./queue.js";
+import { isSentBack, leaveLine, passEnds, passFor, wait } from "./queue.js";
 
 const LOOK_MS = 15_000;
 
@@ -130,7 +130,9 @@ export class SaleView extends View {
 		const [wasOpen, why] = [this.isOpen, this.whyNot];
 		await this.read();
 		if (this.isClosed) return;
-		if (this.hasLine && !passFor(this.concert)) {
+		const mustWait = this.hasLine && (!passFor(this.concert) || (await isSentBack(this.concert)));
+		if (this.isClosed) return;
+		if (mustWait) {
 			toast(t("problem_queue_token_required"), "bad");
 			return this.app.reload();
 		}

@@ -12,7 +12,8 @@ use super::concert_option::{self, Definition};
 use super::idempotency::{Key, Memory, Remembered, Request};
 use super::waiting_room::{self, Settings};
 use super::{
-    Aggregate, Answer, Changes, ConcertId, CorruptRow, Counted, Decided, Message, Meta, OptionId, Rejection, Timestamp,
+    Aggregate, Answer, Changes, ConcertId, CorruptRow, Counted, Decided, Flaw, Message, Meta, OptionId, Rejection,
+    Timestamp,
 };
 
 /// What can be asked of the catalogue.
@@ -26,6 +27,8 @@ pub enum Command {
         waiting_room: Settings,
         /// A new random secret, with which the concert's queue tokens are signed.
         signing_key: [u8; 32],
+        /// How many concerts and options there may be.
+        entries_max: u64,
         /// Idempotency.
         request: Request,
     },
@@ -33,6 +36,8 @@ pub enum Command {
     AddOption {
         /// How; names its concert.
         definition: Box<Definition>,
+        /// How many concerts and options there may be.
+        entries_max: u64,
         /// Idempotency.
         request: Request,
     },
@@ -227,6 +232,12 @@ impl Catalogue {
         self.undefined.get(&option).map(|definition| &**definition)
     }
 
+    /// Refuses another concert or option if there are as many as may be.
+    fn has_room(&self, limit: u64) -> Result<(), Rejection> {
+        let already = self.entries();
+        if already < limit { Ok(()) } else { Err(Rejection::LimitExceeded { limit, already }) }
+    }
+
     /// All concerts before `before`, newest first.
     pub fn newest_first(&self, before: ConcertId) -> impl Iterator<Item = (ConcertId, &Concert)> {
         self.concerts.range(..before).rev().map(|(id, concert)| (*id, concert))
@@ -241,10 +252,12 @@ impl Aggregate for Catalogue {
 
     fn decide(&self, now: Timestamp, command: &Command, out: &mut Decided<Event>) -> Result<Answer<Reply>, Rejection> {
         match command {
-            Command::CreateConcert { title, waiting_room, signing_key, request } => {
+            Command::CreateConcert { title, waiting_room, signing_key, entries_max, request } => {
+                Flaw::refuse(waiting_room.flaws("waiting_room.").chain(Flaw::of_name("title", title)))?;
                 if let Some(made) = self.keys.recall(now, request)? {
                     return Ok(Answer::Reply(Reply::Concert { concert: ConcertId(made), replayed: true }));
                 }
+                self.has_room(*entries_max)?;
                 let concert = ConcertId(self.header.last_concert + 1);
                 out.events.push(Event::ConcertCreated {
                     concert,
@@ -256,13 +269,15 @@ impl Aggregate for Catalogue {
                 out.tell.push(open_room(concert, waiting_room));
                 Ok(Answer::Reply(Reply::Concert { concert, replayed: false }))
             }
-            Command::AddOption { definition, request } => {
+            Command::AddOption { definition, entries_max, request } => {
+                Flaw::refuse(definition.flaws())?;
                 if let Some(made) = self.keys.recall(now, request)? {
                     return Ok(Answer::Reply(Reply::Option { option: OptionId(made), replayed: true }));
                 }
                 if !self.concerts.contains_key(&definition.concert) {
                     return Err(Rejection::NotFound);
                 }
+                self.has_room(*entries_max)?;
                 let option = OptionId(self.header.last_option + 1);
                 out.events.push(Event::OptionAdded {
                     option,

@@ -52,7 +52,7 @@ event_types! {
     6 PaymentFailed "payment.failed",
     /// The points are back in the wallet.
     7 PaymentRefunded "payment.refunded",
-    /// A user has a place in a waiting room.
+    /// A user has a place in a waiting room; or has it again, sent back when the line was switched on.
     8 TokenIssued "token.issued",
     /// A token's holder may hold seats.
     9 TokenActivated "token.activated",

@@ -142,6 +142,9 @@ struct Line {
     active: BTreeMap<u64, Timestamp>,
     /// Whether those who wait stand in the order of their numbers.
     by_number: bool,
+    /// Whether the line is yet to open, or has opened after that was planned.
+    opens_later: bool,
+    has_opened: bool,
 }
 
 impl Audit {
@@ -194,7 +197,8 @@ impl Audit {
     /// Takes in an event of a waiting room.
     ///
     /// # Errors
-    /// I6: in mode `queue`, somebody is admitted out of order under fifo, or while `max_active` or more are inside.
+    /// I6: in mode `queue`, somebody is admitted out of order under fifo, or while `max_active` or more are inside; or more
+    /// are when the line is switched on, or somebody is sent back to it without need.
     pub fn room_event(&mut self, id: ConcertId, meta: Meta, event: &waiting_room::Event) -> Result<(), Broken> {
         self.lines.entry(id).or_default().take_in(meta, event)
     }
@@ -484,9 +488,26 @@ impl Line {
             Event::Opened { settings, .. } => {
                 self.settings = settings.clone();
                 self.by_number = true;
+                self.opens_later = settings.opens_at.is_some();
             }
-            Event::Configured { settings } => self.settings = settings.clone(),
-            Event::LineOpened { seed } => self.by_number &= seed.is_none(),
+            Event::Configured { settings, returned } => {
+                let was = std::mem::replace(&mut self.settings, settings.clone()).mode;
+                self.opens_later |= settings.opens_at.is_some() && !self.has_opened;
+                let is_switched_on = was != Mode::Queue && settings.mode == Mode::Queue;
+                ensure!(is_switched_on || returned.is_none(), "I6", "{returned:?} are sent back from {was:?}");
+                for no in returned.iter().flatten() {
+                    ensure!(self.active.remove(no).is_some(), "I6", "token {no} is sent back, and was not inside");
+                    self.waiting.insert(*no);
+                }
+                let (inside, most) = (self.active.len(), settings.max_active as usize);
+                ensure!(!is_switched_on || inside <= most, "I6", "{inside} stay inside, and {most} may");
+                let needless = returned.is_some() && inside < most && !self.opens_later;
+                ensure!(!needless, "I6", "{returned:?} are sent back, and only {inside} stay of {most}");
+            }
+            Event::LineOpened { seed, .. } => {
+                self.by_number &= seed.is_none();
+                (self.opens_later, self.has_opened) = (false, true);
+            }
             Event::TokenIssued { no, active_until, .. } => match active_until {
                 Some(until) => drop(self.active.insert(*no, *until)),
                 None => drop(self.waiting.insert(*no)),

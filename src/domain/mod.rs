@@ -26,7 +26,7 @@ pub use event_type::{EventFilter, EventType};
 pub use ids::{ConcertId, EntryId, EventId, OptionId, PaymentId, RefundId, ReservationId, SinkId, TokenId, UserId};
 pub use message::Message;
 pub use money::Points;
-pub use rejection::Rejection;
+pub use rejection::{Flaw, Rejection};
 pub use time::Timestamp;
 
 /// Log sequence number: the place of one event in the journal. The first event has 1; 0 means "before everything".

@@ -12,8 +12,8 @@ use super::cbor;
 use super::concert_option::{self, DebitOutcome};
 use super::idempotency::{Key, Memory, Remembered, Request};
 use super::{
-    Aggregate, Answer, Changes, CorruptRow, Counted, Decided, Message, Meta, OptionId, PaymentId, Points, RefundId,
-    Rejection, Timestamp, UserId,
+    Aggregate, Answer, Changes, CorruptRow, Counted, Decided, Flaw, Message, Meta, OptionId, PaymentId, Points,
+    RefundId, Rejection, Timestamp, UserId,
 };
 
 /// What can be asked of a wallet.
@@ -380,6 +380,7 @@ impl Aggregate for Wallet {
         let balance = self.header.balance;
         match command {
             Command::Charge { amount, by, request } => {
+                Flaw::refuse(Flaw::of_range("amount", amount.get(), 1, Points::MAX.get()))?;
                 if let Some(entry) = self.keys.recall(now, request)? {
                     return Ok(Answer::Reply(Reply::Replayed(entry)));
                 }

@@ -5,16 +5,10 @@ use std::sync::Arc;
 use super::{Engine, Inner, check_limit, page, parse_cursor};
 use crate::api::{Answered, Concert, IdempotencyKey, NewConcert, Page, PageRequest, WaitingRoom};
 use crate::domain::catalogue::{self, Command, Reply};
-use crate::domain::idempotency::Request;
-use crate::domain::waiting_room::{self, Settings, SettingsPatch, WaitingRoom as Room};
-use crate::domain::{ConcertId, Rejection};
-use crate::error::{Error, FieldError};
+use crate::domain::waiting_room::{self, Mode, Settings, SettingsPatch, WaitingRoom as Room};
+use crate::domain::{ConcertId, Rejection, UserId};
+use crate::error::Error;
 use crate::store::codec::TheCatalogue;
-
-/// The most that `max_active` and `admit_per_minute` may be.
-const ADMISSIONS_MAX: u32 = 10_000_000;
-/// The longest time-out, in seconds: a day.
-pub(super) const SECONDS_MAX: u32 = 86_400;
 
 impl Engine {
     /// Announces a concert. It is given as it was then: without options, and with the waiting room that it began with.
@@ -29,15 +23,10 @@ impl Engine {
     ) -> Result<Answered<Concert>, Error> {
         let _call = self.0.admit()?;
         let NewConcert { title, waiting_room } = concert;
-        let mut wrong = check_settings("waiting_room.", &waiting_room);
-        wrong.extend(check_name("title", &title));
-        if !wrong.is_empty() {
-            return Err(Error::Invalid(wrong));
-        }
         let mut signing_key = [0; 32];
         getrandom::fill(&mut signing_key).map_err(|error| Error::Internal(error.to_string()))?;
-        let request = self.0.entry_request(key).await?;
-        let command = Command::CreateConcert { title, waiting_room: waiting_room.clone(), signing_key, request };
+        let (entries_max, request) = (self.0.config.limits.catalogue_entries, self.0.request(key, None));
+        let command = Command::CreateConcert { title, waiting_room, signing_key, entries_max, request };
         let Reply::Concert { concert: id, replayed } =
             self.0.ask::<catalogue::Catalogue>(&TheCatalogue, command).await?
         else {
@@ -48,7 +37,9 @@ impl Engine {
         // The waiting room must have its settings when the caller goes on.
         let open = waiting_room::Command::Open { concert: id, settings: concert.waiting_room.clone() };
         self.0.system.tell(crate::domain::Message::Room(id, open));
-        self.0.ask::<Room>(&id, waiting_room::Command::Configure { patch: SettingsPatch::default() }).await?;
+        self.0
+            .ask::<Room>(&id, waiting_room::Command::Configure { patch: SettingsPatch::default(), holders: vec![] })
+            .await?;
         let value = Concert {
             id,
             title: concert.title,
@@ -109,59 +100,39 @@ impl Engine {
         Ok(found.await?.ok_or(Rejection::NotFound)?)
     }
 
-    /// Changes how a concert's waiting room is run, and gives it as it is then. Nobody who is inside is thrown out; mode `open`
-    /// lets in all who wait.
+    /// Changes how a concert's waiting room is run, and gives it as it is then. Mode `open` lets in all who wait. When the
+    /// mode becomes `queue`, at most `max_active` stay inside, those who hold seats before others; who goes stands at the
+    /// head of the line. No other change sends anybody out.
     ///
     /// # Errors
     /// [`Rejection::NotFound`], [`Error::Invalid`].
     pub async fn configure_waiting_room(&self, concert: ConcertId, patch: SettingsPatch) -> Result<WaitingRoom, Error> {
         let _call = self.0.admit()?;
-        let now = self.waiting_room(concert).await?;
-        let wrong = check_settings("", &patch.apply(&now.settings));
-        if !wrong.is_empty() {
-            return Err(Error::Invalid(wrong));
-        }
-        self.0.ask::<Room>(&concert, waiting_room::Command::Configure { patch }).await?;
+        let holders = self.0.holders(concert, &patch).await?;
+        self.0.ask::<Room>(&concert, waiting_room::Command::Configure { patch, holders }).await?;
         self.waiting_room(concert).await
     }
 }
 
 impl Inner {
-    /// What comes with a command that makes another concert or option.
-    pub(super) async fn entry_request(self: &Arc<Self>, key: Option<IdempotencyKey>) -> Result<Request, Error> {
-        let limit = self.config.limits.catalogue_entries;
-        let already = self.read(|replica| Ok(replica.catalogue()?.entries())).await?;
-        let refused = (already >= limit).then_some(Rejection::LimitExceeded { limit, already });
-        Ok(self.request(key, refused))
+    /// Who holds seats of a concert, for a change that may send those back to the line who hold none: one option after the
+    /// other, so that nobody else waits for all of them.
+    async fn holders(self: &Arc<Self>, concert: ConcertId, patch: &SettingsPatch) -> Result<Vec<UserId>, Error> {
+        let found = self.read(|replica| {
+            let Some(known) = replica.catalogue()?.concert(concert) else { return Ok(None) };
+            let options = known.options.clone();
+            let nobody = patch.mode != Some(Mode::Queue) || replica.room(concert)?.counts().active == 0;
+            Ok(Some(if nobody { Vec::new() } else { options }))
+        });
+        let mut holders = Vec::new();
+        for option in found.await?.ok_or(Rejection::NotFound)? {
+            let of_option = self.read(|replica| Ok(replica.option(option)?.holders().cloned().collect::<Vec<_>>()));
+            holders.extend(of_option.await?);
+        }
+        Ok(holders)
     }
 }
 
 fn view(id: ConcertId, concert: catalogue::Concert, waiting_room: Settings) -> Concert {
     Concert { id, title: concert.title, waiting_room, options: concert.options, created_at: concert.created_at }
-}
-
-/// What is wrong with a title or a name.
-pub(super) fn check_name(field: &str, name: &str) -> Option<FieldError> {
-    let fits = (1..=200).contains(&name.chars().count()) && !name.chars().any(char::is_control);
-    (!fits).then(|| FieldError::new(field, "must be 1 to 200 characters, none of them a control character"))
-}
-
-/// What is wrong with a number.
-pub(super) fn check_range(field: impl Into<String>, value: u64, min: u64, max: u64) -> Option<FieldError> {
-    (!(min..=max).contains(&value)).then(|| FieldError::new(field, format!("must be {min} to {max}")))
-}
-
-fn check_settings(prefix: &str, settings: &Settings) -> Vec<FieldError> {
-    let seconds = u64::from(SECONDS_MAX);
-    [
-        check_range(format!("{prefix}max_active"), settings.max_active.into(), 1, ADMISSIONS_MAX.into()),
-        settings
-            .admit_per_minute
-            .and_then(|n| check_range(format!("{prefix}admit_per_minute"), n.into(), 1, ADMISSIONS_MAX.into())),
-        check_range(format!("{prefix}active_ttl_seconds"), settings.active_ttl_seconds.into(), 1, seconds),
-        check_range(format!("{prefix}waiting_ttl_seconds"), settings.waiting_ttl_seconds.into(), 1, seconds),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
 }

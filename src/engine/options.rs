@@ -6,7 +6,6 @@ use hashbrown::HashSet;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::concerts::{SECONDS_MAX, check_name, check_range};
 use super::{Engine, Inner, RETRY_AFTER};
 use crate::api::{Answered, ConcertOption, IdempotencyKey, NewOption, SaleFigures, Seats, WindowPatch};
 use crate::domain::catalogue::{self, Catalogue};
@@ -15,20 +14,13 @@ use crate::domain::concert_option::{
     SeatRefs, Window,
 };
 use crate::domain::seating_plan::{Limits, PlanHash, SeatingPlan};
-use crate::domain::{ConcertId, Lsn, OptionId, Points, Rejection, Timestamp};
+use crate::domain::{ConcertId, Flaw, Lsn, OptionId, Rejection, Timestamp};
 use crate::error::{Error, FieldError};
 use crate::store::codec::TheCatalogue;
 use crate::store::plans;
 
-/// The largest area.
-const CAPACITY_MAX: u64 = 1_000_000;
 /// Holds that run out within this time are counted as expiring, in milliseconds.
 const EXPIRING_MS: u64 = 60_000;
-/// The longest time a payment may take, in seconds.
-const PAYMENT_SECONDS_MAX: u64 = 3_600;
-
-/// So many names are compared with each other faster than hashed.
-const FEW: usize = 16;
 
 /// A seating plan as it was given.
 #[derive(Debug, Clone)]
@@ -58,8 +50,8 @@ impl Engine {
         }
         let inner = self.0.clone();
         let definition = self.0.on_blocking_thread(move || inner.define(concert, option)).await??;
-        let request = self.0.entry_request(key).await?;
-        let command = catalogue::Command::AddOption { definition: Box::new(definition), request };
+        let (entries_max, request) = (self.0.config.limits.catalogue_entries, self.0.request(key, None));
+        let command = catalogue::Command::AddOption { definition: Box::new(definition), entries_max, request };
         let catalogue::Reply::Option { option: id, replayed } = self.0.ask::<Catalogue>(&TheCatalogue, command).await?
         else {
             return Err(Error::Internal("the catalogue answered something else".into()));
@@ -112,15 +104,8 @@ impl Engine {
     /// [`Rejection::NotFound`], [`Error::Invalid`].
     pub async fn reschedule_option(&self, id: OptionId, patch: WindowPatch) -> Result<ConcertOption, Error> {
         let _call = self.0.admit()?;
-        let option = self.option(id).await?;
-        let window = Window {
-            sale_opens_at: option.sale_opens_at,
-            sale_closes_at: option.sale_closes_at,
-            refundable_until: option.refundable_until,
-        };
-        if let Some(wrong) = check_window(&patch.apply(window, option.starts_at)) {
-            return Err(Error::Invalid(vec![wrong]));
-        }
+        // Or an actor would be woken for every number that somebody thinks of.
+        self.option(id).await?;
         self.0.ask::<Aggregate>(&id, Command::Reschedule { patch }).await?;
         self.option(id).await
     }
@@ -292,21 +277,10 @@ impl Inner {
             sale_closes_at: option.sale_closes_at.unwrap_or(option.starts_at),
             refundable_until: option.refundable_until,
         };
-        let wrong = check_option(&option, &plan, &window, names);
-        if !wrong.is_empty() {
-            return Err(Error::Invalid(wrong));
-        }
-        let hash = PlanHash::of(&option.seating_plan);
-        self.plans.put(hash.0, &option.seating_plan).map_err(|error| {
-            tracing::error!(%error, "a seating plan could not be stored");
-            if error.is_final() {
-                self.system.env.journal.poison(&error.to_string());
-            }
-            unusable(&error)
-        })?;
         let area =
             |area: crate::api::NewArea| Area { name: area.name, capacity: area.capacity, category: area.category };
-        Ok(Definition {
+        let hash = PlanHash::of(&option.seating_plan);
+        let definition = Definition {
             concert,
             starts_at: option.starts_at,
             window,
@@ -318,13 +292,20 @@ impl Inner {
             payment_seconds: option.payment_seconds,
             max_seats_per_reservation: option.max_seats_per_reservation,
             max_seats_per_user: option.max_seats_per_user,
-        })
+        };
+        let wrong = flaws(&definition, &plan, names as u64);
+        if !wrong.is_empty() {
+            return Err(Error::Invalid(wrong.into_iter().map(FieldError::from).collect()));
+        }
+        self.plans.put(hash.0, &option.seating_plan).map_err(|error| {
+            tracing::error!(%error, "a seating plan could not be stored");
+            if error.is_final() {
+                self.system.env.journal.poison(&error.to_string());
+            }
+            unusable(&error)
+        })?;
+        Ok(definition)
     }
-}
-
-fn check_window(window: &Window) -> Option<FieldError> {
-    let opens_in_time = window.sale_opens_at.is_none_or(|opens_at| opens_at < window.sale_closes_at);
-    (!opens_in_time).then(|| FieldError::new("sale_opens_at", "must be before sale_closes_at"))
 }
 
 /// What a caller is told when a plan cannot be stored or read.
@@ -336,60 +317,25 @@ fn unusable(error: &plans::Error) -> Error {
     }
 }
 
-/// What is wrong with a new option, beside its plan.
-fn check_option(option: &NewOption, plan: &SeatingPlan, window: &Window, names: usize) -> Vec<FieldError> {
-    let mut wrong: Vec<_> = [
-        check_range("hold_seconds", option.hold_seconds.into(), 1, SECONDS_MAX.into()),
-        check_range("payment_seconds", option.payment_seconds.into(), 1, PAYMENT_SECONDS_MAX),
-        check_range("max_seats_per_reservation", option.max_seats_per_reservation.into(), 1, 100),
-        check_range("max_seats_per_user", option.max_seats_per_user.into(), 1, 10_000),
-        check_range("prices", option.prices.len() as u64, 0, names as u64).map(|e| count_of(e, "categories")),
-        check_range("areas", option.areas.len() as u64, 0, names as u64).map(|e| count_of(e, "areas")),
-        check_window(window),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    if plan.is_empty() && option.areas.is_empty() {
-        wrong.push(FieldError::new("seating_plan", "must have seats, unless there are areas"));
-    }
-    let priced: HashSet<&str> = option.prices.iter().map(|(category, _)| category.as_str()).collect();
-    if priced.len() < option.prices.len() {
-        wrong.push(FieldError::new("prices", "must name each category once"));
-    }
+/// What is wrong with a new option: with its terms, as it will be found when they are decided, but before its plan is stored;
+/// with its terms beside that plan; and with how many names there are.
+fn flaws(definition: &Definition, plan: &SeatingPlan, names_max: u64) -> Vec<Flaw> {
+    let count = |field: &str, count: usize, what: &str| {
+        let wrong = Flaw::of_range(field, count as u64, 0, names_max)?;
+        Some(Flaw { message: format!("{} {what}", wrong.message), ..wrong })
+    };
+    let mut wrong = definition.flaws();
+    wrong.extend(count("prices", definition.prices.len(), "categories"));
+    wrong.extend(count("areas", definition.areas.len(), "areas"));
+    let priced: HashSet<&str> = definition.prices.iter().map(|price| &*price.category).collect();
     for (index, category) in plan.categories().iter().enumerate() {
         let used = plan.category_seats(index as u32).is_some_and(|seats| !seats.is_empty());
         if used && !priced.contains(&*category.name) {
-            wrong.push(FieldError::new(
-                format!("prices.{}", category.name),
-                "is missing: the plan has seats of this category",
-            ));
+            let field = format!("prices.{}", category.name);
+            wrong.push(Flaw::new(field, "is missing: the plan has seats of this category"));
         }
-    }
-    let mut areas = HashSet::new();
-    for (index, area) in option.areas.iter().enumerate() {
-        wrong.extend(check_name(&format!("areas[{index}].name"), &area.name));
-        wrong.extend(check_range(format!("areas[{index}].capacity"), area.capacity.into(), 1, CAPACITY_MAX));
-        if !priced.contains(area.category.as_str()) {
-            wrong.push(FieldError::new(format!("areas[{index}].category"), "has no price"));
-        }
-        if !areas.insert(area.name.as_str()) {
-            wrong.push(FieldError::new(format!("areas[{index}].name"), "is given twice"));
-        }
-    }
-    let dearest = option.prices.iter().map(|(_, points)| *points).max().unwrap_or(Points::ZERO);
-    if dearest.checked_mul(option.max_seats_per_reservation.into()).is_none() {
-        let message = format!("the dearest price x max_seats_per_reservation must be at most {}", Points::MAX);
-        wrong.push(FieldError::new("prices", message));
-    }
-    for (category, _) in &option.prices {
-        wrong.extend(check_name(&format!("prices.{category}"), category));
     }
     wrong
-}
-
-fn count_of(error: FieldError, what: &str) -> FieldError {
-    FieldError { message: format!("{} {what}", error.message), ..error }
 }
 
 /// The places of seats in the plan.
@@ -400,15 +346,8 @@ pub(super) fn resolve_seats(plan: &SeatingPlan, seats: &[String]) -> Result<Seat
     if seats.is_empty() {
         return Err(Error::invalid("seats", "must name at least one seat"));
     }
-    let is_new = |index: &usize| !seats[..*index].contains(&seats[*index]);
-    let twice = if seats.len() <= FEW {
-        (1..seats.len()).find(|index| !is_new(index))
-    } else {
-        let mut seen = HashSet::with_capacity(seats.len());
-        seats.iter().position(|seat| !seen.insert(seat.as_str()))
-    };
-    if let Some(index) = twice {
-        return Err(Error::invalid(format!("seats[{index}]"), "is given twice"));
+    if let Some(twice) = Flaw::of_twice("seats", "", seats) {
+        return Err(Rejection::Invalid(vec![twice]).into());
     }
     let refs: SeatRefs = seats.iter().filter_map(|seat| plan.seat_index(seat)).collect();
     if refs.len() == seats.len() {

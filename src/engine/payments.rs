@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Engine, Inner, check_limit, page, parse_cursor};
 use crate::api::{Answered, Caller, IdempotencyKey, Page, PageRequest, Payment, Refund};
-use crate::domain::concert_option::{self, Command, ConcertOption, Part, PaymentStatus, Reply, ReservationStatus};
+use crate::domain::concert_option::{self, Command, ConcertOption, Part, PaymentStatus, Reply};
 use crate::domain::{Lsn, OptionId, PaymentId, RefundId, Rejection, ReservationId, UserId};
 use crate::error::Error;
 
@@ -38,12 +38,7 @@ impl Engine {
             }
             Reply::Archived => {
                 let reservation = Box::pin(inner.find_reservation(id)).await?;
-                if reservation.user != *user {
-                    return Err(Rejection::NotFound.into());
-                }
-                let expired = reservation.status == ReservationStatus::Expired;
-                let rejection = if expired { Rejection::ReservationExpired } else { Rejection::ReservationNotHeld };
-                Err(rejection.into())
+                Err(reservation.why_not_payable(user).into())
             }
             _ => Err(Error::Internal("the option answered something else".into())),
         }

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use super::concerts::check_name;
 use super::{Engine, Inner, check_limit, page};
 use crate::api::{Answered, DeadLetter, IdempotencyKey, Page, PageRequest, Sink as View};
 use crate::domain::sink::{Command, Parked, Receiver as Address, Registration, Reply, Secret, Sink};
-use crate::domain::{EventFilter, EventId, Rejection, SinkId, Timestamp};
+use crate::domain::{EventFilter, EventId, Flaw, Rejection, SinkId, Timestamp};
 use crate::error::Error;
 use crate::relay::{Event, Receiver, Settings};
 
@@ -38,9 +37,7 @@ impl Engine {
         settings: Settings,
     ) -> Result<SinkId, Error> {
         let _call = self.0.admit()?;
-        if let Some(wrong) = check_name("name", name) {
-            return Err(Error::Invalid(vec![wrong]));
-        }
+        Flaw::refuse(Flaw::of_name("name", name))?;
         let _turn = self.0.deliveries.registering.lock().await;
         let address = Address::Attached { name: name.to_owned() };
         let same = address.clone();

@@ -20,9 +20,6 @@ impl Engine {
         key: Option<IdempotencyKey>,
     ) -> Result<Answered<WalletEntry>, Error> {
         let _call = self.0.admit()?;
-        if amount == Points::ZERO {
-            return Err(Error::invalid("amount", format!("must be 1 to {}", Points::MAX)));
-        }
         let command = Command::Charge { amount, by: by.clone(), request: self.0.request(key, None) };
         match self.0.ask::<wallet::Wallet>(user, command).await? {
             Reply::Charged(entry) => Ok(Answered { value: WalletEntry::new(user, entry), replayed: false }),

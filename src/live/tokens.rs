@@ -60,11 +60,9 @@ impl Room {
             match event {
                 Event::TokensAdmitted { tokens, .. } | Event::TokensExpired { tokens } => tokens.iter().for_each(tell),
                 Event::TokenLeft { no } | Event::TokenUsed { no } => tell(no),
+                Event::Configured { returned, .. } => returned.iter().flatten().for_each(tell),
                 // Where they stand is looked at from time to time.
-                Event::Opened { .. }
-                | Event::Configured { .. }
-                | Event::TokenIssued { .. }
-                | Event::LineOpened { .. } => {}
+                Event::Opened { .. } | Event::TokenIssued { .. } | Event::LineOpened { .. } => {}
             }
         }
     }

@@ -14,6 +14,7 @@
 //! | `PaymentRefunded` | `reservation.refunded`: its seats are free |
 //! | `RefundCredited` | `payment.refunded`: its points are back |
 //! | `TokenIssued` | `token.issued`, and `token.activated` if it need not wait |
+//! | `Configured` | `token.issued`, for each that waits again: there is no type of its own |
 //! | `TokensAdmitted` | `token.activated`, for each |
 //! | `TokensExpired`, `TokenLeft` | `token.expired`, for each |
 //! | `TokenUsed` | `token.used` |
@@ -317,11 +318,15 @@ fn of_room(concert: ConcertId, event: &waiting_room::Event, index: usize) -> Opt
             let issued = (EventType::TokenIssued, token(no, TokenStatus::Active, Some(until)));
             [issued, active(no, until)].into_iter().nth(index)
         }
+        // They have a place in line again, and are told of by the event that says so of others.
+        Event::Configured { returned: Some(ref tokens), .. } => {
+            tokens.get(index).map(|no| (EventType::TokenIssued, token(*no, TokenStatus::Waiting, None)))
+        }
         Event::TokensAdmitted { ref tokens, expires_at } => tokens.get(index).map(|no| active(*no, expires_at)),
         Event::TokensExpired { ref tokens } => tokens.get(index).map(|no| expired(*no)),
         Event::TokenLeft { no } => (index == 0).then(|| expired(no)),
         Event::TokenUsed { no } => (index == 0).then(|| (EventType::TokenUsed, token(no, TokenStatus::Used, None))),
-        Event::Opened { .. } | Event::Configured { .. } | Event::LineOpened { .. } => None,
+        Event::Opened { .. } | Event::Configured { returned: None, .. } | Event::LineOpened { .. } => None,
     }
 }
 

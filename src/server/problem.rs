@@ -262,6 +262,10 @@ impl From<Error> for Problem {
 fn rejected(rejection: &Rejection, detail: String) -> Problem {
     use Rejection as R;
     match rejection {
+        R::Invalid(flaws) => {
+            let errors: Vec<_> = flaws.iter().cloned().map(FieldError::from).collect();
+            Problem::invalid(&errors)
+        }
         R::NotFound => Problem::not_found(),
         R::SeatsUnavailable { .. } => Problem::new(Code::SeatsUnavailable, detail).with("conflicts", json!([])),
         R::NotEnoughSeats => Problem::new(Code::NotEnoughSeats, detail),

@@ -180,7 +180,13 @@ impl World {
     pub fn announce(&mut self, waiting_room: Settings) -> ConcertId {
         let title = String::from("A concert");
         let request = Request::default();
-        let command = catalogue::Command::CreateConcert { title, waiting_room, signing_key: [7; 32], request };
+        let command = catalogue::Command::CreateConcert {
+            title,
+            waiting_room,
+            signing_key: [7; 32],
+            entries_max: u64::MAX,
+            request,
+        };
         match self.catalogue(&command) {
             Ok(Answer::Reply(catalogue::Reply::Concert { concert, .. })) => concert,
             other => panic!("{other:?}"),
@@ -190,7 +196,8 @@ impl World {
     /// Puts an option on sale; it is defined once it hears of it.
     pub fn put_on_sale(&mut self, definition: Definition, plan: Arc<SeatingPlan>) -> OptionId {
         let request = Request::default();
-        let command = catalogue::Command::AddOption { definition: Box::new(definition.clone()), request };
+        let command =
+            catalogue::Command::AddOption { definition: Box::new(definition.clone()), entries_max: u64::MAX, request };
         match self.catalogue(&command) {
             Ok(Answer::Reply(catalogue::Reply::Option { option, .. })) => {
                 self.plans.insert(option, Arc::new(PricedPlan::new(option, definition, plan)));

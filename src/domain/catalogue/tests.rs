@@ -23,7 +23,13 @@ fn settings() -> Settings {
 }
 
 fn create(title: &str, request: Request) -> Command {
-    Command::CreateConcert { title: title.into(), waiting_room: settings(), signing_key: [9; 32], request }
+    Command::CreateConcert {
+        title: title.into(),
+        waiting_room: settings(),
+        signing_key: [9; 32],
+        entries_max: 100,
+        request,
+    }
 }
 
 fn created(no: u64, title: &str, key: Option<Key>) -> Event {
@@ -53,7 +59,7 @@ fn definition(concert: u64) -> Box<Definition> {
 }
 
 fn add(concert: u64, request: Request) -> Command {
-    Command::AddOption { definition: definition(concert), request }
+    Command::AddOption { definition: definition(concert), entries_max: 100, request }
 }
 
 fn added(no: u64, concert: u64, key: Option<Key>) -> Event {

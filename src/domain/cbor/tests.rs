@@ -8,7 +8,7 @@ use smallvec::smallvec;
 use crate::domain::concert_option::{self, Area, AreaPlaces, Definition, FailureReason, Price, Window};
 use crate::domain::idempotency::Key;
 use crate::domain::seating_plan::PlanHash;
-use crate::domain::waiting_room::{self, Mode, Order, Settings};
+use crate::domain::waiting_room::{self, Draw, Mode, Order, Settings};
 use crate::domain::{ConcertId, OptionId, PaymentId, Points, RefundId, Timestamp, UserId, catalogue, wallet};
 use crate::testing::subject::StoredEvent;
 
@@ -177,9 +177,14 @@ fn events_of_a_waiting_room() {
     use waiting_room::Event;
     frozen(&[
         (Event::Opened { concert: ConcertId(4), settings: settings() }, format!("82008204{SETTINGS}")),
-        (Event::Configured { settings: settings() }, format!("820181{SETTINGS}")),
+        (Event::Configured { settings: settings(), returned: None }, format!("820181{SETTINGS}")),
+        (
+            Event::Configured { settings: settings(), returned: Some(vec![3, 400]) },
+            format!("820182{SETTINGS}8203190190"),
+        ),
         (Event::TokenIssued { no: 1, user: anna(), active_until: Some(at(2)) }, "8202830164616e6e6102".into()),
-        (Event::LineOpened { seed: Some(3) }, "82038103".into()),
+        (Event::LineOpened { seed: Some(3), draw: None }, "82038103".into()),
+        (Event::LineOpened { seed: Some(3), draw: Some(Draw::Lots) }, "8203820300".into()),
         (Event::TokensAdmitted { tokens: vec![1, 2], expires_at: at(3) }, "82048282010203".into()),
         (Event::TokensExpired { tokens: vec![1] }, "8205818101".into()),
         (Event::TokenLeft { no: 1 }, "82068101".into()),
@@ -205,7 +210,7 @@ fn what_was_written_before_the_last_field_came_can_be_read() {
     let added = catalogue::Event::OptionAdded { option: OptionId(5), definition: definition(), key: None };
     reads(&format!("820182 05 {DEFINITION}"), &added);
     reads("820282 01 64616e6e61", &waiting_room::Event::TokenIssued { no: 1, user: anna(), active_until: None });
-    reads("820380", &waiting_room::Event::LineOpened { seed: None });
+    reads("820380", &waiting_room::Event::LineOpened { seed: None, draw: None });
     // And `null` is the same as nothing.
     reads("820584 02 01 09 f6", &started);
     // What a newer version has added is passed over.

@@ -2,10 +2,22 @@
 
 use std::sync::Arc;
 
+use hashbrown::HashSet;
 use serde::Serialize;
 
 use crate::domain::seating_plan::{PlanHash, SeatingPlan};
-use crate::domain::{ConcertId, OptionId, Points, Timestamp};
+use crate::domain::{ConcertId, Flaw, OptionId, Points, Timestamp};
+
+/// The largest area.
+const CAPACITY_MAX: u64 = 1_000_000;
+/// The longest time of a hold, in seconds: a day.
+const HOLD_SECONDS_MAX: u64 = 86_400;
+/// The longest time a payment may take, in seconds.
+const PAYMENT_SECONDS_MAX: u64 = 3_600;
+/// The most seats and places of one reservation.
+const SEATS_PER_RESERVATION_MAX: u64 = 100;
+/// The most seats and places of one user.
+const SEATS_PER_USER_MAX: u64 = 10_000;
 
 /// When an option is on sale.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
@@ -22,6 +34,13 @@ pub struct Window {
 }
 
 impl Window {
+    /// What is wrong with it.
+    #[must_use]
+    pub fn flaw(&self) -> Option<Flaw> {
+        let opens_in_time = self.sale_opens_at.is_none_or(|opens_at| opens_at < self.sale_closes_at);
+        (!opens_in_time).then(|| Flaw::new("sale_opens_at", "must be before sale_closes_at"))
+    }
+
     /// Whether seats may be held at `now`.
     #[must_use]
     pub fn is_open(&self, now: Timestamp) -> bool {
@@ -113,6 +132,48 @@ pub struct Definition {
     /// The most seats and places of one user, over all reservations that are held, paying or confirmed.
     #[n(10)]
     pub max_seats_per_user: u32,
+}
+
+impl Definition {
+    /// What is wrong with it by itself. Whether it fits its plan is to be seen where the plan is.
+    #[must_use]
+    pub fn flaws(&self) -> Vec<Flaw> {
+        let numbers = [
+            ("hold_seconds", self.hold_seconds, HOLD_SECONDS_MAX),
+            ("payment_seconds", self.payment_seconds, PAYMENT_SECONDS_MAX),
+            ("max_seats_per_reservation", self.max_seats_per_reservation, SEATS_PER_RESERVATION_MAX),
+            ("max_seats_per_user", self.max_seats_per_user, SEATS_PER_USER_MAX),
+        ];
+        let numbers = numbers.into_iter().filter_map(|(name, n, max)| Flaw::of_range(name, n.into(), 1, max));
+        let mut flaws: Vec<_> = numbers.chain(self.window.flaw()).collect();
+        if self.seat_count == 0 && self.areas.is_empty() {
+            flaws.push(Flaw::new("seating_plan", "must have seats, unless there are areas"));
+        }
+        let priced: HashSet<&str> = self.prices.iter().map(|price| &*price.category).collect();
+        if priced.len() < self.prices.len() {
+            flaws.push(Flaw::new("prices", "must name each category once"));
+        }
+        for (index, area) in self.areas.iter().enumerate() {
+            let field = |name: &str| format!("areas[{index}].{name}");
+            flaws.extend(Flaw::of_name(field("name"), &area.name));
+            flaws.extend(Flaw::of_range(field("capacity"), area.capacity.into(), 1, CAPACITY_MAX));
+            if !priced.contains(&*area.category) {
+                flaws.push(Flaw::new(field("category"), "has no price"));
+            }
+        }
+        let names: Vec<&str> = self.areas.iter().map(|area| &*area.name).collect();
+        flaws.extend(Flaw::of_twice("areas", ".name", &names));
+        let dearest = self.prices.iter().map(|price| price.points).max().unwrap_or(Points::ZERO);
+        if dearest.checked_mul(self.max_seats_per_reservation.into()).is_none() {
+            let message = format!("the dearest price x max_seats_per_reservation must be at most {}", Points::MAX);
+            flaws.push(Flaw::new("prices", message));
+        }
+        flaws.extend(self.prices.iter().filter_map(|price| {
+            let category = &price.category;
+            Flaw::of_name(format!("prices.{category}"), category)
+        }));
+        flaws
+    }
 }
 
 /// An option's definition and its seating plan, put together: all that stays the same while it is sold.

@@ -35,7 +35,7 @@ use super::cbor;
 use super::idempotency::{Key, Memory, Remembered, Request};
 use super::seat_map::{self, BestAvailable, SeatMap, Status as SeatStatus};
 use super::{
-    Aggregate, Answer, Changes, CorruptRow, Counted, Decided, Lsn, Message, Meta, OptionId, PaymentId, Points,
+    Aggregate, Answer, Changes, CorruptRow, Counted, Decided, Flaw, Lsn, Message, Meta, OptionId, PaymentId, Points,
     RefundId, Rejection, ReservationId, Role, Timestamp, UserId, catalogue, waiting_room, wallet,
 };
 
@@ -69,6 +69,31 @@ pub enum Wish {
     Best(BestAvailable),
     /// Places in areas; no area twice.
     Areas(SmallVec<[AreaPlaces; 1]>),
+}
+
+impl Wish {
+    /// What is wrong with it, whatever the plan.
+    fn flaw(&self) -> Option<Flaw> {
+        match self {
+            Self::Seats(seats) => flaw_of_seats(seats),
+            Self::Best(best) => (best.count == 0).then(|| Flaw::new("best_available.count", "must be at least 1")),
+            Self::Areas(areas) if areas.is_empty() => Some(Flaw::new("areas", "must name at least one area")),
+            Self::Areas(areas) => {
+                let nobody = areas.iter().position(|place| place.count == 0);
+                let nobody = nobody.map(|index| Flaw::new(format!("areas[{index}].count"), "must be at least 1"));
+                let names: SmallVec<[u16; 8]> = areas.iter().map(|place| place.area).collect();
+                nobody.or_else(|| Flaw::of_twice("areas", ".name", &names))
+            }
+        }
+    }
+}
+
+/// What is wrong with a list of seats.
+fn flaw_of_seats(seats: &[u32]) -> Option<Flaw> {
+    if seats.is_empty() {
+        return Some(Flaw::new("seats", "must name at least one seat"));
+    }
+    Flaw::of_twice("seats", "", seats)
 }
 
 /// What can be asked of an option.
@@ -536,6 +561,15 @@ impl ConcertOption {
         self.users.iter().map(|(user, places)| (user, *places))
     }
 
+    /// Who has an open hold, or pays for one; who has two is named twice.
+    pub fn holders(&self) -> impl Iterator<Item = &UserId> {
+        let paid_for = |no| Some(self.payments.get(no)?.reservation);
+        let paying = self.unsettled.keys().filter_map(paid_for);
+        let held = self.deadlines.iter().map(|(_, no)| *no).chain(paying);
+        let held = held.filter_map(|no| self.reservations.get(&no));
+        held.filter(|reservation| reservation.status.may_be_held()).map(|reservation| &reservation.user)
+    }
+
     /// How many holds are open, and how many of them run out before `until`.
     #[must_use]
     pub fn holds(&self, until: Timestamp) -> (usize, usize) {
@@ -592,6 +626,18 @@ impl ConcertOption {
         if first == Some(key) { Ok(Some(*no)) } else { Err(Rejection::IdempotencyKeyReused) }
     }
 
+    /// The answer to a request whose key has been used: at once, or when what it has begun comes to its end. What is under
+    /// way goes first, since [`Memory::recall`] also says what stands against a new key.
+    ///
+    /// # Errors
+    /// It came with another payload then; or it is new, and something stands against it.
+    fn known(&self, now: Timestamp, request: &Request) -> Result<Option<Answer<Reply>>, Rejection> {
+        if let Some(ticket) = self.begun_by(request)? {
+            return Ok(Some(Answer::Park { ticket, role: Role::Duplicate }));
+        }
+        Ok(self.keys.recall(now, request)?.map(|made| Answer::Reply(Reply::Replayed(made))))
+    }
+
     /// Below this number every step is settled, given that `next` is about to begin.
     fn settled_below(&self, next: u64) -> u64 {
         self.unsettled.keys().next().map_or(next, |first| *first.min(&next))
@@ -635,6 +681,7 @@ impl ConcertOption {
         if let Some((_, limit)) = limits.into_iter().find(|(wanted, limit)| wanted > limit) {
             return Err(Rejection::LimitExceeded { limit, already });
         }
+        Flaw::refuse(wish.flaw())?;
         let (mut seats, mut areas) = (SeatRefs::new(), SmallVec::new());
         match wish {
             Wish::Seats(wanted) => {
@@ -695,11 +742,8 @@ impl ConcertOption {
         request: &Request,
         out: &mut Decided<Event>,
     ) -> Result<Answer<Reply>, Rejection> {
-        if let Some(made) = self.keys.recall(now, request)? {
-            return Ok(Answer::Reply(Reply::Replayed(made)));
-        }
-        if let Some(payment) = self.begun_by(request)? {
-            return Ok(Answer::Park { ticket: payment, role: Role::Duplicate });
+        if let Some(answer) = self.known(now, request)? {
+            return Ok(answer);
         }
         let Some(reservation) = self.reachable(no, &Caller::User(user.clone()))? else {
             return Ok(Answer::Reply(Reply::Archived));
@@ -730,11 +774,8 @@ impl ConcertOption {
         request: &Request,
         out: &mut Decided<Event>,
     ) -> Result<Answer<Reply>, Rejection> {
-        if let Some(made) = self.keys.recall(now, request)? {
-            return Ok(Answer::Reply(Reply::Replayed(made)));
-        }
-        if let Some(refund) = self.begun_by(request)? {
-            return Ok(Answer::Park { ticket: refund, role: Role::Duplicate });
+        if let Some(answer) = self.known(now, request)? {
+            return Ok(answer);
         }
         let payment = match self.payments.get(&no) {
             Some(payment) if caller.may_reach(&payment.user) => payment,
@@ -1049,6 +1090,7 @@ impl Aggregate for ConcertOption {
             Command::Reschedule { patch } => {
                 let terms = self.definition().ok_or(Rejection::NotFound)?;
                 let window = patch.apply(self.header.window, terms.starts_at);
+                Flaw::refuse(window.flaw())?;
                 if window != self.header.window {
                     out.events.push(Event::OptionRescheduled { window });
                 }
@@ -1077,6 +1119,7 @@ impl Aggregate for ConcertOption {
                     return Ok(Answer::Reply(Reply::Replayed(0)));
                 }
                 self.all_known(seats)?;
+                Flaw::refuse(flaw_of_seats(seats))?;
                 let seats = seats.iter().copied().filter(|seat| self.seats.status(*seat) != SeatStatus::Blocked);
                 let seats: SeatRefs = seats.collect();
                 self.all_free(&seats)?;
@@ -1090,6 +1133,7 @@ impl Aggregate for ConcertOption {
                     return Ok(Answer::Reply(Reply::Replayed(0)));
                 }
                 self.all_known(seats)?;
+                Flaw::refuse(flaw_of_seats(seats))?;
                 let seats = seats.iter().copied().filter(|seat| self.seats.status(*seat) == SeatStatus::Blocked);
                 let seats: SeatRefs = seats.collect();
                 if !seats.is_empty() || request.key.is_some() {

@@ -4,7 +4,7 @@ use serde::Serialize;
 use smallvec::SmallVec;
 
 use crate::domain::idempotency::Key;
-use crate::domain::{CorruptRow, Lsn, Meta, Points, Timestamp, UserId, cbor};
+use crate::domain::{CorruptRow, Lsn, Meta, Points, Rejection, Timestamp, UserId, cbor};
 
 /// Seats, by their places in the plan.
 pub type SeatRefs = SmallVec<[u32; 4]>;
@@ -163,6 +163,16 @@ impl Reservation {
     pub fn places(&self) -> u32 {
         // At most 100 of each.
         self.seats.len() as u32 + self.areas.iter().map(|area| area.count).sum::<u32>()
+    }
+
+    /// Why this reservation, which has come to its end, cannot be paid by `user`.
+    #[must_use]
+    pub fn why_not_payable(&self, user: &UserId) -> Rejection {
+        match self.status {
+            _ if self.user != *user => Rejection::NotFound,
+            ReservationStatus::Expired => Rejection::ReservationExpired,
+            _ => Rejection::ReservationNotHeld,
+        }
     }
 
     /// Reads the row of [`Part::Reservation`].

@@ -7,6 +7,8 @@ use crate::domain::seating_plan::{Limits, PlanHash, SeatingPlan};
 use crate::domain::{ConcertId, idempotency};
 use crate::testing::scenario::{Scenario, given};
 
+mod rules;
+
 const OPTION: OptionId = OptionId(5);
 
 /// Seconds after the definition.

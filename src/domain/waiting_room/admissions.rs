@@ -64,11 +64,6 @@ impl Admissions {
         (per_minute > 0).then(|| minute.max(second))
     }
 
-    /// How many were let in during the minute before `now`.
-    pub fn in_last_minute(&self, now: Timestamp) -> u64 {
-        self.within(now, MINUTE_MS)
-    }
-
     fn within(&self, now: Timestamp, window_ms: u64) -> u64 {
         let recent = self.entries.iter().rev().take_while(|entry| entry.within(now, window_ms));
         recent.map(|entry| u64::from(entry.tokens)).sum()
@@ -148,7 +143,6 @@ mod tests {
         assert_eq!(log.allowed(at(2000), 3), 0);
         assert_eq!(log.allowed_from(3), Some(at(60_000)));
         assert_eq!(log.allowed(at(60_000), 3), 1);
-        assert_eq!(log.in_last_minute(at(60_000)), 1);
         assert_eq!((log.allowed(at(60_000), 0), log.allowed_from(0)), (0, None));
     }
 

@@ -8,15 +8,19 @@
 //!   opens at the first tick from `opens_at` on, or from when `opens_at` is taken away again, whatever the mode is by
 //!   then, and stays open for good: whoever wants to stop it after that pauses. A line without `opens_at` is open from the
 //!   start; it closes, once, when it is given an `opens_at`.
-//! - **Shuffle.** Drawn over all numbers from the first waiter's to the last issued, so that the order of those who wait
-//!   follows from the seed and two numbers that stand in the header row: opening a line of a million changes one row.
+//! - **Shuffle.** Everybody who waits has a lot that follows from the seed and their own number, so that the order stands
+//!   in the header row: opening a line of a million changes one row. See [`Draw`].
 //! - **Mode `open`** ignores both throttles, and who gets in then is not counted by `admit_per_minute`. Those who wait when
 //!   it begins get in with it, [`ADMIT_BATCH_MAX`] at once and as many again each tick.
 //! - **Throttles are about the present.** A limit that is lowered throws nobody out; what was let in before counts.
+//! - **Switching the line on.** When the mode becomes `queue`, at most `max_active` stay inside: first those who hold seats,
+//!   who are named in the command since no room can know, then the others in their order; of these nobody if the line is
+//!   yet to open. Who does not stay waits again, where they stood before or would have stood: at the head.
 //!
 //! What it must not know: who is still there. Signs of life are kept outside ([`Liveness`]); silence comes in as a command.
 
 mod admissions;
+mod departures;
 mod line;
 mod liveness;
 mod settings;
@@ -29,10 +33,11 @@ pub use liveness::Liveness;
 pub use settings::{Mode, Order, Settings, SettingsPatch};
 
 use super::{
-    Aggregate, Answer, Changes, ConcertId, CorruptRow, Decided, Message, Meta, Rejection, ReservationId, Timestamp,
-    UserId, catalogue, concert_option,
+    Aggregate, Answer, Changes, ConcertId, CorruptRow, Decided, Flaw, Message, Meta, Rejection, ReservationId,
+    Timestamp, UserId, catalogue, concert_option,
 };
 use admissions::Admissions;
+use departures::Departures;
 use line::Line;
 use tokens::{State, Token, Tokens};
 
@@ -53,6 +58,8 @@ pub enum Command {
     Configure {
         /// What to change.
         patch: SettingsPatch,
+        /// Who holds seats of this concert, if the patch may switch the line on; the order does not matter.
+        holders: Vec<UserId>,
     },
     /// Asks for a token. Who has a live one gets that one. Answered with [`Reply::Token`].
     IssueToken {
@@ -101,6 +108,9 @@ pub enum Event {
         /// How; all of it.
         #[n(0)]
         settings: Settings,
+        /// Tokens that were active and wait again, in the order of the line.
+        #[n(1)]
+        returned: Option<Vec<u64>>,
     },
     /// A user has a new token.
     #[n(2)]
@@ -121,6 +131,9 @@ pub enum Event {
         /// Where those who wait have been shuffled: by this seed.
         #[n(0)]
         seed: Option<u64>,
+        /// How the order follows from it; none in journals from before there was a choice: see [`Draw`].
+        #[n(1)]
+        draw: Option<Draw>,
     },
     /// Tokens that waited are active.
     #[n(4)]
@@ -153,6 +166,19 @@ pub enum Event {
         #[n(0)]
         no: u64,
     },
+}
+
+/// How the order of those who were shuffled follows from a seed. Frozen, each of them.
+///
+/// The first one has no name: a permutation of all numbers from the first waiter's to the last issued, of which those count
+/// that wait. It costs what the numbers cost, and whoever leaves and asks again takes up another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+#[cbor(index_only)]
+pub enum Draw {
+    /// By lots: everybody's follows from the seed and their number. It costs what those who wait cost.
+    #[n(0)]
+    Lots,
 }
 
 /// What a waiting room answers.
@@ -261,7 +287,7 @@ pub struct TokenView {
     pub expected_wait_seconds: Option<u64>,
     /// When it was issued.
     pub issued_at: Timestamp,
-    /// Until when it is, or was to be, active; `None` if it never was.
+    /// Until when it is, or was to be, active; `None` if it waits or never was.
     pub expires_at: Option<Timestamp>,
 }
 
@@ -326,6 +352,8 @@ struct Header {
     expired: u64,
     #[n(7)]
     admissions: Admissions,
+    #[n(8)]
+    departures: Departures,
 }
 
 /// Whether the line is open.
@@ -352,14 +380,28 @@ struct Shuffled {
     /// Number of the first of them.
     #[n(1)]
     first: u64,
-    /// How many numbers from there were drawn.
+    /// The last number that had been issued then.
     #[n(2)]
-    count: u32,
+    last: u64,
+    #[n(3)]
+    draw: Option<Draw>,
 }
 
 impl Shuffled {
-    fn contains(&self, no: u64) -> bool {
-        no.checked_sub(self.first).is_some_and(|offset| offset < u64::from(self.count))
+    /// Puts numbers of those who were shuffled in their order.
+    fn sort(&self, numbers: &mut [u64]) {
+        match self.draw {
+            Some(Draw::Lots) => numbers.sort_by_cached_key(|&no| shuffle::lot(self.seed, no)),
+            None => {
+                let count = u32::try_from(self.last - self.first + 1).unwrap_or(u32::MAX);
+                let mut places = vec![0; count as usize];
+                for (place, offset) in (0_u32..).zip(shuffle::permutation(self.seed, count)) {
+                    places[offset as usize] = place;
+                }
+                let place = |no: u64| places.get((no - self.first) as usize);
+                numbers.sort_unstable_by_key(|&no| place(no).copied().unwrap_or(u32::MAX));
+            }
+        }
     }
 }
 
@@ -367,10 +409,9 @@ impl WaitingRoom {
     /// Token `no` at `now`, if it is live; used and expired ones are in the archive, as [`TokenRow`]s. One whose time has
     /// just run out shows as expired.
     ///
-    /// `expected_wait_seconds` is `position` divided by the rate at which people get in. While a place is free for this
-    /// position, that is `admit_per_minute`, or no wait where that is not set. Otherwise places must be given back first,
-    /// and the rate is what was let in during the last 60 s, at most `admit_per_minute`; if that was nobody,
-    /// `admit_per_minute` alone, or unknown (`None`) where that is not set. Unknown too while nobody is let in.
+    /// `expected_wait_seconds` is what `admit_per_minute` makes of `position`; and if that many places are not free, at
+    /// least how long it takes until they are, at the pace at which those inside have left during the last five minutes.
+    /// Unknown (`None`) if nobody has, and while nobody is let in.
     #[must_use]
     pub fn token(&self, now: Timestamp, no: u64) -> Option<TokenView> {
         let row = self.token_row(no)?;
@@ -435,19 +476,18 @@ impl WaitingRoom {
 
     fn expected_wait(&self, now: Timestamp, position: u64) -> Option<u64> {
         let settings = &self.header.settings;
-        let limit = settings.admit_per_minute.map(u64::from);
-        let place_is_free = position <= self.places_free();
-        let per_minute = match (settings.mode, limit) {
-            (Mode::Paused, _) => return None,
-            (Mode::Open, _) => return Some(0),
-            (Mode::Queue, None) if place_is_free => return Some(0),
-            (Mode::Queue, Some(limit)) if place_is_free => limit,
-            (Mode::Queue, _) => match self.header.admissions.in_last_minute(now) {
-                0 => limit?,
-                seen => seen.min(limit.unwrap_or(u64::MAX)),
-            },
-        };
-        position.saturating_mul(60).checked_add(per_minute.saturating_sub(1))?.checked_div(per_minute)
+        match settings.mode {
+            Mode::Paused => return None,
+            Mode::Open => return Some(0),
+            Mode::Queue => {}
+        }
+        let paced =
+            settings.admit_per_minute.map_or(0, |limit| position.saturating_mul(60).div_ceil(limit.max(1).into()));
+        let inside = self.deadlines.len() as u64;
+        match (position + inside).saturating_sub(settings.max_active.into()) {
+            0 => Some(paced),
+            must_leave => Some(self.header.departures.seconds_until(now, must_leave)?.max(paced)),
+        }
     }
 
     fn places_free(&self) -> u64 {
@@ -499,19 +539,52 @@ impl WaitingRoom {
         now.plus_millis(u64::from(self.header.settings.active_ttl_seconds) * 1000)
     }
 
-    fn configure(&self, now: Timestamp, patch: &SettingsPatch, out: &mut Decided<Event>) {
+    fn configure(
+        &self,
+        now: Timestamp,
+        patch: &SettingsPatch,
+        holders: &[UserId],
+        out: &mut Decided<Event>,
+    ) -> Result<(), Rejection> {
         let old = &self.header.settings;
         let settings = patch.apply(old);
+        Flaw::refuse(settings.flaws(""))?;
         if settings == *old {
-            return;
+            return Ok(());
         }
         let opens_to_all = settings.mode == Mode::Open && !self.line.is_empty();
         let expires_at = now.plus_millis(u64::from(settings.active_ttl_seconds) * 1000);
-        out.events.push(Event::Configured { settings });
+        let returned = Some(self.sent_back(&settings, holders)).filter(|tokens| !tokens.is_empty());
+        out.events.push(Event::Configured { settings, returned });
         if opens_to_all {
             let tokens = self.line.iter().take(ADMIT_BATCH_MAX).collect();
             out.events.push(Event::TokensAdmitted { tokens, expires_at });
         }
+        Ok(())
+    }
+
+    /// Who goes back to the line when it is run like this from now on, in the order of the line.
+    fn sent_back(&self, settings: &Settings, holders: &[UserId]) -> Vec<u64> {
+        if settings.mode != Mode::Queue || self.header.settings.mode == Mode::Queue {
+            return Vec::new();
+        }
+        let holding: BTreeSet<u64> = holders.iter().filter_map(|user| self.tokens.of(user)).collect();
+        let inside = self.numbers(|state| matches!(state, State::Active { .. }));
+        let is_closed = match self.header.doors {
+            Doors::Unscheduled => settings.opens_at.is_some(),
+            Doors::Closed => true,
+            Doors::Opened => false,
+        };
+        let most = settings.max_active as usize;
+        let hold = inside.iter().filter(|no| holding.contains(no)).count();
+        let (mut for_holders, mut for_others) = (most, if is_closed { 0 } else { most.saturating_sub(hold) });
+        let has_no_place = |no: &u64| {
+            let places = if holding.contains(no) { &mut for_holders } else { &mut for_others };
+            let is_full = *places == 0;
+            *places = places.saturating_sub(1);
+            is_full
+        };
+        self.in_order(inside).into_iter().filter(has_no_place).collect()
     }
 
     fn issue(&self, now: Timestamp, user: &UserId, out: &mut Decided<Event>) -> Reply {
@@ -541,7 +614,8 @@ impl WaitingRoom {
     }
 
     fn complete(&self, no: u64, reservation: ReservationId, out: &mut Decided<Event>) {
-        if let Some(Token { state: State::Active { .. }, .. }) = self.tokens.get(no) {
+        // One that waits was sent back to the line after its holder had got seats.
+        if self.tokens.get(no).is_some() {
             out.events.push(Event::TokenUsed { no });
         }
         let acknowledgement = concert_option::Command::TokenCompleted { reservation: reservation.no };
@@ -562,11 +636,33 @@ impl WaitingRoom {
         self.header.settings = settings.clone();
     }
 
+    /// Those wait again who were sent back.
+    fn apply_returned(&mut self, tokens: &[u64], changes: &mut impl Changes<Part>) {
+        for &no in tokens {
+            let Some(token) = self.tokens.get_mut(no) else { continue };
+            let State::Active { until } = token.state else { continue };
+            // Their place follows.
+            token.state = State::Waiting { place: 0 };
+            self.deadlines.remove(&(until, no));
+            changes.touch(Part::Token(no));
+        }
+        if !tokens.is_empty() {
+            self.line_up();
+        }
+    }
+
+    fn come_in(&mut self, at: Timestamp, no: u64, until: Timestamp) {
+        if self.deadlines.is_empty() {
+            self.header.departures.begin(at);
+        }
+        self.deadlines.insert((until, no));
+    }
+
     fn apply_issued(&mut self, at: Timestamp, no: u64, user: &UserId, active_until: Option<Timestamp>) {
         self.header.last_no = self.header.last_no.max(no);
         let state = match active_until {
             Some(until) => {
-                self.deadlines.insert((until, no));
+                self.come_in(at, no, until);
                 State::Active { until }
             }
             None => State::Waiting { place: self.line.push(no) },
@@ -574,13 +670,12 @@ impl WaitingRoom {
         self.tokens.insert(no, Token { user: user.clone(), issued_at: at, state });
     }
 
-    fn apply_opened_line(&mut self, seed: Option<u64>) {
+    fn apply_opened_line(&mut self, seed: Option<u64>, draw: Option<Draw>) {
         self.header.doors = Doors::Opened;
         // Nobody has been let in past a closed line, so its head has the lowest number.
         let head = self.line.iter().next();
         if let (Some(seed), Some(first)) = (seed, head) {
-            let count = u32::try_from(self.header.last_no - first + 1).unwrap_or(u32::MAX);
-            self.header.shuffled = Some(Shuffled { seed, first, count });
+            self.header.shuffled = Some(Shuffled { seed, first, last: self.header.last_no, draw });
             self.line_up();
         }
     }
@@ -592,7 +687,7 @@ impl WaitingRoom {
             let State::Waiting { place } = token.state else { continue };
             token.state = State::Active { until };
             self.line.remove(place);
-            self.deadlines.insert((until, no));
+            self.come_in(at, no, until);
             changes.touch(Part::Token(no));
             admitted += 1;
         }
@@ -610,6 +705,7 @@ impl WaitingRoom {
             }
             State::Active { until } => {
                 self.deadlines.remove(&(until, no));
+                self.header.departures.record(at);
                 Some(until)
             }
         };
@@ -622,24 +718,31 @@ impl WaitingRoom {
             .archive(Part::Token(no), || encode(&TokenRow { user, issued_at, status, expires_at, ended_at: Some(at) }));
     }
 
-    /// Gives everybody who waits their place: first those who were shuffled, then the others by number.
+    /// Gives everybody who waits their place.
     fn line_up(&mut self) {
         self.line = Line::default();
-        let shuffled = self.header.shuffled;
-        if let Some(Shuffled { seed, first, count }) = shuffled {
-            for offset in shuffle::permutation(seed, count) {
-                self.place_last(first + u64::from(offset));
+        let waiting = self.numbers(|state| matches!(state, State::Waiting { .. }));
+        for no in self.in_order(waiting) {
+            if let Some(Token { state: State::Waiting { place }, .. }) = self.tokens.get_mut(no) {
+                *place = self.line.push(no);
             }
         }
-        let is_placed = |no: u64| shuffled.is_some_and(|shuffled| shuffled.contains(no));
-        let others: Vec<u64> = self.tokens.iter().map(|(no, _)| no).filter(|&no| !is_placed(no)).collect();
-        others.into_iter().for_each(|no| self.place_last(no));
     }
 
-    fn place_last(&mut self, no: u64) {
-        if let Some(Token { state: State::Waiting { place }, .. }) = self.tokens.get_mut(no) {
-            *place = self.line.push(no);
+    /// The numbers of the tokens in such a state, ascending.
+    fn numbers(&self, is_one: impl Fn(State) -> bool) -> Vec<u64> {
+        self.tokens.iter().filter(|(_, token)| is_one(token.state)).map(|(no, _)| no).collect()
+    }
+
+    /// Puts ascending numbers in the order of the line: first those who were there before anybody who was shuffled, then
+    /// these, then who came later.
+    fn in_order(&self, mut numbers: Vec<u64>) -> Vec<u64> {
+        if let Some(shuffled) = &self.header.shuffled {
+            let from = numbers.partition_point(|&no| no < shuffled.first);
+            let to = numbers.partition_point(|&no| no <= shuffled.last);
+            shuffled.sort(&mut numbers[from..to]);
         }
+        numbers
     }
 
     fn token_row(&self, no: u64) -> Option<TokenRow> {
@@ -682,8 +785,8 @@ impl Aggregate for WaitingRoom {
                 Ok(Answer::Silent)
             }
             _ if self.header.concert.is_none() => Err(Rejection::NotFound),
-            Command::Configure { patch } => {
-                self.configure(now, patch, out);
+            Command::Configure { patch, holders } => {
+                self.configure(now, patch, holders, out)?;
                 Ok(Answer::Reply(Reply::Configured))
             }
             Command::IssueToken { user } => Ok(Answer::Reply(self.issue(now, user, out))),
@@ -702,12 +805,15 @@ impl Aggregate for WaitingRoom {
                 self.header.concert = Some(*concert);
                 self.apply_settings(settings);
             }
-            Event::Configured { settings } => self.apply_settings(settings),
+            Event::Configured { settings, returned } => {
+                self.apply_settings(settings);
+                self.apply_returned(returned.as_deref().unwrap_or_default(), changes);
+            }
             Event::TokenIssued { no, user, active_until } => {
                 self.apply_issued(meta.at, *no, user, *active_until);
                 changes.create(|| Part::Token(*no));
             }
-            Event::LineOpened { seed } => self.apply_opened_line(*seed),
+            Event::LineOpened { seed, draw } => self.apply_opened_line(*seed, *draw),
             Event::TokensAdmitted { tokens, expires_at } => self.apply_admitted(meta.at, tokens, *expires_at, changes),
             Event::TokensExpired { tokens } => {
                 tokens.iter().for_each(|&no| self.apply_end(meta.at, no, TokenStatus::Expired, changes));
@@ -737,7 +843,7 @@ impl Aggregate for WaitingRoom {
     fn tick(&self, now: Timestamp, entropy: u64, out: &mut Decided<Event>) {
         if self.opens_from().is_some_and(|from| from <= now) {
             let seed = (self.header.settings.order == Order::ShuffleAtOpen).then_some(entropy);
-            out.events.push(Event::LineOpened { seed });
+            out.events.push(Event::LineOpened { seed, draw: seed.map(|_| Draw::Lots) });
             return;
         }
         let count = self.admissible(now);

@@ -2,7 +2,12 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::domain::Timestamp;
+use crate::domain::{Flaw, Timestamp};
+
+/// The most that `max_active` and `admit_per_minute` may be.
+const ADMISSIONS_MAX: u64 = 10_000_000;
+/// The longest time, in seconds: a day.
+const SECONDS_MAX: u64 = 86_400;
 
 /// Who is let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, minicbor::Encode, minicbor::Decode)]
@@ -73,6 +78,20 @@ impl Default for Settings {
             order: Order::Fifo,
             opens_at: None,
         }
+    }
+}
+
+impl Settings {
+    /// What is not within its bounds; `prefix` stands before the fields' names.
+    pub fn flaws(&self, prefix: &str) -> impl Iterator<Item = Flaw> {
+        let admit_per_minute = self.admit_per_minute.map(|n| ("admit_per_minute", n, ADMISSIONS_MAX));
+        let max_active = ("max_active", self.max_active, ADMISSIONS_MAX);
+        let times = [
+            ("active_ttl_seconds", self.active_ttl_seconds, SECONDS_MAX),
+            ("waiting_ttl_seconds", self.waiting_ttl_seconds, SECONDS_MAX),
+        ];
+        let numbers = [max_active].into_iter().chain(admit_per_minute).chain(times);
+        numbers.filter_map(move |(name, n, max)| Flaw::of_range(format!("{prefix}{name}"), n.into(), 1, max))
     }
 }
 

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::{Lsn, OptionId};
 
+mod switching;
+
 /// A room driven as the shell drives it, with its rows as a store would hold them.
 #[derive(Default)]
 struct Driver {
@@ -107,7 +109,13 @@ impl Driver {
     }
 
     fn configure(&mut self, patch: SettingsPatch) -> Vec<Event> {
-        let (answer, events) = self.run(&Command::Configure { patch }).unwrap();
+        self.configure_beside(patch, &[])
+    }
+
+    /// Configures while these hold seats.
+    fn configure_beside(&mut self, patch: SettingsPatch, holders: &[&str]) -> Vec<Event> {
+        let holders = holders.iter().copied().map(name).collect();
+        let (answer, events) = self.run(&Command::Configure { patch, holders }).unwrap();
         assert_eq!(answer, Answer::Reply(Reply::Configured));
         events
     }
@@ -207,7 +215,7 @@ fn refusals() {
     }
     for command in [
         Command::IssueToken { user: name("anna") },
-        Command::Configure { patch: SettingsPatch::default() },
+        Command::Configure { patch: SettingsPatch::default(), holders: vec![] },
         leave("anna", 1),
         Command::ExpireSilent { tokens: vec![1] },
     ] {
@@ -236,11 +244,15 @@ fn commands_and_what_follows() {
         (silent(&[1, 5, 3, 5, 77]), Answer::Silent, vec![TokensExpired { tokens: vec![5] }]),
         (silent(&[1, 3]), Answer::Silent, vec![]),
         (complete(1), Answer::Silent, vec![TokenUsed { no: 1 }]),
-        (complete(5), Answer::Silent, vec![]),
+        (complete(5), Answer::Silent, vec![TokenUsed { no: 5 }]),
         (complete(4), Answer::Silent, vec![]),
         (complete(3), Answer::Silent, vec![]),
         (complete(99), Answer::Silent, vec![]),
-        (Command::Configure { patch: SettingsPatch::default() }, Answer::Reply(Reply::Configured), vec![]),
+        (
+            Command::Configure { patch: SettingsPatch::default(), holders: vec![] },
+            Answer::Reply(Reply::Configured),
+            vec![],
+        ),
     ] {
         assert_eq!(given().run(&command), Ok((answer, events)), "{command:?}");
     }
@@ -354,14 +366,18 @@ fn modes() {
     let settings = Settings { mode: Mode::Open, max_active: 9, ..Settings::default() };
     let tokens = vec![ben, cleo, dan];
     let events = driver.configure(mode(Mode::Open));
-    assert_eq!(events, [Event::Configured { settings }, Event::TokensAdmitted { tokens, expires_at: at(600_000) }]);
+    assert_eq!(
+        events,
+        [Event::Configured { settings, returned: None }, Event::TokensAdmitted { tokens, expires_at: at(600_000) }]
+    );
     driver.configure(SettingsPatch { max_active: Some(1), ..SettingsPatch::default() });
     let eve = driver.issue("eve");
     assert_eq!(driver.view(eve).expires_at, Some(at(600_000)));
     assert!(driver.room.is_open_mode());
 
-    driver.configure(mode(Mode::Queue));
-    assert_eq!(driver.room.counts().active, 5);
+    let settings = Settings { mode: Mode::Queue, max_active: 1, ..Settings::default() };
+    let events = driver.configure_beside(mode(Mode::Queue), &["dan"]);
+    assert_eq!(events, [Event::Configured { settings, returned: Some(vec![anna, ben, cleo, eve]) }]);
     let finn = driver.issue("finn");
     assert_eq!(driver.view(finn).status, TokenStatus::Waiting);
     assert!(driver.settle().is_empty());
@@ -379,7 +395,7 @@ fn opening_to_all_does_not_count_as_admission() {
 
 #[test]
 fn a_long_line_goes_in_by_batches() {
-    let mut driver = Driver::queue(0, None);
+    let mut driver = Driver::queue(1, None);
     let all: Vec<u64> = (0..25_000).map(|n| driver.issue(&n.to_string())).collect();
     let mut admitted = Vec::new();
     for event in driver.configure(mode(Mode::Open)) {
@@ -417,8 +433,6 @@ fn admit_per_minute_paces() {
     // Two a second until the minute's 90 are in; then again as those leave the window.
     let wanted: Vec<(u64, u64)> = (0..45).chain(60..70).map(|second| (second * 1000, 2)).collect();
     assert_eq!(times, wanted);
-    driver.configure(SettingsPatch { admit_per_minute: Some(Some(0)), ..SettingsPatch::default() });
-    assert_eq!((driver.settle().len(), driver.room.due()), (0, Some(at(600_000))));
 }
 
 #[test]
@@ -431,7 +445,7 @@ fn before_the_opening_nobody_has_a_position() {
     assert_eq!(driver.room.due(), opens_at);
     assert_eq!(driver.tick(1), []);
     driver.now = at(5_000);
-    assert_eq!(driver.tick(1), [Event::LineOpened { seed: None }]);
+    assert_eq!(driver.tick(1), [Event::LineOpened { seed: None, draw: None }]);
     assert_eq!(driver.view(ben).position, Some(2));
     assert!(driver.room.due().unwrap() <= driver.now);
     assert_eq!(driver.settle(), [anna]);
@@ -449,12 +463,22 @@ fn a_line_that_was_always_open_can_be_closed_once() {
     driver.configure(close);
     assert_eq!((driver.settle().len(), driver.view(anna).position), (0, None));
     driver.configure(SettingsPatch { opens_at: Some(None), ..SettingsPatch::default() });
-    assert_eq!(driver.tick(1), [Event::LineOpened { seed: None }]);
+    assert_eq!(driver.tick(1), [Event::LineOpened { seed: None, draw: None }]);
     assert_eq!(driver.settle(), [anna]);
 }
 
 #[test]
 fn a_shuffled_line() {
+    shuffles(Some(Draw::Lots));
+}
+
+/// Which nobody draws any more, and which stands as it was.
+#[test]
+fn a_line_that_was_shuffled_before_there_were_lots() {
+    shuffles(None);
+}
+
+fn shuffles(draw: Option<Draw>) {
     let settings = Settings {
         mode: Mode::Queue,
         max_active: 0,
@@ -468,10 +492,22 @@ fn a_shuffled_line() {
     driver.run(&leave("7", 7)).unwrap();
     driver.now = at(5_000);
     driver.rows.touched.clear();
-    assert_eq!(driver.tick(4711), [Event::LineOpened { seed: Some(4711) }]);
+    let opened = Event::LineOpened { seed: Some(4711), draw };
+    if draw.is_some() {
+        assert_eq!(driver.tick(4711), [opened]);
+    } else {
+        driver.take_in(Decided { events: vec![opened], tell: vec![] });
+    }
     let late = driver.issue("late");
-    // The lots are drawn over the numbers 2 to 50.
-    let mut wanted: Vec<u64> = shuffle::permutation(4711, 49).into_iter().map(|n| u64::from(n) + 2).collect();
+    let mut wanted: Vec<u64> = match draw {
+        Some(Draw::Lots) => {
+            let mut waiting: Vec<u64> = (2..=50).collect();
+            waiting.sort_by_key(|&no| shuffle::lot(4711, no));
+            waiting
+        }
+        // Drawn over the numbers 2 to 50.
+        None => shuffle::permutation(4711, 49).into_iter().map(|n| u64::from(n) + 2).collect(),
+    };
     wanted.retain(|&no| no != 7);
     wanted.push(late);
     assert!(driver.room.waiting().eq(wanted.iter().copied()));
@@ -489,21 +525,34 @@ fn a_shuffled_line() {
 #[test]
 fn how_long_it_may_take() {
     let wait = |driver: &Driver, no| driver.view(no).expected_wait_seconds;
+    // While there is room, admit_per_minute paces.
     let mut driver = Driver::queue(1000, Some(60));
     let all: Vec<u64> = (0..200).map(|n| driver.issue(&n.to_string())).collect();
     assert_eq!((wait(&driver, all[0]), wait(&driver, all[29])), (Some(1), Some(30)));
     driver.settle();
     assert_eq!((wait(&driver, all[0]), wait(&driver, all[100])), (None, Some(100)));
 
+    // And when there is none, those who leave.
     let mut driver = Driver::queue(40, None);
     let all: Vec<u64> = (0..200).map(|n| driver.issue(&n.to_string())).collect();
     assert_eq!((wait(&driver, all[0]), wait(&driver, all[40])), (Some(0), None));
     driver.settle();
-    assert_eq!(wait(&driver, all[59]), Some(30));
+    assert_eq!(wait(&driver, all[40]), None, "that they came in says nothing of when they leave");
+    for no in &all[..10] {
+        driver.now = driver.now.plus_millis(3_000);
+        driver.run(&complete(*no)).unwrap();
+    }
+    assert_eq!((wait(&driver, all[49]), wait(&driver, all[50]), wait(&driver, all[69])), (Some(0), Some(3), Some(60)));
+    driver.settle();
+    assert_eq!(wait(&driver, all[69]), Some(60), "ten in half a minute");
     driver.now = at(60_000);
-    assert_eq!(wait(&driver, all[59]), None);
-    driver.configure(SettingsPatch { admit_per_minute: Some(Some(20)), ..SettingsPatch::default() });
-    assert_eq!(wait(&driver, all[59]), Some(60));
+    assert_eq!(wait(&driver, all[69]), Some(120), "and then nobody in half a minute");
+    driver.configure(SettingsPatch { admit_per_minute: Some(Some(4)), ..SettingsPatch::default() });
+    assert_eq!(wait(&driver, all[69]), Some(300), "no more than four a minute");
+    driver.configure(SettingsPatch { max_active: Some(20), ..SettingsPatch::default() });
+    assert_eq!(wait(&driver, all[50]), Some(126), "twenty of them leave no room for others");
+    driver.now = at(350_000);
+    assert_eq!(wait(&driver, all[69]), None);
 }
 
 #[test]
@@ -542,6 +591,10 @@ struct Model {
     used: u64,
     expired: u64,
     admissions: Vec<(Timestamp, u64)>,
+    /// Seed, first and last number of the draw.
+    drawn: Option<(u64, u64, u64)>,
+    /// Who holds seats.
+    holders: Vec<UserId>,
 }
 
 impl Model {
@@ -575,7 +628,8 @@ impl Model {
     /// Checks an event against the rules, and follows it.
     fn follow(&mut self, now: Timestamp, event: &Event) {
         match event {
-            Event::Opened { settings, .. } | Event::Configured { settings } => self.configured(settings),
+            Event::Opened { settings, .. } => self.configured(settings),
+            Event::Configured { settings, returned } => self.follow_change(settings, returned.as_deref()),
             Event::TokenIssued { no, user, active_until } => {
                 assert_eq!(*no, self.last_no + 1);
                 assert!(!self.users.values().any(|other| other == user));
@@ -587,14 +641,14 @@ impl Model {
                 }
                 assert_eq!(active_until.is_some(), self.settings.mode == Mode::Open);
             }
-            Event::LineOpened { seed } => {
+            Event::LineOpened { seed, draw } => {
                 assert!(self.closed && self.settings.opens_at.is_none_or(|opens_at| opens_at <= now));
                 assert_eq!(seed.is_some(), self.settings.order == Order::ShuffleAtOpen);
                 (self.closed, self.opened) = (false, true);
+                assert_eq!(*draw, seed.map(|_| Draw::Lots));
                 if let (Some(seed), Some(&first)) = (seed, self.waiting.first()) {
-                    let lots = shuffle::permutation(*seed, (self.last_no - first + 1) as u32);
-                    let lot = |no: &u64| lots.iter().position(|&lot| u64::from(lot) + first == *no).unwrap();
-                    self.waiting.sort_by_key(lot);
+                    self.drawn = Some((*seed, first, self.last_no));
+                    self.line_up();
                 }
             }
             Event::TokensAdmitted { tokens, expires_at } => self.follow_admission(now, tokens, *expires_at),
@@ -609,9 +663,51 @@ impl Model {
                 self.expired += 1;
             }
             Event::TokenUsed { no } => {
-                assert!(self.active.iter().any(|(_, other)| other == no) && self.end(*no));
+                assert!(self.end(*no));
                 self.used += 1;
             }
+        }
+    }
+
+    /// Everybody stands where they came, or where the draw put them.
+    fn line_up(&mut self) {
+        let drawn = self.drawn;
+        self.waiting.sort_by_key(|&no| match drawn {
+            Some((_, first, _)) if no < first => (0, no),
+            Some((seed, _, last)) if no <= last => (1, shuffle::lot(seed, no)),
+            _ => (2, no),
+        });
+    }
+
+    fn follow_change(&mut self, settings: &Settings, returned: Option<&[u64]>) {
+        let is_switched_on = self.settings.mode != Mode::Queue && settings.mode == Mode::Queue;
+        self.configured(settings);
+        let returned = returned.unwrap_or_default();
+        let inside = self.active.len();
+        self.active.retain(|(_, no)| !returned.contains(no));
+        assert_eq!(inside - self.active.len(), returned.len(), "who was not inside is sent back");
+        self.waiting.extend(returned);
+        self.line_up();
+        let stand = self.waiting.iter().filter(|no| returned.contains(no));
+        assert!(stand.eq(returned), "they are named in their order");
+        let most = settings.max_active as usize;
+        let holds = |no: &&u64| self.holders.contains(&self.users[*no]);
+        if !is_switched_on {
+            assert!(returned.is_empty(), "{returned:?}");
+            return;
+        }
+        let staying: Vec<u64> = self.active.iter().map(|(_, no)| *no).collect();
+        let (holders, others): (Vec<&u64>, Vec<&u64>) = staying.iter().partition(holds);
+        assert!(staying.len() <= most);
+        assert!(
+            others.is_empty() || !returned.iter().any(|no| holds(&no)),
+            "others stay, and who holds seats does not"
+        );
+        assert_eq!(holders.len(), most.min(holders.len() + returned.iter().filter(holds).count()));
+        if self.closed {
+            assert_eq!(others.len(), 0, "nobody is inside before the line opens without a reason");
+        } else {
+            assert_eq!(staying.len(), inside.min(most), "nobody goes without need");
         }
     }
 
@@ -673,14 +769,14 @@ enum Step {
     LeaveByAdmin(prop::sample::Index),
     Silent(Vec<prop::sample::Index>),
     Complete(prop::sample::Index),
-    Configure(SettingsPatch),
+    Configure(SettingsPatch, Vec<u8>),
     Tick(u64),
     Reload,
 }
 
 fn patch() -> impl Strategy<Value = SettingsPatch> {
     use prop::option::weighted;
-    let mode = prop_oneof![1 => Just(Mode::Open), 4 => Just(Mode::Queue), 1 => Just(Mode::Paused)];
+    let mode = prop_oneof![2 => Just(Mode::Open), 4 => Just(Mode::Queue), 1 => Just(Mode::Paused)];
     let opens_at = prop_oneof![Just(None), (0_u64..200_000).prop_map(|millis| Some(at(millis)))];
     let order = prop_oneof![Just(Order::Fifo), Just(Order::ShuffleAtOpen)];
     (
@@ -714,7 +810,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => index().prop_map(Step::LeaveByAdmin),
         1 => prop::collection::vec(index(), 0..5).prop_map(Step::Silent),
         3 => index().prop_map(Step::Complete),
-        1 => patch().prop_map(Step::Configure),
+        2 => (patch(), prop::collection::vec(any::<u8>(), 0..8)).prop_map(|(patch, who)| Step::Configure(patch, who)),
         8 => any::<u64>().prop_map(Step::Tick),
         1 => Just(Step::Reload),
     ]
@@ -813,8 +909,13 @@ impl Pair {
                 assert!(!self.model.active.iter().any(|&(_, other)| other == no));
                 assert_eq!(self.driver.tell.drain(..).count(), 1);
             }
-            Step::Configure(patch) => {
-                self.run(&Command::Configure { patch: patch.clone() });
+            Step::Configure(patch, holders) => {
+                let holders: Vec<_> = holders.iter().map(|user| name(&format!("{}", user % 40))).collect();
+                self.model.holders.clone_from(&holders);
+                let settings = patch.apply(&self.model.settings);
+                let may = settings.max_active > 0 && settings.admit_per_minute != Some(0);
+                let answer = self.run(&Command::Configure { patch: patch.clone(), holders });
+                assert_eq!(answer.is_some(), may);
             }
             Step::Tick(entropy) => self.tick(*entropy),
             Step::Reload => self.driver.reload(),

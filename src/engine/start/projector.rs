@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::Map;
 use crate::actors::system::{SharedReplica, Unseen};
-use crate::domain::waiting_room::{self, Liveness};
+use crate::domain::waiting_room::{self, Liveness, Mode};
 use crate::domain::{ConcertId, Lsn};
 use crate::engine::tokens::RoomInfo;
 use crate::live::Hubs;
@@ -84,13 +84,21 @@ impl Projector {
         Ok(())
     }
 
+    fn note_mode(&self, concert: ConcertId, mode: Mode) {
+        if let Some(mut room) = self.rooms.get_mut(&concert) {
+            room.mode = mode;
+        }
+    }
+
     /// Keeps up to date what holds are checked against, and in which lines somebody waits.
     fn note(&self, concert: ConcertId, events: &[waiting_room::Event]) {
         for event in events {
             match event {
-                waiting_room::Event::Opened { settings, .. } | waiting_room::Event::Configured { settings } => {
-                    if let Some(mut room) = self.rooms.get_mut(&concert) {
-                        room.mode = settings.mode;
+                waiting_room::Event::Opened { settings, .. } => self.note_mode(concert, settings.mode),
+                waiting_room::Event::Configured { settings, returned } => {
+                    self.note_mode(concert, settings.mode);
+                    if returned.is_some() {
+                        self.liveness.entry(concert).or_default();
                     }
                 }
                 waiting_room::Event::TokenIssued { active_until: None, .. } => {

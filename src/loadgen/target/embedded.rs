@@ -62,6 +62,7 @@ fn code(error: Error) -> Code {
 
 fn rejection_code(rejection: &Rejection) -> Code {
     match rejection {
+        Rejection::Invalid(_) => Code::InvalidRequest,
         Rejection::NotFound => Code::NotFound,
         Rejection::SeatsUnavailable { .. } => Code::SeatsUnavailable,
         Rejection::NotEnoughSeats => Code::NotEnoughSeats,

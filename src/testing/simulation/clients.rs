@@ -466,6 +466,8 @@ impl Mind<'_> {
     }
 
     fn configure(&self) -> Option<Ask> {
+        let concert = self.concert()?;
+        let holders = self.holders(concert)?;
         let patch = SettingsPatch {
             mode: Some(*self.dice.pick(&[Mode::Open, Mode::Queue, Mode::Queue, Mode::Queue, Mode::Paused])),
             max_active: Some(1 + self.dice.below(3) as u32),
@@ -473,7 +475,18 @@ impl Mind<'_> {
             active_ttl_seconds: Some(1 + self.dice.below(60) as u32),
             ..SettingsPatch::default()
         };
-        Some(Ask::Room(self.concert()?, waiting_room::Command::Configure { patch }))
+        Some(Ask::Room(concert, waiting_room::Command::Configure { patch, holders }))
+    }
+
+    /// As the engine does it: who holds seats of a concert.
+    fn holders(&self, concert: ConcertId) -> Option<Vec<UserId>> {
+        let mut replica = self.machine.system.replica.lock().ok()?;
+        let options = replica.catalogue().ok()?.concert(concert)?.options.clone();
+        let mut holders = Vec::new();
+        for option in options {
+            holders.extend(replica.option(option).ok()?.holders().cloned());
+        }
+        Some(holders)
     }
 
     fn reschedule(&self) -> Option<Ask> {
@@ -502,11 +515,17 @@ impl Mind<'_> {
             let request = self.request(&admin(), "concert");
             let title = "A concert".into();
             let signing_key = [7; 32];
-            return Ask::Catalogue(catalogue::Command::CreateConcert { title, waiting_room, signing_key, request });
+            return Ask::Catalogue(catalogue::Command::CreateConcert {
+                title,
+                waiting_room,
+                signing_key,
+                entries_max: u64::MAX,
+                request,
+            });
         };
         let definition = Box::new(self.definition(*concert));
         let request = self.request(&admin(), &format!("option {definition:?}"));
-        Ask::Catalogue(catalogue::Command::AddOption { definition, request })
+        Ask::Catalogue(catalogue::Command::AddOption { definition, entries_max: u64::MAX, request })
     }
 
     fn is_full(&self, concerts: usize) -> bool {

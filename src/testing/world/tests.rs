@@ -370,7 +370,7 @@ enum Action {
     Wake,
     Pass { millis: u64 },
     Crash { rebuild: Rebuild, unsynced: usize },
-    Configure { max_active: u32 },
+    Configure { max_active: u32, mode: Option<Mode> },
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -392,7 +392,8 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (any::<bool>(), prop_oneof![Just(0_usize), 0_usize..8]).prop_map(|(rows, unsynced)| {
             Action::Crash { rebuild: if rows { Rebuild::Rows } else { Rebuild::Events }, unsynced }
         }),
-        1 => (1_u32..4).prop_map(|max_active| Action::Configure { max_active }),
+        1 => (1_u32..4, prop::option::of(prop::sample::select(vec![Mode::Open, Mode::Queue, Mode::Paused])))
+            .prop_map(|(max_active, mode)| Action::Configure { max_active, mode }),
     ]
 }
 
@@ -468,9 +469,10 @@ impl World {
                 self.options.entry(options[0]).or_default();
                 self.options.entry(options[1]).or_default();
             }
-            Action::Configure { max_active } => {
-                let patch = SettingsPatch { max_active: Some(max_active), ..SettingsPatch::default() };
-                drop(self.room(concert, &waiting_room::Command::Configure { patch }));
+            Action::Configure { max_active, mode } => {
+                let patch = SettingsPatch { max_active: Some(max_active), mode, ..SettingsPatch::default() };
+                let holders = self.options.values().flat_map(|option| option.state.holders()).cloned().collect();
+                drop(self.room(concert, &waiting_room::Command::Configure { patch, holders }));
             }
         }
     }
