@@ -20,6 +20,7 @@ mod receiver;
 mod receivers;
 mod routes;
 mod sale;
+mod same_body;
 mod secrets;
 mod webhooks;
 mod wire;
