@@ -14,6 +14,7 @@ mod https;
 mod kill;
 mod live;
 mod operations;
+mod order;
 mod process;
 mod protocol;
 mod receiver;
