@@ -94,7 +94,10 @@ impl Metrics {
         let mut registry = Registry::with_prefix("boxoffice");
         let requests = Family::default();
         registry.register("http_requests", "Requests that were answered", requests.clone());
-        let unreadable = Family::default();
+        let unreadable = Family::<_, Counter<_, _>>::default();
+        for status in [400, 408, 431] {
+            drop(unreadable.get_or_create(&Unreadable { status }));
+        }
         registry.register("http_unreadable", "Connections that ended with what is no request", unreadable.clone());
         // 100 us to about 13 s.
         let seconds = Histogram::new(exponential_buckets(0.000_1, 2.0, 18));
