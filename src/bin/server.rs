@@ -13,7 +13,7 @@ use boxoffice::server::config::{LogFormat, LogLevel, Settings, Span};
 use boxoffice::server::demo::{self, Demo};
 use boxoffice::{Engine, Lsn, UserId};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 // Keeps memory flat and costs less than the system's, with threads that free what others allocated.
 #[global_allocator]
@@ -253,9 +253,12 @@ fn log_to_stderr(settings: &Settings) {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
+    // What strangers send to the listener for figures, which is actix's own, would be a line of ERROR each.
+    let dispatcher = if level > LevelFilter::INFO { level } else { LevelFilter::OFF };
+    let filter = EnvFilter::new(format!("{level},actix_http::h1::dispatcher={dispatcher}"));
     // A log that cannot be written is no reason to leave requests unanswered: to complain about it panics.
     let subscriber = tracing_subscriber::fmt().log_internal_errors(false);
-    let subscriber = subscriber.with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_max_level(level);
+    let subscriber = subscriber.with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_env_filter(filter);
     match settings.log.format {
         LogFormat::Text => subscriber.init(),
         LogFormat::Json => subscriber.json().flatten_event(true).init(),

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{Algorithm, SECRET_BYTES_MIN, Settings};
 use super::problem::{Code, Problem};
+use super::seldom::Seldom;
 use super::{App, live};
 use crate::api::Caller;
 use crate::domain::{TokenId, UserId};
@@ -405,7 +406,10 @@ fn note_sign_of_life(app: &App, path: &str, user: &UserId) {
         _ => None,
     };
     if let Some(Err(error)) = concert.map(|concert| app.engine.still_there(concert, user)) {
-        tracing::error!(%error, "a sign of life is lost");
+        static SELDOM: Seldom = Seldom::new();
+        if let Some(left_out) = SELDOM.next() {
+            tracing::error!(%error, left_out, "a sign of life is lost");
+        }
     }
 }
 

@@ -41,10 +41,10 @@ pub(super) async fn create(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let input = Input::read(&request, payload, &app, &admin.user, "POST /v1/concerts").await?;
-    let CreateConcert { title, waiting_room } = input.parse()?;
+    let (CreateConcert { title, waiting_room }, key) = input.parse()?;
     let waiting_room =
         waiting_room.map(|Object(patch)| patch).unwrap_or_default().into_patch().apply(&Settings::default());
-    let answered = app.engine.create_concert(NewConcert { title, waiting_room }, input.key).await?;
+    let answered = app.engine.create_concert(NewConcert { title, waiting_room }, key).await?;
     respond::created(&answered, &format!("/v1/concerts/{}", answered.value.id))
 }
 

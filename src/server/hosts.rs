@@ -17,12 +17,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::Error;
+use super::seldom::Seldom;
 
 /// How long to wait after the system had no connection to give, which happens when there are too many open files.
 const RETRY_ACCEPT: Duration = Duration::from_millis(500);
 
 /// How long a thread may take to cut off its connections: one that hangs must not keep the engine from its end.
 const CUT_OFF: Duration = Duration::from_secs(2);
+
+static UNSERVED: Seldom = Seldom::new();
 
 /// A connection, and its place among those that may be open.
 type Accepted = (std::net::TcpStream, OwnedSemaphorePermit);
@@ -196,7 +199,11 @@ where
                                 drop(place);
                             });
                         }
-                        Err(error) => tracing::warn!(%error, "a connection cannot be served"),
+                        Err(error) => {
+                            if let Some(left_out) = UNSERVED.next() {
+                                tracing::warn!(%error, left_out, "a connection cannot be served");
+                            }
+                        }
                     }
                 }
                 Some(_) = open.join_next() => {}

@@ -1,7 +1,8 @@
 //! Request bodies: media type, size, time, and JSON in which every mistake has a place.
 //!
 //! Refuses what is not of the right shape, naming the field: unknown members, wrong types, members given twice. Whether
-//! a value is within its bounds is for the engine to say.
+//! a value is within its bounds is for the engine to say. An idempotency key goes with what a body says, however that is
+//! written.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -17,6 +18,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use utoipa::ToSchema;
+use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::App;
 use super::problem::{Code, Problem};
@@ -35,13 +37,21 @@ pub const QUEUE_TOKEN: HeaderName = HeaderName::from_static("queue-token");
 
 const MIB: usize = 1 << 20;
 
-/// A body as it was sent, and its idempotency key if it has one.
+/// A body as it was sent, and the idempotency key that it came with.
 #[derive(Debug)]
 pub struct Input {
     /// `None`: there is none.
     bytes: Option<Bytes>,
-    /// The caller's key.
-    pub key: Option<IdempotencyKey>,
+    /// `None`: no key.
+    asked: Option<Asked>,
+}
+
+/// Who asks for what, with which key.
+#[derive(Debug)]
+struct Asked {
+    user: UserId,
+    operation: String,
+    key: String,
 }
 
 impl Input {
@@ -73,9 +83,8 @@ impl Input {
     ) -> Result<Self, Problem> {
         let bytes = read_bytes(request, payload, bytes_max, app.settings.http.body_timeout.0).await?;
         let key = idempotency_key(request)?;
-        let payload = bytes.as_deref().unwrap_or(b"{}");
-        let key = key.map(|key| IdempotencyKey::new(user, operation, key, payload));
-        Ok(Self { bytes, key })
+        let asked = key.map(|key| Asked { user: user.clone(), operation: operation.into(), key: key.into() });
+        Ok(Self { bytes, asked })
     }
 
     /// The same of a request to which keys mean nothing.
@@ -84,7 +93,7 @@ impl Input {
     /// See [`read`](Self::read).
     pub async fn read_without_key(request: &HttpRequest, payload: web::Payload, app: &App) -> Result<Self, Problem> {
         let bytes = read_bytes(request, payload, BODY_BYTES_MAX, app.settings.http.body_timeout.0).await?;
-        Ok(Self { bytes, key: None })
+        Ok(Self { bytes, asked: None })
     }
 
     /// Makes sure that a request to which keys mean nothing says nothing either.
@@ -92,32 +101,37 @@ impl Input {
     /// # Errors
     /// See [`read`](Self::read) and [`nothing`](Self::nothing).
     pub async fn expect_nothing(request: &HttpRequest, payload: web::Payload, app: &App) -> Result<(), Problem> {
-        Self::read_without_key(request, payload, app).await?.nothing()
+        Self::read_without_key(request, payload, app).await?.nothing().map(|_| ())
     }
 
-    /// The body as a `T`, if there is one.
+    /// The body as a `T`, and the caller's key for what it says.
     ///
     /// # Errors
     /// 400, naming the field.
-    pub fn parse_if_any<T: DeserializeOwned>(&self) -> Result<Option<T>, Problem> {
-        if self.bytes.is_none() { Ok(None) } else { self.parse().map(Some) }
+    pub fn parse<T: DeserializeOwned>(self) -> Result<(T, Option<IdempotencyKey>), Problem> {
+        let bytes = self.bytes.ok_or_else(|| Problem::invalid_field("body", "is missing"))?;
+        let (value, digest) = parse_and_digest(&bytes).map_err(|error| Problem::invalid(&[error]))?;
+        let key = self
+            .asked
+            .map(|Asked { user, operation, key }| IdempotencyKey::new(&user, &operation, &key, &digest.to_le_bytes()));
+        Ok((value, key))
     }
 
-    /// The body as a `T`.
+    /// The same of an operation that need not be told anything: no body is as good as `{}`.
     ///
     /// # Errors
     /// 400, naming the field.
-    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        let bytes = self.bytes.as_ref().ok_or_else(|| Problem::invalid_field("body", "is missing"))?;
-        parse(bytes).map_err(|error| Problem::invalid(&[error]))
+    pub fn parse_if_any<T: DeserializeOwned>(self) -> Result<(T, Option<IdempotencyKey>), Problem> {
+        let bytes = self.bytes.unwrap_or(Bytes::from_static(b"{}"));
+        Self { bytes: Some(bytes), ..self }.parse()
     }
 
     /// Makes sure that the body says nothing: `{}`, or none at all.
     ///
     /// # Errors
     /// 400, naming what it does say.
-    pub fn nothing(&self) -> Result<(), Problem> {
-        self.parse_if_any().map(|_: Option<Empty>| ())
+    pub fn nothing(self) -> Result<Option<IdempotencyKey>, Problem> {
+        self.parse_if_any().map(|(Empty {}, key)| key)
     }
 }
 
@@ -153,9 +167,10 @@ async fn read_bytes(
         body.extend_from_slice(&chunk);
     }
     match (body.is_empty(), has_media_type) {
-        (true, false) => Ok(None),
+        // Some say what kind nothing is of.
+        (true, _) => Ok(None),
         (false, false) => Err(unsupported("The body has no Content-Type: send application/json.")),
-        (_, true) => Ok(Some(body.freeze())),
+        (false, true) => Ok(Some(body.freeze())),
     }
 }
 
@@ -197,15 +212,21 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<&str>, Problem> {
 ///
 /// # Errors
 /// The field that is wrong.
+#[cfg(any(test, feature = "testing"))]
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FieldError> {
-    refuse_twins(bytes)?;
+    parse_and_digest(bytes).map(|(value, _)| value)
+}
+
+/// Reads JSON of one shape, with a [digest](digest) of it.
+fn parse_and_digest<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, u128), FieldError> {
+    let digest = digest(bytes)?;
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let Object(value) = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         describe(&path, &error.into_inner())
     })?;
     // Nothing but space may follow; the first pass has seen to that.
-    Ok(value)
+    Ok((value, digest))
 }
 
 /// Turns what serde says into a field and what is wrong with it.
@@ -233,12 +254,18 @@ fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
+/// What a body says, as a number: the same for the same value, whatever white space, order of members and escapes it is
+/// written with. Numbers are the same if their values are: 1, 1.0 and 1e0.
+///
+/// It tells a caller's own bodies from each other, and nobody else's: so it need not withstand anybody who looks for two
+/// that have the same, and what does would take longer than the rest of a plan of some MiB.
+///
 /// Refuses what is not JSON, and objects that have two members of one name: readers differ in which of them counts.
-fn refuse_twins(bytes: &[u8]) -> Result<(), FieldError> {
+fn digest(bytes: &[u8]) -> Result<u128, FieldError> {
     let mut path = Vec::new();
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let outcome = Twins(&mut path).deserialize(&mut deserializer).and_then(|()| deserializer.end());
-    outcome.map_err(|error| {
+    let outcome = Digest(&mut path).deserialize(&mut deserializer);
+    outcome.and_then(|digest| deserializer.end().map(|()| digest)).map_err(|error| {
         let message = error.to_string();
         if message.starts_with(GIVEN_TWICE) {
             let place = path.iter().fold(String::new(), |place, step| match step {
@@ -259,73 +286,111 @@ enum Step {
     Item(usize),
 }
 
-/// Walks through a value and takes nothing of it. On an error the path is that of the culprit.
-struct Twins<'a>(&'a mut Vec<Step>);
+/// Walks through a value and makes a digest of it. On an error the path is that of the culprit.
+struct Digest<'a>(&'a mut Vec<Step>);
 
-impl<'de> DeserializeSeed<'de> for Twins<'_> {
-    type Value = ();
+/// Kinds of values, and of parts of them: what is written the same in two kinds is not the same.
+#[derive(Clone, Copy)]
+enum Kind {
+    Null,
+    Bool,
+    Integer,
+    Float,
+    String,
+    Items,
+    Member,
+    Members,
+}
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+impl Kind {
+    fn digest(self, bytes: &[u8]) -> u128 {
+        xxh3_128_with_seed(bytes, self as u64)
+    }
+
+    /// Of two digests, in this order.
+    fn pair(self, first: u128, second: u128) -> u128 {
+        let mut bytes = [0; 32];
+        bytes[..16].copy_from_slice(&first.to_le_bytes());
+        bytes[16..].copy_from_slice(&second.to_le_bytes());
+        self.digest(&bytes)
+    }
+}
+
+fn integer(value: i128) -> u128 {
+    Kind::Integer.digest(&value.to_le_bytes())
+}
+
+impl<'de> DeserializeSeed<'de> for Digest<'_> {
+    type Value = u128;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<u128, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Twins<'_> {
-    type Value = ();
+impl<'de> Visitor<'de> for Digest<'_> {
+    type Value = u128;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON")
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
+    fn visit_bool<E>(self, value: bool) -> Result<u128, E> {
+        Ok(Kind::Bool.digest(&[value.into()]))
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
+    fn visit_i64<E>(self, value: i64) -> Result<u128, E> {
+        Ok(integer(value.into()))
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
+    fn visit_u64<E>(self, value: u64) -> Result<u128, E> {
+        Ok(integer(value.into()))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
+    fn visit_f64<E>(self, value: f64) -> Result<u128, E> {
+        // One that is written with a point or an exponent may be whole as well, and then it is exact.
+        let is_integer = value.fract() == 0.0 && value.abs() <= u64::MAX as f64;
+        Ok(if is_integer { integer(value as i128) } else { Kind::Float.digest(&value.to_le_bytes()) })
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
+    fn visit_str<E>(self, value: &str) -> Result<u128, E> {
+        Ok(Kind::String.digest(value.as_bytes()))
     }
 
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
+    fn visit_unit<E>(self) -> Result<u128, E> {
+        Ok(Kind::Null.digest(b""))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<u128, A::Error> {
+        let mut all = Kind::Items.digest(b"");
         for index in 0.. {
             self.0.push(Step::Item(index));
-            if items.next_element_seed(Twins(self.0))?.is_none() {
-                self.0.pop();
-                break;
-            }
+            let item = items.next_element_seed(Digest(self.0))?;
             self.0.pop();
+            let Some(item) = item else { break };
+            all = Kind::Items.pair(all, item);
         }
-        Ok(())
+        Ok(all)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<u128, A::Error> {
         let mut seen = Names::default();
+        // A sum has no order.
+        let (mut all, mut count) = (0_u128, 0);
         while let Some(name) = members.next_key::<Name<'de>>()? {
             let name = name.0;
             let is_new = seen.insert(name.clone());
+            let name_digest = Kind::String.digest(name.as_bytes());
             self.0.push(Step::Member(name.into_owned()));
             if !is_new {
                 return Err(serde::de::Error::custom(GIVEN_TWICE));
             }
-            members.next_value_seed(Twins(self.0))?;
+            let value = members.next_value_seed(Digest(self.0))?;
             self.0.pop();
+            all = all.wrapping_add(Kind::Member.pair(name_digest, value));
+            count += 1;
         }
-        Ok(())
+        Ok(Kind::Members.pair(all, count))
     }
 }
 
@@ -475,6 +540,62 @@ mod tests {
         let wide: Vec<_> = (0..100).map(|n| format!(r#""k{n}":1"#)).chain([r#""k99":1"#.into()]).collect();
         let wide = format!(r#"{{"amount":1,"raw":{{{}}}}}"#, wide.join(","));
         assert_eq!(parse::<Outer>(wide.as_bytes()).unwrap_err().field, "raw.k99");
+    }
+
+    #[test]
+    fn the_same_value_has_the_same_digest_and_others_have_others() {
+        let rows: &[&[&str]] = &[
+            &["null", " null\n"],
+            &["true"],
+            &["false"],
+            &["1", "1.0", "1e0", "10E-1", "0.1e1"],
+            &["0", "-0", "0.0", "-0.0", "0e9"],
+            &["-1", "-1.0"],
+            &["1.5", "15e-1"],
+            &["9007199254740993"],
+            &["9007199254740992", "9007199254740992.0", "9.007199254740992e15"],
+            &["18446744073709551615"],
+            &["18446744073709551616", "18446744073709551616.0"],
+            &["1e300"],
+            &["1e-300"],
+            &[r#""""#],
+            &[r#""1""#],
+            &[r#""é""#, r#""\u00e9""#, r#""\u00E9""#],
+            &[r#""e\u0301""#],
+            &[r#""/""#, r#""\/""#, r#""\u002f""#],
+            &[r#""🎭""#, r#""\ud83c\udfad""#],
+            &["[]", "[ ]"],
+            &["[[]]"],
+            &["[null]"],
+            &["[1,2]", "[ 1.0,\t2e0 ]"],
+            &["[2,1]"],
+            &["[[1],2]"],
+            &["[1,[2]]"],
+            &["{}", " { } "],
+            &["[{}]"],
+            &["[{},{}]"],
+            &[r#"{"a":1}"#, r#"{"\u0061":1.0}"#],
+            &[r#"{"a":null}"#],
+            &[r#"{"a":"1"}"#],
+            &[r#"{"a":1,"b":2}"#, r#"{ "b" : 2, "a" : 1 }"#],
+            &[r#"{"a":2,"b":1}"#],
+            &[r#"{"a":{"b":1,"c":2},"d":[{"e":1,"f":2}]}"#, r#"{"d":[{"f":2,"e":1}],"a":{"c":2,"b":1}}"#],
+            &[r#"{"a":{"b":1},"c":2}"#],
+            &[r#"{"a":{"b":1,"c":2}}"#],
+            &[r#"{"ab":"c"}"#],
+            &[r#"{"a":"bc"}"#],
+        ];
+        let mut known = std::collections::HashMap::new();
+        for row in rows {
+            let digests: HashSet<_> = row.iter().map(|text| digest(text.as_bytes()).unwrap()).collect();
+            assert_eq!(digests.len(), 1, "{row:?}");
+            for digest in digests {
+                assert_eq!(known.insert(digest, row), None, "{row:?}");
+            }
+        }
+        for text in ["", "1 1", "01", "1e999", r#""\ud83c""#, r#"{"a":1,"\u0061":1}"#] {
+            assert!(digest(text.as_bytes()).is_err(), "{text}");
+        }
     }
 
     #[test]

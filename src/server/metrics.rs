@@ -30,10 +30,16 @@ struct Request {
     status: u16,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Unreadable {
+    status: u16,
+}
+
 /// The figures of one server.
 pub struct Metrics {
     registry: Registry,
     requests: Family<Request, Counter<u64, AtomicU64>>,
+    unreadable: Family<Unreadable, Counter<u64, AtomicU64>>,
     seconds: Histogram,
     waiting: Gauge,
     sinks: SinkStats,
@@ -89,6 +95,11 @@ impl Metrics {
         let mut registry = Registry::with_prefix("boxoffice");
         let requests = Family::default();
         registry.register("http_requests", "Requests that were answered", requests.clone());
+        let unreadable = Family::<_, Counter<_, _>>::default();
+        for status in [400, 408, 431] {
+            drop(unreadable.get_or_create(&Unreadable { status }));
+        }
+        registry.register("http_unreadable", "Connections that ended with what is no request", unreadable.clone());
         // 100 us to about 13 s.
         let seconds = Histogram::new(exponential_buckets(0.000_1, 2.0, 18));
         registry.register_with_unit("http_request", "How long they took", Unit::Seconds, seconds.clone());
@@ -98,7 +109,7 @@ impl Metrics {
         registry.register_collector(Box::new(EngineStats(engine)));
         let sinks = SinkStats::default();
         registry.register_collector(Box::new(sinks.clone()));
-        Self { registry, requests, seconds, waiting, sinks, live }
+        Self { registry, requests, unreadable, seconds, waiting, sinks, live }
     }
 
     /// Counts a request that was answered.
@@ -107,6 +118,11 @@ impl Metrics {
         let request = Request { method: known(method), route, status: status.as_u16() };
         self.requests.get_or_create(&request).inc();
         self.seconds.observe(elapsed.as_secs_f64());
+    }
+
+    /// Counts a connection over which no request could be read.
+    pub fn observe_unreadable(&self, status: StatusCode) {
+        self.unreadable.get_or_create(&Unreadable { status: status.as_u16() }).inc();
     }
 
     /// All figures in the text format, with those of `sinks`, and how many wait in line, if that is known.

@@ -14,6 +14,7 @@ pub mod problem;
 mod address;
 mod concerts;
 mod events;
+mod expect;
 mod history;
 mod hosts;
 mod json;
@@ -29,10 +30,12 @@ mod payments;
 mod query;
 mod reservations;
 mod respond;
+mod seldom;
 mod unread;
 mod waiting_room;
 mod wallet;
 mod webhooks;
+mod wire;
 
 use std::future::Future;
 use std::io;
@@ -40,12 +43,13 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use actix_http::HttpService;
-use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, map_config};
+use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, fn_service, map_config};
 use actix_web::dev::{AppConfig, Handler, Server};
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App as ActixApp, FromRequest, HttpRequest, HttpServer, Resource, Responder, Route, guard};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use self::address::Proxies;
@@ -53,6 +57,7 @@ use self::auth::Verifier;
 use self::config::{Settings, ValueError};
 use self::cors::Cors;
 use self::events::Polls;
+use self::expect::{Expectations, Resuming};
 use self::history::History;
 use self::hosts::Hosts;
 use self::limiter::Limiter;
@@ -62,6 +67,7 @@ use self::metrics::Metrics;
 use self::options::ReadyPlans;
 use self::problem::{Code, Problem};
 use self::webhooks::{Webhooks, routes as hooks};
+use self::wire::Wire;
 use crate::engine::Engine;
 
 /// How often the limiter forgets users who have not asked for a while.
@@ -198,17 +204,23 @@ async fn serve_api(listener: TcpListener, app: &web::Data<App>) -> Result<Hosts,
     Hosts::serve(listener, app.engine.arbiters(), limits, move |stopping| {
         let application = || {
             let application = ActixApp::new().app_data(served.clone()).configure(api_routes);
-            application.wrap(from_fn(observe::observe)).into_factory()
+            map_config(application.wrap(from_fn(observe::observe)).into_factory(), |()| AppConfig::default())
         };
-        HttpService::build()
+        let connected = served.clone();
+        let wire = move |io: TcpStream| {
+            let (peer, wire) = (io.peer_addr().ok(), Wire::new(io, connected.clone()));
+            async move { Ok((wire, peer)) }
+        };
+        let http = HttpService::build()
             .graceful_shutdown_signal(move || stopping.clone().told())
             .keep_alive(http.keep_alive.0)
             .client_request_timeout(http.request_timeout.0)
             .client_disconnect_timeout(http.request_timeout.0)
             .local_addr(address)
+            .expect(Expectations(application()))
             .upgrade(Upgrades(application()))
-            .finish(map_config(application().map_err(|error| error.error_response()), |()| AppConfig::default()))
-            .tcp()
+            .h1(Resuming(application()).map_err(|error| error.error_response()));
+        fn_service(wire).and_then(http)
     })
     .await
 }

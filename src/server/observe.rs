@@ -12,12 +12,13 @@ use actix_web::error::InternalError;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage as _, ResponseError as _, web};
+use actix_web::{Error, HttpMessage as _, HttpResponse, ResponseError as _, web};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::FutureExt as _;
 
 use super::problem::{Code, Problem};
+use super::seldom::Seldom;
 use super::unread::Unread;
 use super::{App, auth};
 use crate::domain::UserId;
@@ -25,6 +26,7 @@ use crate::domain::UserId;
 /// Names a request in the log; taken from the caller if it is sane.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_CHARS_MAX: usize = 64;
+static PANICS: Seldom = Seldom::new();
 /// What browsers may do with an answer, unless it says so itself: nothing but hand it to whoever asked for it.
 const BY_DEFAULT: [(HeaderName, HeaderValue); 5] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
@@ -55,7 +57,9 @@ pub async fn observe(
         None => match AssertUnwindSafe(next.call(request)).catch_unwind().await {
             Ok(outcome) => outcome.map(ServiceResponse::map_into_left_body),
             Err(_) => {
-                tracing::error!(%method, path = uri.path(), ?id, "a handler panicked");
+                if let Some(left_out) = PANICS.next() {
+                    tracing::error!(%method, path = uri.path(), ?id, left_out, "a handler panicked");
+                }
                 Err(Problem::new(Code::Internal, "The server's log has more.").into())
             }
         },
@@ -78,6 +82,16 @@ pub async fn observe(
         Some(unread) => response.map_body(|_, body| unread.held_by(body)),
         None => response,
     })
+}
+
+/// The answer to what nobody could read as a request, and which has no other line in the log than this one.
+pub fn unreadable(app: &App, status: StatusCode) -> HttpResponse {
+    let (id, problem) = (new_id(), Problem::unreadable(status));
+    app.metrics.observe_unreadable(status);
+    tracing::debug!(status = status.as_u16(), id = id.to_str().unwrap_or_default(), "no request could be read");
+    let mut answer = problem.response();
+    mark(app, answer.headers_mut(), id, None);
+    answer
 }
 
 /// Refuses whoever's address asks too often. Who only asks how the server is does not count: to refuse that would take a

@@ -109,7 +109,7 @@ pub struct Idempotent;
 
 impl IntoParams for Idempotent {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let description = "The same key and body give the same answer, for 24 hours";
+        let description = "The same key and body (as JSON, not as bytes) give the same answer, for 24 hours";
         vec![parameter("Idempotency-Key", "IdempotencyKey", ParameterIn::Header, description)]
     }
 }
@@ -522,10 +522,8 @@ pub async fn to_docs() -> Result<HttpResponse, Problem> {
 /// 404 if there is no such file.
 pub async fn docs(file: web::Path<String>) -> Result<HttpResponse, Problem> {
     let config = utoipa_swagger_ui::Config::from("/openapi.json");
-    let served = utoipa_swagger_ui::serve(&file, Arc::new(config)).map_err(|error| {
-        tracing::error!(%error, "a page of the documentation cannot be made");
-        Problem::new(Code::Internal, "The server's log has more.")
-    })?;
+    let served = utoipa_swagger_ui::serve(&file, Arc::new(config))
+        .map_err(|error| Problem::internal(&format!("a page of the documentation cannot be made: {error}")))?;
     let served = served.ok_or_else(Problem::not_found)?;
     let mut response = HttpResponse::Ok();
     if served.gzpipped {

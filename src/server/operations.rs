@@ -8,9 +8,10 @@ use utoipa::ToSchema;
 use super::App;
 use super::auth::Admin;
 use super::openapi::Alive;
-use super::problem::{Code, Problem};
+use super::problem::Problem;
 use super::query::Query;
 use super::respond::{self, Cache};
+use super::seldom::Seldom;
 use crate::api::{Health, SaleFigures, Sink, Stats};
 use crate::domain::{OptionId, Timestamp};
 
@@ -66,14 +67,12 @@ pub(super) struct Sale {
     responses((status = 200, description = "The figures", body = Figures), (status = 400), (status = 403), (status = 404)))]
 pub(super) async fn stats(request: HttpRequest, _: Admin, app: web::Data<App>) -> Result<HttpResponse, Problem> {
     let query = Query::read(&request, &["option_id", "since"])?;
-    let since = query.parsed::<Timestamp>("since")?;
-    let sale = match query.parsed::<OptionId>("option_id")? {
+    let now = match query.parsed::<OptionId>("option_id")? {
         None => None,
-        Some(option) => {
-            let now = app.engine.sale_figures(option).await?;
-            Some(Sale { now, history: app.history.of(option, since) })
-        }
+        Some(option) => Some((option, app.engine.sale_figures(option).await?)),
     };
+    let since = query.parsed::<Timestamp>("since")?;
+    let sale = now.map(|(option, now)| Sale { now, history: app.history.of(option, since) });
     let sinks = sinks(&app).await;
     let figures = Figures {
         engine: app.engine.stats(),
@@ -87,8 +86,11 @@ pub(super) async fn stats(request: HttpRequest, _: Admin, app: web::Data<App>) -
 
 /// All receivers of events; none if the engine cannot say any more, since its other figures still matter.
 async fn sinks(app: &App) -> Vec<Sink> {
+    static SELDOM: Seldom = Seldom::new();
     app.engine.sinks().await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "the receivers of events cannot be read");
+        if let Some(left_out) = SELDOM.next() {
+            tracing::warn!(%error, left_out, "the receivers of events cannot be read");
+        }
         Vec::new()
     })
 }
@@ -97,10 +99,8 @@ async fn sinks(app: &App) -> Vec<Sink> {
 pub(super) async fn metrics(app: web::Data<App>) -> Result<HttpResponse, Problem> {
     // Without it the other figures still matter.
     let waiting = app.engine.waiting_tokens().await.ok();
-    let text = app.metrics.text(sinks(&app).await, waiting).map_err(|error| {
-        tracing::error!(%error, "figures cannot be written");
-        Problem::new(Code::Internal, "The server's log has more.")
-    })?;
+    let text = app.metrics.text(sinks(&app).await, waiting);
+    let text = text.map_err(|error| Problem::internal(&format!("figures cannot be written: {error}")))?;
     let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(HttpResponse::Ok().content_type(media_type).body(text))
 }

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::auth::{Admin, Identity};
 use super::json::{Input, Object, PLAN_EXTRA_BYTES_MAX, patched};
 use super::openapi::{Idempotent, SeatingPlan};
-use super::problem::{Code, Problem};
+use super::problem::Problem;
 use super::respond::{self, Cache};
 use super::{App, id, unless_missing};
 use crate::api::{Answered, ConcertOption, IdempotencyKey, NewArea, NewOption, Seats, WindowPatch};
@@ -145,8 +145,7 @@ pub(super) async fn create(
     let bytes_max = plan_bytes.saturating_add(PLAN_EXTRA_BYTES_MAX);
     let input = async {
         let input = Input::read_up_to(bytes_max, &request, payload, &app, &admin.user, &operation).await?;
-        let (option, key) = apart(move || (input.parse::<CreateOption>(), input.key)).await?;
-        Ok((option?, key))
+        apart(move || input.parse::<CreateOption>()).await?
     };
     let (option, key) = unless_missing(input.await, app.engine.concert(concert)).await?;
     let answered = app.engine.add_option(concert, option.into(), key).await?;
@@ -176,7 +175,7 @@ pub(super) async fn reschedule(
     let option = id(&path)?;
     let patch = async {
         let input = Input::read(&request, payload, &app, &admin.user, "PATCH").await?;
-        input.parse::<OptionPatch>()
+        input.parse::<OptionPatch>().map(|(patch, _)| patch)
     };
     let patch = unless_missing(patch.await, app.engine.option(option)).await?;
     respond::ok(&app.engine.reschedule_option(option, patch.into()).await?, Cache::Private)
@@ -202,10 +201,8 @@ pub(super) async fn plan(
         Some(body) => body,
         None => {
             let (plan, option) = (app.engine.plan_json(id).await?, app.engine.option(id).await?);
-            let body = apart(move || with_prices(&plan.json, &option)).await?.map_err(|error| {
-                tracing::error!(%error, "a stored plan cannot be read");
-                internal()
-            })?;
+            let body = apart(move || with_prices(&plan.json, &option)).await?;
+            let body = body.map_err(|error| Problem::internal(&format!("a stored plan cannot be read: {error}")))?;
             app.plans.put(id, body.into())
         }
     };
@@ -258,14 +255,7 @@ fn with_prices(plan: &[u8], option: &ConcertOption) -> serde_json::Result<Vec<u8
 
 /// Does what would keep other requests waiting on a thread of its own.
 async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
-    web::block(work).await.map_err(|error| {
-        tracing::error!(%error, "no thread for a plan");
-        internal()
-    })
-}
-
-fn internal() -> Problem {
-    Problem::new(Code::Internal, "The server's log has more.")
+    web::block(work).await.map_err(|error| Problem::internal(&format!("no thread for a plan: {error}")))
 }
 
 /// Reads which seats are taken, and how many places are left.
@@ -341,8 +331,7 @@ async fn seat_list(
 ) -> Result<(Vec<String>, Option<IdempotencyKey>), Problem> {
     let input = async {
         let input = Input::read(request, payload, app, &admin.user, operation).await?;
-        let SeatList { seats } = input.parse()?;
-        Ok((seats, input.key))
+        input.parse().map(|(SeatList { seats }, key)| (seats, key))
     };
     unless_missing(input.await, app.engine.option(option)).await
 }

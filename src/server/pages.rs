@@ -127,6 +127,7 @@ mod tests {
         "method_not_allowed",
         "unsupported_media_type",
         "payload_too_large",
+        "request_header_fields_too_large",
         "unknown_seats",
         "idempotency_key_reused",
     ];

@@ -26,10 +26,7 @@ pub(super) async fn pay(
 ) -> Result<HttpResponse, Problem> {
     let reservation: ReservationId = id(&path)?;
     let operation = format!("POST /v1/reservations/{reservation}/payments");
-    let key = async {
-        let input = Input::read(&request, payload, &app, &user.user, &operation).await?;
-        input.nothing().map(|()| input.key)
-    };
+    let key = async { Input::read(&request, payload, &app, &user.user, &operation).await?.nothing() };
     // Nobody pays for others, not even an admin.
     let owner = Caller::User(user.user.clone());
     let key = unless_missing(key.await, app.engine.reservation(&owner, reservation)).await?;
@@ -72,10 +69,7 @@ pub(super) async fn refund(
 ) -> Result<HttpResponse, Problem> {
     let payment: PaymentId = id(&path)?;
     let operation = format!("POST /v1/payments/{payment}/refunds");
-    let key = async {
-        let input = Input::read(&request, payload, &app, &user.user, &operation).await?;
-        input.nothing().map(|()| input.key)
-    };
+    let key = async { Input::read(&request, payload, &app, &user.user, &operation).await?.nothing() };
     let caller = user.caller();
     let key = unless_missing(key.await, app.engine.payment(&caller, payment)).await?;
     let answered = app.engine.refund(&caller, payment, key).await?;

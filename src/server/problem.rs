@@ -9,6 +9,7 @@ use actix_web::http::{StatusCode, header::HeaderName};
 use actix_web::{HttpResponse, ResponseError, web};
 use serde_json::{Value, json};
 
+use super::seldom::Seldom;
 use crate::domain::Rejection;
 use crate::error::{Error, FieldError};
 
@@ -79,7 +80,7 @@ codes! {
     MethodNotAllowed, 405, "method_not_allowed", "The method is not allowed",
         "The header Allow lists those that are.";
     RequestTimeout, 408, "request_timeout", "The request took too long",
-        "Its body did not arrive in time. Send it again.";
+        "It did not arrive in time. Send it again.";
     SeatsUnavailable, 409, "seats_unavailable", "Seats are not available",
         "The member conflicts lists those of the seats that are held, sold or blocked. Nothing has changed.";
     NotEnoughSeats, 409, "not_enough_seats", "Not enough seats",
@@ -106,6 +107,8 @@ codes! {
         "A key stands for one request. Take a new key for a new request.";
     RateLimited, 429, "rate_limited", "Too many requests",
         "Wait as many seconds as Retry-After tells.";
+    RequestHeaderFieldsTooLarge, 431, "request_header_fields_too_large", "The head of the request is too large",
+        "Its first line and its headers may have 128 KiB, and there may be 96 headers.";
     Internal, 500, "internal", "An error of the server's own",
         "The server's log has it, under the request's X-Request-Id.";
     Overloaded, 503, "overloaded", "Too much is under way",
@@ -158,6 +161,33 @@ impl Problem {
     #[must_use]
     pub fn not_found() -> Self {
         Self::new(Code::NotFound, "There is no such resource.")
+    }
+
+    /// What came over a connection is no request, and was answered with this status.
+    #[must_use]
+    pub fn unreadable(status: StatusCode) -> Self {
+        match status {
+            StatusCode::REQUEST_TIMEOUT => Self::new(Code::RequestTimeout, "The request did not arrive in time."),
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                Self::new(Code::RequestHeaderFieldsTooLarge, "The head of the request is too large.")
+            }
+            StatusCode::BAD_REQUEST => Self::invalid_field(
+                "request",
+                "is not HTTP/1.1 as in RFC 9112: it needs a Host and, with a body, one length, and no bytes that have to be \
+                 encoded",
+            ),
+            _ => Self::internal(&format!("actix has answered {status} by itself")),
+        }
+    }
+
+    /// An error of the server's own, of which the caller is told nothing. The log has it, if it has not had too much.
+    #[must_use]
+    pub fn internal(reason: &str) -> Self {
+        static SELDOM: Seldom = Seldom::new();
+        if let Some(left_out) = SELDOM.next() {
+            tracing::error!(reason, left_out, "internal error");
+        }
+        Self::new(Code::Internal, "The server's log has more.")
     }
 
     /// With another member.
@@ -251,10 +281,7 @@ impl From<Error> for Problem {
                 let detail = "The server is stopping or has failed: ask again with the same Idempotency-Key.";
                 Self::new(Code::OutcomeUnknown, detail).retry_after(RESTART_RETRY_SECONDS)
             }
-            Error::Internal(reason) => {
-                tracing::error!(reason, "internal error");
-                Self::new(Code::Internal, "The server's log has more.")
-            }
+            Error::Internal(reason) => Self::internal(&reason),
         }
     }
 }

@@ -70,7 +70,8 @@ pub(super) async fn hold(
     let operation = format!("POST /v1/options/{option}/reservations");
     let input = async {
         let input = Input::read(&request, payload, &app, &user.user, &operation).await?;
-        Ok((input.parse::<Hold>()?.into_wish()?, input.key))
+        let (hold, key) = input.parse::<Hold>()?;
+        Ok((hold.into_wish()?, key))
     };
     let (wish, key) = unless_missing(input.await, app.engine.option(option)).await?;
     // A header that is not text is a token that is not one.

@@ -5,7 +5,7 @@ use actix_web::http::header::{self, HeaderName};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use serde::Serialize;
 
-use super::problem::{Code, Problem};
+use super::problem::Problem;
 use crate::api::Answered;
 
 /// Says that the answer is one that was given before.
@@ -83,10 +83,8 @@ pub fn json<T: Serialize>(
     cache: Cache,
 ) -> Result<HttpResponse, Problem> {
     let mut body = Vec::with_capacity(USUAL_BYTES);
-    serde_json::to_writer(&mut body, value).map_err(|error| {
-        tracing::error!(%error, "an answer cannot be written");
-        Problem::new(Code::Internal, "The server's log has more.")
-    })?;
+    serde_json::to_writer(&mut body, value)
+        .map_err(|error| Problem::internal(&format!("an answer cannot be written: {error}")))?;
     Ok(response.content_type("application/json").insert_header(cache.header()).body(body))
 }
 

@@ -85,7 +85,7 @@ pub(super) async fn configure(
     let concert = id(&path)?;
     let patch = async {
         let input = Input::read(&request, payload, &app, &admin.user, "PATCH").await?;
-        Ok(input.parse::<WaitingRoomPatch>()?.into_patch())
+        Ok(input.parse::<WaitingRoomPatch>()?.0.into_patch())
     };
     let patch = unless_missing(patch.await, app.engine.concert(concert)).await?;
     respond::ok(&app.engine.configure_waiting_room(concert, patch).await?, Cache::Private)

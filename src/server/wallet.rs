@@ -98,6 +98,6 @@ async fn charge_wallet(
     operation: &str,
 ) -> Result<Answered<WalletEntry>, Problem> {
     let input = Input::read(request, payload, app, &by.user, operation).await?;
-    let Charge { amount } = input.parse()?;
-    Ok(app.engine.charge(owner, amount, &by.user, input.key).await?)
+    let (Charge { amount }, key) = input.parse()?;
+    Ok(app.engine.charge(owner, amount, &by.user, key).await?)
 }

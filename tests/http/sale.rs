@@ -147,7 +147,7 @@ async fn the_same_key_gives_the_same_answer() {
     let plan = option_body(1).to_string();
     let blocks = format!("/v1/options/{option}/blocks");
     let unblocks = format!("/v1/options/{option}/unblocks");
-    let mut rows = vec![
+    let rows = vec![
         ("/v1/concerts".to_owned(), server.admin.clone(), r#"{"title":"x"}"#.to_owned(), r#"{"title":"y"}"#.to_owned()),
         (options.into(), server.admin.clone(), plan.clone(), plan.replace("100", "99")),
         (blocks, server.admin.clone(), r#"{"seats":["S8"]}"#.into(), r#"{"seats":["S7"]}"#.into()),
@@ -156,7 +156,6 @@ async fn the_same_key_gives_the_same_answer() {
         (holds.clone(), anna.clone(), r#"{"seats":["S1"]}"#.into(), r#"{"seats":["S2"]}"#.into()),
     ];
     let held = server.hold(&option, &anna, &["S3"]).await;
-    rows.push((format!("/v1/reservations/{held}/payments"), anna.clone(), "{}".into(), "{ }".into()));
     for (path, token, body, other) in &rows {
         let first = keyed(&server, path, token, "key", body).await;
         assert!(first.status < 300 && first.header("idempotent-replayed").is_empty(), "{path}: {first:?}");
@@ -169,6 +168,11 @@ async fn the_same_key_gives_the_same_answer() {
         assert_eq!(reused.code(), (422, "idempotency_key_reused"), "{path}");
         assert_eq!(server.last_lsn().await, lsn, "{path}");
     }
+    // Of these there is only one body.
+    let payments = format!("/v1/reservations/{held}/payments");
+    let first = keyed(&server, &payments, &anna, "key", "{}").await;
+    let again = keyed(&server, &payments, &anna, "key", "{}").await;
+    assert_eq!((first.status, &first.body), (201, &again.body));
     let payment = server.get("/v1/payments", &anna).await.body["items"][0]["id"].as_str().unwrap().to_owned();
     let refunds = format!("/v1/payments/{payment}/refunds");
     let first = keyed(&server, &refunds, &server.admin, "key", "{}").await;

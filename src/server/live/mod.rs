@@ -244,15 +244,15 @@ fn since(request: &HttpRequest) -> Result<Option<Lsn>, Problem> {
     Ok(since.map(Lsn))
 }
 
-/// Checks that it is a WebSocket handshake, and from whom.
+/// Checks from whom it comes, and that it is a WebSocket handshake.
 fn check(request: &HttpRequest, app: &App) -> Result<(), Problem> {
+    if request.headers().get(header::ORIGIN).is_some_and(|origin| !may_come_from(origin, request, app)) {
+        return Err(Problem::new(Code::Forbidden, "Pages of this origin may not do this."));
+    }
     let handshake = ws::verify_handshake(request.head());
     handshake.map_err(|error| Problem::invalid_field("Upgrade", format!("must be a WebSocket handshake: {error}")))?;
     if !request.extensions().contains::<Upgradable>() {
         return Err(Problem::invalid_field("Upgrade", "must be websocket, and nothing else"));
-    }
-    if request.headers().get(header::ORIGIN).is_some_and(|origin| !may_come_from(origin, request, app)) {
-        return Err(Problem::new(Code::Forbidden, "Pages of this origin may not do this."));
     }
     Ok(())
 }

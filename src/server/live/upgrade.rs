@@ -7,26 +7,23 @@
 //! A response with a stream for a body would not need this. But what is written to it goes through 32 KiB of buffer a
 //! connection before anybody can tell that the other end does not read (see `docs/adr/0012-live.md`).
 
-use std::fmt::Write as _;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::time::Duration;
 
 use actix_codec::Framed;
 use actix_http::{HttpMessage as _, Request, h1};
 use actix_service::{Service, ServiceFactory};
-use actix_web::body::{BoxBody, MessageBody, to_bytes};
-use actix_web::dev::{AppConfig, ServiceResponse};
+use actix_web::Error;
+use actix_web::body::MessageBody;
+use actix_web::dev::ServiceResponse;
 use actix_web::http::Method;
 use actix_web::web::BytesMut;
-use actix_web::{Error, HttpResponse};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-/// How long somebody may take to read why they were refused.
-const PATIENCE: Duration = Duration::from_secs(2);
+use crate::server::wire::{self, Wire};
 
 /// That the connection of a request can be taken over.
 #[derive(Clone, Copy)]
@@ -44,14 +41,14 @@ impl Accepted {
 }
 
 /// A request that asks for another protocol, and its connection.
-type Asked = (Request, Framed<TcpStream, h1::Codec>);
+type Asked = (Request, Framed<Wire, h1::Codec>);
 
 /// Makes services from applications.
 pub(in crate::server) struct Upgrades<F>(pub(in crate::server) F);
 
 impl<F, B> ServiceFactory<Asked> for Upgrades<F>
 where
-    F: ServiceFactory<Request, Config = AppConfig, Response = ServiceResponse<B>, Error = Error>,
+    F: ServiceFactory<Request, Config = (), Response = ServiceResponse<B>, Error = Error>,
     F::Service: 'static,
     F::Future: 'static,
     B: MessageBody + 'static,
@@ -64,7 +61,7 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Self::Service, Self::InitError>>>>;
 
     fn new_service(&self, (): ()) -> Self::Future {
-        let application = self.0.new_service(AppConfig::default());
+        let application = self.0.new_service(());
         Box::pin(async move { Ok(Upgrade(Rc::new(application.await?))) })
     }
 }
@@ -87,7 +84,7 @@ where
         let application = self.0.clone();
         Box::pin(async move {
             let parts = framed.into_parts();
-            let (mut io, read) = (parts.io, BytesMut::from(&parts.read_buf[..]));
+            let (mut io, read) = (parts.io.into_stream()?, BytesMut::from(&parts.read_buf[..]));
             let has_body = request.method() != Method::HEAD;
             request.extensions_mut().insert(Upgradable);
             let mut out = parts.write_buf.to_vec();
@@ -96,52 +93,15 @@ where
                 Err(error) => error.error_response(),
             };
             let accepted = response.extensions_mut().remove::<Accepted>();
-            if let Some(Accepted(serve)) = accepted {
-                out.extend(head(&response, None));
-                io.write_all(&out).await?;
-                return Ok(serve(io, read)?);
-            }
-            // Whoever does not read it is nobody's loss.
-            let _ = tokio::time::timeout(PATIENCE, refuse(&mut io, out, response, has_body)).await;
+            let Some(Accepted(serve)) = accepted else {
+                wire::answer(&mut io, out, response, has_body).await;
+                return Ok(());
+            };
+            out.extend(wire::head(&response, None));
+            let served = io.write_all(&out).await.and_then(|()| serve(io, read));
+            // actix would write a line of ERROR, as often as somebody likes to be gone by now.
+            served.unwrap_or_else(|error| tracing::debug!(%error, "a socket cannot be served"));
             Ok(())
         })
     }
-}
-
-/// Writes an answer, and waits until the other end has it.
-async fn refuse(
-    io: &mut TcpStream,
-    mut out: Vec<u8>,
-    response: HttpResponse<BoxBody>,
-    has_body: bool,
-) -> io::Result<()> {
-    let (response, body) = response.into_parts();
-    let body = to_bytes(body).await.unwrap_or_default();
-    out.extend(head(&response, Some(body.len())));
-    if has_body {
-        out.extend(&body);
-    }
-    io.write_all(&out).await?;
-    io.shutdown().await?;
-    // To close at once could take the answer back, if there is something left to be read.
-    let mut rest = [0; 1024];
-    while io.read(&mut rest).await? > 0 {}
-    Ok(())
-}
-
-/// The head of an answer, with a body of so many bytes if it is not one that switches protocols.
-fn head<B>(response: &HttpResponse<B>, body: Option<usize>) -> Vec<u8> {
-    let status = response.status();
-    let mut text = format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or_default());
-    // Writing to a string cannot fail.
-    let _ = match body {
-        Some(bytes) => write!(text, "content-length: {bytes}\r\nconnection: close\r\n"),
-        None => write!(text, "connection: upgrade\r\nupgrade: websocket\r\n"),
-    };
-    let mut head = text.into_bytes();
-    for (name, value) in response.headers() {
-        head.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
-    }
-    head.extend(b"\r\n");
-    head
 }

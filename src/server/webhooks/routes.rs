@@ -171,7 +171,7 @@ pub(in crate::server) async fn register(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let input = Input::read_without_key(&request, payload, &app).await?;
-    let new = input.parse()?;
+    let (new, _) = input.parse()?;
     // A template takes its time, and this thread has other requests to serve.
     let checked = web::block(move || Checked::new(new)).await;
     let checked = checked.map_err(|error| crate::error::Error::Internal(error.to_string()))?;
@@ -303,8 +303,8 @@ pub(in crate::server) async fn redrive(
     let id = find(&app, id(&path)?).await?.id;
     let operation = format!("POST /v1/webhooks/{id}/redrive");
     let input = Input::read(&request, payload, &app, &admin.user, &operation).await?;
-    let Redrive { event_id } = input.parse_if_any()?.unwrap_or_default();
-    let answered = app.engine.redrive(id, event_id, input.key).await?;
+    let (Redrive { event_id }, key) = input.parse_if_any()?;
+    let answered = app.engine.redrive(id, event_id, key).await?;
     respond::done(&Redriven { redriven: answered.value }, answered.replayed)
 }
 
