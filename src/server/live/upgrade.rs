@@ -8,7 +8,7 @@
 //! connection before anybody can tell that the other end does not read (see `docs/adr/0012-live.md`).
 
 use std::fmt::Write as _;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -17,13 +17,15 @@ use std::time::Duration;
 use actix_codec::Framed;
 use actix_http::{HttpMessage as _, Request, h1};
 use actix_service::{Service, ServiceFactory};
-use actix_web::body::{BoxBody, MessageBody, to_bytes};
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::web::BytesMut;
 use actix_web::{Error, HttpResponse};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+
+use crate::server::wire::Wire;
 
 /// How long somebody may take to read why they were refused.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -44,7 +46,7 @@ impl Accepted {
 }
 
 /// A request that asks for another protocol, and its connection.
-type Asked = (Request, Framed<TcpStream, h1::Codec>);
+type Asked = (Request, Framed<Wire, h1::Codec>);
 
 /// Makes services from applications.
 pub(in crate::server) struct Upgrades<F>(pub(in crate::server) F);
@@ -87,7 +89,8 @@ where
         let application = self.0.clone();
         Box::pin(async move {
             let parts = framed.into_parts();
-            let (mut io, read) = (parts.io, BytesMut::from(&parts.read_buf[..]));
+            let (mut io, held) = parts.io.into_parts();
+            let read = BytesMut::from(&[&parts.read_buf[..], &held].concat()[..]);
             let has_body = request.method() != Method::HEAD;
             request.extensions_mut().insert(Upgradable);
             let mut out = parts.write_buf.to_vec();
@@ -115,13 +118,16 @@ async fn refuse(
     response: HttpResponse<BoxBody>,
     has_body: bool,
 ) -> io::Result<()> {
-    let (response, body) = response.into_parts();
-    let body = to_bytes(body).await.unwrap_or_default();
-    out.extend(head(&response, Some(body.len())));
-    if has_body {
-        out.extend(&body);
-    }
+    let (response, mut body) = response.into_parts();
+    let bytes = if let BodySize::Sized(bytes) = body.size() { bytes } else { 0 };
+    out.extend(head(&response, Some(bytes)));
     io.write_all(&out).await?;
+    // A slice at a time: whoever does not read it has no copy of the whole.
+    while let Some(Ok(slice)) = poll_fn(|context| Pin::new(&mut body).poll_next(context)).await {
+        if has_body {
+            io.write_all(&slice).await?;
+        }
+    }
     io.shutdown().await?;
     // To close at once could take the answer back, if there is something left to be read.
     let mut rest = [0; 1024];
@@ -130,7 +136,7 @@ async fn refuse(
 }
 
 /// The head of an answer, with a body of so many bytes if it is not one that switches protocols.
-fn head<B>(response: &HttpResponse<B>, body: Option<usize>) -> Vec<u8> {
+fn head<B>(response: &HttpResponse<B>, body: Option<u64>) -> Vec<u8> {
     let status = response.status();
     let mut text = format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or_default());
     // Writing to a string cannot fail.
