@@ -658,11 +658,19 @@ impl Seats {
 
     /// The areas, in the order in which they were defined: names, capacities and what is available.
     pub fn areas(&self) -> impl Iterator<Item = (&str, AreaSeats)> {
-        self.plan.definition.areas.iter().zip(&self.areas).map(|(area, state)| {
-            let available = area.capacity - state.held - state.sold;
-            (area.name.as_str(), AreaSeats { capacity: area.capacity, available })
-        })
+        area_seats(&self.plan, &self.areas)
     }
+}
+
+/// Areas of a plan by their names.
+pub(crate) fn area_seats<'a>(
+    plan: &'a PricedPlan,
+    areas: &'a [AreaState],
+) -> impl Iterator<Item = (&'a str, AreaSeats)> {
+    plan.definition.areas.iter().zip(areas).map(|(area, state)| {
+        let available = area.capacity - state.held - state.sold;
+        (area.name.as_str(), AreaSeats { capacity: area.capacity, available })
+    })
 }
 
 /// Places in an area.

@@ -86,13 +86,24 @@ impl Slot {
 }
 
 /// The state of every seat of a plan. All seats start free and never changed.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct SeatMap {
     slots: Vec<Slot>,
     /// In step with the slots.
     free: Bits,
     counts: Counts,
+    /// Of each chunk, a seq after which none of its seats has changed.
+    latest: Vec<Lsn>,
 }
+
+impl PartialEq for SeatMap {
+    fn eq(&self, other: &Self) -> bool {
+        // All the rest follows from them.
+        self.slots == other.slots
+    }
+}
+
+impl Eq for SeatMap {}
 
 impl SeatMap {
     /// A map of so many seats.
@@ -102,6 +113,7 @@ impl SeatMap {
             slots: vec![Slot::UNTOUCHED; seat_count as usize],
             free: Bits::ones(seat_count),
             counts: Counts { free: seat_count, ..Counts::default() },
+            latest: vec![Lsn(0); seat_count.div_ceil(CHUNK_SEATS) as usize],
         }
     }
 
@@ -165,11 +177,21 @@ impl SeatMap {
         *self.counts.of(before.status()) -= 1;
         *self.counts.of(slot.status()) += 1;
         self.free.put(seat, slot.status() == Status::Free);
+        let latest = &mut self.latest[Self::chunk_of(seat) as usize];
+        *latest = (*latest).max(Lsn(slot.seq));
     }
 
     /// The seats that have changed after `seq`, in order, with what has become of them.
     pub fn changed_after(&self, seq: Lsn) -> impl Iterator<Item = (u32, Status)> {
-        (0..).zip(&self.slots).filter(move |(_, slot)| slot.seq > seq.0).map(|(seat, slot)| (seat, slot.status()))
+        let seats = self.chunks_changed_after(seq).flatten();
+        let seats = seats.map(|seat| (seat, self.slots[seat as usize]));
+        seats.filter(move |(_, slot)| slot.seq > seq.0).map(|(seat, slot)| (seat, slot.status()))
+    }
+
+    /// The seats of each chunk of which some may have changed after `seq`, in order. It looks at no others.
+    pub fn chunks_changed_after(&self, seq: Lsn) -> impl Iterator<Item = Range<u32>> {
+        let changed = (0..).zip(&self.latest).filter(move |(_, latest)| **latest > seq);
+        changed.filter_map(|(chunk, _)| self.chunk_seats(chunk))
     }
 
     /// The chunk that `seat` is encoded in.

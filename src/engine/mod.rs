@@ -54,6 +54,8 @@ pub use self::backup::{backup, restore};
 pub use self::events::{EventBatch, EventStream};
 pub use self::live::{SeatChanges, TokenChanges};
 pub use self::options::PlanJson;
+#[cfg(feature = "server")]
+pub(crate) use self::options::SeatPieces;
 pub use self::sinks::Start;
 pub use self::tokens::IssuedToken;
 pub use self::verify::{VerifyReport, export, repair_state, verify};

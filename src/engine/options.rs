@@ -9,10 +9,14 @@ use smallvec::SmallVec;
 use super::{Engine, Inner, RETRY_AFTER};
 use crate::api::{Answered, ConcertOption, IdempotencyKey, NewOption, SaleFigures, Seats, WindowPatch};
 use crate::domain::catalogue::{self, Catalogue};
+#[cfg(feature = "server")]
+use crate::domain::concert_option::AreaState;
 use crate::domain::concert_option::{
     Area, Command, ConcertOption as Aggregate, Counts, Definition, OptionStatus, Part, Price, PricedPlan, Reply,
     SeatRefs, Window,
 };
+#[cfg(feature = "server")]
+use crate::domain::seat_map::Status;
 use crate::domain::seating_plan::{Limits, PlanHash, SeatingPlan};
 use crate::domain::{ConcertId, Flaw, Lsn, OptionId, Rejection, Timestamp};
 use crate::error::{Error, FieldError};
@@ -29,6 +33,17 @@ pub struct PlanJson {
     pub hash: PlanHash,
     /// The pretix seating plan.
     pub json: Vec<u8>,
+}
+
+/// Some of an option's seats, at one moment.
+#[cfg(feature = "server")]
+pub(crate) struct SeatPieces {
+    pub(crate) seq: Lsn,
+    /// Numbers of pieces, and the states of all seats of each.
+    pub(crate) pieces: Vec<(u32, Vec<Status>)>,
+    /// All areas.
+    pub(crate) areas: Vec<AreaState>,
+    pub(crate) plan: Arc<PricedPlan>,
 }
 
 impl Engine {
@@ -141,6 +156,43 @@ impl Engine {
         });
         let (seq, map, areas) = found.await?;
         Ok(Seats { seq, map, areas, plan })
+    }
+
+    /// What has become of an option's seats after `after`, or of all of them, in pieces of `piece_seats`: those in which
+    /// there was a change. `None` if there was none at all.
+    #[cfg(feature = "server")]
+    pub(crate) async fn seats_after(
+        &self,
+        id: OptionId,
+        after: Option<Lsn>,
+        piece_seats: u32,
+    ) -> Result<Option<SeatPieces>, Error> {
+        let plan = self.0.offer(id).await?;
+        let found = self.0.read(|replica| {
+            let option = replica.option(id)?;
+            let (seq, seats) = (option.seq(), option.seats());
+            if after == Some(seq) {
+                return Ok(None);
+            }
+            let piece = |number: u32| {
+                let first = number * piece_seats;
+                let last = seats.len().min(first + piece_seats);
+                (number, (first..last).map(|seat| seats.status(seat)).collect::<Vec<_>>())
+            };
+            let numbers: Vec<_> = match after {
+                None => (0..seats.len().div_ceil(piece_seats)).collect(),
+                Some(after) => {
+                    let mut numbers: Vec<_> = seats
+                        .chunks_changed_after(after)
+                        .flat_map(|chunk| chunk.start / piece_seats..=(chunk.end - 1) / piece_seats)
+                        .collect();
+                    numbers.dedup();
+                    numbers
+                }
+            };
+            Ok(Some((seq, numbers.into_iter().map(piece).collect(), option.areas().to_vec())))
+        });
+        Ok(found.await?.map(|(seq, pieces, areas)| SeatPieces { seq, pieces, areas, plan }))
     }
 
     /// The lsn of the last change of an option's seats.

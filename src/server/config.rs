@@ -200,6 +200,12 @@ section! {
         body_timeout: Span = seconds(10),
         /// How long a caller may take nothing of an answer.
         write_timeout: Span = seconds(60),
+        /// Bytes that the system keeps of an answer for one that does not read; it doubles them.
+        send_buffer_bytes: u64 = 65_536,
+        /// Bytes of large answers that are held for those who have not read them, beyond what all share.
+        unread_bytes: u64 = 32 << 20,
+        /// How long a caller may take nothing of one while that is more; then the connection is closed.
+        unread_patience: Span = seconds(5),
         /// How long an idle connection is kept.
         keep_alive: Span = seconds(30),
         /// Connections at a time; more wait to be accepted. Fewer, if the process may not open so many files.
@@ -210,6 +216,8 @@ section! {
         trusted_proxies: Vec<String> = Vec::new(),
         /// Seating plans that are kept ready to be sent.
         cached_plans: u64 = 16,
+        /// Options of which the seats are kept ready to be sent.
+        cached_seats: u64 = 16,
         /// Readers of events that are kept for their next page.
         kept_polls: u64 = 16,
         /// How long requests may take to end once the server is told to stop.
@@ -555,7 +563,10 @@ impl Settings {
         let bounds = [
             ("http.max_connections", self.http.max_connections, 1, 1_000_000),
             ("http.spare_descriptors", self.http.spare_descriptors, 0, 1_000_000),
+            ("http.send_buffer_bytes", self.http.send_buffer_bytes, 4_096, 16 << 20),
+            ("http.unread_bytes", self.http.unread_bytes, 1 << 20, 1 << 40),
             ("http.cached_plans", self.http.cached_plans, 0, 100_000),
+            ("http.cached_seats", self.http.cached_seats, 0, 100_000),
             ("http.kept_polls", self.http.kept_polls, 0, 10_000),
             ("auth.leeway_seconds", self.auth.leeway_seconds, 0, 300),
             ("live.client_frame_bytes", self.live.client_frame_bytes, 128, 1 << 20),
@@ -589,6 +600,7 @@ impl Settings {
             ("http.request_timeout", self.http.request_timeout, seconds(1), seconds(600)),
             ("http.keep_alive", self.http.keep_alive, seconds(1), seconds(3_600)),
             ("http.write_timeout", self.http.write_timeout, tenth, seconds(3_600)),
+            ("http.unread_patience", self.http.unread_patience, milli, seconds(3_600)),
             ("http.body_timeout", self.http.body_timeout, tenth, seconds(600)),
             ("http.shutdown_timeout", self.http.shutdown_timeout, tenth, seconds(3_600)),
             ("webhooks.timeout", self.webhooks.timeout, tenth, seconds(600)),

@@ -12,9 +12,11 @@ pub mod fuzz;
 pub mod problem;
 
 mod address;
+mod bodies;
 mod concerts;
 mod events;
 mod expect;
+mod flow;
 mod history;
 mod hosts;
 mod json;
@@ -27,9 +29,13 @@ mod operations;
 mod options;
 mod pages;
 mod payments;
+mod plans;
 mod query;
+mod ready;
+mod recent;
 mod reservations;
 mod respond;
+mod seats;
 mod seldom;
 mod unread;
 mod waiting_room;
@@ -40,6 +46,7 @@ mod wire;
 use std::future::Future;
 use std::io;
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_http::HttpService;
@@ -49,11 +56,13 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App as ActixApp, FromRequest, HttpRequest, HttpServer, Resource, Responder, Route, guard};
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use self::address::Proxies;
 use self::auth::Verifier;
+use self::bodies::{Backlog, Piece};
 use self::config::{Settings, ValueError};
 use self::cors::Cors;
 use self::events::Polls;
@@ -64,8 +73,10 @@ use self::limiter::Limiter;
 use self::live::Live;
 use self::live::upgrade::Upgrades;
 use self::metrics::Metrics;
-use self::options::ReadyPlans;
+use self::plans::ReadyPlans;
 use self::problem::{Code, Problem};
+use self::ready::Ready;
+use self::seats::ReadySeats;
 use self::webhooks::{Webhooks, routes as hooks};
 use self::wire::Wire;
 use crate::engine::Engine;
@@ -112,31 +123,36 @@ pub struct App {
     cors: Cors,
     metrics: Metrics,
     plans: ReadyPlans,
+    seats: ReadySeats,
     polls: Polls,
     webhooks: Webhooks,
     /// Whether the server is told to stop: whoever waits for something to happen need not.
     stopping: watch::Sender<bool>,
     history: History,
     live: Live,
+    backlog: Arc<Backlog>,
     /// The description of this API, as JSON.
-    openapi: String,
+    openapi: Ready,
 }
 
 impl App {
     fn new(engine: Engine, settings: Settings) -> Result<Self, Error> {
+        let backlog = Backlog::new(whole(settings.http.unread_bytes), settings.http.unread_patience.0);
         Ok(Self {
             verifier: Verifier::new(&settings)?,
             limiter: Limiter::new(&settings.limits),
             proxies: settings.trusted_proxies()?,
             cors: Cors::new(&settings.cors.allowed_origins),
             metrics: Metrics::new(engine.clone()),
-            plans: ReadyPlans::new(usize::try_from(settings.http.cached_plans).unwrap_or(usize::MAX)),
-            polls: Polls::new(usize::try_from(settings.http.kept_polls).unwrap_or(usize::MAX)),
+            plans: ReadyPlans::new(whole(settings.http.cached_plans), &backlog),
+            seats: ReadySeats::new(whole(settings.http.cached_seats), &backlog),
+            polls: Polls::new(whole(settings.http.kept_polls)),
             webhooks: Webhooks::new(engine.clone(), &settings.webhooks)?,
             stopping: watch::Sender::new(false),
             history: History::new(&settings.history),
             live: Live::start(&settings.live)?,
-            openapi: openapi::document(),
+            backlog,
+            openapi: Ready::new(Piece::new(openapi::document())),
             engine,
             settings,
         })
@@ -197,8 +213,10 @@ pub async fn run(
 
 async fn serve_api(listener: TcpListener, app: &web::Data<App>) -> Result<Hosts, Error> {
     let http = app.settings.http.clone();
-    let connections = usize::try_from(http.max_connections).unwrap_or(usize::MAX);
+    let connections = whole(http.max_connections);
     let limits = hosts::Limits { connections, write_timeout: http.write_timeout.0 };
+    // Connections have it from the listener. It grows with what is not read, unless it is said how large it is.
+    set_socket_send_buffer_size(&listener, whole(http.send_buffer_bytes)).map_err(io::Error::from)?;
     let (served, address) = (app.clone(), listener.local_addr()?);
     // What `actix_web::HttpServer` does, and upgrades.
     Hosts::serve(listener, app.engine.arbiters(), limits, move |stopping| {
@@ -208,10 +226,16 @@ async fn serve_api(listener: TcpListener, app: &web::Data<App>) -> Result<Hosts,
         };
         let connected = served.clone();
         let wire = move |io: TcpStream| {
-            let (peer, wire) = (io.peer_addr().ok(), Wire::new(io, connected.clone()));
+            let peer = io.peer_addr().ok();
+            // The last slice of an answer must not wait until those before it are acknowledged.
+            let _ = io.set_nodelay(true);
+            let wire = Wire::new(io, connected.clone());
             async move { Ok((wire, peer)) }
         };
         let http = HttpService::build()
+            .on_connect_ext(|wire: &Wire, known| {
+                known.insert(wire.line().clone());
+            })
             .graceful_shutdown_signal(move || stopping.clone().told())
             .keep_alive(http.keep_alive.0)
             .client_request_timeout(http.request_timeout.0)
@@ -229,6 +253,10 @@ fn serve_ops(listener: TcpListener, app: &web::Data<App>) -> io::Result<Server> 
     let app = app.clone();
     let server = HttpServer::new(move || ActixApp::new().app_data(app.clone()).configure(ops_routes));
     Ok(server.workers(1).shutdown_timeout(1).disable_signals().listen(listener)?.run())
+}
+
+fn whole(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 async fn forget_idle(app: web::Data<App>) {
@@ -354,6 +382,14 @@ where
 /// An id from the path. What is not an id names nothing.
 fn id<T: std::str::FromStr>(path: &str) -> Result<T, Problem> {
     path.parse().map_err(|_| Problem::not_found())
+}
+
+/// Does what would keep other requests waiting on a thread of its own.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+    web::block(work).await.map_err(|error| {
+        tracing::error!(%error, "no thread for what takes long");
+        Problem::new(Code::Internal, "The server's log has more.")
+    })
 }
 
 /// `outcome`, unless it is a refusal and what the request is about does not exist: that goes first, as 404. To look it

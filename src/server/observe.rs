@@ -1,9 +1,11 @@
-//! What happens around every request: its id, the access log, figures, browsers' headers, and handlers that panic.
+//! What happens around every request: its id, the access log, figures, browsers' headers, handlers that panic, and how much
+//! of an answer is given at once.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::panic::AssertUnwindSafe;
-use std::sync::LazyLock;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use actix_web::body::{BoxBody, MessageBody};
@@ -17,6 +19,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::FutureExt as _;
 
+use super::flow::{Cut, Line};
 use super::problem::{Code, Problem};
 use super::seldom::Seldom;
 use super::unread::Unread;
@@ -49,6 +52,8 @@ pub async fn observe(
     let id = request_id(request.headers());
     let origin = app.cors.origin(request.headers());
     let unread = Unread::of(&mut request);
+    let line = request.conn_data::<Rc<Line>>().cloned();
+    let work = line.as_ref().filter(|_| !has_body(request.headers())).map(Line::work);
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let answer = admit(&app, &request).err().map(|refusal| refusal.error_response());
     let answer = answer.or_else(|| app.cors.preflight(request.method(), request.headers()));
@@ -64,13 +69,16 @@ pub async fn observe(
             }
         },
     };
+    drop(work);
+    let cut = line.map(|line| line.cut().clone());
     let mut response = match outcome {
-        Ok(response) => response.map_into_boxed_body(),
+        Ok(response) => send(&app, response.map_into_boxed_body(), cut),
         // There is no request left to answer, so the error itself has to carry the headers.
         Err(error) => {
             let mut answer = error.as_response_error().error_response();
             record(&app, &method, uri.path(), None, None, answer.status(), begun, &id);
             mark(&app, answer.headers_mut(), id, origin);
+            let answer = answer.map_body(|_, body| app.backlog.send(body, cut, false).unwrap_or(BoxBody::new(())));
             return Err(InternalError::from_response(error, answer).into());
         }
     };
@@ -102,6 +110,27 @@ fn admit(app: &App, request: &ServiceRequest) -> Result<(), Problem> {
     };
     let caller = app.proxies.caller(peer.ip(), request.headers());
     app.limiter.check_address(caller).inspect_err(|_| auth::note_turned_away(app, request.head()))
+}
+
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING)
+        || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0")
+}
+
+/// `response`, of which a connection is given a little at a time; or a refusal, if there is no room for another large one.
+/// The answer to a request that changes something is the only way to learn what came of it.
+fn send(app: &App, response: ServiceResponse<BoxBody>, cut: Option<Arc<Cut>>) -> ServiceResponse<BoxBody> {
+    let may_be_refused = response.request().method() == Method::GET;
+    let (request, response) = response.into_parts();
+    let (response, body) = response.into_parts();
+    let response = match app.backlog.send(body, cut, may_be_refused) {
+        Some(body) => response.set_body(body),
+        None => {
+            let detail = "Too much is on its way to those who have not read it yet.";
+            Problem::new(Code::Overloaded, detail).retry_after(1).response()
+        }
+    };
+    ServiceResponse::new(request, response)
 }
 
 /// Counts the request, and writes its line in the log: who asked for what, and never with which token.

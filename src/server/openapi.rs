@@ -4,19 +4,23 @@
 //! do not derive their schema have it in one table.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
 
-use actix_web::http::header;
-use actix_web::{HttpResponse, web};
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Map, Value, json};
+use tokio::sync::Mutex;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::{Object, Ref, RefOr, Required, Schema};
 use utoipa::{IntoParams, OpenApi, PartialSchema, ToSchema};
 
+use super::bodies::Piece;
 use super::problem::{self, Code, Problem};
+use super::ready::Ready;
 use super::respond::Cache;
 use super::webhooks::routes as webhooks;
-use super::{App, concerts, events, live, operations, options, payments, reservations, waiting_room, wallet};
+use super::{App, apart, concerts, events, live, operations, options, payments, reservations, waiting_room, wallet};
 use crate::api::{
     AreaSeats, Payment, PaymentStatus, Reservation, ReservationStatus, ReservedArea, ReservedSeat, Seats,
 };
@@ -503,9 +507,8 @@ fn drop_null(schema: &mut Value) {
 ///
 /// # Errors
 /// None.
-pub async fn json(app: web::Data<App>) -> Result<HttpResponse, Problem> {
-    let body = app.openapi.clone();
-    Ok(HttpResponse::Ok().content_type("application/json").insert_header(Cache::Revalidate.header()).body(body))
+pub async fn json(request: HttpRequest, app: web::Data<App>) -> Result<HttpResponse, Problem> {
+    Ok(app.openapi.answer(&request, "application/json", Cache::Revalidate))
 }
 
 /// `GET /docs`
@@ -520,17 +523,34 @@ pub async fn to_docs() -> Result<HttpResponse, Problem> {
 ///
 /// # Errors
 /// 404 if there is no such file.
-pub async fn docs(file: web::Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn docs(request: HttpRequest, path: web::Path<String>) -> Result<HttpResponse, Problem> {
+    // There are few of them, and as long as one is made ready others may wait for it.
+    static FILES: LazyLock<Mutex<HashMap<String, Arc<(String, Ready)>>>> = LazyLock::new(Mutex::default);
+    let mut files = FILES.lock().await;
+    let file = match files.get(&*path) {
+        Some(file) => file.clone(),
+        None => {
+            let name = path.clone();
+            let file = Arc::new(apart(move || docs_file(&name)).await??);
+            files.insert(path.into_inner(), file.clone());
+            file
+        }
+    };
+    drop(files);
+    let mut response = file.1.answer(&request, &file.0, Cache::Revalidate);
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(DOCS_POLICY));
+    Ok(response)
+}
+
+/// A file of the page, with its media type.
+fn docs_file(name: &str) -> Result<(String, Ready), Problem> {
     let config = utoipa_swagger_ui::Config::from("/openapi.json");
-    let served = utoipa_swagger_ui::serve(&file, Arc::new(config))
+    let served = utoipa_swagger_ui::serve(name, Arc::new(config))
         .map_err(|error| Problem::internal(&format!("a page of the documentation cannot be made: {error}")))?;
     let served = served.ok_or_else(Problem::not_found)?;
-    let mut response = HttpResponse::Ok();
-    if served.gzpipped {
-        response.insert_header(("Content-Encoding", "gzip"));
-    }
-    response.insert_header((header::CONTENT_SECURITY_POLICY, DOCS_POLICY));
-    Ok(response.content_type(served.content_type).body(served.bytes.into_owned()))
+    let ready = Ready::new(Piece::new(served.bytes.into_owned()));
+    ready.compress();
+    Ok((served.content_type, ready))
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
 //! Concert options: put on sale by admins, read by anyone.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
+use actix_web::body::BoxBody;
 use actix_web::http::header;
-use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
-use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -14,8 +13,9 @@ use super::auth::{Admin, Identity};
 use super::json::{Input, Object, PLAN_EXTRA_BYTES_MAX, patched};
 use super::openapi::{Idempotent, SeatingPlan};
 use super::problem::Problem;
+use super::ready::{Coding, Form};
 use super::respond::{self, Cache};
-use super::{App, id, unless_missing};
+use super::{App, apart, id, unless_missing};
 use crate::api::{Answered, ConcertOption, IdempotencyKey, NewArea, NewOption, Seats, WindowPatch};
 use crate::domain::{ConcertId, Lsn, OptionId, Points, Timestamp};
 
@@ -149,6 +149,10 @@ pub(super) async fn create(
     };
     let (option, key) = unless_missing(input.await, app.engine.concert(concert)).await?;
     let answered = app.engine.add_option(concert, option.into(), key).await?;
+    let option = answered.value.id;
+    // Nobody waits until the plan is compressed, not even the first who asks for it, and whoever does is told what went
+    // wrong.
+    actix_web::rt::spawn(async move { app.plans.get(&app, option, Coding::Gzip).await.map(drop) });
     respond::created(&answered, &format!("/v1/options/{}", answered.value.id))
 }
 
@@ -193,69 +197,11 @@ pub(super) async fn plan(
 ) -> Result<HttpResponse, Problem> {
     let id: OptionId = id(&path)?;
     // Prices are decided once, together with the option.
-    let etag = format!("\"{}-{id}\"", app.engine.plan(id).await?.definition.plan);
-    if let Some(unchanged) = respond::not_modified(&request, &etag, Cache::Unchanging) {
+    let form = Form::of(&request, &format!("{}-{id}", app.engine.plan(id).await?.definition.plan), Cache::Unchanging);
+    if let Some(unchanged) = form.not_modified(&request) {
         return Ok(unchanged);
     }
-    let body = match app.plans.get(id) {
-        Some(body) => body,
-        None => {
-            let (plan, option) = (app.engine.plan_json(id).await?, app.engine.option(id).await?);
-            let body = apart(move || with_prices(&plan.json, &option)).await?;
-            let body = body.map_err(|error| Problem::internal(&format!("a stored plan cannot be read: {error}")))?;
-            app.plans.put(id, body.into())
-        }
-    };
-    let mut response = HttpResponse::Ok();
-    response.insert_header((header::ETAG, etag)).insert_header(Cache::Unchanging.header());
-    Ok(response.content_type("application/json").body(body))
-}
-
-/// The plans that were asked for last, ready to be sent.
-pub(super) struct ReadyPlans {
-    most: usize,
-    /// The last one is the one that was asked for last.
-    plans: Mutex<VecDeque<(OptionId, Bytes)>>,
-}
-
-impl ReadyPlans {
-    /// Keeps `most` of them.
-    pub(super) fn new(most: usize) -> Self {
-        Self { most, plans: Mutex::default() }
-    }
-
-    fn get(&self, id: OptionId) -> Option<Bytes> {
-        let mut plans = self.plans.lock();
-        let place = plans.iter().position(|(known, _)| *known == id)?;
-        let found = plans.remove(place)?;
-        let body = found.1.clone();
-        plans.push_back(found);
-        Some(body)
-    }
-
-    fn put(&self, id: OptionId, body: Bytes) -> Bytes {
-        let mut plans = self.plans.lock();
-        plans.retain(|(known, _)| *known != id);
-        plans.push_back((id, body.clone()));
-        while plans.len() > self.most {
-            plans.pop_front();
-        }
-        body
-    }
-}
-
-/// The plan's own members and `prices`; a member of that name that the plan had is not shown.
-fn with_prices(plan: &[u8], option: &ConcertOption) -> serde_json::Result<Vec<u8>> {
-    let mut members: BTreeMap<String, &RawValue> = serde_json::from_slice(plan)?;
-    let prices: BTreeMap<_, _> = option.prices.iter().map(|price| (&price.category, price.points)).collect();
-    let prices = serde_json::value::to_raw_value(&prices)?;
-    members.insert("prices".into(), &prices);
-    serde_json::to_vec(&members)
-}
-
-/// Does what would keep other requests waiting on a thread of its own.
-async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
-    web::block(work).await.map_err(|error| Problem::internal(&format!("no thread for a plan: {error}")))
+    Ok(form.ok("application/json", app.plans.get(&app, id, form.coding).await?))
 }
 
 /// Reads which seats are taken, and how many places are left.
@@ -275,10 +221,10 @@ pub(super) async fn seats(
             return Ok(unchanged);
         }
     }
-    let seats = app.engine.seats(id).await?;
+    let (seq, seats) = app.seats.get(&app, id).await?;
     let mut response = HttpResponse::Ok();
-    response.insert_header((header::ETAG, seats_etag(seats.seq)));
-    respond::json(&mut response, &seats, Cache::Revalidate)
+    response.insert_header((header::ETAG, seats_etag(seq))).insert_header(Cache::Revalidate.header());
+    Ok(response.content_type("application/json").body(BoxBody::new(seats)))
 }
 
 fn seats_etag(seq: Lsn) -> String {

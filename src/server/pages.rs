@@ -3,14 +3,15 @@
 //! They are clients of the API like any other. Their policy lets a browser load from this server only and run nothing
 //! that is not a file of it, so that a text that somebody else wrote can do no harm.
 
-use std::hash::Hasher as _;
+use std::sync::OnceLock;
 
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
-use xxhash_rust::xxh3::Xxh3;
 
+use super::bodies::Piece;
 use super::problem::Problem;
-use super::respond::{self, Cache};
+use super::ready::Ready;
+use super::respond::Cache;
 
 /// What a page may do. Connections to the server itself include WebSockets.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
@@ -22,12 +23,18 @@ struct File {
     /// Below `web/`.
     path: &'static str,
     body: &'static [u8],
+    /// Once it was asked for.
+    ready: OnceLock<Ready>,
 }
 
 macro_rules! files {
     ($($path:literal,)*) => {
         /// All of them.
-        const FILES: &[File] = &[$(File { path: $path, body: include_bytes!(concat!("../../web/", $path)) },)*];
+        static FILES: [File; [$($path),*].len()] = [$(File {
+            path: $path,
+            body: include_bytes!(concat!("../../web/", $path)),
+            ready: OnceLock::new(),
+        },)*];
     };
 }
 
@@ -81,26 +88,13 @@ pub async fn file(request: HttpRequest, path: web::Path<String>) -> Result<HttpR
 
 fn send(request: &HttpRequest, path: &str) -> Result<HttpResponse, Problem> {
     let file = FILES.iter().find(|file| file.path == path).ok_or_else(Problem::not_found)?;
-    let etag = format!("\"{:016x}\"", fingerprint(file.body));
-    let unchanged = respond::not_modified(request, &etag, Cache::Revalidate);
-    let mut response = unchanged.unwrap_or_else(|| {
-        HttpResponse::Ok()
-            .content_type(media_type(path))
-            .insert_header((header::ETAG, etag))
-            .insert_header(Cache::Revalidate.header())
-            .body(file.body)
-    });
+    let ready = file.ready.get_or_init(|| Ready::new(Piece::new(file.body)));
+    let mut response = ready.answer(request, media_type(path), Cache::Revalidate);
     // With a 304 too: browsers take its headers for those of what they have kept.
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(header::CROSS_ORIGIN_OPENER_POLICY, HeaderValue::from_static("same-origin"));
     Ok(response)
-}
-
-fn fingerprint(body: &[u8]) -> u64 {
-    let mut hasher = Xxh3::new();
-    hasher.write(body);
-    hasher.finish()
 }
 
 fn media_type(path: &str) -> &'static str {
@@ -212,7 +206,7 @@ mod tests {
 
     #[test]
     fn nothing_in_them_leads_elsewhere_or_runs_inline() {
-        for file in FILES {
+        for file in &FILES {
             let text = std::str::from_utf8(file.body).unwrap();
             for word in ["https:", " style=\"", "<style", "javascript:", " onclick=", "innerHTML", "eval("] {
                 assert!(!text.contains(word), "{}: {word}", file.path);

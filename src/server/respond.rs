@@ -91,14 +91,19 @@ pub fn json<T: Serialize>(
 /// `304` with the same headers that a `200` would have, if `request` names `etag` among those it has.
 #[must_use]
 pub fn not_modified(request: &HttpRequest, etag: &str, cache: Cache) -> Option<HttpResponse> {
-    let mut tags = request.headers().get_all(header::IF_NONE_MATCH).filter_map(|value| value.to_str().ok());
-    let is_known = tags.any(|list| list.split(',').map(str::trim).any(|tag| tag == "*" || opaque(tag) == etag));
-    is_known.then(|| {
+    is_known(request, etag).then(|| {
         HttpResponse::build(StatusCode::NOT_MODIFIED)
             .insert_header((header::ETAG, etag))
             .insert_header(cache.header())
             .finish()
     })
+}
+
+/// Whether `request` names `etag` among those it has.
+#[must_use]
+pub fn is_known(request: &HttpRequest, etag: &str) -> bool {
+    let mut tags = request.headers().get_all(header::IF_NONE_MATCH).filter_map(|value| value.to_str().ok());
+    tags.any(|list| list.split(',').map(str::trim).any(|tag| tag == "*" || opaque(tag) == etag))
 }
 
 /// A tag for the weak comparison that `If-None-Match` asks for.

@@ -8,17 +8,20 @@
 //!
 //! The other ways were: to parse each head a second time beforehand, or to write a dispatcher.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
-use actix_web::body::{BoxBody, to_bytes};
+use actix_web::body::{BodySize, BoxBody, MessageBody as _};
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::flow::{Flow, Line};
 use super::{App, observe};
 
 /// How long somebody may take to read why they were refused.
@@ -31,29 +34,36 @@ const BARE_BYTES_MAX: usize = 256;
 /// A connection.
 pub(super) struct Wire {
     app: web::Data<App>,
+    line: Rc<Line>,
     state: State,
     /// Whether anything was written.
     has_begun: bool,
 }
 
 enum State {
-    Open(TcpStream),
+    Open(Flow),
     /// The last answer is on its way.
     Ending(Pin<Box<dyn Future<Output = ()>>>),
 }
 
 impl Wire {
     pub(super) fn new(io: TcpStream, app: web::Data<App>) -> Self {
-        Self { app, state: State::Open(io), has_begun: false }
+        let flow = Flow::new(io);
+        Self { app, line: flow.line().clone(), state: State::Open(flow), has_begun: false }
     }
 
-    /// The connection itself, for who takes it over.
+    /// What those know of it who answer its requests.
+    pub(super) fn line(&self) -> &Rc<Line> {
+        &self.line
+    }
+
+    /// The connection itself and what was read of it, for who takes it over.
     ///
     /// # Errors
     /// It is being ended.
-    pub(super) fn into_stream(self) -> io::Result<TcpStream> {
+    pub(super) fn into_parts(self) -> io::Result<(TcpStream, Vec<u8>)> {
         match self.state {
-            State::Open(io) => Ok(io),
+            State::Open(flow) => Ok(flow.into_parts()),
             State::Ending(_) => Err(ended()),
         }
     }
@@ -61,7 +71,8 @@ impl Wire {
     /// Writes the last answer in place of actix's, unless there was one already.
     fn end(&mut self, bare: &Bare) {
         let placeholder = State::Ending(Box::pin(std::future::ready(())));
-        let State::Open(mut io) = std::mem::replace(&mut self.state, placeholder) else { return };
+        let State::Open(flow) = std::mem::replace(&mut self.state, placeholder) else { return };
+        let (mut io, _) = flow.into_parts();
         let response = (!bare.follows_last || !self.has_begun).then(|| observe::unreadable(&self.app, bare.status));
         self.state = State::Ending(Box::pin(async move {
             match response {
@@ -162,16 +173,25 @@ impl Bare {
 
 /// Writes the last answer on a connection, after what is in `out`, and hangs up once the other end has it.
 pub(super) async fn answer(io: &mut TcpStream, mut out: Vec<u8>, response: HttpResponse<BoxBody>, has_body: bool) {
-    let (response, body) = response.into_parts();
-    let body = to_bytes(body).await.unwrap_or_default();
-    out.extend(head(&response, Some(body.len())));
-    if has_body {
-        out.extend(&body);
+    let (response, mut body) = response.into_parts();
+    let bytes = if let BodySize::Sized(bytes) = body.size() { bytes } else { 0 };
+    out.extend(head(&response, Some(bytes)));
+    let mut is_out = write(io, &out).await;
+    // A slice at a time: whoever does not read it has no copy of the whole.
+    while is_out
+        && has_body
+        && let Some(Ok(slice)) = poll_fn(|context| Pin::new(&mut body).poll_next(context)).await
+    {
+        is_out = write(io, &slice).await;
     }
-    // Whoever does not read it is nobody's loss.
-    if let Ok(Ok(())) = tokio::time::timeout(PATIENCE, io.write_all(&out)).await {
+    if is_out {
         hang_up(io).await;
     }
+}
+
+/// Writes a little; whether that was taken. Whoever does not read it is nobody's loss.
+async fn write(io: &mut TcpStream, bytes: &[u8]) -> bool {
+    matches!(tokio::time::timeout(PATIENCE, io.write_all(bytes)).await, Ok(Ok(())))
 }
 
 /// Says that nothing more comes, and waits a moment for the other end to say the same: to close at once could take the
@@ -187,7 +207,7 @@ async fn hang_up(io: &mut TcpStream) {
 }
 
 /// The head of an answer, with a body of so many bytes if it is not one that switches protocols.
-pub(super) fn head<B>(response: &HttpResponse<B>, body: Option<usize>) -> Vec<u8> {
+pub(super) fn head<B>(response: &HttpResponse<B>, body: Option<u64>) -> Vec<u8> {
     let status = response.status();
     let connection = match body {
         Some(bytes) => format!("content-length: {bytes}\r\nconnection: close"),

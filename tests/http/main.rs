@@ -3,9 +3,11 @@
 #![cfg(feature = "server")]
 
 mod access;
+mod attack_slow_readers;
 mod attacks;
 mod auth;
 mod bad_input;
+mod encodings;
 mod events;
 mod expect;
 mod harness;

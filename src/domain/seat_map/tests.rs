@@ -39,7 +39,10 @@ proptest! {
         let free: Vec<_> = (0..300).filter(|&seat| map.is_free(seat)).collect();
         prop_assert_eq!(map.free.iter(0..300).collect::<Vec<_>>(), free);
         let changed = (0..).zip(&model).filter(|(_, seat)| seat.2 > Lsn(since)).map(|(index, seat)| (index, seat.0));
-        prop_assert_eq!(map.changed_after(Lsn(since)).collect::<Vec<_>>(), changed.collect::<Vec<_>>());
+        let changed: Vec<_> = changed.collect();
+        prop_assert_eq!(&map.changed_after(Lsn(since)).collect::<Vec<_>>(), &changed);
+        let chunks: Vec<_> = map.chunks_changed_after(Lsn(since)).collect();
+        prop_assert!(changed.iter().all(|(seat, _)| chunks.iter().any(|chunk| chunk.contains(seat))));
     }
 
     #[test]
@@ -60,6 +63,15 @@ proptest! {
         }
         prop_assert_eq!(copy, map);
     }
+}
+
+#[test]
+fn only_chunks_that_have_changed_are_looked_at() {
+    let mut map = SeatMap::new(300);
+    map.set(130, Status::Held, 1, Lsn(5));
+    map.set(299, Status::Held, 1, Lsn(6));
+    let chunks = |since| map.chunks_changed_after(Lsn(since)).collect::<Vec<_>>();
+    assert_eq!((chunks(4), chunks(5), chunks(6)), (vec![128..256, 256..300], vec![256..300], vec![]));
 }
 
 #[test]

@@ -84,7 +84,8 @@ where
         let application = self.0.clone();
         Box::pin(async move {
             let parts = framed.into_parts();
-            let (mut io, read) = (parts.io.into_stream()?, BytesMut::from(&parts.read_buf[..]));
+            let (mut io, held) = parts.io.into_parts()?;
+            let read = BytesMut::from(&[&parts.read_buf[..], &held].concat()[..]);
             let has_body = request.method() != Method::HEAD;
             request.extensions_mut().insert(Upgradable);
             let mut out = parts.write_buf.to_vec();
