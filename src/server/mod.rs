@@ -7,6 +7,7 @@ pub mod auth;
 pub mod config;
 pub mod cors;
 pub mod demo;
+pub mod descriptors;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzz;
 pub mod problem;
@@ -85,6 +86,17 @@ pub enum Error {
     /// A value of the configuration is not what its key allows.
     #[error(transparent)]
     Settings(#[from] ValueError),
+    /// The process may open too few files to serve anybody.
+    #[error(
+        "this process may open {limit} files, and needs {needed} at least: raise the limit (ulimit -n, LimitNOFILE), or lower \
+         http.spare_descriptors or limits.sinks"
+    )]
+    Descriptors {
+        /// How many it may open.
+        limit: u64,
+        /// How many it needs.
+        needed: u64,
+    },
     /// Webhooks cannot be served.
     #[error("webhooks: {0}")]
     Webhooks(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -112,13 +124,20 @@ pub struct App {
     stopping: watch::Sender<bool>,
     history: History,
     live: Live,
+    /// What was cut of the settings, since the process may not open more files.
+    cut: Option<String>,
     /// The description of this API, as JSON.
     openapi: String,
 }
 
 impl App {
-    fn new(engine: Engine, settings: Settings) -> Result<Self, Error> {
+    fn new(engine: Engine, mut settings: Settings) -> Result<Self, Error> {
+        let cut = descriptors::share(&mut settings, descriptors::limit())?;
+        if let Some(cut) = &cut {
+            tracing::warn!("{cut}");
+        }
         Ok(Self {
+            cut,
             verifier: Verifier::new(&settings)?,
             limiter: Limiter::new(&settings.limits),
             proxies: settings.trusted_proxies()?,
@@ -216,7 +235,13 @@ async fn serve_api(listener: TcpListener, app: &web::Data<App>) -> Result<Hosts,
 fn serve_ops(listener: TcpListener, app: &web::Data<App>) -> io::Result<Server> {
     let app = app.clone();
     let server = HttpServer::new(move || ActixApp::new().app_data(app.clone()).configure(ops_routes));
-    Ok(server.workers(1).shutdown_timeout(1).disable_signals().listen(listener)?.run())
+    Ok(server
+        .workers(1)
+        .max_connections(descriptors::OPS_CONNECTIONS)
+        .shutdown_timeout(1)
+        .disable_signals()
+        .listen(listener)?
+        .run())
 }
 
 async fn forget_idle(app: web::Data<App>) {
