@@ -11,7 +11,6 @@ use anyhow::{Context as _, Result, bail};
 use boxoffice::server::auth::{self, Role};
 use boxoffice::server::config::{LogFormat, LogLevel, Settings, Span};
 use boxoffice::server::demo::{self, Demo};
-use boxoffice::server::descriptors;
 use boxoffice::{Engine, Lsn, UserId};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::filter::LevelFilter;
@@ -183,7 +182,6 @@ fn serve(arguments: &Serve) -> Result<()> {
     let flags = [("http.listen", &arguments.listen), ("http.ops_listen", &arguments.ops_listen)];
     let settings = load(&arguments.place, &flags)?;
     log_to_stderr(&settings);
-    descriptors::raise_limit();
     actix_web::rt::System::new().block_on(run(settings, arguments.demo))
 }
 

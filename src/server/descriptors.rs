@@ -28,7 +28,7 @@ pub(super) const OPS_CONNECTIONS: usize = 32;
 /// Fewer connections are no service.
 const CONNECTIONS_MIN: u64 = 8;
 
-/// Raises the limit of open files as far as this process may. A program that serves should do so before anything else.
+/// Raises the limit of open files as far as this process may.
 pub fn raise_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let is_lower = current.is_some_and(|current| maximum.is_none_or(|maximum| current < maximum));

@@ -132,6 +132,7 @@ pub struct App {
 
 impl App {
     fn new(engine: Engine, mut settings: Settings) -> Result<Self, Error> {
+        descriptors::raise_limit();
         let cut = descriptors::share(&mut settings, descriptors::limit())?;
         if let Some(cut) = &cut {
             tracing::warn!("{cut}");
@@ -159,6 +160,8 @@ impl App {
 /// Serves `engine` on `listener`, and figures on `ops`, until `shutdown` resolves or somebody else shuts the engine down.
 /// Then it takes no more connections, lets the requests that are under way come to their end, and shuts the engine down:
 /// whatever was answered is durable.
+///
+/// Raises the limit of open files of the process as far as it may.
 ///
 /// # Errors
 /// A server that cannot start, and an engine that fails on the way or does not shut down cleanly.
