@@ -148,15 +148,22 @@ async fn accept(
     let places = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
     let write_timeout_ms = u32::try_from(limits.write_timeout.as_millis()).unwrap_or(u32::MAX);
     let accepting = async {
+        let mut is_refused = false;
         for host in hosts.iter().cycle() {
             // It is never closed.
             let Ok(place) = places.clone().acquire_owned().await else { return };
             let accepted = loop {
                 match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
-                    Ok(stream) => break stream,
+                    Ok(stream) => {
+                        is_refused = false;
+                        break stream;
+                    }
                     Err(error) if is_of_one_connection(&error) => {}
                     Err(error) => {
-                        tracing::warn!(%error, "no connection can be accepted");
+                        // Once, not each time: it may go on for as long as others have what is lacking.
+                        if !std::mem::replace(&mut is_refused, true) {
+                            tracing::warn!(%error, "no connection can be accepted; it is tried again");
+                        }
                         tokio::time::sleep(RETRY_ACCEPT).await;
                     }
                 }

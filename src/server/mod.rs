@@ -7,6 +7,7 @@ pub mod auth;
 pub mod config;
 pub mod cors;
 pub mod demo;
+pub mod descriptors;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzz;
 pub mod problem;
@@ -102,6 +103,17 @@ pub enum Error {
     /// A value of the configuration is not what its key allows.
     #[error(transparent)]
     Settings(#[from] ValueError),
+    /// The process may open too few files to serve anybody.
+    #[error(
+        "this process may open {limit} files, and needs {needed} at least: raise the limit (ulimit -n, LimitNOFILE), or lower \
+         http.spare_descriptors or limits.sinks"
+    )]
+    Descriptors {
+        /// How many it may open.
+        limit: u64,
+        /// How many it needs.
+        needed: u64,
+    },
     /// Webhooks cannot be served.
     #[error("webhooks: {0}")]
     Webhooks(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -131,14 +143,22 @@ pub struct App {
     history: History,
     live: Live,
     backlog: Arc<Backlog>,
+    /// What was cut of the settings, since the process may not open more files.
+    cut: Option<String>,
     /// The description of this API, as JSON.
     openapi: Ready,
 }
 
 impl App {
-    fn new(engine: Engine, settings: Settings) -> Result<Self, Error> {
+    fn new(engine: Engine, mut settings: Settings) -> Result<Self, Error> {
+        descriptors::raise_limit();
+        let cut = descriptors::share(&mut settings, descriptors::limit())?;
+        if let Some(cut) = &cut {
+            tracing::warn!("{cut}");
+        }
         let backlog = Backlog::new(whole(settings.http.unread_bytes), settings.http.unread_patience.0);
         Ok(Self {
+            cut,
             verifier: Verifier::new(&settings)?,
             limiter: Limiter::new(&settings.limits),
             proxies: settings.trusted_proxies()?,
@@ -162,6 +182,8 @@ impl App {
 /// Serves `engine` on `listener`, and figures on `ops`, until `shutdown` resolves or somebody else shuts the engine down.
 /// Then it takes no more connections, lets the requests that are under way come to their end, and shuts the engine down:
 /// whatever was answered is durable.
+///
+/// Raises the limit of open files of the process as far as it may.
 ///
 /// # Errors
 /// A server that cannot start, and an engine that fails on the way or does not shut down cleanly.
@@ -252,7 +274,13 @@ async fn serve_api(listener: TcpListener, app: &web::Data<App>) -> Result<Hosts,
 fn serve_ops(listener: TcpListener, app: &web::Data<App>) -> io::Result<Server> {
     let app = app.clone();
     let server = HttpServer::new(move || ActixApp::new().app_data(app.clone()).configure(ops_routes));
-    Ok(server.workers(1).shutdown_timeout(1).disable_signals().listen(listener)?.run())
+    Ok(server
+        .workers(1)
+        .max_connections(descriptors::OPS_CONNECTIONS)
+        .shutdown_timeout(1)
+        .disable_signals()
+        .listen(listener)?
+        .run())
 }
 
 fn whole(number: u64) -> usize {

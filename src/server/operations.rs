@@ -47,7 +47,8 @@ pub(super) async fn healthz() -> Result<HttpResponse, Problem> {
     responses((status = 200, description = "It is ready", body = Health),
         (status = 503, description = "It is not", body = Health)))]
 pub(super) async fn readyz(app: web::Data<App>) -> Result<HttpResponse, Problem> {
-    let health = app.engine.health();
+    let mut health = app.engine.health();
+    health.warnings.extend(app.cut.clone());
     let mut response = if health.ready { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
     respond::json(&mut response, &health, Cache::Private)
 }

@@ -45,6 +45,15 @@ pub fn serve_trusting(dir: &Path, more: &[&str], trusted: &Path) -> (Child, Vec<
     until_it_listens(serving(dir, more).env("SSL_CERT_FILE", trusted).spawn().unwrap())
 }
 
+/// A server that may have so many files open and no more.
+pub fn serve_with_files(dir: &Path, more: &[&str], files: u64, log: Stdio) -> (Child, Vec<String>) {
+    let mut command = Command::new("/bin/sh");
+    command.env_clear().current_dir(dir).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+    command.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\""), PROGRAM]);
+    command.args(["--listen", "127.0.0.1:0", "--ops-listen", "off", "--data", "data"]).args(more);
+    until_it_listens(command.spawn().unwrap())
+}
+
 /// A server that has just been started, and may not have come far.
 pub fn begin(dir: &Path, more: &[&str]) -> Child {
     serving(dir, more).spawn().unwrap()

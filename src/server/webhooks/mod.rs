@@ -27,7 +27,7 @@ use crate::engine::Engine;
 use crate::relay;
 
 /// Names that are resolved at a time: each takes a thread for as long as the system's resolver does.
-const RESOLVING_THREADS: usize = 16;
+pub(super) const RESOLVING_THREADS: usize = 16;
 
 /// What all webhooks share.
 pub struct Webhooks {

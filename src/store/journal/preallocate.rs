@@ -164,11 +164,18 @@ impl Preallocator {
     /// # Errors
     /// [`Error::OutOfSpace`], or what the disk said.
     pub fn make(&self, bytes: u64) -> Result<Prepared, Error> {
-        match self.shared.prepare(LARGE, bytes, 0) {
-            Slot::Ready(prepared) => Ok(prepared),
-            Slot::Failed(error) => Err(error),
-            Slot::Lacking(lack) => Err(self.shared.out_of(lack, bytes)),
-            Slot::Wanted { .. } | Slot::Taken | Slot::Stopped => Err(Error::Closed),
+        let until = Instant::now() + PATIENCE;
+        loop {
+            return match self.shared.prepare(LARGE, bytes, 0) {
+                Slot::Ready(prepared) => Ok(prepared),
+                Slot::Failed(error) => Err(error),
+                Slot::Lacking(Lack::Other(_)) if self.thread.is_some() && Instant::now() < until => {
+                    thread::sleep(self.shared.options.space_retry);
+                    continue;
+                }
+                Slot::Lacking(lack) => Err(self.shared.out_of(lack, bytes)),
+                Slot::Wanted { .. } | Slot::Taken | Slot::Stopped => Err(Error::Closed),
+            };
         }
     }
 }
