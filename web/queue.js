@@ -14,12 +14,9 @@ export function passFor(concert) {
 
 export const passEnds = (concert) => tokens.get(concert.id)?.expires_at ?? null;
 
-// Whether one waits again who was inside: when the line is switched on, there may be too many. To ask is a sign of life.
+// Whether one was inside and waits again. To ask is a sign of life.
 export async function isSentBack(concert) {
-	const token = tokens.get(concert.id);
-	if (token?.status !== "active") return false;
-	const { status } = await get(`/v1/tokens/${token.id}`);
-	return status === "waiting";
+	return (await get(`/v1/tokens/${tokens.get(concert.id).id}`)).status === "waiting";
 }
 
 // Returns how to stop.

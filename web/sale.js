@@ -130,9 +130,7 @@ export class SaleView extends View {
 		const [wasOpen, why] = [this.isOpen, this.whyNot];
 		await this.read();
 		if (this.isClosed) return;
-		const mustWait = this.hasLine && (!passFor(this.concert) || (await isSentBack(this.concert)));
-		if (this.isClosed) return;
-		if (mustWait) {
+		if (this.hasLine && (!passFor(this.concert) || (await isSentBack(this.concert)))) {
 			toast(t("problem_queue_token_required"), "bad");
 			return this.app.reload();
 		}

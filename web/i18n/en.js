@@ -64,7 +64,7 @@ export default {
 	line_opens_in: "The line opens in {time}",
 	line_opens_at: "The line opens on {time}",
 	line_expected: "Your turn in {time}",
-	line_unknown: "How long it takes is unknown just now. It goes on by itself, you need not do anything.",
+	line_unknown: "How long it takes is unknown. It goes on by itself, just wait.",
 	line_progress: "How far you have come",
 	line_keep: "Your place is kept, also when you reload this page",
 	line_fair: "Nobody overtakes you",

@@ -57,7 +57,7 @@ export default {
 	line_opens_in: "{time} 후에 대기열이 열립니다",
 	line_opens_at: "{time}에 대기열이 열립니다",
 	line_expected: "예상 대기 시간: {time}",
-	line_unknown: "지금은 예상 대기 시간을 알 수 없습니다. 차례가 되면 자동으로 계속되니 그대로 기다려 주세요.",
+	line_unknown: "예상 대기 시간을 알 수 없습니다. 자동으로 계속되니 기다려 주세요.",
 	line_progress: "진행 상황",
 	line_keep: "새로고침해도 순서가 유지됩니다",
 	line_fair: "아무도 앞지를 수 없습니다",
