@@ -30,13 +30,13 @@ use crate::domain::waiting_room::{self, Liveness};
 use crate::domain::{ConcertId, Lsn, Timestamp};
 use crate::error::OpenError;
 use crate::limits::UserCounts;
+use crate::replica::{self, Alarmed, ChangeSet, Replica};
 use crate::store::codec::{self, Facts, TheCatalogue};
 use crate::store::committer::{Committer, DurableBatch, Journal};
 use crate::store::disk::Disk;
 use crate::store::journal::{self, LocalLog, Log, Preallocate, Reader};
 use crate::store::lock::DirLock;
 use crate::store::plans::Plans;
-use crate::store::replica::{self, Alarmed, Cut, Replica};
 use crate::store::sled_rows::SledFolder;
 use crate::store::state::{self, Backing, StateStore};
 
@@ -404,9 +404,9 @@ pub(super) fn unreadable(error: replica::Error) -> OpenError {
 }
 
 /// Writes what has changed to the store; gives the lsn at which it stands now.
-fn checkpoint(store: &StateStore, cut: Cut) -> Result<Lsn, state::Error> {
-    let lsn = cut.lsn;
-    store.checkpoint(lsn, cut.changes(store))?;
+fn checkpoint(store: &StateStore, changes: ChangeSet) -> Result<Lsn, state::Error> {
+    let lsn = changes.lsn;
+    store.checkpoint(lsn, changes.altered(store))?;
     Ok(lsn)
 }
 
@@ -717,9 +717,9 @@ impl Housekeeper {
         }
         let Ok(mut replica) = self.replica.lock() else { return Ok(()) };
         let begun = Instant::now();
-        let cut = replica.begin_checkpoint();
+        let changes = replica.begin_checkpoint();
         drop(replica);
-        self.last = checkpoint(&self.store, cut)?;
+        self.last = checkpoint(&self.store, changes)?;
         self.last_at = Instant::now();
         self.took = begun.elapsed();
         let most = self.config.actors.max_resident as usize;
