@@ -17,6 +17,7 @@ use boxoffice::domain::{Lsn, PaymentId, RefundId, ReservationId, Timestamp, conc
 use boxoffice::store::codec::{Facts, Record};
 use boxoffice::store::disk::RealDisk;
 use boxoffice::store::journal::{FrameRef, LocalLog, Log, Options};
+use boxoffice::store::manifest::Manifest;
 use boxoffice::testing::plans;
 use boxoffice::{BestAvailable, Caller, Config, Engine, NewOption, OptionId, PageRequest, Points, UserId, Wish};
 use common::{Result, concert, scratch};
@@ -248,6 +249,8 @@ fn main() -> Result<()> {
     let with = config(&dir);
     report("replay, and build the state in sled", runtime.block_on(start(&with, last))?, events);
     println!("{:<52} {:>9} MiB", "sled's files", bytes_below(&dir.join("state")) >> 20);
+    let rows = Manifest::read(&RealDisk, &dir)?.map_or(0, |manifest| manifest.settled.rows);
+    println!("{:<52} {rows:>9}", "rows");
     for _ in 0..3 {
         report("start after a checkpoint, stopped cleanly", runtime.block_on(start(&with, last))?, events);
     }

@@ -64,6 +64,7 @@ mod live;
 #[cfg(feature = "loadtest")]
 pub mod loadgen;
 pub mod relay;
+mod replica;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(not(any(test, feature = "testing")))]

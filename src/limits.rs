@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use crate::Map;
 use crate::domain::idempotency::RETENTION_MILLIS;
 use crate::domain::{Counted, Timestamp, UserId};
-use crate::store::replica::RowChanges;
+use crate::store::state::Change;
 
 const HOUR_MILLIS: u64 = 60 * 60 * 1000;
 
@@ -125,7 +125,7 @@ impl UserCounts {
     }
 
     /// Adds the rows that have changed since the last time. What is in them follows from the events alone.
-    pub fn collect(&self, changes: &mut RowChanges) {
+    pub fn collect(&self, changes: &mut Vec<Change>) {
         let dirty = std::mem::take(&mut *self.0.dirty.lock());
         for user in dirty {
             let mut key = vec![Self::PREFIX];
@@ -215,7 +215,7 @@ mod tests {
         let later = start.plus_millis(RETENTION_MILLIS + 2 * HOUR_MILLIS);
         let rows = |forget: bool| {
             let counts = UserCounts::default();
-            let mut rows = RowChanges::new();
+            let mut rows = Vec::new();
             counts.count(&anna(), Counted::KeyUsed(start));
             counts.forget_idle(later);
             assert!(!counts.0.users.is_empty(), "the row is not written yet");
@@ -244,7 +244,7 @@ mod tests {
         counts.count(&anna(), Counted::KeyUsed(start));
         counts.count(&anna(), Counted::KeyUsed(start));
         counts.count(&anna(), Counted::KeyUsed(start.plus_millis(HOUR_MILLIS)));
-        let mut rows = RowChanges::new();
+        let mut rows = Vec::new();
         counts.collect(&mut rows);
         let loaded = UserCounts::default();
         for (key, row) in &rows {

@@ -10,7 +10,7 @@ use super::registry::Full;
 use super::shell::{ReplyTo, Shell};
 use super::system::{Routed, System};
 use crate::domain::{Message, Timestamp};
-use crate::store::replica::Pin;
+use crate::replica::Pin;
 
 /// What an actor is sent.
 pub(crate) enum Delivery<A: Routed> {

@@ -222,9 +222,9 @@ mod tests {
     use crate::actors::system::SharedReplica;
     use crate::clock::Clock;
     use crate::domain::{Lsn, Timestamp};
+    use crate::replica::Replica;
     use crate::store::committer::Journal;
     use crate::store::journal::{self, FrameRef, Log};
-    use crate::store::replica::Replica;
     use crate::store::state::StateStore;
 
     struct Nothing;

@@ -11,7 +11,7 @@ use dashmap::mapref::entry::Entry;
 use super::actor::{Address, Delivery, Driver, Host};
 use super::system::{Routed, System};
 use crate::Map;
-use crate::store::replica::excess;
+use crate::replica::excess;
 
 struct Slot<A: Routed, H: Host> {
     addr: H::Address<A>,
@@ -177,15 +177,15 @@ mod tests {
     use crate::domain::wallet::Wallet;
 
     /// Keeps what is sent.
-    struct Kept<A: Routed>(Arc<Mutex<Vec<Delivery<A>>>>);
+    struct Sent<A: Routed>(Arc<Mutex<Vec<Delivery<A>>>>);
 
-    impl<A: Routed> Clone for Kept<A> {
+    impl<A: Routed> Clone for Sent<A> {
         fn clone(&self) -> Self {
             Self(self.0.clone())
         }
     }
 
-    impl<A: Routed> Address<A> for Kept<A> {
+    impl<A: Routed> Address<A> for Sent<A> {
         fn send(&self, delivery: Delivery<A>) {
             self.0.lock().push(delivery);
         }
@@ -199,10 +199,10 @@ mod tests {
     struct Nowhere;
 
     impl Host for Nowhere {
-        type Address<A: Routed> = Kept<A>;
+        type Address<A: Routed> = Sent<A>;
 
-        fn start<A: Routed>(&self, _driver: Driver<A, Self>, _mailbox: usize) -> Kept<A> {
-            Kept(Arc::default())
+        fn start<A: Routed>(&self, _driver: Driver<A, Self>, _mailbox: usize) -> Sent<A> {
+            Sent(Arc::default())
         }
 
         fn in_background(&self, work: impl FnOnce() + Send + 'static) {
@@ -216,7 +216,7 @@ mod tests {
         let anna: UserId = "anna".parse().unwrap();
         registry.leaving(&anna);
         assert!(registry.slots.is_empty(), "nobody is there");
-        let sent = Kept(Arc::default());
+        let sent = Sent(Arc::default());
         registry.slots.insert(anna.clone(), registry.awake(sent.clone()));
         registry.leaving(&anna);
         assert!(matches!(sent.0.lock()[..], [Delivery::Leave]));
@@ -233,14 +233,14 @@ mod tests {
     fn the_longest_idle_go_to_sleep_and_some_more_than_must() {
         let registry = Registry::<Wallet, Nowhere>::new(4);
         let users: Vec<UserId> = (0..50).map(|n| format!("user-{n:02}").parse().unwrap()).collect();
-        let sent: Vec<_> = users.iter().map(|_| Kept(Arc::default())).collect();
+        let sent: Vec<_> = users.iter().map(|_| Sent(Arc::default())).collect();
         for (n, (user, sent)) in users.iter().zip(&sent).enumerate() {
             // In pairs that cannot be told apart but by their names; the last ones are used just now.
             let slot = Slot { used: AtomicU64::new(n.min(48) as u64 / 2), ..registry.awake(sent.clone()) };
             registry.slots.insert(user.clone(), slot);
         }
         registry.clock.store(24, Ordering::Relaxed);
-        let asked = |sent: &Kept<Wallet>| std::mem::take(&mut *sent.0.lock()).len();
+        let asked = |sent: &Sent<Wallet>| std::mem::take(&mut *sent.0.lock()).len();
         let all_asked = || sent.iter().map(asked).collect::<Vec<_>>();
         registry.thin_out(50);
         assert_eq!(all_asked(), [0; 50], "they are not too many");

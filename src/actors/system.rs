@@ -17,8 +17,8 @@ use crate::domain::concert_option::ConcertOption;
 use crate::domain::waiting_room::{self, Liveness, WaitingRoom};
 use crate::domain::wallet::Wallet;
 use crate::domain::{ConcertId, Lsn, Message, TokenId};
+use crate::replica::{self, Cold, Pin, Replica};
 use crate::store::codec::{Entity, TheCatalogue};
-use crate::store::replica::{self, Cold, Pin, Replica};
 
 /// That actors of this kind can be found.
 pub(crate) trait Routed: Entity<Id: Into<Key>> {
@@ -94,12 +94,16 @@ impl SharedReplica {
         }
     }
 
-    /// Brings an aggregate into memory. May block.
+    /// Brings an aggregate into memory. May block. Several may do so at once, of whom the first one counts.
     pub(crate) fn fetch(&self, cold: &Cold) -> Result<(), Unseen> {
-        let _turn = cold.turn();
-        if !cold.is_there(&mut *self.lock()?) {
-            let loaded = cold.load().map_err(Unseen::Unreadable)?;
-            loaded.put(&mut *self.lock()?);
+        if cold.is_there(&mut *self.lock()?) {
+            return Ok(());
+        }
+        let loaded = cold.load();
+        let mut replica = self.lock()?;
+        // If it is there by now, it may have changed since, and what was read may be of before and after.
+        if !cold.is_there(&mut replica) {
+            loaded.map_err(Unseen::Unreadable)?.put(&mut replica);
         }
         Ok(())
     }

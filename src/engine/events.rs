@@ -11,7 +11,7 @@ use crate::relay::projection::{Known, Missing};
 pub use crate::relay::walk::EventBatch;
 use crate::relay::walk::Walk;
 use crate::relay::{Event, EventFilter, EventId};
-use crate::store::replica::{self, Found, Replica};
+use crate::replica::{self, Found, Replica};
 
 /// After so many lsns without an event the reader hears of it.
 const IDLE_LSNS_MAX: u64 = 100_000;

@@ -44,11 +44,11 @@ use crate::domain::{ConcertId, CorruptRow, Lsn, OptionId, Rejection, Timestamp, 
 use crate::error::{Error, OpenError};
 use crate::limits::UserCounts;
 use crate::live::Hubs;
+use crate::replica::{self, Cold, Found, Holds, Listed, Replica};
 use crate::store::codec::Entity;
 use crate::store::disk::{Disk, RealDisk};
 use crate::store::journal;
 use crate::store::plans::Plans;
-use crate::store::replica::{self, Cold, Found, Holds, Listed, Replica};
 
 pub use self::backup::{backup, restore};
 pub use self::events::{EventBatch, EventStream};

@@ -11,7 +11,7 @@ use crate::api::{Caller, Token};
 use crate::domain::waiting_room::{Command, Mode, Part, Reply, TokenRow, TokenStatus, TokenView, WaitingRoom};
 use crate::domain::{ConcertId, Rejection, TokenId, UserId};
 use crate::error::Error;
-use crate::store::replica::{Cold, Replica};
+use crate::replica::{Cold, Replica};
 
 /// How often those who wait should ask, in seconds: those next in line more often.
 const REFRESH_SECONDS: std::ops::RangeInclusive<u64> = 1..=20;

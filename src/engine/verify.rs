@@ -13,14 +13,14 @@ use crate::config::Config;
 use crate::domain::seating_plan::PlanHash;
 use crate::domain::{Lsn, concert_option};
 use crate::error::OpenError;
+use crate::replica::Replica;
+use crate::replica::pages::{self, NoPage};
 use crate::store::codec::{Facts, Record};
 use crate::store::disk::{Disk, RealDisk};
 use crate::store::journal::{self};
 use crate::store::lock::DirLock;
 use crate::store::manifest::Manifest;
-use crate::store::pages::{self, NoPage};
 use crate::store::plans::Plans;
-use crate::store::replica::Replica;
 use crate::store::state::{Check, StateStore};
 
 /// Events between two intermediate checkpoints in memory.
@@ -161,9 +161,9 @@ pub(super) fn check_journal(config: &Config) -> Result<(), OpenError> {
 }
 
 fn settle(store: &StateStore, replica: &mut Replica) -> Result<(), OpenError> {
-    let cut = replica.begin_checkpoint();
-    let lsn = cut.lsn;
-    store.checkpoint(lsn, cut.changes(store))?;
+    let changes = replica.begin_checkpoint();
+    let lsn = changes.lsn;
+    store.checkpoint(lsn, changes.altered(store))?;
     drop(replica.end_checkpoint(lsn, usize::MAX));
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::api::{AreaSeats, Object, seat_status_name};
 use crate::domain::Lsn;
 use crate::domain::concert_option::PricedPlan;
 use crate::domain::seat_map::Status;
-use crate::store::replica;
+use crate::replica;
 
 /// How many deltas from different seqs are kept to be shared, until the next change.
 const SHARED_DELTAS: usize = 64;

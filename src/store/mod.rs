@@ -1,19 +1,16 @@
 //! Durability: the journal is the truth, sled is a cache of it.
 //!
-//! Architecture invariant: the store knows bytes, rows and lsns; it has no business rules.
+//! Architecture invariant: the store knows bytes, rows and lsns; it has no business rules. What of events are bytes is for
+//! [`codec`] to say, which alone names the aggregates.
 
 pub mod codec;
 pub mod committer;
 pub mod disk;
-pub(crate) mod drafts;
 pub mod journal;
-pub(crate) mod lists;
 pub mod lock;
 pub mod manifest;
-pub(crate) mod pages;
 pub mod plans;
 pub mod redo;
-pub(crate) mod replica;
 pub mod rows;
 pub mod sled_rows;
 pub mod state;

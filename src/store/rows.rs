@@ -192,7 +192,7 @@ pub(super) fn check_changes(changes: &[Change]) -> Result<(), Error> {
 }
 
 /// A row that cannot have been written as it is.
-pub(super) fn bad_row(key: &[u8], why: &'static str) -> Error {
+pub(crate) fn bad_row(key: &[u8], why: &'static str) -> Error {
     Error::Row { key: key.escape_ascii().to_string(), why }
 }
 

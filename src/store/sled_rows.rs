@@ -461,4 +461,4 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<(), Error> {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use super::disk::{Disk, RealDisk};
 use super::manifest::{self, Checkpoint, Manifest};
 use super::redo;
+pub(crate) use super::rows::bad_row;
 pub use super::rows::{Altered, Backing, Change, Error, MemoryRows, Row, Rows, StoredRows, Tally};
 use super::rows::{at, check_change};
 use super::sled_rows::{self, SledFolder};

@@ -16,10 +16,10 @@ use crate::domain::ConcertId;
 use crate::engine::tokens::RoomInfo;
 use crate::limits::UserCounts;
 use crate::live::Hubs;
+use crate::replica::Alarmed;
 use crate::store::codec::TheCatalogue;
 use crate::store::committer::{Committer, DurableBatch, Journal};
 use crate::store::journal::{self, LocalLog, Log};
-use crate::store::replica::Alarmed;
 use crate::store::state::StateStore;
 
 /// The plain parts of an engine, put together; none of them is driven yet.

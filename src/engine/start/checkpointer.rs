@@ -11,8 +11,8 @@ use crate::actors::system::SharedReplica;
 use crate::config::Config;
 use crate::domain::Lsn;
 use crate::engine::Gauges;
+use crate::replica::ChangeSet;
 use crate::store::committer::Journal;
-use crate::store::replica::Cut;
 use crate::store::state::{self, StateStore};
 
 /// Events that a stop leaves to the next start, which replays them faster than sled takes them in.
@@ -32,7 +32,7 @@ pub(super) struct Checkpointer {
     config: Config,
     gauges: Arc<Gauges>,
     /// What is to be written once more, since something was lacking.
-    put_off: Option<Cut>,
+    put_off: Option<ChangeSet>,
     /// Where the last checkpoint stands, when it ended, and how long it took.
     last: Lsn,
     last_at: Instant,
@@ -88,8 +88,8 @@ impl Checkpointer {
             return Ok(());
         }
         let begun = Instant::now();
-        let cut = match self.put_off.take() {
-            Some(cut) => cut,
+        let changes = match self.put_off.take() {
+            Some(changes) => changes,
             None => {
                 let Ok(mut replica) = self.replica.lock() else { return Ok(()) };
                 self.cut_bytes = self.journal_bytes();
@@ -98,8 +98,8 @@ impl Checkpointer {
             }
         };
         let breather = Breather::new(&self.journal, due == Due::Now && !stopping);
-        let changes = cut.changes(&self.store).inspect(|_| breather.breathe());
-        let written = self.store.checkpoint_gently(cut.lsn, changes, || breather.breathe());
+        let altered = changes.altered(&self.store).inspect(|_| breather.breathe());
+        let written = self.store.checkpoint_gently(changes.lsn, altered, || breather.breathe());
         self.last_at = Instant::now();
         match written {
             Ok(()) => self.took = begun.elapsed(),
@@ -107,12 +107,12 @@ impl Checkpointer {
                 if self.gauges.put_off.fetch_add(1, Ordering::Relaxed) == 0 {
                     tracing::warn!(%why, "a checkpoint cannot be written yet; it is tried again");
                 }
-                self.put_off = Some(cut);
+                self.put_off = Some(changes);
                 return Ok(());
             }
             Err(error) => return Err(error),
         }
-        self.last = cut.lsn;
+        self.last = changes.lsn;
         let most = self.config.actors.max_resident as usize;
         drop(self.replica.lock().map(|mut replica| replica.end_checkpoint(self.last, most)));
         self.gauges.checkpointed.store(self.last.0, Ordering::Relaxed);

@@ -10,9 +10,9 @@ use crate::clock::wall_clock;
 use crate::config::Config;
 use crate::domain::{Lsn, Timestamp};
 use crate::error::OpenError;
+use crate::replica::{self, Alarmed, ChangeSet, Replica};
 use crate::store::disk::Disk;
 use crate::store::journal::{self, LocalLog, Preallocate};
-use crate::store::replica::{self, Alarmed, Cut, Replica};
 use crate::store::sled_rows::SledFolder;
 use crate::store::state::{self, Backing, StateStore};
 
@@ -159,7 +159,7 @@ pub(in crate::engine) fn unreadable(error: replica::Error) -> OpenError {
 }
 
 /// Writes what has changed to the store; gives the lsn at which it stands now.
-fn checkpoint(store: &StateStore, cut: Cut) -> Result<Lsn, state::Error> {
-    store.checkpoint(cut.lsn, cut.changes(store))?;
-    Ok(cut.lsn)
+fn checkpoint(store: &StateStore, changes: ChangeSet) -> Result<Lsn, state::Error> {
+    store.checkpoint(changes.lsn, changes.altered(store))?;
+    Ok(changes.lsn)
 }

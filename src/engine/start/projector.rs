@@ -10,9 +10,9 @@ use crate::domain::waiting_room::{self, Liveness, Mode};
 use crate::domain::{ConcertId, Lsn};
 use crate::engine::tokens::RoomInfo;
 use crate::live::Hubs;
+use crate::replica;
 use crate::store::codec::Facts;
 use crate::store::committer::{DurableBatch, Journal};
-use crate::store::replica;
 
 /// Records that are taken in before others who want the replica have it.
 const APPLIED_AT_ONCE: usize = 256;

@@ -20,10 +20,10 @@ use crate::domain::{Lsn, SinkId};
 use crate::engine::start::{self, Assembled, Ground, Projector};
 use crate::error::OpenError;
 use crate::limits::UserCounts;
+use crate::replica::ChangeSet;
 use crate::store::committer::{Committer, DurableBatch};
 use crate::store::disk::Disk;
 use crate::store::journal::{Preallocate, Status};
-use crate::store::replica::Cut;
 use crate::store::state::{self, StateStore};
 use crate::testing::clock::ManualClock;
 use crate::testing::random::Dice;
@@ -36,7 +36,7 @@ pub(super) enum Checkpoint {
     /// There is none; the last one stands at this lsn.
     None(Lsn),
     /// To be written.
-    Cut(Cut),
+    Begun(ChangeSet),
     /// Written, which the replica does not know yet.
     Written(Lsn),
 }
@@ -122,11 +122,11 @@ impl Machine {
                 committer.step();
             }
             if let Some(mut checkpoint) = checkpoint.try_lock() {
-                match &*checkpoint {
-                    Checkpoint::None(_) if dice.coin() => evict(&system, dice.below(3) as usize),
-                    // One begins when it is its turn, unless there are none.
-                    Checkpoint::None(_) => {}
-                    Checkpoint::Cut(_) | Checkpoint::Written(_) => drop(go_on(&mut checkpoint, &system, &store, most)),
+                // One begins when it is its turn, unless there are none.
+                if !matches!(*checkpoint, Checkpoint::None(_)) {
+                    go_on(&mut checkpoint, &system, &store, most);
+                } else if dice.coin() {
+                    evict(&system, dice.below(3) as usize);
                 }
             }
         })
@@ -171,15 +171,15 @@ fn go_on(checkpoint: &mut Checkpoint, system: &System<Stage>, store: &StateStore
             *checkpoint = Checkpoint::None(last);
             return false;
         }
-        Checkpoint::None(_) => *checkpoint = Checkpoint::Cut(replica.begin_checkpoint()),
-        Checkpoint::Cut(cut) => {
-            let lsn = cut.lsn;
+        Checkpoint::None(_) => *checkpoint = Checkpoint::Begun(replica.begin_checkpoint()),
+        Checkpoint::Begun(changes) => {
+            let lsn = changes.lsn;
             // Others may have a turn, and look at it.
             drop(replica);
-            let written = store.checkpoint(lsn, cut.changes(store));
+            let written = store.checkpoint(lsn, changes.altered(store));
             *checkpoint = match written {
                 Ok(()) => Checkpoint::Written(lsn),
-                Err(state::Error::Later(_)) => Checkpoint::Cut(cut),
+                Err(state::Error::Later(_)) => Checkpoint::Begun(changes),
                 Err(error) => {
                     system.env.journal.poison(&format!("the state cannot be written: {error}"));
                     Checkpoint::Written(lsn)

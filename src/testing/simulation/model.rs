@@ -19,8 +19,8 @@ use crate::domain::{
     catalogue, waiting_room, wallet,
 };
 use crate::limits::UserCounts;
+use crate::replica::{Cold, Replica};
 use crate::store::codec::{self, Facts, Record, TheCatalogue};
-use crate::store::replica::{Cold, Replica};
 use crate::store::state::StateStore;
 use crate::testing::random::Dice;
 
@@ -401,7 +401,7 @@ impl Model {
 
     /// I3: what is durable can be looked up, also when it has left memory.
     pub fn finds(&self, replica: &SharedReplica, dice: &Dice, user: &UserId) -> Result<(), Broken> {
-        let unreadable = |error: crate::store::replica::Error| broken("I4", error.to_string());
+        let unreadable = |error: crate::replica::Error| broken("I4", error.to_string());
         let mine = self.reservations.iter().filter(|(_, held)| held.user == *user);
         let mut mine: Vec<ReservationId> = mine.map(|(id, _)| *id).collect();
         let listed = see(replica, |replica| Ok(replica.listed(user, &Part::Reservation(0), None, usize::MAX >> 1)))?;
@@ -457,8 +457,8 @@ impl Model {
             replica.loading(|replica| replica.apply(first, &record)).map_err(|error| failed(error.to_string()))?;
         }
         ensure(replica.applied() == settled.lsn, "I4", || format!("a checkpoint at {} is in a record", settled.lsn))?;
-        let cut = replica.begin_checkpoint();
-        twin.checkpoint(cut.lsn, cut.changes(twin)).map_err(|error| failed(error.to_string()))?;
+        let changes = replica.begin_checkpoint();
+        twin.checkpoint(changes.lsn, changes.altered(twin)).map_err(|error| failed(error.to_string()))?;
         drop(replica.end_checkpoint(settled.lsn, usize::MAX));
         let expected = twin.settled();
         ensure(settled == expected, "I4", || format!("the rows are {settled:?} instead of {expected:?}"))

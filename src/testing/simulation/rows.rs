@@ -16,9 +16,9 @@ use crate::testing::sim_disk::SimDisk;
 
 /// Rows that outlive a process. Clones are the same.
 #[derive(Clone)]
-pub(super) struct SimRows(Arc<Mutex<Kept>>);
+pub(super) struct SimRows(Arc<Mutex<Stored>>);
 
-struct Kept {
+struct Stored {
     exists: bool,
     /// What survives a crash for certain.
     flushed: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -30,7 +30,7 @@ struct Kept {
 
 impl SimRows {
     pub fn new(disk: SimDisk) -> Self {
-        Self(Arc::new(Mutex::new(Kept { exists: false, flushed: BTreeMap::new(), applied: Vec::new(), disk })))
+        Self(Arc::new(Mutex::new(Stored { exists: false, flushed: BTreeMap::new(), applied: Vec::new(), disk })))
     }
 
     /// Lets others have a turn before something is read.
@@ -41,27 +41,27 @@ impl SimRows {
 
     /// As they are after a crash, beside what `disk` is then. These stay as they are.
     pub fn crash(&self, random: &mut Random, disk: SimDisk) -> Self {
-        let kept = self.0.lock();
-        let mut flushed = kept.flushed.clone();
-        for batch in &kept.applied {
+        let stored = self.0.lock();
+        let mut flushed = stored.flushed.clone();
+        for batch in &stored.applied {
             if random.coin() {
                 apply(&mut flushed, batch);
             }
         }
-        Self(Arc::new(Mutex::new(Kept { exists: kept.exists, flushed, applied: Vec::new(), disk })))
+        Self(Arc::new(Mutex::new(Stored { exists: stored.exists, flushed, applied: Vec::new(), disk })))
     }
 
     /// Does them some harm.
     pub fn damage(&self, random: &mut Random) {
-        let mut kept = self.0.lock();
-        let victim = random.below(kept.flushed.len() as u64) as usize;
-        let victim = kept.flushed.keys().nth(victim).cloned();
+        let mut stored = self.0.lock();
+        let victim = random.below(stored.flushed.len() as u64) as usize;
+        let victim = stored.flushed.keys().nth(victim).cloned();
         match (random.below(3), victim) {
-            (0, Some(key)) => drop(kept.flushed.remove(&key)),
-            (1, Some(key)) => kept.flushed.entry(key).or_default().push(0),
+            (0, Some(key)) => drop(stored.flushed.remove(&key)),
+            (1, Some(key)) => stored.flushed.entry(key).or_default().push(0),
             _ => {
-                kept.exists = random.coin();
-                kept.flushed.clear();
+                stored.exists = random.coin();
+                stored.flushed.clear();
             }
         }
     }
@@ -87,27 +87,27 @@ impl Backing for SimRows {
 
     fn open(&self) -> Result<Box<dyn StoredRows>, Error> {
         let rows = MemoryRows::default();
-        let mut kept = self.0.lock();
-        kept.call()?;
-        kept.flush();
-        kept.exists = true;
-        let all: Vec<Change> = kept.flushed.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect();
-        drop(kept);
+        let mut stored = self.0.lock();
+        stored.call()?;
+        stored.flush();
+        stored.exists = true;
+        let all: Vec<Change> = stored.flushed.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect();
+        drop(stored);
         rows.apply(&all)?;
-        Ok(Box::new(Opened { rows, kept: self.clone() }))
+        Ok(Box::new(Opened { rows, all: self.clone() }))
     }
 
     fn set_aside(&self) -> Result<(), Error> {
-        let mut kept = self.0.lock();
-        kept.call()?;
-        kept.exists = false;
-        kept.flushed.clear();
-        kept.applied.clear();
+        let mut stored = self.0.lock();
+        stored.call()?;
+        stored.exists = false;
+        stored.flushed.clear();
+        stored.applied.clear();
         Ok(())
     }
 }
 
-impl Kept {
+impl Stored {
     /// Fails if the disk does.
     fn call(&self) -> Result<(), Error> {
         let failed = |source| Error::Io { path: "/data/state".into(), source };
@@ -124,33 +124,33 @@ impl Kept {
 /// The rows as one process sees them.
 struct Opened {
     rows: MemoryRows,
-    kept: SimRows,
+    all: SimRows,
 }
 
 impl Rows for Opened {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        self.kept.others();
+        self.all.others();
         self.rows.get(key)
     }
 
     fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, Error> {
-        self.kept.others();
+        self.all.others();
         self.rows.scan(from, to, limit)
     }
 
     fn apply(&self, changes: &[Change]) -> Result<(), Error> {
-        let mut kept = self.kept.0.lock();
+        let mut stored = self.all.0.lock();
         // Even if it fails, all of it may survive.
-        kept.applied.push(changes.to_vec());
-        kept.call()?;
-        drop(kept);
+        stored.applied.push(changes.to_vec());
+        stored.call()?;
+        drop(stored);
         self.rows.apply(changes)
     }
 
     fn flush(&self) -> Result<(), Error> {
-        let mut kept = self.kept.0.lock();
-        kept.call()?;
-        kept.flush();
+        let mut stored = self.all.0.lock();
+        stored.call()?;
+        stored.flush();
         Ok(())
     }
 }

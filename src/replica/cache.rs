@@ -5,7 +5,6 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use hashbrown::HashMap;
-use parking_lot::{Mutex, MutexGuard};
 
 use super::{Error, Holds, Listener, Recent, Replica, RowChanges, after_prefix, alarm_key, row_key};
 use crate::domain::{Lsn, Meta, Part as _};
@@ -26,7 +25,7 @@ struct Entry<A: Entity> {
     /// The last event that it took in, or that was durable when it was last asked for.
     used: Lsn,
     /// Who wants it to stay.
-    pins: Weak<Mutex<()>>,
+    pins: Weak<()>,
 }
 
 /// Whether a row was there at the last checkpoint.
@@ -45,7 +44,7 @@ pub(crate) struct Cache<A: Entity> {
     /// Those that have changed since the last checkpoint.
     changed: Vec<A::Id>,
     /// Those that are not in memory, and that somebody wants there.
-    wanted: HashMap<A::Id, Weak<Mutex<()>>>,
+    wanted: HashMap<A::Id, Weak<()>>,
 }
 
 impl<A: Entity> Cache<A> {
@@ -58,10 +57,10 @@ impl<A: Entity> Cache<A> {
 /// As long as it is there, its aggregate stays in memory once it is there. Clones are the same.
 #[derive(Debug, Clone)]
 #[must_use]
-pub(crate) struct Pin(Arc<Mutex<()>>);
+pub(crate) struct Pin(Arc<()>);
 
 impl Pin {
-    fn of(pins: &mut Weak<Mutex<()>>) -> Self {
+    fn of(pins: &mut Weak<()>) -> Self {
         Self(pins.upgrade().unwrap_or_else(|| {
             let pin = Arc::default();
             *pins = Arc::downgrade(&pin);
@@ -97,11 +96,6 @@ trait Loads: Send + Sync {
 }
 
 impl Cold {
-    /// Lets one after the other load it: the next ones find it there.
-    pub fn turn(&self) -> MutexGuard<'_, ()> {
-        self.pin.0.lock()
-    }
-
     /// Whether it has come into memory meanwhile.
     pub fn is_there(&self, replica: &mut Replica) -> bool {
         self.what.is_there(replica)

@@ -1,4 +1,4 @@
-//! Drafts: what is new since the last checkpoint and will be on pages.
+//! The memtable: what is new since the last checkpoint and will be on pages.
 //!
 //! There may be millions of rows until the next checkpoint, and memory that is touched for the first time is what they
 //! cost most. So they stand close together, in the order in which they came; of each page and list it is known where.
@@ -16,7 +16,7 @@ const ENTRY_BYTES_MAX: usize = 10 + 5;
 
 /// Rows by the key of what they belong to, in the order in which they came.
 #[derive(Debug, Default)]
-pub(crate) struct Drafts {
+pub(crate) struct Memtable {
     /// Where the rows are, by key, oldest first.
     places: HashMap<Vec<u8>, SmallVec<[Place; 2]>>,
     /// Rows, one after the other: number, length and bytes as on a page.
@@ -30,7 +30,7 @@ struct Place {
     at: u32,
 }
 
-impl Drafts {
+impl Memtable {
     /// Adds a row.
     pub fn add(&mut self, key: &[u8], number: u64, row: &[u8]) {
         let room = ENTRY_BYTES_MAX + row.len();
@@ -90,23 +90,23 @@ mod tests {
     #[test]
     fn rows_are_found_in_whatever_chunk_they_are_newest_first() {
         let large = vec![7; CHUNK_BYTES];
-        let mut drafts = Drafts::default();
-        drafts.add(b"page", 1, b"first");
-        drafts.add(b"page", 2, &large);
-        drafts.add(b"elsewhere", u64::MAX, b"");
-        drafts.add(b"page", 1, b"last");
-        assert_eq!(drafts.chunks.len(), 3);
-        assert_eq!(drafts.rows(b"page").collect::<Vec<_>>(), [(1, &b"last"[..]), (2, &large), (1, b"first")]);
-        assert_eq!(drafts.rows(b"elsewhere").collect::<Vec<_>>(), [(u64::MAX, &b""[..])]);
-        assert_eq!(drafts.rows(b"nowhere").count(), 0);
-        assert_eq!([1, 2, 3].map(|number| drafts.row(b"page", number)), [Some(&b"last"[..]), Some(&large), None]);
-        let mut keys: Vec<_> = drafts.keys().collect();
+        let mut memtable = Memtable::default();
+        memtable.add(b"page", 1, b"first");
+        memtable.add(b"page", 2, &large);
+        memtable.add(b"elsewhere", u64::MAX, b"");
+        memtable.add(b"page", 1, b"last");
+        assert_eq!(memtable.chunks.len(), 3);
+        assert_eq!(memtable.rows(b"page").collect::<Vec<_>>(), [(1, &b"last"[..]), (2, &large), (1, b"first")]);
+        assert_eq!(memtable.rows(b"elsewhere").collect::<Vec<_>>(), [(u64::MAX, &b""[..])]);
+        assert_eq!(memtable.rows(b"nowhere").count(), 0);
+        assert_eq!([1, 2, 3].map(|number| memtable.row(b"page", number)), [Some(&b"last"[..]), Some(&large), None]);
+        let mut keys: Vec<_> = memtable.keys().collect();
         keys.sort_unstable();
         assert_eq!(keys, [&b"elsewhere"[..], b"page"]);
-        (0..10).for_each(|number| drafts.add(b"list", 3 * number, &[number as u8]));
+        (0..10).for_each(|number| memtable.add(b"list", 3 * number, &[number as u8]));
         for last in 0..30 {
             let expected = (0..=last / 3).rev().map(|number| 3 * number);
-            assert!(drafts.rows_up_to(b"list", last).map(|(number, _)| number).eq(expected), "up to {last}");
+            assert!(memtable.rows_up_to(b"list", last).map(|(number, _)| number).eq(expected), "up to {last}");
         }
     }
 }

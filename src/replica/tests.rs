@@ -245,9 +245,9 @@ fn entries_are_found_on_all_pages() {
         model.book(&mut replica, 0, 1, payment);
         if payment == 70 {
             // Some pages are in sled, some are not, and one is in both.
-            let cut = replica.begin_checkpoint();
-            let lsn = cut.lsn;
-            store.checkpoint(lsn, cut.changes(&store)).unwrap();
+            let changes = replica.begin_checkpoint();
+            let lsn = changes.lsn;
+            store.checkpoint(lsn, changes.altered(&store)).unwrap();
             drop(replica.end_checkpoint(lsn, 0));
         }
         for (first, from, limit) in [(0, payment, 1_000), (1, payment, 7), (5, payment / 2, 90), (64, 128, 65)] {
@@ -293,7 +293,7 @@ fn whatever_is_half_written_everything_is_found() {
                 model.pay(&mut replica, open);
             }
         }
-        let cut = replica.begin_checkpoint();
+        let changes = replica.begin_checkpoint();
         (0..50).for_each(|n| model.hold(&mut replica, 1, n % USERS));
         let shared = Arc::new(Mutex::new((std::mem::take(&mut model), replica, 0)));
         let looking = shared.clone();
@@ -306,17 +306,17 @@ fn whatever_is_half_written_everything_is_found() {
                 assert!(found.row().unwrap().is_some(), "reservation {no}, after {looks} batches");
             }
         }));
-        let lsn = cut.lsn;
-        store.checkpoint(lsn, cut.changes(&store)).unwrap();
+        let lsn = changes.lsn;
+        store.checkpoint(lsn, changes.altered(&store)).unwrap();
         *look.lock() = None;
         let looks;
         (model, replica, looks) = Arc::into_inner(shared).unwrap().into_inner();
         assert!(looks > 3, "round {round}: {looks} batches");
         drop(replica.end_checkpoint(lsn, 0));
         // All of it, and nothing stays in memory.
-        let cut = replica.begin_checkpoint();
-        let lsn = cut.lsn;
-        store.checkpoint(lsn, cut.changes(&store)).unwrap();
+        let changes = replica.begin_checkpoint();
+        let lsn = changes.lsn;
+        store.checkpoint(lsn, changes.altered(&store)).unwrap();
         drop(replica.end_checkpoint(lsn, 0));
     }
 }
@@ -334,17 +334,17 @@ fn the_longest_unused_are_forgotten_and_some_more_than_must() {
     let event = wallet::Event::Charged { entry: 1, amount: one, balance: one, by: user(0), key: None };
     let charged = Record { at: Timestamp::default(), facts: Facts::Wallet(users[49].clone(), vec![event]) };
     replica.loading(|replica| replica.apply(Lsn(1), &charged)).unwrap();
-    let kept =
+    let known =
         |replica: &Replica| -> Vec<usize> { (0..50).filter(|n| replica.caches.wallets.has(&users[*n])).collect() };
     drop(replica.evict(50));
-    assert_eq!(kept(&replica).len(), 50, "they are not too many");
+    assert_eq!(known(&replica).len(), 50, "they are not too many");
     drop(replica.evict(35));
     // Two below the limit, which is a sixteenth of it; not the one that is not in sled as it is.
     let mut expected: Vec<_> = (0..33).collect();
     expected[32] = 49;
-    assert_eq!(kept(&replica), expected);
+    assert_eq!(known(&replica), expected);
     drop(replica.evict(0));
-    assert_eq!(kept(&replica), [49]);
+    assert_eq!(known(&replica), [49]);
 }
 
 proptest! {
@@ -356,7 +356,7 @@ proptest! {
         let mut model = Model::default();
         let (mut store, mut replica) = open(dir.path(), &[]);
         model.define(&mut replica);
-        let (mut cut, mut written) = (None, None);
+        let (mut begun, mut written) = (None, None);
         for (step, op) in ops.into_iter().enumerate() {
             match op {
                 Op::Hold { option, user } => model.hold(&mut replica, option, user),
@@ -378,17 +378,17 @@ proptest! {
                 }
                 Op::Rush { user, times } => (0..times).for_each(|_| model.hold(&mut replica, 1, user)),
                 Op::Elsewhere { events } => model.last.0 += events,
-                Op::Begin if cut.is_none() && written.is_none() => cut = Some(replica.begin_checkpoint()),
-                Op::Write => if let Some(cut) = cut.take() {
-                    let lsn = cut.lsn;
-                    store.checkpoint(lsn, cut.changes(&store)).unwrap();
+                Op::Begin if begun.is_none() && written.is_none() => begun = Some(replica.begin_checkpoint()),
+                Op::Write => if let Some(changes) = begun.take() {
+                    let lsn = changes.lsn;
+                    store.checkpoint(lsn, changes.altered(&store)).unwrap();
                     written = Some(lsn);
                 },
                 Op::End { most } => if let Some(lsn) = written.take() {
                     drop(replica.end_checkpoint(lsn, most));
                 },
                 Op::Crash => {
-                    drop((store, replica, cut.take(), written.take()));
+                    drop((store, replica, begun.take(), written.take()));
                     (store, replica) = open(dir.path(), &model.journal);
                 }
                 _ => {}
@@ -404,16 +404,16 @@ proptest! {
             store.each(&[], &[u8::MAX], |key, row| { rows.insert(key.to_vec(), row); }).unwrap();
             rows
         };
-        drop((cut.take(), written.take(), store, replica));
+        drop((begun.take(), written.take(), store, replica));
         let (store, mut replica) = open(dir.path(), &model.journal);
-        store.checkpoint(replica.applied(), replica.begin_checkpoint().changes(&store)).unwrap();
+        store.checkpoint(replica.applied(), replica.begin_checkpoint().altered(&store)).unwrap();
         let once = Arc::new(StateStore::in_memory());
         let mut replica = Replica::new(once.clone(), Lsn(0)).unwrap();
         for (first, record) in &model.journal {
             replica.loading(|replica| replica.apply(*first, record)).unwrap();
         }
-        let cut = replica.begin_checkpoint();
-        once.checkpoint(cut.lsn, cut.changes(&once)).unwrap();
+        let changes = replica.begin_checkpoint();
+        once.checkpoint(changes.lsn, changes.altered(&once)).unwrap();
         prop_assert_eq!(rows(&store), rows(&once));
         prop_assert_eq!(store.settled(), once.settled());
     }
@@ -426,9 +426,9 @@ fn whatever_happens_while_an_aggregate_is_loaded_it_is_as_it_is() {
     let mut model = Model::default();
     model.define(&mut replica);
     let checkpoint = |replica: &mut Replica| {
-        let cut = replica.begin_checkpoint();
-        let lsn = cut.lsn;
-        store.checkpoint(lsn, cut.changes(&store)).unwrap();
+        let changes = replica.begin_checkpoint();
+        let lsn = changes.lsn;
+        store.checkpoint(lsn, changes.altered(&store)).unwrap();
         drop(replica.end_checkpoint(lsn, 0));
     };
     checkpoint(&mut replica);

@@ -3,12 +3,10 @@
 
 use std::sync::Arc;
 
-use super::{Error, after_prefix, bad_page};
+use super::memtable::Memtable;
+use super::{Error, after_prefix, bad_page, lists, pages};
 use crate::domain::{Aggregate, Lsn, OptionId, Part as _};
 use crate::store::codec::Entity;
-use crate::store::drafts::Drafts;
-use crate::store::lists;
-use crate::store::pages;
 use crate::store::state::StateStore;
 
 /// Pages of a list that are asked for at once.
@@ -86,7 +84,7 @@ pub(crate) struct Listing {
     /// What is new.
     pub(super) found: Vec<Listed>,
     /// What was being written.
-    pub(super) writing: Arc<Drafts>,
+    pub(super) writing: Arc<Memtable>,
     pub(super) rows: Arc<StateStore>,
     /// The last event that was in sled then: of what was being written, some may be there by now.
     pub(super) saved: Lsn,

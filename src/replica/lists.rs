@@ -8,8 +8,8 @@
 //! Architecture invariant: it does not know what is listed, and no sled.
 
 use super::pages::{self, NUMBER_BYTES, NoPage};
-use super::state::{Altered, Row};
 use crate::domain::Lsn;
+use crate::store::state::{Altered, Row};
 
 /// First byte of the keys.
 pub(crate) const KIND: u8 = b'L';

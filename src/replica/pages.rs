@@ -11,9 +11,9 @@
 //!
 //! Architecture invariant: it knows no rows but by their keys, and no sled.
 
-use super::drafts::Drafts;
 use super::lists;
-use super::state::Row;
+use super::memtable::Memtable;
+use crate::store::state::Row;
 
 /// The numbers of rows that share a page differ in so many bits.
 const BITS: u32 = 6;
@@ -57,8 +57,8 @@ fn join(page: &[u8], slot: u64) -> Result<Vec<u8>, NoPage> {
 }
 
 /// What of a page is new, as a page; `None` if there is nothing.
-pub(crate) fn new(drafts: &Drafts, key: &[u8]) -> Option<Vec<u8>> {
-    let mut rows: Vec<_> = drafts.rows(key).collect();
+pub(crate) fn new(memtable: &Memtable, key: &[u8]) -> Option<Vec<u8>> {
+    let mut rows: Vec<_> = memtable.rows(key).collect();
     // Stable, and of two with the same slot the newer one comes first.
     rows.sort_by_key(|(slot, _)| *slot);
     rows.dedup_by_key(|(slot, _)| *slot);
@@ -204,14 +204,14 @@ mod tests {
     }
 
     /// As [`key`], of archived parts; adds rows one after the other.
-    fn drafts(rows: &[(u64, &[u8])]) -> Drafts {
-        let mut drafts = Drafts::default();
+    fn memtable(rows: &[(u64, &[u8])]) -> Memtable {
+        let mut memtable = Memtable::default();
         for (number, row) in rows {
             let mut page = key(b'o', 3, *number);
             let slot = split(&mut page).unwrap();
-            drafts.add(&page, slot, row);
+            memtable.add(&page, slot, row);
         }
-        drafts
+        memtable
     }
 
     #[test]
@@ -238,9 +238,9 @@ mod tests {
 
     #[test]
     fn of_two_new_rows_with_one_key_the_newer_one_counts() {
-        let drafts = drafts(&[(3, b"old"), (2, b"two"), (3, b"new")]);
-        assert_eq!(new(&drafts, &page(b'o', 0)).unwrap(), b"\x13\x03two\x1b\x03new");
-        assert_eq!(new(&drafts, &page(b'o', 64)), None);
+        let memtable = memtable(&[(3, b"old"), (2, b"two"), (3, b"new")]);
+        assert_eq!(new(&memtable, &page(b'o', 0)).unwrap(), b"\x13\x03two\x1b\x03new");
+        assert_eq!(new(&memtable, &page(b'o', 64)), None);
     }
 
     #[test]
@@ -269,7 +269,7 @@ mod tests {
             let mut from = 0;
             for to in cuts {
                 let part: Vec<_> = shuffled[from..to].iter().map(|(slot, row)| ((1 << 20) + **slot, row.as_slice())).collect();
-                page = merge(&page, &new(&drafts(&part), &first).unwrap_or_default()).unwrap();
+                page = merge(&page, &new(&memtable(&part), &first).unwrap_or_default()).unwrap();
                 from = to;
             }
             let whole: Vec<_> = rows_in.iter().map(|(slot, row)| (place(*slot), row.as_slice())).collect();

@@ -1,13 +1,16 @@
 //! The durable truth in memory: a second copy of the aggregates, which takes in what has become durable and nothing else.
 //!
-//! Reads are answered from it, the rows for sled are cut from it, and activation, start-up and `verify` use it: there is
+//! Reads are answered from it, the rows for sled are taken from it, and activation, start-up and `verify` use it: there is
 //! one way from events to state. What is not in sled yet stays here.
 //!
-//! Architecture invariant: a [`Replica`] reads no rows, for it is under a lock that everybody takes. What is not in memory it
-//! calls [`Cold`], and of what belongs to no aggregate it gives what memory has of it: to read the rest is up to whoever
-//! asked, without the lock.
+//! Architecture invariant: once it is shared, a [`Replica`] reads no rows, for it is under a lock that everybody takes. What is
+//! not in memory it calls [`Cold`], and of what belongs to no aggregate it gives what memory has of it: to read the rest is up
+//! to whoever asked, without the lock.
 
 mod cache;
+mod lists;
+mod memtable;
+pub(crate) mod pages;
 mod stored;
 
 use std::sync::Arc;
@@ -16,14 +19,10 @@ use hashbrown::HashMap;
 
 use self::cache::{Cache, Since};
 pub(crate) use self::cache::{Cold, Forgotten, Pin, excess};
+use self::memtable::Memtable;
+use self::pages::NoPage;
 pub use self::stored::Listed;
 pub(crate) use self::stored::{Archive, Found, Listing};
-use super::codec::{Entity, Record, TheCatalogue};
-use super::drafts::Drafts;
-use super::lists;
-use super::pages::{self, NoPage};
-use super::rows::bad_row;
-use super::state::{self, Altered, StateStore};
 use crate::domain::catalogue::Catalogue;
 use crate::domain::concert_option::ConcertOption;
 use crate::domain::sink::Sink;
@@ -31,6 +30,8 @@ use crate::domain::waiting_room::WaitingRoom;
 use crate::domain::wallet::Wallet;
 use crate::domain::{Changes, ConcertId, CorruptRow, Counted, Lsn, OptionId, Part as _, SinkId, UserId};
 use crate::limits::UserCounts;
+use crate::store::codec::{Entity, Record, TheCatalogue};
+use crate::store::state::{self, Altered, StateStore, bad_row};
 
 /// Rows to be written together, in the order of their keys: each with its new value, or none.
 pub type RowChanges = Vec<state::Change>;
@@ -100,7 +101,7 @@ fn alarm_key<A: Entity>(id: &A::Id) -> Vec<u8> {
 #[derive(Default)]
 struct Recent {
     /// Archived rows and entries of lists, since the last checkpoint.
-    pages: Drafts,
+    pages: Memtable,
     counts: UserCounts,
     /// The key being made; kept for its memory.
     key: Vec<u8>,
@@ -192,50 +193,54 @@ pub(crate) struct Replica {
     caches: Caches,
     recent: Recent,
     /// What a checkpoint is writing.
-    writing: Arc<Drafts>,
+    writing: Arc<Memtable>,
     applied: Lsn,
     /// The last event that is in sled.
     saved: Lsn,
 }
 
 /// Everything that changes with a checkpoint.
-pub(crate) struct Cut {
+pub(crate) struct ChangeSet {
     /// Where that is the whole truth.
     pub lsn: Lsn,
     rows: RowChanges,
-    pages: Arc<Drafts>,
+    pages: Arc<Memtable>,
 }
 
-/// One row of a cut, or several.
-enum Piece<'a> {
+/// What is to be written at a key.
+enum Write<'a> {
+    /// A row of an aggregate, or none any more.
     Row(Option<&'a [u8]>),
+    /// What is new on a page.
     Page,
+    /// What is new on a list: several pages, maybe.
     List,
 }
 
-impl Cut {
-    /// The changes to what stands in `rows`, in the order of their keys; the same each time, until they are made.
-    pub fn changes<'a>(&'a self, rows: &'a StateStore) -> impl Iterator<Item = Result<Altered, state::Error>> + 'a {
-        let Self { rows: changes, pages: drafts, .. } = self;
-        let mut pieces: Vec<_> = changes.iter().map(|(key, row)| (&key[..], Piece::Row(row.as_deref()))).collect();
-        let kind = |key: &[u8]| if key.first() == Some(&lists::KIND) { Piece::List } else { Piece::Page };
-        pieces.extend(drafts.keys().map(|key| (key, kind(key))));
-        pieces.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        pieces.into_iter().flat_map(move |(key, piece)| {
-            let altered = piece.altered(key.to_vec(), drafts, rows);
+impl ChangeSet {
+    /// The rows as they are in `rows` and as they are to be, in the order of their keys; the same each time, until they are
+    /// made.
+    pub fn altered<'a>(&'a self, rows: &'a StateStore) -> impl Iterator<Item = Result<Altered, state::Error>> + 'a {
+        let Self { rows: changes, pages: memtable, .. } = self;
+        let mut writes: Vec<_> = changes.iter().map(|(key, row)| (&key[..], Write::Row(row.as_deref()))).collect();
+        let kind = |key: &[u8]| if key.first() == Some(&lists::KIND) { Write::List } else { Write::Page };
+        writes.extend(memtable.keys().map(|key| (key, kind(key))));
+        writes.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        writes.into_iter().flat_map(move |(key, write)| {
+            let altered = write.altered(key.to_vec(), memtable, rows);
             let (altered, error) = altered.map_or_else(|error| (Vec::new(), Some(Err(error))), |all| (all, None));
             altered.into_iter().map(Ok).chain(error)
         })
     }
 }
 
-impl Piece<'_> {
-    fn altered(self, key: Vec<u8>, drafts: &Drafts, rows: &StateStore) -> Result<Vec<Altered>, state::Error> {
+impl Write<'_> {
+    fn altered(self, key: Vec<u8>, memtable: &Memtable, rows: &StateStore) -> Result<Vec<Altered>, state::Error> {
         let bad = |NoPage| bad_row(&key, "it is not a page");
         let (old, new) = match self {
             Self::Row(new) => (rows.get(&key)?, new.map(<[u8]>::to_vec)),
             Self::Page => {
-                let (old, new) = (rows.get(&key)?, pages::new(drafts, &key).unwrap_or_default());
+                let (old, new) = (rows.get(&key)?, pages::new(memtable, &key).unwrap_or_default());
                 let new = match &old {
                     Some(old) => pages::merge(old, &new).map_err(bad)?,
                     None => new,
@@ -244,7 +249,7 @@ impl Piece<'_> {
             }
             Self::List => {
                 let newest = rows.scan(&key, &after_prefix(&key), 1)?.pop();
-                let mut new: Vec<_> = drafts.rows(&key).map(|(lsn, what)| (Lsn(lsn), what)).collect();
+                let mut new: Vec<_> = memtable.rows(&key).map(|(lsn, what)| (Lsn(lsn), what)).collect();
                 new.reverse();
                 return lists::extend(&key, newest, new).map_err(bad);
             }
@@ -424,7 +429,7 @@ impl Replica {
     pub fn archived_down<A: Entity>(&self, id: &A::Id, first: &A::Part, from: &A::Part, limit: usize) -> Archive {
         let (first, last) = (row_key::<A>(id, first, true), row_key::<A>(id, from, true));
         let layers = [&*self.writing, &self.recent.pages];
-        let unsaved = |key: &[u8]| layers.iter().filter_map(|drafts| pages::new(drafts, key)).collect();
+        let unsaved = |key: &[u8]| layers.iter().filter_map(|memtable| pages::new(memtable, key)).collect();
         Archive::new(self.rows.clone(), first, last, limit, unsaved)
     }
 
@@ -452,15 +457,15 @@ impl Replica {
 
     /// Everything that has changed since the last checkpoint. Until [`end_checkpoint`](Self::end_checkpoint), reads find it
     /// here.
-    pub fn begin_checkpoint(&mut self) -> Cut {
+    pub fn begin_checkpoint(&mut self) -> ChangeSet {
         let mut rows = RowChanges::new();
         self.caches.collect(&mut rows);
         self.recent.counts.collect(&mut rows);
         self.writing = Arc::new(std::mem::take(&mut self.recent.pages));
-        Cut { lsn: self.applied, rows, pages: self.writing.clone() }
+        ChangeSet { lsn: self.applied, rows, pages: self.writing.clone() }
     }
 
-    /// What [`begin_checkpoint`](Self::begin_checkpoint) cut at `lsn` is in sled; keeps at most `most` aggregates of each kind
+    /// What [`begin_checkpoint`](Self::begin_checkpoint) gave at `lsn` is in sled; keeps at most `most` aggregates of each kind
     /// in memory, of those that have not changed since. Gives what is not in memory any more.
     pub fn end_checkpoint(&mut self, lsn: Lsn, most: usize) -> Forgotten {
         self.saved = lsn;
