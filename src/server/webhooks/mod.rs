@@ -63,11 +63,15 @@ impl Webhooks {
         Ok(Self { runtime: Some(runtime), shared })
     }
 
-    /// Delivers to all webhooks that there are and will be.
+    /// Delivers to all webhooks that there are and will be, unless the configuration says that nothing is delivered.
     ///
     /// # Errors
     /// A fault of the engine's.
     pub async fn serve(&self) -> Result<(), crate::error::Error> {
+        if !self.shared.settings.enabled {
+            tracing::warn!("webhooks.enabled is false: nothing is delivered");
+            return Ok(());
+        }
         let Some(handle) = self.handle() else { return Ok(()) };
         let shared = self.shared.clone();
         let connect = move |registration: &Registration| -> Arc<dyn relay::Receiver> {
