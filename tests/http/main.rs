@@ -3,6 +3,7 @@
 #![cfg(feature = "server")]
 
 mod access;
+mod attack_templates;
 mod attacks;
 mod auth;
 mod bad_input;

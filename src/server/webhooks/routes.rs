@@ -411,7 +411,8 @@ fn content(
                 built_in_filter(filter)?
             } else {
                 let filter = filter.unwrap_or_default();
-                check_template(&template, filter).map_err(|message| FieldError::new("template", message))?;
+                let checked = Template::new(&template).and_then(|template| template.check(filter));
+                checked.map_err(|message| FieldError::new("template", message))?;
                 filter
             };
             return Ok((SinkFormat::Template(template), filter));
@@ -442,13 +443,6 @@ fn start(text: Option<&str>) -> Result<Start, String> {
             event.parse().map(Start::After).map_err(|_| "must be `now`, `beginning` or the id of an event".into())
         }
     }
-}
-
-fn check_template(text: &str, wanted: EventFilter) -> Result<(), String> {
-    if text.is_empty() || text.len() > template::TEMPLATE_BYTES_MAX {
-        return Err(format!("must have 1 to {} bytes", template::TEMPLATE_BYTES_MAX));
-    }
-    Template::new(text)?.check(wanted)
 }
 
 #[cfg(test)]
