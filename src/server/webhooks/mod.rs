@@ -142,14 +142,16 @@ fn tls() -> Result<ClientConfig, rustls::Error> {
     Ok(trusting.with_no_client_auth())
 }
 
-/// What a template makes of each sample and of a reservation of 100 seats.
+/// What a template makes of a sample of each kind and of a reservation of 100 seats.
 #[cfg(any(test, feature = "testing"))]
 pub(super) fn try_template(text: &str) -> Vec<Result<Vec<u8>, String>> {
+    use crate::domain::EventType::{PaymentFailed, ReservationCreated, TokenIssued, WalletCharged};
     let template = match template::Template::new(text) {
         Ok(template) => template,
         Err(why) => return vec![Err(why)],
     };
-    let mut contexts: Vec<_> = crate::domain::EventType::ALL.iter().flat_map(|kind| samples::samples(*kind)).collect();
+    let kinds = [ReservationCreated, PaymentFailed, TokenIssued, WalletCharged];
+    let mut contexts: Vec<_> = kinds.into_iter().flat_map(samples::samples).collect();
     let mut many = contexts[0].clone();
     many["data"]["seats"] = serde_json::json!(vec![many["data"]["seats"][0].clone(); 100]);
     contexts.push(many);

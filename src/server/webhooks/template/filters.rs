@@ -74,7 +74,7 @@ impl Filter {
             Self::Length => value.length(budget),
             Self::String if matches!(value, Value::Text { .. }) => Ok(value.clone()),
             Self::String => budget.made(|text, budget| value.write(text, budget)),
-            Self::ToJson => Ok(budget.made(|text, budget| value.write_json(text, budget))?.as_json()),
+            Self::ToJson => Ok(budget.made(|text, budget| value.write_json(text, budget))?.into_json()),
             Self::Trim => {
                 let text = value.expect_text()?;
                 budget.bytes(text.len())?;

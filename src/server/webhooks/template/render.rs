@@ -153,7 +153,7 @@ impl<'a> Value<'a> {
     }
 
     /// A text that is JSON.
-    pub fn as_json(self) -> Self {
+    pub fn into_json(self) -> Self {
         match self {
             Self::Text { text, .. } => Self::Text { text, is_json: true },
             other => other,
