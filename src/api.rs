@@ -810,6 +810,26 @@ pub struct Sink {
     pub deliveries: Option<Progress>,
 }
 
+/// Why a receiver is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub enum PauseReason {
+    /// It failed so often in a row.
+    Failures,
+    /// It asked for it.
+    RetryAfter,
+}
+
+/// For how long a receiver is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pause {
+    /// Until then.
+    pub until: Timestamp,
+    /// Why.
+    pub reason: PauseReason,
+}
+
 /// How deliveries to a sink go, since the engine was opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
@@ -817,6 +837,8 @@ pub struct Progress {
     pub passed: EventId,
     /// What the breaker lets through.
     pub breaker: BreakerState,
+    /// How long the receiver is left alone.
+    pub pause: Option<Pause>,
     /// Attempts that were accepted.
     pub delivered: u64,
     /// Attempts that were not.

@@ -76,9 +76,9 @@ pub mod testing;
 
 pub use api::{
     Answered, AreaSeats, BestAvailable, Caller, Concert, ConcertOption, DeadLetter, Health, IdempotencyKey, NewArea,
-    NewConcert, NewOption, Page, PageRequest, Payment, PaymentStatus, Progress, Refund, Reservation, ReservationStatus,
-    ReservedArea, ReservedSeat, SaleFigures, Seats, Sink, Stats, Token, WaitingRoom, Wallet, WalletEntry, WindowPatch,
-    Wish, seat_status_name,
+    NewConcert, NewOption, Page, PageRequest, Pause, PauseReason, Payment, PaymentStatus, Progress, Refund,
+    Reservation, ReservationStatus, ReservedArea, ReservedSeat, SaleFigures, Seats, Sink, Stats, Token, WaitingRoom,
+    Wallet, WalletEntry, WindowPatch, Wish, seat_status_name,
 };
 pub use config::Config;
 pub use domain::concert_option::{Area, Counts as SeatCounts, OptionStatus, Price, PricedPlan, SagaStep, StepKind};

@@ -162,7 +162,7 @@ class SaleDesk extends View {
 	hook(hook) {
 		const { attempts, lag, dead_letters: dead, parked, last_failure: failure, id } = hook;
 		const isDisabled = hook.status === "disabled";
-		const state = isDisabled ? "disabled" : hook.breaker;
+		const state = hook.status === "active" ? hook.breaker : hook.status;
 		const why = hook.disabled_reason ?? (attempts.failed > 0 && failure && [failure.status, failure.text].filter(Boolean).join(" "));
 		const redrive = () => this.applied(post(`/v1/webhooks/${id}/redrive`));
 		return h("li",
@@ -170,7 +170,7 @@ class SaleDesk extends View {
 				h("p.muted", t("ops_hook_attempts", { delivered: attempts.delivered, failed: attempts.failed }), " · ", t("ops_hook_lag", { n: lag }), why && ` · ${why}`)),
 			parked > 0 && h("span.muted", t("ops_hook_parked", { n: parked, dead })),
 			h(`span.pill.${state === "closed" ? (dead > 0 ? "held" : "good") : state === "half_open" ? "held" : "bad"}`, t(`ops_breaker_${state}`)),
-			(dead > 0 || isDisabled) && button(".button.small.quiet.redrive", redrive, t("ops_redrive")));
+			(dead > 0 || isDisabled || hook.paused_until) && button(".button.small.quiet.redrive", redrive, t("ops_redrive")));
 	}
 
 	buildControls() {

@@ -107,6 +107,9 @@ struct Serve {
     /// Have a concert on sale and a buyer with points, made once, and print how to try them
     #[arg(long)]
     demo: bool,
+    /// Deliver nothing to webhooks, which can be looked at, changed and removed all the same (webhooks.enabled = false)
+    #[arg(long)]
+    no_deliveries: bool,
 }
 
 #[derive(Args)]
@@ -179,7 +182,12 @@ fn load(place: &Place, more: &[(&str, &Option<String>)]) -> Result<Settings> {
 }
 
 fn serve(arguments: &Serve) -> Result<()> {
-    let flags = [("http.listen", &arguments.listen), ("http.ops_listen", &arguments.ops_listen)];
+    let deliveries = arguments.no_deliveries.then(|| "false".to_owned());
+    let flags = [
+        ("http.listen", &arguments.listen),
+        ("http.ops_listen", &arguments.ops_listen),
+        ("webhooks.enabled", &deliveries),
+    ];
     let settings = load(&arguments.place, &flags)?;
     log_to_stderr(&settings);
     actix_web::rt::System::new().block_on(run(settings, arguments.demo))

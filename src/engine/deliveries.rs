@@ -1,6 +1,6 @@
 //! Drives the deliveries to each sink: one task a sink, which reads the journal, delivers, and tells the sink's aggregate.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,9 +28,17 @@ const SAID_BYTES_MAX: usize = 2_048;
 /// Makes the receiver of a webhook.
 pub(crate) type Connect = Arc<dyn Fn(&Registration) -> Arc<dyn Receiver> + Send + Sync>;
 
+/// What an operator wants to be tried at once.
+#[derive(Default)]
+struct Urgent {
+    all: bool,
+    events: BTreeSet<EventId>,
+}
+
 /// The deliveries to one sink.
 struct Running {
     progress: Arc<Mutex<Progress>>,
+    urgent: Arc<Mutex<Urgent>>,
     /// An operator has changed something.
     changed: Arc<Notify>,
     stop: Arc<Notify>,
@@ -55,6 +63,18 @@ impl Deliveries {
     /// An operator has changed something about a sink.
     pub(super) fn changed(&self, sink: SinkId) {
         if let Some(running) = self.running.lock().get(&sink) {
+            running.changed.notify_one();
+        }
+    }
+
+    /// An operator has redriven one event of a sink, or all.
+    pub(super) fn redriven(&self, sink: SinkId, event: Option<EventId>) {
+        if let Some(running) = self.running.lock().get(&sink) {
+            let mut urgent = running.urgent.lock();
+            match event {
+                Some(event) => drop(urgent.events.insert(event)),
+                None => urgent.all = true,
+            }
             running.changed.notify_one();
         }
     }
@@ -123,23 +143,26 @@ impl Inner {
         let progress = Arc::new(Mutex::new(Progress {
             passed: sink.cursor(),
             breaker: breaker::State::Closed,
+            pause: None,
             delivered: 0,
             failed: 0,
             last_failure: None,
             last_delivered_at: None,
         }));
         let (changed, stop) = (Arc::<Notify>::default(), Arc::<Notify>::default());
+        let urgent = Arc::<Mutex<Urgent>>::default();
         let deliveries = Keeper {
             engine: Engine(self.clone()),
             id,
             receiver,
             settings,
             progress: progress.clone(),
+            urgent: urgent.clone(),
             changed: changed.clone(),
             stop: stop.clone(),
         };
         let task = self.system.host.blocking.spawn(deliveries.keep());
-        running.insert(id, Running { progress, changed, stop, task });
+        running.insert(id, Running { progress, urgent, changed, stop, task });
         true
     }
 }
@@ -151,6 +174,7 @@ struct Keeper {
     receiver: Arc<dyn Receiver>,
     settings: Settings,
     progress: Arc<Mutex<Progress>>,
+    urgent: Arc<Mutex<Urgent>>,
     changed: Arc<Notify>,
     stop: Arc<Notify>,
 }
@@ -192,6 +216,8 @@ impl Keeper {
         self.say(why);
         tokio::select! {
             () = self.stop.notified() => false,
+            // An operator who has changed something does not want to wait for it.
+            () = self.changed.notified() => true,
             () = tokio::time::sleep(self.settings.breaker.pause.max(BEGIN_ANEW)) => true,
         }
     }
@@ -211,6 +237,7 @@ impl Keeper {
             signing: sink.signing(),
             receiver: self.receiver.clone(),
             progress: self.progress.clone(),
+            urgent: self.urgent.clone(),
             under_way: JoinSet::new(),
             attempts: HashMap::new(),
             parked: Arc::new(tokio::sync::Mutex::new(self.engine.events(EventId::default(), EventFilter::ALL))),
@@ -242,6 +269,7 @@ struct Courier {
     signing: Signing,
     receiver: Arc<dyn Receiver>,
     progress: Arc<Mutex<Progress>>,
+    urgent: Arc<Mutex<Urgent>>,
     under_way: JoinSet<Outcome>,
     /// The numbers of the attempts that are under way.
     attempts: HashMap<task::Id, u64>,
@@ -270,6 +298,7 @@ impl Courier {
         reading.spawn(read(self.engine.events(self.dispatch.read(), self.filter), sender));
         loop {
             let now = self.engine.now();
+            self.hurry(now);
             let step = self.dispatch.step(now);
             for command in step.commands {
                 self.engine.0.system.command::<Sink>(&self.id, command);
@@ -321,7 +350,7 @@ impl Courier {
             (error.id(), failed("the receiver panicked".into()))
         });
         let Some(no) = self.attempts.remove(&task) else { return };
-        if let Outcome::Failed(failure) | Outcome::Gone(failure) = &mut outcome {
+        if let Outcome::Failed(failure) | Outcome::Undeliverable(failure) | Outcome::Gone(failure) = &mut outcome {
             failure.text = cut(std::mem::take(&mut failure.text));
         }
         let now = self.engine.now();
@@ -331,7 +360,7 @@ impl Courier {
                 progress.delivered += 1;
                 progress.last_delivered_at = Some(now);
             }
-            Outcome::Failed(failure) | Outcome::Gone(failure) => {
+            Outcome::Failed(failure) | Outcome::Undeliverable(failure) | Outcome::Gone(failure) => {
                 progress.failed += 1;
                 progress.last_failure = Some(failure.response(now));
             }
@@ -340,10 +369,22 @@ impl Courier {
         self.dispatch.finished(now, no, outcome, &mut start::entropy);
     }
 
+    /// Waits no longer for what an operator has redriven.
+    fn hurry(&mut self, now: Timestamp) {
+        let urgent = std::mem::take(&mut *self.urgent.lock());
+        if urgent.all {
+            self.dispatch.hurry(None, now);
+        }
+        for event in urgent.events {
+            self.dispatch.hurry(Some(event), now);
+        }
+    }
+
     fn note(&self, now: Timestamp) {
         let mut progress = self.progress.lock();
         progress.passed = self.dispatch.passed();
         progress.breaker = self.dispatch.breaker(now);
+        progress.pause = self.dispatch.pause(now);
     }
 
     /// Takes over what an operator has changed; false if the sink is gone.

@@ -151,7 +151,8 @@ impl Engine {
     }
 
     /// Sends dead letters again, one or all of them (of more than 100,000 the oldest), and gives a disabled receiver another
-    /// chance. Gives how many; what is not a dead letter is left alone.
+    /// chance. Gives how many. It begins at once: what waits for its next attempt is not waited for either, nor is a pause
+    /// of the breaker. Of that nothing is written down, and a crash forgets it.
     ///
     /// # Errors
     /// [`Rejection::NotFound`], and those of the idempotency key.
@@ -174,8 +175,12 @@ impl Engine {
             let _call = inner.admit()?;
             // Or an actor would be woken for every number that somebody thinks of.
             inner.look_at_sink(id, |_| ()).await?;
+            let redrives = if let Command::Redrive { event, .. } = command { Some(event) } else { None };
             let reply = inner.ask::<Sink>(&id, command).await?;
-            inner.deliveries.changed(id);
+            match (redrives, &reply) {
+                (Some(event), Reply::Redriven { replayed: false, .. }) => inner.deliveries.redriven(id, event),
+                _ => inner.deliveries.changed(id),
+            }
             Ok(reply)
         };
         self.0.to_the_end(change).await

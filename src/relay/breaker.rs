@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-pub use crate::api::BreakerState as State;
+pub use crate::api::{BreakerState as State, Pause, PauseReason as Reason};
 use crate::domain::Timestamp;
 
 /// When a breaker opens, and for how long.
@@ -22,8 +22,8 @@ pub struct Limits {
 pub struct Breaker {
     limits: Limits,
     failures: u32,
-    /// Set while it is not closed: when the next probe may start.
-    probe_at: Option<Timestamp>,
+    /// Set while it is not closed: when the next probe may start, and why not sooner.
+    pause: Option<Pause>,
     probing: bool,
 }
 
@@ -31,15 +31,15 @@ impl Breaker {
     /// A closed one.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, failures: 0, probe_at: None, probing: false }
+        Self { limits, failures: 0, pause: None, probing: false }
     }
 
     /// What it lets through at `now`.
     #[must_use]
     pub fn state(&self, now: Timestamp) -> State {
-        match self.probe_at {
+        match self.pause {
             None => State::Closed,
-            Some(at) if now < at => State::Open,
+            Some(pause) if now < pause.until => State::Open,
             Some(_) => State::HalfOpen,
         }
     }
@@ -57,17 +57,28 @@ impl Breaker {
     /// When it will let the next attempt through, if it does not now and nothing has to end before.
     #[must_use]
     pub fn opens_at(&self, now: Timestamp) -> Option<Timestamp> {
-        self.probe_at.filter(|at| now < *at)
+        self.pause(now).map(|pause| pause.until)
+    }
+
+    /// How long it lets nothing through, if it does not now.
+    #[must_use]
+    pub fn pause(&self, now: Timestamp) -> Option<Pause> {
+        self.pause.filter(|pause| now < pause.until)
     }
 
     /// An attempt starts.
     pub fn started(&mut self) {
-        self.probing = self.probe_at.is_some();
+        self.probing = self.pause.is_some();
     }
 
-    /// An attempt succeeded: the receiver is well.
+    /// An attempt succeeded, or somebody says so: the receiver is well.
     pub fn succeeded(&mut self) {
         *self = Self::new(self.limits);
+    }
+
+    /// An attempt ended that tells nothing about the receiver.
+    pub fn ended(&mut self) {
+        self.probing = false;
     }
 
     /// An attempt failed. With `retry_after` the receiver asks not to be asked before that time.
@@ -75,9 +86,10 @@ impl Breaker {
         self.probing = false;
         self.failures = self.failures.saturating_add(1);
         let pause = if self.failures >= self.limits.failures { Some(self.limits.pause) } else { None };
-        if let Some(pause) = retry_after.max(pause) {
+        let pauses = [(pause, Reason::Failures), (retry_after, Reason::RetryAfter)];
+        for (pause, reason) in pauses.into_iter().filter_map(|(pause, reason)| Some((pause?, reason))) {
             let until = now.plus_millis(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
-            self.probe_at = self.probe_at.max(Some(until));
+            self.pause = self.pause.max(Some(Pause { until, reason }));
         }
     }
 }
@@ -118,10 +130,11 @@ mod tests {
     fn a_receiver_that_asks_for_time_gets_it() {
         let mut breaker = Breaker::new(LIMITS);
         breaker.failed(at(0), Some(Duration::from_secs(7)));
-        assert_eq!(breaker.opens_at(at(0)), Some(at(7)));
+        assert_eq!(breaker.pause(at(0)), Some(Pause { until: at(7), reason: Reason::RetryAfter }));
         breaker.failed(at(1), Some(Duration::from_secs(2)));
         assert_eq!(breaker.opens_at(at(1)), Some(at(7)), "never less than it asked for before");
         breaker.failed(at(1), Some(Duration::from_secs(2)));
-        assert_eq!(breaker.opens_at(at(1)), Some(at(31)));
+        assert_eq!(breaker.pause(at(1)), Some(Pause { until: at(31), reason: Reason::Failures }));
+        assert_eq!(breaker.pause(at(31)), None);
     }
 }

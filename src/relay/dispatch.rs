@@ -79,6 +79,15 @@ enum InFlight {
     Parked(EventId),
 }
 
+impl InFlight {
+    fn is_one(&self) -> bool {
+        match self {
+            Self::Events(ids) => ids.len() == 1,
+            Self::Parked(_) => true,
+        }
+    }
+}
+
 /// Serves one sink.
 pub struct Dispatch {
     settings: Settings,
@@ -170,6 +179,12 @@ impl Dispatch {
     #[must_use]
     pub fn breaker(&self, now: Timestamp) -> breaker::State {
         self.breaker.state(now)
+    }
+
+    /// How long the receiver is left alone.
+    #[must_use]
+    pub fn pause(&self, now: Timestamp) -> Option<breaker::Pause> {
+        self.breaker.pause(now)
     }
 
     /// Takes events in: all after [`read`](Self::read) that are wanted, up to `position`.
@@ -315,9 +330,16 @@ impl Dispatch {
                     }
                 }
             }
-            Outcome::Failed(failure) => {
+            Outcome::Failed(mut failure) => {
+                // What one answer says must not put the receiver out of order for as long as it likes.
+                failure.retry_after = failure.retry_after.map(|wait| wait.min(self.settings.retry_after_max));
                 self.breaker.failed(now, failure.retry_after);
                 self.failed(in_flight, &failure, now, entropy);
+            }
+            Outcome::Undeliverable(failure) => {
+                self.breaker.ended();
+                let fate = if in_flight.is_one() { Fate::Dead } else { Fate::Retry { at: now } };
+                self.failed_to(in_flight, &failure, now, |_, _| fate);
             }
             Outcome::Gone(failure) => {
                 self.disabled = true;
@@ -377,6 +399,18 @@ impl Dispatch {
 
     /// Parks what was not delivered, and in the window what comes after it in its subjects.
     fn failed(&mut self, in_flight: InFlight, failure: &Failure, now: Timestamp, entropy: &mut dyn FnMut() -> u64) {
+        let fate = |dispatch: &Self, attempts| dispatch.fate(attempts, failure, now, entropy());
+        self.failed_to(in_flight, failure, now, fate);
+    }
+
+    /// The same, for a fate that goes by how often an event was tried.
+    fn failed_to(
+        &mut self,
+        in_flight: InFlight,
+        failure: &Failure,
+        now: Timestamp,
+        mut fate: impl FnMut(&Self, u32) -> Fate,
+    ) {
         let response = failure.response(now);
         let mut changed = BTreeMap::new();
         let failed = match in_flight {
@@ -388,7 +422,7 @@ impl Dispatch {
             // The second of a subject in one batch comes after the first.
             if subjects.insert(parked.subject.clone()) {
                 parked.attempts += 1;
-                parked.fate = self.fate(parked.attempts, failure, now, entropy());
+                parked.fate = fate(self, parked.attempts);
                 parked.response = Some(response.clone());
             }
             changed.insert(id, parked);
@@ -456,6 +490,21 @@ impl Dispatch {
             }
         }
         self.dropped = sink.dropped().range((Bound::Excluded(self.read), Bound::Unbounded)).copied().collect();
+    }
+
+    /// An operator has redriven: all events that wait for another attempt, or this one, are tried now, and the receiver is
+    /// not left alone any more.
+    pub fn hurry(&mut self, event: Option<EventId>, now: Timestamp) {
+        self.breaker.succeeded();
+        let hurried = |id: EventId| event.is_none_or(|event| event == id);
+        let later: Vec<_> = self.retries.iter().copied().filter(|(at, id)| *at > now && hurried(*id)).collect();
+        for (at, id) in later {
+            self.retries.remove(&(at, id));
+            self.retries.insert((now, id));
+            if let Some(parked) = self.parked.get_mut(&id) {
+                parked.fate = Fate::Retry { at: now };
+            }
+        }
     }
 
     /// The last commands, when there will be no other step.

@@ -90,6 +90,9 @@ pub enum Outcome {
     Delivered,
     /// It may not have it.
     Failed(Failure),
+    /// It cannot be given it, now or later, and not because of the receiver: there is nothing to send. An event makes a dead
+    /// letter at once, and whether the receiver is well is as open as before. The events of a batch are tried one by one.
+    Undeliverable(Failure),
     /// It does not want anything any more.
     Gone(Failure),
 }
@@ -125,6 +128,8 @@ pub struct Settings {
     pub retry_schedule: Vec<Duration>,
     /// When the receiver is left alone.
     pub breaker: breaker::Limits,
+    /// The longest time that it is left alone because it asks for it.
+    pub retry_after_max: Duration,
 }
 
 impl Default for Settings {
@@ -138,6 +143,7 @@ impl Default for Settings {
             max_parked: 10_000,
             retry_schedule: schedule.map(Duration::from_secs).to_vec(),
             breaker: breaker::Limits { failures: 10, pause: Duration::from_secs(30) },
+            retry_after_max: Duration::from_secs(15 * minute),
         }
     }
 }

@@ -262,6 +262,8 @@ section! {
 section! {
     /// Receivers of events over HTTP.
     Webhooks {
+        /// Whether anything is delivered. With `false` they can be registered, looked at and removed all the same.
+        enabled: bool = true,
         /// Whether they may be in this server's own network, or on this machine.
         allow_private_addresses: bool = false,
         /// How long one attempt may take.
@@ -273,6 +275,8 @@ section! {
         breaker_failures: u64 = 10,
         /// For how long.
         breaker_pause: Span = seconds(30),
+        /// The longest time that a receiver is left alone because it asks for it.
+        retry_after_max: Span = Span(relay::Settings::default().retry_after_max),
         /// Requests at a time, to each receiver.
         concurrency: u64 = 16,
         /// Events of one batch.
@@ -304,6 +308,7 @@ impl Webhooks {
                 failures: u32::try_from(self.breaker_failures).unwrap_or(u32::MAX),
                 pause: self.breaker_pause.0,
             },
+            retry_after_max: self.retry_after_max.0,
         }
     }
 }
@@ -605,6 +610,7 @@ impl Settings {
             ("http.shutdown_timeout", self.http.shutdown_timeout, tenth, seconds(3_600)),
             ("webhooks.timeout", self.webhooks.timeout, tenth, seconds(600)),
             ("webhooks.breaker_pause", self.webhooks.breaker_pause, milli, seconds(86_400)),
+            ("webhooks.retry_after_max", self.webhooks.retry_after_max, seconds(0), seconds(86_400)),
             ("webhooks.secret_overlap", self.webhooks.secret_overlap, seconds(0), seconds(30 * 86_400)),
             ("live.window", self.live.window, milli, seconds(60)),
             ("live.position_interval", self.live.position_interval, milli, seconds(60)),

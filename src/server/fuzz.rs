@@ -18,7 +18,7 @@ use super::json::{self, Empty};
 use super::query::Query;
 use super::waiting_room::WaitingRoomPatch;
 use super::webhooks::routes::{NewWebhook, Redrive};
-use super::{concerts, live, options, reservations, wallet};
+use super::{concerts, live, options, reservations, wallet, webhooks};
 use crate::domain::{EventId, UserId};
 use crate::engine::parse_cursor;
 
@@ -42,6 +42,21 @@ pub fn json_bodies(bytes: &[u8]) {
     body::<NewWebhook>(bytes);
     body::<Redrive>(bytes);
     body::<Empty>(bytes);
+}
+
+/// Templates: what is refused is refused with a short reason, and what is taken makes JSON of bounded size, or says why not,
+/// of every sample and of a reservation of many seats.
+pub fn templates(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    for rendered in webhooks::try_template(text) {
+        match rendered {
+            Ok(json) => {
+                assert!(json.len() <= 256 << 10, "{} bytes", json.len());
+                serde_json::from_slice::<serde::de::IgnoredAny>(&json).expect("what is sent is JSON");
+            }
+            Err(why) => assert!((1..400).contains(&why.len()), "{why:?}"),
+        }
+    }
 }
 
 fn body<T: DeserializeOwned>(bytes: &[u8]) {

@@ -33,6 +33,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     #[cfg(feature = "server")]
     ("jwts", crate::server::fuzz::jwts),
     #[cfg(feature = "server")]
+    ("templates", crate::server::fuzz::templates),
+    #[cfg(feature = "server")]
     ("web_socket_messages", crate::server::fuzz::web_socket_messages),
 ];
 

@@ -25,7 +25,7 @@ pub struct Server {
     pub ops: SocketAddr,
     pub client: Client,
     pub admin: String,
-    settings: Settings,
+    pub settings: Settings,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
     failing: Option<(ManualClock, Failpoints)>,

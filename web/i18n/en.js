@@ -209,6 +209,7 @@ export default {
 	ops_breaker_open: "Pausing after failures",
 	ops_breaker_half_open: "Trying again",
 	ops_breaker_disabled: "Disabled",
+	ops_breaker_suspended: "Deliveries are off",
 	ops_checkpoint: "{n} events to checkpoint",
 	ops_ready: "Ready",
 	ops_unready: "Not ready",

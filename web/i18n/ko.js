@@ -195,6 +195,7 @@ export default {
 	ops_breaker_open: "실패로 일시 중단",
 	ops_breaker_half_open: "재시도 중",
 	ops_breaker_disabled: "비활성",
+	ops_breaker_suspended: "전송 꺼짐",
 	ops_checkpoint: "체크포인트 대기 {n}건",
 	ops_ready: "정상",
 	ops_unready: "준비 안 됨",

@@ -46,6 +46,7 @@ fn settings() -> Settings {
         max_parked: 100,
         retry_schedule: vec![Duration::from_secs(5), Duration::from_secs(60)],
         breaker: breaker::Limits { failures: 100, pause: Duration::from_secs(30) },
+        retry_after_max: Duration::from_secs(900),
     }
 }
 
@@ -144,6 +145,15 @@ impl Bench {
 
 fn failed() -> Outcome {
     Outcome::Failed(Failure { status: Some(500), text: "oops".into(), retry_after: None })
+}
+
+fn busy(seconds: u64) -> Outcome {
+    let retry_after = Some(Duration::from_secs(seconds));
+    Outcome::Failed(Failure { status: Some(429), text: String::new(), retry_after })
+}
+
+fn undeliverable() -> Outcome {
+    Outcome::Undeliverable(Failure { text: "no words for it".into(), ..Failure::default() })
 }
 
 fn redrive(event: Option<EventId>) -> Command {
@@ -288,13 +298,113 @@ fn a_receiver_is_left_alone_for_as_long_as_it_asks() {
     let mut bench = Bench::new(settings(), 1);
     bench.take(&[(1, "a"), (2, "b")]);
     bench.step(s(0));
-    let busy = Failure { status: Some(429), text: String::new(), retry_after: Some(Duration::from_secs(40)) };
-    bench.end(s(0), 1, Outcome::Failed(busy));
+    bench.end(s(0), 1, busy(40));
     bench.deliver(s(0), 2);
     bench.step(s(0));
     assert_eq!(bench.parked(), [(1, 1, Fate::Retry { at: s(40) })], "whatever the schedule says");
     assert_eq!(bench.step(s(39)), Vec::<Vec<u64>>::new());
     assert_eq!(bench.step(s(40)), [[1]]);
+}
+
+#[test]
+fn one_answer_does_not_silence_a_receiver_for_as_long_as_it_likes() {
+    for asked in [901, 86_400, u64::MAX] {
+        let mut bench = Bench::new(settings(), 1);
+        bench.take(&[(1, "a"), (2, "b")]);
+        bench.step(s(7));
+        bench.end(s(7), 1, busy(asked));
+        bench.step(s(7));
+        let pause = breaker::Pause { until: s(907), reason: breaker::Reason::RetryAfter };
+        assert_eq!(bench.dispatch.pause(s(7)), Some(pause), "{asked}");
+        assert_eq!(bench.parked(), [(1, 1, Fate::Retry { at: s(907) })], "{asked}");
+        bench.fail(s(8), 2);
+        assert_eq!(bench.dispatch.pause(s(8)), Some(pause), "a later failure does not prolong it");
+        assert_eq!(bench.step(s(906)), Vec::<Vec<u64>>::new());
+        assert_eq!(bench.step(s(907)).len(), 1, "{asked}");
+    }
+}
+
+#[test]
+fn a_redrive_waits_for_nothing() {
+    let breaker = breaker::Limits { failures: 2, pause: Duration::from_secs(3_600) };
+    let mut bench = Bench::new(Settings { breaker, ..settings() }, 1);
+    bench.take(&[(1, "a"), (2, "b"), (3, "c"), (4, "a")]);
+    bench.step(s(0));
+    for lsn in 1..=3 {
+        bench.end(s(0), lsn, busy(600));
+    }
+    bench.step(s(0));
+    assert_eq!(bench.step(s(1)), Vec::<Vec<u64>>::new());
+    bench.dispatch.hurry(Some(id(2)), s(1));
+    assert_eq!(
+        (bench.dispatch.pause(s(1)), bench.step(s(1))),
+        (None, vec![vec![2]]),
+        "this one, and the others in time"
+    );
+    bench.deliver(s(1), 2);
+    bench.dispatch.hurry(None, s(2));
+    assert_eq!(bench.step(s(2)), [[1], [3]], "all, those behind them after them");
+    bench.deliver(s(2), 1);
+    bench.deliver(s(2), 3);
+    assert_eq!(bench.step(s(2)), [[4]]);
+    bench.deliver(s(2), 4);
+    bench.step(s(3));
+    assert!(bench.aggregated.sink.parked().is_empty());
+    // What was hurried and fails again has its place in the schedule.
+    bench.take(&[(5, "a")]);
+    bench.step(s(3));
+    bench.fail(s(3), 5);
+    bench.dispatch.hurry(None, s(4));
+    assert_eq!(bench.step(s(4)), [[5]]);
+    bench.fail(s(4), 5);
+    bench.step(s(4));
+    assert_eq!(bench.parked(), [(5, 2, Fate::Retry { at: s(4).plus_millis(JITTER_MS) })]);
+}
+
+#[test]
+fn what_cannot_be_sent_is_a_dead_letter_at_once_and_says_nothing_of_the_receiver() {
+    let breaker = breaker::Limits { failures: 1, pause: Duration::from_secs(30) };
+    let mut bench = Bench::new(Settings { breaker, ..settings() }, 1);
+    bench.take(&[(1, "a"), (2, "a"), (3, "b")]);
+    bench.step(s(0));
+    bench.end(s(0), 1, undeliverable());
+    assert_eq!(bench.dispatch.breaker(s(0)), breaker::State::Closed);
+    bench.deliver(s(0), 3);
+    bench.step(s(0));
+    assert_eq!(bench.parked(), [(1, 1, Fate::Dead), (2, 0, Fate::Behind)]);
+    bench.change(s(1), &redrive(None));
+    assert_eq!(bench.step(s(1)), [[1]]);
+    bench.end(s(1), 1, undeliverable());
+    bench.step(s(1));
+    assert_eq!(bench.parked()[0], (1, 1, Fate::Dead));
+    // A probe that could not be sent does not leave the breaker half open for ever.
+    bench.take(&[(4, "c"), (5, "d")]);
+    bench.step(s(2));
+    bench.fail(s(2), 4);
+    bench.step(s(2));
+    bench.deliver(s(2), 5);
+    bench.take(&[(6, "e"), (7, "f")]);
+    bench.step(s(2));
+    bench.fail(s(3), 6);
+    bench.step(s(3));
+    bench.end(s(3), 7, undeliverable());
+    let probe = bench.step(s(33)).remove(0)[0];
+    bench.end(s(33), probe, undeliverable());
+    assert!(bench.dispatch.breaker.lets_through(s(33)), "the next probe");
+}
+
+#[test]
+fn of_a_batch_that_cannot_be_sent_the_others_are_not_lost() {
+    let mut bench = Bench::new(settings(), 3);
+    bench.take(&[(1, "a"), (2, "b"), (3, "c")]);
+    assert_eq!(bench.step(s(0)), [[1, 2, 3]]);
+    bench.end(s(0), 1, undeliverable());
+    assert_eq!(bench.step(s(0)), [[1], [2], [3]], "one by one, at once");
+    bench.end(s(0), 2, undeliverable());
+    bench.deliver(s(0), 1);
+    bench.deliver(s(0), 3);
+    bench.step(s(0));
+    assert_eq!(bench.parked(), [(2, 2, Fate::Dead)]);
 }
 
 #[test]
@@ -439,7 +549,8 @@ fn what_is_redriven_above_the_cursor_comes_again_after_a_crash_with_all_that_fol
 #[derive(Debug, Clone)]
 enum Move {
     Take(u8),
-    /// The attempt of this number ends: it arrives or does not, and if it does that may be said or not.
+    /// The attempt of this number ends: it arrives or does not, and if it does that may be said or not. One that does not may
+    /// be one that cannot be sent.
     End(u8, bool, bool),
     Wait(u16),
     Redrive,
@@ -526,7 +637,12 @@ proptest! {
                         if arrives {
                             inbox.receive(ids)?;
                         }
-                        bench.end(now, *first, if arrives && said { Outcome::Delivered } else { failed() });
+                        let outcome = match (arrives, said) {
+                            (true, true) => Outcome::Delivered,
+                            (false, true) => undeliverable(),
+                            (_, false) => failed(),
+                        };
+                        bench.end(now, *first, outcome);
                     }
                 }
                 Move::Wait(millis) => now = now.plus_millis(u64::from(millis)),
@@ -538,6 +654,7 @@ proptest! {
                         inbox.dropped.insert(event.lsn.0);
                     } else if matches!(next, Move::Redrive) {
                         bench.change(now, &redrive(None));
+                        bench.dispatch.hurry(None, now);
                     }
                 }
                 Move::Crash => bench.crash(),

@@ -63,11 +63,15 @@ impl Webhooks {
         Ok(Self { runtime: Some(runtime), shared })
     }
 
-    /// Delivers to all webhooks that there are and will be.
+    /// Delivers to all webhooks that there are and will be, unless the configuration says that nothing is delivered.
     ///
     /// # Errors
     /// A fault of the engine's.
     pub async fn serve(&self) -> Result<(), crate::error::Error> {
+        if !self.shared.settings.enabled {
+            tracing::warn!("webhooks.enabled is false: nothing is delivered");
+            return Ok(());
+        }
         let Some(handle) = self.handle() else { return Ok(()) };
         let shared = self.shared.clone();
         let connect = move |registration: &Registration| -> Arc<dyn relay::Receiver> {
@@ -136,6 +140,22 @@ fn tls() -> Result<ClientConfig, rustls::Error> {
         }
     };
     Ok(trusting.with_no_client_auth())
+}
+
+/// What a template makes of a sample of each kind and of a reservation of 100 seats.
+#[cfg(any(test, feature = "testing"))]
+pub(super) fn try_template(text: &str) -> Vec<Result<Vec<u8>, String>> {
+    use crate::domain::EventType::{PaymentFailed, ReservationCreated, TokenIssued, WalletCharged};
+    let template = match template::Template::new(text) {
+        Ok(template) => template,
+        Err(why) => return vec![Err(why)],
+    };
+    let kinds = [ReservationCreated, PaymentFailed, TokenIssued, WalletCharged];
+    let mut contexts: Vec<_> = kinds.into_iter().flat_map(samples::samples).collect();
+    let mut many = contexts[0].clone();
+    many["data"]["seats"] = serde_json::json!(vec![many["data"]["seats"][0].clone(); 100]);
+    contexts.push(many);
+    contexts.iter().map(|context| template.render(context)).collect()
 }
 
 /// What a receiver that has an address of the web is sent, and where.

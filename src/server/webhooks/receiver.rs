@@ -19,8 +19,6 @@ use crate::domain::sink;
 use crate::error::Error;
 use crate::relay::{Delivery, Event, EventData, Failure, Outcome, Receiver};
 
-/// The longest time that a receiver is left alone because it asks for it.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long the body of a good answer is waited for, which tells nothing but lets the connection be used again.
 const GOOD_BODY_TIME: Duration = Duration::from_secs(1);
 /// How much of a good answer's body is read for that.
@@ -49,6 +47,14 @@ struct Message {
     body: Vec<u8>,
 }
 
+/// Why there is nothing to be sent.
+enum Unsent {
+    /// It may be another time.
+    Now(String),
+    /// It stays so.
+    Ever(String),
+}
+
 impl Endpoint {
     /// A receiver as it was registered. Requests are made on `runtime`.
     pub fn new(receiver: &sink::Receiver, shared: Shared, runtime: Handle) -> Self {
@@ -63,7 +69,10 @@ fn target(receiver: &sink::Receiver) -> Result<(Url, Format), String> {
     let format = match format {
         sink::Format::Cloudevent => Format::Cloudevent,
         sink::Format::Batch => Format::Batch,
-        sink::Format::Template(text) => Format::Template(Box::new(Template::new(text)?)),
+        sink::Format::Template(text) => {
+            let template = Template::new(text).map_err(|error| format!("the template: {error}"))?;
+            Format::Template(Box::new(template))
+        }
     };
     Ok((url, format))
 }
@@ -95,11 +104,13 @@ impl Inner {
     async fn deliver(&self, delivery: &Delivery) -> Outcome {
         let (url, format) = match &self.target {
             Ok(target) => target,
-            Err(error) => return failed(self.cut(error.clone())),
+            // It stays so.
+            Err(error) => return undeliverable(self.cut(error.clone())),
         };
         let messages = match self.messages(format, &delivery.events).await {
             Ok(messages) => messages,
-            Err(error) => return failed(self.cut(error)),
+            Err(Unsent::Now(error)) => return failed(self.cut(error)),
+            Err(Unsent::Ever(error)) => return undeliverable(self.cut(error)),
         };
         for message in messages {
             let outcome = self.send(url, message, delivery).await;
@@ -110,13 +121,13 @@ impl Inner {
         Outcome::Delivered
     }
 
-    async fn messages(&self, format: &Format, events: &[Arc<Event>]) -> Result<Vec<Message>, String> {
+    async fn messages(&self, format: &Format, events: &[Arc<Event>]) -> Result<Vec<Message>, Unsent> {
         let mut messages = Vec::new();
         match format {
-            Format::Batch => return batches(events, self.shared.settings.batch_bytes),
+            Format::Batch => return batches(events, self.shared.settings.batch_bytes).map_err(Unsent::Ever),
             Format::Cloudevent => {
                 for event in events {
-                    let body = serde_json::to_vec(&**event).map_err(|error| error.to_string())?;
+                    let body = serde_json::to_vec(&**event).map_err(|error| Unsent::Ever(error.to_string()))?;
                     messages.push(Message {
                         id: event.id.to_string(),
                         media_type: "application/cloudevents+json",
@@ -126,8 +137,9 @@ impl Inner {
             }
             Format::Template(template) => {
                 for event in events {
-                    let context = self.context(event).await.map_err(|error| error.to_string())?;
-                    let body = template.render(&context).map_err(|error| format!("the template: {error}"))?;
+                    let context = self.context(event).await.map_err(|error| Unsent::Now(error.to_string()))?;
+                    let body = template.render(&context);
+                    let body = body.map_err(|error| Unsent::Ever(format!("the template: {error}")))?;
                     messages.push(Message { id: event.id.to_string(), media_type: "application/json", body });
                 }
             }
@@ -238,16 +250,14 @@ async fn beginning(response: &mut Response, bytes_max: usize) -> Vec<u8> {
     body
 }
 
-/// How long a receiver wants to be left alone: seconds, or a date.
+/// How long a receiver wants to be left alone: seconds, or a date. How long it is, the relay says.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let wait = if is_number {
-        Duration::from_secs(text.parse().unwrap_or(u64::MAX))
-    } else {
-        httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default()
-    };
-    Some(wait.min(RETRY_AFTER_MAX))
+    if is_number {
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
+    }
+    Some(httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default())
 }
 
 /// An error with its causes and without the URL, which may have something in it that is nobody's business.
@@ -270,6 +280,10 @@ fn explain(error: reqwest::Error) -> String {
 
 fn failed(text: String) -> Outcome {
     Outcome::Failed(Failure { text, ..Failure::default() })
+}
+
+fn undeliverable(text: String) -> Outcome {
+    Outcome::Undeliverable(Failure { text, ..Failure::default() })
 }
 
 #[cfg(test)]
@@ -316,16 +330,16 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_seconds_or_a_date_and_a_day_at_the_most() {
+    fn retry_after_is_seconds_or_a_date() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_203_000);
         for (text, seconds) in [
             ("0", Some(0)),
             ("120", Some(120)),
             ("Fri, 20 Nov 2026 19:31:30 GMT", Some(90)),
             ("Fri, 20 Nov 2026 19:29:00 GMT", Some(0)),
-            ("86401", Some(86_400)),
-            ("99999999999999999999999", Some(86_400)),
-            ("Fri, 20 Nov 2099 19:31:30 GMT", Some(86_400)),
+            ("86401", Some(86_401)),
+            ("99999999999999999999999", Some(u64::MAX)),
+            ("Fri, 20 Nov 2099 19:31:30 GMT", Some(2_303_683_290)),
             ("", None),
             ("-1", None),
             ("soon", None),

@@ -13,6 +13,7 @@ use crate::engine::Start;
 use crate::error::FieldError;
 use crate::relay::breaker;
 use crate::server::auth::Admin;
+use crate::server::config;
 use crate::server::json::{Empty, Input, given};
 use crate::server::openapi::{Idempotent, Paged};
 use crate::server::problem::Problem;
@@ -77,7 +78,7 @@ pub(in crate::server) struct Webhook {
     created_at: Timestamp,
     /// Whether anything is delivered.
     status: Status,
-    /// What it said when it answered 410; null unless it is disabled.
+    /// What it said when it answered 410; null unless `redrive` has to give it another chance.
     #[schema(required)]
     disabled_reason: Option<String>,
     /// Everything up to here is delivered or parked, or of no interest to it, and a restart knows that.
@@ -87,6 +88,12 @@ pub(in crate::server) struct Webhook {
     lag: u64,
     /// Whether attempts are made.
     breaker: breaker::State,
+    /// Until when it is left alone, while the breaker is open; null otherwise. `redrive` ends it.
+    #[schema(required)]
+    paused_until: Option<Timestamp>,
+    /// Why: it failed so often in a row, or asked for it by `Retry-After`.
+    #[schema(required)]
+    pause_reason: Option<breaker::Reason>,
     /// Attempts since the server was started.
     attempts: Attempts,
     /// Events that wait for another attempt, behind one that does, or for an operator.
@@ -110,6 +117,18 @@ enum Status {
     Active,
     /// It is not, since the receiver answered 410: redrive gives it another chance.
     Disabled,
+    /// It is not, to nobody, since this server is configured so (`webhooks.enabled`, `--no-deliveries`).
+    Suspended,
+}
+
+impl Status {
+    fn of(sink: &Sink, settings: &config::Webhooks) -> Self {
+        match &sink.disabled {
+            _ if !settings.enabled => Self::Suspended,
+            Some(_) => Self::Disabled,
+            None => Self::Active,
+        }
+    }
 }
 
 /// How attempts went.
@@ -146,7 +165,7 @@ pub(in crate::server) struct RotatedSecret {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::server) struct Redrive {
-    /// Only this one.
+    /// Only this one; one that waits for another attempt is tried now.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<EventId>, nullable = false)]
     event_id: Option<EventId>,
@@ -199,8 +218,9 @@ pub(in crate::server) async fn list(
     let query = Query::read(&request, Query::PAGE)?;
     let (limit, before) = (query.limit()?, query.number("cursor", 1..=i64::MAX as u64)?);
     let sinks = app.engine.sinks().await?.into_iter();
-    let mut items: Vec<_> =
-        sinks.filter(|sink| before.is_none_or(|before| sink.id.0 < before)).filter_map(view).take(limit + 1).collect();
+    let sinks = sinks.filter(|sink| before.is_none_or(|before| sink.id.0 < before));
+    let webhooks = &app.settings.webhooks;
+    let mut items: Vec<_> = sinks.filter_map(|sink| view(sink, webhooks)).take(limit + 1).collect();
     let has_more = items.len() > limit;
     items.truncate(limit);
     let next_cursor = items.last().filter(|_| has_more).map(|webhook| webhook.id.0.to_string());
@@ -288,7 +308,8 @@ pub(in crate::server) async fn drop_dead_letter(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Sends dead letters again, and gives a disabled receiver another chance. What is no dead letter (any more) is left alone.
+/// Sends dead letters again, and gives a disabled receiver another chance. It begins at once: neither a pause of the breaker
+/// nor the time until another attempt is waited for (with `event_id`, that of this event). Only dead letters are counted.
 #[utoipa::path(post, path = "/v1/webhooks/{id}/redrive", tag = "webhooks", operation_id = "redrive_dead_letters",
     params(("id" = SinkId, Path), Idempotent), request_body = Redrive, security(("bearer" = [])),
     responses((status = 200, description = "How many are sent again", body = Redriven), (status = 403), (status = 404),
@@ -310,10 +331,11 @@ pub(in crate::server) async fn redrive(
 
 /// The webhook of an id. Receivers that a host app has attached are its own business.
 async fn find(app: &App, id: SinkId) -> Result<Webhook, Problem> {
-    view(app.engine.sink(id).await?).ok_or_else(Problem::not_found)
+    view(app.engine.sink(id).await?, &app.settings.webhooks).ok_or_else(Problem::not_found)
 }
 
-fn view(sink: Sink) -> Option<Webhook> {
+fn view(sink: Sink, settings: &config::Webhooks) -> Option<Webhook> {
+    let status = Status::of(&sink, settings);
     let (url, format) = webhook(&sink.registration.receiver)?;
     let (format, template) = match format {
         SinkFormat::Cloudevent => (Format::Cloudevent, None),
@@ -321,6 +343,7 @@ fn view(sink: Sink) -> Option<Webhook> {
         SinkFormat::Template(template) => (Format::Template, Some(template.clone())),
     };
     let progress = sink.deliveries;
+    let pause = progress.as_ref().and_then(|progress| progress.pause);
     Some(Webhook {
         id: sink.id,
         url: url.to_owned(),
@@ -328,11 +351,13 @@ fn view(sink: Sink) -> Option<Webhook> {
         format,
         template,
         created_at: sink.created_at,
-        status: if sink.disabled.is_some() { Status::Disabled } else { Status::Active },
+        status,
         disabled_reason: sink.disabled,
         cursor: sink.cursor,
         lag: sink.lag,
         breaker: progress.as_ref().map_or(breaker::State::Closed, |progress| progress.breaker),
+        paused_until: pause.map(|pause| pause.until),
+        pause_reason: pause.map(|pause| pause.reason),
         attempts: progress.as_ref().map_or_else(Attempts::default, |progress| Attempts {
             delivered: progress.delivered,
             failed: progress.failed,
@@ -386,7 +411,8 @@ fn content(
                 built_in_filter(filter)?
             } else {
                 let filter = filter.unwrap_or_default();
-                check_template(&template, filter).map_err(|message| FieldError::new("template", message))?;
+                let checked = Template::new(&template).and_then(|template| template.check(filter));
+                checked.map_err(|message| FieldError::new("template", message))?;
                 filter
             };
             return Ok((SinkFormat::Template(template), filter));
@@ -419,13 +445,6 @@ fn start(text: Option<&str>) -> Result<Start, String> {
     }
 }
 
-fn check_template(text: &str, wanted: EventFilter) -> Result<(), String> {
-    if text.is_empty() || text.len() > template::TEMPLATE_BYTES_MAX {
-        return Err(format!("must have 1 to {} bytes", template::TEMPLATE_BYTES_MAX));
-    }
-    Template::new(text)?.check(wanted)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -445,7 +464,10 @@ mod tests {
             deliveries: None,
         };
         let webhook = Receiver::Webhook { url: "https://example.com/".into(), format: SinkFormat::Batch };
-        assert_eq!(view(sink(webhook)).map(|webhook| webhook.url), Some("https://example.com/".into()));
-        assert!(view(sink(Receiver::Attached { name: "warehouse".into() })).is_none());
+        assert_eq!(
+            view(sink(webhook), &config::Webhooks::default()).map(|webhook| webhook.url),
+            Some("https://example.com/".into())
+        );
+        assert!(view(sink(Receiver::Attached { name: "warehouse".into() }), &config::Webhooks::default()).is_none());
     }
 }

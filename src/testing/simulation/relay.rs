@@ -273,6 +273,7 @@ impl Courier {
         }
         Ok(match fate {
             0..55 => Outcome::Delivered,
+            97..99 => Outcome::Undeliverable(Failure::default()),
             99 => Outcome::Gone(Failure::default()),
             _ => failed(),
         })

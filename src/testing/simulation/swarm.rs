@@ -163,6 +163,7 @@ impl Swarm {
                     failures: *random.pick(&[1, 3, 10]),
                     pause: std::time::Duration::from_secs(random.below(5)),
                 },
+                retry_after_max: std::time::Duration::from_secs(5),
             },
             batch: *random.pick(&[1, 1, 3]),
         }
