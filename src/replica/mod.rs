@@ -225,7 +225,7 @@ impl ChangeSet {
         let mut writes: Vec<_> = changes.iter().map(|(key, row)| (&key[..], Write::Row(row.as_deref()))).collect();
         let kind = |key: &[u8]| if key.first() == Some(&lists::KIND) { Write::List } else { Write::Page };
         writes.extend(memtable.keys().map(|key| (key, kind(key))));
-        writes.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        writes.sort_unstable_by_key(|(key, _)| *key);
         writes.into_iter().flat_map(move |(key, write)| {
             let altered = write.altered(key.to_vec(), memtable, rows);
             let (altered, error) = altered.map_or_else(|error| (Vec::new(), Some(Err(error))), |all| (all, None));

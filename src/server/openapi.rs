@@ -525,7 +525,7 @@ pub async fn to_docs() -> Result<HttpResponse, Problem> {
 /// 404 if there is no such file.
 pub async fn docs(request: HttpRequest, path: web::Path<String>) -> Result<HttpResponse, Problem> {
     // There are few of them, and as long as one is made ready others may wait for it.
-    static FILES: LazyLock<Mutex<HashMap<String, Arc<(String, Ready)>>>> = LazyLock::new(Mutex::default);
+    static FILES: LazyLock<Mutex<Files>> = LazyLock::new(Mutex::default);
     let mut files = FILES.lock().await;
     let file = match files.get(&*path) {
         Some(file) => file.clone(),
@@ -541,6 +541,9 @@ pub async fn docs(request: HttpRequest, path: web::Path<String>) -> Result<HttpR
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(DOCS_POLICY));
     Ok(response)
 }
+
+/// Files of the page by their names.
+type Files = HashMap<String, Arc<(String, Ready)>>;
 
 /// A file of the page, with its media type.
 fn docs_file(name: &str) -> Result<(String, Ready), Problem> {
