@@ -16,7 +16,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Reservations on each option, of ten seats each, all of them paid.
+/// Reservations on each option, of eight seats each, all of them paid.
 const SOLD: u64 = 200;
 /// Who goes through payments at once.
 const READERS: usize = 4;
@@ -30,7 +30,7 @@ fn config(dir: &std::path::Path) -> Config {
 }
 
 async fn buy(engine: &Engine, option: OptionId, user: &UserId) -> Result<()> {
-    let wish = BestAvailable { count: 10, category: None, zone: None, adjacent: true };
+    let wish = BestAvailable { count: 8, category: None, zone: None, adjacent: true };
     let held = engine.hold(option, user, Wish::BestAvailable(wish), None, None).await?;
     engine.pay(user, held.value.id, None).await?;
     Ok(())

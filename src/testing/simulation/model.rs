@@ -132,9 +132,12 @@ impl Default for Model {
     }
 }
 
+/// What is broken where the state cannot be read: nothing, if the engine has failed over it.
+pub(super) const UNREADABLE: &str = "unreadable";
+
 /// Looks at what is durable.
 pub(super) fn see<T>(replica: &SharedReplica, look: impl FnMut(&mut Replica) -> Result<T, Cold>) -> Result<T, Broken> {
-    replica.read(look).map_err(|unseen| broken("I4", format!("{unseen:?}")))
+    replica.read(look).map_err(|unseen| broken(UNREADABLE, format!("{unseen:?}")))
 }
 
 impl Model {
@@ -401,7 +404,7 @@ impl Model {
 
     /// I3: what is durable can be looked up, also when it has left memory.
     pub fn finds(&self, replica: &SharedReplica, dice: &Dice, user: &UserId) -> Result<(), Broken> {
-        let unreadable = |error: crate::replica::Error| broken("I4", error.to_string());
+        let unreadable = |error: crate::replica::Error| broken(UNREADABLE, error.to_string());
         let mine = self.reservations.iter().filter(|(_, held)| held.user == *user);
         let mut mine: Vec<ReservationId> = mine.map(|(id, _)| *id).collect();
         let listed = see(replica, |replica| Ok(replica.listed(user, &Part::Reservation(0), None, usize::MAX >> 1)))?;

@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 use super::clients::{Answered, Ask, Mind, user};
 use super::machine::{JOURNAL, Machine};
-use super::model::{Model, broken, see};
+use super::model::{Model, UNREADABLE, broken, see};
 use super::relay::{Courier, Desk, Inbox, Plans};
 use super::rows::SimRows;
 use super::swarm::{Action, Swarm};
@@ -137,7 +137,8 @@ impl World {
             self.dice.reseed(random.next());
             let action = self.swarm.action(random.next());
             if self.plan.cut_at.is_none() || !action.is_accident() {
-                self.act(action)?;
+                let acted = self.act(action);
+                self.unless_failed(acted)?;
             }
             self.look()?;
             self.trace.update(&self.dice.state().to_le_bytes());
@@ -340,6 +341,13 @@ impl World {
         Ok(())
     }
 
+    /// What others do while something is read can be the end of the engine, and then it cannot be read; the next look finds
+    /// out whether there was a reason.
+    fn unless_failed(&self, looked: Result<(), Broken>) -> Result<(), Broken> {
+        let has_failed = self.machine.as_ref().is_some_and(|machine| machine.failure().is_some());
+        looked.or_else(|broken| if has_failed && broken.invariant == UNREADABLE { Ok(()) } else { Err(broken) })
+    }
+
     /// Looks at everything after a step.
     fn look(&mut self) -> Result<(), Broken> {
         self.hear()?;
@@ -371,9 +379,9 @@ impl World {
         }
         let Some(machine) = &self.machine else { return Ok(()) };
         if !self.model.changed.is_empty() && machine.system.replica.applied() == self.model.last {
-            for name in std::mem::take(&mut self.model.changed) {
-                self.model.agrees(&name, &machine.system.replica)?;
-            }
+            let changed = std::mem::take(&mut self.model.changed);
+            let mut agree = changed.iter().map(|name| self.model.agrees(name, &machine.system.replica));
+            self.unless_failed(agree.try_for_each(|agrees| agrees))?;
         }
         Ok(())
     }
@@ -525,9 +533,9 @@ impl World {
     fn check_all(&mut self) -> Result<(), Broken> {
         self.model.changed.clear();
         let Some(machine) = &self.machine else { return Ok(()) };
-        for name in self.model.names() {
-            self.model.agrees(&name, &machine.system.replica)?;
-        }
+        let names = self.model.names();
+        let mut agree = names.iter().map(|name| self.model.agrees(name, &machine.system.replica));
+        self.unless_failed(agree.try_for_each(|agrees| agrees))?;
         self.model.audit.sagas()?;
         self.model.counts(&machine.counts)
     }
