@@ -2,7 +2,15 @@
 
 mod common;
 
-use boxoffice::{Engine, Error, Mode, NewOption, OptionId, Rejection, Settings, SettingsPatch, Timestamp, WindowPatch};
+use std::pin::Pin;
+use std::task::{Context, Waker};
+
+use boxoffice::testing::clock::ManualClock;
+use boxoffice::testing::failpoints::{Action, Failpoints, Step};
+use boxoffice::{
+    Caller, Engine, Error, Mode, NewOption, OptionId, Rejection, Settings, SettingsPatch, Timestamp, UserId,
+    WindowPatch,
+};
 use common::*;
 use tokio::task::JoinSet;
 
@@ -136,5 +144,68 @@ async fn what_is_out_of_bounds_is_named() {
     assert_eq!(fields(wrong), expected);
     let wrong = engine.charge(&user(1), points(0), &user(2), None).await.map(|_| ());
     assert_eq!(fields(wrong), ["amount"]);
+    engine.shutdown().await.unwrap();
+}
+
+/// Asks, and does not wait for the answer yet.
+fn begin<T>(call: impl Future<Output = T> + Send + 'static) -> Pin<Box<dyn Future<Output = T> + Send>> {
+    let mut call: Pin<Box<dyn Future<Output = T> + Send>> = Box::pin(call);
+    assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    call
+}
+
+/// A duplicate of what is under way gets its answer, also if its caller has used up all keys since.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_duplicate_waits_for_what_is_under_way_with_the_last_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.limits.user_idempotency_keys = 2;
+    let (clock, failpoints) = (ManualClock::at(LONG_AGO), Failpoints::default());
+    let engine = Engine::open_failing(config, &clock, &failpoints).await.unwrap();
+    let option = on_sale(&engine, 2, 5).await;
+    let anna = user(1);
+    let use_one_up = async |who: &UserId, word: &str| {
+        engine.charge(&anna, points(500), who, key(who, "charge", word)).await.unwrap();
+        // What is seen is counted.
+        engine.wallet(&anna).await.unwrap();
+    };
+    let held = hold(&engine, option, &anna, &["1-1"]).await;
+    use_one_up(&anna, "one").await;
+
+    failpoints.arm(Step::Debit, Action::Hold, usize::MAX);
+    let pay = || {
+        let (engine, anna, key) = (engine.clone(), anna.clone(), key(&anna, "pay", "it"));
+        begin(async move { engine.pay(&anna, held.id, key).await })
+    };
+    let first = pay();
+    eventually("the wallet is about to be asked", || async { (failpoints.held(Step::Debit) > 0).then_some(()) }).await;
+    use_one_up(&anna, "two").await;
+    assert_eq!(
+        rejection(engine.pay(&anna, held.id, key(&anna, "pay", "another")).await),
+        Rejection::TooManyIdempotencyKeys
+    );
+    let second = pay();
+    failpoints.disarm(Step::Debit);
+    failpoints.let_go(Step::Debit).await;
+    let (first, second) = (first.await.unwrap(), second.await.unwrap());
+    assert_eq!((first.replayed, second.replayed), (false, true));
+    assert_eq!(first.value, second.value);
+
+    failpoints.arm(Step::Credit, Action::Hold, usize::MAX);
+    let refund = || {
+        let (engine, key, payment) = (engine.clone(), key(&user(2), "refund", "it"), first.value.id);
+        begin(async move { engine.refund(&Caller::Admin, payment, key).await })
+    };
+    let begun = refund();
+    eventually("the wallet is about to be asked", || async { (failpoints.held(Step::Credit) > 0).then_some(()) }).await;
+    for word in ["one", "two"] {
+        use_one_up(&user(2), word).await;
+    }
+    let again = refund();
+    failpoints.disarm(Step::Credit);
+    failpoints.let_go(Step::Credit).await;
+    let (begun, again) = (begun.await.unwrap(), again.await.unwrap());
+    assert_eq!((begun.replayed, again.replayed), (false, true));
+    assert_eq!(begun.value, again.value);
     engine.shutdown().await.unwrap();
 }

@@ -391,7 +391,7 @@ impl Shuffled {
     /// Puts numbers of those who were shuffled in their order.
     fn sort(&self, numbers: &mut [u64]) {
         match self.draw {
-            Some(Draw::Lots) => numbers.sort_by_cached_key(|&no| shuffle::lot(self.seed, no)),
+            Some(Draw::Lots) => numbers.sort_unstable_by_key(|&no| shuffle::lot(self.seed, no)),
             None => {
                 let count = u32::try_from(self.last - self.first + 1).unwrap_or(u32::MAX);
                 let mut places = vec![0; count as usize];
