@@ -38,7 +38,7 @@
 //!
 //! let anna: UserId = "anna".parse()?;
 //! engine.charge(&anna, Points::new(500).unwrap(), &"the-bank".parse()?, None).await?;
-//! let wish = BestAvailable { count: 2, category: None, zone: None, adjacent: true };
+//! let wish = BestAvailable { count: 2, category: None, zone: None, adjacent: true, companions: 0 };
 //! let held = engine.hold(option.id, &anna, Wish::BestAvailable(wish), None, None).await?.value;
 //! let payment = engine.pay(&anna, held.id, None).await?.value;
 //!
@@ -74,8 +74,8 @@ pub mod store;
 pub mod testing;
 
 pub use api::{
-    Answered, AreaSeats, BestAvailable, Caller, Concert, ConcertOption, DeadLetter, Health, IdempotencyKey, NewArea,
-    NewConcert, NewOption, Page, PageRequest, Payment, PaymentStatus, Refund, Reservation, ReservationStatus,
+    Answered, AreaSeats, BestAvailable, Caller, Concert, ConcertOption, DeadLetter, Focus, Health, IdempotencyKey,
+    NewArea, NewConcert, NewOption, Page, PageRequest, Payment, PaymentStatus, Refund, Reservation, ReservationStatus,
     ReservedArea, ReservedSeat, SaleFigures, Seats, Sink, Stats, Token, WaitingRoom, Wallet, WalletEntry, WindowPatch,
     Wish, seat_status_name,
 };

@@ -11,7 +11,7 @@ use super::{Engine, Inner};
 use crate::api::{Answered, ConcertOption, IdempotencyKey, NewOption, SaleFigures, Seats, WindowPatch};
 use crate::domain::catalogue::{self, Catalogue};
 use crate::domain::concert_option::{
-    Area, Command, ConcertOption as Aggregate, Counts, Definition, OptionStatus, Part, Price, PricedPlan, Reply,
+    Area, Command, ConcertOption as Aggregate, Counts, Definition, Focus, OptionStatus, Part, Price, PricedPlan, Reply,
     SeatRefs, Window,
 };
 use crate::domain::seating_plan::{Limits, PlanHash, SeatingPlan};
@@ -256,14 +256,9 @@ impl Inner {
             return Ok(plan);
         }
         let json = self.plans.get(hash.0).map_err(|error| Error::Internal(error.to_string()))?;
-        // It was checked before it was stored, under limits that may have been lowered since.
-        let limits = Limits { bytes_max: usize::MAX, seats_max: usize::MAX, ..Limits::default() };
-        let parsed = SeatingPlan::parse(
-            &json,
-            &Limits { rows_max: usize::MAX, zones_max: usize::MAX, categories_max: u16::MAX, ..limits },
-        );
-        let plan =
-            parsed.map_err(|problems| Error::Internal(format!("the seating plan {hash} is wrong: {problems:?}")))?;
+        // It was checked before it was stored, under limits and rules that may have changed since.
+        let plan = SeatingPlan::restore(&json)
+            .map_err(|problems| Error::Internal(format!("the seating plan {hash} is wrong: {problems:?}")))?;
         let plan = Arc::new(plan);
         *known = Arc::downgrade(&plan);
         let is_needed = |known: &mut Mutex<Weak<_>>| known.get_mut().strong_count() > 0;
@@ -319,6 +314,9 @@ impl Inner {
             payment_seconds: option.payment_seconds,
             max_seats_per_reservation: option.max_seats_per_reservation,
             max_seats_per_user: option.max_seats_per_user,
+            focus: option.focus,
+            accessible: option.accessible,
+            not_for_sale: plan.not_for_sale().collect(),
         })
     }
 }
@@ -342,15 +340,17 @@ fn check_option(option: &NewOption, plan: &SeatingPlan, window: &Window, names: 
     .into_iter()
     .flatten()
     .collect();
-    if plan.is_empty() && option.areas.is_empty() {
-        wrong.push(FieldError::new("seating_plan", "must have seats, unless there are areas"));
+    if plan.not_for_sale().count() == plan.len() as usize && option.areas.is_empty() {
+        wrong.push(FieldError::new("seating_plan", "must have seats that are for sale, unless there are areas"));
     }
+    wrong.extend(option.focus.as_ref().and_then(|focus| check_focus(focus, plan)));
+    wrong.extend(check_accessible(&option.accessible, plan));
     let priced: HashSet<&str> = option.prices.iter().map(|(category, _)| category.as_str()).collect();
     if priced.len() < option.prices.len() {
         wrong.push(FieldError::new("prices", "must name each category once"));
     }
     for (index, category) in plan.categories().iter().enumerate() {
-        let used = plan.category_seats(index as u32).is_some_and(|seats| !seats.is_empty());
+        let used = plan.category_places(index as u32).is_some_and(|places| !places.is_empty());
         if used && !priced.contains(&*category.name) {
             wrong.push(FieldError::new(
                 format!("prices.{}", category.name),
@@ -378,6 +378,39 @@ fn check_option(option: &NewOption, plan: &SeatingPlan, window: &Window, names: 
         wrong.extend(check_name(&format!("prices.{category}"), category));
     }
     wrong
+}
+
+fn check_focus(focus: &Focus, plan: &SeatingPlan) -> Option<FieldError> {
+    match focus {
+        Focus::Point { x, y } => {
+            let is_far = |coordinate: f64| !(coordinate as f32).is_finite();
+            let far = [("focus.x", *x), ("focus.y", *y)].into_iter().find(|(_, coordinate)| is_far(*coordinate));
+            far.map(|(field, _)| FieldError::new(field, "is too far out"))
+        }
+        Focus::Zones { zones } if zones.is_empty() => {
+            Some(FieldError::new("focus.zones", "must name at least one zone"))
+        }
+        Focus::Zones { zones } => check_names("focus.zones", zones, "zone", |zone| plan.zone_index(zone).is_some()),
+    }
+}
+
+fn check_accessible(accessible: &[String], plan: &SeatingPlan) -> Option<FieldError> {
+    check_names("accessible", accessible, "category", |category| plan.category_index(category).is_some())
+}
+
+/// The first of `names` that is not in the plan, or that is given twice.
+fn check_names(field: &str, names: &[String], what: &str, is_known: impl Fn(&str) -> bool) -> Option<FieldError> {
+    let mut seen = HashSet::new();
+    names.iter().enumerate().find_map(|(index, name)| {
+        let problem = if !is_known(name) {
+            format!("is not a {what} of this plan")
+        } else if !seen.insert(name) {
+            "is given twice".into()
+        } else {
+            return None;
+        };
+        Some(FieldError::new(format!("{field}[{index}]"), problem))
+    })
 }
 
 fn count_of(error: FieldError, what: &str) -> FieldError {
@@ -423,7 +456,9 @@ pub(super) fn name_conflicts(plan: &PricedPlan, error: Error) -> Error {
 fn as_created(plan: &PricedPlan, created_at: Timestamp) -> ConcertOption {
     let definition = &plan.definition;
     let places: u64 = definition.areas.iter().map(|area| u64::from(area.capacity)).sum();
-    let counts = Counts { available: u64::from(definition.seat_count) + places, ..Counts::default() };
+    let blocked = u64::from(definition.not_for_sale.len());
+    let available = u64::from(definition.seat_count) - blocked + places;
+    let counts = Counts { available, blocked, ..Counts::default() };
     let status = if created_at >= definition.window.sale_closes_at {
         OptionStatus::Closed
     } else if definition.window.is_open(created_at) {
@@ -456,6 +491,8 @@ fn view(
         payment_seconds: definition.payment_seconds,
         max_seats_per_reservation: definition.max_seats_per_reservation,
         max_seats_per_user: definition.max_seats_per_user,
+        focus: definition.focus.clone(),
+        accessible: definition.accessible.clone(),
         counts,
         created_at,
     }

@@ -48,6 +48,7 @@ files![
     "ops.css",
     "ops.html",
     "ops.js",
+    "neighbours.js",
     "plan.js",
     "queue.js",
     "sale.js",

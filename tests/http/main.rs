@@ -9,6 +9,7 @@ mod bad_input;
 mod events;
 mod harness;
 mod history;
+mod houses;
 mod https;
 mod kill;
 mod live;
