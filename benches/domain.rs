@@ -3,7 +3,9 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use boxoffice::domain::concert_option::{Caller, Command, ConcertOption, Definition, PricedPlan, Reply, Window, Wish};
+use boxoffice::domain::concert_option::{
+    Caller, Command, ConcertOption, Definition, PricedPlan, Reply, SeatSet, Window, Wish,
+};
 use boxoffice::domain::idempotency::Request;
 use boxoffice::domain::seat_map::{BestAvailable, SeatMap, Status, best_available};
 use boxoffice::domain::seating_plan::{Limits, PlanHash, SeatingPlan};
@@ -42,7 +44,7 @@ fn parsing(c: &mut Criterion) {
 
 fn choosing(c: &mut Criterion) {
     let plan = SeatingPlan::parse(&plans::stadium(), &Limits::default()).expect("the plan is sound");
-    let any = |count, adjacent| BestAvailable { count, category: None, zone: None, adjacent };
+    let any = |count, adjacent| BestAvailable { count, category: None, zone: None, adjacent, companions: 0 };
     let bronze = BestAvailable { category: plan.category_index("Bronze"), ..any(6, true) };
     let cases = [
         ("6 of all free", SeatMap::new(plan.len()), any(6, true)),
@@ -107,6 +109,9 @@ impl Sale {
             payment_seconds: 60,
             max_seats_per_reservation: 8,
             max_seats_per_user: u32::MAX,
+            focus: None,
+            accessible: Vec::new(),
+            not_for_sale: SeatSet::default(),
         };
         let plan = Arc::new(PricedPlan::new(OptionId(1), definition.clone(), Arc::new(plan)));
         let user = "user".parse().expect("a user id");

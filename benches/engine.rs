@@ -174,7 +174,7 @@ async fn purchases(callers: usize, duration: Duration, then: Then, checkpoints: 
                 // Then all is sold.
                 let Some(&option) = options.get(house) else { break };
                 let begun = Instant::now();
-                let wish = BestAvailable { count: 2, category: None, zone: None, adjacent: true };
+                let wish = BestAvailable { count: 2, category: None, zone: None, adjacent: true, companions: 0 };
                 let held = engine.hold(option, &user, Wish::BestAvailable(wish), None, None).await?;
                 let payment = engine.pay(&user, held.value.id, None).await?;
                 latencies.push(begun.elapsed().as_micros() as u32);
@@ -214,7 +214,7 @@ async fn visit(
     user: UserId,
     began: Instant,
 ) -> std::result::Result<Visit, Error> {
-    let wish = BestAvailable { count: 1, category: None, zone: None, adjacent: true };
+    let wish = BestAvailable { count: 1, category: None, zone: None, adjacent: true, companions: 0 };
     let held = match engine.hold(option, &user, Wish::BestAvailable(wish), None, None).await {
         Ok(held) => held.value.id,
         Err(Error::Overloaded(_)) => return Ok(Visit { user, began, held: false }),
@@ -409,7 +409,7 @@ async fn stadium() -> Result<()> {
             println!("{:<44} {:>12.0} ms", "define an option of 60,000 seats", begun.elapsed().as_secs_f64() * 1e3);
         }
         let user: UserId = "user".parse()?;
-        let wish = BestAvailable { count: 6, category: None, zone: None, adjacent: true };
+        let wish = BestAvailable { count: 6, category: None, zone: None, adjacent: true, companions: 0 };
         engine.hold(id, &user, Wish::BestAvailable(wish), None, None).await?;
     }
     let grown = resident_bytes().saturating_sub(before) as f64 / f64::from(1 << 20);

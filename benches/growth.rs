@@ -82,7 +82,8 @@ impl Subject {
                         let user: UserId =
                             format!("user-{}", n % users).parse().map_err(|_| Error::Internal(String::new()))?;
                         let option = options[(n * 7_919 % options.len() as u64) as usize];
-                        let wish = BestAvailable { count: 2, category: None, zone: None, adjacent: true };
+                        let wish =
+                            BestAvailable { count: 2, category: None, zone: None, adjacent: true, companions: 0 };
                         let held = engine.hold(option, &user, Wish::BestAvailable(wish), None, None).await?;
                         engine.release(&Caller::User(user), held.value.id).await?;
                         operations += 2;

@@ -201,7 +201,7 @@ async fn be_killed(dir: &Path) -> Result<()> {
     let user: UserId = "user-7".parse()?;
     println!("up");
     loop {
-        let wish = BestAvailable { count: 2, category: None, zone: None, adjacent: true };
+        let wish = BestAvailable { count: 2, category: None, zone: None, adjacent: true, companions: 0 };
         let held = engine.hold(concert.options[0], &user, Wish::BestAvailable(wish), None, None).await?;
         engine.release(&Caller::User(user.clone()), held.value.id).await?;
     }

@@ -36,7 +36,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         engine.charge(&user, PURSE.into(), &"the-bank".parse()?, None).await?;
         buyers.push(tokio::spawn(async move {
             for count in [4, 3, 2, 1] {
-                let wish = BestAvailable { count, category: None, zone: None, adjacent: count > 1 };
+                let wish = BestAvailable { count, category: None, zone: None, adjacent: count > 1, companions: 0 };
                 let held = engine.hold(id, &user, Wish::BestAvailable(wish), None, None).await;
                 let held = match held {
                     Ok(held) => held.value,

@@ -19,7 +19,7 @@ use crate::domain::{
     Timestamp, TokenId, UserId, idempotency,
 };
 
-pub use crate::domain::concert_option::{Caller, WindowPatch};
+pub use crate::domain::concert_option::{Caller, Focus, WindowPatch};
 
 /// An idempotency key: the same key with the same payload gives the same answer, for 24 hours and across restarts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,6 +172,10 @@ pub struct NewOption {
     pub max_seats_per_user: u32,
     /// Until when owners may have payments refunded; `None`: never.
     pub refundable_until: Option<Timestamp>,
+    /// Where the better seats are, for those who leave the choice to the house; `None`: in the rows that the plan lists first.
+    pub focus: Option<Focus>,
+    /// Categories that the best available seats are of only for those who name them.
+    pub accessible: Vec<String>,
 }
 
 impl NewOption {
@@ -190,6 +194,8 @@ impl NewOption {
             max_seats_per_reservation: 8,
             max_seats_per_user: 8,
             refundable_until: None,
+            focus: None,
+            accessible: Vec::new(),
         }
     }
 }
@@ -229,6 +235,11 @@ pub struct ConcertOption {
     pub max_seats_per_reservation: u32,
     /// The most seats and places of one user.
     pub max_seats_per_user: u32,
+    /// Where the better seats are; null: in the rows that the plan lists first.
+    #[cfg_attr(feature = "server", schema(required))]
+    pub focus: Option<Focus>,
+    /// Categories that the best available seats are of only for those who name them.
+    pub accessible: Vec<String>,
     /// Seats and places in each state.
     pub counts: Counts,
     /// When it was put on sale.
@@ -259,7 +270,7 @@ impl Wish {
     /// The best `count` seats side by side, wherever they are.
     #[must_use]
     pub fn best(count: u32) -> Self {
-        Self::BestAvailable(BestAvailable { count, category: None, zone: None, adjacent: true })
+        Self::BestAvailable(BestAvailable { count, category: None, zone: None, adjacent: true, companions: 0 })
     }
 
     /// `count` places in this area.
@@ -273,7 +284,7 @@ impl Wish {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct BestAvailable {
-    /// How many, 1 to the option's `max_seats_per_reservation`.
+    /// How many, 1 to the option's `max_seats_per_reservation`; with companions, how many accessible places.
     #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 100))]
     pub count: u32,
     /// Only of this category.
@@ -283,6 +294,10 @@ pub struct BestAvailable {
     /// Whether they must stand side by side in one row.
     #[serde(default = "yes")]
     pub adjacent: bool,
+    /// How many seats for companions beside accessible places; with them all must be adjacent.
+    #[serde(default)]
+    #[cfg_attr(feature = "server", schema(minimum = 0, maximum = 99))]
+    pub companions: u32,
 }
 
 fn yes() -> bool {
@@ -290,7 +305,7 @@ fn yes() -> bool {
 }
 
 /// A reserved seat.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct ReservedSeat<'a> {
     /// Its `seat_guid` in the plan.
@@ -301,6 +316,12 @@ pub struct ReservedSeat<'a> {
     pub row: &'a str,
     /// Its number in the row.
     pub number: &'a str,
+    /// What to call its row in a text, in place of "row" and its name, if the plan says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub row_label: Option<&'a str>,
+    /// What to call it in a text, in place of "seat" and its number, if the plan says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seat_label: Option<String>,
     /// Its category.
     pub category: &'a str,
     /// What it costs.
@@ -437,7 +458,9 @@ impl Reservation {
                 zone: &plan.zones()[row.zone as usize].name,
                 row: &row.name,
                 number: seat.number,
-                category: &plan.categories()[seat.category as usize].name,
+                row_label: (!row.label.is_empty()).then_some(&*row.label),
+                seat_label: row.seat_label(seat.number),
+                category: seat.category.map_or("", |category| &plan.categories()[category as usize].name),
                 price: self.plan.seat_price(index),
             }
         })

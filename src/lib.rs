@@ -75,8 +75,8 @@ pub mod store;
 pub mod testing;
 
 pub use api::{
-    Answered, AreaSeats, BestAvailable, Caller, Concert, ConcertOption, DeadLetter, Health, IdempotencyKey, NewArea,
-    NewConcert, NewOption, Page, PageRequest, Pause, PauseReason, Payment, PaymentStatus, Progress, Refund,
+    Answered, AreaSeats, BestAvailable, Caller, Concert, ConcertOption, DeadLetter, Focus, Health, IdempotencyKey,
+    NewArea, NewConcert, NewOption, Page, PageRequest, Pause, PauseReason, Payment, PaymentStatus, Progress, Refund,
     Reservation, ReservationStatus, ReservedArea, ReservedSeat, SaleFigures, Seats, Sink, Stats, Token, WaitingRoom,
     Wallet, WalletEntry, WindowPatch, Wish, seat_status_name,
 };

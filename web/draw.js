@@ -135,13 +135,12 @@ export class Painter {
 		for (const shape of this.plan.shapes) {
 			ctx.save();
 			ctx.translate(...onScreen(view, shape.x, shape.y));
-			ctx.rotate(((shape.rotation ?? 0) * Math.PI) / 180);
+			ctx.rotate((shape.rotation * Math.PI) / 180);
 			ctx.beginPath();
 			let [centreX, centreY] = [0, 0];
-			const { width, height } = shape.rectangle ?? shape;
-			if (shape.circle) ctx.arc(0, 0, shape.circle.radius * s, 0, 2 * Math.PI);
-			else if (shape.ellipse) ctx.ellipse(0, 0, shape.ellipse.radius.x * s, shape.ellipse.radius.y * s, 0, 0, 2 * Math.PI);
-			else if (shape.polygon) for (const point of shape.polygon.points) ctx.lineTo(point.x * s, point.y * s);
+			const { width, height, radii, points } = shape;
+			if (radii) ctx.ellipse(0, 0, radii[0] * s, radii[1] * s, 0, 0, 2 * Math.PI);
+			else if (points) for (const [x, y] of points) ctx.lineTo(x * s, y * s);
 			else if (width && height) {
 				ctx.roundRect(0, 0, width * s, height * s, Math.min(10, (height * s) / 4));
 				[centreX, centreY] = [(width * s) / 2, (height * s) / 2];
@@ -150,10 +149,9 @@ export class Painter {
 			ctx.fillStyle = this.tones.shape;
 			ctx.fill();
 			ctx.stroke();
-			const { text, position } = Object(shape.text);
-			const words = typeof shape.text === "string" ? shape.text : text;
-			const size = Math.min(22, Math.max(9, (height ?? 40) * s * 0.34));
-			if (words && (width ?? 200) * s > 40) this.write(ctx, words, centreX + (position?.x ?? 0) * s, centreY + (position?.y ?? 0) * s, size, this.tones.label, 600);
+			const size = Math.min(22, Math.max(9, (height || 40) * s * 0.34));
+			const [textX, textY] = shape.textAt;
+			if (shape.text && (width || 200) * s > 40) this.write(ctx, shape.text, centreX + textX * s, centreY + textY * s, size, this.tones.label, 600);
 			ctx.restore();
 		}
 	}
@@ -229,8 +227,11 @@ export class Painter {
 		const seat = plan.typical * view.scale;
 		if (seat < ROW_NAMES_PX) return;
 		for (const row of plan.rows.filter(seenIn(view))) {
-			for (const [end, inwards] of [[row.from, 1], [row.to - 1, -1]]) {
-				const inside = row.to - row.from > 1 ? end + inwards : end;
+			const { along, named = "both" } = row;
+			// Where in the plan a row has its name: at its first seat, its last, both, or nowhere.
+			const ends = [["start", along[0], along[1], 1], ["end", along.at(-1), along.at(-2), -1]];
+			for (const [, end, next, inwards] of ends.filter(([name]) => named === name || named === "both")) {
+				const inside = next ?? end;
 				const [dx, dy] = [plan.xs[end] - plan.xs[inside], plan.ys[end] - plan.ys[inside]];
 				const length = Math.hypot(dx, dy);
 				const off = row.size * 1.15;
@@ -238,6 +239,19 @@ export class Painter {
 				const [x, y] = onScreen(view, plan.xs[end] + right * off, plan.ys[end] + down * off);
 				this.write(ctx, row.name, x, y, Math.min(13, seat * 0.55), this.tones.label);
 			}
+		}
+		this.paintStarts(ctx, view);
+	}
+
+	// From where a row is filled, and which way: below the seat.
+	paintStarts(ctx, view) {
+		const { plan } = this;
+		const isSeen = seenIn(view);
+		for (const [i, way] of plan.starts) {
+			const row = plan.rowAt(i);
+			if (!isSeen(row)) continue;
+			const [x, y] = onScreen(view, plan.xs[i], plan.ys[i] + row.size * 0.72);
+			this.write(ctx, arrow(way), x, y, Math.min(12, row.size * view.scale * 0.5), this.tones.label);
 		}
 	}
 
@@ -319,6 +333,8 @@ export class Painter {
 		return sprite;
 	}
 }
+
+export const arrow = (way) => ({ "<": "←", ">": "→", "<>": "↔" })[way] ?? "";
 
 // "Block 101" is 101 where there is no room for more.
 const shortName = (name) => (name.length > 8 ? (/\d+\w*$/.exec(name)?.[0] ?? name) : name);

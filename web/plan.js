@@ -1,16 +1,23 @@
 // A seating plan in arrays, and what can be found in it. Knows nothing of the page.
 
+import { chainsOf } from "./neighbours.js";
+
 export const FREE = 0;
 export const HELD = 1;
 
 const STATES = { available: FREE, held: HELD, sold: 2, blocked: 3 };
 
-// In pitches of the row, as on the server.
-const NEIGHBOUR_PITCHES = 1.5;
+// Of seats that are not for sale.
+const NO_CATEGORY = 0xffff;
+const NONE = { name: "", price: 0, free: 0 };
 const FILL = 0.86;
 const OUTLINE_POINTS = 8;
 
-const at = (position) => [position?.x ?? 0, position?.y ?? 0];
+// Plans that were stored long ago may have anything in them.
+const objects = (list) => (Array.isArray(list) ? list.filter((one) => one && typeof one === "object") : []);
+const text = (value) => (typeof value === "string" || typeof value === "number" ? String(value) : "");
+const coordinate = (value) => (Number.isFinite(value) ? value : 0);
+const at = (position) => [coordinate(position?.x), coordinate(position?.y)];
 
 function median(values) {
 	if (values.length === 0) return 0;
@@ -49,6 +56,20 @@ export class Box {
 	}
 }
 
+// What is drawn beside the seats.
+function shapeOf(area, x, y) {
+	const length = (value) => Math.abs(coordinate(value));
+	const { width, height } = Object(area.rectangle ?? area);
+	const shape = { x, y, width: length(width), height: length(height), rotation: coordinate(area.rotation) };
+	const [across, down] = at(area.ellipse?.radius).map(length);
+	if (area.circle) shape.radii = [length(area.circle.radius), length(area.circle.radius)];
+	else if (area.ellipse) shape.radii = [across, down];
+	else if (area.polygon) shape.points = objects(area.polygon.points).map(at);
+	shape.text = text(area.text?.text ?? area.text);
+	shape.textAt = at(area.text?.position);
+	return shape;
+}
+
 const isFilled = (row) => row.to > row.from;
 
 export class Plan {
@@ -60,8 +81,8 @@ export class Plan {
 	box = new Box();
 
 	constructor(json) {
-		const zones = json.zones ?? [];
-		const seats = zones.flatMap((zone) => zone.rows ?? []).flatMap((row) => row.seats);
+		const zones = objects(json?.zones);
+		const seats = zones.flatMap((zone) => objects(zone.rows)).flatMap((row) => objects(row.seats));
 		const n = seats.length;
 		this.size = n;
 		this.guids = new Array(n);
@@ -70,26 +91,26 @@ export class Plan {
 		this.ys = new Float64Array(n);
 		this.categoryOf = new Uint16Array(n);
 		this.rowOf = new Uint32Array(n);
-		this.joined = new Uint8Array(n);
+		this.starts = new Map();
 		this.status = new Uint8Array(n);
-		this.readCategories(json, new Set(seats.map((seat) => seat.category)));
+		this.readCategories(Object(json), new Set(seats.map((seat) => seat.category)));
 		for (const zone of zones) this.readZone(zone);
 		this.finish();
 	}
 
 	// Dearest first: colours follow this order.
-	readCategories({ prices = {}, categories = [] }, used) {
-		const names = categories.map((category) => category.name).filter((name) => used.has(name));
-		this.categories = names.map((name) => ({ name, price: prices[name] ?? 0, free: 0 }));
+	readCategories({ prices, categories }, used) {
+		const names = objects(categories).map((category) => category.name).filter((name) => used.has(name));
+		this.categories = names.map((name) => ({ name, price: prices?.[name] ?? 0, free: 0 }));
 		this.categories.sort((a, b) => b.price - a.price);
 		this.categoryByName = new Map(this.categories.map((category, i) => [category.name, i]));
 	}
 
 	readZone(json) {
 		const [x, y] = at(json.position);
-		const zone = { name: json.name ?? "", firstRow: this.rows.length, box: new Box() };
+		const zone = { name: text(json.name), firstRow: this.rows.length, box: new Box() };
 		const before = this.index.size;
-		for (const row of json.rows ?? []) {
+		for (const row of objects(json.rows)) {
 			const [rowX, rowY] = at(row.position);
 			this.readRow(row, x + rowX, y + rowY);
 		}
@@ -102,33 +123,46 @@ export class Plan {
 			zone.box.join(row.box);
 		}
 		this.makeBlocks(rows);
-		for (const area of json.areas ?? []) {
+		for (const area of objects(json.areas)) {
 			const [areaX, areaY] = at(area.position);
-			this.shapes.push({ ...area, x: x + areaX, y: y + areaY });
+			this.shapes.push(shapeOf(area, x + areaX, y + areaY));
 		}
 		this.zones.push(zone);
 	}
 
 	readRow(json, x0, y0) {
 		const from = this.index.size;
-		const row = { name: json.row_number ?? "", from, to: from + json.seats.length, box: new Box(), free: json.seats.length };
-		json.seats.forEach((seat, k) => {
+		const seats = objects(json.seats);
+		const name = text(json.row_number);
+		const label = text(json.row_label).replaceAll("%s", () => name);
+		const row = { name, label, seatLabel: text(json.seat_label), named: json.row_number_position, from, to: from + seats.length, box: new Box(), free: 0 };
+		seats.forEach((seat, k) => {
 			const i = from + k;
 			const [x, y] = at(seat.position);
 			this.guids[i] = seat.seat_guid;
-			this.numbers[i] = seat.seat_number ?? "";
+			this.numbers[i] = text(seat.seat_number);
 			this.xs[i] = x0 + x;
 			this.ys[i] = y0 + y;
-			this.categoryOf[i] = this.categoryByName.get(seat.category);
-			this.categoryAt(i).free += 1;
+			this.categoryOf[i] = this.categoryByName.get(seat.category) ?? NO_CATEGORY;
+			if (this.isForSale(i)) {
+				this.categoryAt(i).free += 1;
+				row.free += 1;
+			} else this.status[i] = STATES.blocked;
+			if (seat.start_direction) this.starts.set(i, text(seat.start_direction));
 			this.rowOf[i] = this.rows.length;
 			this.index.set(seat.seat_guid, i);
 			row.box.add(...this.place(i));
 		});
-		const distances = json.seats.slice(1).map((_, k) => this.distance(from + k, from + k + 1));
-		row.pitch = median(distances.slice());
-		distances.forEach((distance, k) => (this.joined[from + k] = distance <= NEIGHBOUR_PITCHES * row.pitch));
+		row.runs = chainsOf(seats.map((_, k) => this.place(from + k)));
+		for (const run of row.runs) run.seats = run.seats.map((k) => from + k);
+		// From one end of the row to the other, whatever the order in the plan.
+		row.along = row.runs.flatMap((run) => run.seats);
+		row.pitch = median(row.along.slice(1).map((i, k) => this.distance(row.along[k], i)));
 		this.rows.push(row);
+	}
+
+	isForSale(i) {
+		return this.categoryOf[i] !== NO_CATEGORY;
 	}
 
 	place(i) {
@@ -142,7 +176,7 @@ export class Plan {
 	// Seats keep clear of those in the rows before and behind.
 	spaceRow(row, others) {
 		let room = row.pitch || Infinity;
-		const middle = (row.from + row.to) >> 1;
+		const middle = row.along[row.along.length >> 1];
 		for (const other of others) {
 			if (!other || row.from === row.to) continue;
 			for (let i = other.from; i < other.to; i += 1) room = Math.min(room, this.distance(middle, i) || Infinity);
@@ -155,7 +189,7 @@ export class Plan {
 	makeBlocks(rows) {
 		let block = null;
 		for (const row of rows.filter(isFilled)) {
-			const category = this.categoryOf[(row.from + row.to) >> 1];
+			const category = this.categoryOf[row.along.find((i, k) => 2 * k >= row.along.length - 1 && this.isForSale(i)) ?? row.from];
 			if (block?.category !== category) {
 				block = { category, rows: [], seats: 0, free: 0, box: new Box(), size: row.size };
 				this.blocks.push(block);
@@ -171,17 +205,17 @@ export class Plan {
 	outline({ rows }) {
 		const points = [];
 		const along = (row, backwards) => {
-			const last = row.to - 1 - row.from;
+			const last = row.along.length - 1;
 			const steps = Math.min(OUTLINE_POINTS, last);
 			for (let step = 0; step <= steps; step += 1) {
 				const k = Math.round((last * (backwards ? steps - step : step)) / (steps || 1));
-				points.push(this.place(row.from + k));
+				points.push(this.place(row.along[k]));
 			}
 		};
 		along(rows[0], false);
-		for (const row of rows.slice(1, -1)) points.push(this.place(row.to - 1));
+		for (const row of rows.slice(1, -1)) points.push(this.place(row.along.at(-1)));
 		if (rows.length > 1) along(rows.at(-1), true);
-		for (const row of rows.slice(1, -1).reverse()) points.push(this.place(row.from));
+		for (const row of rows.slice(1, -1).reverse()) points.push(this.place(row.along[0]));
 		return points;
 	}
 
@@ -190,8 +224,7 @@ export class Plan {
 		for (const zone of this.zones) this.box.join(zone.box);
 		for (const shape of this.shapes) {
 			this.box.add(shape.x, shape.y);
-			const { width, height } = shape.rectangle ?? shape;
-			if (width && height) this.box.add(shape.x + width, shape.y + height);
+			if (shape.width && shape.height) this.box.add(shape.x + shape.width, shape.y + shape.height);
 		}
 		this.typical = median(this.rows.filter(isFilled).map((row) => row.size)) || 20;
 	}
@@ -208,7 +241,7 @@ export class Plan {
 
 	set(i, state) {
 		const status = STATES[state];
-		if (status === this.status[i]) return false;
+		if (status === this.status[i] || !this.isForSale(i)) return false;
 		const by = (status === FREE) - (this.status[i] === FREE);
 		this.status[i] = status;
 		const row = this.rowAt(i);
@@ -225,12 +258,17 @@ export class Plan {
 		return this.rows[this.rowOf[i]];
 	}
 
+	// What to call it in a text; empty where the plan does not say.
+	labelAt(i) {
+		return this.rowAt(i).seatLabel.replaceAll("%s", () => this.numbers[i]);
+	}
+
 	zoneAt(i) {
 		return this.zones[this.rowAt(i).zone];
 	}
 
 	categoryAt(i) {
-		return this.categories[this.categoryOf[i]];
+		return this.categories[this.categoryOf[i]] ?? NONE;
 	}
 
 	// The seat at a place, or -1; `reach` is how far off it may be.
@@ -272,19 +310,20 @@ export class Plan {
 		const isGood = (i) => this.status[i] === FREE && categories.has(this.categoryOf[i]) && !taboo.has(i);
 		let best = null;
 		let nearest = Infinity;
-		for (const row of this.rows) {
-			if (row.free < n) continue;
+		for (const { seats, isRing } of this.rows.filter((row) => row.free >= n).flatMap((row) => row.runs)) {
+			// At a round table they may sit across its end.
+			const around = isRing && n < seats.length ? [...seats, ...seats.slice(0, n - 1)] : seats;
 			let run = 0;
-			for (let i = row.from; i < row.to; i += 1) {
-				run = isGood(i) ? (run > 0 && this.joined[i - 1] ? run + 1 : 1) : 0;
+			for (let k = 0; k < around.length; k += 1) {
+				run = isGood(around[k]) ? run + 1 : 0;
 				if (run < n) continue;
-				const middle = i - (n - 1) / 2;
-				const [a, b] = [Math.floor(middle), Math.ceil(middle)];
+				const middle = k - (n - 1) / 2;
+				const [a, b] = [around[Math.floor(middle)], around[Math.ceil(middle)]];
 				const distance = Math.hypot((this.xs[a] + this.xs[b]) / 2 - x, (this.ys[a] + this.ys[b]) / 2 - y);
-				if (distance < nearest) [best, nearest] = [i, distance];
+				if (distance < nearest) [best, nearest] = [around.slice(k - n + 1, k + 1), distance];
 			}
 		}
-		if (best !== null) return Array.from({ length: n }, (_, k) => best - n + 1 + k);
+		if (best) return best;
 		const good = [];
 		for (let i = 0; i < this.size; i += 1) if (isGood(i)) good.push([Math.hypot(this.xs[i] - x, this.ys[i] - y), i]);
 		good.sort((a, b) => a[0] - b[0]);

@@ -2,7 +2,7 @@
 
 import { get, jittered, newKey, now, post, session } from "./api.js";
 import { View, button, confirm, every, h, heading, icon, labelled, put, statusOf, toast } from "./dom.js";
-import { drawSign, theme } from "./draw.js";
+import { arrow, drawSign, theme } from "./draw.js";
 import { countdown, date, moment, number, points, t, time } from "./i18n.js";
 import { followSeats } from "./live.js";
 import { SeatMap } from "./map.js";
@@ -17,8 +17,10 @@ function sign(kind, color = null) {
 	return canvas;
 }
 
+// With the plan's own words for rows and seats, where it has some.
 export function seatName(seat) {
-	const parts = [seat.zone, seat.row && t("seat_row", { row: seat.row }), t("seat_number", { number: seat.number || seat.id })];
+	const row = seat.row_label || (seat.row && t("seat_row", { row: seat.row }));
+	const parts = [seat.zone, row, seat.seat_label || t("seat_number", { number: seat.number || seat.id })];
 	return parts.filter(Boolean).join(" · ");
 }
 
@@ -169,9 +171,14 @@ export class SaleView extends View {
 	names(seats) {
 		const { plan } = this;
 		const rows = Map.groupBy(seats, (i) => plan.rowOf[i]);
-		return [...rows.values()].map((row) => seatName({
-			zone: plan.zoneAt(row[0]).name, row: plan.rowAt(row[0]).name, number: row.map((i) => plan.numbers[i] || plan.guids[i]).join(", "),
-		})).join("; ");
+		return [...rows.values()].map((seats) => {
+			const row = plan.rowAt(seats[0]);
+			return seatName({
+				zone: plan.zoneAt(seats[0]).name, row: row.name, row_label: row.label,
+				number: seats.map((i) => plan.numbers[i] || plan.guids[i]).join(", "),
+				seat_label: seats.map((i) => plan.labelAt(i)).filter(Boolean).join(", "),
+			});
+		}).join("; ");
 	}
 
 	describe(seat) {
@@ -179,7 +186,9 @@ export class SaleView extends View {
 		const category = plan.categoryAt(seat);
 		const isMine = this.map.mine.has(seat);
 		const state = isMine ? "seat_yours" : this.map.chosen.has(seat) ? "seat_chosen" : `seat_${plan.stateAt(seat)}`;
-		return [this.names([seat]), `${category.name} · ${points(category.price)}`, t(state)];
+		const start = plan.starts.has(seat) ? [t("row_start", { way: arrow(plan.starts.get(seat)) })] : [];
+		if (!plan.isForSale(seat)) return [this.names([seat]), t("seat_blocked"), ...start];
+		return [this.names([seat]), `${category.name} · ${points(category.price)}`, t(state), ...start];
 	}
 
 	get most() {
@@ -315,23 +324,30 @@ export class SaleView extends View {
 		const zones = [...new Set(plan.zones.map((zone) => zone.name))].filter(Boolean);
 		const zone = h("select#best-zone", { name: "zone" }, h("option", { value: "" }, t("best_anywhere")), zones.map((name) => h("option", { value: name }, name)));
 		const apart = h("input#best-apart", { type: "checkbox" });
+		// Places for wheelchairs go to those who name them, with somebody beside them.
+		const companions = this.counter("best-companions", this.most - 1, 0, 0);
+		const beside = h("div", { hidden: true }, h("label", { for: "best-companions" }, t("best_companions")), companions.node);
+		category.addEventListener("change", () => {
+			beside.hidden = this.most < 2 || !this.option.accessible.includes(category.value);
+		});
 		const onsubmit = () => {
 			const wish = { count: count.read(), adjacent: !apart.checked };
 			for (const field of [category, zone]) if (field.value) wish[field.name] = field.value;
+			if (!beside.hidden && companions.read() > 0) Object.assign(wish, { companions: companions.read(), adjacent: true });
 			this.hold({ best_available: wish });
 		};
 		return h("details#best.way", h("summary", t("best_title")),
 			h("form", { onsubmit },
 				h("p.muted", t("best_text")),
 				h("label", { for: "best-count" }, t("best_count")), count.node,
-				labelled(t("best_category"), category), labelled(t("best_zone"), zone),
+				labelled(t("best_category"), category), beside, labelled(t("best_zone"), zone),
 				h("label.check", apart, t("best_apart")),
 				h("button#best-hold.button.wide", t("hold", { minutes: this.holdTime }))));
 	}
 
-	counter(id, most, value) {
-		const read = (by = 0) => Math.min(most, Math.max(1, (Number(input.value) || 1) + by));
-		const input = h("input", { id, type: "number", min: 1, max: most, value, required: true });
+	counter(id, most, value, least = 1) {
+		const read = (by = 0) => Math.min(most, Math.max(least, (Number(input.value) || least) + by));
+		const input = h("input", { id, type: "number", min: least, max: most, value, required: true });
 		const step = (name, label, by) => h("button.round", { "aria-label": label, onclick: () => (input.value = read(by)) }, icon(name));
 		return { read, node: h("span.counter", step("minus", t("less"), -1), input, step("plus", t("more"), 1)) };
 	}
@@ -344,7 +360,7 @@ export class SaleView extends View {
 		this.listSeats = h("ul#list-seats.rowlist");
 		const rows = () => {
 			const { firstRow, lastRow } = plan.zones[Number(zone.value)];
-			put(this.listRow, plan.rows.slice(firstRow, lastRow).map((row, k) => h("option", { value: firstRow + k }, row.name || String(k + 1))));
+			put(this.listRow, plan.rows.slice(firstRow, lastRow).map((row, k) => h("option", { value: firstRow + k }, row.label || row.name || String(k + 1))));
 			this.showRow();
 		};
 		this.list = h("details#list.way", { ontoggle: () => this.list.open && rows() },
@@ -361,8 +377,8 @@ export class SaleView extends View {
 		put(this.listSeats, Array.from({ length: row.to - row.from }, (_, k) => {
 			const i = row.from + k;
 			const box = h("input", { type: "checkbox", "data-seat": String(i), checked: map.chosen.has(i), disabled: plan.status[i] !== FREE, onchange: () => this.toggle(i) });
-			return h("li", h("label.check", box, h("span", t("seat_number", { number: plan.numbers[i] || plan.guids[i] })),
-				h("span.muted", `${plan.categoryAt(i).name} · ${points(plan.categoryAt(i).price)}`),
+			return h("li", h("label.check", box, h("span", plan.labelAt(i) || t("seat_number", { number: plan.numbers[i] || plan.guids[i] })),
+				h("span.muted", plan.isForSale(i) && `${plan.categoryAt(i).name} · ${points(plan.categoryAt(i).price)}`),
 				h("span.muted", t(map.mine.has(i) ? "seat_yours" : `seat_${plan.stateAt(i)}`))));
 		}));
 		if (focused) this.listSeats.querySelector(`[data-seat="${focused}"]`)?.focus();

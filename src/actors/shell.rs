@@ -178,7 +178,7 @@ mod tests {
 
     use super::*;
     use crate::clock::TimeSource;
-    use crate::domain::concert_option::{Area, AreaPlaces, ConcertOption, Definition, Event, Price, Window};
+    use crate::domain::concert_option::{Area, AreaPlaces, ConcertOption, Definition, Event, Price, SeatSet, Window};
     use crate::domain::seating_plan::PlanHash;
     use crate::domain::{Aggregate, ConcertId, Meta, OptionId, Points, UserId};
     use crate::store::codec::decode_batch;
@@ -213,6 +213,9 @@ mod tests {
             payment_seconds: 1,
             max_seats_per_reservation: 1,
             max_seats_per_user: 10_000,
+            focus: None,
+            accessible: Vec::new(),
+            not_for_sale: SeatSet::default(),
         };
         Event::OptionDefined { option, definition: Box::new(definition) }
     }

@@ -29,6 +29,44 @@ pub(crate) mod small {
     }
 }
 
+/// A `Vec` that is left out when it is empty; for `#[cbor(with = "crate::domain::cbor::list", has_nil)]`.
+pub(crate) mod list {
+    use minicbor::data::Type;
+    use minicbor::decode::{Decode, Decoder};
+    use minicbor::encode::{Encode, Encoder, Write};
+
+    pub(crate) fn encode<C, T: Encode<C>, W: Write>(
+        items: &[T],
+        e: &mut Encoder<W>,
+        ctx: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        if items.is_empty() {
+            return e.null()?.ok();
+        }
+        items.encode(e, ctx)
+    }
+
+    pub(crate) fn decode<'b, C, T: Decode<'b, C>>(
+        d: &mut Decoder<'b>,
+        ctx: &mut C,
+    ) -> Result<Vec<T>, minicbor::decode::Error> {
+        if d.datatype()? == Type::Null {
+            d.null()?;
+            return Ok(Vec::new());
+        }
+        Vec::decode(d, ctx)
+    }
+
+    pub(crate) fn is_nil<T>(items: &[T]) -> bool {
+        items.is_empty()
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "the derive asks for it")]
+    pub(crate) fn nil<T>() -> Option<Vec<T>> {
+        Some(Vec::new())
+    }
+}
+
 /// Most rows are shorter. None is kept as it is for long, so nothing is shrunk.
 const ROW_BYTES: usize = 256;
 

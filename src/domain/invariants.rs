@@ -353,6 +353,7 @@ impl Sales {
             Event::OptionDefined { definition, .. } => {
                 ensure!(self.reservations.is_empty(), "saga", "an option is defined twice");
                 self.capacities = definition.areas.iter().map(|area| u64::from(area.capacity)).collect();
+                self.seats.extend(definition.not_for_sale.iter().map(|seat| (seat, 0)));
             }
             Event::OptionRescheduled { .. } => {}
             Event::TokenCompleted { reservation } => {

@@ -6,6 +6,7 @@
 mod best_available;
 mod bits;
 mod nearest;
+mod preference;
 
 use std::ops::Range;
 
@@ -13,6 +14,7 @@ use super::Lsn;
 use bits::Bits;
 
 pub use best_available::{BestAvailable, Seats, best_available};
+pub use preference::{Focus, Preference};
 
 /// How many seats are encoded together. A chunk is at most 4 KiB whatever its seats have gone through.
 pub const CHUNK_SEATS: u32 = 128;

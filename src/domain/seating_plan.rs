@@ -1,10 +1,14 @@
 //! The seats of a house: who sits beside whom, and what each seat is called.
 //!
 //! A plan is parsed once from the open seating-plan JSON of pretix and never changes. Seats are numbered from 0 in the
-//! order in which the plan lists them, so each row, zone and run is a range of numbers.
+//! order in which the plan lists them, so each row and zone is a range of numbers. Events know seats by these numbers.
+//!
+//! Who sits beside whom is told by where seats stand. Their *places* are counted along each row, so each run is a range of
+//! places; in most plans the place of a seat is its number. A row has the same range of both.
 //!
 //! Architecture invariant: nothing in here knows which seats are free, or what they cost.
 
+mod neighbors;
 mod parse;
 
 use std::fmt;
@@ -16,10 +20,10 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use sha2::{Digest, Sha256};
 
 /// The longest guid of a seat, in characters.
-pub const GUID_CHARS_MAX: usize = 64;
+pub const GUID_CHARS_MAX: usize = 190;
 /// The longest number of a seat, in characters.
-pub const NUMBER_CHARS_MAX: usize = 64;
-/// The longest name of a row, zone, category or color, in characters.
+pub const NUMBER_CHARS_MAX: usize = 190;
+/// The longest name or label of a row, zone, category or color, in characters.
 pub const NAME_CHARS_MAX: usize = 200;
 
 /// A seating plan.
@@ -30,7 +34,11 @@ pub struct SeatingPlan {
     zones: Box<[Zone]>,
     categories: Box<[Category]>,
     runs: Box<[Run]>,
-    /// Of each category, the maximal ranges of seats that belong to it, ascending.
+    /// Which runs are rings.
+    rings: Box<[u32]>,
+    /// The seat at each place; empty if that is its number everywhere.
+    order: Box<[u32]>,
+    /// Of each category, the maximal ranges of places whose seats belong to it, ascending.
     by_category: Box<[Vec<Range<u32>>]>,
     by_guid: HashTable<u32>,
     hasher: DefaultHashBuilder,
@@ -48,8 +56,12 @@ struct Place {
     row: u32,
     x: f32,
     y: f32,
+    /// [`NOT_FOR_SALE`] if it has none.
     category: u16,
 }
+
+/// Stands for no category.
+const NOT_FOR_SALE: u16 = u16::MAX;
 
 /// One seat.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -60,8 +72,8 @@ pub struct Seat<'a> {
     pub number: &'a str,
     /// Index of its row.
     pub row: u32,
-    /// Index of its category.
-    pub category: u32,
+    /// Index of its category; `None`: it is not for sale.
+    pub category: Option<u32>,
     /// Where it stands, in the plan's own unit (pixels of its editor), from the left.
     pub x: f32,
     /// From the top.
@@ -75,8 +87,20 @@ pub struct Row {
     pub zone: u32,
     /// What it is called; may be empty.
     pub name: Box<str>,
-    /// Its seats.
+    /// What to call it in texts, in place of "row" and its name; may be empty.
+    pub label: Box<str>,
+    /// What to call a seat of it in texts, where `%s` stands for its number; may be empty.
+    pub seat_label: Box<str>,
+    /// Its seats, and their places.
     pub seats: Range<u32>,
+}
+
+impl Row {
+    /// What to call one of its seats in texts, if the plan says so.
+    #[must_use]
+    pub fn seat_label(&self, number: &str) -> Option<String> {
+        (!self.seat_label.is_empty()).then(|| self.seat_label.replace("%s", number))
+    }
 }
 
 /// A part of the house.
@@ -99,18 +123,19 @@ pub struct Category {
     pub color: Box<str>,
 }
 
-/// A maximal stretch of seats of one row, in the order of the plan, in which each two neighbors are adjacent.
+/// A maximal stretch of seats of one row of which each is beside the next.
 ///
-/// Two consecutive seats of a row are adjacent when their distance is at most 1.5 times the row's pitch, which is the
-/// median distance of its consecutive seats; of an even number of distances, the lower of the two in the middle, so
-/// that an aisle in a short row still counts as one. In a row of two seats these are therefore always adjacent, and so
-/// are all seats of a row that gives no positions.
+/// Two seats of a row are neighbors when their distance is at most 1.5 times that from either to whatever seat of the row is
+/// nearest to it. A seat has at most two, on opposite sides; of more that are near enough the nearest. So the two seats of a
+/// row of two are always neighbors, and so are all seats of a row that gives no positions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
     /// Index of its row.
     pub row: u32,
-    /// Its seats, at least one.
-    pub seats: Range<u32>,
+    /// Its places, at least one.
+    pub places: Range<u32>,
+    /// Whether the last place is beside the first, as at a round table.
+    pub is_ring: bool,
 }
 
 /// How large a plan may be.
@@ -154,17 +179,36 @@ pub struct Problem {
 }
 
 impl SeatingPlan {
-    /// Reads a plan in the open seating-plan JSON of pretix. Members that it does not know are ignored. What is absent
-    /// or `null` is taken for empty or zero, except a row's seats, a seat's guid and category, and a category's name.
+    /// Reads a plan in the open seating-plan JSON of pretix. Members that it does not know are ignored. Zones, categories,
+    /// the rows of a zone and the seats of a row must be lists; a seat needs a guid and a category, a category a name. Other
+    /// texts, numbers and positions that are absent or `null` are taken for empty or zero.
     ///
-    /// A plan without seats is fine, as for a house with general admission only.
+    /// A seat whose category is the empty text is not for sale. A plan without seats is fine, as for a house with general
+    /// admission only.
     ///
     /// # Errors
     /// Every problem found, up to [`Limits::problems_max`], never none: text that is not JSON, a member given twice (at
-    /// any depth, known or not), a wrong type, two seats with one guid, two categories with one name, a seat of no
-    /// known category, a position outside the finite range of `f32`, a text or a plan beyond its limits.
+    /// any depth, known or not), a required member that is missing, a wrong type, two seats with one guid, two categories
+    /// with one name, a seat of no known category, a position outside the finite range of `f32`, a text or a plan beyond
+    /// its limits.
     pub fn parse(json: &[u8], limits: &Limits) -> Result<Self, Vec<Problem>> {
-        parse::parse(json, limits)
+        parse::parse(json, limits, parse::Rules::New)
+    }
+
+    /// Reads a plan that was taken once, under limits and rules that may have been wider.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse), but for lists that are `null` or missing, and wrong types in what is only drawn.
+    pub fn restore(json: &[u8]) -> Result<Self, Vec<Problem>> {
+        let limits = Limits {
+            bytes_max: usize::MAX,
+            seats_max: usize::MAX,
+            rows_max: usize::MAX,
+            zones_max: usize::MAX,
+            categories_max: u16::MAX,
+            ..Limits::default()
+        };
+        parse::parse(json, &limits, parse::Rules::Old)
     }
 
     /// How many seats it has.
@@ -190,7 +234,7 @@ impl SeatingPlan {
             guid: guid(&self.text, place),
             number: number(&self.text, place),
             row: place.row,
-            category: u32::from(place.category),
+            category: (place.category != NOT_FOR_SALE).then_some(place.category.into()),
             x: place.x,
             y: place.y,
         }
@@ -209,6 +253,26 @@ impl SeatingPlan {
     pub fn position(&self, index: u32) -> [f32; 2] {
         let place = &self.seats[index as usize];
         [place.x, place.y]
+    }
+
+    /// The seats that are not for sale, ascending.
+    pub fn not_for_sale(&self) -> impl Iterator<Item = u32> {
+        (0..).zip(&self.seats).filter(|(_, seat)| seat.category == NOT_FOR_SALE).map(|(index, _)| index)
+    }
+
+    /// The seat at a place.
+    ///
+    /// # Panics
+    /// If there is no such place.
+    #[must_use]
+    pub fn seat_at(&self, place: u32) -> u32 {
+        if self.order.is_empty() { place } else { self.order[place as usize] }
+    }
+
+    /// Whether the place of some seat is not its number.
+    #[must_use]
+    pub fn is_reordered(&self) -> bool {
+        !self.order.is_empty()
     }
 
     /// The index of the seat with this guid.
@@ -248,16 +312,22 @@ impl SeatingPlan {
         self.categories.iter().position(|category| &*category.name == name).map(|index| index as u32)
     }
 
-    /// The seats of a category, as ascending ranges that do not touch; `None` if there is no such category.
+    /// The places of a category, as ascending ranges that do not touch; `None` if there is no such category.
     #[must_use]
-    pub fn category_seats(&self, category: u32) -> Option<&[Range<u32>]> {
+    pub fn category_places(&self, category: u32) -> Option<&[Range<u32>]> {
         self.by_category.get(category as usize).map(Vec::as_slice)
     }
 
-    /// The runs, in order. Every seat is in one.
+    /// The runs, in the order of their places. Every seat is in one.
     #[must_use]
     pub fn runs(&self) -> &[Run] {
         &self.runs
+    }
+
+    /// The indices of the runs that are rings, ascending.
+    #[must_use]
+    pub fn rings(&self) -> &[u32] {
+        &self.rings
     }
 }
 

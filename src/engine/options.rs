@@ -12,7 +12,7 @@ use crate::domain::catalogue::{self, Catalogue};
 #[cfg(feature = "server")]
 use crate::domain::concert_option::AreaState;
 use crate::domain::concert_option::{
-    Area, Command, ConcertOption as Aggregate, Counts, Definition, OptionStatus, Part, Price, PricedPlan, Reply,
+    Area, Command, ConcertOption as Aggregate, Counts, Definition, Focus, OptionStatus, Part, Price, PricedPlan, Reply,
     SeatRefs, Window,
 };
 #[cfg(feature = "server")]
@@ -292,14 +292,9 @@ impl Inner {
             return Ok(plan);
         }
         let json = self.plans.get(hash.0).map_err(|error| unusable(&error))?;
-        // It was checked before it was stored, under limits that may have been lowered since.
-        let limits = Limits { bytes_max: usize::MAX, seats_max: usize::MAX, ..Limits::default() };
-        let parsed = SeatingPlan::parse(
-            &json,
-            &Limits { rows_max: usize::MAX, zones_max: usize::MAX, categories_max: u16::MAX, ..limits },
-        );
-        let plan =
-            parsed.map_err(|problems| Error::Internal(format!("the seating plan {hash} is wrong: {problems:?}")))?;
+        // It was checked before it was stored, under limits and rules that may have changed since.
+        let plan = SeatingPlan::restore(&json)
+            .map_err(|problems| Error::Internal(format!("the seating plan {hash} is wrong: {problems:?}")))?;
         let plan = Arc::new(plan);
         *known = Arc::downgrade(&plan);
         let is_needed = |known: &mut Mutex<Weak<_>>| known.get_mut().strong_count() > 0;
@@ -344,6 +339,9 @@ impl Inner {
             payment_seconds: option.payment_seconds,
             max_seats_per_reservation: option.max_seats_per_reservation,
             max_seats_per_user: option.max_seats_per_user,
+            focus: option.focus,
+            accessible: option.accessible,
+            not_for_sale: plan.not_for_sale().collect(),
         };
         let wrong = flaws(&definition, &plan, names as u64);
         if !wrong.is_empty() {
@@ -379,15 +377,38 @@ fn flaws(definition: &Definition, plan: &SeatingPlan, names_max: u64) -> Vec<Fla
     let mut wrong = definition.flaws();
     wrong.extend(count("prices", definition.prices.len(), "categories"));
     wrong.extend(count("areas", definition.areas.len(), "areas"));
+    wrong.extend(definition.focus.as_ref().and_then(|focus| flaw_of_focus(focus, plan)));
+    wrong.extend(flaw_of_names("accessible", &definition.accessible, "category", |category| {
+        plan.category_index(category).is_some()
+    }));
     let priced: HashSet<&str> = definition.prices.iter().map(|price| &*price.category).collect();
     for (index, category) in plan.categories().iter().enumerate() {
-        let used = plan.category_seats(index as u32).is_some_and(|seats| !seats.is_empty());
+        let used = plan.category_places(index as u32).is_some_and(|places| !places.is_empty());
         if used && !priced.contains(&*category.name) {
             let field = format!("prices.{}", category.name);
             wrong.push(Flaw::new(field, "is missing: the plan has seats of this category"));
         }
     }
     wrong
+}
+
+fn flaw_of_focus(focus: &Focus, plan: &SeatingPlan) -> Option<Flaw> {
+    match focus {
+        Focus::Point { x, y } => {
+            let is_far = |coordinate: f64| !(coordinate as f32).is_finite();
+            let far = [("focus.x", *x), ("focus.y", *y)].into_iter().find(|(_, coordinate)| is_far(*coordinate));
+            far.map(|(field, _)| Flaw::new(field, "is too far out"))
+        }
+        Focus::Zones { zones } if zones.is_empty() => Some(Flaw::new("focus.zones", "must name at least one zone")),
+        Focus::Zones { zones } => flaw_of_names("focus.zones", zones, "zone", |zone| plan.zone_index(zone).is_some()),
+    }
+}
+
+/// The first of `names` that is not in the plan, or that is given twice.
+fn flaw_of_names(field: &str, names: &[String], what: &str, is_known: impl Fn(&str) -> bool) -> Option<Flaw> {
+    let unknown = names.iter().position(|name| !is_known(name));
+    let unknown = unknown.map(|index| Flaw::new(format!("{field}[{index}]"), format!("is not a {what} of this plan")));
+    unknown.or_else(|| Flaw::of_twice(field, "", names))
 }
 
 /// The places of seats in the plan.
@@ -422,7 +443,9 @@ pub(super) fn name_conflicts(plan: &PricedPlan, error: Error) -> Error {
 fn as_created(plan: &PricedPlan, created_at: Timestamp) -> ConcertOption {
     let definition = &plan.definition;
     let places: u64 = definition.areas.iter().map(|area| u64::from(area.capacity)).sum();
-    let counts = Counts { available: u64::from(definition.seat_count) + places, ..Counts::default() };
+    let blocked = u64::from(definition.not_for_sale.len());
+    let available = u64::from(definition.seat_count) - blocked + places;
+    let counts = Counts { available, blocked, ..Counts::default() };
     let status = if created_at >= definition.window.sale_closes_at {
         OptionStatus::Closed
     } else if definition.window.is_open(created_at) {
@@ -455,6 +478,8 @@ fn view(
         payment_seconds: definition.payment_seconds,
         max_seats_per_reservation: definition.max_seats_per_reservation,
         max_seats_per_user: definition.max_seats_per_user,
+        focus: definition.focus.clone(),
+        accessible: definition.accessible.clone(),
         counts,
         created_at,
     }

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::AnswerFrom;
 use super::options::{name_conflicts, resolve_seats};
 use super::{Engine, Inner, check_limit, page, parse_cursor};
-use crate::api::{Answered, Caller, IdempotencyKey, Page, PageRequest, Reservation, ReservationStatus, Wish};
+use crate::api::{self, Answered, Caller, IdempotencyKey, Page, PageRequest, Reservation, ReservationStatus, Wish};
 use crate::domain::concert_option::{
     self, AreaPlaces, Command, ConcertOption, Part, PricedPlan, Reply, Wish as Places,
 };
@@ -221,10 +221,7 @@ fn resolve(plan: &PricedPlan, wish: Wish) -> Result<Places, Error> {
     match wish {
         Wish::Seats(seats) => resolve_seats(&plan.plan, &seats).map(Places::Seats),
         Wish::BestAvailable(wish) => {
-            let most = plan.definition.max_seats_per_reservation;
-            if !(1..=most).contains(&wish.count) {
-                return Err(Error::invalid("best_available.count", format!("must be 1 to {most}")));
-            }
+            check_best(plan, &wish)?;
             let category = wish.category.map(|name| {
                 let index = plan.plan.category_index(&name);
                 index.ok_or_else(|| Error::invalid("best_available.category", "is not a category of this plan"))
@@ -238,9 +235,38 @@ fn resolve(plan: &PricedPlan, wish: Wish) -> Result<Places, Error> {
                 category: category.transpose()?,
                 zone: zone.transpose()?,
                 adjacent: wish.adjacent,
+                companions: wish.companions,
             }))
         }
         Wish::Areas(areas) => resolve_areas(plan, &areas).map(Places::Areas),
+    }
+}
+
+/// What is wrong with a wish for the best seats, but for names that the plan does not have.
+fn check_best(plan: &PricedPlan, wish: &api::BestAvailable) -> Result<(), Error> {
+    let most = plan.definition.max_seats_per_reservation;
+    if !(1..=most).contains(&wish.count) {
+        return Err(Error::invalid("best_available.count", format!("must be 1 to {most}")));
+    }
+    if wish.companions == 0 {
+        return Ok(());
+    }
+    if wish.companions > most - wish.count {
+        let message = format!("must be 0 to {}: all together are at most {most}", most - wish.count);
+        return Err(Error::invalid("best_available.companions", message));
+    }
+    if !wish.adjacent {
+        return Err(Error::invalid("best_available.adjacent", "must be true: companions sit beside the places"));
+    }
+    let accessible = &plan.definition.accessible;
+    match &wish.category {
+        None if accessible.is_empty() => {
+            Err(Error::invalid("best_available.companions", "this option has no accessible categories"))
+        }
+        Some(category) if !accessible.contains(category) && plan.plan.category_index(category).is_some() => {
+            Err(Error::invalid("best_available.category", "is not accessible on this option: there are no companions"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -39,6 +39,9 @@ impl House {
         if plan.is_empty() {
             return Err(Error("it has no seats".into()));
         }
+        if plan.not_for_sale().next().is_some() {
+            return Err(Error("it has seats that are not for sale, and the harness would ask for them".into()));
+        }
         let prices = plan.categories().iter().zip((10..=100).rev().step_by(10).chain(std::iter::repeat(10)));
         let prices = prices.map(|(category, price)| (category.name.to_string(), price)).collect();
         Ok(Self { json, plan, prices })

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::api::ReservationStatus;
-use crate::domain::concert_option::{Definition, Event, Part, Reservation, Window};
+use crate::domain::concert_option::{Definition, Event, Part, Reservation, SeatSet, Window};
 use crate::domain::seating_plan::PlanHash;
 use crate::domain::{PaymentId, Points, Timestamp, wallet};
 use crate::store::codec::Facts;
@@ -123,6 +123,9 @@ impl Model {
                 payment_seconds: 60,
                 max_seats_per_reservation: 4,
                 max_seats_per_user: 4,
+                focus: None,
+                accessible: Vec::new(),
+                not_for_sale: SeatSet::default(),
             };
             let event = Event::OptionDefined { option: OptionId(option), definition: Box::new(definition) };
             self.option(replica, option, event);

@@ -1,6 +1,6 @@
 //! Something to try: a concert in a theatre, on sale, and a buyer with points. Made once, and found again the next time.
 
-use crate::api::{Concert, ConcertOption, NewConcert, NewOption, PageRequest};
+use crate::api::{Concert, ConcertOption, Focus, NewConcert, NewOption, PageRequest};
 use crate::domain::concert_option::OptionStatus;
 use crate::domain::waiting_room::Settings;
 use crate::domain::{OptionId, Points, Timestamp, UserId};
@@ -92,5 +92,7 @@ fn performance(now: Timestamp) -> NewOption {
     let starts_at = now.plus_millis(STARTS_IN_MILLIS);
     let prices = PRICES.iter().map(|(category, price)| ((*category).into(), points(*price))).collect();
     let refundable_until = Some(starts_at);
-    NewOption { prices, refundable_until, ..NewOption::new(starts_at, THEATRE.to_vec()) }
+    let focus = Some(Focus::Zones { zones: vec!["Stalls".into(), "Dress Circle".into()] });
+    let accessible = vec!["Wheelchair".into()];
+    NewOption { prices, refundable_until, focus, accessible, ..NewOption::new(starts_at, THEATRE.to_vec()) }
 }

@@ -182,6 +182,7 @@ described! {
     Payment => "Payment",
     reservations::Hold => "Hold",
     SeatingPlan => "SeatingPlan",
+    crate::api::Focus => "Focus",
     EventId => "EventId",
     EventType => "EventType",
     SinkId => "WebhookId",
@@ -199,6 +200,28 @@ fn schemas() -> Vec<(&'static str, Value)> {
     let label = |chars: u64| json!({"type": ["string", "number", "null"], "maxLength": chars});
     let position = json!({"type": ["object", "null"], "properties": {"x": {"type": ["number", "null"]}, "y": {"type": ["number", "null"]}}});
     let one_of = |values: &[&str]| json!({"type": "string", "enum": values});
+    let seat = json!({
+        "type": "object",
+        "required": ["seat_guid", "category"],
+        "properties": {
+            "seat_guid": {"type": "string", "minLength": 1, "maxLength": 190},
+            "seat_number": label(190),
+            "category": {"type": "string", "maxLength": 200, "description": "empty: not for sale"},
+            "position": position,
+            "start_direction": {"enum": ["<", ">", "<>", null]},
+        },
+    });
+    let row = json!({
+        "type": "object",
+        "required": ["seats"],
+        "properties": {
+            "row_number": label(200),
+            "row_label": label(200),
+            "seat_label": label(200),
+            "position": position,
+            "seats": {"type": "array", "items": seat},
+        },
+    });
     vec![
         ("ConcertId", id("a concert")),
         ("OptionId", id("an option")),
@@ -299,32 +322,34 @@ fn schemas() -> Vec<(&'static str, Value)> {
             ]}),
         ),
         (
+            "Focus",
+            json!({"description": "Where the better seats are: near a point of the plan, or in these zones before others, best first", "oneOf": [
+                closed(json!({"x": {"type": "number"}, "y": {"type": "number"}})),
+                closed(json!({"zones": {"type": "array", "items": {"type": "string"}, "minItems": 1, "uniqueItems": true}})),
+            ]}),
+        ),
+        (
             "SeatingPlan",
             json!({
                 "type": "object",
                 "description": "A plan in the open seating-plan JSON of pretix",
+                "required": ["zones", "categories"],
                 "properties": {
-                    "categories": {"type": ["array", "null"], "items": {
+                    "name": {"type": ["string", "null"]},
+                    "categories": {"type": "array", "items": {
                         "type": "object",
                         "required": ["name"],
                         "properties": {"name": {"type": "string", "minLength": 1, "maxLength": 200}, "color": {"type": ["string", "null"], "maxLength": 200}},
                     }},
-                    "zones": {"type": ["array", "null"], "items": {
+                    "zones": {"type": "array", "items": {
                         "type": "object",
-                        "properties": {"name": label(200), "position": position, "rows": {"type": ["array", "null"], "items": {
-                            "type": "object",
-                            "required": ["seats"],
-                            "properties": {"row_number": label(200), "position": position, "seats": {"type": "array", "items": {
-                                "type": "object",
-                                "required": ["seat_guid", "category"],
-                                "properties": {
-                                    "seat_guid": {"type": "string", "minLength": 1, "maxLength": 64},
-                                    "seat_number": label(64),
-                                    "category": {"type": "string", "minLength": 1, "maxLength": 200},
-                                    "position": position,
-                                },
-                            }}},
-                        }}},
+                        "required": ["rows"],
+                        "properties": {
+                            "name": label(200),
+                            "position": position,
+                            "rows": {"type": "array", "items": row},
+                            "areas": {"type": "array", "items": {"type": "object"}},
+                        },
                     }},
                 },
             }),

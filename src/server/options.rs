@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::auth::{Admin, Identity};
-use super::json::{Input, Object, PLAN_EXTRA_BYTES_MAX, patched};
+use super::json::{Input, Object, PLAN_EXTRA_BYTES_MAX, given, patched};
 use super::openapi::{Idempotent, SeatingPlan};
 use super::problem::Problem;
 use super::ready::{Coding, Form};
@@ -60,6 +60,38 @@ pub(super) struct CreateOption {
     /// Until when owners may have payments refunded; never by default.
     #[serde(default)]
     refundable_until: Option<Timestamp>,
+    /// Where the better seats are, for those who leave the choice to the house; in the rows that the plan lists first by
+    /// default.
+    #[serde(default)]
+    #[schema(value_type = Option<crate::api::Focus>)]
+    focus: Option<Object<Focus>>,
+    /// Categories that the best available seats are of only for those who name them.
+    #[serde(default)]
+    accessible: Vec<String>,
+}
+
+/// Either a point or zones.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Focus {
+    #[serde(default, deserialize_with = "given")]
+    x: Option<f64>,
+    #[serde(default, deserialize_with = "given")]
+    y: Option<f64>,
+    #[serde(default, deserialize_with = "given")]
+    zones: Option<Vec<String>>,
+}
+
+impl TryFrom<Focus> for crate::api::Focus {
+    type Error = Problem;
+
+    fn try_from(focus: Focus) -> Result<Self, Problem> {
+        match focus {
+            Focus { x: Some(x), y: Some(y), zones: None } => Ok(Self::Point { x, y }),
+            Focus { x: None, y: None, zones: Some(zones) } => Ok(Self::Zones { zones }),
+            _ => Err(Problem::invalid_field("focus", "must have either x and y or zones")),
+        }
+    }
 }
 
 fn hold_seconds() -> u32 {
@@ -74,10 +106,12 @@ fn max_seats() -> u32 {
     8
 }
 
-impl From<CreateOption> for NewOption {
-    fn from(body: CreateOption) -> Self {
+impl TryFrom<CreateOption> for NewOption {
+    type Error = Problem;
+
+    fn try_from(body: CreateOption) -> Result<Self, Problem> {
         let seating_plan: Box<str> = body.seating_plan.into();
-        Self {
+        Ok(Self {
             starts_at: body.starts_at,
             sale_opens_at: body.sale_opens_at,
             sale_closes_at: body.sale_closes_at,
@@ -89,7 +123,9 @@ impl From<CreateOption> for NewOption {
             max_seats_per_reservation: body.max_seats_per_reservation,
             max_seats_per_user: body.max_seats_per_user,
             refundable_until: body.refundable_until,
-        }
+            focus: body.focus.map(|Object(focus)| focus.try_into()).transpose()?,
+            accessible: body.accessible,
+        })
     }
 }
 
@@ -145,10 +181,11 @@ pub(super) async fn create(
     let bytes_max = plan_bytes.saturating_add(PLAN_EXTRA_BYTES_MAX);
     let input = async {
         let input = Input::read_up_to(bytes_max, &request, payload, &app, &admin.user, &operation).await?;
-        apart(move || input.parse::<CreateOption>()).await?
+        let (option, key) = apart(move || input.parse::<CreateOption>()).await??;
+        Ok((NewOption::try_from(option)?, key))
     };
     let (option, key) = unless_missing(input.await, app.engine.concert(concert)).await?;
-    let answered = app.engine.add_option(concert, option.into(), key).await?;
+    let answered = app.engine.add_option(concert, option, key).await?;
     let option = answered.value.id;
     // Nobody waits until the plan is compressed, not even the first who asks for it, and whoever does is told what went
     // wrong.

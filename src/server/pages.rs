@@ -55,6 +55,7 @@ files![
     "ops.css",
     "ops.html",
     "ops.js",
+    "neighbours.js",
     "plan.js",
     "queue.js",
     "sale.js",

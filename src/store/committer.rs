@@ -390,7 +390,7 @@ impl<L: Log> Committer<L> {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::domain::concert_option::{Area, Definition, Price, Window};
+    use crate::domain::concert_option::{Area, Definition, Price, SeatSet, Window};
     use crate::domain::idempotency::Key;
     use crate::domain::seating_plan::PlanHash;
     use crate::domain::{ConcertId, OptionId, Points, UserId, catalogue, wallet};
@@ -517,6 +517,9 @@ mod tests {
             payment_seconds: u32::MAX,
             max_seats_per_reservation: u32::MAX,
             max_seats_per_user: u32::MAX,
+            focus: None,
+            accessible: Vec::new(),
+            not_for_sale: SeatSet::default(),
         };
         let event = catalogue::Event::OptionAdded {
             option: OptionId(u64::MAX),

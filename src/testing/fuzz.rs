@@ -177,11 +177,16 @@ pub fn seating_plans(bytes: &[u8]) {
         assert_eq!(plan.seat_index(seat.guid), Some(index), "{seat:?}");
         assert!(plan.rows()[seat.row as usize].seats.contains(&index), "{seat:?}");
         assert!(seat.x.is_finite() && seat.y.is_finite(), "{seat:?}");
-        let of_category = plan.category_seats(seat.category).expect("it has a category");
-        assert!(of_category.iter().any(|seats| seats.contains(&index)), "{seat:?}");
     }
     let in_rows: usize = plan.rows().iter().map(|row| row.seats.len()).sum();
-    let in_runs: usize = plan.runs().iter().map(|run| run.seats.len()).sum();
+    let in_runs: usize = plan.runs().iter().map(|run| run.places.len()).sum();
+    let mut at_places: Vec<u32> = (0..plan.len()).map(|place| plan.seat_at(place)).collect();
+    for (place, &seat) in (0..).zip(&at_places) {
+        let category = plan.seat(seat).category.map(|category| plan.category_places(category).expect("there is it"));
+        assert!(category.is_none_or(|places| places.iter().any(|places| places.contains(&place))), "{seat}");
+    }
+    at_places.sort_unstable();
+    assert!(at_places.into_iter().eq(0..plan.len()), "a seat has no place of its own");
     let in_zones: usize = plan.zones().iter().map(|zone| zone.seats.len()).sum();
     assert_eq!([in_rows, in_runs, in_zones], [plan.len() as usize; 3]);
 }

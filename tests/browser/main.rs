@@ -10,6 +10,7 @@ mod browser;
 #[path = "../http/harness.rs"]
 #[expect(dead_code, reason = "the tests of the API need more of it")]
 mod harness;
+mod houses;
 mod line;
 mod map;
 mod operator;

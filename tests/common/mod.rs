@@ -93,7 +93,7 @@ pub fn seats(ids: &[&str]) -> Wish {
 }
 
 pub fn best(count: u32) -> Wish {
-    Wish::BestAvailable(BestAvailable { count, category: None, zone: None, adjacent: false })
+    Wish::BestAvailable(BestAvailable { count, category: None, zone: None, adjacent: false, companions: 0 })
 }
 
 pub async fn charge(engine: &Engine, user: &UserId, amount: u64) {

@@ -14,6 +14,7 @@ mod events;
 mod expect;
 mod harness;
 mod history;
+mod houses;
 mod https;
 mod kill;
 mod live;

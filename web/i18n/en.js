@@ -117,6 +117,8 @@ export default {
 	best_zone: "Where",
 	best_anywhere: "Anywhere",
 	best_apart: "They need not be side by side",
+	best_companions: "With so many companions beside",
+	row_start: "The row is filled from here {way}",
 	list_title: "Choose from a list",
 	list_zone: "Section",
 	list_row: "Row",

@@ -105,6 +105,8 @@ export default {
 	best_zone: "구역",
 	best_anywhere: "어디든",
 	best_apart: "떨어져 앉아도 됩니다",
+	best_companions: "바로 옆 동반자석 수",
+	row_start: "이 열은 여기서부터 채웁니다 {way}",
 	list_title: "목록에서 고르기",
 	list_zone: "구역",
 	list_row: "열",

@@ -1,7 +1,7 @@
 //! Tables of given/when/then.
 
 use super::*;
-use crate::domain::concert_option::Window;
+use crate::domain::concert_option::{SeatSet, Window};
 use crate::domain::seating_plan::PlanHash;
 use crate::domain::{UserId, idempotency};
 use crate::testing::scenario::{Scenario, given};
@@ -55,6 +55,9 @@ fn definition(concert: u64) -> Box<Definition> {
         payment_seconds: 1,
         max_seats_per_reservation: 1,
         max_seats_per_user: 1,
+        focus: None,
+        accessible: Vec::new(),
+        not_for_sale: SeatSet::default(),
     })
 }
 

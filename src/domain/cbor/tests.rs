@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use smallvec::smallvec;
 
-use crate::domain::concert_option::{self, Area, AreaPlaces, Definition, FailureReason, Price, Window};
+use crate::domain::concert_option::{self, Area, AreaPlaces, Definition, FailureReason, Focus, Price, SeatSet, Window};
 use crate::domain::idempotency::Key;
 use crate::domain::seating_plan::PlanHash;
 use crate::domain::waiting_room::{self, Draw, Mode, Order, Settings};
@@ -48,12 +48,42 @@ fn definition() -> Box<Definition> {
         payment_seconds: 11,
         max_seats_per_reservation: 12,
         max_seats_per_user: 13,
+        focus: None,
+        accessible: Vec::new(),
+        not_for_sale: SeatSet::default(),
     })
 }
 
 /// The bytes of [`definition`].
 const DEFINITION: &str = "8b0405830102035820060606060606060606060606060606060606060606060606060606060606060607818261410881\
                           8365466c6f6f720961410a0b0c0d";
+
+/// With all that came to a definition later.
+fn full_definition(focus: Focus) -> Box<Definition> {
+    let (accessible, not_for_sale) = (vec!["W".into()], [0, 9].into_iter().collect());
+    Box::new(Definition { focus: Some(focus), accessible, not_for_sale, ..*definition() })
+}
+
+#[test]
+fn what_came_to_a_definition_later_stands_after_it() {
+    let before = DEFINITION.trim_start_matches("8b").split_whitespace().collect::<String>();
+    for (definition, after) in [
+        (full_definition(Focus::Point { x: 1.5, y: 2.0 }), "820082fb3ff8000000000000fb4000000000000000 816157 420102"),
+        (full_definition(Focus::Zones { zones: vec!["B".into()] }), "8201818161 42 816157 420102"),
+        (
+            Box::new(Definition {
+                focus: None,
+                accessible: Vec::new(),
+                ..*full_definition(Focus::Zones { zones: vec![] })
+            }),
+            "f6 f6 420102",
+        ),
+    ] {
+        let bytes = unhex(&format!("8e{before}{after}").replace(' ', ""));
+        assert_eq!(minicbor::to_vec(&definition).unwrap(), bytes, "{definition:?}");
+        assert_eq!(minicbor::decode::<Box<Definition>>(&bytes).unwrap(), definition);
+    }
+}
 
 fn settings() -> Settings {
     Settings {

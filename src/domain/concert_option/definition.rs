@@ -5,8 +5,9 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 use serde::Serialize;
 
+use crate::domain::seat_map::{self, Preference};
 use crate::domain::seating_plan::{PlanHash, SeatingPlan};
-use crate::domain::{ConcertId, Flaw, OptionId, Points, Timestamp};
+use crate::domain::{ConcertId, Flaw, OptionId, Points, Timestamp, cbor};
 
 /// The largest area.
 const CAPACITY_MAX: u64 = 1_000_000;
@@ -96,6 +97,102 @@ pub struct Price {
     pub points: Points,
 }
 
+/// Where the better seats are.
+#[derive(Debug, Clone, PartialEq, minicbor::Encode, minicbor::Decode, Serialize)]
+#[serde(untagged)]
+pub enum Focus {
+    /// Around a point.
+    #[n(0)]
+    Point {
+        /// From the left, in the plan's own unit; finite.
+        #[n(0)]
+        x: f64,
+        /// From the top.
+        #[n(1)]
+        y: f64,
+    },
+    /// In some zones before others.
+    #[n(1)]
+    Zones {
+        /// Their names, best first; those that are not named come after them.
+        #[n(0)]
+        zones: Vec<String>,
+    },
+}
+
+/// Its numbers are finite.
+impl Eq for Focus {}
+
+/// Some seats of a plan, by their places in it: a bit each, the lowest of a byte first, up to the last that is set.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct SeatSet(Vec<u8>);
+
+impl SeatSet {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        self.0.iter().map(|byte| byte.count_ones()).sum()
+    }
+
+    /// Whether `seat` is one of them.
+    #[must_use]
+    pub fn contains(&self, seat: u32) -> bool {
+        self.0.get(seat as usize / 8).is_some_and(|byte| byte >> (seat % 8) & 1 == 1)
+    }
+
+    /// All of them, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u32> {
+        (0..self.0.len() as u32 * 8).filter(|seat| self.contains(*seat))
+    }
+}
+
+impl FromIterator<u32> for SeatSet {
+    fn from_iter<I: IntoIterator<Item = u32>>(seats: I) -> Self {
+        let mut bytes = Vec::new();
+        for seat in seats {
+            let byte = seat as usize / 8;
+            bytes.resize(bytes.len().max(byte + 1), 0);
+            bytes[byte] |= 1 << (seat % 8);
+        }
+        Self(bytes)
+    }
+}
+
+impl<C> minicbor::Encode<C> for SeatSet {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.bytes(&self.0)?.ok()
+    }
+
+    fn is_nil(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+impl<'b, C> minicbor::Decode<'b, C> for SeatSet {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        if d.datatype()? == minicbor::data::Type::Null {
+            d.null()?;
+            return Ok(Self::default());
+        }
+        Ok(Self(d.bytes()?.to_vec()))
+    }
+
+    fn nil() -> Option<Self> {
+        Some(Self::default())
+    }
+}
+
 /// Everything about an option that was decided when it was put on sale. Only the window can change later.
 #[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
 pub struct Definition {
@@ -132,6 +229,19 @@ pub struct Definition {
     /// The most seats and places of one user, over all reservations that are held, paying or confirmed.
     #[n(10)]
     pub max_seats_per_user: u32,
+    /// Where the better seats are; absent: in the order of the plan.
+    #[n(11)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub focus: Option<Focus>,
+    /// The names of categories that the best available seats are of only for those who name them.
+    #[n(12)]
+    #[cbor(with = "cbor::list", has_nil)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub accessible: Vec<String>,
+    /// Seats of the plan that are not for sale, ever: they have no category.
+    #[n(13)]
+    #[serde(skip_serializing_if = "SeatSet::is_empty")]
+    pub not_for_sale: SeatSet,
 }
 
 impl Definition {
@@ -146,8 +256,8 @@ impl Definition {
         ];
         let numbers = numbers.into_iter().filter_map(|(name, n, max)| Flaw::of_range(name, n.into(), 1, max));
         let mut flaws: Vec<_> = numbers.chain(self.window.flaw()).collect();
-        if self.seat_count == 0 && self.areas.is_empty() {
-            flaws.push(Flaw::new("seating_plan", "must have seats, unless there are areas"));
+        if self.seat_count == self.not_for_sale.len() && self.areas.is_empty() {
+            flaws.push(Flaw::new("seating_plan", "must have seats that are for sale, unless there are areas"));
         }
         let priced: HashSet<&str> = self.prices.iter().map(|price| &*price.category).collect();
         if priced.len() < self.prices.len() {
@@ -185,6 +295,8 @@ pub struct PricedPlan {
     pub definition: Definition,
     /// Its seats.
     pub plan: Arc<SeatingPlan>,
+    /// Which of them are better, and kept for whom.
+    pub preference: Preference,
     /// The price of each category of the plan, by the category's place in it.
     category_prices: Vec<Points>,
     /// The price of each area, by its place in the definition.
@@ -201,13 +313,15 @@ impl PricedPlan {
         };
         let category_prices = plan.categories().iter().map(|category| price(&category.name)).collect();
         let area_prices = definition.areas.iter().map(|area| price(&area.category)).collect();
-        Self { option, definition, plan, category_prices, area_prices }
+        let preference = preference(&definition, &plan);
+        Self { option, definition, plan, preference, category_prices, area_prices }
     }
 
-    /// What a seat costs.
+    /// What a seat costs; nothing if it is not for sale.
     #[must_use]
     pub fn seat_price(&self, seat: u32) -> Points {
-        self.category_prices[self.plan.seat(seat).category as usize]
+        let category = self.plan.seat(seat).category;
+        category.map_or(Points::ZERO, |category| self.category_prices[category as usize])
     }
 
     /// What a place in an area costs.
@@ -215,6 +329,18 @@ impl PricedPlan {
     pub fn area_price(&self, area: u16) -> Points {
         self.area_prices[usize::from(area)]
     }
+}
+
+/// Names that the plan does not have say nothing; definitions are checked before they are made.
+fn preference(definition: &Definition, plan: &SeatingPlan) -> Preference {
+    let focus = definition.focus.as_ref().map(|focus| match focus {
+        Focus::Point { x, y } => seat_map::Focus::Point([*x, *y]),
+        Focus::Zones { zones } => {
+            seat_map::Focus::Zones(zones.iter().filter_map(|zone| plan.zone_index(zone)).collect())
+        }
+    });
+    let accessible = definition.accessible.iter().filter_map(|category| plan.category_index(category));
+    Preference::new(plan, focus, &accessible.collect::<Vec<_>>())
 }
 
 impl PartialEq for PricedPlan {

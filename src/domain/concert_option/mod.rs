@@ -26,7 +26,7 @@ use hashbrown::hash_map::EntryRef;
 use serde::Serialize;
 use smallvec::SmallVec;
 
-pub use self::definition::{Area, Definition, Price, PricedPlan, Window, WindowPatch};
+pub use self::definition::{Area, Definition, Focus, Price, PricedPlan, SeatSet, Window, WindowPatch};
 pub use self::reservation::{
     AreaPlaces, FailureReason, Part, Payment, PaymentStatus, Refund, Reservation, ReservationStatus, SagaStep,
     SeatRefs, StepKind,
@@ -670,7 +670,7 @@ impl ConcertOption {
         }
         let count = match wish {
             Wish::Seats(seats) => seats.len() as u64,
-            Wish::Best(best) => u64::from(best.count),
+            Wish::Best(best) => u64::from(best.count) + u64::from(best.companions),
             Wish::Areas(areas) => areas.iter().map(|area| u64::from(area.count)).sum(),
         };
         let already = u64::from(self.places_of(user));
@@ -689,7 +689,7 @@ impl ConcertOption {
                 seats.clone_from(wanted);
             }
             Wish::Best(best) => {
-                let found = seat_map::best_available(&plan.plan, &self.seats, best);
+                let found = seat_map::best_available(&plan.plan, &plan.preference, &self.seats, best);
                 seats.extend(found.ok_or(Rejection::NotEnoughSeats)?);
             }
             Wish::Areas(wanted) => {
@@ -1134,7 +1134,10 @@ impl Aggregate for ConcertOption {
                 }
                 self.all_known(seats)?;
                 Flaw::refuse(flaw_of_seats(seats))?;
-                let seats = seats.iter().copied().filter(|seat| self.seats.status(*seat) == SeatStatus::Blocked);
+                let never = self.definition().map(|terms| &terms.not_for_sale);
+                let seats = seats.iter().copied().filter(|seat| {
+                    self.seats.status(*seat) == SeatStatus::Blocked && never.is_none_or(|never| !never.contains(*seat))
+                });
                 let seats: SeatRefs = seats.collect();
                 if !seats.is_empty() || request.key.is_some() {
                     out.events.push(Event::SeatsUnblocked { seats, key: request.key.clone() });
@@ -1174,6 +1177,8 @@ impl Aggregate for ConcertOption {
                     seq: lsn,
                 };
                 self.seats = SeatMap::new(definition.seat_count);
+                let never: SeatRefs = definition.not_for_sale.iter().collect();
+                self.set_seats(&never, SeatStatus::Blocked, 0, lsn, changes);
                 changes.touch(Part::Terms);
                 changes.touch(Part::Header);
             }

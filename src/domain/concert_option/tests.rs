@@ -65,6 +65,9 @@ fn definition() -> Definition {
         payment_seconds: 60,
         max_seats_per_reservation: 4,
         max_seats_per_user: 6,
+        focus: None,
+        accessible: Vec::new(),
+        not_for_sale: SeatSet::default(),
     }
 }
 
@@ -91,7 +94,7 @@ fn defined() -> Scenario<ConcertOption> {
 }
 
 fn best(count: u32) -> Wish {
-    Wish::Best(BestAvailable { count, category: None, zone: None, adjacent: true })
+    Wish::Best(BestAvailable { count, category: None, zone: None, adjacent: true, companions: 0 })
 }
 
 fn places(area: u16, count: u32) -> AreaPlaces {
@@ -341,12 +344,12 @@ fn holds_of_the_best_seats() {
     let odd: Vec<u32> = (0..20).filter(|seat| seat % 2 == 1).collect();
     let comb = || defined().given(s(20), [blocked(&odd)]);
     comb().when(hold_for("anna", best(2), Request::default()), s(21)).then_rejected(Rejection::NotEnoughSeats);
-    let anywhere = BestAvailable { count: 2, category: Some(1), zone: None, adjacent: false };
+    let anywhere = BestAvailable { count: 2, category: Some(1), zone: None, adjacent: false, companions: 0 };
     let then = comb().when(hold_for("anna", Wish::Best(anywhere), Request::default()), s(21));
     let [Event::SeatsHeld { seats, amount, .. }] = then.events() else { panic!("{:?}", then.events()) };
     assert!(seats.len() == 2 && seats.iter().all(|seat| (10..20).contains(seat) && seat % 2 == 0), "{seats:?}");
     assert_eq!(*amount, Points::ZERO);
-    let unknown = BestAvailable { count: 1, category: Some(2), zone: None, adjacent: true };
+    let unknown = BestAvailable { count: 1, category: Some(2), zone: None, adjacent: true, companions: 0 };
     defined()
         .when(hold_for("anna", Wish::Best(unknown), Request::default()), s(21))
         .then_rejected(Rejection::NotEnoughSeats);
@@ -1013,4 +1016,30 @@ fn deadlines_are_those_of_what_is_held() {
         assert_eq!(bare.option.deadlines.len(), usize::from(!paying));
     }
     assert_eq!(anna_paid().state().deadlines.len(), 0);
+}
+
+#[test]
+fn seats_that_are_not_for_sale_stay_blocked() {
+    let never: SeatSet = [3, 19].into_iter().collect();
+    assert_eq!((never.len(), never.iter().collect::<Vec<_>>()), (2, vec![3, 19]));
+    let definition = Definition { not_for_sale: never, ..definition() };
+    let then = given(s(0), [Event::OptionDefined { option: OPTION, definition: Box::new(definition) }]);
+    let then: Scenario<ConcertOption> = then.reloaded();
+    assert_eq!(then.state().counts(), Counts { available: 26, held: 0, sold: 0, blocked: 2 });
+    assert_eq!(statuses(&then, &[3, 19]), [(SeatStatus::Blocked, 0); 2]);
+    then.clone().when(hold("anna", &[2, 3]), s(20)).then_rejected(conflicts(&[3]));
+    // Nobody can put them on sale.
+    let then = then.when(Command::Unblock { seats: smallvec![3, 19], request: Request::default() }, s(21));
+    then.then_nothing().then_reply(Reply::Done);
+    let then = defined().given(s(20), [blocked(&[3])]);
+    then.when(Command::Unblock { seats: smallvec![3], request: Request::default() }, s(21))
+        .then_events([Event::SeatsUnblocked { seats: smallvec![3], key: None }]);
+}
+
+#[test]
+fn companions_count_as_seats() {
+    let wish = |count, companions| {
+        Wish::Best(BestAvailable { count, category: Some(0), zone: None, adjacent: true, companions })
+    };
+    defined().when(hold_for("anna", wish(3, 2), Request::default()), s(20)).then_rejected(limit(4, 0));
 }

@@ -31,6 +31,10 @@ impl Bits {
         if value { *word |= mask } else { *word &= !mask }
     }
 
+    pub(super) fn has(&self, index: u32) -> bool {
+        self.word(index / WORD) >> (index % WORD) & 1 == 1
+    }
+
     /// The first index in `range` at which `count` set bits in a row start, of which those after the first may be past
     /// the range.
     pub(super) fn next_stretch(&self, range: Range<u32>, count: u32) -> Option<u32> {

@@ -11,18 +11,25 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::best_available::Seats;
+use super::preference::Far;
 
 /// How many cells and seats to look at, all in all: what takes a few hundred microseconds.
 const WORK_MAX: usize = 30_000;
 
-/// The `count` seats of least spread, of two the one found first, which depends on the seats alone.
-pub(super) fn nearest(free: impl Iterator<Item = (u32, [f32; 2])>, count: u32) -> Option<Seats> {
+/// The `count` seats of least spread. Of two groups that around whose middle seat `far` is less; if that is not given, the one
+/// found first, which depends on the seats alone.
+pub(super) fn nearest(
+    free: impl Iterator<Item = (u32, [f32; 2])>,
+    count: u32,
+    far: Option<&dyn Fn(u32) -> Far>,
+) -> Option<Seats> {
     let points: Vec<Point> = free.map(|(seat, [x, y])| Point { seat, x: x.into(), y: y.into() }).collect();
     let count = count as usize;
     if points.len() < count {
         return None;
     }
-    Search { grid: Grid::new(&points, count), count, best: None, best_spread: f64::INFINITY, work: 0 }.run()
+    let grid = Grid::new(&points, count);
+    Search { grid, count, far, best: None, best_spread: f64::INFINITY, best_far: Far::default(), work: 0 }.run()
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -39,15 +46,17 @@ impl Point {
     }
 }
 
-struct Search {
+struct Search<'a> {
     grid: Grid,
     count: usize,
+    far: Option<&'a dyn Fn(u32) -> Far>,
     best: Option<Seats>,
     best_spread: f64,
+    best_far: Far,
     work: usize,
 }
 
-impl Search {
+impl Search<'_> {
     fn run(mut self) -> Option<Seats> {
         let mut near = Vec::new();
         // Bounds are not negative, and the bits of such floats are in their order. Among equal bounds, where seats are
@@ -63,7 +72,7 @@ impl Search {
             })
             .collect();
         while let Some(Reverse((bound, _, cell))) = cells.pop() {
-            if f64::from_bits(bound) >= self.best_spread {
+            if self.is_hopeless(f64::from_bits(bound)) {
                 break;
             }
             for index in 0..self.grid.points(cell).len() {
@@ -75,6 +84,11 @@ impl Search {
             }
         }
         self.best
+    }
+
+    /// Whether no group of at least this spread is better.
+    fn is_hopeless(&self, spread: f64) -> bool {
+        if self.far.is_some() { spread > self.best_spread } else { spread >= self.best_spread }
     }
 
     /// Looks for a better group around one seat; `near` is scratch space.
@@ -91,7 +105,7 @@ impl Search {
             // Seats outside this ring are at least this far away.
             let reach = ring as f64 * self.grid.cell_side;
             let missing = self.count.saturating_sub(near.len());
-            if missing as f64 * reach >= self.best_spread {
+            if self.is_hopeless(missing as f64 * reach) {
                 return;
             }
             if missing == 0 {
@@ -103,9 +117,14 @@ impl Search {
         }
         near.truncate(self.count);
         near.sort_unstable();
-        let spread = near.iter().map(|&(distance, _)| f64::from_bits(distance)).sum();
-        if spread < self.best_spread {
-            self.best_spread = spread;
+        let mut spread = near.iter().map(|&(distance, _)| f64::from_bits(distance)).sum();
+        if self.far.is_some() {
+            // So that what differs only in the order of a sum is the same.
+            spread = f64::from(spread as f32);
+        }
+        let far = self.far.map_or(Far::default(), |far| far(middle.seat));
+        if (spread, far) < (self.best_spread, self.best_far) {
+            (self.best_spread, self.best_far) = (spread, far);
             let mut seats: Seats = near.iter().map(|&(_, seat)| seat).collect();
             seats.sort_unstable();
             self.best = Some(seats);
@@ -257,7 +276,7 @@ mod tests {
                 .map(|(seat, &(x, y))| Point { seat, x: f64::from(x), y: f64::from(y) })
                 .collect();
             let free = points.iter().map(|point| (point.seat, [point.x as f32, point.y as f32]));
-            let found = nearest(free, count as u32);
+            let found = nearest(free, count as u32, None);
             prop_assert_eq!(found.is_some(), count <= points.len());
             let Some(found) = found else { return Ok(()) };
             prop_assert!(found.len() == count && found.is_sorted_by(|a, b| a < b));

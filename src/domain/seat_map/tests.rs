@@ -2,7 +2,6 @@
 
 use proptest::prelude::*;
 
-use super::best_available::Seats;
 use super::*;
 use crate::domain::seating_plan::{Limits, SeatingPlan};
 use crate::testing::plans;
@@ -148,8 +147,13 @@ fn house(drawing: &[&str]) -> (SeatingPlan, SeatMap) {
     (plan, map)
 }
 
+/// What is best where nothing is said of it.
+fn best(plan: &SeatingPlan, map: &SeatMap, request: &BestAvailable) -> Option<Seats> {
+    best_available(plan, &Preference::default(), map, request)
+}
+
 fn request(count: u32) -> BestAvailable {
-    BestAvailable { count, category: None, zone: None, adjacent: true }
+    BestAvailable { count, category: None, zone: None, adjacent: true, companions: 0 }
 }
 
 #[test]
@@ -193,53 +197,122 @@ fn the_best_seats_are_those_of_the_first_rule_that_finds_any() {
     ];
     for (name, drawing, request, expected) in rows {
         let (plan, map) = house(drawing);
-        let found = best_available(&plan, &map, request);
+        let found = best(&plan, &map, request);
         assert_eq!(found.as_deref(), *expected, "{name}: {request:?} in {drawing:?}");
     }
 }
 
-/// The rules once more, by trying everything; also says whether the seats are adjacent.
-fn naive(plan: &SeatingPlan, map: &SeatMap, request: &BestAvailable) -> Option<(Seats, bool)> {
-    let allowed = |seat: u32| {
-        let row = &plan.rows()[plan.seat(seat).row as usize];
-        let name = |zone: u32| &plan.zones()[zone as usize].name;
-        map.is_free(seat)
-            && request.category.is_none_or(|category| category == plan.seat(seat).category)
-            && request.zone.is_none_or(|zone| name(zone) == name(row.zone))
-    };
-    let count = request.count;
-    let mut windows = Vec::new();
-    for run in plan.runs() {
-        let row = &plan.rows()[run.row as usize].seats;
-        let free = |seat: i64| {
-            (i64::from(run.seats.start)..i64::from(run.seats.end)).contains(&seat) && map.is_free(seat as u32)
-        };
-        for start in run.seats.clone().filter(|start| start + count <= run.seats.end) {
-            if !(start..start + count).all(allowed) {
-                continue;
-            }
-            let (before, after) = (i64::from(start) - 1, i64::from(start + count));
-            let leaves_one = free(before) && !free(before - 1) || free(after) && !free(after + 1);
-            let middle = f64::from(start) + f64::from(count) / 2.0;
-            let off_center = (middle - f64::from(row.start + row.end) / 2.0).abs();
-            windows.push((leaves_one, run.row, (off_center * 2.0) as u32, start));
+/// The neighbors of a seat, one for each side.
+fn beside(plan: &SeatingPlan, seat: u32) -> Vec<u32> {
+    let place = (0..plan.len()).find(|&place| plan.seat_at(place) == seat).unwrap();
+    let run = plan.runs().iter().find(|run| run.places.contains(&place)).unwrap();
+    let seats: Vec<u32> = run.places.clone().map(|place| plan.seat_at(place)).collect();
+    let (at, last) = ((place - run.places.start) as usize, seats.len() - 1);
+    let before = if at > 0 { Some(seats[at - 1]) } else { run.is_ring.then_some(seats[last]) };
+    let after = if at < last { Some(seats[at + 1]) } else { run.is_ring.then_some(seats[0]) };
+    before.into_iter().chain(after).collect()
+}
+
+/// The seats that are free and whose last free neighbors these are.
+fn left_alone(plan: &SeatingPlan, map: &SeatMap, seats: &[u32]) -> usize {
+    let is_free = |seat: u32| map.is_free(seat) && !seats.contains(&seat);
+    let mut alone: Vec<u32> = seats.iter().flat_map(|&seat| beside(plan, seat)).collect();
+    alone.sort_unstable();
+    alone.dedup();
+    alone.retain(|&seat| is_free(seat) && !beside(plan, seat).into_iter().any(is_free));
+    alone.len()
+}
+
+/// How far seats of one row are from the focus, by the words of the rule.
+fn far(plan: &SeatingPlan, focus: Option<&Focus>, seats: &[u32]) -> f32 {
+    match focus {
+        None => 0.0,
+        Some(Focus::Zones(zones)) => {
+            let zone = |seat: u32| &plan.zones()[plan.rows()[plan.seat(seat).row as usize].zone as usize].name;
+            let better = zones.iter().take_while(|&&better| plan.zones()[better as usize].name != *zone(seats[0]));
+            better.count() as f32
+        }
+        Some(Focus::Point([x, y])) => {
+            let distance = |&seat: &u32| (f64::from(plan.seat(seat).x) - x).hypot(f64::from(plan.seat(seat).y) - y);
+            (seats.iter().map(distance).sum::<f64>() / seats.len() as f64) as f32
         }
     }
-    if let Some(&(.., start)) = windows.iter().min() {
-        return Some(((start..start + count).collect(), true));
+}
+
+/// What is said of a house, and asked for.
+struct Asked {
+    focus: Option<Focus>,
+    accessible: Vec<u32>,
+    request: BestAvailable,
+}
+
+impl Asked {
+    fn is_allowed(&self, plan: &SeatingPlan, map: &SeatMap, seat: u32) -> bool {
+        let name = |zone: u32| &plan.zones()[zone as usize].name;
+        let zone = plan.rows()[plan.seat(seat).row as usize].zone;
+        let category = plan.seat(seat).category.unwrap();
+        let is_kept = self.accessible.contains(&category);
+        map.is_free(seat)
+            && self.request.zone.is_none_or(|wanted| name(wanted) == name(zone))
+            && match self.request.category {
+                Some(wanted) if self.request.companions == 0 => wanted == category,
+                Some(wanted) => wanted == category || !is_kept,
+                None => self.request.companions > 0 || !is_kept,
+            }
     }
-    let free: Vec<u32> = (0..plan.len()).filter(|&seat| allowed(seat)).collect();
-    if request.adjacent || free.len() < count as usize {
-        return None;
+
+    /// How many accessible places are taken that were not asked for; `None`: less than were.
+    fn wasted(&self, plan: &SeatingPlan, seats: &[u32]) -> Option<usize> {
+        if self.request.companions == 0 {
+            return Some(0);
+        }
+        let is_wanted = |seat: &&u32| {
+            let category = plan.seat(**seat).category.unwrap();
+            self.request.category.map_or(self.accessible.contains(&category), |wanted| wanted == category)
+        };
+        seats.iter().filter(is_wanted).count().checked_sub(self.request.count as usize)
     }
-    let group = |&middle: &u32| {
-        let mut group = free.clone();
-        group.sort_by(|&a, &b| distance(plan, middle, a).total_cmp(&distance(plan, middle, b)));
-        group.truncate(count as usize);
-        Seats::from_vec(group)
-    };
-    let group = free.iter().map(group).min_by(|a, b| spread(plan, a).total_cmp(&spread(plan, b)))?;
-    Some((group, false))
+
+    /// The rules once more, by trying everything; also says whether the seats are adjacent.
+    fn naive(&self, plan: &SeatingPlan, map: &SeatMap) -> Option<(Seats, bool)> {
+        let count = (self.request.count + self.request.companions) as usize;
+        let mut windows = Vec::new();
+        for run in plan.runs() {
+            let row = &plan.rows()[run.row as usize].seats;
+            let len = run.places.len();
+            let starts = if run.is_ring && count < len { len } else { (len + 1).saturating_sub(count) };
+            for k in 0..starts as u32 {
+                let start = run.places.start + k;
+                let place = |step: usize| run.places.start + (k + step as u32) % len as u32;
+                let seats: Vec<u32> = (0..count).map(|step| plan.seat_at(place(step))).collect();
+                let Some(wasted) = self.wasted(plan, &seats) else { continue };
+                if !seats.iter().all(|&seat| self.is_allowed(plan, map, seat)) {
+                    continue;
+                }
+                let leaves_one = left_alone(plan, map, &seats) > 0;
+                let middle = f64::from(start) + count as f64 / 2.0;
+                let off_center = (middle - f64::from(row.start + row.end) / 2.0).abs();
+                let far = far(plan, self.focus.as_ref(), &seats).to_bits();
+                windows.push(((wasted, leaves_one, far, run.row, (off_center * 2.0) as u32, start), seats));
+            }
+        }
+        if let Some((_, mut seats)) = windows.into_iter().min() {
+            seats.sort_unstable();
+            return Some((seats.into(), true));
+        }
+        let free: Vec<u32> = (0..plan.len()).filter(|&seat| self.is_allowed(plan, map, seat)).collect();
+        if self.request.adjacent || self.request.companions > 0 || free.len() < count {
+            return None;
+        }
+        let group = |&middle: &u32| {
+            let mut group = free.clone();
+            group.sort_by(|&a, &b| distance(plan, middle, a).total_cmp(&distance(plan, middle, b)));
+            group.truncate(count);
+            Seats::from_vec(group)
+        };
+        let group = free.iter().map(group).min_by(|a, b| spread(plan, a).total_cmp(&spread(plan, b)))?;
+        Some((group, false))
+    }
 }
 
 fn distance(plan: &SeatingPlan, a: u32, b: u32) -> f64 {
@@ -262,6 +335,69 @@ fn drawings() -> impl Strategy<Value = Vec<String>> {
     })
 }
 
+/// The same house with its rows listed in another order, and some of them round tables.
+fn rearranged(drawing: &[&str], order: u64, tables: bool) -> (SeatingPlan, SeatMap) {
+    let (plan, map) = house(drawing);
+    let mut state = order;
+    let mut dice = move |sides: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % sides
+    };
+    let mut statuses = Vec::new();
+    let zones: Vec<_> = plan
+        .zones()
+        .iter()
+        .map(|zone| {
+            let rows: Vec<_> = plan.rows()[zone.rows.start as usize..zone.rows.end as usize]
+                .iter()
+                .map(|row| {
+                    let mut seats: Vec<u32> = row.seats.clone().collect();
+                    let is_table = tables && seats.len() > 4 && dice(2) == 0;
+                    let count = seats.len() as f64;
+                    let positions: Vec<[f64; 2]> = (0..seats.len())
+                        .map(|k| {
+                            let [x, y] = plan.position(row.seats.start + k as u32).map(f64::from);
+                            let angle = std::f64::consts::TAU * k as f64 / count;
+                            if is_table { [x / 8.0 + 9.0 * angle.cos(), y + 9.0 * angle.sin()] } else { [x, y] }
+                        })
+                        .collect();
+                    for last in (1..seats.len()).rev() {
+                        seats.swap(last, dice(last + 1));
+                    }
+                    let seats = seats.into_iter().map(|seat| {
+                        statuses.push(map.status(seat));
+                        let [x, y] = positions[(seat - row.seats.start) as usize];
+                        let category = plan.seat(seat).category.unwrap();
+                        serde_json::json!({
+                            "seat_guid": plan.seat(seat).guid,
+                            "category": *plan.categories()[category as usize].name,
+                            "position": {"x": x, "y": y},
+                        })
+                    });
+                    serde_json::json!({"seats": seats.collect::<Vec<_>>()})
+                })
+                .collect();
+            serde_json::json!({"name": *zone.name, "rows": rows})
+        })
+        .collect();
+    let categories = ["a", "b", "x"].map(|name| serde_json::json!({"name": name}));
+    let json = serde_json::json!({"zones": zones, "categories": categories}).to_string();
+    let plan = SeatingPlan::parse(json.as_bytes(), &Limits::default()).unwrap();
+    let mut map = SeatMap::new(plan.len());
+    for (seat, status) in (0..).zip(statuses).filter(|(_, status)| *status != Status::Free) {
+        map.set(seat, status, 1, Lsn(1));
+    }
+    (plan, map)
+}
+
+fn focuses() -> impl Strategy<Value = Option<Focus>> {
+    prop_oneof![
+        2 => Just(None),
+        1 => (0_u8..40, 0_u8..100).prop_map(|(x, y)| Some(Focus::Point([f64::from(x), f64::from(y)]))),
+        1 => prop::sample::subsequence(vec![2, 1, 0], 1..3).prop_map(|zones| Some(Focus::Zones(zones))),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
 
@@ -272,43 +408,170 @@ proptest! {
         category in prop::option::weighted(0.3, 0_u32..3),
         zone in prop::option::weighted(0.3, 0_u32..3),
         adjacent in any::<bool>(),
+        companions in prop_oneof![2 => Just(0_u32), 1 => 1_u32..4],
+        focus in focuses(),
+        accessible in prop::sample::subsequence(vec![0_u32, 1, 2], 0..3),
+        (order, tables) in prop::option::of((any::<u64>(), any::<bool>())).prop_map(|it| (it.map(|it| it.0), it.is_some_and(|it| it.1))),
     ) {
-        let (plan, map) = house(&drawing.iter().map(String::as_str).collect::<Vec<_>>());
-        let zone = zone.map(|zone| zone % plan.zones().len() as u32);
-        let request = BestAvailable { count, category, zone, adjacent };
-        let (found, expected) = (best_available(&plan, &map, &request), naive(&plan, &map, &request));
+        let drawing: Vec<&str> = drawing.iter().map(String::as_str).collect();
+        let (plan, map) = match order {
+            Some(order) => rearranged(&drawing, order, tables),
+            None => house(&drawing),
+        };
+        let zones = plan.zones().len() as u32;
+        let focus = focus.map(|focus| match focus {
+            Focus::Zones(some) => Focus::Zones(some.into_iter().filter(|zone| *zone < zones).collect()),
+            point @ Focus::Point(_) => point,
+        });
+        let zone = zone.map(|zone| zone % zones);
+        let request = BestAvailable { count, category, zone, adjacent, companions };
+        let preference = Preference::new(&plan, focus.clone(), &accessible);
+        let asked = Asked { focus, accessible, request };
+        let (found, expected) = (best_available(&plan, &preference, &map, &request), asked.naive(&plan, &map));
         prop_assert_eq!(found.is_some(), expected.is_some());
         let (Some(found), Some((expected, together))) = (found, expected) else { return Ok(()) };
-        // Of scattered groups there may be several of the same spread.
+        prop_assert_eq!(found.len(), (count + companions) as usize);
+        prop_assert!(found.is_sorted_by(|a, b| a < b));
+        prop_assert!(found.iter().all(|&seat| asked.is_allowed(&plan, &map, seat)));
         if together {
             prop_assert_eq!(&found, &expected);
+            return Ok(());
         }
-        prop_assert_eq!(found.len(), count as usize);
-        prop_assert!(found.is_sorted_by(|a, b| a < b));
-        prop_assert!(found.iter().all(|&seat| map.is_free(seat)));
-        prop_assert!(found.iter().all(|&seat| category.is_none_or(|category| category == plan.seat(seat).category)));
+        // Of scattered groups there may be several of the same spread, and a wider one may leave less seats alone.
         let (spread, least) = (spread(&plan, &found), spread(&plan, &expected));
-        prop_assert!((spread - least).abs() < 1e-9 * (1.0 + least), "{} is not {}", spread, least);
+        prop_assert!(spread >= least - 1e-6 * (1.0 + least), "{} is less than {}", spread, least);
+        let alone = left_alone(&plan, &map, &found);
+        if spread > least + 1e-6 * (1.0 + least) {
+            prop_assert!(alone < count as usize, "wider, and leaves {} alone", alone);
+        }
+        // No exchange of one seat for one that is left alone leaves less, unless there was no time to try.
+        if count <= 8 && alone > 0 {
+            let singles: Vec<u32> = (0..plan.len())
+                .filter(|&seat| asked.is_allowed(&plan, &map, seat) && !found.contains(&seat))
+                .filter(|&seat| beside(&plan, seat).iter().any(|other| found.contains(other)))
+                .filter(|&seat| !beside(&plan, seat).iter().any(|&other| map.is_free(other) && !found.contains(&other)))
+                .collect();
+            for single in singles {
+                for member in 0..found.len() {
+                    let mut group = found.clone();
+                    group[member] = single;
+                    prop_assert!(left_alone(&plan, &map, &group) >= alone, "{:?} for {:?}", group, found);
+                }
+            }
+        }
     }
+}
+
+#[test]
+fn a_row_sells_pairs_that_stand_together() {
+    let row = |xs: &[i32]| {
+        let seats = xs.iter().enumerate().map(
+            |(i, x)| serde_json::json!({"seat_guid": i.to_string(), "category": "a", "position": {"x": x, "y": 0}}),
+        );
+        let seats: Vec<_> = seats.collect();
+        let json = serde_json::json!({"zones": [{"rows": [{"seats": seats}]}], "categories": [{"name": "a"}]});
+        SeatingPlan::parse(json.to_string().as_bytes(), &Limits::default()).unwrap()
+    };
+    let plan = row(&[0, 80, 105, 185]);
+    let mut map = SeatMap::new(plan.len());
+    assert_eq!(best(&plan, &map, &request(2)).as_deref(), Some(&[1, 2][..]));
+    map.set(1, Status::Held, 1, Lsn(1));
+    assert_eq!(best(&plan, &map, &request(2)), None);
+    // Listed by number, odd left and even right of the middle.
+    let plan = row(&[-14, 14, -42, 42, -70, 70]);
+    let map = SeatMap::new(plan.len());
+    assert_eq!(best(&plan, &map, &request(2)).as_deref(), Some(&[0, 1][..]));
+    assert_eq!(best(&plan, &map, &request(4)).as_deref(), Some(&[0, 1, 2, 4][..]), "none is left alone");
+}
+
+#[test]
+fn at_a_round_table_seats_may_be_across_its_end() {
+    let seats: Vec<_> = (0..8)
+        .map(|k| {
+            let angle = std::f64::consts::TAU * f64::from(k) / 8.0;
+            let position = serde_json::json!({"x": 40.0 * angle.cos(), "y": 40.0 * angle.sin()});
+            serde_json::json!({"seat_guid": k.to_string(), "category": "a", "position": position})
+        })
+        .collect();
+    let json = serde_json::json!({"zones": [{"rows": [{"seats": seats}]}], "categories": [{"name": "a"}]});
+    let plan = SeatingPlan::parse(json.to_string().as_bytes(), &Limits::default()).unwrap();
+    let mut map = SeatMap::new(8);
+    assert_eq!(best(&plan, &map, &request(8)).map(|seats| seats.len()), Some(8));
+    assert_eq!(best(&plan, &map, &request(9)), None);
+    (2..6).for_each(|seat| map.set(seat, Status::Sold, 1, Lsn(1)));
+    assert_eq!(best(&plan, &map, &request(4)).as_deref(), Some(&[0, 1, 6, 7][..]));
+    assert_eq!(best(&plan, &map, &request(2)).as_deref(), Some(&[0, 1][..]));
+    map.set(1, Status::Sold, 1, Lsn(1));
+    assert_eq!(best(&plan, &map, &request(2)).as_deref(), Some(&[6, 7][..]), "of two that leave one, the more central");
+}
+
+#[test]
+fn a_focus_says_which_of_equal_seats_are_better() {
+    // The balcony is listed before the stalls.
+    let (plan, mut map) = house(&["aaaaa", "aaaaa", "", "bbbbb", "bbbbb"]);
+    let stalls = Preference::new(&plan, Some(Focus::Zones(vec![1])), &[]);
+    let corner = Preference::new(&plan, Some(Focus::Point([4.0, 102.0])), &[]);
+    let find = |preference: &Preference, map: &SeatMap, count| best_available(&plan, preference, map, &request(count));
+    assert_eq!(best(&plan, &map, &request(5)).as_deref(), Some(&[0, 1, 2, 3, 4][..]));
+    assert_eq!(find(&stalls, &map, 5).as_deref(), Some(&[10, 11, 12, 13, 14][..]));
+    assert_eq!(find(&corner, &map, 2).as_deref(), Some(&[18, 19][..]));
+    // Leaving no seat alone comes before nearness.
+    map.set(17, Status::Sold, 1, Lsn(1));
+    assert_eq!(find(&corner, &map, 1).as_deref(), Some(&[14][..]));
+    // When the stalls are sold, the balcony.
+    (10..20).for_each(|seat| map.set(seat, Status::Sold, 1, Lsn(1)));
+    assert_eq!(find(&stalls, &map, 2).as_deref(), Some(&[0, 1][..]));
+}
+
+#[test]
+fn accessible_places_go_to_those_who_name_them() {
+    let (plan, map) = house(&["bbaaaaabb"]);
+    let accessible = Preference::new(&plan, None, &[1]);
+    let find = |map: &SeatMap, request: BestAvailable| best_available(&plan, &accessible, map, &request);
+    let named = |count, companions| BestAvailable { category: Some(1), companions, ..request(count) };
+    assert_eq!(find(&map, request(5)).as_deref(), Some(&[2, 3, 4, 5, 6][..]));
+    assert_eq!(find(&map, request(6)), None, "not with places that are kept");
+    assert_eq!(find(&map, BestAvailable { adjacent: false, ..request(6) }), None);
+    assert_eq!(find(&map, named(2, 0)).as_deref(), Some(&[0, 1][..]));
+    // With a companion in another category, so that the second place is for somebody else.
+    assert_eq!(find(&map, named(1, 1)).as_deref(), Some(&[1, 2][..]));
+    assert_eq!(find(&map, named(2, 1)).as_deref(), Some(&[0, 1, 2][..]));
+    assert_eq!(find(&map, BestAvailable { companions: 2, ..request(1) }).as_deref(), Some(&[1, 2, 3][..]));
+    assert_eq!(find(&map, named(3, 1)), None, "there are no three beside each other");
+    // Where nothing else is beside, in a place that is kept.
+    let mut full = map.clone();
+    (2..7).for_each(|seat| full.set(seat, Status::Sold, 1, Lsn(1)));
+    assert_eq!(find(&full, named(1, 1)).as_deref(), Some(&[0, 1][..]));
+    full.set(0, Status::Sold, 1, Lsn(1));
+    full.set(8, Status::Sold, 1, Lsn(1));
+    assert_eq!(find(&full, named(1, 1)), None);
+    assert_eq!(find(&full, named(1, 0)).as_deref(), Some(&[1][..]));
+}
+
+#[test]
+fn scattered_seats_leave_none_alone_where_they_can() {
+    let (plan, map) = house(&["aaa", "aaa"]);
+    let found = best(&plan, &map, &BestAvailable { adjacent: false, ..request(4) }).unwrap();
+    assert_eq!(left_alone(&plan, &map, &found), 0, "{found:?}");
 }
 
 #[test]
 fn stretches_longer_than_a_word_are_found() {
     let long = "a".repeat(200);
     let (plan, mut map) = house(&[&"x".repeat(63), &long]);
-    let found = best_available(&plan, &map, &request(100)).unwrap();
+    let found = best(&plan, &map, &request(100)).unwrap();
     assert_eq!((found[0], found[99], found.len()), (113, 212, 100));
     map.set(150, Status::Blocked, 0, Lsn(2));
-    let found = best_available(&plan, &map, &request(100)).unwrap();
+    let found = best(&plan, &map, &request(100)).unwrap();
     assert_eq!((found[0], found[99]), (151, 250));
-    assert_eq!(best_available(&plan, &map, &request(113)), None);
+    assert_eq!(best(&plan, &map, &request(113)), None);
 }
 
 #[test]
 fn a_large_group_in_a_large_house_is_close_together() {
     let plan = SeatingPlan::parse(&plans::stadium(), &Limits::default()).unwrap();
     let map = SeatMap::new(plan.len());
-    let found = best_available(&plan, &map, &BestAvailable { adjacent: false, ..request(100) }).unwrap();
+    let found = best(&plan, &map, &BestAvailable { adjacent: false, ..request(100) }).unwrap();
     assert_eq!(found.len(), 100);
     let across = found.iter().flat_map(|&a| found.iter().map(move |&b| (a, b)));
     let widest = across.map(|(a, b)| distance(&plan, a, b)).fold(0.0, f64::max);
@@ -321,6 +584,6 @@ fn seats_without_positions_are_all_near() {
     let rows: Vec<_> = (0..500).map(|row| serde_json::json!({"seats": [seat(2 * row), seat(2 * row + 1)]})).collect();
     let json = serde_json::json!({"zones": [{"rows": rows}], "categories": [{"name": "a"}]}).to_string();
     let plan = SeatingPlan::parse(json.as_bytes(), &Limits::default()).unwrap();
-    let found = best_available(&plan, &SeatMap::new(1_000), &BestAvailable { adjacent: false, ..request(3) });
+    let found = best(&plan, &SeatMap::new(1_000), &BestAvailable { adjacent: false, ..request(3) });
     assert_eq!(found.as_deref(), Some(&[0, 1, 2][..]));
 }

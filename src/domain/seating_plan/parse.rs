@@ -13,17 +13,27 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use smallvec::SmallVec;
 
+use super::neighbors::chains;
 use super::{
-    Category, GUID_CHARS_MAX, Limits, NAME_CHARS_MAX, NUMBER_CHARS_MAX, Place, Problem, Row, Run, SeatingPlan, Zone,
-    guid,
+    Category, GUID_CHARS_MAX, Limits, NAME_CHARS_MAX, NOT_FOR_SALE, NUMBER_CHARS_MAX, Place, Problem, Row, Run,
+    SeatingPlan, Zone, guid,
 };
 
-pub(super) fn parse(json: &[u8], limits: &Limits) -> Result<SeatingPlan, Vec<Problem>> {
+/// What a plan must keep to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rules {
+    /// Those of plans that come now.
+    New,
+    /// Those of plans that were taken before lists were required and drawings looked at.
+    Old,
+}
+
+pub(super) fn parse(json: &[u8], limits: &Limits, rules: Rules) -> Result<SeatingPlan, Vec<Problem>> {
     if json.len() > limits.bytes_max {
         let message = format!("must be at most {} bytes of JSON", limits.bytes_max);
         return Err(vec![Problem { path: String::new(), message }]);
     }
-    let mut reader = Reader::new(*limits);
+    let mut reader = Reader::new(*limits, rules);
     if let Err(error) = read(&mut reader, json)
         && !reader.stopped
     {
@@ -62,6 +72,11 @@ enum Expect {
     Categories,
     Category,
     Position,
+    /// Lists and objects of what is only drawn.
+    Areas,
+    Area,
+    Shape,
+    Points,
 }
 
 impl Expect {
@@ -72,6 +87,8 @@ impl Expect {
             Self::Rows => Some(Self::Row),
             Self::Seats => Some(Self::Seat),
             Self::Categories => Some(Self::Category),
+            Self::Areas => Some(Self::Area),
+            Self::Points => Some(Self::Position),
             _ => None,
         }
     }
@@ -103,6 +120,7 @@ struct Loose {
 
 struct Reader<'de> {
     limits: Limits,
+    rules: Rules,
     problems: Vec<Problem>,
     /// Whether to look no further.
     stopped: bool,
@@ -121,9 +139,10 @@ struct Reader<'de> {
 }
 
 impl<'de> Reader<'de> {
-    fn new(limits: Limits) -> Self {
+    fn new(limits: Limits, rules: Rules) -> Self {
         Self {
             limits,
+            rules,
             problems: Vec::new(),
             stopped: false,
             path: Vec::new(),
@@ -141,11 +160,25 @@ impl<'de> Reader<'de> {
     }
 
     fn plan<A: MapAccess<'de>>(&mut self, map: A) -> Result<(), A::Error> {
-        self.object(map, |reader, member, map| match member {
-            "zones" => reader.list_member(map, Expect::Zones),
-            "categories" => reader.list_member(map, Expect::Categories),
-            _ => reader.ignore(map),
-        })
+        let (mut zones, mut categories) = (false, false);
+        self.object(map, |reader, member, map| {
+            match member {
+                "zones" => {
+                    zones = true;
+                    reader.list_member(map, Expect::Zones)?;
+                }
+                "categories" => {
+                    categories = true;
+                    reader.list_member(map, Expect::Categories)?;
+                }
+                "name" => reader.drawn_text(map)?,
+                "size" => reader.shape_member(map)?,
+                _ => reader.ignore(map)?,
+            }
+            Ok(())
+        })?;
+        self.required_now("zones", zones)?;
+        self.required_now("categories", categories)
     }
 
     fn category<A: MapAccess<'de>>(&mut self, map: A) -> Result<(), A::Error> {
@@ -177,16 +210,21 @@ impl<'de> Reader<'de> {
             return self.stop(format!("is one more than the {} zones allowed", self.limits.zones_max));
         }
         let (first_row, first_seat) = (self.rows.len(), self.seats.len());
-        let (mut name, mut position) = (None, [0.0; 2]);
+        let (mut name, mut position, mut rows_given) = (None, [0.0; 2], false);
         self.object(map, |reader, member, map| {
             match member {
                 "name" => name = reader.label(map, NAME_CHARS_MAX)?,
                 "position" => position = reader.position(map)?,
-                "rows" => reader.list_member(map, Expect::Rows)?,
+                "rows" => {
+                    rows_given = true;
+                    reader.list_member(map, Expect::Rows)?;
+                }
+                "areas" => reader.drawn_list(map, Expect::Areas)?,
                 _ => reader.ignore(map)?,
             }
             Ok(())
         })?;
+        self.required_now("rows", rows_given)?;
         self.shift(first_seat, position);
         let (rows, seats) = (range(first_row, self.rows.len()), range(first_seat, self.seats.len()));
         self.zones.push(Zone { name: boxed(name), rows, seats });
@@ -198,10 +236,14 @@ impl<'de> Reader<'de> {
             return self.stop(format!("is one more than the {} rows allowed", self.limits.rows_max));
         }
         let first_seat = self.seats.len();
-        let (mut name, mut position, mut seats_given) = (None, [0.0; 2], false);
+        let (mut name, mut label, mut seat_label) = (None, None, None);
+        let (mut position, mut seats_given) = ([0.0; 2], false);
         self.object(map, |reader, member, map| {
             match member {
                 "row_number" => name = reader.label(map, NAME_CHARS_MAX)?,
+                "row_label" => label = reader.drawn_label(map)?,
+                "seat_label" => seat_label = reader.drawn_label(map)?,
+                "row_number_position" => reader.one_of(map, &["start", "end", "both"])?,
                 "position" => position = reader.position(map)?,
                 "seats" => {
                     seats_given = true;
@@ -214,7 +256,8 @@ impl<'de> Reader<'de> {
         self.required("seats", seats_given)?;
         self.shift(first_seat, position);
         let (zone, seats) = (self.zones.len() as u32, range(first_seat, self.seats.len()));
-        self.rows.push(Row { zone, name: boxed(name), seats });
+        let label = label.unwrap_or_default().replace("%s", name.as_deref().unwrap_or_default()).into();
+        self.rows.push(Row { zone, name: boxed(name), label, seat_label: boxed(seat_label), seats });
         Ok(())
     }
 
@@ -227,15 +270,17 @@ impl<'de> Reader<'de> {
             match member {
                 "seat_guid" => guid = reader.string(map, 1..=GUID_CHARS_MAX)?,
                 "seat_number" => number = reader.label(map, NUMBER_CHARS_MAX)?,
-                "category" => category = reader.string(map, 1..=NAME_CHARS_MAX)?,
+                "category" => category = reader.string(map, 0..=NAME_CHARS_MAX)?,
                 "position" => position = reader.position(map)?,
+                "start_direction" => reader.one_of(map, &["<", ">", "<>"])?,
+                "radius" => reader.drawn_number(map)?,
                 _ => reader.ignore(map)?,
             }
             Ok(())
         })?;
         self.required("seat_guid", guid.is_some())?;
         self.required("category", category.is_some())?;
-        let category = category.flatten().map(|name| self.category_number(name));
+        let category = category.flatten().filter(|name| !name.is_empty()).map(|name| self.category_number(name));
         self.push_seat(guid.flatten().as_deref(), number.as_deref(), Loose { category, position })
     }
 
@@ -254,7 +299,7 @@ impl<'de> Reader<'de> {
             row: self.rows.len() as u32,
             x: 0.0,
             y: 0.0,
-            category: 0,
+            category: NOT_FOR_SALE,
         });
         self.loose.push(loose);
         Ok(())
@@ -317,7 +362,8 @@ impl<'de> Reader<'de> {
         for index in 0.. {
             self.path.push(Segment::Index(index));
             let Some(found) = list.next_element_seed(Node { reader: self, expect: element })? else { break };
-            if element != Expect::Any && !matches!(found, Found::Taken) {
+            let is_object = matches!(found, Found::Taken | Found::Position(_));
+            if element != Expect::Any && !is_object {
                 self.problem("must be an object")?;
                 self.push_placeholder(element)?;
             }
@@ -334,7 +380,10 @@ impl<'de> Reader<'de> {
             Expect::Zone => {
                 self.zones.push(Zone { name: boxed(None), rows: range(row, row), seats: range(seat, seat) });
             }
-            Expect::Row => self.rows.push(Row { zone, name: boxed(None), seats: range(seat, seat) }),
+            Expect::Row => {
+                let seats = range(seat, seat);
+                self.rows.push(Row { zone, name: boxed(None), label: boxed(None), seat_label: boxed(None), seats });
+            }
             Expect::Seat => self.push_seat(None, None, Loose { category: None, position: [0.0; 2] })?,
             Expect::Category => self.categories.push(Category { name: boxed(None), color: boxed(None) }),
             _ => {}
@@ -352,9 +401,78 @@ impl<'de> Reader<'de> {
 
     fn list_member<A: MapAccess<'de>>(&mut self, map: &mut A, expect: Expect) -> Result<(), A::Error> {
         match self.value(map, expect)? {
-            Found::Taken | Found::Null => Ok(()),
+            Found::Taken => Ok(()),
+            Found::Null if self.rules == Rules::Old => Ok(()),
             _ => self.problem("must be a list"),
         }
+    }
+
+    /// A list of what is only drawn; plans that were taken once may have anything there.
+    fn drawn_list<A: MapAccess<'de>>(&mut self, map: &mut A, expect: Expect) -> Result<(), A::Error> {
+        match self.rules {
+            Rules::New => self.list_member(map, expect),
+            Rules::Old => self.ignore(map),
+        }
+    }
+
+    fn drawn_text<A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<(), A::Error> {
+        match self.value(map, Expect::Any)? {
+            Found::Text(_) | Found::Null => Ok(()),
+            _ => self.wrong_now("must be a string"),
+        }
+    }
+
+    fn drawn_number<A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<(), A::Error> {
+        match self.value(map, Expect::Any)? {
+            Found::Number(_) | Found::Null => Ok(()),
+            _ => self.wrong_now("must be a number"),
+        }
+    }
+
+    fn drawn_label<A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<Option<Cow<'de, str>>, A::Error> {
+        if self.rules == Rules::New {
+            return self.label(map, NAME_CHARS_MAX);
+        }
+        let found = self.value(map, Expect::Any)?;
+        Ok(if let Found::Text(text) = found { Some(text) } else { None })
+    }
+
+    fn one_of<A: MapAccess<'de>>(&mut self, map: &mut A, words: &[&str]) -> Result<(), A::Error> {
+        match self.value(map, Expect::Any)? {
+            Found::Null => Ok(()),
+            Found::Text(text) if words.contains(&&*text) => Ok(()),
+            _ => self.wrong_now(format!("must be one of {}", words.join(", "))),
+        }
+    }
+
+    fn shape_member<A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<(), A::Error> {
+        match self.value(map, Expect::Shape)? {
+            Found::Taken | Found::Null => Ok(()),
+            _ => self.wrong_now("must be an object"),
+        }
+    }
+
+    /// What is drawn beside the seats: an area, or what an area is made of.
+    fn shape<A: MapAccess<'de>>(&mut self, map: A) -> Result<(), A::Error> {
+        self.object(map, |reader, member, map| match member {
+            _ if reader.rules == Rules::Old => reader.ignore(map),
+            "position" => reader.position(map).map(drop),
+            "rotation" | "width" | "height" | "size" => reader.drawn_number(map),
+            "color" | "border_color" | "shape" => reader.drawn_text(map),
+            "rectangle" | "ellipse" | "circle" | "polygon" => reader.shape_member(map),
+            "points" => reader.list_member(map, Expect::Points),
+            // A number of a circle, and one for each axis of an ellipse.
+            "radius" => match reader.value(map, Expect::Position)? {
+                Found::Number(_) | Found::Position(_) | Found::Null => Ok(()),
+                _ => reader.problem("must be a number or an object"),
+            },
+            // The older way to write it is a string.
+            "text" => match reader.value(map, Expect::Shape)? {
+                Found::Text(_) | Found::Taken | Found::Null => Ok(()),
+                _ => reader.problem("must be a string or an object"),
+            },
+            _ => reader.ignore(map),
+        })
     }
 
     fn position<A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<[f64; 2], A::Error> {
@@ -436,6 +554,16 @@ impl Reader<'_> {
         self.problem("is missing")?;
         self.path.pop();
         Ok(())
+    }
+
+    /// As [`required`](Self::required), of members that once were not.
+    fn required_now<E: Error>(&mut self, member: &'static str, given: bool) -> Result<(), E> {
+        self.required(member, given || self.rules == Rules::Old)
+    }
+
+    /// Notes a problem that once was none.
+    fn wrong_now<E: Error>(&mut self, message: impl Into<String>) -> Result<(), E> {
+        if self.rules == Rules::Old { Ok(()) } else { self.problem(message) }
     }
 
     /// Notes a problem at the present place. The error is not one of JSON: it ends the reading.
@@ -525,9 +653,12 @@ impl Reader<'_> {
     }
 
     fn finish(self) -> SeatingPlan {
+        let (runs, order) = runs(&self.rows, &self.loose);
         SeatingPlan {
-            runs: runs(&self.rows, &self.loose),
-            by_category: by_category(&self.seats, self.categories.len()),
+            rings: (0..).zip(&runs).filter(|(_, run)| run.is_ring).map(|(index, _)| index).collect(),
+            runs: runs.into(),
+            by_category: by_category(&self.seats, &order, self.categories.len()),
+            order: order.into(),
             seats: self.seats.into(),
             rows: self.rows.into(),
             zones: self.zones.into(),
@@ -539,39 +670,38 @@ impl Reader<'_> {
     }
 }
 
-/// Cuts the rows where two seats are not adjacent.
-fn runs(rows: &[Row], loose: &[Loose]) -> Box<[Run]> {
-    let mut runs = Vec::with_capacity(rows.len());
-    let (mut distances, mut sorted) = (Vec::new(), Vec::new());
-    for (row, seats) in rows.iter().map(|row| row.seats.clone()).enumerate().filter(|(_, seats)| !seats.is_empty()) {
-        let in_row = &loose[seats.start as usize..seats.end as usize];
-        distances.clear();
-        distances.extend(in_row.windows(2).map(|pair| distance(pair[0].position, pair[1].position)));
-        sorted.clone_from(&distances);
-        sorted.sort_unstable_by(f64::total_cmp);
-        let pitch = sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or_default();
-        let mut start = seats.start;
-        for (seat, _) in (seats.start + 1..).zip(&distances).filter(|&(_, &distance)| distance > 1.5 * pitch) {
-            runs.push(Run { row: row as u32, seats: start..seat });
-            start = seat;
+/// The runs of all rows, and the seat at each place; none if that is its number everywhere.
+fn runs(rows: &[Row], loose: &[Loose]) -> (Vec<Run>, Vec<u32>) {
+    let (mut runs, mut order) = (Vec::with_capacity(rows.len()), Vec::with_capacity(loose.len()));
+    let mut positions = Vec::new();
+    for (row, seats) in rows.iter().map(|row| row.seats.clone()).enumerate() {
+        positions.clear();
+        positions.extend(loose[seats.start as usize..seats.end as usize].iter().map(|seat| seat.position));
+        for chain in chains(&positions) {
+            let first = order.len();
+            order.extend(chain.seats.iter().map(|seat| seats.start + seat));
+            runs.push(Run { row: row as u32, places: range(first, order.len()), is_ring: chain.is_ring });
         }
-        runs.push(Run { row: row as u32, seats: start..seats.end });
     }
-    runs.into()
+    if order.is_sorted() {
+        order = Vec::new();
+    }
+    (runs, order)
 }
 
-fn distance(a: [f64; 2], b: [f64; 2]) -> f64 {
-    let (dx, dy) = (a[0] - b[0], a[1] - b[1]);
-    (dx * dx + dy * dy).sqrt()
-}
-
-fn by_category(seats: &[Place], categories: usize) -> Box<[Vec<Range<u32>>]> {
-    let mut ranges = vec![Vec::new(); categories];
-    let mut end = 0;
-    for stretch in seats.chunk_by(|a, b| a.category == b.category) {
-        let start = end;
-        end += stretch.len() as u32;
-        ranges[usize::from(stretch[0].category)].push(start..end);
+fn by_category(seats: &[Place], order: &[u32], categories: usize) -> Box<[Vec<Range<u32>>]> {
+    let mut ranges: Vec<Vec<Range<u32>>> = vec![Vec::new(); categories];
+    for place in 0..seats.len() as u32 {
+        let seat = order.get(place as usize).copied().unwrap_or(place);
+        let category = seats[seat as usize].category;
+        if category == NOT_FOR_SALE {
+            continue;
+        }
+        let ranges = &mut ranges[usize::from(category)];
+        match ranges.last_mut() {
+            Some(last) if last.end == place => last.end += 1,
+            _ => ranges.push(place..place + 1),
+        }
     }
     ranges.into()
 }
@@ -688,7 +818,14 @@ impl<'de> Visitor<'de> for Node<'_, 'de> {
             Expect::Seat => self.reader.seat(map)?,
             Expect::Category => self.reader.category(map)?,
             Expect::Position => return self.reader.coordinates(map).map(Found::Position),
-            Expect::Any | Expect::Zones | Expect::Rows | Expect::Seats | Expect::Categories => {
+            Expect::Area | Expect::Shape => self.reader.shape(map)?,
+            Expect::Any
+            | Expect::Zones
+            | Expect::Rows
+            | Expect::Seats
+            | Expect::Categories
+            | Expect::Areas
+            | Expect::Points => {
                 self.reader.object(map, |reader, _, map| reader.ignore(map))?;
                 return Ok(Found::Other);
             }

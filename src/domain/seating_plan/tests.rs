@@ -21,25 +21,69 @@ fn row_of(seats: &str) -> String {
 #[test]
 fn each_problem_is_named_with_its_place() {
     let seat = |guid: &str| format!(r#"{{"seat_guid":"{guid}","category":"A"}}"#);
-    let long = "x".repeat(65);
+    let long = "x".repeat(191);
     let rows: &[(&str, &[&str])] = &[
         ("[]", &[" must be an object"]),
         ("null", &[" must be an object"]),
         ("{", &[" cannot be read: EOF while parsing an object at line 1 column 1"]),
-        ("{} {}", &[" cannot be read: trailing characters at line 1 column 4"]),
-        (r#"{"zones":{}}"#, &["zones must be a list"]),
-        (r#"{"zones":[{"rows":[7]},7]}"#, &["zones[0].rows[0] must be an object", "zones[1] must be an object"]),
-        (r#"{"zones":[{"rows":[{}]}]}"#, &["zones[0].rows[0].seats is missing"]),
-        (r#"{"zones":[{"name":[]}]}"#, &["zones[0].name must be a string"]),
-        (r#"{"zones":[{"position":[1,2]}]}"#, &["zones[0].position must be an object"]),
-        (r#"{"zones":[{"position":{"x":"1"}}]}"#, &["zones[0].position.x must be a number"]),
-        (r#"{"categories":[{"color":"red"}]}"#, &["categories[0].name is missing"]),
         (
-            r#"{"categories":[{"name":""}]}"#,
+            "{} {}",
+            &["zones is missing", "categories is missing", " cannot be read: trailing characters at line 1 column 4"],
+        ),
+        ("{}", &["zones is missing", "categories is missing"]),
+        (
+            r#"{"id":1,"name":"x","layout":{"zones":[],"categories":[]}}"#,
+            &["zones is missing", "categories is missing"],
+        ),
+        (r#"{"zoness":[],"categories":[]}"#, &["zones is missing"]),
+        (r#"{"zones":{},"categories":[]}"#, &["zones must be a list"]),
+        (r#"{"zones":null,"categories":null}"#, &["zones must be a list", "categories must be a list"]),
+        (r#"{"zones":[{}],"categories":[]}"#, &["zones[0].rows is missing"]),
+        (r#"{"zones":[{"rows":null}],"categories":[]}"#, &["zones[0].rows must be a list"]),
+        (r#"{"zones":[{"rows":[],"areas":null}],"categories":[]}"#, &["zones[0].areas must be a list"]),
+        (r#"{"zones":[{"rows":[],"areas":{}}],"categories":[]}"#, &["zones[0].areas must be a list"]),
+        (r#"{"zones":[{"rows":[{"seats":null}]}],"categories":[]}"#, &["zones[0].rows[0].seats must be a list"]),
+        (r#"{"zones":[],"categories":[],"size":[2],"name":{}}"#, &["size must be an object", "name must be a string"]),
+        (
+            r#"{"zones":[{"rows":[],"areas":[7,{"color":1,"rotation":"x","polygon":{"points":null}},{"circle":{"radius":"x"}},
+                {"text":{"size":"x"}},{"text":[]},{"ellipse":{"radius":{"x":[]}}},{"polygon":{"points":[1]}}]}],"categories":[]}"#,
+            &[
+                "zones[0].areas[0] must be an object",
+                "zones[0].areas[1].color must be a string",
+                "zones[0].areas[1].rotation must be a number",
+                "zones[0].areas[1].polygon.points must be a list",
+                "zones[0].areas[2].circle.radius must be a number or an object",
+                "zones[0].areas[3].text.size must be a number",
+                "zones[0].areas[4].text must be a string or an object",
+                "zones[0].areas[5].ellipse.radius.x must be a number",
+                "zones[0].areas[6].polygon.points[0] must be an object",
+            ],
+        ),
+        (
+            r#"{"zones":[{"rows":[{"row_label":[],"seat_label":{},"row_number_position":"left","seats":[
+                {"seat_guid":"a","category":"A","start_direction":"^"}]}]}],"categories":[{"name":"A"}]}"#,
+            &[
+                "zones[0].rows[0].row_label must be a string",
+                "zones[0].rows[0].seat_label must be a string",
+                "zones[0].rows[0].row_number_position must be one of start, end, both",
+                "zones[0].rows[0].seats[0].start_direction must be one of <, >, <>",
+            ],
+        ),
+        (
+            r#"{"zones":[{"rows":[7]},7],"categories":[]}"#,
+            &["zones[0].rows[0] must be an object", "zones[1] must be an object"],
+        ),
+        (r#"{"zones":[{"rows":[{}]}],"categories":[]}"#, &["zones[0].rows[0].seats is missing"]),
+        (r#"{"zones":[{"name":[],"rows":[]}],"categories":[]}"#, &["zones[0].name must be a string"]),
+        (r#"{"zones":[{"position":[1,2],"rows":[]}],"categories":[]}"#, &["zones[0].position must be an object"]),
+        (r#"{"zones":[{"position":{"x":"1"},"rows":[]}],"categories":[]}"#, &["zones[0].position.x must be a number"]),
+        (r#"{"zones":[],"categories":[{"color":"red"}]}"#, &["categories[0].name is missing"]),
+        (
+            r#"{"zones":[],"categories":[{"name":""}]}"#,
             &["categories[0].name must be 1 to 200 characters, none of them a control character"],
         ),
         (
-            r#"{"categories":[{"name":"A"},{"name":"B"},{"name":"A"}]}"#,
+            r#"{"zones":[],"categories":[{"name":"A"},{"name":"B"},{"name":"A"}]}"#,
             &["categories[2].name is the name of categories[0] too"],
         ),
         (
@@ -51,9 +95,9 @@ fn each_problem_is_named_with_its_place() {
         (
             &row_of(&[seat(""), seat(&long), seat(r"a\n")].join(",")),
             &[
-                "zones[0].rows[0].seats[0].seat_guid must be 1 to 64 characters, none of them a control character",
-                "zones[0].rows[0].seats[1].seat_guid must be 1 to 64 characters, none of them a control character",
-                "zones[0].rows[0].seats[2].seat_guid must be 1 to 64 characters, none of them a control character",
+                "zones[0].rows[0].seats[0].seat_guid must be 1 to 190 characters, none of them a control character",
+                "zones[0].rows[0].seats[1].seat_guid must be 1 to 190 characters, none of them a control character",
+                "zones[0].rows[0].seats[2].seat_guid must be 1 to 190 characters, none of them a control character",
             ],
         ),
         (
@@ -64,7 +108,7 @@ fn each_problem_is_named_with_its_place() {
             ],
         ),
         (
-            r#"{"zones":[{},{"rows":[{"seats":[]},{"seats":[{"seat_guid":"a","category":"B"}]}]}]}"#,
+            r#"{"zones":[{"rows":[]},{"rows":[{"seats":[]},{"seats":[{"seat_guid":"a","category":"B"}]}]}],"categories":[]}"#,
             &["zones[1].rows[1].seats[0].category is not among the categories of the plan"],
         ),
         (
@@ -75,15 +119,15 @@ fn each_problem_is_named_with_its_place() {
             &row_of(r#"{"seat_guid":"a","category":"A","position":{"x":1e999}}"#),
             &["zones[0].rows[0].seats[0].position.x cannot be read: number out of range at line 1 column 82"],
         ),
-        (r#"{"name":1,"name":2,"zones":[]}"#, &["name is given twice"]),
-        (r#"{"a b":[{"c":[{"d":{},"d":[]}]}]}"#, &[r#"["a b"][0].c[0].d is given twice"#]),
-        (r#"{"\u007aones":[],"zones":[]}"#, &["zones is given twice"]),
+        (r#"{"name":"1","name":2,"zones":[],"categories":[]}"#, &["name is given twice"]),
+        (r#"{"zones":[],"categories":[],"a b":[{"c":[{"d":{},"d":[]}]}]}"#, &[r#"["a b"][0].c[0].d is given twice"#]),
+        (r#"{"\u007aones":[],"zones":[],"categories":[]}"#, &["zones is given twice"]),
         (
             &row_of(r#"{"seat_guid":"a","seat_guid":"b","category":"A"}"#),
             &["zones[0].rows[0].seats[0].seat_guid is given twice"],
         ),
         (
-            r#"{"o":{"a":0,"b":0,"c":0,"d":0,"e":0,"f":0,"g":0,"h":0,"i":0,"j":0,"a":1,"j":1}}"#,
+            r#"{"zones":[],"categories":[],"o":{"a":0,"b":0,"c":0,"d":0,"e":0,"f":0,"g":0,"h":0,"i":0,"j":0,"a":1,"j":1}}"#,
             &["o.a is given twice", "o.j is given twice"],
         ),
     ];
@@ -110,10 +154,10 @@ fn what_is_beyond_a_limit_is_refused() {
             &["zones[0].rows[0].seats[2] is one more than the 2 seats allowed"],
         ),
         (
-            r#"{"zones":[{"rows":[{"seats":[]},{"seats":[]},{"seats":[]}]}]}"#,
+            r#"{"categories":[],"zones":[{"rows":[{"seats":[]},{"seats":[]},{"seats":[]}]}]}"#,
             &["zones[0].rows[2] is one more than the 2 rows allowed"],
         ),
-        (r#"{"zones":[{},{},{}]}"#, &["zones[2] is one more than the 2 zones allowed"]),
+        (r#"{"zones":[{"rows":[]},{"rows":[]},{"rows":[]}]}"#, &["zones[2] is one more than the 2 zones allowed"]),
         (
             r#"{"categories":[{"name":"A"},{"name":"B"},{"name":"C"}]}"#,
             &["categories[2] is one more than the 2 categories allowed"],
@@ -139,24 +183,28 @@ fn what_real_plans_leave_out_or_add_is_fine() {
                     {"seat_guid":"a","category":"A","seat_number":null,"uuid":"1"},
                     {"category":"B","seat_guid":"\u00fc","seat_number":12,"position":{"y":2.5,"x":1e0,"z":0}}
                 ],"position":{"x":-10,"y":-0.5}},
-                {"seats":[],"row_number":"B"}
+                {"seats":[],"row_number":"B","row_label":"Box %s","seat_label":"Chair %s","row_number_position":null}
             ]},
-            {"areas":[]},
-            {"name":null,"rows":null}
+            {"areas":[{"shape":"circle","circle":{"radius":5},"position":{"x":1,"y":2},"text":{"text":"Bar","size":16}}],"rows":[]},
+            {"name":null,"rows":[]}
         ],"categories":[{"name":"B","color":"#fff"},{"name":"A"}],"name":null,"size":{}}"##,
     )
     .unwrap();
     assert_eq!(
         plan.seats().collect::<Vec<_>>(),
         [
-            Seat { guid: "a", number: "", row: 0, category: 1, x: 90.0, y: 10.0 },
-            Seat { guid: "ü", number: "12", row: 0, category: 0, x: 91.0, y: 12.5 },
+            Seat { guid: "a", number: "", row: 0, category: Some(1), x: 90.0, y: 10.0 },
+            Seat { guid: "ü", number: "12", row: 0, category: Some(0), x: 91.0, y: 12.5 },
         ]
     );
     assert_eq!(
         plan.rows(),
-        [Row { zone: 0, name: "7".into(), seats: 0..2 }, Row { zone: 0, name: "B".into(), seats: 2..2 }]
+        [
+            Row { zone: 0, name: "7".into(), label: "".into(), seat_label: "".into(), seats: 0..2 },
+            Row { zone: 0, name: "B".into(), label: "Box B".into(), seat_label: "Chair %s".into(), seats: 2..2 },
+        ]
     );
+    assert_eq!((plan.rows()[0].seat_label("12"), plan.rows()[1].seat_label("12")), (None, Some("Chair 12".into())));
     assert_eq!(
         plan.zones(),
         [
@@ -169,40 +217,75 @@ fn what_real_plans_leave_out_or_add_is_fine() {
     assert_eq!((plan.seat_index("ü"), plan.seat_index("u"), plan.seat_index("")), (Some(1), None, None));
     assert_eq!((plan.zone_index("Stalls"), plan.zone_index("Circle")), (Some(0), None));
     assert_eq!((plan.category_index("A"), plan.category_index("C")), (Some(1), None));
-    assert_eq!(plan.category_seats(1), Some(&[0..1][..]));
-    assert_eq!(plan.category_seats(2), None);
+    assert_eq!(plan.category_places(1), Some(&[0..1][..]));
+    assert_eq!(plan.category_places(2), None);
 }
 
 #[test]
 fn a_plan_may_have_no_seats() {
-    for json in ["{}", r#"{"zones":[],"categories":[]}"#, r#"{"zones":[{"rows":[{"seats":[]}]}]}"#] {
+    for json in [r#"{"zones":[],"categories":[]}"#, r#"{"zones":[{"rows":[{"seats":[]}]}],"categories":[]}"#] {
         let plan = parse(json).unwrap();
         assert!(plan.is_empty() && plan.runs().is_empty(), "{json}");
     }
 }
 
 #[test]
-fn rows_are_cut_into_runs_where_the_pitch_is_exceeded() {
-    let runs_of = |xs: &[f64]| -> Vec<Range<u32>> {
-        let seat = |(i, x)| format!(r#"{{"seat_guid":"{i}","category":"A","position":{{"x":{x},"y":3}}}}"#);
-        let seats: Vec<_> = xs.iter().enumerate().map(seat).collect();
-        parse(&row_of(&seats.join(","))).unwrap().runs().iter().map(|run| run.seats.clone()).collect()
+fn runs_are_ranges_of_places_along_the_row() {
+    let seat = |(i, x): (usize, &i32)| {
+        let category = if i % 2 == 0 { "A" } else { "B" };
+        format!(r#"{{"seat_guid":"{i}","category":"{category}","position":{{"x":{x},"y":3}}}}"#)
     };
-    let rows: &[(&[f64], &[Range<u32>])] = &[
-        (&[5.0], &[0..1]),
-        (&[0.0, 500.0], &[0..2]),
-        (&[0.0, 0.0, 0.0], &[0..3]),
-        (&[0.0, 0.0, 0.0, 1.0], &[0..3, 3..4]),
-        (&[0.0, 28.0, 96.0], &[0..2, 2..3]),
-        (&[0.0, 10.0, 25.0, 35.0], &[0..4]),
-        (&[0.0, 10.0, 25.1, 35.0], &[0..2, 2..4]),
-        (&[0.0, 10.0, 20.0, 50.0, 60.0, 90.0, 100.0], &[0..3, 3..5, 5..7]),
-        // In the order of the plan, not from left to right.
-        (&[0.0, 20.0, 10.0, 30.0, 40.0], &[0..1, 1..3, 3..5]),
-    ];
-    for (xs, expected) in rows {
-        assert_eq!(runs_of(xs), *expected, "{xs:?}");
+    let row =
+        |xs: &[i32]| format!(r#"{{"seats":[{}]}}"#, xs.iter().enumerate().map(seat).collect::<Vec<_>>().join(","));
+    // Odd numbers to the left, even ones to the right, with an aisle between; listed by number.
+    let second = row(&[-50, 50, -60, 60, -70, 70]).replace(r#""seat_guid":""#, r#""seat_guid":"b"#);
+    let json = format!(
+        r#"{{"zones":[{{"rows":[{},{second}]}}],"categories":[{{"name":"A"}},{{"name":"B"}}]}}"#,
+        row(&[0, 10, 20])
+    );
+    let plan = parse(&json).unwrap();
+    let runs: Vec<_> = plan.runs().iter().map(|run| (run.row, run.places.clone(), run.is_ring)).collect();
+    assert_eq!(runs, [(0, 0..3, false), (1, 3..6, false), (1, 6..9, false)]);
+    assert_eq!((0..9).map(|place| plan.seat_at(place)).collect::<Vec<_>>(), [0, 1, 2, 7, 5, 3, 4, 6, 8]);
+    assert_eq!(plan.category_places(0), Some(&[0..1, 2..6][..]));
+    assert_eq!(plan.category_places(1), Some(&[1..2, 6..9][..]));
+    assert!(plan.is_reordered() && plan.rings().is_empty());
+    // Seats keep the numbers that events know them by.
+    assert_eq!((plan.seat(3).guid, plan.seat_index("b5")), ("b0", Some(8)));
+}
+
+#[test]
+fn what_was_taken_once_can_still_be_read() {
+    for json in [
+        "{}",
+        r#"{"zones":null,"categories":null,"name":7,"size":"x"}"#,
+        r#"{"zones":[{"rows":null,"areas":7},{}]}"#,
+        r#"{"zones":[{"rows":[{"seats":null,"row_label":{},"row_number_position":"left"}],"areas":[{"polygon":{"points":3}}]}]}"#,
+    ] {
+        assert!(parse(json).is_err(), "{json}");
+        assert!(SeatingPlan::restore(json.as_bytes()).unwrap().is_empty(), "{json}");
     }
+    assert!(SeatingPlan::restore(br#"{"zones":{}}"#).is_err());
+}
+
+#[test]
+fn a_seat_without_a_category_is_not_for_sale() {
+    let seat = |guid: &str, category: &str| format!(r#"{{"seat_guid":"{guid}","category":"{category}"}}"#);
+    let plan = parse(&row_of(&[seat("a", "A"), seat("b", ""), seat("c", "A")].join(","))).unwrap();
+    assert_eq!(plan.seats().map(|seat| seat.category).collect::<Vec<_>>(), [Some(0), None, Some(0)]);
+    assert_eq!(plan.not_for_sale().collect::<Vec<_>>(), [1]);
+    assert_eq!(plan.category_places(0), Some(&[0..1, 2..3][..]));
+    assert_eq!(
+        problems(&row_of(r#"{"seat_guid":"a","category":null}"#)),
+        ["zones[0].rows[0].seats[0].category is missing"]
+    );
+}
+
+#[test]
+fn texts_are_as_long_as_pretix_has_them() {
+    let (guid, number) = ("g".repeat(190), "좌".repeat(190));
+    let plan = parse(&row_of(&format!(r#"{{"seat_guid":"{guid}","category":"A","seat_number":"{number}"}}"#))).unwrap();
+    assert_eq!((plan.seat(0).guid, plan.seat(0).number, plan.seat_index(&guid)), (&*guid, &*number, Some(0)));
 }
 
 #[test]
@@ -210,7 +293,7 @@ fn aisles_cut_each_row_of_the_theatre_into_three() {
     let plan = SeatingPlan::parse(&plans::theatre(), &Limits::default()).unwrap();
     assert_eq!((plan.len(), plan.rows().len(), plan.zones().len()), (1_551, 43, 3));
     assert_eq!(plan.runs().len(), 3 * 43);
-    let first: Vec<_> = plan.runs()[..3].iter().map(|run| run.seats.clone()).collect();
+    let first: Vec<_> = plan.runs()[..3].iter().map(|run| run.places.clone()).collect();
     assert_eq!(first, [0..7, 7..15, 15..22]);
 }
 

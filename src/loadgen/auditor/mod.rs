@@ -261,14 +261,15 @@ fn fits(offer: &Offer, wish: &Wish, held: &Held) -> Result<(), String> {
             if held.seats.len() != *count as usize || repeated {
                 return Err(format!("{} seats", held.seats.len()));
             }
-            let other = |seat: &u32| category.is_some_and(|wanted| offer.house.plan.seat(*seat).category != wanted);
+            let other =
+                |seat: &u32| category.is_some_and(|wanted| offer.house.plan.seat(*seat).category != Some(wanted));
             if held.seats.iter().any(other) { Err("another category".into()) } else { Ok(()) }
         }
     }
 }
 
 fn price(house: &House, seat: u32) -> u64 {
-    house.prices[house.plan.seat(seat).category as usize].1
+    house.plan.seat(seat).category.map_or(0, |category| house.prices[category as usize].1)
 }
 
 /// Whose reservation, in a history.

@@ -170,7 +170,13 @@ impl Target for Embedded {
             Wish::Seats(seats) => api::Wish::Seats(seats.iter().map(|seat| plan.seat(*seat).guid.into()).collect()),
             Wish::Best { count, category, adjacent } => {
                 let category = category.map(|index| plan.categories()[index as usize].name.to_string());
-                api::Wish::BestAvailable(BestAvailable { count: *count, category, zone: None, adjacent: *adjacent })
+                api::Wish::BestAvailable(BestAvailable {
+                    count: *count,
+                    category,
+                    zone: None,
+                    adjacent: *adjacent,
+                    companions: 0,
+                })
             }
         };
         let reservation = self.engine.hold(offer.id, user, wish, queue_token, None).await.map_err(code)?;

@@ -96,9 +96,11 @@ impl OnSale {
         let first = (from * runs.len() as f64) as usize;
         runs.iter().cycle().skip(first).take(runs.len()).find_map(|run| {
             let mut free = 0;
-            run.seats.clone().find_map(|seat| {
+            run.places.clone().find_map(|place| {
+                let seat = offer.house.plan.seat_at(place);
                 free = if map[seat as usize] == Status::Free { free + 1 } else { 0 };
-                (free == count).then(|| (seat + 1 - count..=seat).collect())
+                (free == count)
+                    .then(|| (place + 1 - count..=place).map(|place| offer.house.plan.seat_at(place)).collect())
             })
         })
     }

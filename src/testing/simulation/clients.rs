@@ -18,7 +18,7 @@ use crate::actors::reply::{self, Reply};
 use crate::actors::system::{Routed, System};
 use crate::domain::catalogue::{self, Catalogue};
 use crate::domain::concert_option::{
-    self, Area, AreaPlaces, Caller, ConcertOption, Definition, Price, Window, WindowPatch, Wish,
+    self, Area, AreaPlaces, Caller, ConcertOption, Definition, Price, SeatSet, Window, WindowPatch, Wish,
 };
 use crate::domain::idempotency::{Key, Request};
 use crate::domain::invariants::Broken;
@@ -371,7 +371,7 @@ impl Mind<'_> {
             }
             2 => {
                 let (count, adjacent) = (1 + self.dice.below(3) as u32, self.dice.coin());
-                Wish::Best(BestAvailable { count, category: None, zone: None, adjacent })
+                Wish::Best(BestAvailable { count, category: None, zone: None, adjacent, companions: 0 })
             }
             _ => Wish::Areas(smallvec![AreaPlaces { area: 0, count: 1 + self.dice.below(3) as u32 }]),
         };
@@ -550,6 +550,9 @@ impl Mind<'_> {
             payment_seconds: 1 + self.dice.below(10) as u32,
             max_seats_per_reservation: 1 + self.dice.below(4) as u32,
             max_seats_per_user: 1 + self.dice.below(10) as u32,
+            focus: None,
+            accessible: Vec::new(),
+            not_for_sale: SeatSet::default(),
         }
     }
 

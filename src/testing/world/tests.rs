@@ -5,7 +5,7 @@ use smallvec::smallvec;
 
 use super::*;
 use crate::domain::concert_option::{
-    Area, AreaPlaces, Caller, Command, Price, Reply, ReservationStatus, Window, Wish, tests::seating_plan,
+    Area, AreaPlaces, Caller, Command, Price, Reply, ReservationStatus, SeatSet, Window, Wish, tests::seating_plan,
 };
 use crate::domain::idempotency::Key;
 use crate::domain::seat_map::{BestAvailable, Status};
@@ -48,6 +48,9 @@ fn definition(concert: ConcertId) -> Definition {
         payment_seconds: PAYMENT_SECONDS,
         max_seats_per_reservation: 4,
         max_seats_per_user: 10,
+        focus: None,
+        accessible: Vec::new(),
+        not_for_sale: SeatSet::default(),
     }
 }
 
@@ -435,6 +438,7 @@ impl World {
                         category: None,
                         zone: None,
                         adjacent: what > 128,
+                        companions: 0,
                     }),
                 };
                 let key = no.and_then(|no| key(owner, 20 + no * 3 + owner as u8));

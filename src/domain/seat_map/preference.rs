@@ -1,0 +1,133 @@
+//! What an option says of its seats: which are nearer to where all look, and which are kept for those who name them.
+
+use std::ops::Range;
+
+use crate::domain::seating_plan::SeatingPlan;
+
+/// Where the better seats are.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Focus {
+    /// Around this point of the plan.
+    Point([f64; 2]),
+    /// In the zones of these indices, best first; other zones come after them.
+    Zones(Vec<u32>),
+}
+
+/// What an option prefers, put together with its plan once for all requests.
+#[derive(Debug, Clone, Default)]
+pub struct Preference {
+    focus: Option<Focus>,
+    /// All rows that have seats, the nearest first, each with how far the nearest of its seats is; empty without a focus.
+    rows: Vec<(Far, u32)>,
+    /// By category, whether it is kept for those who name it.
+    kept: Vec<bool>,
+    /// If some are: all places that are not, as ascending ranges, each maximal.
+    open: Option<Vec<Range<u32>>>,
+}
+
+/// How far seats are from the focus, in the order of the numbers: the bits of a float that is not negative.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) struct Far(u32);
+
+impl Far {
+    /// Rounded, so that what differs only in the order of a sum is as far.
+    fn of(distance: f64) -> Self {
+        Self((distance as f32).to_bits())
+    }
+}
+
+impl Preference {
+    /// Of a plan, with the categories of these indices kept for those who name them.
+    #[must_use]
+    pub fn new(plan: &SeatingPlan, focus: Option<Focus>, accessible: &[u32]) -> Self {
+        let mut kept = vec![false; plan.categories().len()];
+        for category in accessible {
+            kept[*category as usize] = true;
+        }
+        let mut preference = Self { focus, rows: Vec::new(), kept, open: None };
+        if !accessible.is_empty() {
+            preference.open = Some(open(plan, &preference.kept));
+        }
+        if preference.focus.is_some() {
+            let filled = (0..).zip(plan.rows()).filter(|(_, row)| !row.seats.is_empty());
+            preference.rows = filled.map(|(index, row)| (preference.least(plan, index, row.zone), index)).collect();
+            preference.rows.sort_unstable();
+        }
+        preference
+    }
+
+    /// How far the nearest seat of a row is.
+    fn least(&self, plan: &SeatingPlan, row: u32, zone: u32) -> Far {
+        let Some(Focus::Point(_)) = self.focus else { return self.zone_far(plan, zone) };
+        let seats = plan.rows()[row as usize].seats.clone();
+        Far::of(seats.map(|seat| self.seat_far(plan, seat)).fold(f64::INFINITY, f64::min))
+    }
+
+    /// The rows to look at, in this order, if it is not that of the plan.
+    pub(super) fn rows(&self) -> &[(Far, u32)] {
+        &self.rows
+    }
+
+    /// Whether seats of one row may be at different distances.
+    pub(super) fn is_point(&self) -> bool {
+        matches!(self.focus, Some(Focus::Point(_)))
+    }
+
+    /// How far a group of seats of one row is: the mean of its seats.
+    pub(super) fn far(&self, plan: &SeatingPlan, row: u32, seats: impl ExactSizeIterator<Item = u32>) -> Far {
+        match self.focus {
+            None => Far::default(),
+            Some(Focus::Zones(_)) => self.zone_far(plan, plan.rows()[row as usize].zone),
+            Some(Focus::Point(_)) => {
+                let count = seats.len() as f64;
+                Far::of(seats.map(|seat| self.seat_far(plan, seat)).sum::<f64>() / count)
+            }
+        }
+    }
+
+    fn zone_far(&self, plan: &SeatingPlan, zone: u32) -> Far {
+        let Some(Focus::Zones(zones)) = &self.focus else { return Far::default() };
+        let name = |zone: u32| &plan.zones()[zone as usize].name;
+        let place = zones.iter().position(|&better| name(better) == name(zone));
+        Far::of(place.unwrap_or(zones.len()) as f64)
+    }
+
+    fn seat_far(&self, plan: &SeatingPlan, seat: u32) -> f64 {
+        let Some(Focus::Point([x, y])) = self.focus else { return 0.0 };
+        let [dx, dy] = plan.position(seat).map(f64::from);
+        (dx - x).hypot(dy - y)
+    }
+
+    /// How far one seat is.
+    pub(super) fn far_of(&self, plan: &SeatingPlan, seat: u32) -> Far {
+        self.far(plan, plan.seat(seat).row, std::iter::once(seat))
+    }
+
+    /// Whether a category goes only to those who name it.
+    pub(super) fn is_kept(&self, category: u32) -> bool {
+        self.kept.get(category as usize).copied().unwrap_or(false)
+    }
+
+    /// The places that anybody may be given.
+    pub(super) fn open(&self, plan: &SeatingPlan) -> Vec<Range<u32>> {
+        self.open.clone().unwrap_or_else(|| std::iter::once(0..plan.len()).collect())
+    }
+}
+
+fn open(plan: &SeatingPlan, kept: &[bool]) -> Vec<Range<u32>> {
+    let mut taken: Vec<Range<u32>> = (0..)
+        .zip(kept)
+        .filter(|(_, kept)| **kept)
+        .flat_map(|(category, _)| plan.category_places(category).unwrap_or_default().iter().cloned())
+        .collect();
+    taken.sort_unstable_by_key(|range| range.start);
+    let mut open = Vec::new();
+    let mut from = 0;
+    for range in taken.into_iter().chain(std::iter::once(plan.len()..plan.len())) {
+        if from < range.start {
+            open.push(from..range.start);
+        }
+        from = range.end;
+    }
+    open
+}
