@@ -142,13 +142,13 @@ impl House<'_> {
         let mut best = None;
         let rows = self.preference.rows();
         if rows.is_empty() {
-            self.search(allowed, &mut best);
+            self.search(Far::default(), allowed, &mut best);
             let rings = self.plan.rings().iter().map(|&ring| (ring, &self.plan.runs()[ring as usize]));
             for (index, ring) in rings {
                 if best.is_some_and(|best| best.is_before(ring.row)) {
                     break;
                 }
-                self.search_ring(index, ring, allowed, &mut best);
+                self.search_ring(Far::default(), (index, ring), allowed, &mut best);
             }
             return best;
         }
@@ -159,20 +159,20 @@ impl House<'_> {
             let places = &self.plan.rows()[row as usize].seats;
             let first = allowed.partition_point(|range| range.end <= places.start);
             for range in allowed[first..].iter().take_while(|range| range.start < places.end) {
-                self.search(&[range.start.max(places.start)..range.end.min(places.end)], &mut best);
+                self.search(least, &[range.start.max(places.start)..range.end.min(places.end)], &mut best);
             }
             let first = self.plan.rings().partition_point(|&ring| self.plan.runs()[ring as usize].row < row);
             let rings = self.plan.rings()[first..].iter().map(|&ring| (ring, &self.plan.runs()[ring as usize]));
             for (index, ring) in rings.take_while(|(_, ring)| ring.row == row) {
-                self.search_ring(index, ring, allowed, &mut best);
+                self.search_ring(least, (index, ring), allowed, &mut best);
             }
         }
         best
     }
 
-    /// Looks for a better window in places in their order, but not in rings. Without a focus it ends after the first row
-    /// that has one without flaws.
-    fn search(&self, allowed: &[Range<u32>], best: &mut Option<Window>) {
+    /// Looks for a better window in places in their order, of which none is nearer than `least`, but not in rings. Without a
+    /// focus it ends after the first row that has one without flaws.
+    fn search(&self, least: Far, allowed: &[Range<u32>], best: &mut Option<Window>) {
         let runs = self.plan.runs();
         let mut ahead = allowed.first().map_or(&[][..], |range| from_place(runs, range.start));
         for range in allowed {
@@ -198,7 +198,7 @@ impl House<'_> {
                 let index = (runs.len() - ahead.len()) as u32;
                 for start in self.promising(run, first..=end - self.count) {
                     let leaves_one = start - stretch.start == 1 || stretch.end - start - self.count == 1;
-                    self.consider((index, run), start, leaves_one.into(), best);
+                    self.consider(least, (index, run), start, leaves_one.into(), best);
                 }
             }
         }
@@ -212,10 +212,10 @@ impl House<'_> {
         most_central(&self.plan.rows()[run.row as usize].seats, starts, self.count)
     }
 
-    fn search_ring(&self, index: u32, ring: &Run, allowed: &[Range<u32>], best: &mut Option<Window>) {
+    fn search_ring(&self, least: Far, (index, ring): (u32, &Run), allowed: &[Range<u32>], best: &mut Option<Window>) {
         let is_good = |place: u32| self.free.has(place) && is_in(allowed, place);
         for start in self.starts(ring).filter(|&start| self.places(ring, start).all(is_good)) {
-            self.consider((index, ring), start, self.leaves_one(ring, start).into(), best);
+            self.consider(least, (index, ring), start, self.leaves_one(ring, start).into(), best);
         }
     }
 
@@ -243,14 +243,17 @@ impl House<'_> {
                     self.places(run, start).all(|place| self.free.has(place) && (is_wanted(&place) || is_open(&place)));
                 if are_good && wanted >= request.count {
                     let flaws = 2 * (wanted - request.count) + u32::from(self.leaves_one(run, start));
-                    self.consider((index, run), start, flaws, &mut best);
+                    self.consider(Far::default(), (index, run), start, flaws, &mut best);
                 }
             }
         }
         best
     }
 
-    fn consider(&self, (index, run): (u32, &Run), start: u32, flaws: u32, best: &mut Option<Window>) {
+    fn consider(&self, least: Far, (index, run): (u32, &Run), start: u32, flaws: u32, best: &mut Option<Window>) {
+        if best.is_some_and(|best| (best.flaws, best.far, best.row) < (flaws, least, run.row)) {
+            return;
+        }
         let row = &self.plan.rows()[run.row as usize].seats;
         let seats = self.places(run, start).map(|place| self.plan.seat_at(place));
         let window = Window {

@@ -95,7 +95,7 @@ impl Preference {
     fn seat_far(&self, plan: &SeatingPlan, seat: u32) -> f64 {
         let Some(Focus::Point([x, y])) = self.focus else { return 0.0 };
         let [dx, dy] = plan.position(seat).map(f64::from);
-        (dx - x).hypot(dy - y)
+        ((dx - x) * (dx - x) + (dy - y) * (dy - y)).sqrt()
     }
 
     /// How far one seat is.

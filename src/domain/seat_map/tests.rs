@@ -233,7 +233,10 @@ fn far(plan: &SeatingPlan, focus: Option<&Focus>, seats: &[u32]) -> f32 {
             better.count() as f32
         }
         Some(Focus::Point([x, y])) => {
-            let distance = |&seat: &u32| (f64::from(plan.seat(seat).x) - x).hypot(f64::from(plan.seat(seat).y) - y);
+            let distance = |&seat: &u32| {
+                let (dx, dy) = (f64::from(plan.seat(seat).x) - x, f64::from(plan.seat(seat).y) - y);
+                (dx * dx + dy * dy).sqrt()
+            };
             (seats.iter().map(distance).sum::<f64>() / seats.len() as f64) as f32
         }
     }
