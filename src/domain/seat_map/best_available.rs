@@ -159,8 +159,8 @@ impl House<'_> {
             let places = &self.plan.rows()[row as usize].seats;
             let first = allowed.partition_point(|range| range.end <= places.start);
             for range in allowed[first..].iter().take_while(|range| range.start < places.end) {
-                let range = range.start.max(places.start)..range.end.min(places.end);
-                self.search(least, std::slice::from_ref(&range), &mut best);
+                let part = range.start.max(places.start)..range.end.min(places.end);
+                self.search(least, std::slice::from_ref(&part), &mut best);
             }
             let first = self.plan.rings().partition_point(|&ring| self.plan.runs()[ring as usize].row < row);
             let rings = self.plan.rings()[first..].iter().map(|&ring| (ring, &self.plan.runs()[ring as usize]));
