@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(pages(64, 128), [page(b'o', 128), page(b'o', 64)]);
         assert_eq!(pages(63, 64), [page(b'o', 64), page(b'o', 0)]);
         assert_eq!(pages(5, 5), [page(b'o', 0)]);
-        assert_eq!(pages(64, 5), [page(b'o', 0); 0]);
+        assert!(pages(64, 5).is_empty());
     }
 
     #[test]

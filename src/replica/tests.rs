@@ -443,7 +443,7 @@ fn whatever_happens_while_an_aggregate_is_loaded_it_is_as_it_is() {
         model.hold(&mut replica, 1, 0);
         checkpoint(&mut replica);
         drop(replica.evict(0));
-        let loaded = early.map_or_else(|| cold.load().unwrap(), |early| early);
+        let loaded = early.unwrap_or_else(|| cold.load().unwrap());
         assert!(cold.is_there(&mut replica), "it stays for whoever loads it");
         loaded.put(&mut replica);
         assert_eq!(holds(&mut replica).unwrap(), round + 1);
