@@ -399,7 +399,7 @@ impl Cut {
         let mut pieces: Vec<_> = changes.iter().map(|(key, row)| (&key[..], Piece::Row(row.as_deref()))).collect();
         let kind = |key: &[u8]| if key.first() == Some(&lists::KIND) { Piece::List } else { Piece::Page };
         pieces.extend(drafts.keys().map(|key| (key, kind(key))));
-        pieces.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        pieces.sort_unstable_by_key(|(key, _)| *key);
         pieces.into_iter().flat_map(move |(key, piece)| {
             let altered = piece.altered(key.to_vec(), drafts, rows);
             let (altered, error) = altered.map_or_else(|error| (Vec::new(), Some(Err(error))), |all| (all, None));
