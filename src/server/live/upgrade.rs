@@ -121,13 +121,15 @@ async fn refuse(
     let (response, mut body) = response.into_parts();
     let bytes = if let BodySize::Sized(bytes) = body.size() { bytes } else { 0 };
     out.extend(head(&response, Some(bytes)));
-    io.write_all(&out).await?;
     // A slice at a time: whoever does not read it has no copy of the whole.
     while let Some(Ok(slice)) = poll_fn(|context| Pin::new(&mut body).poll_next(context)).await {
         if has_body {
-            io.write_all(&slice).await?;
+            out.extend(&slice);
+            io.write_all(&out).await?;
+            out.clear();
         }
     }
+    io.write_all(&out).await?;
     io.shutdown().await?;
     // To close at once could take the answer back, if there is something left to be read.
     let mut rest = [0; 1024];
