@@ -36,6 +36,7 @@ bench:
     cargo bench --no-default-features --bench growth
     cargo bench --bench http
     cargo bench --bench live
+    cargo bench --bench seats
     cargo bench --bench events
     cargo bench --bench sinks
 

@@ -30,7 +30,7 @@ fn config(dir: &std::path::Path) -> Config {
 }
 
 async fn buy(engine: &Engine, option: OptionId, user: &UserId) -> Result<()> {
-    let wish = BestAvailable { count: 8, category: None, zone: None, adjacent: true };
+    let wish = BestAvailable { count: 8, category: None, zone: None, adjacent: true, companions: 0 };
     let held = engine.hold(option, user, Wish::BestAvailable(wish), None, None).await?;
     engine.pay(user, held.value.id, None).await?;
     Ok(())

@@ -7,7 +7,7 @@ use boxoffice::domain::concert_option::{
     Caller, Command, ConcertOption, Definition, PricedPlan, Reply, SeatSet, Window, Wish,
 };
 use boxoffice::domain::idempotency::Request;
-use boxoffice::domain::seat_map::{BestAvailable, SeatMap, Status, best_available};
+use boxoffice::domain::seat_map::{BestAvailable, Preference, SeatMap, Status, best_available};
 use boxoffice::domain::seating_plan::{Limits, PlanHash, SeatingPlan};
 use boxoffice::domain::{Aggregate, Answer, ConcertId, Decided, Ignore, Lsn, Meta, OptionId, Timestamp, UserId};
 use boxoffice::testing::plans;
@@ -44,6 +44,7 @@ fn parsing(c: &mut Criterion) {
 
 fn choosing(c: &mut Criterion) {
     let plan = SeatingPlan::parse(&plans::stadium(), &Limits::default()).expect("the plan is sound");
+    let preference = Preference::default();
     let any = |count, adjacent| BestAvailable { count, category: None, zone: None, adjacent, companions: 0 };
     let bronze = BestAvailable { category: plan.category_index("Bronze"), ..any(6, true) };
     let cases = [
@@ -62,7 +63,7 @@ fn choosing(c: &mut Criterion) {
     let mut group = c.benchmark_group("stadium best available");
     group.sample_size(20);
     for (name, map, request) in &cases {
-        group.bench_function(*name, |b| b.iter(|| best_available(&plan, black_box(map), request)));
+        group.bench_function(*name, |b| b.iter(|| best_available(&plan, &preference, black_box(map), request)));
     }
     group.finish();
 }

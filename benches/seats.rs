@@ -209,8 +209,8 @@ impl House {
             engine.block_seats(polled, some.to_vec(), None).await?;
         }
         auth::Verifier::new(&settings)?;
-        let token = |n| auth::issue(&settings, &format!("user-{n}").parse()?, None, Duration::from_secs(3_600));
-        let tokens = (0..HOLDERS).map(|n| Ok(token(n)?)).collect::<Result<_>>()?;
+        let token = |n| Ok(auth::issue(&settings, &format!("user-{n}").parse()?, None, Duration::from_secs(3_600))?);
+        let tokens = (0..HOLDERS).map(token).collect::<Result<_>>()?;
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         let (stop, stopped) = oneshot::channel();

@@ -25,10 +25,7 @@ async fn open(adjust: impl FnOnce(&mut boxoffice::Config)) -> (Engine, tempfile:
 }
 
 fn window(opens_at: Option<Timestamp>, closes_at: Option<Timestamp>) -> WindowPatch {
-    let mut patch = WindowPatch::default();
-    patch.sale_opens_at = opens_at.map(Some);
-    patch.sale_closes_at = closes_at.map(Some);
-    patch
+    WindowPatch { sale_opens_at: opens_at.map(Some), sale_closes_at: closes_at.map(Some), ..WindowPatch::default() }
 }
 
 async fn reschedule_at_once(engine: &Engine, option: OptionId, patches: [WindowPatch; 2]) -> Vec<Result<(), Error>> {

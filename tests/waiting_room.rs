@@ -456,7 +456,7 @@ async fn when_the_line_is_switched_on_those_without_seats_go_to_its_head() {
     let mut position = 0;
     for (n, token) in tokens.iter().enumerate() {
         let now = look(&engine, token.id).await;
-        let stays = n < 92 || n >= 292;
+        let stays = !(92..292).contains(&n);
         let status = if stays { TokenStatus::Active } else { TokenStatus::Waiting };
         position += u64::from(!stays);
         assert_eq!((now.status, now.position), (status, (!stays).then_some(position)), "{n}");

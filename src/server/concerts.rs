@@ -53,7 +53,7 @@ pub(super) async fn create(
     responses((status = 200, description = "A page of concerts", body = Page<Concert>), (status = 400)))]
 pub(super) async fn list(request: HttpRequest, app: web::Data<App>) -> Result<HttpResponse, Problem> {
     let page = Query::read(&request, Query::PAGE)?.page()?;
-    respond::ok(&app.engine.concerts(&page).await?, Cache::Revalidate)
+    respond::page(&app, app.engine.concerts(&page), Cache::Revalidate).await
 }
 
 /// Reads a concert.

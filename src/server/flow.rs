@@ -286,11 +286,13 @@ mod tests {
         arrived(&flow, 10).await;
         assert!(read(&mut flow).now_or_never().is_none());
         // It hears of that although it was denied something before.
-        let reading = read(&mut flow);
-        tokio::pin!(reading);
-        assert!(futures_util::poll!(&mut reading).is_pending());
-        drop(work);
-        assert_eq!(reading.await, "GET /1\r\n\r\n");
+        {
+            let reading = read(&mut flow);
+            tokio::pin!(reading);
+            assert!(futures_util::poll!(&mut reading).is_pending());
+            drop(work);
+            assert_eq!(reading.await, "GET /1\r\n\r\n");
+        }
         let work = line.work();
         drop(client);
         assert_eq!(read(&mut flow).await, "", "the end is heard of at once");

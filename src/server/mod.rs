@@ -59,7 +59,7 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{App as ActixApp, FromRequest, HttpRequest, HttpServer, Resource, Responder, Route, guard};
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use self::address::Proxies;
 use self::auth::Verifier;
@@ -84,6 +84,8 @@ use crate::engine::Engine;
 
 /// How often the limiter forgets users who have not asked for a while.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
+/// How many pages of lists are made at a time: as many as there are threads to read for them.
+const LISTS_AT_ONCE: usize = 8;
 /// How long requests may take to end once the engine has failed: they have their answers already.
 const FAILED_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -145,6 +147,8 @@ pub struct App {
     backlog: Arc<Backlog>,
     /// What was cut of the settings, since the process may not open more files.
     cut: Option<String>,
+    /// Turns of those who make pages of lists.
+    lists: Semaphore,
     /// The description of this API, as JSON.
     openapi: Ready,
 }
@@ -172,6 +176,7 @@ impl App {
             history: History::new(&settings.history),
             live: Live::start(&settings.live)?,
             backlog,
+            lists: Semaphore::new(LISTS_AT_ONCE),
             openapi: Ready::new(Piece::new(openapi::document())),
             engine,
             settings,

@@ -52,7 +52,7 @@ pub(super) async fn read(
     responses((status = 200, description = "A page of payments", body = Page<Payment>), (status = 400)))]
 pub(super) async fn list(request: HttpRequest, User(user): User, app: web::Data<App>) -> Result<HttpResponse, Problem> {
     let page = Query::read(&request, Query::PAGE)?.page()?;
-    respond::ok(&app.engine.payments(&user.user, &page).await?, Cache::Private)
+    respond::page(&app, app.engine.payments(&user.user, &page), Cache::Private).await
 }
 
 /// Gives a payment back, and makes its seats available again.

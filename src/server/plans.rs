@@ -20,7 +20,7 @@ pub(super) struct ReadyPlans {
     plans: Recent<PlanHash, Arc<OnceCell<ReadyPlan>>>,
     backlog: Arc<Backlog>,
     /// One plan is made at a time: each takes several times its size while it is.
-    making: Semaphore,
+    making: Arc<Semaphore>,
 }
 
 /// A plan up to its last brace, in both forms.
@@ -35,7 +35,7 @@ struct ReadyPlan {
 impl ReadyPlans {
     /// Keeps `most` of them; what is still being read of others is counted in `backlog`.
     pub(super) fn new(most: usize, backlog: &Arc<Backlog>) -> Self {
-        Self { plans: Recent::new(most), backlog: backlog.clone(), making: Semaphore::new(1) }
+        Self { plans: Recent::new(most), backlog: backlog.clone(), making: Arc::new(Semaphore::new(1)) }
     }
 
     /// The plan of an option, with its prices.
@@ -55,10 +55,15 @@ impl ReadyPlans {
 
     async fn make(&self, app: &App, id: OptionId) -> Result<ReadyPlan, Problem> {
         // It is never closed.
-        let _turn = self.making.acquire().await;
+        let turn = self.making.clone().acquire_owned().await;
         let plan = app.engine.plan_json(id).await?;
         let backlog = self.backlog.clone();
-        apart(move || ReadyPlan::new(&plan.json, &backlog)).await?.map_err(|error| unreadable(&error))
+        let make = move || {
+            // Until it is made, even if whoever asked has gone.
+            let _turn = turn;
+            ReadyPlan::new(&plan.json, &backlog)
+        };
+        apart(make).await?.map_err(|error| unreadable(&error))
     }
 }
 

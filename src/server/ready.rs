@@ -17,7 +17,7 @@ use super::respond::{Cache, is_known};
 const HEAD: [u8; 10] = [0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 0xFF];
 /// What a block that is not compressed may have.
 const STORED_BYTES_MAX: usize = u16::MAX as usize;
-/// From 7 on it takes twice as long for a few parts in a hundred.
+/// At 8 the plan of a stadium is a tenth smaller, and takes three times as long.
 const LEVEL: u32 = 6;
 
 /// The two forms of a text.
@@ -310,7 +310,8 @@ mod tests {
                 .to_http_request();
             ready.answer(&request, "text/plain", Cache::Revalidate)
         };
-        let tag = |response: &HttpResponse| response.headers()[header::ETAG].to_str().unwrap().to_owned();
+        let of = |response: &HttpResponse, name| response.headers().get(name).unwrap().to_str().unwrap().to_owned();
+        let tag = |response: &HttpResponse| of(response, header::ETAG);
         let (plain, gzip) = (tag(&ask("", "")), tag(&ask("gzip", "")));
         assert_ne!(plain, gzip);
         for (accepts, has, status) in [
@@ -323,8 +324,8 @@ mod tests {
         ] {
             let response = ask(accepts, has);
             assert_eq!(response.status(), status, "{accepts} {has}");
-            assert_eq!(response.headers()[header::VARY], "Accept-Encoding");
-            assert_eq!(response.headers()[header::CACHE_CONTROL], "no-cache");
+            assert_eq!(of(&response, header::VARY), "Accept-Encoding");
+            assert_eq!(of(&response, header::CACHE_CONTROL), "no-cache");
             assert_eq!(tag(&response), if accepts.is_empty() { plain.as_str() } else { &gzip });
             let is_packed = response.headers().contains_key(header::CONTENT_ENCODING);
             assert_eq!(is_packed, status == 200 && !accepts.is_empty());

@@ -121,7 +121,7 @@ pub(super) async fn list(request: HttpRequest, User(user): User, app: web::Data<
     let query = query?;
     let whose = whose.or(query.parsed("user_id")?).unwrap_or(user.user);
     let (page, status) = (query.page()?, status(&query)?);
-    respond::ok(&app.engine.reservations(&whose, status, &page).await?, Cache::Private)
+    respond::page(&app, app.engine.reservations(&whose, status, &page), Cache::Private).await
 }
 
 fn status(query: &Query) -> Result<Option<ReservationStatus>, Problem> {

@@ -5,8 +5,10 @@ use actix_web::http::header::{self, HeaderName};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use serde::Serialize;
 
+use super::App;
 use super::problem::Problem;
 use crate::api::Answered;
+use crate::error::Error;
 
 /// Says that the answer is one that was given before.
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -44,6 +46,20 @@ impl Cache {
 /// 500 if it cannot be written.
 pub fn ok<T: Serialize>(value: &T, cache: Cache) -> Result<HttpResponse, Problem> {
     json(&mut HttpResponse::Ok(), value, cache)
+}
+
+/// `200` with a page of a list. Only so many are made at a time: each takes several times what is sent of it.
+///
+/// # Errors
+/// Those of `page`; 500 if it cannot be written.
+pub(super) async fn page<T: Serialize>(
+    app: &App,
+    page: impl Future<Output = Result<T, Error>>,
+    cache: Cache,
+) -> Result<HttpResponse, Problem> {
+    // It is never closed.
+    let _turn = app.lists.acquire().await;
+    ok(&page.await?, cache)
 }
 
 /// `201` with what was made, and where it is.

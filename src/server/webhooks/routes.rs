@@ -290,7 +290,7 @@ pub(in crate::server) async fn dead_letters(
 ) -> Result<HttpResponse, Problem> {
     let sink = find(&app, id(&path)?).await?.id;
     let page = Query::read(&request, Query::PAGE)?.page()?;
-    respond::ok(&app.engine.dead_letters(sink, &page).await?, Cache::Private)
+    respond::page(&app, app.engine.dead_letters(sink, &page), Cache::Private).await
 }
 
 /// Gives a dead letter up. What waits behind it is delivered.
