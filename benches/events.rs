@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use boxoffice::domain::sink::{Format, Receiver as Address};
+use boxoffice::domain::sink::{Destination, Format};
 use boxoffice::server::auth::{self, Role};
 use boxoffice::server::config::Settings;
 use boxoffice::{Caller, Engine, EventFilter, EventId, EventType, OptionId, Points, Start, UserId, Wish};
@@ -197,7 +197,7 @@ async fn deliver(name: &str, settings: &Settings, format: Format, start: Start) 
         count(&engine, after).await?
     };
     let begun = Instant::now();
-    let receiver = Address::Webhook { url: format!("http://{}/", line.trim()), format };
+    let receiver = Destination::Webhook { url: format!("http://{}/", line.trim()), format };
     let (sink, _) = engine.register_sink(receiver, EventFilter::ALL, start).await?;
     while engine.sink(sink).await?.lag > 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;

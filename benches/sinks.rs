@@ -9,7 +9,7 @@ mod common;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use boxoffice::domain::sink::{Format, Receiver as Address};
+use boxoffice::domain::sink::{Destination, Format};
 use boxoffice::server::config::Settings;
 use boxoffice::{Caller, Engine, EventFilter, OptionId, PaymentId, Points, SinkId, Start, UserId, Wish};
 use common::{Result, house, on_sale, scratch};
@@ -135,7 +135,7 @@ async fn run(rate: u64, seconds: u64) -> Result<()> {
         let alone = sell(&engine, option, rate, seconds).await?;
         let mut sinks: Vec<SinkId> = Vec::new();
         for conduct in ALL {
-            let receiver = Address::Webhook { url: receiver(conduct, timeout).await?, format: Format::Cloudevent };
+            let receiver = Destination::Webhook { url: receiver(conduct, timeout).await?, format: Format::Cloudevent };
             sinks.push(engine.register_sink(receiver, EventFilter::ALL, Start::Now).await?.0);
         }
         let beside = sell(&engine, option, rate, seconds).await?;

@@ -3,8 +3,8 @@
 //! `cargo run --example waiting_room [--no-default-features]`
 
 use boxoffice::{
-    Caller, Config, Engine, Error, EventData, EventId, EventType, Mode, NewConcert, NewOption, OptionId, Rejection,
-    Settings, TokenId, TokenStatus, UserId, Wish,
+    Caller, Config, Engine, Error, EventData, EventId, EventType, NewConcert, NewOption, OptionId, Rejection, RoomMode,
+    RoomSettings, TokenId, TokenStatus, UserId, Wish,
 };
 
 const PEOPLE: [&str; 5] = ["anna", "berta", "carla", "dora", "emma"];
@@ -15,7 +15,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let engine = Engine::open(Config { data_dir: dir.path().into(), ..Config::default() }).await?;
 
     // Everybody has to queue, and two may be inside at a time.
-    let waiting_room = Settings { mode: Mode::Queue, max_active: 2, ..Settings::default() };
+    let waiting_room = RoomSettings { mode: RoomMode::Queue, max_active: 2, ..RoomSettings::default() };
     let concert = NewConcert { waiting_room, ..NewConcert::new("In Demand") };
     let concert = engine.create_concert(concert, None).await?.value;
     let tomorrow = engine.now().plus_millis(86_400_000);

@@ -830,7 +830,7 @@ pub struct Sink {
     /// How many of those are dead letters.
     pub dead_letters: u64,
     /// How deliveries go; none if nobody delivers.
-    pub deliveries: Option<Progress>,
+    pub deliveries: Option<DeliveryProgress>,
 }
 
 /// Why a receiver is left alone.
@@ -855,7 +855,7 @@ pub struct Pause {
 
 /// How deliveries to a sink go, since the engine was opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Progress {
+pub struct DeliveryProgress {
     /// Everything up to here is delivered, parked or not wanted.
     pub passed: EventId,
     /// What the breaker lets through.

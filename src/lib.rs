@@ -75,16 +75,19 @@ pub mod store;
 pub mod testing;
 
 pub use api::{
-    Answered, AreaSeats, BestAvailable, Caller, Concert, ConcertOption, DeadLetter, Focus, Health, IdempotencyKey,
-    NewArea, NewConcert, NewOption, Page, PageRequest, Pause, PauseReason, Payment, PaymentStatus, Progress, Refund,
-    Reservation, ReservationStatus, ReservedArea, ReservedSeat, SaleFigures, Seats, Sink, Stats, Token, WaitingRoom,
-    Wallet, WalletEntry, WindowPatch, Wish, seat_status_name,
+    Answered, AreaSeats, BestAvailable, Caller, Concert, ConcertOption, DeadLetter, DeliveryProgress, Focus, Health,
+    IdempotencyKey, NewArea, NewConcert, NewOption, Page, PageRequest, Pause, PauseReason, Payment, PaymentStatus,
+    Refund, Reservation, ReservationStatus, ReservedArea, ReservedSeat, SaleFigures, Seats, Sink, Stats, Token,
+    WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish, seat_status_name,
 };
 pub use config::Config;
 pub use domain::concert_option::{Area, Counts as SeatCounts, OptionStatus, Price, PricedPlan, SagaStep, StepKind};
 pub use domain::seat_map::Status as SeatStatus;
 pub use domain::seating_plan::{PlanHash, SeatingPlan};
-pub use domain::waiting_room::{Counts as TokenCounts, Mode, Order, Settings, SettingsPatch, TokenStatus};
+pub use domain::waiting_room::{
+    Counts as TokenCounts, Mode as RoomMode, Order as LineOrder, Settings as RoomSettings,
+    SettingsPatch as RoomSettingsPatch, TokenStatus,
+};
 pub use domain::wallet::EntryKind;
 pub use domain::{
     ConcertId, EntryId, EventFilter, EventId, EventType, Lsn, OptionId, PaymentId, Points, RefundId, Rejection,

@@ -12,7 +12,7 @@ use boxoffice::testing::random::{Random, seed};
 use boxoffice::testing::slow_disk::SlowDisk;
 use boxoffice::{
     Caller, Config, Engine, Error, IdempotencyKey, NewOption, OptionId, PageRequest, PaymentId, PaymentStatus,
-    Rejection, ReservationStatus, SeatStatus, Settings, UserId,
+    Rejection, ReservationStatus, RoomSettings, SeatStatus, UserId,
 };
 use common::*;
 use tokio::task::JoinSet;
@@ -44,7 +44,7 @@ async fn few_fit_into_memory_and_nothing_is_lost() {
         config.checkpoint.replay_target_ms = 0;
     })
     .await;
-    let concert = engine.create_concert(new_concert("Concert", Settings::default()), None).await.unwrap().value.id;
+    let concert = engine.create_concert(new_concert("Concert", RoomSettings::default()), None).await.unwrap().value.id;
     let mut options = Vec::new();
     for _ in 0..OPTIONS {
         options.push(engine.add_option(concert, new_option(&engine, 2, 10), None).await.unwrap().value.id);
@@ -216,7 +216,7 @@ async fn a_hundred_payments_of_one_reservation_are_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_users_and_ten_seats() {
     let (engine, _dir) = open(|_| ()).await;
-    let concert = engine.create_concert(new_concert("Concert", Settings::default()), None).await.unwrap().value.id;
+    let concert = engine.create_concert(new_concert("Concert", RoomSettings::default()), None).await.unwrap().value.id;
     let option = NewOption { max_seats_per_user: 1, ..new_option(&engine, 1, 10) };
     let option = engine.add_option(concert, option, None).await.unwrap().value.id;
     let calls = (0..1_000).map(|n| {
@@ -252,7 +252,7 @@ async fn a_thousand_users_and_ten_seats() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_limit_of_open_holds_is_exact() {
     let (engine, dir) = open(|config| config.limits.user_open_holds = 20).await;
-    let concert = engine.create_concert(new_concert("Concert", Settings::default()), None).await.unwrap().value.id;
+    let concert = engine.create_concert(new_concert("Concert", RoomSettings::default()), None).await.unwrap().value.id;
     let mut options = Vec::new();
     for _ in 0..25 {
         options.push(engine.add_option(concert, new_option(&engine, 5, 10), None).await.unwrap().value.id);

@@ -9,8 +9,9 @@ use std::path::Path;
 
 use boxoffice::testing::clock::ManualClock;
 use boxoffice::{
-    Caller, ConcertId, Config, Engine, Error, Event, EventData, EventFilter, EventId, EventStream, EventType, Mode,
-    PaymentId, Rejection, ReservationId, ReservationStatus, Settings, SettingsPatch, TokenId, TokenStatus,
+    Caller, ConcertId, Config, Engine, Error, Event, EventData, EventFilter, EventId, EventStream, EventType,
+    PaymentId, Rejection, ReservationId, ReservationStatus, RoomMode, RoomSettings, RoomSettingsPatch, TokenId,
+    TokenStatus,
 };
 use common::*;
 use serde::Serialize;
@@ -206,7 +207,8 @@ async fn reservations(told: &mut Told<'_>, clock: &ManualClock) {
 
 async fn tokens(told: &mut Told<'_>, clock: &ManualClock) {
     let engine = told.engine;
-    let settings = Settings { mode: Mode::Queue, max_active: 1, active_ttl_seconds: 60, ..Settings::default() };
+    let settings =
+        RoomSettings { mode: RoomMode::Queue, max_active: 1, active_ttl_seconds: 60, ..RoomSettings::default() };
     let concert = engine.create_concert(new_concert("In demand", settings), None).await.unwrap().value.id;
     let option = engine.add_option(concert, new_option(engine, 1, 5), None).await.unwrap().value.id;
     let buyer = name("buyer");
@@ -252,7 +254,7 @@ async fn tokens(told: &mut Told<'_>, clock: &ManualClock) {
     told.check().await;
 
     // Where nobody waits, one is let in with the token itself.
-    let patch = SettingsPatch { mode: Some(Mode::Open), ..SettingsPatch::default() };
+    let patch = RoomSettingsPatch { mode: Some(RoomMode::Open), ..RoomSettingsPatch::default() };
     engine.configure_waiting_room(concert, patch).await.unwrap();
     engine.issue_token(concert, &user(4)).await.unwrap();
     told.token("token.issued", token(4)).await;
@@ -363,12 +365,12 @@ async fn one_fact_can_be_many_events() {
     const WAITING: u64 = 500;
     let dir = tempfile::tempdir().unwrap();
     let engine = Engine::open(config(dir.path())).await.unwrap();
-    let settings = Settings { mode: Mode::Paused, ..Settings::default() };
+    let settings = RoomSettings { mode: RoomMode::Paused, ..RoomSettings::default() };
     let concert = engine.create_concert(new_concert("In demand", settings), None).await.unwrap().value.id;
     for n in 0..WAITING {
         engine.issue_token(concert, &user(n as usize)).await.unwrap();
     }
-    let opened = SettingsPatch { mode: Some(Mode::Open), ..SettingsPatch::default() };
+    let opened = RoomSettingsPatch { mode: Some(RoomMode::Open), ..RoomSettingsPatch::default() };
     engine.configure_waiting_room(concert, opened).await.unwrap();
     let filter: EventFilter = [EventType::TokenActivated].into_iter().collect();
     let all = rest(&engine, EventId::default(), filter, 1_000).await;

@@ -19,8 +19,8 @@ use std::time::Duration;
 use boxoffice::testing::clock::ManualClock;
 use boxoffice::testing::data_dir::copy_until;
 use boxoffice::{
-    Caller, Engine, EventFilter, Lsn, Mode, NewOption, Order, PageRequest, PaymentStatus, Settings, SettingsPatch,
-    Start, Timestamp, TokenStatus, WindowPatch, export, relay, verify,
+    Caller, Engine, EventFilter, LineOrder, Lsn, NewOption, PageRequest, PaymentStatus, RoomMode, RoomSettings,
+    RoomSettingsPatch, Start, Timestamp, TokenStatus, WindowPatch, export, relay, verify,
 };
 use common::*;
 use serde::{Deserialize, Serialize};
@@ -208,7 +208,7 @@ async fn a_payment_that_timed_out(config: &boxoffice::Config) -> boxoffice::User
     let user = user(90);
     let whole = common::config(&config.data_dir.with_extension("whole"));
     let engine = Engine::open(whole.clone()).await.unwrap();
-    let concert = engine.create_concert(new_concert("Cut off", Settings::default()), None).await.unwrap().value.id;
+    let concert = engine.create_concert(new_concert("Cut off", RoomSettings::default()), None).await.unwrap().value.id;
     let option = NewOption { payment_seconds: 1, ..new_option(&engine, 2, 5) };
     let option = engine.add_option(concert, option, None).await.unwrap().value.id;
     charge(&engine, &user, 500).await;
@@ -287,13 +287,13 @@ async fn the_rest(engine: &Engine, sale: &mut Sale) {
     let patch = WindowPatch { sale_opens_at: Some(Some(engine.now())), ..WindowPatch::default() };
     engine.reschedule_option(sale.option, patch).await.unwrap();
     let opens_at = Some(engine.now().plus_millis(300));
-    let settings = Settings {
-        mode: Mode::Queue,
-        order: Order::ShuffleAtOpen,
+    let settings = RoomSettings {
+        mode: RoomMode::Queue,
+        order: LineOrder::ShuffleAtOpen,
         opens_at,
         active_ttl_seconds: 1,
         max_active: 1,
-        ..Settings::default()
+        ..RoomSettings::default()
     };
     let concert = engine.create_concert(new_concert("By lot", settings), None).await.unwrap().value.id;
     for user in sale.users.clone() {
@@ -304,7 +304,7 @@ async fn the_rest(engine: &Engine, sale: &mut Sale) {
         (engine.waiting_room(concert).await.unwrap().counts.expired > 0).then_some(())
     })
     .await;
-    let longer = SettingsPatch { active_ttl_seconds: Some(86_400), ..SettingsPatch::default() };
+    let longer = RoomSettingsPatch { active_ttl_seconds: Some(86_400), ..RoomSettingsPatch::default() };
     engine.configure_waiting_room(concert, longer).await.unwrap();
     // Whoever is inside for a second only has to go, or they would go when the fixture is opened.
     let brief = engine.now().plus_millis(2_000);

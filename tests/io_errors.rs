@@ -141,7 +141,7 @@ async fn run(config: &Config, disk: &FailingDisk) -> Told {
     let Ok(engine) = Engine::open_on(config.clone(), disk.clone()).await else { return Told::default() };
     if engine.option(OPTION).await.is_err() {
         // Fresh directories have none yet.
-        let concert = new_concert("Concert", boxoffice::Settings::default());
+        let concert = new_concert("Concert", boxoffice::RoomSettings::default());
         let option = new_option(&engine, ROWS, SEATS);
         let begun = async {
             let concert = engine.create_concert(concert, None).await?.value.id;

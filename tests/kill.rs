@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use boxoffice::testing::random::{Random, seed};
 use boxoffice::{
-    Caller, Config, Engine, Error, IdempotencyKey, Mode, NewOption, OptionId, PaymentId, PaymentStatus, Rejection,
-    ReservationId, ReservationStatus, Settings, Timestamp, TokenId, TokenStatus, UserId, verify,
+    Caller, Config, Engine, Error, IdempotencyKey, NewOption, OptionId, PaymentId, PaymentStatus, Rejection,
+    ReservationId, ReservationStatus, RoomMode, RoomSettings, Timestamp, TokenId, TokenStatus, UserId, verify,
 };
 use common::*;
 
@@ -176,8 +176,8 @@ async fn token(engine: &Engine, user: &UserId) -> Result<(TokenId, String), Erro
 
 async fn set_up(dir: &Path) {
     let engine = Engine::open(options(dir, 0)).await.unwrap();
-    for mode in [Mode::Open, Mode::Queue] {
-        let settings = Settings { mode, ..Settings::default() };
+    for mode in [RoomMode::Open, RoomMode::Queue] {
+        let settings = RoomSettings { mode, ..RoomSettings::default() };
         let concert = engine.create_concert(new_concert("Concert", settings), None).await.unwrap().value.id;
         let option = NewOption { hold_seconds: 1, ..new_option(&engine, 12, 20) };
         engine.add_option(concert, option, None).await.unwrap();

@@ -15,7 +15,7 @@ use boxoffice::testing::random::{Random, seed};
 use boxoffice::testing::sim_disk::Failure;
 use boxoffice::{
     Answered, Caller, ConcertId, Engine, Error, OptionId, PaymentId, Rejection, ReservationId, ReservationStatus,
-    SeatStatus, Settings, UserId,
+    RoomSettings, SeatStatus, UserId,
 };
 use common::*;
 use parking_lot::Mutex;
@@ -430,7 +430,8 @@ impl House {
         config.limits.user_open_holds = 0;
         let disk = FailingDisk::default();
         let engine = Engine::open_on(config.clone(), disk.clone()).await.unwrap();
-        let concert = engine.create_concert(new_concert("Concert", Settings::default()), None).await.unwrap().value.id;
+        let concert =
+            engine.create_concert(new_concert("Concert", RoomSettings::default()), None).await.unwrap().value.id;
         Self { config, disk, engine, concert, crashes: 0, unknown: 0 }
     }
 

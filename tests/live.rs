@@ -5,8 +5,8 @@ mod common;
 use std::collections::BTreeMap;
 
 use boxoffice::{
-    Caller, ConcertId, Engine, Error, Lsn, Mode, OptionId, Rejection, SeatChanges, SeatUpdate, Settings, SettingsPatch,
-    TokenStatus, seat_status_name,
+    Caller, ConcertId, Engine, Error, Lsn, OptionId, Rejection, RoomMode, RoomSettings, RoomSettingsPatch, SeatChanges,
+    SeatUpdate, TokenStatus, seat_status_name,
 };
 use common::{PATIENCE, config, name, new_concert, new_option, on_sale};
 
@@ -230,7 +230,7 @@ async fn nobody_follows_what_is_not_there_or_not_theirs() {
 }
 
 async fn queue(engine: &Engine, max_active: u32) -> ConcertId {
-    let settings = Settings { mode: Mode::Queue, max_active, ..Settings::default() };
+    let settings = RoomSettings { mode: RoomMode::Queue, max_active, ..RoomSettings::default() };
     let concert = engine.create_concert(new_concert("A queue", settings), None).await.unwrap().value.id;
     engine.add_option(concert, new_option(engine, 2, 5), None).await.unwrap();
     concert
@@ -273,7 +273,7 @@ async fn a_new_status_is_told_at_once() {
         assert_eq!(next(&mut followed[n + 1].1).await.status, TokenStatus::Active);
     }
     // All at once, when the doors open.
-    let patch = SettingsPatch { mode: Some(Mode::Paused), ..SettingsPatch::default() };
+    let patch = RoomSettingsPatch { mode: Some(RoomMode::Paused), ..RoomSettingsPatch::default() };
     engine.configure_waiting_room(concert, patch).await.unwrap();
     let mut waiting = Vec::new();
     for n in 4..8 {
@@ -283,7 +283,7 @@ async fn a_new_status_is_told_at_once() {
         assert_eq!(changes.next().await.unwrap().status, TokenStatus::Waiting);
         waiting.push(changes);
     }
-    let patch = SettingsPatch { mode: Some(Mode::Open), ..SettingsPatch::default() };
+    let patch = RoomSettingsPatch { mode: Some(RoomMode::Open), ..RoomSettingsPatch::default() };
     engine.configure_waiting_room(concert, patch).await.unwrap();
     for changes in &mut waiting {
         assert_eq!(next(changes).await.status, TokenStatus::Active);

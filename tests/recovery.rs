@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use boxoffice::testing::clock::ManualClock;
 use boxoffice::testing::data_dir::copy_until;
 use boxoffice::{
-    Caller, Config, Engine, Error, EventFilter, EventId, Mode, NewOption, OpenError, PageRequest, PaymentStatus,
-    Rejection, ReservationStatus, SeatStatus, Settings, TokenStatus, VerifyReport, verify,
+    Caller, Config, Engine, Error, EventFilter, EventId, NewOption, OpenError, PageRequest, PaymentStatus, Rejection,
+    ReservationStatus, RoomMode, RoomSettings, SeatStatus, TokenStatus, VerifyReport, verify,
 };
 use common::*;
 
@@ -357,7 +357,7 @@ async fn a_directory_that_cannot_be_used_is_named() {
     }
     // What is needed only later fails only then, and nothing comes of it.
     let engine = Engine::open(config(&plans)).await.unwrap();
-    let concert = engine.create_concert(new_concert("Concert", Settings::default()), None).await.unwrap().value;
+    let concert = engine.create_concert(new_concert("Concert", RoomSettings::default()), None).await.unwrap().value;
     let failed = engine.add_option(concert.id, new_option(&engine, 2, 2), None).await;
     assert!(matches!(failed, Err(Error::Internal(_))), "{failed:?}");
     assert_eq!(engine.concert(concert.id).await.unwrap().options, []);
@@ -415,7 +415,7 @@ async fn a_day_that_has_passed_ends_what_it_should() {
     let machine = ManualClock::at(LONG_AGO);
     let engine = Engine::open_with(config.clone(), &machine).await.unwrap();
     let option = on_sale(&engine, 2, 5).await;
-    let queue = Settings { mode: Mode::Queue, max_active: 1, ..Settings::default() };
+    let queue = RoomSettings { mode: RoomMode::Queue, max_active: 1, ..RoomSettings::default() };
     let queue = engine.create_concert(new_concert("Queue", queue), None).await.unwrap().value.id;
     let (inside, waiting) = (user(1), user(2));
     let first = engine.issue_token(queue, &inside).await.unwrap().token.id;
@@ -459,7 +459,7 @@ async fn a_hold_expires_not_early_and_at_most_a_second_late() {
     let config = config(dir.path());
     let machine = ManualClock::at(LONG_AGO);
     let engine = Engine::open_with(config.clone(), &machine).await.unwrap();
-    let concert = engine.create_concert(new_concert("Concert", Settings::default()), None).await.unwrap().value.id;
+    let concert = engine.create_concert(new_concert("Concert", RoomSettings::default()), None).await.unwrap().value.id;
     let option = NewOption { hold_seconds: 10, ..new_option(&engine, 2, 5) };
     let option = engine.add_option(concert, option, None).await.unwrap().value.id;
     let caller = Caller::User(user(1));
@@ -502,7 +502,7 @@ async fn whatever_was_under_way_when_it_ended_is_brought_to_an_end() {
     let dir = tempfile::tempdir().unwrap();
     let original = config(&dir.path().join("data"));
     let engine = Engine::open(original.clone()).await.unwrap();
-    let settings = Settings { mode: Mode::Queue, ..Settings::default() };
+    let settings = RoomSettings { mode: RoomMode::Queue, ..RoomSettings::default() };
     let concert = engine.create_concert(new_concert("Queue", settings), None).await.unwrap().value.id;
     let option = engine.add_option(concert, new_option(&engine, 5, 5), None).await.unwrap().value.id;
     let users: Vec<_> = (0..3).map(user).collect();

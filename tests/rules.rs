@@ -8,8 +8,8 @@ use std::task::{Context, Waker};
 use boxoffice::testing::clock::ManualClock;
 use boxoffice::testing::failpoints::{Action, Failpoints, Step};
 use boxoffice::{
-    Caller, Engine, Error, Mode, NewOption, OptionId, Rejection, Settings, SettingsPatch, Timestamp, UserId,
-    WindowPatch,
+    Caller, Engine, Error, NewOption, OptionId, Rejection, RoomMode, RoomSettings, RoomSettingsPatch, Timestamp,
+    UserId, WindowPatch,
 };
 use common::*;
 use tokio::task::JoinSet;
@@ -68,13 +68,13 @@ async fn two_changes_at_once_leave_a_sale_that_opens_before_it_closes() {
 async fn the_limit_of_concerts_and_options_is_exact() {
     const LIMIT: usize = 12;
     let (engine, _dir) = open(|config| config.limits.catalogue_entries = LIMIT as u64).await;
-    let concert = engine.create_concert(new_concert("First", Settings::default()), None).await.unwrap().value.id;
+    let concert = engine.create_concert(new_concert("First", RoomSettings::default()), None).await.unwrap().value.id;
     let mut tasks = JoinSet::new();
     for n in 0..4 * LIMIT {
         let engine = engine.clone();
         tasks.spawn(async move {
             match n % 2 {
-                0 => engine.create_concert(new_concert("Another", Settings::default()), None).await.map(|_| ()),
+                0 => engine.create_concert(new_concert("Another", RoomSettings::default()), None).await.map(|_| ()),
                 _ => engine.add_option(concert, new_option(&engine, 1, 2), None).await.map(|_| ()),
             }
         });
@@ -92,13 +92,13 @@ async fn the_limit_of_concerts_and_options_is_exact() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_two_change_of_a_waiting_room_at_once_is_both_there() {
     let (engine, _dir) = open(|_| ()).await;
-    let concert = engine.create_concert(new_concert("Concert", Settings::default()), None).await.unwrap().value.id;
+    let concert = engine.create_concert(new_concert("Concert", RoomSettings::default()), None).await.unwrap().value.id;
     for round in 1..=ROUNDS as u32 {
         let patches = [
-            SettingsPatch { max_active: Some(round), ..SettingsPatch::default() },
-            SettingsPatch { admit_per_minute: Some(Some(round)), ..SettingsPatch::default() },
-            SettingsPatch { mode: Some(Mode::Paused), ..SettingsPatch::default() },
-            SettingsPatch { active_ttl_seconds: Some(0), ..SettingsPatch::default() },
+            RoomSettingsPatch { max_active: Some(round), ..RoomSettingsPatch::default() },
+            RoomSettingsPatch { admit_per_minute: Some(Some(round)), ..RoomSettingsPatch::default() },
+            RoomSettingsPatch { mode: Some(RoomMode::Paused), ..RoomSettingsPatch::default() },
+            RoomSettingsPatch { active_ttl_seconds: Some(0), ..RoomSettingsPatch::default() },
         ];
         let mut tasks = JoinSet::new();
         for patch in patches {
@@ -108,8 +108,12 @@ async fn what_two_change_of_a_waiting_room_at_once_is_both_there() {
         let refused: Vec<_> = tasks.join_all().await.into_iter().filter_map(Result::err).collect();
         assert!(matches!(&refused[..], [Error::Invalid(wrong)] if wrong[0].field == "active_ttl_seconds"));
         let settings = engine.waiting_room(concert).await.unwrap().settings;
-        let expected =
-            Settings { mode: Mode::Paused, max_active: round, admit_per_minute: Some(round), ..Settings::default() };
+        let expected = RoomSettings {
+            mode: RoomMode::Paused,
+            max_active: round,
+            admit_per_minute: Some(round),
+            ..RoomSettings::default()
+        };
         assert_eq!(settings, expected);
     }
     engine.shutdown().await.unwrap();
@@ -123,10 +127,10 @@ async fn what_is_out_of_bounds_is_named() {
         Err(Error::Invalid(wrong)) => wrong.into_iter().map(|wrong| wrong.field).collect::<Vec<_>>(),
         other => panic!("{other:?}"),
     };
-    let settings = Settings { max_active: 0, waiting_ttl_seconds: 86_401, ..Settings::default() };
+    let settings = RoomSettings { max_active: 0, waiting_ttl_seconds: 86_401, ..RoomSettings::default() };
     let wrong = engine.create_concert(new_concert("", settings), None).await.map(|_| ());
     assert_eq!(fields(wrong), ["waiting_room.max_active", "waiting_room.waiting_ttl_seconds", "title"]);
-    let concert = engine.create_concert(new_concert("Concert", Settings::default()), None).await.unwrap().value.id;
+    let concert = engine.create_concert(new_concert("Concert", RoomSettings::default()), None).await.unwrap().value.id;
     let wrong = NewOption {
         hold_seconds: 0,
         payment_seconds: 3_601,

@@ -17,8 +17,9 @@ use boxoffice::testing::clock::ManualClock;
 use boxoffice::testing::data_dir::records;
 use boxoffice::testing::failpoints::{Action, Failpoints, Left, Step};
 use boxoffice::{
-    Caller, Config, Engine, Error, Lsn, Mode, NewOption, OptionId, PaymentId, PaymentStatus, Points, Rejection,
-    ReservationId, ReservationStatus, SeatStatus, Settings, StepKind, TokenId, TokenStatus, UserId, verify,
+    Caller, Config, Engine, Error, Lsn, NewOption, OptionId, PaymentId, PaymentStatus, Points, Rejection,
+    ReservationId, ReservationStatus, RoomMode, RoomSettings, SeatStatus, StepKind, TokenId, TokenStatus, UserId,
+    verify,
 };
 use common::*;
 use tokio::sync::Semaphore;
@@ -291,7 +292,7 @@ impl Stage {
         let config = config(&dir.path().join("data"));
         let (clock, failpoints) = (ManualClock::at(LONG_AGO), Failpoints::default());
         let engine = Engine::open_failing(config.clone(), &clock, &failpoints).await.unwrap();
-        let settings = Settings { mode: Mode::Queue, active_ttl_seconds: 86_400, ..Settings::default() };
+        let settings = RoomSettings { mode: RoomMode::Queue, active_ttl_seconds: 86_400, ..RoomSettings::default() };
         let concert = engine.create_concert(new_concert("Queue", settings), None).await.unwrap().value.id;
         let option =
             NewOption { hold_seconds: HOLD_SECONDS, payment_seconds: PAYMENT_SECONDS, ..new_option(&engine, 2, 2) };

@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use boxoffice::{
-    Caller, Config, Engine, Error, Mode, NewOption, OptionId, PageRequest, ReservationStatus, Settings, SettingsPatch,
-    verify,
+    Caller, Config, Engine, Error, NewOption, OptionId, PageRequest, ReservationStatus, RoomMode, RoomSettings,
+    RoomSettingsPatch, verify,
 };
 use common::*;
 
@@ -105,10 +105,10 @@ async fn nothing_is_taken(engine: &Engine, option: OptionId) {
     assert_full("pay", engine.pay(&anna, held[0].id, None).await);
     assert_full("refund", engine.refund(&caller, paid[0].id, None).await);
     assert_full("block", engine.block_seats(option, vec!["10-1".into()], None).await);
-    assert_full("create", engine.create_concert(new_concert("Another", Settings::default()), None).await);
+    assert_full("create", engine.create_concert(new_concert("Another", RoomSettings::default()), None).await);
     assert_full("add", engine.add_option(concert, new_option(engine, 2, 2), None).await);
     assert_full("join", engine.issue_token(concert, &anna).await);
-    assert_full("configure", engine.configure_waiting_room(concert, SettingsPatch::default()).await);
+    assert_full("configure", engine.configure_waiting_room(concert, RoomSettingsPatch::default()).await);
     // What time brings about is written all the same.
     let now = engine.seats(option).await.unwrap();
     assert!(engine.stats().durable_lsn == before || now.seq.0 > before, "something was written");
@@ -128,7 +128,7 @@ async fn on_a_small_disk() {
     let concert = engine.option(option).await.unwrap().concert_id;
     let brief = NewOption { hold_seconds: 2, ..new_option(&engine, 2, 5) };
     let brief = engine.add_option(concert, brief, None).await.unwrap().value.id;
-    let queue = Settings { mode: Mode::Queue, max_active: 1, active_ttl_seconds: 3, ..Settings::default() };
+    let queue = RoomSettings { mode: RoomMode::Queue, max_active: 1, active_ttl_seconds: 3, ..RoomSettings::default() };
     let queue = engine.create_concert(new_concert("Queue", queue), None).await.unwrap().value.id;
     let (anna, users) = (user(1), (0..40).map(user).collect::<Vec<_>>());
     buy(&engine, option, &anna, &["1-1"]).await;

@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use boxoffice::testing::clock::ManualClock;
 use boxoffice::{
-    Caller, ConcertId, Engine, EventData, EventId, EventType, Mode, OptionId, Order, PageRequest, Rejection,
-    ReservationStatus, Settings, SettingsPatch, Token, TokenId, TokenStatus, UserId,
+    Caller, ConcertId, Engine, EventData, EventId, EventType, LineOrder, OptionId, PageRequest, Rejection,
+    ReservationStatus, RoomMode, RoomSettings, RoomSettingsPatch, Token, TokenId, TokenStatus, UserId,
 };
 use common::*;
 use tokio::task::JoinSet;
 
-fn queue(max_active: u32) -> Settings {
-    Settings { mode: Mode::Queue, max_active, ..Settings::default() }
+fn queue(max_active: u32) -> RoomSettings {
+    RoomSettings { mode: RoomMode::Queue, max_active, ..RoomSettings::default() }
 }
 
-async fn concert(engine: &Engine, settings: Settings) -> (ConcertId, OptionId) {
+async fn concert(engine: &Engine, settings: RoomSettings) -> (ConcertId, OptionId) {
     let concert = engine.create_concert(new_concert("In demand", settings), None).await.unwrap().value.id;
     let option = engine.add_option(concert, new_option(engine, 10, 10), None).await.unwrap().value.id;
     (concert, option)
@@ -41,12 +41,12 @@ async fn until(engine: &Engine, id: TokenId, status: TokenStatus) -> Token {
     .await
 }
 
-async fn configure(engine: &Engine, concert: ConcertId, patch: SettingsPatch) {
+async fn configure(engine: &Engine, concert: ConcertId, patch: RoomSettingsPatch) {
     engine.configure_waiting_room(concert, patch).await.unwrap();
 }
 
-async fn set_mode(engine: &Engine, concert: ConcertId, mode: Mode) {
-    configure(engine, concert, SettingsPatch { mode: Some(mode), ..SettingsPatch::default() }).await;
+async fn set_mode(engine: &Engine, concert: ConcertId, mode: RoomMode) {
+    configure(engine, concert, RoomSettingsPatch { mode: Some(mode), ..RoomSettingsPatch::default() }).await;
 }
 
 /// Long enough in real time for some ticks, in which something could happen that must not.
@@ -200,7 +200,7 @@ async fn so_many_a_minute() {
     let dir = tempfile::tempdir().unwrap();
     let machine = ManualClock::at(LONG_AGO);
     let engine = Engine::open_with(config(dir.path()), &machine).await.unwrap();
-    let (concert, _) = concert(&engine, Settings { admit_per_minute: Some(120), ..queue(1_000) }).await;
+    let (concert, _) = concert(&engine, RoomSettings { admit_per_minute: Some(120), ..queue(1_000) }).await;
     for n in 0..500 {
         join(&engine, concert, &user(n)).await;
     }
@@ -215,13 +215,13 @@ async fn so_many_a_minute() {
         machine.advance(1_000);
     }
     // What was not used is lost.
-    set_mode(&engine, concert, Mode::Paused).await;
+    set_mode(&engine, concert, RoomMode::Paused).await;
     for _ in 0..10 {
         machine.advance(900);
         tokio::time::sleep(Duration::from_millis(60)).await;
     }
     let before = active().await;
-    set_mode(&engine, concert, Mode::Queue).await;
+    set_mode(&engine, concert, RoomMode::Queue).await;
     eventually("two more are inside", async || (active().await == before + 2).then_some(())).await;
     ticks().await;
     assert_eq!(active().await, before + 2);
@@ -241,29 +241,29 @@ async fn modes_can_be_switched() {
         until(&engine, token.id, TokenStatus::Active).await;
     }
     // Paused: nobody gets in, those inside go on.
-    set_mode(&engine, concert, Mode::Paused).await;
+    set_mode(&engine, concert, RoomMode::Paused).await;
     engine.leave_queue(&Caller::Admin, tokens[0].id).await.unwrap();
     ticks().await;
     assert_eq!(look(&engine, tokens[2].id).await.status, TokenStatus::Waiting);
     engine.hold(option, &user(1), best(1), Some(&tokens[1].token), None).await.unwrap();
     assert_eq!(rejection(engine.hold(option, &user(7), best(1), None, None).await), Rejection::QueueTokenRequired);
     // Lowering the limit throws nobody out, and lets nobody in until there is room below it.
-    set_mode(&engine, concert, Mode::Queue).await;
+    set_mode(&engine, concert, RoomMode::Queue).await;
     until(&engine, tokens[2].id, TokenStatus::Active).await;
-    configure(&engine, concert, SettingsPatch { max_active: Some(1), ..SettingsPatch::default() }).await;
+    configure(&engine, concert, RoomSettingsPatch { max_active: Some(1), ..RoomSettingsPatch::default() }).await;
     engine.leave_queue(&Caller::Admin, tokens[1].id).await.unwrap();
     ticks().await;
     assert_eq!(look(&engine, tokens[2].id).await.status, TokenStatus::Active);
     assert_eq!(look(&engine, tokens[3].id).await.status, TokenStatus::Waiting);
     // Open: everybody is inside, and nobody needs a token.
-    set_mode(&engine, concert, Mode::Open).await;
+    set_mode(&engine, concert, RoomMode::Open).await;
     for token in &tokens[2..] {
         assert_eq!(look(&engine, token.id).await.status, TokenStatus::Active);
     }
     assert_eq!(join(&engine, concert, &user(8)).await.status, TokenStatus::Active);
     engine.hold(option, &user(7), best(1), None, None).await.unwrap();
     // And back: at once, for whoever asks next.
-    set_mode(&engine, concert, Mode::Queue).await;
+    set_mode(&engine, concert, RoomMode::Queue).await;
     assert_eq!(rejection(engine.hold(option, &user(7), best(1), None, None).await), Rejection::QueueTokenRequired);
     let late = join(&engine, concert, &user(9)).await;
     assert_eq!((late.status, late.position), (TokenStatus::Waiting, Some(5)), "those are before it who were inside");
@@ -281,7 +281,7 @@ async fn the_silent_lose_their_place_and_those_who_ask_keep_it() {
     let dir = tempfile::tempdir().unwrap();
     let machine = ManualClock::at(LONG_AGO);
     let engine = Engine::open_with(config(dir.path()), &machine).await.unwrap();
-    let settings = Settings { waiting_ttl_seconds: 5, active_ttl_seconds: 3_600, ..queue(1) };
+    let settings = RoomSettings { waiting_ttl_seconds: 5, active_ttl_seconds: 3_600, ..queue(1) };
     let (concert, _) = concert(&engine, settings).await;
     let inside = join(&engine, concert, &user(0)).await;
     until(&engine, inside.id, TokenStatus::Active).await;
@@ -312,7 +312,7 @@ async fn the_silent_lose_their_place_and_those_who_ask_keep_it() {
 async fn a_stall_or_a_restart_empties_no_line() {
     let dir = tempfile::tempdir().unwrap();
     let machine = ManualClock::at(LONG_AGO);
-    let settings = Settings { waiting_ttl_seconds: 3, active_ttl_seconds: 86_400, ..queue(1) };
+    let settings = RoomSettings { waiting_ttl_seconds: 3, active_ttl_seconds: 86_400, ..queue(1) };
     let engine = Engine::open_with(config(dir.path()), &machine).await.unwrap();
     let (concert, _) = concert(&engine, settings).await;
     let mut line = Vec::new();
@@ -358,7 +358,7 @@ async fn a_line_that_opens_later_is_shuffled_once() {
     let dir = tempfile::tempdir().unwrap();
     let machine = ManualClock::at(LONG_AGO);
     let opens_at = LONG_AGO.plus_millis(60_000);
-    let settings = Settings { order: Order::ShuffleAtOpen, opens_at: Some(opens_at), ..queue(1) };
+    let settings = RoomSettings { order: LineOrder::ShuffleAtOpen, opens_at: Some(opens_at), ..queue(1) };
     let engine = Engine::open_with(config(dir.path()), &machine).await.unwrap();
     let (concert, _) = concert(&engine, settings).await;
     let mut line = Vec::new();
@@ -400,7 +400,7 @@ async fn who_is_inside_for_too_long_makes_room() {
     let dir = tempfile::tempdir().unwrap();
     let machine = ManualClock::at(LONG_AGO);
     let engine = Engine::open_with(config(dir.path()), &machine).await.unwrap();
-    let (concert, option) = concert(&engine, Settings { active_ttl_seconds: 10, ..queue(1) }).await;
+    let (concert, option) = concert(&engine, RoomSettings { active_ttl_seconds: 10, ..queue(1) }).await;
     let first = join(&engine, concert, &user(1)).await;
     let first = until(&engine, first.id, TokenStatus::Active).await;
     let second = join(&engine, concert, &user(2)).await;
@@ -429,7 +429,7 @@ async fn when_the_line_is_switched_on_those_without_seats_go_to_its_head() {
     const MOST: u32 = 100;
     let dir = tempfile::tempdir().unwrap();
     let engine = Engine::open(config(dir.path())).await.unwrap();
-    let (concert, option) = concert(&engine, Settings::default()).await;
+    let (concert, option) = concert(&engine, RoomSettings::default()).await;
     let second = engine.add_option(concert, new_option(&engine, 10, 10), None).await.unwrap().value.id;
     let mut tokens = Vec::new();
     for n in 0..ASKED {
@@ -449,7 +449,8 @@ async fn when_the_line_is_switched_on_those_without_seats_go_to_its_head() {
     engine.pay(&user(291), held[1], None).await.unwrap();
     let mut followed = engine.token_changes(Caller::User(user(200)), tokens[200].id).await.unwrap();
     assert_eq!(followed.next().await.unwrap().status, TokenStatus::Active);
-    let patch = SettingsPatch { mode: Some(Mode::Queue), max_active: Some(MOST), ..SettingsPatch::default() };
+    let patch =
+        RoomSettingsPatch { mode: Some(RoomMode::Queue), max_active: Some(MOST), ..RoomSettingsPatch::default() };
     let room = engine.configure_waiting_room(concert, patch).await.unwrap();
     assert_eq!((room.counts.active, room.counts.waiting), (u64::from(MOST), ASKED as u64 - u64::from(MOST)));
     ticks().await;
@@ -504,7 +505,7 @@ async fn a_line_that_is_switched_on_and_off_keeps_its_order() {
     let dir = tempfile::tempdir().unwrap();
     let machine = ManualClock::at(LONG_AGO);
     let engine = Engine::open_with(config(dir.path()), &machine).await.unwrap();
-    let (concert, _) = concert(&engine, Settings { waiting_ttl_seconds: 5, ..queue(2) }).await;
+    let (concert, _) = concert(&engine, RoomSettings { waiting_ttl_seconds: 5, ..queue(2) }).await;
     let mut tokens = Vec::new();
     for n in 0..6 {
         tokens.push(join(&engine, concert, &user(n)).await.id);
@@ -520,15 +521,15 @@ async fn a_line_that_is_switched_on_and_off_keeps_its_order() {
     let line = [None, None, Some(1), Some(2), Some(3), Some(4)];
     assert_eq!(statuses(&engine).await, line);
     for _ in 0..2 {
-        set_mode(&engine, concert, Mode::Open).await;
+        set_mode(&engine, concert, RoomMode::Open).await;
         assert_eq!(statuses(&engine).await, [None; 6]);
         // Also by way of a pause, in which those inside go on.
-        set_mode(&engine, concert, Mode::Paused).await;
+        set_mode(&engine, concert, RoomMode::Paused).await;
         assert_eq!(statuses(&engine).await, [None; 6]);
-        set_mode(&engine, concert, Mode::Queue).await;
+        set_mode(&engine, concert, RoomMode::Queue).await;
         assert_eq!(statuses(&engine).await, line);
-        set_mode(&engine, concert, Mode::Paused).await;
-        set_mode(&engine, concert, Mode::Queue).await;
+        set_mode(&engine, concert, RoomMode::Paused).await;
+        set_mode(&engine, concert, RoomMode::Queue).await;
         assert_eq!(statuses(&engine).await, line, "who stays, stays");
     }
     // Who is sent back and says nothing goes as all do who wait.

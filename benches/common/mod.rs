@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use boxoffice::{ConcertId, Engine, NewConcert, NewOption, OptionId, Points, Settings};
+use boxoffice::{ConcertId, Engine, NewConcert, NewOption, OptionId, Points, RoomSettings};
 
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -31,7 +31,7 @@ pub fn house(seats: usize, row_seats: usize) -> Vec<u8> {
 }
 
 pub async fn concert(engine: &Engine) -> Result<ConcertId> {
-    let concert = NewConcert { title: "Bench".into(), waiting_room: Settings::default() };
+    let concert = NewConcert { title: "Bench".into(), waiting_room: RoomSettings::default() };
     Ok(engine.create_concert(concert, None).await?.value.id)
 }
 

@@ -11,11 +11,11 @@ macro_rules! keys {
         /// The name of any aggregate.
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[allow(missing_docs, reason = "each is the name of one of a kind")]
-        pub enum Key {
+        pub enum AggregateId {
             $($name($id),)*
         }
 
-        $(impl From<$id> for Key {
+        $(impl From<$id> for AggregateId {
             fn from(id: $id) -> Self {
                 Self::$name(id)
             }
@@ -36,8 +36,8 @@ pub enum Alarm {
 
 #[derive(Debug, Default)]
 struct Set {
-    due: BTreeSet<(Timestamp, Key)>,
-    owing: HashSet<Key>,
+    due: BTreeSet<(Timestamp, AggregateId)>,
+    owing: HashSet<AggregateId>,
 }
 
 /// The index of deadlines and debts of all aggregates, in memory or asleep.
@@ -46,17 +46,17 @@ pub struct Alarms(Mutex<Set>);
 
 impl Alarms {
     /// `key` is to be woken at `at`.
-    pub fn due(&self, key: Key, at: Timestamp) {
+    pub fn due(&self, key: AggregateId, at: Timestamp) {
         self.0.lock().due.insert((at, key));
     }
 
     /// `key` owes something: it is to be woken now and then until it does not.
-    pub fn owing(&self, key: Key) {
+    pub fn owing(&self, key: AggregateId) {
         self.0.lock().owing.insert(key);
     }
 
     /// Takes out all whose time has come.
-    pub fn take_due(&self, now: Timestamp) -> Vec<Key> {
+    pub fn take_due(&self, now: Timestamp) -> Vec<AggregateId> {
         let mut set = self.0.lock();
         let mut taken = Vec::new();
         while set.due.first().is_some_and(|(at, _)| *at <= now) {
@@ -67,7 +67,7 @@ impl Alarms {
     }
 
     /// Takes out all who owe something.
-    pub fn take_owing(&self) -> Vec<Key> {
+    pub fn take_owing(&self) -> Vec<AggregateId> {
         let mut owing: Vec<_> = self.0.lock().owing.drain().collect();
         owing.sort_unstable();
         owing

@@ -10,15 +10,15 @@ use actix::prelude::*;
 use super::actor::{Address, Delivery, Driver, Host, Then};
 use super::inbox::{Call, Inbox};
 use super::registry::Full;
-use super::supervisor::Supervisor;
 use super::system::{Routed, System};
+use super::timer::Timer;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use crate::testing::failpoints::Failpoints;
 
 /// The most calls of an actor that are on their way: nobody makes another one before it rests.
 const CALLS: usize = 1;
 
-/// Between two steps of the supervisor.
+/// Between two steps of the timer.
 const TICK: Duration = Duration::from_millis(50);
 
 /// Nothing fails on purpose but in tests: there are none.
@@ -194,16 +194,16 @@ impl<A: Routed> Drop for Hosted<A> {
     }
 }
 
-/// Drives the supervisor, on an arbiter of its own: busy actors starve the timers of theirs.
-impl Actor for Supervisor<Arbiters> {
+/// Drives the timer, on an arbiter of its own: busy actors starve the timers of theirs.
+impl Actor for Timer<Arbiters> {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(TICK, |supervisor, ctx| {
-            if supervisor.is_over() {
+        ctx.run_interval(TICK, |timer, ctx| {
+            if timer.is_over() {
                 ctx.stop();
             } else {
-                supervisor.step();
+                timer.step();
             }
         });
     }
@@ -217,7 +217,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::actors::alarms::{Alarm, Key};
+    use crate::actors::alarms::{AggregateId, Alarm};
     use crate::actors::shell::Environment;
     use crate::actors::system::SharedReplica;
     use crate::clock::Clock;
@@ -254,7 +254,7 @@ mod tests {
 
         fn nag(&self) {
             if let Some(system) = self.system.get() {
-                system.wake(&Key::Wallet("anna".parse().unwrap()), Alarm::Owed);
+                system.wake(&AggregateId::Wallet("anna".parse().unwrap()), Alarm::Owed);
             }
         }
     }

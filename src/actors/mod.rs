@@ -10,5 +10,5 @@ pub(crate) mod inbox;
 pub(crate) mod registry;
 pub(crate) mod reply;
 pub(crate) mod shell;
-pub(crate) mod supervisor;
 pub(crate) mod system;
+pub(crate) mod timer;

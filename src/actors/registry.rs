@@ -23,10 +23,10 @@ struct Slot<A: Routed, H: Host> {
 
 /// Who sends: callers are told when there is too much, what comes from inside always gets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum From {
+pub(crate) enum Origin {
     /// A caller.
     Outside,
-    /// Another actor, or the supervisor.
+    /// Another actor, or the timer.
     Inside,
 }
 
@@ -58,7 +58,7 @@ impl<A: Routed, H: Host> Registry<A, H> {
         system: &Arc<System<H>>,
         id: &A::Id,
         delivery: Delivery<A>,
-        from: From,
+        from: Origin,
     ) -> Result<(), Full> {
         // Sending happens under the slot's lock, so that none can slip in after the actor has decided to leave.
         if let Some(slot) = self.slots.get(id)
@@ -72,7 +72,7 @@ impl<A: Routed, H: Host> Registry<A, H> {
                 let Slot { addr, leaving, .. } = slot.get_mut();
                 match leaving {
                     None => send(addr, delivery, from),
-                    Some(waiting) if from == From::Outside && waiting.len() >= self.mailbox => Err(Full),
+                    Some(waiting) if from == Origin::Outside && waiting.len() >= self.mailbox => Err(Full),
                     Some(waiting) => {
                         waiting.push(delivery);
                         Ok(())
@@ -157,13 +157,13 @@ impl<A: Routed, H: Host> Registry<A, H> {
     }
 }
 
-fn send<A: Routed>(addr: &impl Address<A>, delivery: Delivery<A>, from: From) -> Result<(), Full> {
+fn send<A: Routed>(addr: &impl Address<A>, delivery: Delivery<A>, from: Origin) -> Result<(), Full> {
     match from {
-        From::Inside => {
+        Origin::Inside => {
             addr.send(delivery);
             Ok(())
         }
-        From::Outside => addr.try_send(delivery),
+        Origin::Outside => addr.try_send(delivery),
     }
 }
 

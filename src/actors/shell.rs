@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::alarms::{Alarm, Alarms, Key};
+use super::alarms::{AggregateId, Alarm, Alarms};
 use super::reply;
 use crate::clock::Clock;
 use crate::domain::{Answer, Decided, Ignore, Lsn, Message, Rejection, Role, Timestamp};
@@ -44,7 +44,7 @@ pub struct Shell<A: Entity> {
 
 impl<A: Entity> Shell<A>
 where
-    A::Id: Into<Key>,
+    A::Id: Into<AggregateId>,
 {
     /// Around an aggregate as it is durable at `last`.
     pub fn new(id: A::Id, state: A, last: Lsn, env: Environment) -> Self {

@@ -7,9 +7,9 @@ use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::actor::{Delivery, Host};
-use super::alarms::{Alarm, Key};
+use super::alarms::{AggregateId, Alarm};
 use super::arbiters::Arbiters;
-use super::registry::{From, Registry};
+use super::registry::{Origin, Registry};
 use super::shell::{Environment, Shell};
 use crate::Map;
 use crate::domain::catalogue::Catalogue;
@@ -21,7 +21,7 @@ use crate::replica::{self, Cold, Pin, Replica};
 use crate::store::codec::{Entity, TheCatalogue};
 
 /// That actors of this kind can be found.
-pub(crate) trait Routed: Entity<Id: Into<Key>> {
+pub(crate) trait Routed: Entity<Id: Into<AggregateId>> {
     fn registry<H: Host>(system: &System<H>) -> &Registry<Self, H>;
     /// The aggregate as it is durable, to be copied; and it stays in the replica.
     fn share(replica: &mut Replica, id: &Self::Id) -> Result<(Arc<Self>, Pin), Cold>;
@@ -182,9 +182,9 @@ macro_rules! registries {
 
         impl<H: Host> System<H> {
             /// Lets an aggregate do what is due or owed.
-            pub(crate) fn wake(self: &Arc<Self>, key: &Key, alarm: Alarm) {
+            pub(crate) fn wake(self: &Arc<Self>, key: &AggregateId, alarm: Alarm) {
                 match key {
-                    $(Key::$name(id) => self.inside(id, Delivery::<$aggregate>::Wake(alarm)),)*
+                    $(AggregateId::$name(id) => self.inside(id, Delivery::<$aggregate>::Wake(alarm)),)*
                 }
             }
         }
@@ -231,7 +231,7 @@ impl<H: Host> System<H> {
 
     fn inside<A: Routed>(self: &Arc<Self>, id: &A::Id, delivery: Delivery<A>) {
         // From inside there is no limit to meet.
-        let _ = A::registry(self).deliver(self, id, delivery, From::Inside);
+        let _ = A::registry(self).deliver(self, id, delivery, Origin::Inside);
     }
 
     /// Tells a waiting room that some of those who wait are silent.

@@ -60,7 +60,7 @@ pub enum Format {
 /// Who receives.
 #[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Receiver {
+pub enum Destination {
     /// An HTTP endpoint.
     #[n(0)]
     Webhook {
@@ -85,7 +85,7 @@ pub enum Receiver {
 pub struct Registration {
     /// Who.
     #[n(0)]
-    pub receiver: Receiver,
+    pub receiver: Destination,
     /// What.
     #[n(1)]
     pub filter: EventFilter,

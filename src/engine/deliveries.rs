@@ -9,8 +9,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{self, JoinHandle, JoinSet};
 
 use super::{Engine, EventBatch, EventStream, Inner, start};
-use crate::api::Progress;
-use crate::domain::sink::{Command, Receiver as Address, Registration, Response, Signing, Sink};
+use crate::api::DeliveryProgress;
+use crate::domain::sink::{Command, Destination, Registration, Response, Signing, Sink};
 use crate::domain::{EventFilter, EventId, SinkId, Timestamp};
 use crate::error::Error;
 use crate::relay::dispatch::{Attempt, Content, Dispatch};
@@ -37,7 +37,7 @@ struct Urgent {
 
 /// The deliveries to one sink.
 struct Running {
-    progress: Arc<Mutex<Progress>>,
+    progress: Arc<Mutex<DeliveryProgress>>,
     urgent: Arc<Mutex<Urgent>>,
     /// An operator has changed something.
     changed: Arc<Notify>,
@@ -56,7 +56,7 @@ pub(crate) struct Deliveries {
 }
 
 impl Deliveries {
-    pub(super) fn progress(&self, sink: SinkId) -> Option<Progress> {
+    pub(super) fn progress(&self, sink: SinkId) -> Option<DeliveryProgress> {
         self.running.lock().get(&sink).map(|running| running.progress.lock().clone())
     }
 
@@ -116,7 +116,7 @@ impl Inner {
     /// Starts the deliveries to a sink, if it is a webhook and those are served here.
     pub(super) fn serve_webhook(self: &Arc<Self>, id: SinkId, sink: &Sink) {
         let Some(registration) = sink.registration() else { return };
-        if !matches!(registration.receiver, Address::Webhook { .. }) {
+        if !matches!(registration.receiver, Destination::Webhook { .. }) {
             return;
         }
         let webhooks = self.deliveries.webhooks.lock().clone();
@@ -140,7 +140,7 @@ impl Inner {
         if running.get(&id).is_some_and(|running| !running.task.is_finished()) {
             return false;
         }
-        let progress = Arc::new(Mutex::new(Progress {
+        let progress = Arc::new(Mutex::new(DeliveryProgress {
             passed: sink.cursor(),
             breaker: breaker::State::Closed,
             pause: None,
@@ -173,7 +173,7 @@ struct Keeper {
     id: SinkId,
     receiver: Arc<dyn Receiver>,
     settings: Settings,
-    progress: Arc<Mutex<Progress>>,
+    progress: Arc<Mutex<DeliveryProgress>>,
     urgent: Arc<Mutex<Urgent>>,
     changed: Arc<Notify>,
     stop: Arc<Notify>,
@@ -268,7 +268,7 @@ struct Courier {
     dispatch: Dispatch,
     signing: Signing,
     receiver: Arc<dyn Receiver>,
-    progress: Arc<Mutex<Progress>>,
+    progress: Arc<Mutex<DeliveryProgress>>,
     urgent: Arc<Mutex<Urgent>>,
     under_way: JoinSet<Outcome>,
     /// The numbers of the attempts that are under way.

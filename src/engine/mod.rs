@@ -30,7 +30,7 @@ use self::tokens::RoomInfo;
 use crate::Map;
 use crate::actors::actor::Delivery;
 use crate::actors::arbiters::Failpoints;
-use crate::actors::registry::From;
+use crate::actors::registry::Origin;
 use crate::actors::reply;
 use crate::actors::shell::Outcome;
 use crate::actors::system::{Ended, Routed, System, Unseen};
@@ -431,7 +431,7 @@ impl Inner {
         let (reply, answer) = reply::channel();
         let delivery = Delivery::Command(command, Some(reply));
         // From inside there is no limit to meet.
-        let _ = A::registry(&self.system).deliver(&self.system, id, delivery, From::Inside);
+        let _ = A::registry(&self.system).deliver(&self.system, id, delivery, Origin::Inside);
         self.answer::<A>(answer).await
     }
 
@@ -449,7 +449,7 @@ impl Inner {
     fn send<A: Routed>(&self, id: &A::Id, command: A::Command) -> Result<AnswerFrom<A>, Error> {
         let (reply, answer) = reply::channel();
         let delivery = Delivery::Command(command, Some(reply));
-        if A::registry(&self.system).deliver(&self.system, id, delivery, From::Outside).is_err() {
+        if A::registry(&self.system).deliver(&self.system, id, delivery, Origin::Outside).is_err() {
             return Err(self.overloaded());
         }
         Ok(answer)

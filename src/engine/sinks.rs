@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Engine, Inner, check_limit, page};
 use crate::api::{Answered, DeadLetter, IdempotencyKey, Page, PageRequest, Sink as View};
-use crate::domain::sink::{Command, Parked, Receiver as Address, Registration, Reply, Secret, Sink};
+use crate::domain::sink::{Command, Destination, Parked, Registration, Reply, Secret, Sink};
 use crate::domain::{EventFilter, EventId, Flaw, Rejection, SinkId, Timestamp};
 use crate::error::Error;
 use crate::relay::{Event, Receiver, Settings};
@@ -39,7 +39,7 @@ impl Engine {
         let _call = self.0.admit()?;
         Flaw::refuse(Flaw::of_name("name", name))?;
         let _turn = self.0.deliveries.registering.lock().await;
-        let address = Address::Attached { name: name.to_owned() };
+        let address = Destination::Attached { name: name.to_owned() };
         let same = address.clone();
         let is_same = move |sink: &Sink| sink.registration().is_some_and(|known| known.receiver == same);
         let (known, _) = self.0.look_at_sinks(move |id, sink| is_same(sink).then_some(id)).await?;
@@ -73,7 +73,7 @@ impl Engine {
     /// [`Rejection::LimitExceeded`] if there are as many as may be; [`Error::Invalid`].
     pub async fn register_sink(
         &self,
-        receiver: Address,
+        receiver: Destination,
         filter: EventFilter,
         start: Start,
     ) -> Result<(SinkId, Secret), Error> {
@@ -219,7 +219,7 @@ impl Inner {
     /// Registers a sink. For one caller at a time, or two would find the same number.
     async fn register(
         self: &Arc<Self>,
-        receiver: Address,
+        receiver: Destination,
         filter: EventFilter,
         start: Start,
     ) -> Result<(SinkId, Secret), Error> {

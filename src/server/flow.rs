@@ -325,7 +325,7 @@ mod tests {
                     return flow.read(&mut [0]).await;
                 }
                 loop {
-                    flow.write(&[0; 65_536]).await?;
+                    flow.write_all(&[0; 65_536]).await?;
                 }
             };
             let cutting = async {

@@ -16,7 +16,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::api::Progress;
+use crate::api::DeliveryProgress;
 use crate::api::Sink;
 use crate::engine::Engine;
 use crate::live::seats::SeatUpdate;
@@ -246,7 +246,7 @@ impl Collector for SinkStats {
         let help = "Attempts to deliver events";
         let mut family = encoder.encode_descriptor("sink_attempts", help, None, ConstCounter::<u64>::TYPE)?;
         for sink in sinks.iter() {
-            let Some(Progress { delivered, failed, .. }) = sink.deliveries else { continue };
+            let Some(DeliveryProgress { delivered, failed, .. }) = sink.deliveries else { continue };
             for (outcome, count) in [("delivered", delivered), ("failed", failed)] {
                 let label = AttemptLabel { sink: sink.id.to_string(), outcome };
                 ConstCounter::new(count).encode(family.encode_family(&label)?)?;

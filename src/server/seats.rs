@@ -128,7 +128,7 @@ mod tests {
         settings.http.cached_seats = 1;
         let engine = Engine::open(settings.engine()).await.unwrap();
         let app = web::Data::new(App::new(engine.clone(), settings).unwrap());
-        let concert = NewConcert { title: "A".into(), waiting_room: crate::Settings::default() };
+        let concert = NewConcert { title: "A".into(), waiting_room: crate::RoomSettings::default() };
         let concert = engine.create_concert(concert, None).await.unwrap().value.id;
         let plan: serde_json::Value = serde_json::from_slice(&plans::theatre()).unwrap();
         let categories = plan["categories"].as_array().unwrap().iter();

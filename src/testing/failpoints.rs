@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 
 use crate::actors::actor::Delivery;
-use crate::actors::registry::From;
+use crate::actors::registry::Origin;
 use crate::actors::reply;
 use crate::actors::system::{Routed, System};
 use crate::domain::catalogue::{self, Catalogue};
@@ -250,7 +250,7 @@ fn deliver(system: &Arc<System>, message: Message) -> Pin<Box<dyn Future<Output 
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let (reply, answer) = reply::channel();
         // From inside there is no limit to meet.
-        let _ = A::registry(system).deliver(system, id, Delivery::<A>::Command(command, Some(reply)), From::Inside);
+        let _ = A::registry(system).deliver(system, id, Delivery::<A>::Command(command, Some(reply)), Origin::Inside);
         // Nobody answers what aggregates tell each other: it ends with the drop of the other end.
         Box::pin(async move { drop(answer.await) })
     }

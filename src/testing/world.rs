@@ -340,7 +340,7 @@ impl World {
         true
     }
 
-    /// Does what the supervisor does: wakes everybody who has something due or owed.
+    /// Does what the timer does: wakes everybody who has something due or owed.
     pub fn wake(&mut self) {
         let (now, queue) = (self.now, &mut self.queue);
         self.log.wake(&TheCatalogue, &mut self.catalogue, now, self.random.next(), queue);

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use boxoffice::{
-    Answered, BestAvailable, Caller, Config, Engine, Error, EventId, IdempotencyKey, Mode, NewArea, NewConcert,
-    NewOption, OpenError, OptionId, Page, PageRequest, Payment, PaymentId, PaymentStatus, Points, Rejection,
-    Reservation, ReservationId, ReservationStatus, Settings, SinkId, Timestamp, TokenId, TokenStatus, UserId,
+    Answered, BestAvailable, Caller, Config, Engine, Error, EventId, IdempotencyKey, NewArea, NewConcert, NewOption,
+    OpenError, OptionId, Page, PageRequest, Payment, PaymentId, PaymentStatus, Points, Rejection, Reservation,
+    ReservationId, ReservationStatus, RoomMode, RoomSettings, SinkId, Timestamp, TokenId, TokenStatus, UserId,
     WalletEntry, Wish,
 };
 use serde::{Deserialize, Serialize};
@@ -78,13 +78,13 @@ pub fn new_option(engine: &Engine, rows: usize, seats: usize) -> NewOption {
     }
 }
 
-pub fn new_concert(title: &str, waiting_room: Settings) -> NewConcert {
+pub fn new_concert(title: &str, waiting_room: RoomSettings) -> NewConcert {
     NewConcert { title: title.into(), waiting_room }
 }
 
 /// A concert in mode `open` with one option.
 pub async fn on_sale(engine: &Engine, rows: usize, seats: usize) -> OptionId {
-    let concert = engine.create_concert(new_concert("Concert", Settings::default()), None).await.unwrap().value;
+    let concert = engine.create_concert(new_concert("Concert", RoomSettings::default()), None).await.unwrap().value;
     engine.add_option(concert.id, new_option(engine, rows, seats), None).await.unwrap().value.id
 }
 
@@ -261,7 +261,7 @@ impl Replay {
         let admin = name("admin");
         Ok(match self {
             Self::Concert => {
-                let concert = new_concert("Made once", Settings { max_active: 3, ..Settings::default() });
+                let concert = new_concert("Made once", RoomSettings { max_active: 3, ..RoomSettings::default() });
                 answer(engine.create_concert(concert, key(&admin)).await?)
             }
             Self::Charge(user) => answer(engine.charge(user, points(1_000), &admin, key(&admin)).await?),
@@ -278,7 +278,8 @@ impl Sale {
     /// Holds a whole sale: two concerts, one of them with a waiting room, and all that befalls reservations.
     pub async fn hold(engine: &Engine) -> Self {
         let users: Vec<_> = (0..6).map(user).collect();
-        let concert = engine.create_concert(new_concert("Open air", Settings::default()), None).await.unwrap().value;
+        let concert =
+            engine.create_concert(new_concert("Open air", RoomSettings::default()), None).await.unwrap().value;
         let areas = vec![NewArea { name: "Lawn".into(), capacity: 100, category: "B".into() }];
         let option = NewOption { areas, ..new_option(engine, 10, 10) };
         let option = engine.add_option(concert.id, option, None).await.unwrap().value.id;
@@ -365,7 +366,7 @@ impl Sale {
 
     /// A concert with a waiting room: one has paid, one has left, one is inside and two wait.
     async fn queue(&mut self, engine: &Engine) {
-        let settings = Settings { mode: Mode::Queue, max_active: 2, ..Settings::default() };
+        let settings = RoomSettings { mode: RoomMode::Queue, max_active: 2, ..RoomSettings::default() };
         let concert = engine.create_concert(new_concert("In demand", settings), None).await.unwrap().value.id;
         let option = engine.add_option(concert, new_option(engine, 2, 5), None).await.unwrap().value.id;
         for user in self.users.clone() {

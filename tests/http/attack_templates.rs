@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use boxoffice::domain::sink::{Format, Receiver as Address};
+use boxoffice::domain::sink::{Destination, Format};
 use boxoffice::server::config::Settings;
 use boxoffice::{Engine, EventFilter, Start};
 use serde_json::{Value, json};
@@ -221,7 +221,7 @@ async fn put(settings: Settings, url: String, template: &'static str) {
     let put = move || {
         actix_web::rt::System::new().block_on(async {
             let engine = Engine::open(settings.engine()).await.unwrap();
-            let receiver = Address::Webhook { url, format: Format::Template(template.into()) };
+            let receiver = Destination::Webhook { url, format: Format::Template(template.into()) };
             engine.register_sink(receiver, EventFilter::ALL, Start::Now).await.unwrap();
             engine.shutdown().await.unwrap();
         });

@@ -9,7 +9,9 @@ use boxoffice::loadgen::house::House;
 use boxoffice::loadgen::target::{
     Answer, Code, Embedded, Entry, Held, Offer, Paid, Place, Reserved, SeatStates, Target, Terms, Wish,
 };
-use boxoffice::{ConcertId, OptionId, PaymentId, ReservationId, Settings, TokenCounts, TokenId, TokenStatus, UserId};
+use boxoffice::{
+    ConcertId, OptionId, PaymentId, ReservationId, RoomSettings, TokenCounts, TokenId, TokenStatus, UserId,
+};
 use parking_lot::Mutex;
 
 /// In which way.
@@ -109,9 +111,9 @@ impl Target for Odd {
         self.inner.open_holds_max()
     }
 
-    async fn create_concert(&self, room: &Settings) -> Answer<ConcertId> {
+    async fn create_concert(&self, room: &RoomSettings) -> Answer<ConcertId> {
         let times = if self.way == Way::LetsTooManyIn { 2 } else { 1 };
-        self.inner.create_concert(&Settings { max_active: room.max_active * times, ..room.clone() }).await
+        self.inner.create_concert(&RoomSettings { max_active: room.max_active * times, ..room.clone() }).await
     }
 
     async fn add_option(&self, concert: ConcertId, house: &House, terms: Terms) -> Answer<OptionId> {

@@ -344,7 +344,7 @@ impl<'de> Reader<'de> {
         mut member: impl FnMut(&mut Self, &str, &mut A) -> Result<(), A::Error>,
     ) -> Result<(), A::Error> {
         let mut names = Names::default();
-        while let Some(Key(name)) = map.next_key()? {
+        while let Some(MemberName(name)) = map.next_key()? {
             let fresh = names.insert(name.clone());
             self.path.push(Segment::Member(name.clone()));
             if fresh {
@@ -731,7 +731,7 @@ fn push_member(path: &mut String, name: &str) {
 /// The name of a member, borrowed from the text where that has no escapes in it.
 #[derive(serde::Deserialize)]
 #[serde(transparent)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+struct MemberName<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// The names that one object has so far. Few are compared one by one; an object with many is not from an editor.
 #[derive(Default)]

@@ -13,7 +13,7 @@ fn id(lsn: u64) -> EventId {
 }
 
 fn registration() -> Registration {
-    let receiver = Receiver::Webhook { url: "https://example.org/".into(), format: Format::Cloudevent };
+    let receiver = Destination::Webhook { url: "https://example.org/".into(), format: Format::Cloudevent };
     Registration { receiver, filter: EventFilter::ALL, after: id(7) }
 }
 

@@ -7,7 +7,7 @@ use super::open::Opened;
 use super::projector::Projector;
 use crate::Map;
 use crate::actors::actor::Host;
-use crate::actors::alarms::{Alarm, Alarms, Key};
+use crate::actors::alarms::{AggregateId, Alarm, Alarms};
 use crate::actors::shell::Environment;
 use crate::actors::system::{SharedReplica, System};
 use crate::clock::Clock;
@@ -75,11 +75,11 @@ pub(crate) fn assemble<H: Host, L: Log>(
 pub(crate) fn look_after<H: Host>(system: &Arc<System<H>>, alarmed: &Alarmed, entropy: &mut dyn FnMut() -> u64) {
     for room in &alarmed.rooms {
         system.liveness.entry(*room).or_default();
-        system.wake(&Key::Room(*room), Alarm::Due(entropy()));
+        system.wake(&AggregateId::Room(*room), Alarm::Due(entropy()));
     }
     for option in &alarmed.options {
-        system.wake(&Key::Option(*option), Alarm::Owed);
-        system.wake(&Key::Option(*option), Alarm::Due(entropy()));
+        system.wake(&AggregateId::Option(*option), Alarm::Owed);
+        system.wake(&AggregateId::Option(*option), Alarm::Due(entropy()));
     }
-    system.wake(&Key::Catalogue(TheCatalogue), Alarm::Owed);
+    system.wake(&AggregateId::Catalogue(TheCatalogue), Alarm::Owed);
 }

@@ -26,7 +26,7 @@ use super::deliveries::Deliveries;
 use super::{Gauges, Inner};
 use crate::Map;
 use crate::actors::arbiters::{Arbiters, Failpoints};
-use crate::actors::supervisor::Supervisor;
+use crate::actors::timer::Timer;
 use crate::clock::{TimeSource, wall_clock};
 use crate::config::Config;
 use crate::error::OpenError;
@@ -69,7 +69,7 @@ pub(super) fn start(
         .build()
         .map_err(unusable)?;
     let (actors, handle, mut arbiters) = start_arbiters(config.actors.arbiters as usize + 1)?;
-    // One for the supervisor, which busy actors must not hold up.
+    // One for the timer, which busy actors must not hold up.
     let own = arbiters.swap_remove(0);
     let host = Arbiters::new(arbiters, blocking.handle().clone(), failpoints);
     let (assembled, store) = assemble(opened, |log| log, clock.clone(), host, &config);
@@ -118,8 +118,8 @@ pub(super) fn start(
     })?;
 
     look_after(&system, &alarmed, &mut entropy);
-    let supervisor = Supervisor::new(system.clone(), config.actors.max_resident as usize, entropy);
-    Supervisor::start_in_arbiter(&own, move |_| supervisor);
+    let timer = Timer::new(system.clone(), config.actors.max_resident as usize, entropy);
+    Timer::start_in_arbiter(&own, move |_| timer);
 
     let (ending, ended) = watch::channel(());
     let threads = Threads {

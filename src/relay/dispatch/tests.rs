@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::api::WalletEntry;
 use crate::domain::idempotency::Request;
-use crate::domain::sink::{self, Format, Receiver, Registration, Secret};
+use crate::domain::sink::{self, Destination, Format, Registration, Secret};
 use crate::domain::wallet::EntryKind;
 use crate::domain::{Aggregate, Decided, EntryId, EventFilter, EventType, Ignore, Lsn, Meta, Points};
 use crate::relay::EventData;
@@ -60,7 +60,7 @@ struct Aggregated {
 impl Aggregated {
     fn registered() -> Self {
         let mut aggregated = Self::default();
-        let receiver = Receiver::Webhook { url: String::new(), format: Format::Cloudevent };
+        let receiver = Destination::Webhook { url: String::new(), format: Format::Cloudevent };
         let registration = Registration { receiver, filter: EventFilter::ALL, after: EventId::default() };
         let secret = Secret([0; sink::SECRET_BYTES]);
         aggregated.tell(s(0), &Command::Register { registration, secret });
@@ -579,14 +579,14 @@ fn subject_of(lsn: u64) -> &'static str {
 
 /// What a receiver has got.
 #[derive(Default)]
-struct Inbox {
+struct Received {
     all: BTreeSet<u64>,
     last: BTreeMap<&'static str, u64>,
     /// What it is not to get (any more).
     dropped: BTreeSet<u64>,
 }
 
-impl Inbox {
+impl Received {
     /// What comes may have come before; from there all that follows in its subject comes again.
     fn receive(&mut self, ids: &[EventId]) -> Result<(), TestCaseError> {
         for EventId { lsn: Lsn(lsn), .. } in ids {
@@ -614,7 +614,7 @@ proptest! {
         let settings = Settings { window: 12, max_parked: 8, breaker, ..settings() };
         let mut bench = Bench::new(settings.clone(), batch);
         let (mut now, mut written) = (s(0), 0);
-        let mut inbox = Inbox::default();
+        let mut inbox = Received::default();
         let healing = std::iter::repeat_n([Move::Take(7), Move::Redrive, Move::Wait(60_000)], 400).flatten();
         let mut moves: VecDeque<_> = moves.into_iter().chain(healing).collect();
         let healing_from = 1_200;

@@ -1,8 +1,8 @@
 //! Seats and places in a line, live: WebSockets, and who may have one.
 
+mod round;
 mod socket;
 pub(super) mod upgrade;
-mod walk;
 
 use std::io;
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
+use self::round::{Follower, Round};
 use self::socket::{Socket, Source};
 use self::upgrade::{Accepted, Upgradable};
-use self::walk::{Follower, Walk};
 use super::auth::{self, Identity};
 use super::problem::{Code, Problem};
 use super::query::Query;
@@ -59,8 +59,8 @@ struct Open {
 #[derive(Default)]
 struct Followed {
     connections: u64,
-    /// At most as many as there are threads, so that all of these walk.
-    walks: Vec<Arc<Walk>>,
+    /// At most as many as there are threads, so that all of these have one.
+    rounds: Vec<Arc<Round>>,
 }
 
 impl Live {
@@ -143,12 +143,12 @@ impl Place {
     fn follow(&self, option: OptionId, mut changes: SeatChanges) -> Follower {
         let threads = self.app.settings.live.threads;
         let mut open = self.app.live.open.lock();
-        let Followed { connections, walks } = open.options.entry(option).or_default();
-        let turn = usize::try_from(*connections % threads).unwrap_or(0).min(walks.len());
-        if turn == walks.len() {
-            walks.push(Walk::start(&mut changes, self.app.metrics.live.clone()));
+        let Followed { connections, rounds } = open.options.entry(option).or_default();
+        let turn = usize::try_from(*connections % threads).unwrap_or(0).min(rounds.len());
+        if turn == rounds.len() {
+            rounds.push(Round::start(&mut changes, self.app.metrics.live.clone()));
         }
-        Follower::new(changes, walks[turn].clone())
+        Follower::new(changes, rounds[turn].clone())
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::walk::Follower;
+use super::round::Follower;
 use crate::api::Token;
 use crate::engine::TokenChanges;
 use crate::error::Error;

@@ -22,7 +22,7 @@ use self::addresses::Reach;
 use self::receiver::Endpoint;
 use super::Error;
 use super::config;
-use crate::domain::sink::{Receiver, Registration};
+use crate::domain::sink::{Destination, Registration};
 use crate::engine::Engine;
 use crate::relay;
 
@@ -159,9 +159,9 @@ pub(super) fn try_template(text: &str) -> Vec<Result<Vec<u8>, String>> {
 }
 
 /// What a receiver that has an address of the web is sent, and where.
-fn webhook(receiver: &Receiver) -> Option<(&str, &crate::domain::sink::Format)> {
+fn webhook(receiver: &Destination) -> Option<(&str, &crate::domain::sink::Format)> {
     match receiver {
-        Receiver::Webhook { url, format } => Some((url, format)),
-        Receiver::Attached { .. } => None,
+        Destination::Webhook { url, format } => Some((url, format)),
+        Destination::Attached { .. } => None,
     }
 }

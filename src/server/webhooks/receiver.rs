@@ -57,13 +57,13 @@ enum Unsent {
 
 impl Endpoint {
     /// A receiver as it was registered. Requests are made on `runtime`.
-    pub fn new(receiver: &sink::Receiver, shared: Shared, runtime: Handle) -> Self {
+    pub fn new(receiver: &sink::Destination, shared: Shared, runtime: Handle) -> Self {
         Self(Arc::new(Inner { target: target(receiver), shared, runtime }))
     }
 }
 
 /// It was checked when it was registered, perhaps by another version of this program.
-fn target(receiver: &sink::Receiver) -> Result<(Url, Format), String> {
+fn target(receiver: &sink::Destination) -> Result<(Url, Format), String> {
     let (url, format) = webhook(receiver).ok_or("the receiver has no URL")?;
     let url = addresses::parse(url).map_err(|error| format!("the URL {error}"))?;
     let format = match format {

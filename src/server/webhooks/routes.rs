@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::template::{self, Template};
 use super::{addresses, signature, webhook};
 use crate::api::{DeadLetter, Page, Sink};
-use crate::domain::sink::{Format as SinkFormat, Receiver, Response};
+use crate::domain::sink::{Destination, Format as SinkFormat, Response};
 use crate::domain::{EventFilter, EventId, EventType, SinkId, Timestamp};
 use crate::engine::Start;
 use crate::error::FieldError;
@@ -197,7 +197,7 @@ pub(in crate::server) async fn register(
     let registration = checked.map_err(|errors| Problem::invalid(&errors))?;
     let url = &registration.url;
     app.webhooks.check_url(url).await.map_err(|error| Problem::invalid_field("url", error))?;
-    let receiver = Receiver::Webhook { url: url.to_string(), format: registration.format };
+    let receiver = Destination::Webhook { url: url.to_string(), format: registration.format };
     let (id, secret) = app.engine.register_sink(receiver, registration.filter, registration.start).await?;
     let webhook = find(&app, id).await?;
     let mut response = HttpResponse::Created();
@@ -452,7 +452,7 @@ mod tests {
 
     #[test]
     fn what_a_host_app_has_attached_is_no_webhook() {
-        let sink = |receiver: Receiver| Sink {
+        let sink = |receiver: Destination| Sink {
             id: SinkId(1),
             registration: Registration { receiver, filter: EventFilter::ALL, after: EventId::default() },
             created_at: Timestamp::default(),
@@ -463,11 +463,11 @@ mod tests {
             dead_letters: 0,
             deliveries: None,
         };
-        let webhook = Receiver::Webhook { url: "https://example.com/".into(), format: SinkFormat::Batch };
+        let webhook = Destination::Webhook { url: "https://example.com/".into(), format: SinkFormat::Batch };
         assert_eq!(
             view(sink(webhook), &config::Webhooks::default()).map(|webhook| webhook.url),
             Some("https://example.com/".into())
         );
-        assert!(view(sink(Receiver::Attached { name: "warehouse".into() }), &config::Webhooks::default()).is_none());
+        assert!(view(sink(Destination::Attached { name: "warehouse".into() }), &config::Webhooks::default()).is_none());
     }
 }

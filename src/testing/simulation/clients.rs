@@ -8,12 +8,12 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::machine::Machine;
 use super::model::{Model, broken, see};
-use super::relay::Plans;
+use super::relay::Offers;
 use super::stage::Stage;
 use super::swarm::Swarm;
 use crate::actors::actor::Delivery;
-use crate::actors::alarms::Key as Name;
-use crate::actors::registry::{From, Full};
+use crate::actors::alarms::AggregateId;
+use crate::actors::registry::{Full, Origin};
 use crate::actors::reply::{self, Reply};
 use crate::actors::system::{Routed, System};
 use crate::domain::catalogue::{self, Catalogue};
@@ -24,7 +24,7 @@ use crate::domain::idempotency::{Key, Request};
 use crate::domain::invariants::Broken;
 use crate::domain::seat_map::BestAvailable;
 use crate::domain::seating_plan::PlanHash;
-use crate::domain::sink::{self, Receiver, Registration, Secret, Sink};
+use crate::domain::sink::{self, Destination, Registration, Secret, Sink};
 use crate::domain::waiting_room::{self, Mode, Order, Settings, SettingsPatch, TokenStatus, WaitingRoom};
 use crate::domain::wallet::{self, Wallet};
 use crate::domain::{
@@ -96,7 +96,7 @@ fn points(n: u64) -> Points {
 
 fn send<A: Routed>(system: &Arc<System<Stage>>, id: &A::Id, command: A::Command) -> Result<Answer<A>, Full> {
     let (reply, answer) = reply::channel();
-    A::registry(system).deliver(system, id, Delivery::Command(command, Some(reply)), From::Outside)?;
+    A::registry(system).deliver(system, id, Delivery::Command(command, Some(reply)), Origin::Outside)?;
     Ok(answer)
 }
 
@@ -117,13 +117,13 @@ impl Ask {
         sent.ok().map(|waiting| Call { ask: self, waiting, slot })
     }
 
-    fn name(&self) -> Name {
+    fn name(&self) -> AggregateId {
         match self {
-            Self::Catalogue(_) => Name::Catalogue(TheCatalogue),
-            Self::Option(id, _) => Name::Option(*id),
-            Self::Wallet(id, _) => Name::Wallet(id.clone()),
-            Self::Room(id, _) => Name::Room(*id),
-            Self::Sink(id, _) => Name::Sink(*id),
+            Self::Catalogue(_) => AggregateId::Catalogue(TheCatalogue),
+            Self::Option(id, _) => AggregateId::Option(*id),
+            Self::Wallet(id, _) => AggregateId::Wallet(id.clone()),
+            Self::Room(id, _) => AggregateId::Room(*id),
+            Self::Sink(id, _) => AggregateId::Sink(*id),
         }
     }
 
@@ -276,7 +276,7 @@ pub(super) struct Mind<'a> {
     pub swarm: &'a Swarm,
     pub dice: &'a Dice,
     pub model: &'a Model,
-    pub plans: &'a Plans,
+    pub plans: &'a Offers,
     pub machine: &'a Machine,
 }
 
@@ -586,7 +586,7 @@ impl Mind<'_> {
             EventType::ALL.iter().copied().filter(|_| self.dice.coin()).collect()
         };
         let after = if self.dice.coin() { EventId::default() } else { EventId::end_of(self.model.last) };
-        let registration = Registration { receiver: Receiver::Attached { name: id.to_string() }, filter, after };
+        let registration = Registration { receiver: Destination::Attached { name: id.to_string() }, filter, after };
         Ask::Sink(id, sink::Command::Register { registration, secret: Secret([1; 32]) })
     }
 }

@@ -13,8 +13,8 @@ use super::rows::SimRows;
 use super::stage::Stage;
 use super::swarm::Swarm;
 use super::watched::{Told, Watched};
-use crate::actors::supervisor::Supervisor;
 use crate::actors::system::System;
+use crate::actors::timer::Timer;
 use crate::clock::TimeSource;
 use crate::domain::{Lsn, SinkId};
 use crate::engine::start::{self, Assembled, Ground, Projector};
@@ -49,7 +49,7 @@ pub(super) struct Machine {
     pub told: Arc<Mutex<Told>>,
     pub projector: Projector,
     pub durable: mpsc::Receiver<DurableBatch>,
-    pub supervisor: Supervisor<Stage>,
+    pub timer: Timer<Stage>,
     pub store: Arc<StateStore>,
     pub checkpoint: Arc<Mutex<Checkpoint>>,
     max_resident: usize,
@@ -85,7 +85,7 @@ impl Machine {
         let Assembled { system, committer, projector, durable, counts, log_status, alarmed, .. } = assembled;
         let entropy = dice.clone();
         start::look_after(&system, &alarmed, &mut || entropy.next());
-        let supervisor = Supervisor::new(system.clone(), config.actors.max_resident as usize, move || entropy.next());
+        let timer = Timer::new(system.clone(), config.actors.max_resident as usize, move || entropy.next());
         Ok(Self {
             system,
             stage,
@@ -93,7 +93,7 @@ impl Machine {
             told,
             projector,
             durable,
-            supervisor,
+            timer,
             store,
             checkpoint,
             max_resident: config.actors.max_resident as usize,

@@ -1,7 +1,7 @@
 //! The engine in a world of accidents, on one thread: its real parts, with callers, receivers, a clock and a disk that a
 //! seed decides about.
 //!
-//! What is real: the domain, shells, drivers and the registry, the supervisor, journal, committer and recovery, replica,
+//! What is real: the domain, shells, drivers and the registry, the timer, journal, committer and recovery, replica,
 //! checkpoints and the manifest, relay and saga. What is not: threads, the network, sled (see `rows`) and actix. Each
 //! step lets one of them do one thing; a crash may come in the middle of it. The same [`Plan`] gives the same run, bit for
 //! bit.
@@ -19,8 +19,8 @@ mod rows;
 mod shrink;
 mod stage;
 mod swarm;
+mod trial;
 mod watched;
-mod world;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -28,7 +28,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 pub use self::shrink::shrink;
-use self::world::World;
+use self::trial::Trial;
 use super::sim_disk::SimDisk;
 use crate::store::disk::Disk;
 
@@ -149,15 +149,15 @@ impl fmt::Display for Failure {
 /// # Errors
 /// What does not hold.
 pub fn run(plan: &Plan) -> Result<(Report, Vec<String>), Box<Failure>> {
-    let mut world = World::new(plan);
-    let outcome = catch_unwind(AssertUnwindSafe(|| world.run()));
+    let mut trial = Trial::new(plan);
+    let outcome = catch_unwind(AssertUnwindSafe(|| trial.run()));
     let broken = match outcome {
-        Ok(Ok(())) => return Ok((world.report(), world.history())),
+        Ok(Ok(())) => return Ok((trial.report(), trial.history())),
         Ok(Err(broken)) => (broken.invariant, broken.what),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
             ("panic", text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default())
         }
     };
-    Err(Box::new(Failure { kind: broken.0, what: broken.1, step: world.step(), history: world.history() }))
+    Err(Box::new(Failure { kind: broken.0, what: broken.1, step: trial.step(), history: trial.history() }))
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::watched::Frame;
-use crate::actors::alarms::Key as Name;
+use crate::actors::alarms::AggregateId;
 use crate::actors::system::SharedReplica;
 use crate::domain::concert_option::{self, AreaPlaces, ConcertOption, Definition, Part, SeatRefs};
 use crate::domain::idempotency::{Key, RETENTION_MILLIS};
@@ -51,7 +51,7 @@ pub(super) struct Model {
     /// All frames, as they were promised.
     pub frames: Vec<Frame>,
     /// Whose state has changed since it was last compared.
-    pub changed: BTreeSet<Name>,
+    pub changed: BTreeSet<AggregateId>,
     pub concerts: BTreeSet<ConcertId>,
     pub options: BTreeMap<OptionId, Definition>,
     pub defined: BTreeSet<OptionId>,
@@ -73,9 +73,9 @@ pub(super) struct Model {
     pub sinks: BTreeMap<SinkId, Registration>,
     pub removed: BTreeSet<SinkId>,
     pub dropped: BTreeSet<(SinkId, EventId)>,
-    used: BTreeMap<(Name, [u8; 16]), Vec<Used>>,
+    used: BTreeMap<(AggregateId, [u8; 16]), Vec<Used>>,
     /// With what each key has begun payments and refunds, whatever became of them.
-    begun: BTreeMap<(Name, [u8; 16]), BTreeSet<[u8; 16]>>,
+    begun: BTreeMap<(AggregateId, [u8; 16]), BTreeSet<[u8; 16]>>,
     twin: Twin,
 }
 
@@ -160,24 +160,24 @@ impl Model {
         for (index, meta) in (0..record.len()).zip(record.metas(first)) {
             match &record.facts {
                 Facts::Catalogue(_, events) => {
-                    self.changed.insert(Name::Catalogue(TheCatalogue));
+                    self.changed.insert(AggregateId::Catalogue(TheCatalogue));
                     self.catalogue(record.at, &events[index])?;
                 }
                 Facts::Option(id, events) => {
-                    self.changed.insert(Name::Option(*id));
+                    self.changed.insert(AggregateId::Option(*id));
                     self.audit.option_event(*id, meta, &events[index])?;
                     self.option(*id, record.at, &events[index])?;
                 }
                 Facts::Wallet(user, events) => {
-                    self.changed.insert(Name::Wallet(user.clone()));
+                    self.changed.insert(AggregateId::Wallet(user.clone()));
                     self.audit.wallet_event(user, &events[index])?;
                     if let wallet::Event::Charged { entry, amount, balance, key, .. } = &events[index] {
                         self.entries.insert((user.clone(), *entry), (*amount, *balance));
-                        self.note_key(Name::Wallet(user.clone()), key.as_ref(), *entry, record.at)?;
+                        self.note_key(AggregateId::Wallet(user.clone()), key.as_ref(), *entry, record.at)?;
                     }
                 }
                 Facts::Room(id, events) => {
-                    self.changed.insert(Name::Room(*id));
+                    self.changed.insert(AggregateId::Room(*id));
                     self.audit.room_event(*id, meta, &events[index])?;
                     self.room(*id, &events[index]);
                 }
@@ -191,12 +191,12 @@ impl Model {
         match event {
             catalogue::Event::ConcertCreated { concert, key, .. } => {
                 ensure(self.concerts.insert(*concert), "I1", || format!("{concert} is created twice"))?;
-                self.note_key(Name::Catalogue(TheCatalogue), key.as_ref(), concert.0, at)
+                self.note_key(AggregateId::Catalogue(TheCatalogue), key.as_ref(), concert.0, at)
             }
             catalogue::Event::OptionAdded { option, definition, key } => {
                 let twice = self.options.insert(*option, (**definition).clone());
                 ensure(twice.is_none(), "I1", || format!("{option} is added twice"))?;
-                self.note_key(Name::Catalogue(TheCatalogue), key.as_ref(), option.0, at)
+                self.note_key(AggregateId::Catalogue(TheCatalogue), key.as_ref(), option.0, at)
             }
             catalogue::Event::RoomOpened { .. } | catalogue::Event::OptionDefined { .. } => Ok(()),
         }
@@ -214,7 +214,7 @@ impl Model {
                 self.reservations.insert(no, held);
                 self.open.insert(no, *expires_at);
                 self.deadlines.insert(no, *expires_at);
-                self.note_key(Name::Option(id), key.as_ref(), *reservation, at)?;
+                self.note_key(AggregateId::Option(id), key.as_ref(), *reservation, at)?;
             }
             Event::ReservationReleased { reservation } => {
                 self.open.remove(&ReservationId { option: id, no: *reservation });
@@ -227,13 +227,13 @@ impl Model {
             Event::PaymentStarted { payment, reservation, key, .. } => {
                 self.open.remove(&ReservationId { option: id, no: *reservation });
                 self.payments.insert(payment_of(*payment), *reservation);
-                self.note_begun(Name::Option(id), key.as_ref());
+                self.note_begun(AggregateId::Option(id), key.as_ref());
                 self.payment_keys.insert(payment_of(*payment), key.clone());
             }
             Event::PaymentConfirmed { payment, .. } => {
                 self.completed.insert(payment_of(*payment));
                 let key = self.payment_keys.remove(&payment_of(*payment)).flatten();
-                self.note_key(Name::Option(id), key.as_ref(), *payment, at)?;
+                self.note_key(AggregateId::Option(id), key.as_ref(), *payment, at)?;
             }
             Event::PaymentFailed { payment, .. } => {
                 self.payment_keys.remove(&payment_of(*payment));
@@ -243,20 +243,20 @@ impl Model {
                 }
             }
             Event::PaymentRefunded { refund, key, .. } => {
-                self.note_begun(Name::Option(id), key.as_ref());
+                self.note_begun(AggregateId::Option(id), key.as_ref());
                 self.refund_keys.insert(RefundId { option: id, no: *refund }, key.clone());
             }
             Event::RefundCredited { refund, .. } => {
                 let no = RefundId { option: id, no: *refund };
                 self.credited.insert(no);
                 let key = self.refund_keys.remove(&no).flatten();
-                self.note_key(Name::Option(id), key.as_ref(), *refund, at)?;
+                self.note_key(AggregateId::Option(id), key.as_ref(), *refund, at)?;
             }
             Event::SeatsBlocked { seats, key } => {
                 self.taken.extend(seats.iter().map(|seat| (id, *seat)));
-                self.note_key(Name::Option(id), key.as_ref(), 0, at)?;
+                self.note_key(AggregateId::Option(id), key.as_ref(), 0, at)?;
             }
-            Event::SeatsUnblocked { key, .. } => self.note_key(Name::Option(id), key.as_ref(), 0, at)?,
+            Event::SeatsUnblocked { key, .. } => self.note_key(AggregateId::Option(id), key.as_ref(), 0, at)?,
             Event::OptionRescheduled { .. } | Event::TokenCompleted { .. } => {}
         }
         Ok(())
@@ -280,7 +280,7 @@ impl Model {
             sink::Event::SinkRemoved => drop(self.removed.insert(id)),
             sink::Event::DeadLetterDropped { event } => drop(self.dropped.insert((id, *event))),
             sink::Event::DeadLettersRedriven { events, key } => {
-                self.note_key(Name::Sink(id), key.as_ref(), events.len() as u64, at)?;
+                self.note_key(AggregateId::Sink(id), key.as_ref(), events.len() as u64, at)?;
             }
             _ => {}
         }
@@ -288,14 +288,14 @@ impl Model {
     }
 
     /// A payment or refund is under way with this key.
-    fn note_begun(&mut self, name: Name, key: Option<&Key>) {
+    fn note_begun(&mut self, name: AggregateId, key: Option<&Key>) {
         if let Some(key) = key {
             self.begun.entry((name, key.scope)).or_default().insert(key.payload);
         }
     }
 
     /// I7: a key makes one thing in 24 hours.
-    fn note_key(&mut self, name: Name, key: Option<&Key>, made: u64, at: Timestamp) -> Result<(), Broken> {
+    fn note_key(&mut self, name: AggregateId, key: Option<&Key>, made: u64, at: Timestamp) -> Result<(), Broken> {
         let Some(key) = key else { return Ok(()) };
         let uses = self.used.entry((name, key.scope)).or_default();
         let twice = uses.last().filter(|known| known.at.plus_millis(RETENTION_MILLIS) > at);
@@ -305,7 +305,7 @@ impl Model {
     }
 
     /// I7: what was made by this key.
-    pub fn made_by(&self, name: &Name, key: Option<&Key>, made: u64) -> Result<(), Broken> {
+    pub fn made_by(&self, name: &AggregateId, key: Option<&Key>, made: u64) -> Result<(), Broken> {
         let Some(key) = key else { return Ok(()) };
         let uses = self.used.get(&(name.clone(), key.scope)).map_or(&[][..], Vec::as_slice);
         let same = uses.iter().any(|used| used.payload == key.payload && used.made == made);
@@ -313,7 +313,7 @@ impl Model {
     }
 
     /// I7: this key came with something else, at some time between the call and now, when its answer is heard.
-    pub fn reused(&self, name: &Name, key: Option<&Key>) -> Result<(), Broken> {
+    pub fn reused(&self, name: &AggregateId, key: Option<&Key>) -> Result<(), Broken> {
         let Some(key) = key else { return Ok(()) };
         let place = (name.clone(), key.scope);
         let uses = self.used.get(&place).map_or(&[][..], Vec::as_slice);
@@ -376,29 +376,29 @@ impl Model {
     }
 
     /// I1, I2, I6: an aggregate is what its events add up to.
-    pub fn agrees(&self, name: &Name, replica: &SharedReplica) -> Result<(), Broken> {
+    pub fn agrees(&self, name: &AggregateId, replica: &SharedReplica) -> Result<(), Broken> {
         see(replica, |replica| {
             Ok(match name {
-                Name::Option(id) => self.audit.agrees_with_option(*id, replica.option(*id)?),
-                Name::Wallet(user) => self.audit.agrees_with_wallet(user, replica.wallet(user)?),
-                Name::Room(id) => self.audit.agrees_with_room(*id, replica.room(*id)?),
-                Name::Catalogue(_) => {
+                AggregateId::Option(id) => self.audit.agrees_with_option(*id, replica.option(*id)?),
+                AggregateId::Wallet(user) => self.audit.agrees_with_wallet(user, replica.wallet(user)?),
+                AggregateId::Room(id) => self.audit.agrees_with_room(*id, replica.room(*id)?),
+                AggregateId::Catalogue(_) => {
                     let entries = replica.catalogue()?.entries();
                     let known = (self.concerts.len() + self.options.len()) as u64;
                     ensure(entries == known, "I4", || format!("the catalogue has {entries} instead of {known}"))
                 }
-                Name::Sink(_) => Ok(()),
+                AggregateId::Sink(_) => Ok(()),
             })
         })?
     }
 
     /// All that there is.
-    pub fn names(&self) -> Vec<Name> {
+    pub fn names(&self) -> Vec<AggregateId> {
         let wallets: BTreeSet<_> = self.entries.keys().map(|(user, _)| user.clone()).collect();
-        std::iter::once(Name::Catalogue(TheCatalogue))
-            .chain(self.defined.iter().map(|id| Name::Option(*id)))
-            .chain(wallets.into_iter().map(Name::Wallet))
-            .chain(self.rooms.iter().map(|id| Name::Room(*id)))
+        std::iter::once(AggregateId::Catalogue(TheCatalogue))
+            .chain(self.defined.iter().map(|id| AggregateId::Option(*id)))
+            .chain(wallets.into_iter().map(AggregateId::Wallet))
+            .chain(self.rooms.iter().map(|id| AggregateId::Room(*id)))
             .collect()
     }
 

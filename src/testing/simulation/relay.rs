@@ -10,7 +10,7 @@ use super::machine::JOURNAL;
 use super::model::{broken, see};
 use super::stage::Stage;
 use crate::actors::actor::Delivery;
-use crate::actors::registry::From;
+use crate::actors::registry::Origin;
 use crate::actors::reply::{self, Reply as Answer};
 use crate::actors::system::{Routed, System};
 use crate::domain::concert_option::PricedPlan;
@@ -30,11 +30,11 @@ use crate::testing::random::Dice;
 const READ_EVENTS: usize = 8;
 
 /// All plans that options have.
-pub(super) type Plans = BTreeMap<OptionId, Arc<PricedPlan>>;
+pub(super) type Offers = BTreeMap<OptionId, Arc<PricedPlan>>;
 
 /// What a receiver has got.
 #[derive(Debug, Default)]
-pub(super) struct Inbox {
+pub(super) struct Received {
     all: BTreeSet<EventId>,
     subjects: BTreeMap<String, Subject>,
 }
@@ -48,16 +48,16 @@ struct Subject {
     last: Option<EventId>,
 }
 
-impl Inbox {
+impl Received {
     /// Takes in what arrived. It may go back to what came before; but from where it stands it goes on without leaving
     /// anything out, except what an operator has dropped, and that never comes.
-    fn receive(&mut self, sink: SinkId, events: &[Arc<Event>], desk: &Desk<'_>) -> Result<(), Broken> {
+    fn receive(&mut self, sink: SinkId, events: &[Arc<Event>], kit: &Kit<'_>) -> Result<(), Broken> {
         for event in events {
             let (id, about) = (event.id, &event.subject);
-            if id.lsn > desk.durable {
+            if id.lsn > kit.durable {
                 return Err(broken("I3", format!("{id} is delivered, and not durable")));
             }
-            let is_dropped = |id: &EventId| desk.dropped.contains(&(sink, *id));
+            let is_dropped = |id: &EventId| kit.dropped.contains(&(sink, *id));
             if is_dropped(&id) {
                 return Err(broken("relay", format!("{id} of {about} was dropped, and comes")));
             }
@@ -98,10 +98,10 @@ impl Inbox {
 }
 
 /// With what a courier works.
-pub(super) struct Desk<'a> {
+pub(super) struct Kit<'a> {
     pub system: &'a Arc<System<Stage>>,
     pub disk: &'a Arc<dyn Disk>,
-    pub plans: &'a Plans,
+    pub plans: &'a Offers,
     pub dice: &'a Dice,
     pub durable: Lsn,
     /// What operators have given up.
@@ -110,7 +110,7 @@ pub(super) struct Desk<'a> {
     pub is_well: bool,
 }
 
-impl Desk<'_> {
+impl Kit<'_> {
     fn look_up(&self, missing: &[Missing], known: &mut Known) -> Result<(), Error> {
         for one in missing {
             if let Missing::Plan(option) = one {
@@ -158,7 +158,7 @@ impl Desk<'_> {
         let (reply, answer) = reply::channel();
         let delivery = Delivery::Command(command, Some(reply));
         // From inside there is no limit to meet.
-        let _ = Sink::registry(self.system).deliver(self.system, &id, delivery, From::Inside);
+        let _ = Sink::registry(self.system).deliver(self.system, &id, delivery, Origin::Inside);
         answer
     }
 }
@@ -189,20 +189,20 @@ impl Courier {
     }
 
     /// Goes a step further; whether there was anything to do.
-    pub fn step(&mut self, desk: &Desk<'_>, inbox: &mut Inbox) -> Result<bool, Broken> {
-        let now = desk.system.env.clock.now();
-        let mut worked = self.refresh(desk)?;
+    pub fn step(&mut self, kit: &Kit<'_>, inbox: &mut Received) -> Result<bool, Broken> {
+        let now = kit.system.env.clock.now();
+        let mut worked = self.refresh(kit)?;
         if self.refreshing.is_some() {
             // As the engine's own, it does nothing else until it knows what has changed.
             return Ok(worked);
         }
-        match desk.dice.below(3) {
-            0 if self.dispatch.has_room(now) => worked |= self.read(desk, inbox)?,
+        match kit.dice.below(3) {
+            0 if self.dispatch.has_room(now) => worked |= self.read(kit, inbox)?,
             1 if !self.under_way.is_empty() => {
-                let any = desk.dice.below(self.under_way.len() as u64) as usize;
+                let any = kit.dice.below(self.under_way.len() as u64) as usize;
                 let attempt = self.under_way.swap_remove(any);
-                let outcome = self.attempt(desk, &attempt, inbox)?;
-                self.dispatch.finished(now, attempt.no, outcome, &mut || desk.dice.next());
+                let outcome = self.attempt(kit, &attempt, inbox)?;
+                self.dispatch.finished(now, attempt.no, outcome, &mut || kit.dice.next());
                 worked = true;
             }
             _ => {}
@@ -210,7 +210,7 @@ impl Courier {
         let step = self.dispatch.step(now);
         worked |= !step.commands.is_empty() || !step.attempts.is_empty();
         for command in step.commands {
-            desk.system.command::<Sink>(&self.id, command);
+            kit.system.command::<Sink>(&self.id, command);
         }
         self.under_way.extend(step.attempts);
         Ok(worked)
@@ -221,14 +221,14 @@ impl Courier {
         self.dispatch.passed().lsn >= lsn && self.under_way.is_empty() && self.refreshing.is_none() && !self.changed
     }
 
-    fn read(&mut self, desk: &Desk<'_>, inbox: &mut Inbox) -> Result<bool, Broken> {
+    fn read(&mut self, kit: &Kit<'_>, inbox: &mut Received) -> Result<bool, Broken> {
         let after = self.dispatch.read();
         let mut read = || -> Result<_, Error> {
             if self.walk.is_none() {
-                self.walk = Some(Walk::begin(desk.disk.clone(), Path::new(JOURNAL), after)?);
+                self.walk = Some(Walk::begin(kit.disk.clone(), Path::new(JOURNAL), after)?);
             }
             let Some(walk) = &mut self.walk else { return Ok((Vec::new(), after)) };
-            desk.go_on(walk, after, self.filter, READ_EVENTS)
+            kit.go_on(walk, after, self.filter, READ_EVENTS)
         };
         match read() {
             Ok((events, position)) => {
@@ -237,39 +237,39 @@ impl Courier {
                 self.dispatch.take(events.into_iter().map(Arc::new).collect(), position);
                 Ok(worked)
             }
-            Err(error) => self.failed(desk, &error).map(|()| false),
+            Err(error) => self.failed(kit, &error).map(|()| false),
         }
     }
 
     /// Nothing of the journal may be missing, unless the disk has failed.
-    fn failed(&mut self, desk: &Desk<'_>, error: &Error) -> Result<(), Broken> {
+    fn failed(&mut self, kit: &Kit<'_>, error: &Error) -> Result<(), Broken> {
         self.walk = None;
         let excused =
-            desk.system.env.journal.is_closed() || matches!(error, Error::Internal(text) if text.contains("cannot "));
+            kit.system.env.journal.is_closed() || matches!(error, Error::Internal(text) if text.contains("cannot "));
         if excused { Ok(()) } else { Err(broken("relay", error.to_string())) }
     }
 
-    fn attempt(&mut self, desk: &Desk<'_>, attempt: &Attempt, inbox: &mut Inbox) -> Result<Outcome, Broken> {
+    fn attempt(&mut self, kit: &Kit<'_>, attempt: &Attempt, inbox: &mut Received) -> Result<Outcome, Broken> {
         let failed = || Outcome::Failed(Failure::default());
         let events = match &attempt.what {
             Content::Events(events) => events.clone(),
             Content::Parked(id) => {
                 let find = || -> Result<_, Error> {
-                    let mut walk = Walk::begin(desk.disk.clone(), Path::new(JOURNAL), id.before())?;
-                    Ok(desk.go_on(&mut walk, id.before(), EventFilter::ALL, 1)?.0)
+                    let mut walk = Walk::begin(kit.disk.clone(), Path::new(JOURNAL), id.before())?;
+                    Ok(kit.go_on(&mut walk, id.before(), EventFilter::ALL, 1)?.0)
                 };
                 match find() {
                     Ok(events) if events.first().is_some_and(|event| event.id == *id) => {
                         events.into_iter().map(Arc::new).collect()
                     }
                     Ok(_) => return Err(broken("relay", format!("{id} is parked, and there is no such event"))),
-                    Err(error) => return self.failed(desk, &error).map(|()| failed()),
+                    Err(error) => return self.failed(kit, &error).map(|()| failed()),
                 }
             }
         };
-        let fate = if desk.is_well { 0 } else { desk.dice.below(100) };
+        let fate = if kit.is_well { 0 } else { kit.dice.below(100) };
         if fate < 70 {
-            inbox.receive(self.id, &events, desk)?;
+            inbox.receive(self.id, &events, kit)?;
         }
         Ok(match fate {
             0..55 => Outcome::Delivered,
@@ -280,20 +280,20 @@ impl Courier {
     }
 
     /// Takes over what an operator has changed, once everything that the sink was told before is durable.
-    fn refresh(&mut self, desk: &Desk<'_>) -> Result<bool, Broken> {
+    fn refresh(&mut self, kit: &Kit<'_>) -> Result<bool, Broken> {
         if std::mem::take(&mut self.changed) {
-            self.refreshing = Some(desk.ask(self.id, Command::Advance { cursor: EventId::default() }));
+            self.refreshing = Some(kit.ask(self.id, Command::Advance { cursor: EventId::default() }));
             return Ok(true);
         }
         let Some(answer) = &self.refreshing else { return Ok(false) };
-        if desk.system.replica.applied() < desk.system.env.journal.durable() {
+        if kit.system.replica.applied() < kit.system.env.journal.durable() {
             return Ok(false);
         }
         let Poll::Ready(answer) = answer.try_recv() else { return Ok(false) };
         self.refreshing = None;
         if let Some(Ok(_)) = answer {
-            let sink = see(&desk.system.replica, |replica| replica.sink(self.id).cloned())?;
-            self.dispatch.refresh(&sink, desk.system.env.clock.now());
+            let sink = see(&kit.system.replica, |replica| replica.sink(self.id).cloned())?;
+            self.dispatch.refresh(&sink, kit.system.env.clock.now());
         }
         Ok(true)
     }

@@ -28,7 +28,7 @@ pub(super) enum Action {
     Checkpoint,
     /// Aggregates leave the replica's memory.
     Evict,
-    /// The supervisor looks around.
+    /// The timer looks around.
     Tick,
     /// A little time passes.
     Pass,

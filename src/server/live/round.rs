@@ -1,9 +1,9 @@
 //! Seats for those who are up to date: one task writes an update to all of them, one after the other.
 //!
 //! To wake ten thousand tasks so that each writes the same bytes costs half as much again as the writing. So whoever has
-//! heard everything, and has nothing on its way, joins a walk, which writes the next update as well. The walk never waits:
+//! heard everything, and has nothing on its way, joins a round, which writes the next update as well. The round never waits:
 //! whoever does not take all of an update at once gets the rest of it back, writes it when there is room, catches up, and
-//! joins again. It costs the walk nothing until then.
+//! joins again. It costs the round nothing until then.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::server::metrics::LiveMetrics;
 const STEP: usize = 32;
 
 /// One task that writes an option's updates to many connections. It ends with this.
-pub(super) struct Walk {
+pub(super) struct Round {
     members: Arc<Mutex<Members>>,
     task: AbortHandle,
 }
@@ -43,7 +43,7 @@ struct Member {
     spot: Arc<Spot>,
 }
 
-/// What a connection and a walk have in common.
+/// What a connection and a round have in common.
 #[derive(Default)]
 struct Spot {
     /// Changed under the lock of the members.
@@ -58,7 +58,7 @@ enum Place {
     /// With itself.
     #[default]
     Away,
-    /// With the walk, at this place in the list.
+    /// With the round, at this place in the list.
     In(usize),
     /// Given back.
     Back(Left),
@@ -74,16 +74,16 @@ struct Left {
 /// An update, and how many bytes of it are out.
 pub(super) type Rest = (Arc<SeatUpdate>, usize);
 
-impl Walk {
-    /// Begins to walk, on the runtime that this is called on, wherever the updates of `changes` lead.
+impl Round {
+    /// Begins a round, on the runtime that this is called on, wherever the updates of `changes` lead.
     pub(super) fn start(changes: &mut SeatChanges, metrics: LiveMetrics) -> Arc<Self> {
         let crier = changes.subscription().crier();
         let members = Arc::new(Mutex::new(Members { seq: crier.seq(), list: Vec::new(), ended: false }));
-        let task = tokio::spawn(walk(members.clone(), crier, metrics)).abort_handle();
+        let task = tokio::spawn(round(members.clone(), crier, metrics)).abort_handle();
         Arc::new(Self { members, task })
     }
 
-    /// Whether the walk has this connection now, which stands at `seq` if it has not.
+    /// Whether the round has this connection now, which stands at `seq` if it has not.
     fn takes(&self, spot: &Arc<Spot>, io: &Arc<TcpStream>, seq: Lsn) -> bool {
         let mut members = self.members.lock();
         let mut place = spot.place.lock();
@@ -112,13 +112,13 @@ impl Walk {
     }
 }
 
-impl Drop for Walk {
+impl Drop for Round {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-async fn walk(members: Arc<Mutex<Members>>, mut crier: Crier, metrics: LiveMetrics) {
+async fn round(members: Arc<Mutex<Members>>, mut crier: Crier, metrics: LiveMetrics) {
     loop {
         let from = crier.seq();
         let Ok((update, telling)) = crier.next().await else { break };
@@ -195,24 +195,24 @@ impl Members {
     }
 }
 
-/// Somebody who follows an option's seats over a connection: with a walk, or alone while there is something to catch up on.
+/// Somebody who follows an option's seats over a connection: with a round, or alone while there is something to catch up on.
 pub(super) struct Follower {
     changes: SeatChanges,
-    walk: Arc<Walk>,
+    round: Arc<Round>,
     spot: Arc<Spot>,
 }
 
 impl Follower {
     /// Somebody who does as `changes` does. The connection is its own until it waits for the [next](Self::next) update.
-    pub(super) fn new(changes: SeatChanges, walk: Arc<Walk>) -> Self {
-        Self { changes, walk, spot: Arc::default() }
+    pub(super) fn new(changes: SeatChanges, round: Arc<Round>) -> Self {
+        Self { changes, round, spot: Arc::default() }
     }
 
     /// Waits until there is something to be written by oneself. Meanwhile, and also once this was cancelled until one has
-    /// [left](Self::leave), a walk may write to `io`, and nobody else.
+    /// [left](Self::leave), a round may write to `io`, and nobody else.
     pub(super) async fn next(&mut self, io: &Arc<TcpStream>) -> Result<Rest, Error> {
         if let Some(seq) = self.changes.subscription().seq() {
-            while self.walk.takes(&self.spot, io, seq) {
+            while self.round.takes(&self.spot, io, seq) {
                 self.spot.back.notified().await;
             }
             if let Some(rest) = self.leave() {
@@ -222,9 +222,9 @@ impl Follower {
         Ok((self.changes.next().await?, 0))
     }
 
-    /// Takes the connection back from the walk, together with what is begun.
+    /// Takes the connection back from the round, together with what is begun.
     pub(super) fn leave(&mut self) -> Option<Rest> {
-        let left = self.walk.leave(&self.spot)?;
+        let left = self.round.leave(&self.spot)?;
         self.changes.subscription().has_heard(left.seq);
         left.rest
     }

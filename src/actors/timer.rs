@@ -13,7 +13,7 @@ const SECOND_MS: u64 = 1_000;
 const AT_ONCE: usize = 8_192;
 
 /// A plain part: whoever drives it calls [`step`](Self::step) twenty times a second.
-pub(crate) struct Supervisor<H: Host> {
+pub(crate) struct Timer<H: Host> {
     system: Arc<System<H>>,
     max_resident: usize,
     last_second: Timestamp,
@@ -22,7 +22,7 @@ pub(crate) struct Supervisor<H: Host> {
     entropy: Box<dyn FnMut() -> u64 + Send>,
 }
 
-impl<H: Host> Supervisor<H> {
+impl<H: Host> Timer<H> {
     /// `entropy` gives random numbers, for those who need one.
     pub(crate) fn new(
         system: Arc<System<H>>,

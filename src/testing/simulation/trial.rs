@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 use super::clients::{Answered, Ask, Mind, user};
 use super::machine::{JOURNAL, Machine};
 use super::model::{Model, UNREADABLE, broken, see};
-use super::relay::{Courier, Desk, Inbox, Plans};
+use super::relay::{Courier, Kit, Offers, Received};
 use super::rows::SimRows;
 use super::swarm::{Action, Swarm};
 use super::watched::Frame;
@@ -31,11 +31,11 @@ use crate::testing::sim_disk::{Calls, Failure, Fault, SimDisk};
 const AHEAD_MS: u64 = 300_000;
 /// Turns until everything has come to rest, at the most.
 const TURNS_MAX: u64 = 100_000;
-/// Between two steps of the supervisor.
+/// Between two steps of the timer.
 const TICK_MS: u64 = 50;
 
 /// A run.
-pub(super) struct World {
+pub(super) struct Trial {
     plan: Plan,
     swarm: Swarm,
     dice: Dice,
@@ -44,9 +44,9 @@ pub(super) struct World {
     disk: Arc<dyn Disk>,
     rows: SimRows,
     model: Model,
-    plans: Plans,
+    plans: Offers,
     seating: Arc<SeatingPlan>,
-    inboxes: BTreeMap<SinkId, Inbox>,
+    inboxes: BTreeMap<SinkId, Received>,
     machine: Option<Machine>,
     /// The frame that may have become durable or not.
     unknown: Option<Frame>,
@@ -64,7 +64,7 @@ pub(super) struct World {
     history: Vec<String>,
 }
 
-impl World {
+impl Trial {
     pub fn new(plan: &Plan) -> Self {
         let mut random = Random(plan.seed);
         let swarm = Swarm::new(&mut random);
@@ -77,7 +77,7 @@ impl World {
             rows: SimRows::new(sim_disk.clone()),
             sim_disk,
             model: Model::default(),
-            plans: Plans::new(),
+            plans: Offers::new(),
             seating: seating_plan(swarm.seats),
             inboxes: BTreeMap::new(),
             machine: None,
@@ -214,7 +214,7 @@ impl World {
                 let most = dice.below(3) as usize;
                 self.machine().evict(most);
             }
-            Action::Tick => self.machine().supervisor.step(),
+            Action::Tick => self.machine().timer.step(),
             Action::Pass => self.clock.advance(1 + dice.below(1_500)),
             Action::PassLong => {
                 let long = *dice.pick(&[10_000, 60_000, 3_600_000, 25 * 3_600_000]);
@@ -301,7 +301,7 @@ impl World {
         }
         let id = *self.dice.pick(&ids);
         let Some(courier) = machine.couriers.get_mut(&id) else { return Ok(false) };
-        let desk = Desk {
+        let kit = Kit {
             system: &machine.system,
             disk: &self.disk,
             plans: &self.plans,
@@ -310,7 +310,7 @@ impl World {
             dropped: &self.model.dropped,
             is_well: self.is_calm,
         };
-        courier.step(&desk, self.inboxes.entry(id).or_default())
+        courier.step(&kit, self.inboxes.entry(id).or_default())
     }
 
     /// Reads something that is known to be there.
@@ -613,7 +613,7 @@ impl World {
         self.machine().stage.heal();
         self.settle()?;
         for _ in 0..60 {
-            self.machine().supervisor.step();
+            self.machine().timer.step();
             self.settle()?;
             self.clock.advance(500);
         }
@@ -638,7 +638,7 @@ impl World {
             let now = self.machine().system.env.clock.now();
             self.clock.advance(until.since(now).as_millis() as u64);
             for _ in 0..1_000 / TICK_MS {
-                self.machine().supervisor.step();
+                self.machine().timer.step();
                 self.settle()?;
                 self.clock.advance(TICK_MS);
             }
@@ -666,7 +666,7 @@ impl World {
             for _ in 0..60 * there.len() {
                 self.deliver()?;
             }
-            self.machine().supervisor.step();
+            self.machine().timer.step();
             self.settle()?;
             self.clock.advance(1_000);
             if self.have_arrived(&there)?.is_empty() {
@@ -707,7 +707,7 @@ impl World {
     fn expected(&self, id: SinkId) -> Result<Vec<crate::relay::Event>, Broken> {
         let Some(machine) = &self.machine else { return Ok(Vec::new()) };
         let (after, filter) = self.model.sinks.get(&id).map_or_else(Default::default, |sink| (sink.after, sink.filter));
-        let desk = Desk {
+        let kit = Kit {
             system: &machine.system,
             disk: &self.disk,
             plans: &self.plans,
@@ -716,7 +716,7 @@ impl World {
             dropped: &self.model.dropped,
             is_well: true,
         };
-        let mut all = desk.all_after(after, filter).map_err(|error| broken("relay", error.to_string()))?;
+        let mut all = kit.all_after(after, filter).map_err(|error| broken("relay", error.to_string()))?;
         all.retain(|event| !self.model.dropped.contains(&(id, event.id)));
         Ok(all)
     }
