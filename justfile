@@ -37,6 +37,7 @@ bench:
     cargo bench --bench http
     cargo bench --bench live
     cargo bench --bench seats
+    cargo bench --bench cold_pages
     cargo bench --bench events
     cargo bench --bench sinks
 

@@ -50,8 +50,11 @@ const CORE_MUST_NOT_KNOW: &[&str] = &[
 const LAYERS: &[&[&str]] = &[
     &["domain"],
     &["config", "clock"],
-    &["store", "limits", "aggregates"],
+    &["aggregates"],
+    &["store"],
+    &["limits"],
     &["api", "error"],
+    &["replica"],
     &["actors"],
     &["live", "relay"],
     &["engine"],

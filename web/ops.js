@@ -292,7 +292,7 @@ class SaleDesk extends View {
 	}
 
 	look(name) {
-		const share = (part) => 1 - part.free / (part.seats ?? part.to - part.from);
+		const share = (part) => 1 - part.free / (part.seats || 1);
 		this.map.painter.heat = name === "heat" ? share : null;
 		this.scale.hidden = name !== "heat";
 		this.map.redraw("all");

@@ -195,7 +195,8 @@ export class Plan {
 				this.blocks.push(block);
 			}
 			block.rows.push(row);
-			block.seats += row.free;
+			row.seats = row.free;
+			block.seats += row.seats;
 			block.free += row.free;
 			block.box.join(row.box);
 			row.block = block;

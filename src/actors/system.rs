@@ -94,8 +94,9 @@ impl SharedReplica {
         }
     }
 
-    /// Brings an aggregate into memory. May block. Several may do so at once, of whom the first one counts.
+    /// Brings an aggregate into memory. May block: one after the other, of whom the first one loads it.
     pub(crate) fn fetch(&self, cold: &Cold) -> Result<(), Unseen> {
+        let _turn = cold.turn();
         if cold.is_there(&mut *self.lock()?) {
             return Ok(());
         }

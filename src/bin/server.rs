@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use boxoffice::server::auth::{self, Role};
 use boxoffice::server::config::{LogFormat, LogLevel, Settings, Span};
 use boxoffice::server::demo::{self, Demo};
+use boxoffice::server::descriptors;
 use boxoffice::{Engine, Lsn, UserId};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
@@ -201,8 +202,9 @@ async fn run(settings: Settings, with_demo: bool) -> Result<()> {
     };
     // Both signals are caught from here on, so that the data directory is left in order even by an impatient operator.
     let shutdown = shutdown_signal()?;
-    // A key that cannot be used is found before there is an engine to shut down again.
+    // What cannot be used is found before there is an engine to shut down again.
     auth::Verifier::new(&settings)?;
+    descriptors::check(&settings)?;
     let engine = Engine::open(settings.engine()).await?;
     let address = listener.local_addr()?;
     if with_demo {

@@ -149,6 +149,8 @@ struct Gauges {
     replay_nanos: Arc<AtomicU64>,
     /// How often a checkpoint was put off, since something was lacking.
     put_off: AtomicU64,
+    /// Whether the last one was put off.
+    is_putting_off: AtomicBool,
     free_bytes: AtomicU64,
     storage_full: AtomicBool,
     overloaded: Alone,
@@ -280,6 +282,9 @@ impl Engine {
         if skew_ms.unsigned_abs() > SKEW_WARNING_MS {
             let side = if skew_ms > 0 { "ahead of" } else { "behind" };
             warnings.push(format!("the engine's clock is {} ms {side} the wall clock", skew_ms.unsigned_abs()));
+        }
+        if self.0.gauges.is_putting_off.load(Ordering::Relaxed) {
+            warnings.push("a checkpoint cannot be written yet; the log says why".into());
         }
         Health { ready: reasons.is_empty(), reasons, warnings }
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use hashbrown::HashMap;
+use parking_lot::{ReentrantMutex, ReentrantMutexGuard};
 
 use super::{Error, Holds, Listener, Recent, Replica, RowChanges, after_prefix, alarm_key, row_key};
 use crate::domain::{Lsn, Meta, Part as _};
@@ -24,8 +25,10 @@ struct Entry<A: Entity> {
     cared_for: Option<bool>,
     /// The last event that it took in, or that was durable when it was last asked for.
     used: Lsn,
+    /// The last event that it took in since it is in memory.
+    changed: Lsn,
     /// Who wants it to stay.
-    pins: Weak<()>,
+    pins: Weak<Turns>,
 }
 
 /// Whether a row was there at the last checkpoint.
@@ -44,7 +47,7 @@ pub(crate) struct Cache<A: Entity> {
     /// Those that have changed since the last checkpoint.
     changed: Vec<A::Id>,
     /// Those that are not in memory, and that somebody wants there.
-    wanted: HashMap<A::Id, Weak<()>>,
+    wanted: HashMap<A::Id, Weak<Turns>>,
 }
 
 impl<A: Entity> Cache<A> {
@@ -57,12 +60,15 @@ impl<A: Entity> Cache<A> {
 /// As long as it is there, its aggregate stays in memory once it is there. Clones are the same.
 #[derive(Debug, Clone)]
 #[must_use]
-pub(crate) struct Pin(Arc<()>);
+pub(crate) struct Pin(Arc<Turns>);
+
+/// Whose turn it is to load it. The simulator lets others have theirs on the thread that reads.
+type Turns = ReentrantMutex<()>;
 
 impl Pin {
-    fn of(pins: &mut Weak<()>) -> Self {
+    fn of(pins: &mut Weak<Turns>) -> Self {
         Self(pins.upgrade().unwrap_or_else(|| {
-            let pin = Arc::default();
+            let pin = Arc::new(Turns::new(()));
             *pins = Arc::downgrade(&pin);
             pin
         }))
@@ -96,6 +102,11 @@ trait Loads: Send + Sync {
 }
 
 impl Cold {
+    /// Waits for whoever is loading it, and is the next to do so: many may want it at once.
+    pub fn turn(&self) -> ReentrantMutexGuard<'_, ()> {
+        self.pin.0.lock()
+    }
+
     /// Whether it has come into memory meanwhile.
     pub fn is_there(&self, replica: &mut Replica) -> bool {
         self.what.is_there(replica)
@@ -138,7 +149,7 @@ where
             let used = replica.applied();
             let cache: &mut Cache<A> = replica.cache();
             cache.wanted.remove(&id);
-            let entry = Entry { state, dirty: HashMap::new(), cared_for: None, used, pins };
+            let entry = Entry { state, dirty: HashMap::new(), cared_for: None, used, changed: Lsn(0), pins };
             cache.entries.entry(id).or_insert(entry);
         }))
     }
@@ -204,7 +215,7 @@ where
         // Whoever copies it is an actor that begins, before which nothing happens to it: so it is not copied here.
         let state = Arc::make_mut(&mut entry.state);
         for (meta, event) in events {
-            entry.used = meta.lsn;
+            (entry.used, entry.changed) = (meta.lsn, meta.lsn);
             let mut listener = Listener::<A> { id, lsn: meta.lsn, dirty: &mut entry.dirty, recent };
             state.evolve(meta, event, &mut listener);
         }
@@ -229,12 +240,16 @@ where
         }
     }
 
-    /// If there are more than `most`: forgets those that are in sled as they are and that nobody wants to stay, the longest
-    /// unused ones first.
-    pub(super) fn evict(&mut self, most: usize) -> impl Iterator<Item = Arc<dyn Any + Send + Sync>> + use<A> {
+    /// If there are more than `most`: forgets those that nobody wants to stay and that have not changed after `saved`, up to
+    /// which all is in sled, the longest unused ones first.
+    pub(super) fn evict(
+        &mut self,
+        most: usize,
+        saved: Lsn,
+    ) -> impl Iterator<Item = Arc<dyn Any + Send + Sync>> + use<A> {
         self.wanted.retain(|_, pins| pins.strong_count() > 0);
         let excess = excess(self.entries.len(), most);
-        let may_go = |entry: &Entry<A>| entry.dirty.is_empty() && entry.pins.strong_count() == 0;
+        let may_go = |entry: &Entry<A>| entry.changed <= saved && entry.pins.strong_count() == 0;
         let mut unused: Vec<(Lsn, A::Id)> = Vec::new();
         if excess > 0 {
             let all = self.entries.iter().filter(|(_, entry)| may_go(entry));
@@ -261,6 +276,11 @@ where
 
     pub(super) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// How many have changed since the last checkpoint.
+    pub(super) fn changed(&self) -> usize {
+        self.changed.len()
     }
 
     #[cfg(test)]

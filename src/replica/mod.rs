@@ -481,11 +481,15 @@ impl Replica {
         self.caches.len()
     }
 
-    /// Keeps at most `most` aggregates of each kind in memory, of those that are in sled as they are. Not while a
-    /// checkpoint is being written.
+    /// How many aggregates have changed since the last checkpoint was begun.
+    pub fn changed(&self) -> usize {
+        self.caches.changed()
+    }
+
+    /// Keeps at most `most` aggregates of each kind in memory, of those that are in sled as they are.
     pub fn evict(&mut self, most: usize) -> Forgotten {
         let mut forgotten = Forgotten::default();
-        self.caches.evict(most, &mut forgotten);
+        self.caches.evict(most, self.saved, &mut forgotten);
         forgotten
     }
 }
@@ -527,8 +531,12 @@ macro_rules! caches {
                 $(self.$all.collect(changes);)*
             }
 
-            fn evict(&mut self, most: usize, forgotten: &mut Forgotten) {
-                $(forgotten.extend(self.$all.evict(most));)*
+            fn evict(&mut self, most: usize, saved: Lsn, forgotten: &mut Forgotten) {
+                $(forgotten.extend(self.$all.evict(most, saved));)*
+            }
+
+            fn changed(&self) -> usize {
+                0 $(+ self.$all.changed())*
             }
 
             fn len(&self) -> usize {

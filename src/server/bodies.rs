@@ -230,21 +230,25 @@ impl Backlog {
         Some(BoxBody::new(Sent::new(body, own, self, cut)))
     }
 
-    /// Cuts off those who have taken nothing for longest, until `more` bytes have room.
+    /// Cuts off those who have taken nothing for longest, until `more` bytes have room; those for whom alone nothing is held only
+    /// after all others, and if there is something that nobody but readers has.
     fn cut_off(&self, more: usize) {
         let now = self.now();
         let patience = u64::try_from(self.patience.as_millis()).unwrap_or(u64::MAX);
         let since = |reading: &Reading| now.saturating_sub(reading.given_at.load(Ordering::Relaxed));
         let readers = self.readers.lock();
+        let own = |reading: &Reading| reading.own.load(Ordering::Relaxed);
+        let is_shared = self.bytes() > readers.all.values().map(|reading| own(reading)).sum::<usize>();
         let mut stuck: Vec<_> = readers.all.values().filter(|reading| since(reading) >= patience).collect();
-        stuck.sort_unstable_by_key(|reading| reading.given_at.load(Ordering::Relaxed));
+        stuck.retain(|reading| is_shared || own(reading) > 0);
+        stuck.sort_unstable_by_key(|reading| (own(reading) == 0, reading.given_at.load(Ordering::Relaxed)));
         for reading in stuck {
             if self.bytes() + more <= self.bytes_max {
                 break;
             }
             let Some(cut) = &reading.cut else { continue };
             if cut.cut() {
-                tracing::debug!(bytes = reading.own.load(Ordering::Relaxed), "somebody who reads nothing is cut off");
+                tracing::debug!(bytes = own(reading), "somebody who reads nothing is cut off");
             }
             // It is given back as soon as its thread gets to it.
             self.bytes.fetch_sub(reading.own.swap(0, Ordering::Relaxed), Ordering::Relaxed);
@@ -385,6 +389,24 @@ mod tests {
         assert_eq!(cuts.iter().map(|cut| cut.is_cut()).collect::<Vec<_>>(), [true, true, false]);
         sent.clear();
         assert_eq!(backlog.bytes(), 0);
+    }
+
+    #[test]
+    fn who_is_sent_what_others_have_as_well_makes_no_room() {
+        let backlog = Backlog::new(1_000, Duration::ZERO);
+        let cuts: Vec<_> = (0..2).map(|_| Arc::new(Cut::default())).collect();
+        let kept = Kept::new(Piece::new(bytes(500)), &backlog);
+        let reads_kept = Sent::new(Rope::from(kept.piece().clone()), 0, &backlog, Some(cuts[0].clone()));
+        let deaf = Sent::new(Rope::default(), 900, &backlog, Some(cuts[1].clone()));
+        reads_kept.reading.given_at.store(1, Ordering::Relaxed);
+        deaf.reading.given_at.store(2, Ordering::Relaxed);
+        assert!(backlog.has_room(500));
+        assert_eq!(cuts.iter().map(|cut| cut.is_cut()).collect::<Vec<_>>(), [false, true]);
+        // Also where nobody else is left; but not if it is kept for those only who have not read it.
+        assert!(!backlog.has_room(1_001) || backlog.bytes() == 0);
+        assert!(!cuts[0].is_cut());
+        drop(kept);
+        assert!(!backlog.has_room(600) && cuts[0].is_cut());
     }
 
     #[test]

@@ -217,7 +217,7 @@ section! {
         /// Seating plans that are kept ready to be sent.
         cached_plans: u64 = 16,
         /// Options of which the seats are kept ready to be sent.
-        cached_seats: u64 = 16,
+        cached_seats: u64 = 128,
         /// Readers of events that are kept for their next page.
         kept_polls: u64 = 16,
         /// How long requests may take to end once the server is told to stop.

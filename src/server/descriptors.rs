@@ -38,6 +38,15 @@ pub fn raise_limit() {
     }
 }
 
+/// Raises that limit, and looks whether there is enough for `settings`.
+///
+/// # Errors
+/// There is no room for connections.
+pub fn check(settings: &Settings) -> Result<(), Error> {
+    raise_limit();
+    share(&mut settings.clone(), limit()).map(drop)
+}
+
 /// How many files this process may have open; `None` if there is no limit.
 pub(super) fn limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current

@@ -19,7 +19,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::FutureExt as _;
 
-use super::flow::{Cut, Line};
+use super::flow::{Body, Cut, Line};
 use super::problem::{Code, Problem};
 use super::seldom::Seldom;
 use super::unread::Unread;
@@ -53,7 +53,8 @@ pub async fn observe(
     let origin = app.cors.origin(request.headers());
     let unread = Unread::of(&mut request);
     let line = request.conn_data::<Rc<Line>>().cloned();
-    let work = line.as_ref().filter(|_| !has_body(request.headers())).map(Line::work);
+    let body = if has_body(request.headers()) { Body::Follows } else { Body::None };
+    let work = line.as_ref().map(|line| line.work(body));
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let answer = admit(&app, &request).err().map(|refusal| refusal.error_response());
     let answer = answer.or_else(|| app.cors.preflight(request.method(), request.headers()));

@@ -48,7 +48,7 @@ enum State {
 
 impl Wire {
     pub(super) fn new(io: TcpStream, app: web::Data<App>) -> Self {
-        let flow = Flow::new(io);
+        let flow = Flow::new(io, app.settings.http.request_timeout.0);
         Self { app, line: flow.line().clone(), state: State::Open(flow), has_begun: false }
     }
 

@@ -25,7 +25,7 @@ async fn an_operator_pauses_the_line_and_closes_the_sale() {
     assert_eq!((&settings["mode"], &settings["max_active"]), (&json!("paused"), &json!(7)));
 
     buyer.open_as("/", &server.buyer("anna"), &format!("#/options/{option}")).await;
-    assert!(buyer.text(".note").await.contains("Nobody is being let in"));
+    assert!(buyer.text(".note").await.contains("How long it takes is unknown"));
     operator.until("document.querySelectorAll('.tile')[3].querySelector('strong').textContent === '1'").await;
     operator.click("#mode-queue + span").await;
     operator.click("#line-form .button").await;

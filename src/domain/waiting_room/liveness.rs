@@ -53,8 +53,8 @@ impl Liveness {
         *last = Some(last.map_or(now, |last| last.max(now)));
     }
 
-    /// Those of `waiting` who have been silent for more than `ttl_ms` milliseconds. Forgets everybody who is not among
-    /// `waiting`, which are token numbers in any order; a pass over a million takes milliseconds.
+    /// Those of `waiting` who have been silent for more than `ttl_ms` milliseconds. Forgets ranges of tokens of which none is
+    /// among `waiting`, which are token numbers in any order; a pass over a million takes milliseconds.
     pub fn silent(&self, ttl_ms: u64, waiting: impl IntoIterator<Item = u64>) -> Vec<u64> {
         let now_ms = self.clock_ms.load(Ordering::Relaxed);
         let mut silent = Vec::new();

@@ -43,6 +43,8 @@ use tokens::{State, Token, Tokens};
 
 /// So many tokens are let in by one event at most, and stand in one event of expiry at most.
 pub const ADMIT_BATCH_MAX: usize = 10_000;
+/// The most tokens that are sent back to the line at once: that is one event.
+const RETURNED_MAX: usize = 1_000_000;
 
 /// What can be asked of a waiting room.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -554,7 +556,13 @@ impl WaitingRoom {
         }
         let opens_to_all = settings.mode == Mode::Open && !self.line.is_empty();
         let expires_at = now.plus_millis(u64::from(settings.active_ttl_seconds) * 1000);
-        let returned = Some(self.sent_back(&settings, holders)).filter(|tokens| !tokens.is_empty());
+        let returned = self.sent_back(&settings, holders);
+        if returned.len() > RETURNED_MAX {
+            let message =
+                format!("would send back more than {RETURNED_MAX}: pause the line until enough of them have lapsed");
+            return Err(Rejection::Invalid(vec![Flaw::new("mode", message)]));
+        }
+        let returned = Some(returned).filter(|tokens| !tokens.is_empty());
         out.events.push(Event::Configured { settings, returned });
         if opens_to_all {
             let tokens = self.line.iter().take(ADMIT_BATCH_MAX).collect();

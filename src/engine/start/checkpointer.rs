@@ -71,11 +71,6 @@ impl Checkpointer {
         }
     }
 
-    /// Whether one has been cut and is not written: nothing may be forgotten then.
-    pub(super) fn is_under_way(&self) -> bool {
-        self.put_off.is_some()
-    }
-
     /// Writes a checkpoint if it is due; with `stopping`, a last one if that is soon done.
     ///
     /// # Errors
@@ -88,6 +83,7 @@ impl Checkpointer {
             return Ok(());
         }
         let begun = Instant::now();
+        let is_first_try = self.put_off.is_none();
         let changes = match self.put_off.take() {
             Some(changes) => changes,
             None => {
@@ -97,14 +93,18 @@ impl Checkpointer {
                 replica.begin_checkpoint()
             }
         };
-        let breather = Breather::new(&self.journal, due == Due::Now && !stopping);
+        // More than this must not wait for the next one.
+        let enough = Lsn(changes.lsn.0.saturating_add(self.config.checkpoint.max_pending_events / 2));
+        let breather = Breather::new(&self.journal, (due == Due::Now && !stopping).then_some(enough));
         let altered = changes.altered(&self.store).inspect(|_| breather.breathe());
         let written = self.store.checkpoint_gently(changes.lsn, altered, || breather.breathe());
         self.last_at = Instant::now();
         match written {
             Ok(()) => self.took = begun.elapsed(),
             Err(state::Error::Later(why)) => {
-                if self.gauges.put_off.fetch_add(1, Ordering::Relaxed) == 0 {
+                self.gauges.put_off.fetch_add(1, Ordering::Relaxed);
+                self.gauges.is_putting_off.store(true, Ordering::Relaxed);
+                if is_first_try {
                     tracing::warn!(%why, "a checkpoint cannot be written yet; it is tried again");
                 }
                 self.put_off = Some(changes);
@@ -112,6 +112,7 @@ impl Checkpointer {
             }
             Err(error) => return Err(error),
         }
+        self.gauges.is_putting_off.store(false, Ordering::Relaxed);
         self.last = changes.lsn;
         let most = self.config.actors.max_resident as usize;
         drop(self.replica.lock().map(|mut replica| replica.end_checkpoint(self.last, most)));
@@ -125,7 +126,8 @@ impl Checkpointer {
         if applied != self.seen {
             (self.seen, self.seen_at) = (applied, Instant::now());
         }
-        let events = applied.0 - self.last.0;
+        // What is cut may be ahead of what reads see: a batch is taken in piece by piece.
+        let events = applied.0.saturating_sub(self.last.0);
         if stopping {
             return if (1..LEFT_EVENTS).contains(&events) { Due::Now } else { Due::NotYet };
         }
@@ -135,6 +137,7 @@ impl Checkpointer {
         let free = self.gauges.free_bytes.load(Ordering::Relaxed);
         let behind = Behind {
             events,
+            aggregates: self.replica.lock().map_or(0, |replica| replica.changed()),
             bytes: self.journal_bytes().saturating_sub(self.cut_bytes),
             replay: Duration::from_nanos(self.gauges.replay_nanos.load(Ordering::Relaxed)),
             still: self.seen_at.elapsed(),
@@ -154,24 +157,23 @@ impl Checkpointer {
 /// no hurry, and who buys is.
 struct Breather<'a> {
     journal: &'a Journal,
-    gentle: bool,
+    /// Until there is so much; `None` is never.
+    gentle_until: Option<Lsn>,
     since: Cell<Instant>,
     durable: Cell<Lsn>,
 }
 
 impl<'a> Breather<'a> {
-    fn new(journal: &'a Journal, gentle: bool) -> Self {
-        Self { journal, gentle, since: Cell::new(Instant::now()), durable: Cell::new(journal.durable()) }
+    fn new(journal: &'a Journal, gentle_until: Option<Lsn>) -> Self {
+        Self { journal, gentle_until, since: Cell::new(Instant::now()), durable: Cell::new(journal.durable()) }
     }
 
     /// To be called between two pieces of work.
     fn breathe(&self) {
         let worked = self.since.get().elapsed();
-        if !self.gentle || worked < STINT {
-            return;
-        }
+        let Some(enough) = self.gentle_until.filter(|_| worked >= STINT) else { return };
         let durable = self.journal.durable();
-        if self.durable.replace(durable) != durable {
+        if self.durable.replace(durable) != durable && durable < enough {
             thread::sleep(worked.min(BREATH_MAX));
         }
         self.since.set(Instant::now());

@@ -38,7 +38,7 @@ impl Housekeeper {
             if self.journal.failure().is_some() {
                 return;
             }
-            if self.thinned_out_at.elapsed() >= THIN_OUT && !self.checkpointer.is_under_way() {
+            if self.thinned_out_at.elapsed() >= THIN_OUT {
                 self.thinned_out_at = Instant::now();
                 // Reads fill the memory too, also where nothing is ever written.
                 drop(self.replica.lock().map(|mut replica| replica.evict(self.max_resident)));

@@ -19,6 +19,8 @@ const EVENT_BYTES: u64 = 500;
 pub(super) struct Behind {
     /// Events.
     pub events: u64,
+    /// Aggregates that they changed, and that stay in memory until they are written.
+    pub aggregates: usize,
     /// What they take in the journal.
     pub bytes: u64,
     /// About how long it takes to replay them.
@@ -58,7 +60,9 @@ pub(super) fn due(config: &Config, behind: &Behind) -> Due {
     if too_much {
         return Due::Urgently;
     }
-    let wanted = behind.replay >= Duration::from_millis(limits.replay_target_ms) || behind.still >= STILL;
+    let wanted = behind.replay >= Duration::from_millis(limits.replay_target_ms)
+        || behind.still >= STILL
+        || behind.aggregates as u64 > config.actors.max_resident / 2;
     if wanted && behind.rested >= behind.took * REST { Due::Now } else { Due::NotYet }
 }
 
@@ -74,6 +78,7 @@ mod tests {
         let millis = Duration::from_millis;
         let busy = Behind {
             events: 100_000,
+            aggregates: 10_000,
             bytes: 5_000_000,
             replay: millis(100),
             still: Duration::ZERO,
@@ -85,6 +90,7 @@ mod tests {
             ("little to replay", busy, Due::NotYet),
             ("enough to replay", Behind { replay: millis(1_000), ..busy }, Due::Now),
             ("the last one was long", Behind { replay: millis(1_000), took: millis(800), ..busy }, Due::NotYet),
+            ("many changed", Behind { aggregates: 50_001, ..busy }, Due::Now),
             ("still", Behind { events: 1, still: millis(1_000), ..busy }, Due::Now),
             ("nothing", Behind { events: 0, still: millis(60_000), ..busy }, Due::NotYet),
             ("many events", Behind { events: 2_000_001, took: millis(60_000), ..busy }, Due::Urgently),

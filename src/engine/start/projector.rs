@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::Map;
 use crate::actors::system::{SharedReplica, Unseen};
-use crate::domain::waiting_room::{self, Liveness, Mode};
+use crate::domain::waiting_room::{self, Liveness};
 use crate::domain::{ConcertId, Lsn};
 use crate::engine::tokens::RoomInfo;
 use crate::live::Hubs;
@@ -48,6 +48,7 @@ impl Projector {
     }
 
     fn apply(&self, batch: &DurableBatch) -> Result<(), replica::Error> {
+        self.greet(batch);
         let (mut applied, mut taken) = (Lsn(0), 0);
         while taken < batch.len() {
             let most = batch.len().min(taken + APPLIED_AT_ONCE);
@@ -84,9 +85,16 @@ impl Projector {
         Ok(())
     }
 
-    fn note_mode(&self, concert: ConcertId, mode: Mode) {
-        if let Some(mut room) = self.rooms.get_mut(&concert) {
-            room.mode = mode;
+    /// Who is sent back to a line counts as heard of, before anybody looks for them there: they were not asked for a sign of life
+    /// while they were inside.
+    fn greet(&self, batch: &DurableBatch) {
+        for (_, record) in &**batch {
+            let Facts::Room(concert, events) = &record.facts else { continue };
+            for event in events {
+                let waiting_room::Event::Configured { returned: Some(returned), .. } = event else { continue };
+                let liveness = self.liveness.entry(*concert).or_default();
+                returned.iter().for_each(|no| liveness.seen(*no));
+            }
         }
     }
 
@@ -94,11 +102,9 @@ impl Projector {
     fn note(&self, concert: ConcertId, events: &[waiting_room::Event]) {
         for event in events {
             match event {
-                waiting_room::Event::Opened { settings, .. } => self.note_mode(concert, settings.mode),
-                waiting_room::Event::Configured { settings, returned } => {
-                    self.note_mode(concert, settings.mode);
-                    if returned.is_some() {
-                        self.liveness.entry(concert).or_default();
+                waiting_room::Event::Opened { settings, .. } | waiting_room::Event::Configured { settings, .. } => {
+                    if let Some(mut room) = self.rooms.get_mut(&concert) {
+                        room.mode = settings.mode;
                     }
                 }
                 waiting_room::Event::TokenIssued { active_until: None, .. } => {

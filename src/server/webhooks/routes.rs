@@ -49,7 +49,7 @@ pub(in crate::server) struct NewWebhook {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Format>, nullable = false)]
     format: Option<Format>,
-    /// With the format `template`: a template in the language of Jinja that makes JSON, or the name of one that is there
+    /// With the format `template`: a template in a part of Jinja that makes JSON, or the name of one that is there
     /// already: `en` (the default) or `ko`.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>, nullable = false, min_length = 1, max_length = 8192)]

@@ -122,12 +122,13 @@ impl Machine {
                 committer.step();
             }
             if let Some(mut checkpoint) = checkpoint.try_lock() {
-                // One begins when it is its turn, unless there are none.
+                // One begins when it is its turn.
                 if !matches!(*checkpoint, Checkpoint::None(_)) {
                     go_on(&mut checkpoint, &system, &store, most);
-                } else if dice.coin() {
-                    evict(&system, dice.below(3) as usize);
                 }
+            }
+            if dice.coin() {
+                evict(&system, dice.below(3) as usize);
             }
         })
     }
@@ -147,11 +148,9 @@ impl Machine {
         if let Checkpoint::Written(lsn) = *self.checkpoint.lock() { Some(lsn) } else { None }
     }
 
-    /// Forgets aggregates that nobody uses, as the housekeeper does; not while a checkpoint is being written.
+    /// Forgets aggregates that nobody uses, as the housekeeper does.
     pub fn evict(&self, most: usize) {
-        if let Checkpoint::None(_) = *self.checkpoint.lock() {
-            evict(&self.system, most);
-        }
+        evict(&self.system, most);
     }
 
     /// Whether it is over, and why.

@@ -389,6 +389,10 @@ impl Trial {
     /// The end of the process, and maybe of the power; and the next start.
     fn crash(&mut self, crash: Crash) -> Result<(), Broken> {
         self.sim_disk.between(None);
+        if self.machine.is_some() {
+            // What others made durable while something was read.
+            self.hear()?;
+        }
         if let Some(machine) = &self.machine {
             let unknown = machine.told.lock().unknown.take();
             self.unknown = self.unknown.take().or(unknown);

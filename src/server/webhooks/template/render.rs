@@ -271,6 +271,8 @@ impl<'a> Value<'a> {
                 let index = index.and_then(|index| usize::try_from(index).ok());
                 Ok(index.map_or(Value::Undefined, |index| list.get(index)))
             }
+            // Jinja has characters there.
+            (Self::Text { .. } | Self::Given(Json::String(_)), _) => Err("a text has no items".into()),
             _ => Ok(Value::Undefined),
         }
     }
