@@ -76,6 +76,23 @@ impl Preference {
         &self.rows
     }
 
+    /// How far each window of `count` of these seats is, which stand beside each other in this order: the mean of its seats.
+    /// Each takes as long as one seat, however large it is. `None` if all of a row are as far.
+    pub(super) fn fars(&self, plan: &SeatingPlan, seats: impl Iterator<Item = u32>, count: usize) -> Option<Vec<Far>> {
+        let point = self.point?;
+        // A window is the end of one block and the start of the next. Nothing is subtracted, so that no error is left behind.
+        let mut starts: Vec<f64> = seats.map(|seat| distance(plan, point, seat)).collect();
+        let mut ends = starts.clone();
+        starts.chunks_mut(count).for_each(|block| add_up(block.iter_mut()));
+        ends.chunks_mut(count).for_each(|block| add_up(block.iter_mut().rev()));
+        let far = |(first, end): (usize, &f64)| {
+            let start = if first.is_multiple_of(count) { 0.0 } else { starts[first + count - 1] };
+            Far::of((end + start) / count as f64)
+        };
+        let windows = (starts.len() + 1).saturating_sub(count);
+        Some(ends.iter().take(windows).enumerate().map(far).collect())
+    }
+
     /// Whether seats of one row may be at different distances.
     pub(super) fn is_point(&self) -> bool {
         self.point.is_some()
@@ -94,7 +111,10 @@ impl Preference {
 
     /// How far one seat is.
     pub(super) fn far_of(&self, plan: &SeatingPlan, seat: u32) -> Far {
-        self.far(plan, plan.seat(seat).row, std::iter::once(seat))
+        match self.point {
+            Some(point) => Far::of(distance(plan, point, seat)),
+            None => self.zone_far(plan.rows()[plan.seat(seat).row as usize].zone),
+        }
     }
 
     /// Whether a category goes only to those who name it.
@@ -116,6 +136,15 @@ fn zone_fars(plan: &SeatingPlan, better: &[u32]) -> Vec<Far> {
     }
     let place = |name: &str| places.get(name).copied().unwrap_or(better.len());
     plan.zones().iter().map(|zone| Far::of(place(&zone.name) as f64)).collect()
+}
+
+/// Makes of each number the sum of all up to it.
+fn add_up<'a>(numbers: impl Iterator<Item = &'a mut f64>) {
+    let mut sum = 0.0;
+    for number in numbers {
+        sum += *number;
+        *number = sum;
+    }
 }
 
 fn distance(plan: &SeatingPlan, [x, y]: [f64; 2], seat: u32) -> f64 {
