@@ -38,6 +38,8 @@ pub struct SeatingPlan {
     rings: Box<[u32]>,
     /// The seat at each place; empty if that is its number everywhere.
     order: Box<[u32]>,
+    /// At which places it is not, ascending.
+    moved: Box<[u32]>,
     /// Of each category, the maximal ranges of places whose seats belong to it, ascending.
     by_category: Box<[Vec<Range<u32>>]>,
     by_guid: HashTable<u32>,
@@ -272,7 +274,13 @@ impl SeatingPlan {
     /// Whether the place of some seat is not its number.
     #[must_use]
     pub fn is_reordered(&self) -> bool {
-        !self.order.is_empty()
+        !self.moved.is_empty()
+    }
+
+    /// The places whose seat has another number, ascending: few, where few rows are not listed in their order.
+    #[must_use]
+    pub fn moved(&self) -> &[u32] {
+        &self.moved
     }
 
     /// The index of the seat with this guid.

@@ -280,7 +280,9 @@ impl Inner {
             // What nobody uses just now is read again when somebody does.
             self.offers.retain(|_, offer| Arc::strong_count(offer) > 1);
         }
-        Ok(self.offers.entry(id).or_insert_with(|| Arc::new(PricedPlan::new(id, definition, plan))).clone())
+        // Before the entry, which locks out others: it takes a look at every seat.
+        let offer = Arc::new(PricedPlan::new(id, definition, plan));
+        Ok(self.offers.entry(id).or_insert(offer).clone())
     }
 
     /// A stored plan, parsed once for all options that share it.

@@ -83,11 +83,8 @@ fn free_places<'a>(plan: &SeatingPlan, map: &'a SeatMap) -> Cow<'a, Bits> {
         return Cow::Borrowed(&map.free);
     }
     let mut free = map.free.clone();
-    for place in 0..plan.len() {
-        let seat = plan.seat_at(place);
-        if seat != place {
-            free.put(place, map.free.has(seat));
-        }
+    for &place in plan.moved() {
+        free.put(place, map.free.has(plan.seat_at(place)));
     }
     Cow::Owned(free)
 }
@@ -197,9 +194,11 @@ impl House<'_> {
                     continue;
                 }
                 let index = (runs.len() - ahead.len()) as u32;
+                let fars = self.fars(first..end);
+                let far = |start: u32| fars.as_ref().map_or(least, |fars| fars[(start - first) as usize]);
                 for start in self.promising(run, first..=end - self.count) {
                     let leaves_one = start - stretch.start == 1 || stretch.end - start - self.count == 1;
-                    self.consider(least, (index, run), start, leaves_one.into(), best);
+                    self.consider(far(start), (index, run), start, leaves_one.into(), best);
                 }
             }
         }
@@ -215,9 +214,21 @@ impl House<'_> {
 
     fn search_ring(&self, least: Far, (index, ring): (u32, &Run), allowed: &[Range<u32>], best: &mut Option<Window>) {
         let is_good = |place: u32| self.free.has(place) && is_in(allowed, place);
-        for start in self.starts(ring).filter(|&start| self.places(ring, start).all(is_good)) {
-            self.consider(least, (index, ring), start, self.leaves_one(ring, start).into(), best);
+        let mut starts = self.starts(ring).filter(|&start| self.places(ring, start).all(is_good)).peekable();
+        if starts.peek().is_none() {
+            return;
         }
+        let fars = self.fars(ring.places.clone().chain(ring.places.clone()));
+        for start in starts {
+            let far = fars.as_ref().map_or(least, |fars| fars[(start - ring.places.start) as usize]);
+            self.consider(far, (index, ring), start, self.leaves_one(ring, start).into(), best);
+        }
+    }
+
+    /// How far the windows are that start at each of these places, if that is not the same for all.
+    fn fars(&self, places: impl Iterator<Item = u32>) -> Option<Vec<Far>> {
+        let seats = places.map(|place| self.plan.seat_at(place));
+        self.preference.fars(self.plan, seats, self.count as usize)
     }
 
     /// The best places for people with companions.
@@ -244,27 +255,22 @@ impl House<'_> {
                     self.places(run, start).all(|place| self.free.has(place) && (is_wanted(&place) || is_open(&place)));
                 if are_good && wanted >= request.count {
                     let flaws = 2 * (wanted - request.count) + u32::from(self.leaves_one(run, start));
-                    self.consider(Far::default(), (index, run), start, flaws, &mut best);
+                    if best.is_some_and(|best: Window| best.flaws < flaws) {
+                        continue;
+                    }
+                    let seats = self.places(run, start).map(|place| self.plan.seat_at(place));
+                    let far = self.preference.far(self.plan, run.row, seats);
+                    self.consider(far, (index, run), start, flaws, &mut best);
                 }
             }
         }
         best
     }
 
-    fn consider(&self, least: Far, (index, run): (u32, &Run), start: u32, flaws: u32, best: &mut Option<Window>) {
-        if best.is_some_and(|best| (best.flaws, best.far, best.row) < (flaws, least, run.row)) {
-            return;
-        }
+    fn consider(&self, far: Far, (index, run): (u32, &Run), start: u32, flaws: u32, best: &mut Option<Window>) {
         let row = &self.plan.rows()[run.row as usize].seats;
-        let seats = self.places(run, start).map(|place| self.plan.seat_at(place));
-        let window = Window {
-            flaws,
-            far: self.preference.far(self.plan, run.row, seats),
-            row: run.row,
-            off_center: (2 * start + self.count).abs_diff(row.start + row.end),
-            start,
-            run: index,
-        };
+        let off_center = (2 * start + self.count).abs_diff(row.start + row.end);
+        let window = Window { flaws, far, row: run.row, off_center, start, run: index };
         *best = Some(best.map_or(window, |best: Window| best.min(window)));
     }
 

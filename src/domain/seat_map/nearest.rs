@@ -3,9 +3,9 @@
 //! A group is measured by its spread: the sum of the distances of its seats from the one in its middle. For each seat
 //! as the middle, the best group is that seat and those nearest to it, so the least spread there is takes a search
 //! around every free seat. A grid over the free seats makes each of these short and tells, for each cell, a spread
-//! that no group around its seats can be below. Cells are searched from the lowest such bound up, until none is left
-//! that could do better or [`WORK_MAX`] is used up. In a house with many free seats and a large group the latter may
-//! come first: then the group is a good one and not proven the best.
+//! that no group around its seats can be below. Cells are searched from the lowest such bound up, of equal ones the nearest
+//! to the focus first, until none is left that could do better or [`WORK_MAX`] is used up. In a house with many free seats
+//! the latter may come first: then the group is a good one and not proven the best.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -59,19 +59,21 @@ struct Search<'a> {
 impl Search<'_> {
     fn run(mut self) -> Option<Seats> {
         let mut near = Vec::new();
-        // Bounds are not negative, and the bits of such floats are in their order. Among equal bounds, where seats are
-        // densest comes first.
+        // Bounds are not negative, and the bits of such floats are in their order. Among equal bounds what is nearest to
+        // the focus comes first, as the work may be used up by them; then where seats are densest.
         let mut cells: BinaryHeap<_> = (0..self.grid.cells())
             .filter(|&cell| !self.grid.points(cell).is_empty())
             .map(|cell| {
+                let points = self.grid.points(cell);
                 Reverse((
                     self.grid.least_spread(cell, self.count).to_bits(),
-                    Reverse(self.grid.points(cell).len()),
+                    self.far(&points[points.len() / 2]),
+                    Reverse(points.len()),
                     cell,
                 ))
             })
             .collect();
-        while let Some(Reverse((bound, _, cell))) = cells.pop() {
+        while let Some(Reverse((bound, _, _, cell))) = cells.pop() {
             if self.is_hopeless(f64::from_bits(bound)) {
                 break;
             }
@@ -84,6 +86,10 @@ impl Search<'_> {
             }
         }
         self.best
+    }
+
+    fn far(&self, middle: &Point) -> Far {
+        self.far.map_or(Far::default(), |far| far(middle.seat))
     }
 
     /// Whether no group of at least this spread is better.
@@ -122,7 +128,7 @@ impl Search<'_> {
             // So that what differs only in the order of a sum is the same.
             spread = f64::from(spread as f32);
         }
-        let far = self.far.map_or(Far::default(), |far| far(middle.seat));
+        let far = self.far(middle);
         if (spread, far) < (self.best_spread, self.best_far) {
             (self.best_spread, self.best_far) = (spread, far);
             let mut seats: Seats = near.iter().map(|&(_, seat)| seat).collect();

@@ -583,6 +583,29 @@ fn a_large_group_in_a_large_house_is_close_together() {
 }
 
 #[test]
+fn of_scattered_groups_in_a_large_house_one_at_the_focus_is_taken() {
+    let plan = SeatingPlan::parse(&plans::stadium(), &Limits::default()).unwrap();
+    let mut map = SeatMap::new(plan.len());
+    // No row has more than six together.
+    (0..plan.len()).filter(|seat| seat % 20 % 7 == 6).for_each(|seat| map.set(seat, Status::Sold, 1, Lsn(1)));
+    let ten = BestAvailable { adjacent: false, ..request(10) };
+    let find = |focus| best_available(&plan, &Preference::new(&plan, Some(focus), &[]), &map, &ten).unwrap();
+    // The stands are around a field whose middle is at (6000, 6000).
+    for focus in [[6_000.0, 7_500.0], [6_000.0, 4_500.0], [7_950.0, 6_000.0], [4_050.0, 6_000.0]] {
+        let found = find(Focus::Point(focus));
+        assert_eq!(found.len(), 10);
+        let mean = far(&plan, Some(&Focus::Point(focus)), &found);
+        assert!(mean < 400.0, "{mean} from {focus:?}");
+    }
+    // Of the lowest tier: those above have their seats farther apart.
+    for zone in [5, 15, 25, 35] {
+        let found = find(Focus::Zones(vec![zone]));
+        let inside = found.iter().filter(|seat| plan.zones()[zone as usize].seats.contains(seat)).count();
+        assert!(inside > 5, "{inside} of 10 in zone {zone}");
+    }
+}
+
+#[test]
 fn seats_without_positions_are_all_near() {
     let seat = |guid: u32| serde_json::json!({"seat_guid": guid.to_string(), "category": "a"});
     let rows: Vec<_> = (0..500).map(|row| serde_json::json!({"seats": [seat(2 * row), seat(2 * row + 1)]})).collect();

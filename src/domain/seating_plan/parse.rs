@@ -658,6 +658,7 @@ impl Reader<'_> {
             rings: (0..).zip(&runs).filter(|(_, run)| run.is_ring).map(|(index, _)| index).collect(),
             runs: runs.into(),
             by_category: by_category(&self.seats, &order, self.categories.len()),
+            moved: (0..).zip(&order).filter(|(place, seat)| place != *seat).map(|(place, _)| place).collect(),
             order: order.into(),
             seats: self.seats.into(),
             rows: self.rows.into(),

@@ -250,6 +250,7 @@ fn runs_are_ranges_of_places_along_the_row() {
     assert_eq!(plan.category_places(0), Some(&[0..1, 2..6][..]));
     assert_eq!(plan.category_places(1), Some(&[1..2, 6..9][..]));
     assert!(plan.is_reordered() && plan.rings().is_empty());
+    assert_eq!(plan.moved(), [3, 4, 5, 6, 7], "neither the first row nor the seat that is where its number is");
     // Seats keep the numbers that events know them by.
     assert_eq!((plan.seat(3).guid, plan.seat_index("b5")), ("b0", Some(8)));
 }
