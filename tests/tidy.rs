@@ -50,8 +50,7 @@ const CORE_MUST_NOT_KNOW: &[&str] = &[
 const LAYERS: &[&[&str]] = &[
     &["domain"],
     &["config", "clock"],
-    &["aggregates"],
-    &["store"],
+    &["store", "aggregates"],
     &["limits"],
     &["api", "error"],
     &["replica"],
