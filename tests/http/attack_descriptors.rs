@@ -8,33 +8,54 @@ use std::time::{Duration, Instant};
 use boxoffice::server::auth::{self, Role};
 use boxoffice::server::config::Settings;
 use boxoffice::server::descriptors;
-use reqwest::Client;
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufStream};
 use tokio::net::TcpStream;
+use tokio::sync::Mutex;
 
-use crate::harness::{client, in_full, option_body};
+use crate::harness::{in_full, option_body};
 use crate::process::{serve_with_files, terminate};
 
 /// For what must happen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Somebody who calls, over connections of their own.
+/// Somebody who calls, over one connection: a client that opens another would wait for a place with all the rest.
 struct Caller {
-    http: Client,
-    url: String,
+    stream: Mutex<BufStream<TcpStream>>,
     token: String,
 }
 
 impl Caller {
+    async fn connect(address: SocketAddr, token: String) -> Self {
+        Self { stream: Mutex::new(BufStream::new(TcpStream::connect(address).await.unwrap())), token }
+    }
+
     async fn ask(&self, method: &str, path: &str, body: Value) -> Value {
-        let request = self.http.request(method.parse().unwrap(), format!("{}{path}", self.url));
-        let request = request.bearer_auth(&self.token).timeout(PATIENCE);
-        let request = if body.is_null() { request } else { request.json(&body) };
-        let answer = request.send().await.unwrap();
-        let status = answer.status();
-        let body = answer.text().await.unwrap();
-        assert!(status.is_success(), "{path}: {status} {body}");
-        serde_json::from_str(&body).unwrap()
+        tokio::time::timeout(PATIENCE, self.talk(method, path, body)).await.expect(path)
+    }
+
+    async fn talk(&self, method: &str, path: &str, body: Value) -> Value {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            self.token,
+            body.len()
+        );
+        let mut stream = self.stream.lock().await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+        let (mut head, mut line) = (String::new(), String::new());
+        while line != "\r\n" {
+            line.clear();
+            assert!(stream.read_line(&mut line).await.unwrap() > 0, "{path}: {head}");
+            head += &line;
+        }
+        let length = head.split_once("content-length: ").unwrap().1.lines().next().unwrap();
+        let mut body = vec![0; length.parse().unwrap()];
+        stream.read_exact(&mut body).await.unwrap();
+        assert!(head.starts_with("HTTP/1.1 2"), "{path}: {head}{}", String::from_utf8_lossy(&body));
+        serde_json::from_slice(&body).unwrap()
     }
 
     async fn buy(&self, option: &str) {
@@ -72,14 +93,14 @@ async fn who_is_connected_goes_on_buying_while_others_take_every_connection() {
     let log = dir.path().join("log");
     let to_log = Stdio::from(File::create(&log).unwrap());
     let (child, lines) = serve_with_files(dir.path(), &["--config", "few.toml"], files, to_log);
-    let url = lines.last().unwrap().strip_prefix("listening on ").unwrap().to_owned();
-    let address: SocketAddr = url.strip_prefix("http://").unwrap().parse().unwrap();
+    let url = lines.last().unwrap().strip_prefix("listening on http://").unwrap();
+    let address: SocketAddr = url.parse().unwrap();
     let settings = Settings { data_dir: dir.path().join("data"), ..Settings::default() };
     let caller = |name: &str, role| {
         let token = auth::issue(&settings, &name.parse().unwrap(), role, Duration::from_secs(3_600)).unwrap();
-        Caller { http: client(), url: url.clone(), token }
+        Caller::connect(address, token)
     };
-    let (admin, buyer) = (caller("root", Some(Role::Admin)), caller("anna", None));
+    let (admin, buyer) = (caller("root", Some(Role::Admin)).await, caller("anna", None).await);
     let concert = admin.ask("POST", "/v1/concerts", json!({"title": "A Concert"})).await;
     let path = format!("/v1/concerts/{}/options", concert["id"].as_str().unwrap());
     let option = admin.ask("POST", &path, option_body(50)).await["id"].as_str().unwrap().to_owned();
@@ -112,7 +133,7 @@ async fn who_is_connected_goes_on_buying_while_others_take_every_connection() {
         connection.abort();
         drop(connection.await);
     }
-    caller("anna", None).buy(&option).await;
+    caller("anna", None).await.buy(&option).await;
     assert_eq!(terminate(child).0, Some(0));
     let log = std::fs::read_to_string(log).unwrap();
     assert_eq!(log.matches("files only").count(), 1, "{log}");

@@ -279,7 +279,6 @@ fn an_attack_with_nonsense_fills_no_log() {
         let after = |prefix| lines.iter().find_map(|line| line.strip_prefix(prefix)).unwrap();
         let address = after("listening on http://").parse().unwrap();
         let (_, option) = after("demo: http://").split(' ').next().unwrap().split_once('/').unwrap();
-        let begun = std::fs::read_to_string(&path).unwrap().len();
         let small: Vec<_> = unreadable().into_iter().filter(|(_, bytes, ..)| bytes.len() < 1 << 10).collect();
         for _ in 0..if in_full() { 600 } else { 3 } {
             for (what, bytes, status, _) in &small {
@@ -288,8 +287,10 @@ fn an_attack_with_nonsense_fills_no_log() {
             (0..50).for_each(|_| hang_up_on_a_socket(address, option));
         }
         assert_eq!(terminate(child).0, Some(0));
-        let log = std::fs::read_to_string(&path).unwrap().split_off(begun);
-        let loud: Vec<_> = log.lines().filter(|line| line.contains("ERROR") || line.contains("WARN")).collect();
+        let log = std::fs::read_to_string(&path).unwrap();
+        // How many files may be open is the machine's doing.
+        let loud = log.lines().filter(|line| line.contains("ERROR") || line.contains("WARN"));
+        let loud: Vec<_> = loud.filter(|line| !line.contains("this process may open")).collect();
         assert!(loud.is_empty(), "{level}: {} lines such as {:?}", loud.len(), loud.first());
         // Whoever asks for a socket has sent a request, and that has its line.
         let other = log.lines().filter(|line| !line.contains("/live")).count();
