@@ -500,6 +500,50 @@ async fn when_the_line_is_switched_on_those_without_seats_go_to_its_head() {
     engine.shutdown().await.unwrap();
 }
 
+/// Whoever is inside need not give signs of life, and has all the time for it once back in the line.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_sent_back_is_not_taken_for_silent() {
+    let dir = tempfile::tempdir().unwrap();
+    let machine = ManualClock::at(LONG_AGO);
+    let engine = Engine::open_with(config(dir.path()), &machine).await.unwrap();
+    let settings = RoomSettings { waiting_ttl_seconds: 5, active_ttl_seconds: 3_600, ..queue(1) };
+    let (concert, _) = concert(&engine, settings).await;
+    let first = join(&engine, concert, &user(0)).await;
+    until(&engine, first.id, TokenStatus::Active).await;
+    let (anna, asks, silent) = (
+        join(&engine, concert, &user(1)).await,
+        join(&engine, concert, &user(2)).await,
+        join(&engine, concert, &user(3)).await,
+    );
+    // Time passes for as long as somebody waits; those who ask are heard of.
+    let pass_while_waiting = async |id, asking: &[(usize, TokenId)]| {
+        let mut passed_ms = 0;
+        while look(&engine, id).await.status == TokenStatus::Waiting {
+            assert!(passed_ms < 600_000, "still there");
+            machine.advance(10);
+            passed_ms += 10;
+            for (who, token) in asking {
+                engine.token(&Caller::User(user(*who)), *token).await.unwrap();
+            }
+        }
+        passed_ms
+    };
+    // Anna is heard of in the line, and then gets in.
+    let ben = (2, asks.id);
+    pass_while_waiting(silent.id, &[ben, (1, anna.id)]).await;
+    configure(&engine, concert, RoomSettingsPatch { max_active: Some(2), ..RoomSettingsPatch::default() }).await;
+    until(&engine, anna.id, TokenStatus::Active).await;
+    let another = join(&engine, concert, &user(4)).await;
+    pass_while_waiting(another.id, &[ben]).await;
+    set_mode(&engine, concert, RoomMode::Paused).await;
+    let on = RoomSettingsPatch { mode: Some(RoomMode::Queue), max_active: Some(1), ..RoomSettingsPatch::default() };
+    configure(&engine, concert, on).await;
+    assert_eq!(look(&engine, anna.id).await.status, TokenStatus::Waiting);
+    let passed_ms = pass_while_waiting(anna.id, &[ben]).await;
+    assert!(passed_ms > 5_000, "lost after {passed_ms} ms");
+    engine.shutdown().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_line_that_is_switched_on_and_off_keeps_its_order() {
     let dir = tempfile::tempdir().unwrap();
