@@ -110,10 +110,7 @@ export class Plan {
 		const [x, y] = at(json.position);
 		const zone = { name: text(json.name), firstRow: this.rows.length, box: new Box() };
 		const before = this.index.size;
-		for (const row of objects(json.rows)) {
-			const [rowX, rowY] = at(row.position);
-			this.readRow(row, x + rowX, y + rowY);
-		}
+		for (const row of objects(json.rows)) this.readRow(row, [x, y]);
 		zone.lastRow = this.rows.length;
 		zone.seats = this.index.size - before;
 		const rows = this.rows.slice(zone.firstRow);
@@ -130,7 +127,8 @@ export class Plan {
 		this.zones.push(zone);
 	}
 
-	readRow(json, x0, y0) {
+	readRow(json, [zoneX, zoneY]) {
+		const [rowX, rowY] = at(json.position);
 		const from = this.index.size;
 		const seats = objects(json.seats);
 		const name = text(json.row_number);
@@ -141,8 +139,9 @@ export class Plan {
 			const [x, y] = at(seat.position);
 			this.guids[i] = seat.seat_guid;
 			this.numbers[i] = text(seat.seat_number);
-			this.xs[i] = x0 + x;
-			this.ys[i] = y0 + y;
+			// In the order of the server, which may tell in the last digit who are neighbours.
+			this.xs[i] = x + rowX + zoneX;
+			this.ys[i] = y + rowY + zoneY;
 			this.categoryOf[i] = this.categoryByName.get(seat.category) ?? NO_CATEGORY;
 			if (this.isForSale(i)) {
 				this.categoryAt(i).free += 1;
