@@ -52,6 +52,7 @@ lines = [line for block in re.findall(r"```sh\n(.*?)```", tour, re.S) for line i
 EXPECTED = [
     ("/v1/options/$OPTION", ['"status":"on_sale"']),
     ("/v1/reservations/$BEST -H", ['"status":"held"']),
+    ("/v1/reservations/$ACCESSIBLE -H", ['"status":"released"', '"category":"Wheelchair"']),
     ('["S-A-1", "S-A-2"]', ['"status":"held"']),
     ('["S-A-2", "S-A-3"]', ["HTTP/1.1 409", "application/problem+json", '"conflicts":["S-A-2"]']),
     ("/v1/options/$OPTION/seats", ['"S-A-1":"held"']),
