@@ -14,7 +14,6 @@ use smallvec::SmallVec;
 use crate::Map;
 use crate::domain::idempotency::RETENTION_MILLIS;
 use crate::domain::{Counted, Timestamp, UserId};
-use crate::store::state::Change;
 
 const HOUR_MILLIS: u64 = 60 * 60 * 1000;
 
@@ -124,8 +123,8 @@ impl UserCounts {
         });
     }
 
-    /// Adds the rows that have changed since the last time. What is in them follows from the events alone.
-    pub fn collect(&self, changes: &mut Vec<Change>) {
+    /// Hands on the rows that have changed since the last time. What is in them follows from the events alone.
+    pub fn collect(&self, mut put: impl FnMut(&[u8], Option<&[u8]>)) {
         let dirty = std::mem::take(&mut *self.0.dirty.lock());
         for user in dirty {
             let mut key = vec![Self::PREFIX];
@@ -135,7 +134,7 @@ impl UserCounts {
                     one.keys.iter().flat_map(|(hour, keys)| [hour.to_le_bytes(), keys.to_le_bytes()]).collect();
                 (!keys.is_empty()).then(|| keys.concat())
             });
-            changes.push((key, row));
+            put(&key, row.as_deref());
         }
     }
 
@@ -219,7 +218,7 @@ mod tests {
             counts.count(&anna(), Counted::KeyUsed(start));
             counts.forget_idle(later);
             assert!(!counts.0.users.is_empty(), "the row is not written yet");
-            counts.collect(&mut rows);
+            counts.collect(|key, row| rows.push((key.to_vec(), row.map(<[u8]>::to_vec))));
             if forget {
                 counts.forget_idle(later.minus_millis(1));
                 assert!(!counts.0.users.is_empty(), "not yet");
@@ -231,7 +230,7 @@ mod tests {
                 assert!(counts.0.users.is_empty());
             }
             counts.count(&anna(), Counted::KeyUsed(later));
-            counts.collect(&mut rows);
+            counts.collect(|key, row| rows.push((key.to_vec(), row.map(<[u8]>::to_vec))));
             rows
         };
         assert_eq!(rows(true), rows(false));
@@ -245,7 +244,7 @@ mod tests {
         counts.count(&anna(), Counted::KeyUsed(start));
         counts.count(&anna(), Counted::KeyUsed(start.plus_millis(HOUR_MILLIS)));
         let mut rows = Vec::new();
-        counts.collect(&mut rows);
+        counts.collect(|key, row| rows.push((key.to_vec(), row.map(<[u8]>::to_vec))));
         let loaded = UserCounts::default();
         for (key, row) in &rows {
             loaded.load(key, row.as_deref().unwrap());

@@ -7,7 +7,8 @@ use std::sync::{Arc, Weak};
 use hashbrown::HashMap;
 use parking_lot::{ReentrantMutex, ReentrantMutexGuard};
 
-use super::{Error, Holds, Listener, Recent, Replica, RowChanges, after_prefix, alarm_key, row_key};
+use super::cut::Cut;
+use super::{Error, Holds, Listener, Recent, Replica, after_prefix, put_alarm_key};
 use crate::domain::{Lsn, Meta, Part as _};
 use crate::store::codec::Entity;
 use crate::store::state::StateStore;
@@ -225,17 +226,17 @@ where
         Ok(())
     }
 
-    /// Moves the changed rows to `changes`.
-    pub(super) fn collect(&mut self, changes: &mut RowChanges) {
+    /// Moves the changed rows to `cut`.
+    pub(super) fn collect(&mut self, cut: &mut Cut) {
         for id in self.changed.drain(..) {
             // It stays in memory for as long as it differs from its rows. What it had changed may be as before by now.
             let Some(entry) = self.entries.get_mut(&id).filter(|entry| !entry.dirty.is_empty()) else { continue };
             for (part, _) in entry.dirty.drain() {
-                changes.push((row_key::<A>(&id, &part, false), entry.state.row(&part)));
+                cut.put_part::<A>(&id, &part, entry.state.row(&part).as_deref());
             }
             let needs_care = entry.state.needs_care();
             if entry.cared_for.replace(needs_care) != Some(needs_care) {
-                changes.push((alarm_key::<A>(&id), needs_care.then(Vec::new)));
+                cut.put(|key| put_alarm_key::<A>(key, &id), needs_care.then_some(&[][..]));
             }
         }
     }

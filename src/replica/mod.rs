@@ -8,6 +8,7 @@
 //! to whoever asked, without the lock.
 
 mod cache;
+mod cut;
 mod lists;
 mod memtable;
 pub(crate) mod pages;
@@ -19,6 +20,7 @@ use hashbrown::HashMap;
 
 use self::cache::{Cache, Since};
 pub(crate) use self::cache::{Cold, Forgotten, Pin, excess};
+use self::cut::Cut;
 use self::memtable::Memtable;
 use self::pages::NoPage;
 pub use self::stored::Listed;
@@ -32,9 +34,6 @@ use crate::domain::{Changes, ConcertId, CorruptRow, Counted, Lsn, OptionId, Part
 use crate::limits::UserCounts;
 use crate::store::codec::{Entity, Record, TheCatalogue};
 use crate::store::state::{self, Altered, StateStore, bad_row};
-
-/// Rows to be written together, in the order of their keys: each with its new value, or none.
-pub type RowChanges = Vec<state::Change>;
 
 /// First byte of the keys that say which aggregates have something due or owed.
 const ALARMS: u8 = b'D';
@@ -91,10 +90,9 @@ fn after_prefix(prefix: &[u8]) -> Vec<u8> {
     end
 }
 
-fn alarm_key<A: Entity>(id: &A::Id) -> Vec<u8> {
-    let mut key = vec![ALARMS, A::KIND];
-    A::encode_id(id, &mut key);
-    key
+fn put_alarm_key<A: Entity>(key: &mut Vec<u8>, id: &A::Id) {
+    key.extend([ALARMS, A::KIND]);
+    A::encode_id(id, key);
 }
 
 /// Rows that belong to no aggregate in memory, and counts over all of them.
@@ -203,7 +201,7 @@ pub(crate) struct Replica {
 pub(crate) struct ChangeSet {
     /// Where that is the whole truth.
     pub lsn: Lsn,
-    rows: RowChanges,
+    rows: Cut,
     pages: Arc<Memtable>,
 }
 
@@ -221,8 +219,8 @@ impl ChangeSet {
     /// The rows as they are in `rows` and as they are to be, in the order of their keys; the same each time, until they are
     /// made.
     pub fn altered<'a>(&'a self, rows: &'a StateStore) -> impl Iterator<Item = Result<Altered, state::Error>> + 'a {
-        let Self { rows: changes, pages: memtable, .. } = self;
-        let mut writes: Vec<_> = changes.iter().map(|(key, row)| (&key[..], Write::Row(row.as_deref()))).collect();
+        let Self { rows: cut, pages: memtable, .. } = self;
+        let mut writes: Vec<_> = cut.rows().map(|(key, row)| (key, Write::Row(row))).collect();
         let kind = |key: &[u8]| if key.first() == Some(&lists::KIND) { Write::List } else { Write::Page };
         writes.extend(memtable.keys().map(|key| (key, kind(key))));
         writes.sort_unstable_by_key(|(key, _)| *key);
@@ -458,9 +456,9 @@ impl Replica {
     /// Everything that has changed since the last checkpoint. Until [`end_checkpoint`](Self::end_checkpoint), reads find it
     /// here.
     pub fn begin_checkpoint(&mut self) -> ChangeSet {
-        let mut rows = RowChanges::new();
+        let mut rows = Cut::default();
         self.caches.collect(&mut rows);
-        self.recent.counts.collect(&mut rows);
+        self.recent.counts.collect(|key, row| rows.put(|cut| cut.extend_from_slice(key), row));
         self.writing = Arc::new(std::mem::take(&mut self.recent.pages));
         ChangeSet { lsn: self.applied, rows, pages: self.writing.clone() }
     }
@@ -527,8 +525,8 @@ macro_rules! caches {
                 Ok(())
             }
 
-            fn collect(&mut self, changes: &mut RowChanges) {
-                $(self.$all.collect(changes);)*
+            fn collect(&mut self, cut: &mut Cut) {
+                $(self.$all.collect(cut);)*
             }
 
             fn evict(&mut self, most: usize, saved: Lsn, forgotten: &mut Forgotten) {

@@ -40,14 +40,11 @@ impl Found {
             Self::Row(row) => return Ok(Some(row)),
             Self::Stored { rows, archived, live } => (rows, archived, live),
         };
-        // It may be archived after the first look.
-        for look in 0..3 {
-            let row = if look == 1 { rows.get(&live)? } else { stored(&rows, archived.clone())? };
-            if row.is_some() {
-                return Ok(row);
-            }
+        // It may be archived after the first look: what is new is in sled before what it replaces is gone.
+        match rows.get(&live)? {
+            Some(row) => Ok(Some(row)),
+            None => stored(&rows, archived),
         }
-        Ok(None)
     }
 }
 
