@@ -1,9 +1,9 @@
 //! How long an engine takes to start: replay of a journal alone, building the state in sled from it, and starts after a
 //! checkpoint, clean and after the process was killed.
 //!
-//! `cargo bench --bench start [-- EVENTS [USERS]]` writes a journal of so many events (10 million of 10,000 users), once, and
-//! prints a table. A quarter of the reservations is paid, and of the payments that the stadium has no more seats for each is
-//! refunded; the others are released.
+//! `cargo bench --bench start [-- EVENTS [USERS [REPLAYS]]]` writes a journal of so many events (10 million of 10,000 users), once,
+//! replays it so many times (3), and prints a table. A quarter of the reservations is paid, and of the payments that the stadium
+//! has no more seats for each is refunded; the others are released.
 
 mod common;
 
@@ -237,13 +237,14 @@ fn main() -> Result<()> {
     }
     let mut numbers = std::env::args().filter_map(|arg| arg.parse().ok());
     let (events, users) = (numbers.next().unwrap_or(10_000_000), numbers.next().unwrap_or(10_000));
+    let replays = numbers.next().unwrap_or(3);
     let dir = scratch("start");
     let last = runtime.block_on(write_journal(&dir, events, users))?;
     println!("{events} events of {users} users, {} MiB of journal", bytes_below(&dir.join("journal")) >> 20);
 
     let mut without = config(&dir);
     without.checkpoint.enabled = false;
-    for _ in 0..3 {
+    for _ in 0..replays {
         report("replay, without sled", runtime.block_on(start(&without, last))?, events);
     }
     let with = config(&dir);
