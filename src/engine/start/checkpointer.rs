@@ -112,7 +112,9 @@ impl Checkpointer {
             }
             Err(error) => return Err(error),
         }
-        self.gauges.is_putting_off.store(false, Ordering::Relaxed);
+        if self.gauges.is_putting_off.swap(false, Ordering::Relaxed) {
+            tracing::info!("the checkpoint is written after all");
+        }
         self.last = changes.lsn;
         let most = self.config.actors.max_resident as usize;
         drop(self.replica.lock().map(|mut replica| replica.end_checkpoint(self.last, most)));
