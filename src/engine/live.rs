@@ -72,6 +72,12 @@ impl SeatChanges {
         self.subscription.next().await.map_err(|Ended| self.inner.outcome_unknown())
     }
 
+    /// Waits until there is something to be told. May be called again after it was cancelled.
+    #[cfg(feature = "server")]
+    pub(crate) async fn due(&mut self) -> Result<(), Error> {
+        self.subscription.due().await.map_err(|Ended| self.inner.outcome_unknown())
+    }
+
     /// Who hears of them, without the engine.
     #[cfg(feature = "server")]
     pub(crate) fn subscription(&mut self) -> &mut Subscription {

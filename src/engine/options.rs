@@ -416,14 +416,8 @@ fn flaw_of_names(field: &str, names: &[String], what: &str, is_known: impl Fn(&s
 /// The places of seats in the plan.
 ///
 /// # Errors
-/// None at all, one twice, or some that are not in the plan.
+/// Some are not in the plan.
 pub(super) fn resolve_seats(plan: &SeatingPlan, seats: &[String]) -> Result<SeatRefs, Error> {
-    if seats.is_empty() {
-        return Err(Error::invalid("seats", "must name at least one seat"));
-    }
-    if let Some(twice) = Flaw::of_twice("seats", "", seats) {
-        return Err(Rejection::Invalid(vec![twice]).into());
-    }
     let refs: SeatRefs = seats.iter().filter_map(|seat| plan.seat_index(seat)).collect();
     if refs.len() == seats.len() {
         return Ok(refs);

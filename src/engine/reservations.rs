@@ -5,13 +5,12 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashSet;
 use smallvec::SmallVec;
 
 use super::AnswerFrom;
 use super::options::{name_conflicts, resolve_seats};
 use super::{Engine, Inner, check_limit, page, parse_cursor};
-use crate::api::{self, Answered, Caller, IdempotencyKey, Page, PageRequest, Reservation, ReservationStatus, Wish};
+use crate::api::{Answered, Caller, IdempotencyKey, Page, PageRequest, Reservation, ReservationStatus, Wish};
 use crate::domain::concert_option::{
     self, AreaPlaces, Command, ConcertOption, Part, PricedPlan, Reply, Wish as Places,
 };
@@ -216,12 +215,11 @@ impl Inner {
     }
 }
 
-/// Finds what is wished for in the plan.
+/// Finds what is wished for in the plan, by its names. What else may be wrong with it is for the option to say.
 fn resolve(plan: &PricedPlan, wish: Wish) -> Result<Places, Error> {
     match wish {
         Wish::Seats(seats) => resolve_seats(&plan.plan, &seats).map(Places::Seats),
         Wish::BestAvailable(wish) => {
-            check_best(plan, &wish)?;
             let category = wish.category.map(|name| {
                 let index = plan.plan.category_index(&name);
                 index.ok_or_else(|| Error::invalid("best_available.category", "is not a category of this plan"))
@@ -242,54 +240,12 @@ fn resolve(plan: &PricedPlan, wish: Wish) -> Result<Places, Error> {
     }
 }
 
-/// What is wrong with a wish for the best seats, but for names that the plan does not have.
-fn check_best(plan: &PricedPlan, wish: &api::BestAvailable) -> Result<(), Error> {
-    let most = plan.definition.max_seats_per_reservation;
-    if !(1..=most).contains(&wish.count) {
-        return Err(Error::invalid("best_available.count", format!("must be 1 to {most}")));
-    }
-    if wish.companions == 0 {
-        return Ok(());
-    }
-    if wish.companions > most - wish.count {
-        let message = format!("must be 0 to {}: all together are at most {most}", most - wish.count);
-        return Err(Error::invalid("best_available.companions", message));
-    }
-    if !wish.adjacent {
-        return Err(Error::invalid("best_available.adjacent", "must be true: companions sit beside the places"));
-    }
-    let accessible = &plan.definition.accessible;
-    match &wish.category {
-        None if accessible.is_empty() => {
-            Err(Error::invalid("best_available.companions", "this option has no accessible categories"))
-        }
-        Some(category) if !accessible.contains(category) && plan.plan.category_index(category).is_some() => {
-            Err(Error::invalid("best_available.category", "is not accessible on this option: there are no companions"))
-        }
-        _ => Ok(()),
-    }
-}
-
 fn resolve_areas(plan: &PricedPlan, areas: &[(String, u32)]) -> Result<SmallVec<[AreaPlaces; 1]>, Error> {
-    if areas.is_empty() {
-        return Err(Error::invalid("areas", "must name at least one area"));
-    }
-    let most = plan.definition.max_seats_per_reservation;
-    let mut seen = HashSet::new();
-    let mut places = SmallVec::new();
-    for (index, (name, count)) in areas.iter().enumerate() {
+    let find = |(index, (name, count)): (usize, &(String, u32))| {
         let area = plan.definition.areas.iter().position(|area| area.name == *name);
-        let Some(area) = area else {
-            return Err(Error::invalid(format!("areas[{index}].name"), "is not an area of this option"));
-        };
-        if !seen.insert(area) {
-            return Err(Error::invalid(format!("areas[{index}].name"), "is given twice"));
-        }
-        if !(1..=most).contains(count) {
-            return Err(Error::invalid(format!("areas[{index}].count"), format!("must be 1 to {most}")));
-        }
+        let unknown = || Error::invalid(format!("areas[{index}].name"), "is not an area of this option");
         // Options have at most 3,000 areas.
-        places.push(AreaPlaces { area: area as u16, count: *count });
-    }
-    Ok(places)
+        area.map(|area| AreaPlaces { area: area as u16, count: *count }).ok_or_else(unknown)
+    };
+    areas.iter().enumerate().map(find).collect()
 }

@@ -72,6 +72,14 @@ impl Hubs {
         }
     }
 
+    /// Forgets what is kept only for those who may come.
+    #[cfg(feature = "server")]
+    fn let_go(&self) {
+        // Not under the map's locks, as below.
+        let hubs: Vec<_> = self.options.iter().filter_map(|hub| hub.upgrade()).collect();
+        hubs.iter().for_each(|hub| hub.let_go());
+    }
+
     /// There will be no more changes.
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::SeqCst);

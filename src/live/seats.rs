@@ -1,6 +1,8 @@
 //! An option's seats, for all who look on.
 
 use std::collections::VecDeque;
+#[cfg(feature = "server")]
+use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
@@ -18,8 +20,12 @@ use crate::domain::concert_option::PricedPlan;
 use crate::domain::seat_map::Status;
 use crate::replica;
 
-/// How many deltas from different seqs are kept to be shared, until the next change.
+/// How many deltas from different seqs are shared, until the next change.
 const SHARED_DELTAS: usize = 64;
+/// A delta with more entries is shared only while somebody has it.
+const FEW: usize = 512;
+/// Where there is little room, a delta has no more entries than this part of the snapshot, or few.
+const SHARE: usize = 4;
 /// Of how many flushes it is remembered when they became due.
 const REMEMBERED_FLUSHES: usize = 256;
 
@@ -34,7 +40,23 @@ pub struct SeatUpdate {
     plan: Arc<PricedPlan>,
     json: OnceLock<String>,
     #[cfg(feature = "server")]
-    encoded: OnceLock<Vec<u8>>,
+    encoded: OnceLock<Box<dyn Encoded>>,
+}
+
+/// What goes over a wire. It is dropped with the update.
+#[cfg(feature = "server")]
+pub(crate) trait Encoded: AsRef<[u8]> + fmt::Debug + Send + Sync {}
+
+/// What there is room for, where something has to be made before it can be told. What is there is told in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "server"), expect(dead_code, reason = "without a server nothing is counted"))]
+pub(crate) enum Room {
+    /// For whatever is wanted.
+    Plenty,
+    /// For what is far smaller than the snapshot of the present, and for that, which many will share.
+    Little,
+    /// For nothing.
+    None,
 }
 
 impl SeatUpdate {
@@ -75,7 +97,7 @@ impl SeatUpdate {
 
     /// Has the JSON turned into what goes over a wire: once, for everybody.
     #[cfg(feature = "server")]
-    pub(crate) fn encode(&self, encode: impl FnOnce(&str) -> Vec<u8>) -> serde_json::Result<()> {
+    pub(crate) fn encode(&self, encode: impl FnOnce(&str) -> Box<dyn Encoded>) -> serde_json::Result<()> {
         if self.encoded.get().is_none() {
             let json = serde_json::to_string(self)?;
             self.encoded.get_or_init(|| encode(&json));
@@ -86,7 +108,13 @@ impl SeatUpdate {
     /// What goes over a wire; nothing before it has been [encoded](Self::encode).
     #[cfg(feature = "server")]
     pub(crate) fn encoded(&self) -> &[u8] {
-        self.encoded.get().map_or(&[], Vec::as_slice)
+        self.encoded.get().map_or(&[], |encoded| (**encoded).as_ref())
+    }
+
+    /// How many bytes it takes beside what goes over a wire.
+    #[cfg(feature = "server")]
+    pub(crate) fn own_bytes(&self) -> usize {
+        self.changes.bytes()
     }
 
     /// When the first of the changes became durable.
@@ -135,8 +163,11 @@ pub(crate) struct Hub {
 #[derive(Default)]
 struct State {
     view: View,
-    snapshot: Option<Arc<SeatUpdate>>,
-    deltas: Vec<Arc<SeatUpdate>>,
+    /// The snapshot of the present, and deltas that lead there from seqs, while somebody has them.
+    snapshot: Weak<SeatUpdate>,
+    deltas: Vec<(Lsn, Weak<SeatUpdate>)>,
+    /// Those of them that are kept until the next change for who comes next.
+    kept: Vec<Arc<SeatUpdate>>,
     /// The seqs of the last flushes, and when the first change in each of them became durable.
     flushed: VecDeque<(Lsn, Instant)>,
 }
@@ -145,7 +176,9 @@ struct State {
 #[derive(Clone, Default)]
 struct Told {
     seq: Lsn,
-    /// What leads there from the seq before; there is one after the first flush.
+    /// Whether there was a flush.
+    flushed: bool,
+    /// What leads there from the seq before.
     delta: Option<Arc<SeatUpdate>>,
     ended: bool,
 }
@@ -219,19 +252,36 @@ impl Hub {
             Err(Unseen::Unreadable(error)) => return Err(error),
         };
         let seq = state.view.seq();
-        state.snapshot = None;
+        state.snapshot = Weak::new();
         state.deltas.clear();
+        let forgotten = std::mem::take(&mut state.kept);
         state.flushed.push_back((seq, marked_at));
         if state.flushed.len() > REMEMBERED_FLUSHES {
             state.flushed.pop_front();
         }
         let delta = Arc::new(self.update(seq, Some(before), marked_at, changes));
         drop(state);
+        // They may be large, and the last to have them.
+        drop(forgotten);
         self.told.send_modify(|told| {
             told.seq = seq;
+            told.flushed = true;
             told.delta = Some(delta);
         });
         Ok(())
+    }
+
+    /// Forgets what is kept only for those who may come.
+    #[cfg(feature = "server")]
+    pub(super) fn let_go(&self) {
+        let mut forgotten = std::mem::take(&mut self.state.lock().kept);
+        self.told.send_if_modified(|told| {
+            forgotten.extend(told.delta.take_if(|delta| delta.changes.len() > FEW));
+            // It is nothing new.
+            false
+        });
+        // Not under a lock: it may be large.
+        drop(forgotten);
     }
 
     fn update(&self, seq: Lsn, previous_seq: Option<Lsn>, changed_at: Instant, changes: Changes) -> SeatUpdate {
@@ -248,44 +298,63 @@ impl Hub {
     }
 
     /// What begins the story for somebody: a delta from `since`, if there was such a seq.
-    fn first(&self, since: Option<Lsn>) -> Arc<SeatUpdate> {
+    fn first(&self, since: Option<Lsn>, room: Room) -> Option<Arc<SeatUpdate>> {
         let mut state = self.state.lock();
-        match since.filter(|since| *since <= state.view.seq()) {
-            Some(since) => self.delta(&mut state, since),
-            None => self.snapshot(&mut state),
-        }
+        let since = since.filter(|since| *since <= state.view.seq());
+        let delta = since.and_then(|since| self.delta(&mut state, since, room));
+        delta.or_else(|| self.snapshot(&mut state, room))
     }
 
     /// What leads somebody on who has fallen behind and stands at `seq`: a delta, or a snapshot if that is shorter.
-    fn catch_up(&self, seq: Lsn) -> Arc<SeatUpdate> {
+    fn catch_up(&self, seq: Lsn, room: Room) -> Option<Arc<SeatUpdate>> {
         let counters = self.hubs.counters();
         let mut state = self.state.lock();
-        let delta = self.delta(&mut state, seq);
-        if delta.changes.len() > state.view.snapshot_len() {
-            counters.resyncs.fetch_add(1, Ordering::Relaxed);
-            return self.snapshot(&mut state);
+        let delta = self.delta(&mut state, seq, room);
+        if let Some(delta) = delta.filter(|delta| delta.changes.len() <= state.view.snapshot_len()) {
+            counters.conflations.fetch_add(1, Ordering::Relaxed);
+            return Some(delta);
         }
-        counters.conflations.fetch_add(1, Ordering::Relaxed);
-        delta
+        let snapshot = self.snapshot(&mut state, room)?;
+        counters.resyncs.fetch_add(1, Ordering::Relaxed);
+        Some(snapshot)
     }
 
-    fn delta(&self, state: &mut State, since: Lsn) -> Arc<SeatUpdate> {
-        if let Some(known) = state.deltas.iter().find(|delta| delta.previous_seq == Some(since)) {
-            return known.clone();
+    /// The delta from `since`; `None` if there is no room for one.
+    fn delta(&self, state: &mut State, since: Lsn, room: Room) -> Option<Arc<SeatUpdate>> {
+        let mut known = state.deltas.iter().filter(|(from, _)| *from == since);
+        if let Some(known) = known.find_map(|(_, delta)| delta.upgrade()) {
+            return Some(known);
+        }
+        if room == Room::None {
+            return None;
+        }
+        let changes = state.view.changed_after(since);
+        let is_little = changes.len() <= FEW.max(state.view.snapshot_len() / SHARE);
+        if room != Room::Plenty && !is_little {
+            return None;
         }
         let changed_at = state.flushed.iter().find(|(seq, _)| *seq > since).map_or_else(Instant::now, |(_, at)| *at);
-        let changes = state.view.changed_after(since);
         let delta = Arc::new(self.update(state.view.seq(), Some(since), changed_at, changes));
+        state.deltas.retain(|(_, delta)| delta.strong_count() > 0);
         if state.deltas.len() < SHARED_DELTAS {
-            state.deltas.push(delta.clone());
+            state.deltas.push((since, Arc::downgrade(&delta)));
+            state.kept.extend((delta.changes.len() <= FEW).then(|| delta.clone()));
         }
-        delta
+        Some(delta)
     }
 
-    fn snapshot(&self, state: &mut State) -> Arc<SeatUpdate> {
-        let State { view, snapshot, .. } = state;
-        let make = || Arc::new(self.update(view.seq(), None, Instant::now(), view.snapshot()));
-        snapshot.get_or_insert_with(make).clone()
+    /// The snapshot of the present; `None` if there is none, and no room for it.
+    fn snapshot(&self, state: &mut State, room: Room) -> Option<Arc<SeatUpdate>> {
+        if let Some(known) = state.snapshot.upgrade() {
+            return Some(known);
+        }
+        if room == Room::None {
+            return None;
+        }
+        let snapshot = Arc::new(self.update(state.view.seq(), None, Instant::now(), state.view.snapshot()));
+        state.snapshot = Arc::downgrade(&snapshot);
+        state.kept.push(snapshot.clone());
+        Some(snapshot)
     }
 }
 
@@ -371,24 +440,60 @@ impl Subscription {
     /// The next update: everything since the last one. May be called again after it was cancelled.
     pub(crate) async fn next(&mut self) -> Result<Arc<SeatUpdate>, Ended> {
         loop {
-            let told = self.told.borrow_and_update().clone();
-            let update = match self.at {
-                At::Start { since, not_before } if told.delta.is_some() && told.seq >= not_before => {
-                    self.hub.first(since)
+            self.due().await?;
+            if let Some(update) = self.take(Room::Plenty) {
+                return Ok(update);
+            }
+        }
+    }
+
+    /// Waits until there is something to be told. May be called again after it was cancelled.
+    pub(crate) async fn due(&mut self) -> Result<(), Ended> {
+        loop {
+            {
+                let told = self.told.borrow_and_update();
+                if self.at.is_due(&told) {
+                    return Ok(());
                 }
-                At::Seq(seq) if told.seq > seq => {
-                    let fits = told.delta.filter(|delta| delta.previous_seq == Some(seq));
-                    fits.unwrap_or_else(|| self.hub.catch_up(seq))
+                if told.ended {
+                    return Err(Ended);
                 }
-                _ if told.ended => return Err(Ended),
-                _ => {
-                    // It cannot fail: the hub, which has the sender, is ours.
-                    let _ = self.told.changed().await;
-                    continue;
-                }
-            };
-            self.at = At::Seq(update.seq);
-            return Ok(update);
+            }
+            // It cannot fail: the hub, which has the sender, is ours.
+            let _ = self.told.changed().await;
+        }
+    }
+
+    /// The next update, if there is one, and it is there or there is room for it.
+    pub(crate) fn take(&mut self, room: Room) -> Option<Arc<SeatUpdate>> {
+        let told = self.told.borrow().clone();
+        if !self.at.is_due(&told) {
+            return None;
+        }
+        let update = match self.at {
+            At::Start { since, .. } => self.hub.first(since, room),
+            At::Seq(seq) => {
+                let fits = told.delta.filter(|delta| delta.previous_seq == Some(seq));
+                fits.or_else(|| self.hub.catch_up(seq, room))
+            }
+        }?;
+        self.at = At::Seq(update.seq);
+        Some(update)
+    }
+
+    /// Has all hubs forget what they keep only for those who may come.
+    #[cfg(feature = "server")]
+    pub(crate) fn let_go(&self) {
+        self.hub.hubs.let_go();
+    }
+}
+
+impl At {
+    /// Whether there is something that has not been heard.
+    fn is_due(&self, told: &Told) -> bool {
+        match self {
+            Self::Start { not_before, .. } => told.flushed && told.seq >= *not_before,
+            Self::Seq(seq) => told.seq > *seq,
         }
     }
 }
@@ -418,6 +523,11 @@ impl Crier {
         self.seq
     }
 
+    /// Has all hubs forget what they keep only for those who may come.
+    pub(crate) fn let_go(&self) {
+        self.hub.hubs.let_go();
+    }
+
     /// The next update: everything since the last one.
     pub(crate) async fn next(&mut self) -> Result<(Arc<SeatUpdate>, Telling), Ended> {
         loop {
@@ -425,9 +535,11 @@ impl Crier {
             let told = self.told.borrow_and_update().clone();
             if told.seq > self.seq {
                 let fits = told.delta.filter(|delta| delta.previous_seq == Some(self.seq));
-                let update = fits.unwrap_or_else(|| self.hub.catch_up(self.seq));
-                self.seq = update.seq;
-                return Ok((update, telling));
+                // There is room, so there is one.
+                if let Some(update) = fits.or_else(|| self.hub.catch_up(self.seq, Room::Plenty)) {
+                    self.seq = update.seq;
+                    return Ok((update, telling));
+                }
             }
             drop(telling);
             if told.ended {

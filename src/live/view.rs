@@ -84,6 +84,12 @@ impl Changes {
     pub(super) fn len(&self) -> usize {
         self.seats.len() + self.areas.len()
     }
+
+    /// How many bytes they take.
+    #[cfg(feature = "server")]
+    pub(super) fn bytes(&self) -> usize {
+        self.seats.capacity() * size_of::<(u32, Status)>() + self.areas.capacity() * size_of::<(u32, AreaSeats)>()
+    }
 }
 
 #[cfg(test)]

@@ -295,3 +295,25 @@ where
 pub(crate) fn excess(len: usize, most: usize) -> usize {
     if len <= most { 0 } else { len - (most - most / SPARE) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::UserId;
+
+    #[test]
+    fn many_who_want_the_same_wait_for_the_one_who_loads_it() {
+        let mut replica = Replica::new(Arc::new(StateStore::in_memory()), Lsn(0)).unwrap();
+        let [anna, ben]: [UserId; 2] = ["anna", "ben"].map(|name| name.parse().unwrap());
+        let [first, second, other] = [&anna, &anna, &ben].map(|user| replica.wallet(user).map(drop).unwrap_err());
+        let turn = first.turn();
+        std::thread::scope(|threads| {
+            let others = threads.spawn(|| [&second, &other].map(|cold| cold.pin.0.try_lock().is_some()));
+            assert_eq!(others.join().unwrap(), [false, true], "nobody waits for what others want");
+        });
+        first.load().unwrap().put(&mut replica);
+        drop(turn);
+        let _turn = second.turn();
+        assert!(second.is_there(&mut replica) && !other.is_there(&mut replica));
+    }
+}

@@ -118,6 +118,12 @@ impl Rope {
         }
     }
 
+    /// How many bytes it gives.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        usize::try_from(self.left).unwrap_or(usize::MAX)
+    }
+
     /// What comes next, a slice of it at the most.
     fn slice(&mut self) -> Option<Bytes> {
         let (piece, at) = self.pieces.pop_front()?;
@@ -260,19 +266,40 @@ impl Backlog {
     }
 }
 
-/// A large body on its way.
+/// Bytes that are held, for as long as there is this.
 #[derive(Debug)]
-pub struct Sent<B> {
-    body: B,
+pub struct Counted {
+    bytes: usize,
+    backlog: Arc<Backlog>,
+}
+
+impl Counted {
+    /// So many of them.
+    #[must_use]
+    pub fn new(bytes: usize, backlog: &Arc<Backlog>) -> Self {
+        backlog.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Self { bytes, backlog: backlog.clone() }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.backlog.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Somebody who is being sent something, for as long as they have not read it.
+#[derive(Debug)]
+pub struct Reader {
     backlog: Arc<Backlog>,
     id: u64,
     reading: Arc<Reading>,
 }
 
-impl<B> Sent<B> {
-    /// `body`, of which `own` bytes are held for this answer alone. `cut` ends its connection.
+impl Reader {
+    /// One for whom alone `own` bytes are held. `cut` ends their connection.
     #[must_use]
-    pub fn new(body: B, own: usize, backlog: &Arc<Backlog>, cut: Option<Arc<Cut>>) -> Self {
+    pub fn new(own: usize, backlog: &Arc<Backlog>, cut: Option<Arc<Cut>>) -> Self {
         let given_at = AtomicU64::new(backlog.now());
         let reading = Arc::new(Reading { own: AtomicUsize::new(own), given_at, cut });
         backlog.bytes.fetch_add(own, Ordering::Relaxed);
@@ -283,14 +310,34 @@ impl<B> Sent<B> {
             readers.all.insert(id, reading.clone());
             id
         };
-        Self { body, backlog: backlog.clone(), id, reading }
+        Self { backlog: backlog.clone(), id, reading }
+    }
+
+    /// They have taken some of it.
+    pub fn goes_on(&self) {
+        self.reading.given_at.store(self.backlog.now(), Ordering::Relaxed);
     }
 }
 
-impl<B> Drop for Sent<B> {
+impl Drop for Reader {
     fn drop(&mut self) {
         self.backlog.readers.lock().all.remove(&self.id);
         self.backlog.bytes.fetch_sub(self.reading.own.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+/// A large body on its way.
+#[derive(Debug)]
+pub struct Sent<B> {
+    body: B,
+    reader: Reader,
+}
+
+impl<B> Sent<B> {
+    /// `body`, of which `own` bytes are held for this answer alone. `cut` ends its connection.
+    #[must_use]
+    pub fn new(body: B, own: usize, backlog: &Arc<Backlog>, cut: Option<Arc<Cut>>) -> Self {
+        Self { body, reader: Reader::new(own, backlog, cut) }
     }
 }
 
@@ -302,7 +349,7 @@ impl<B: MessageBody + Unpin> MessageBody for Sent<B> {
     }
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, B::Error>>> {
-        self.reading.given_at.store(self.backlog.now(), Ordering::Relaxed);
+        self.reader.goes_on();
         Pin::new(&mut self.body).poll_next(context)
     }
 }
@@ -376,7 +423,7 @@ mod tests {
             .map(|cut| Sent::new(Rope::from(Piece::new(bytes(300))), 300, &backlog, Some(cut.clone())))
             .collect();
         for (reader, given_at) in sent.iter().zip([5, 3, 4]) {
-            reader.reading.given_at.store(given_at, Ordering::Relaxed);
+            reader.reader.reading.given_at.store(given_at, Ordering::Relaxed);
         }
         assert!(backlog.has_room(100) && cuts.iter().all(|cut| !cut.is_cut()));
         assert!(backlog.has_room(400));
@@ -384,7 +431,7 @@ mod tests {
         assert_eq!(backlog.bytes(), 600);
         // Whoever reads on is not the one.
         next(&mut sent[2]);
-        sent[2].reading.given_at.store(9, Ordering::Relaxed);
+        sent[2].reader.reading.given_at.store(9, Ordering::Relaxed);
         assert!(backlog.has_room(700));
         assert_eq!(cuts.iter().map(|cut| cut.is_cut()).collect::<Vec<_>>(), [true, true, false]);
         sent.clear();
@@ -398,8 +445,8 @@ mod tests {
         let kept = Kept::new(Piece::new(bytes(500)), &backlog);
         let reads_kept = Sent::new(Rope::from(kept.piece().clone()), 0, &backlog, Some(cuts[0].clone()));
         let deaf = Sent::new(Rope::default(), 900, &backlog, Some(cuts[1].clone()));
-        reads_kept.reading.given_at.store(1, Ordering::Relaxed);
-        deaf.reading.given_at.store(2, Ordering::Relaxed);
+        reads_kept.reader.reading.given_at.store(1, Ordering::Relaxed);
+        deaf.reader.reading.given_at.store(2, Ordering::Relaxed);
         assert!(backlog.has_room(500));
         assert_eq!(cuts.iter().map(|cut| cut.is_cut()).collect::<Vec<_>>(), [false, true]);
         // Also where nobody else is left; but not if it is kept for those only who have not read it.

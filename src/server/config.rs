@@ -216,8 +216,12 @@ section! {
         trusted_proxies: Vec<String> = Vec::new(),
         /// Seating plans that are kept ready to be sent.
         cached_plans: u64 = 16,
+        /// Bytes of them, as they stand and as gzip; a plan that has more is made anew for each request.
+        cached_plans_bytes: u64 = 64 << 20,
         /// Options of which the seats are kept ready to be sent.
         cached_seats: u64 = 128,
+        /// Bytes of them.
+        cached_seats_bytes: u64 = 64 << 20,
         /// Readers of events that are kept for their next page.
         kept_polls: u64 = 16,
         /// How long requests may take to end once the server is told to stop.
@@ -330,6 +334,10 @@ section! {
         client_frame_bytes: u64 = 4_096,
         /// Bytes that the system keeps for one that does not read; it doubles them.
         send_buffer_bytes: u64 = 65_536,
+        /// Bytes of snapshots and deltas that are held at a time, in all; what several are sent counts once.
+        unread_bytes: u64 = 32 << 20,
+        /// How long one may take nothing of one while that is more; then the connection is closed.
+        unread_patience: Span = seconds(5),
         /// Threads that serve them, and nothing else.
         threads: u64 = 1,
         /// Connections in all.
@@ -572,10 +580,13 @@ impl Settings {
             ("http.unread_bytes", self.http.unread_bytes, 1 << 20, 1 << 40),
             ("http.cached_plans", self.http.cached_plans, 0, 100_000),
             ("http.cached_seats", self.http.cached_seats, 0, 100_000),
+            ("http.cached_plans_bytes", self.http.cached_plans_bytes, 0, 1 << 40),
+            ("http.cached_seats_bytes", self.http.cached_seats_bytes, 0, 1 << 40),
             ("http.kept_polls", self.http.kept_polls, 0, 10_000),
             ("auth.leeway_seconds", self.auth.leeway_seconds, 0, 300),
             ("live.client_frame_bytes", self.live.client_frame_bytes, 128, 1 << 20),
             ("live.send_buffer_bytes", self.live.send_buffer_bytes, 4_096, 16 << 20),
+            ("live.unread_bytes", self.live.unread_bytes, 1 << 20, 1 << 40),
             ("live.threads", self.live.threads, 1, 256),
             ("live.max_connections", self.live.max_connections, 0, 1_000_000),
             ("live.max_connections_per_option", self.live.max_connections_per_option, 0, 1_000_000),
@@ -612,6 +623,7 @@ impl Settings {
             ("webhooks.breaker_pause", self.webhooks.breaker_pause, milli, seconds(86_400)),
             ("webhooks.retry_after_max", self.webhooks.retry_after_max, seconds(0), seconds(86_400)),
             ("webhooks.secret_overlap", self.webhooks.secret_overlap, seconds(0), seconds(30 * 86_400)),
+            ("live.unread_patience", self.live.unread_patience, milli, seconds(3_600)),
             ("live.window", self.live.window, milli, seconds(60)),
             ("live.position_interval", self.live.position_interval, milli, seconds(60)),
             ("live.token_interval", self.live.token_interval, milli, seconds(60)),

@@ -10,8 +10,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::Error;
 use super::config::Settings;
 
-/// Standard streams, listeners, the lock, manifest, redo file, sled's, segments that are written and prepared, and directories
-/// while they are synced.
+/// Standard streams, listeners, the lock, manifests, redo file, sled's, segments that are written and prepared, directories that
+/// stay open, and others while they are synced.
 const FIXED: u64 = 48;
 /// What a runtime needs to wait for events.
 const RUNTIME: u64 = 4;

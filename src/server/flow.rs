@@ -50,14 +50,16 @@ impl Cut {
         first
     }
 
-    fn wait(&self, context: &Context<'_>) {
+    /// Has the task of `context` woken when it is done.
+    pub(super) fn wait(&self, context: &Context<'_>) {
         let mut waker = self.waker.lock();
         if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
             *waker = Some(context.waker().clone());
         }
     }
 
-    fn check(&self) -> io::Result<()> {
+    /// Fails once it has been done.
+    pub(super) fn check(&self) -> io::Result<()> {
         if self.is_cut() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
     }
 }

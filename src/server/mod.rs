@@ -168,8 +168,16 @@ impl App {
             proxies: settings.trusted_proxies()?,
             cors: Cors::new(&settings.cors.allowed_origins),
             metrics: Metrics::new(engine.clone()),
-            plans: ReadyPlans::new(whole(settings.http.cached_plans), &backlog),
-            seats: ReadySeats::new(whole(settings.http.cached_seats), &backlog),
+            plans: ReadyPlans::new(
+                whole(settings.http.cached_plans),
+                whole(settings.http.cached_plans_bytes),
+                &backlog,
+            ),
+            seats: ReadySeats::new(
+                whole(settings.http.cached_seats),
+                whole(settings.http.cached_seats_bytes),
+                &backlog,
+            ),
             polls: Polls::new(whole(settings.http.kept_polls)),
             webhooks: Webhooks::new(engine.clone(), &settings.webhooks)?,
             stopping: watch::Sender::new(false),

@@ -16,6 +16,8 @@ use crate::engine::SeatPieces;
 
 /// Seats of a piece: some ten KiB where all of them are taken.
 const PIECE_SEATS: u32 = 512;
+/// What a piece takes beside its entries, about.
+const PIECE_OVERHEAD_BYTES: usize = 128;
 /// More pieces than these, some 100 us of work, are written on a thread for it.
 const PIECES_AT_ONCE: usize = 4;
 
@@ -26,9 +28,15 @@ pub(super) struct ReadySeats {
 }
 
 impl ReadySeats {
-    /// Keeps `most` of them; what is still being read of what is no longer true is counted in `backlog`.
-    pub(super) fn new(most: usize, backlog: &Arc<Backlog>) -> Self {
-        Self { options: Recent::new(most), backlog: backlog.clone() }
+    /// Keeps `most` of them, and `bytes_max`; what is still being read of what is no longer true is counted in `backlog`.
+    pub(super) fn new(most: usize, bytes_max: usize, backlog: &Arc<Backlog>) -> Self {
+        Self { options: Recent::new(most, bytes_max), backlog: backlog.clone() }
+    }
+
+    /// How many bytes are kept.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.options.bytes()
     }
 
     /// The seats of an option, all of what any caller was told before, and the lsn of their last change.
@@ -43,10 +51,12 @@ impl ReadySeats {
             let (before, backlog) = (written.take(), self.backlog.clone());
             let write = move || Written::new(before, changed, &backlog);
             let now = if is_little { write() } else { apart(write).await? };
-            *written = Some(now.map_err(|error| {
+            let now = now.map_err(|error| {
                 tracing::error!(%error, "the seats cannot be written");
                 Problem::new(Code::Internal, "The server's log has more.")
-            })?);
+            })?;
+            self.options.weigh(&id, now.bytes());
+            *written = Some(now);
         }
         written.as_ref().map(|written| (written.seq, written.all.clone())).ok_or_else(Problem::not_found)
     }
@@ -81,6 +91,11 @@ impl Written {
         let areas = serde_json::to_string(&Object(|| area_seats(&plan, &areas)))?;
         all.push(Piece::new(format!("}},\"areas\":{areas}}}")), 0);
         Ok(Self { seq, all, pieces })
+    }
+
+    /// How many bytes it takes: those that are sent, and what stands around each piece.
+    fn bytes(&self) -> usize {
+        self.all.bytes() + self.pieces.len() * PIECE_OVERHEAD_BYTES
     }
 }
 

@@ -33,14 +33,22 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file; durable after [`sync_dir`](Self::sync_dir).
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Makes names in `dir` durable.
+    /// Makes names in `dir` durable. It opens the directory for that.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Opens a directory, for its names to be made durable when nothing can be opened any more.
+    fn open_dir(&self, dir: &Path) -> io::Result<Box<dyn Directory>>;
     /// How many bytes may still be written below `dir`.
     fn available_bytes(&self, dir: &Path) -> io::Result<u64>;
     /// What stands before sled's rows, whose files it does not see: nothing, but where a test wants to.
     fn before_rows(&self, rows: Box<dyn StoredRows>) -> Box<dyn StoredRows> {
         rows
     }
+}
+
+/// An open directory.
+pub trait Directory: Send + Sync {
+    /// Makes the names in it durable.
+    fn sync(&self) -> io::Result<()>;
 }
 
 /// An open file.
@@ -112,12 +120,24 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        fs::File::open(dir)?.sync_all()
+        self.open_dir(dir)?.sync()
+    }
+
+    fn open_dir(&self, dir: &Path) -> io::Result<Box<dyn Directory>> {
+        Ok(Box::new(RealDirectory(fs::File::open(dir)?)))
     }
 
     fn available_bytes(&self, dir: &Path) -> io::Result<u64> {
         let stat = rustix::fs::statvfs(dir)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+struct RealDirectory(fs::File);
+
+impl Directory for RealDirectory {
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_all()
     }
 }
 

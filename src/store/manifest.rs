@@ -22,10 +22,27 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::domain::Lsn;
-use crate::store::disk::{Disk, Open};
+use crate::store::disk::{Directory, Disk, Open};
 
 const NAME: &str = "manifest";
-const NAME_NEW: &str = "manifest.new";
+
+/// Where a manifest is put together before it takes its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Of the next one.
+    Next,
+    /// Of the one after that, for when nothing can be opened any more.
+    AfterNext,
+}
+
+impl Stage {
+    fn path(self, dir: &Path) -> PathBuf {
+        dir.join(match self {
+            Self::Next => "manifest.new",
+            Self::AfterNext => "manifest.settled",
+        })
+    }
+}
 const MAGIC: &[u8; 8] = b"BOXSTATE";
 const VERSION: u32 = 1;
 const CRC_OFFSET: usize = 85;
@@ -124,8 +141,9 @@ impl Manifest {
     ///
     /// [`Error::Io`]; which of the two a later start finds is then open.
     pub fn write(&self, disk: &dyn Disk, dir: &Path) -> Result<(), Error> {
-        self.stage(disk, dir)?;
-        Self::put_in_place(disk, dir)
+        let names = disk.open_dir(dir).map_err(|e| failed(dir, e))?;
+        self.stage(disk, dir, Stage::Next)?;
+        Self::put_in_place(disk, dir, &*names, Stage::Next)
     }
 
     /// The first half of [`write`](Self::write): whatever becomes of it, the manifest is the old one.
@@ -133,8 +151,8 @@ impl Manifest {
     /// # Errors
     ///
     /// [`Error::Io`].
-    pub fn stage(&self, disk: &dyn Disk, dir: &Path) -> Result<(), Error> {
-        let new = dir.join(NAME_NEW);
+    pub fn stage(&self, disk: &dyn Disk, dir: &Path, stage: Stage) -> Result<(), Error> {
+        let new = stage.path(dir);
         match disk.remove(&new) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(&new, e)),
             _ => {}
@@ -144,15 +162,15 @@ impl Manifest {
         file.sync().map_err(|e| failed(&new, e))
     }
 
-    /// The second half of [`write`](Self::write).
+    /// The second half of [`write`](Self::write), which opens nothing: `names` is `dir`.
     ///
     /// # Errors
     ///
     /// [`Error::Io`]; which of the two a later start finds is then open.
-    pub fn put_in_place(disk: &dyn Disk, dir: &Path) -> Result<(), Error> {
-        let new = dir.join(NAME_NEW);
+    pub fn put_in_place(disk: &dyn Disk, dir: &Path, names: &dyn Directory, stage: Stage) -> Result<(), Error> {
+        let new = stage.path(dir);
         disk.rename(&new, &dir.join(NAME)).map_err(|e| failed(&new, e))?;
-        disk.sync_dir(dir).map_err(|e| failed(dir, e))
+        names.sync().map_err(|e| failed(dir, e))
     }
 
     /// The highest lsn that this or any earlier manifest named. Every event up to it was durable once, so a journal that
@@ -252,7 +270,7 @@ mod tests {
     fn what_is_written_is_read() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(Manifest::read(&RealDisk, dir.path()).unwrap(), None);
-        fs::write(dir.path().join(NAME_NEW), b"left over by a crash").unwrap();
+        fs::write(Stage::Next.path(dir.path()), b"left over by a crash").unwrap();
         for manifest in [example(), Manifest { pending: None, ..example() }] {
             manifest.write(&RealDisk, dir.path()).unwrap();
             assert_eq!(Manifest::read(&RealDisk, dir.path()).unwrap(), Some(manifest));

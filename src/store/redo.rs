@@ -22,7 +22,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::disk::{Disk, File, Open};
+use super::disk::{Directory, Disk, File, Open};
 use super::rows::{Change, VALUE_BYTES_MAX, check_change};
 use crate::domain::Lsn;
 
@@ -65,10 +65,9 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> Error + '_ {
 }
 
 /// Writes a redo file.
-pub(crate) struct Writer<'a> {
-    disk: &'a dyn Disk,
-    dir: &'a Path,
+pub(crate) struct Writer {
     path: PathBuf,
+    lsn: Lsn,
     file: Box<dyn File>,
     /// What has been written.
     written: u64,
@@ -80,17 +79,17 @@ pub(crate) struct Writer<'a> {
     batches: u32,
 }
 
-impl<'a> Writer<'a> {
+impl Writer {
     /// Begins the redo file of a checkpoint at `lsn` in the data directory `dir`, in place of the last one.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn create(disk: &'a dyn Disk, dir: &'a Path, lsn: Lsn) -> Result<Self, Error> {
+    pub fn create(disk: &dyn Disk, dir: &Path, lsn: Lsn) -> Result<Self, Error> {
         remove(disk, dir)?;
         let path = dir.join(NAME);
         let file = disk.open(&path, Open::Create).map_err(failed(&path))?;
         let buffer = [MAGIC, lsn.0.to_le_bytes()].concat();
-        Ok(Self { disk, dir, path, file, written: 0, buffer, batch: Vec::new(), rows: 0, batches: 0 })
+        Ok(Self { path, lsn, file, written: 0, buffer, batch: Vec::new(), rows: 0, batches: 0 })
     }
 
     /// Adds a change; its key and value are no longer than those of rows may be.
@@ -112,18 +111,20 @@ impl<'a> Writer<'a> {
         self.batches == 0 && self.rows == 0
     }
 
-    /// Ends the file; it survives a power cut when this returns.
+    /// Ends the file, which is in the directory `names`; it survives a power cut when this returns. Gives it to be read, for
+    /// which it need not be opened again.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn finish(mut self) -> Result<(), Error> {
+    pub fn finish(mut self, names: &dyn Directory) -> Result<Reader, Error> {
         if self.rows > 0 {
             self.end_batch()?;
         }
         self.buffer.extend([0_u32.to_le_bytes(), self.batches.to_le_bytes()].concat());
         self.write()?;
         self.file.sync().map_err(failed(&self.path))?;
-        self.disk.sync_dir(self.dir).map_err(failed(self.dir))
+        names.sync().map_err(failed(&self.path))?;
+        Reader::new(self.path, self.file, self.lsn)
     }
 
     fn end_batch(&mut self) -> Result<(), Error> {
@@ -168,6 +169,10 @@ impl Reader {
             }
             Err(source) => return Err(Error::Io { path, source }),
         };
+        Self::new(path, file, lsn)
+    }
+
+    fn new(path: PathBuf, file: Box<dyn File>, lsn: Lsn) -> Result<Self, Error> {
         let mut reader = Self { path, file, at: 0, batches: 0 };
         if reader.take()? != MAGIC {
             return Err(reader.damaged("it is not a redo file of this version"));
@@ -281,7 +286,7 @@ mod tests {
             writer.put(key, value.as_deref()).unwrap();
             assert!(!writer.is_empty());
         }
-        writer.finish().unwrap();
+        writer.finish(&*RealDisk.open_dir(dir).unwrap()).unwrap();
     }
 
     /// Small rows, large ones, one as large as can be, empty ones, and rows that are removed.

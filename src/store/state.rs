@@ -18,8 +18,8 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
-use super::disk::{Disk, RealDisk};
-use super::manifest::{self, Checkpoint, Manifest};
+use super::disk::{Directory, Disk, RealDisk};
+use super::manifest::{self, Checkpoint, Manifest, Stage};
 use super::redo;
 pub(crate) use super::rows::bad_row;
 pub use super::rows::{Altered, Backing, Change, Error, MemoryRows, Row, Rows, StoredRows, Tally};
@@ -77,13 +77,13 @@ pub struct StateStore {
 struct Home {
     dir: PathBuf,
     disk: Arc<dyn Disk>,
+    /// The directory, open: its names must become durable also when nothing else can be opened.
+    names: Box<dyn Directory>,
 }
 
 impl Home {
-    fn write_manifest(&self, current: &mut Manifest, new: Manifest) -> Result<(), Error> {
-        new.write(self.disk.as_ref(), &self.dir)?;
-        *current = new;
-        Ok(())
+    fn put_in_place(&self, stage: Stage) -> Result<(), Error> {
+        Ok(Manifest::put_in_place(self.disk.as_ref(), &self.dir, self.names.as_ref(), stage)?)
     }
 }
 
@@ -103,7 +103,8 @@ impl StateStore {
     /// [`Error::InUse`]; a manifest of a later release; otherwise what the file system reports.
     pub fn open_on(backing: &dyn Backing, dir: &Path, disk: Arc<dyn Disk>) -> Result<(Self, Opened), Error> {
         disk.create_dir_all(dir).map_err(at(dir))?;
-        let home = Home { dir: dir.to_owned(), disk };
+        let names = disk.open_dir(dir).map_err(at(dir))?;
+        let home = Home { dir: dir.to_owned(), disk, names };
         let (manifest, found) = match read_manifest(home.disk.as_ref(), dir)? {
             Ok(Some(manifest)) => {
                 // Its name may not be durable, if that is where a checkpoint ended. Neither may rows be written that another one
@@ -245,7 +246,7 @@ impl StateStore {
     ) -> Result<(), Error> {
         self.guarded(|| {
             let mut manifest = self.manifest.lock();
-            let Manifest { floor, settled, .. } = *manifest;
+            let settled = manifest.settled;
             if lsn < settled.lsn {
                 return Err(Error::Backwards { lsn, settled: settled.lsn });
             }
@@ -265,12 +266,14 @@ impl StateStore {
                 let _ = redo::remove(disk, dir);
                 error.before_any_change()
             })?;
-            Manifest::put_in_place(disk, dir)?;
-            *manifest = announced;
-            if let Some(next) = announced.pending {
-                redo_all(self.rows.as_ref(), dir, disk, lsn, between)?;
-                home.write_manifest(&mut manifest, Manifest { floor, settled: next, pending: None })?;
+            // From here on nothing is opened, but by sled: what fails now is final.
+            home.put_in_place(Stage::Next)?;
+            if let Some((pending, redo)) = announced.pending {
+                *manifest = pending;
+                redo_all(self.rows.as_ref(), redo, between)?;
+                home.put_in_place(Stage::AfterNext)?;
             }
+            *manifest = announced.settled;
             Ok(redo::remove(disk, dir)?)
         })
     }
@@ -341,25 +344,35 @@ fn read_manifest(disk: &dyn Disk, dir: &Path) -> Result<Result<Option<Manifest>,
     }
 }
 
-/// The first pass of a checkpoint at `lsn`: what changes, into the redo file, and the manifest to come, beside the one that is
+/// A checkpoint that is about to be written.
+struct Announced {
+    /// The manifest that names it as pending, and all that is to be written, if anything is.
+    pending: Option<(Manifest, redo::Reader)>,
+    /// The one by which it has been.
+    settled: Manifest,
+}
+
+/// The first pass of a checkpoint at `lsn`: what changes, into the redo file, and the manifests to come, beside the one that is
 /// in force. Whatever becomes of it, nothing has changed.
 fn announce(
     home: &Home,
     manifest: &Manifest,
     lsn: Lsn,
     changes: impl Iterator<Item = Result<Altered, Error>>,
-) -> Result<Manifest, Error> {
+) -> Result<Announced, Error> {
     let (disk, dir, Manifest { floor, settled, .. }) = (home.disk.as_ref(), home.dir.as_path(), *manifest);
     let mut redo = redo::Writer::create(disk, dir, lsn)?;
     let next = alter(Tally::of(&settled), changes, |key, value| redo.put(key, value))?.at(lsn);
-    let announced = if redo.is_empty() {
-        Manifest { floor, settled: next, pending: None }
-    } else {
-        redo.finish()?;
-        Manifest { floor, settled, pending: Some(next) }
-    };
-    announced.stage(disk, dir)?;
-    Ok(announced)
+    let after = Manifest { floor, settled: next, pending: None };
+    if redo.is_empty() {
+        after.stage(disk, dir, Stage::Next)?;
+        return Ok(Announced { pending: None, settled: after });
+    }
+    let redo = redo.finish(home.names.as_ref())?;
+    let pending = Manifest { floor, settled, pending: Some(next) };
+    pending.stage(disk, dir, Stage::Next)?;
+    after.stage(disk, dir, Stage::AfterNext)?;
+    Ok(Announced { pending: Some((pending, redo)), settled: after })
 }
 
 /// Hands `put` what changes, removals last; gives the tally after that.
@@ -396,15 +409,8 @@ where
     Ok(tally)
 }
 
-/// Writes all that the redo file of the checkpoint at `lsn` says, and makes it survive a power cut.
-fn redo_all(
-    rows: &dyn StoredRows,
-    dir: &Path,
-    disk: &dyn Disk,
-    lsn: Lsn,
-    mut between: impl FnMut(),
-) -> Result<(), Error> {
-    let mut redo = redo::Reader::open(disk, dir, lsn)?;
+/// Writes all that a redo file says, and makes it survive a power cut.
+fn redo_all(rows: &dyn StoredRows, mut redo: redo::Reader, mut between: impl FnMut()) -> Result<(), Error> {
     while let Some(batch) = redo.next()? {
         rows.apply(&batch)?;
         between();
@@ -430,7 +436,7 @@ fn find(backing: &dyn Backing, dir: &Path, disk: &dyn Disk, manifest: &Manifest)
     let read = backing.open().and_then(|rows| {
         if let Some(pending) = manifest.pending {
             info!(lsn = %pending.lsn, rows = pending.rows, "finishing the checkpoint that was under way");
-            redo_all(rows.as_ref(), dir, disk, pending.lsn, || ())?;
+            redo_all(rows.as_ref(), redo::Reader::open(disk, dir, pending.lsn)?, || ())?;
         }
         rows.tally().map(|tally| (rows, tally))
     });

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::store::disk::{Disk, File, Open, RealDisk};
+use crate::store::disk::{Directory, Disk, File, Open, RealDisk};
 use crate::testing::sim_disk::Failure;
 
 /// A call that has failed.
@@ -69,7 +69,7 @@ impl FailingDisk {
             return Err(rustix::io::Errno::IO.into());
         }
         let Some((after, failure)) = state.fault else { return Ok(()) };
-        let opens = ["create", "open", "list", "sync_dir"].contains(&call);
+        let opens = ["create", "open", "list", "sync_dir", "open_dir"].contains(&call);
         if after == 0 && failure == Failure::NoDescriptor && !opens {
             return Ok(());
         }
@@ -98,6 +98,19 @@ struct FailingFile {
     file: Box<dyn File>,
     path: PathBuf,
     disk: FailingDisk,
+}
+
+struct FailingDirectory {
+    directory: Box<dyn Directory>,
+    path: PathBuf,
+    disk: FailingDisk,
+}
+
+impl Directory for FailingDirectory {
+    fn sync(&self) -> io::Result<()> {
+        self.disk.call("sync", &self.path)?;
+        self.directory.sync()
+    }
 }
 
 impl Disk for FailingDisk {
@@ -129,6 +142,12 @@ impl Disk for FailingDisk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.call("sync_dir", dir)?;
         RealDisk.sync_dir(dir)
+    }
+
+    fn open_dir(&self, dir: &Path) -> io::Result<Box<dyn Directory>> {
+        self.call("open_dir", dir)?;
+        let (directory, path, disk) = (RealDisk.open_dir(dir)?, dir.to_path_buf(), self.clone());
+        Ok(Box::new(FailingDirectory { directory, path, disk }))
     }
 
     fn available_bytes(&self, dir: &Path) -> io::Result<u64> {

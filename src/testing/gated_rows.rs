@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::store::disk::{Disk, File, Open, RealDisk};
+use crate::store::disk::{Directory, Disk, File, Open, RealDisk};
 use crate::store::rows::{Change, Error, Row, Rows, StoredRows, Tally};
 
 /// The real file system and sled, with a gate before what is read of sled. Clones share the gate, which is open at first.
@@ -78,6 +78,10 @@ impl Disk for GatedRows {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         RealDisk.sync_dir(dir)
+    }
+
+    fn open_dir(&self, dir: &Path) -> io::Result<Box<dyn Directory>> {
+        RealDisk.open_dir(dir)
     }
 
     fn available_bytes(&self, dir: &Path) -> io::Result<u64> {

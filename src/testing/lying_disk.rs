@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::sim_disk::SimDisk;
-use crate::store::disk::{Disk, File, Open};
+use crate::store::disk::{Directory, Disk, File, Open};
 
 /// Says that it has synced, and has not: files, or else directories.
 #[derive(Debug, Clone)]
@@ -43,8 +43,21 @@ impl Disk for LyingDisk {
         if self.about_dirs { Ok(()) } else { self.disk.sync_dir(dir) }
     }
 
+    fn open_dir(&self, dir: &Path) -> io::Result<Box<dyn Directory>> {
+        let opened = self.disk.open_dir(dir)?;
+        Ok(if self.about_dirs { Box::new(LyingDirectory) } else { opened })
+    }
+
     fn available_bytes(&self, dir: &Path) -> io::Result<u64> {
         self.disk.available_bytes(dir)
+    }
+}
+
+struct LyingDirectory;
+
+impl Directory for LyingDirectory {
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -6,6 +6,8 @@ pub mod failing_disk;
 pub mod failpoints;
 pub mod fuzz;
 pub mod gated_rows;
+#[cfg(test)]
+pub(crate) mod lines;
 pub mod lying_disk;
 pub mod plans;
 pub mod random;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::random::Random;
-use crate::store::disk::{Disk, File, Open};
+use crate::store::disk::{Directory, Disk, File, Open};
 
 /// The unit that is written wholly or not at all, in bytes.
 const SECTOR: usize = 512;
@@ -283,10 +283,29 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn open_dir(&self, dir: &Path) -> io::Result<Box<dyn Directory>> {
+        let mut state = self.0.lock();
+        state.call(None)?;
+        state.dir(dir)?;
+        Ok(Box::new(SimDirectory { disk: self.clone(), path: dir.to_path_buf() }))
+    }
+
     fn available_bytes(&self, _dir: &Path) -> io::Result<u64> {
         let mut state = self.0.lock();
         state.call(None)?;
         Ok(state.available_bytes)
+    }
+}
+
+/// An open directory of a [`SimDisk`].
+struct SimDirectory {
+    disk: SimDisk,
+    path: PathBuf,
+}
+
+impl Directory for SimDirectory {
+    fn sync(&self) -> io::Result<()> {
+        self.disk.sync_dir(&self.path)
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::store::disk::{Disk, File, Open, RealDisk};
+use crate::store::disk::{Directory, Disk, File, Open, RealDisk};
 
 /// The real file system, where making written data durable takes at least so long.
 ///
@@ -50,6 +50,10 @@ impl Disk for SlowDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         RealDisk.sync_dir(dir)
+    }
+
+    fn open_dir(&self, dir: &Path) -> io::Result<Box<dyn Directory>> {
+        RealDisk.open_dir(dir)
     }
 
     fn available_bytes(&self, dir: &Path) -> io::Result<u64> {

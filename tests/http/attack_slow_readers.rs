@@ -19,20 +19,23 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server in a process of its own, of which the memory can be measured, with a stadium that is taken to the last
 /// seat.
-struct Victim {
-    child: Child,
-    address: SocketAddr,
+pub(crate) struct Victim {
+    pub(crate) child: Child,
+    pub(crate) address: SocketAddr,
     admin: String,
     buyer: String,
-    option: String,
+    pub(crate) option: String,
     /// A seat of each piece that the map may be made of.
-    some: Vec<String>,
+    pub(crate) some: Vec<String>,
+    /// All that are blocked.
+    pub(crate) blocked: Vec<String>,
 }
 
 impl Victim {
-    fn start(dir: &Path, unread_bytes: usize) -> Self {
+    pub(crate) fn start(dir: &Path, unread_bytes: usize) -> Self {
         let config = format!(
             "[http]\nunread_bytes = {unread_bytes}\nunread_patience = \"100ms\"\n\
+             [live]\nunread_bytes = {unread_bytes}\nunread_patience = \"100ms\"\n\
              [limits]\nuser_requests_per_second = 0\nuser_open_holds = 0\n[storage]\nmin_free_bytes = 0\n"
         );
         std::fs::write(dir.join("boxoffice.toml"), config).unwrap();
@@ -43,7 +46,8 @@ impl Victim {
             auth::issue(&settings, &name.parse().unwrap(), role, Duration::from_secs(3_600)).unwrap()
         };
         let (admin, buyer) = (token("root", Some(Role::Admin)), token("anna", None));
-        let mut victim = Self { child, address, admin, buyer, option: String::new(), some: Vec::new() };
+        let mut victim =
+            Self { child, address, admin, buyer, option: String::new(), some: Vec::new(), blocked: Vec::new() };
         victim.build();
         victim
     }
@@ -68,12 +72,13 @@ impl Victim {
             self.change("blocks", some);
         }
         self.some = blocked.iter().step_by(128).cloned().collect();
+        self.blocked = blocked.to_vec();
         for _ in 0..300 {
             self.post("/v1/concerts", &json!({"title": "x".repeat(150)}));
         }
     }
 
-    fn change(&self, what: &str, seats: &[String]) {
+    pub(crate) fn change(&self, what: &str, seats: &[String]) {
         self.post(&format!("/v1/options/{}/{what}", self.option), &json!({"seats": seats}));
     }
 
@@ -118,7 +123,7 @@ impl Victim {
     }
 
     /// By how much `deaf` made the process grow at the most, on top of what it had.
-    fn growth(&self, deaf: impl FnOnce()) -> u64 {
+    pub(crate) fn growth(&self, deaf: impl FnOnce()) -> u64 {
         std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
         let before = self.memory("VmRSS");
         deaf();
@@ -131,19 +136,19 @@ fn request(method: &str, path: &str, token: &str, head: &str) -> String {
 }
 
 /// Sends as much of `requests` as the other end takes at once, and goes on later.
-struct Deaf {
-    stream: TcpStream,
+pub(crate) struct Deaf {
+    pub(crate) stream: TcpStream,
     sent: usize,
 }
 
 impl Deaf {
-    fn connect(address: SocketAddr) -> Self {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nonblocking(true).unwrap();
         Self { stream, sent: 0 }
     }
 
-    fn send(&mut self, requests: &[u8]) {
+    pub(crate) fn send(&mut self, requests: &[u8]) {
         while self.sent < requests.len() {
             match self.stream.write(&requests[self.sent..]) {
                 Ok(sent) => self.sent += sent,
@@ -155,7 +160,7 @@ impl Deaf {
     }
 
     /// Waits until there is something to be read, which is left where it is.
-    fn has_begun(&self) {
+    pub(crate) fn has_begun(&self) {
         self.stream.set_nonblocking(false).unwrap();
         self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
         if let Err(error) = self.stream.peek(&mut [0]) {

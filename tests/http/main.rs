@@ -3,6 +3,7 @@
 #![cfg(feature = "server")]
 
 mod access;
+mod attack_deaf_sockets;
 mod attack_descriptors;
 mod attack_slow_readers;
 mod attack_templates;

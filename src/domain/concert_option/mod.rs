@@ -72,20 +72,52 @@ pub enum Wish {
 }
 
 impl Wish {
-    /// What is wrong with it, whatever the plan.
-    fn flaw(&self) -> Option<Flaw> {
+    /// What is wrong with it by itself, on the terms of `plan`, whoever wishes for it and whatever is free.
+    fn flaw(&self, plan: &PricedPlan) -> Option<Flaw> {
         match self {
             Self::Seats(seats) => flaw_of_seats(seats),
-            Self::Best(best) => (best.count == 0).then(|| Flaw::new("best_available.count", "must be at least 1")),
-            Self::Areas(areas) if areas.is_empty() => Some(Flaw::new("areas", "must name at least one area")),
-            Self::Areas(areas) => {
-                let nobody = areas.iter().position(|place| place.count == 0);
-                let nobody = nobody.map(|index| Flaw::new(format!("areas[{index}].count"), "must be at least 1"));
-                let names: SmallVec<[u16; 8]> = areas.iter().map(|place| place.area).collect();
-                nobody.or_else(|| Flaw::of_twice("areas", ".name", &names))
-            }
+            Self::Best(best) => flaw_of_best(best, plan),
+            Self::Areas(areas) => flaw_of_areas(areas, plan.definition.max_seats_per_reservation),
         }
     }
+}
+
+/// What is wrong with a wish for the best seats.
+fn flaw_of_best(best: &BestAvailable, plan: &PricedPlan) -> Option<Flaw> {
+    let flaw = |member: &str, message: &str| Some(Flaw::new(format!("best_available.{member}"), message));
+    let most = plan.definition.max_seats_per_reservation;
+    let count = Flaw::of_range("best_available.count", best.count.into(), 1, most.into());
+    if count.is_some() || best.companions == 0 {
+        return count;
+    }
+    let room = most - best.count;
+    if best.companions > room {
+        return flaw("companions", &format!("must be 0 to {room}: all together are at most {most}"));
+    }
+    if !best.adjacent {
+        return flaw("adjacent", "must be true: companions sit beside the places");
+    }
+    let accessible = &plan.definition.accessible;
+    let category = best.category.map(|category| plan.plan.categories().get(category as usize));
+    match category {
+        None if accessible.is_empty() => flaw("companions", "this option has no accessible categories"),
+        Some(Some(category)) if !accessible.iter().any(|name| *name == *category.name) => {
+            flaw("category", "is not accessible on this option: there are no companions")
+        }
+        _ => None,
+    }
+}
+
+/// What is wrong with a list of places in areas, at most so many in each.
+fn flaw_of_areas(areas: &[AreaPlaces], most: u32) -> Option<Flaw> {
+    if areas.is_empty() {
+        return Some(Flaw::new("areas", "must name at least one area"));
+    }
+    let count = |(index, place): (usize, &AreaPlaces)| {
+        Flaw::of_range(format!("areas[{index}].count"), place.count.into(), 1, most.into())
+    };
+    let names: SmallVec<[u16; 8]> = areas.iter().map(|place| place.area).collect();
+    areas.iter().enumerate().find_map(count).or_else(|| Flaw::of_twice("areas", ".name", &names))
 }
 
 /// What is wrong with a list of seats.
@@ -661,6 +693,8 @@ impl ConcertOption {
         request: &Request,
         out: &mut Decided<Event>,
     ) -> Result<Answer<Reply>, Rejection> {
+        // Before all that may change: what is wrong by itself stays so.
+        Flaw::refuse(wish.flaw(plan))?;
         if let Some(made) = self.keys.recall(now, request)? {
             return Ok(Answer::Reply(Reply::Replayed(made)));
         }
@@ -681,7 +715,6 @@ impl ConcertOption {
         if let Some((_, limit)) = limits.into_iter().find(|(wanted, limit)| wanted > limit) {
             return Err(Rejection::LimitExceeded { limit, already });
         }
-        Flaw::refuse(wish.flaw())?;
         let (mut seats, mut areas) = (SeatRefs::new(), SmallVec::new());
         match wish {
             Wish::Seats(wanted) => {
@@ -1115,11 +1148,11 @@ impl Aggregate for ConcertOption {
             }
             Command::Refund { payment, caller, request } => self.decide_refund(now, *payment, caller, request, out),
             Command::Block { seats, request } => {
+                Flaw::refuse(flaw_of_seats(seats))?;
                 if self.keys.recall(now, request)?.is_some() {
                     return Ok(Answer::Reply(Reply::Replayed(0)));
                 }
                 self.all_known(seats)?;
-                Flaw::refuse(flaw_of_seats(seats))?;
                 let seats = seats.iter().copied().filter(|seat| self.seats.status(*seat) != SeatStatus::Blocked);
                 let seats: SeatRefs = seats.collect();
                 self.all_free(&seats)?;
@@ -1129,11 +1162,11 @@ impl Aggregate for ConcertOption {
                 Ok(Answer::Reply(Reply::Done))
             }
             Command::Unblock { seats, request } => {
+                Flaw::refuse(flaw_of_seats(seats))?;
                 if self.keys.recall(now, request)?.is_some() {
                     return Ok(Answer::Reply(Reply::Replayed(0)));
                 }
                 self.all_known(seats)?;
-                Flaw::refuse(flaw_of_seats(seats))?;
                 let never = self.definition().map(|terms| &terms.not_for_sale);
                 let seats = seats.iter().copied().filter(|seat| {
                     self.seats.status(*seat) == SeatStatus::Blocked && never.is_none_or(|never| !never.contains(*seat))

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::pace::{Behind, Due, due};
+use super::pace::{Behind, Due, due, events_after};
 use crate::actors::system::SharedReplica;
 use crate::config::Config;
 use crate::domain::Lsn;
@@ -112,7 +112,9 @@ impl Checkpointer {
             }
             Err(error) => return Err(error),
         }
-        self.gauges.is_putting_off.store(false, Ordering::Relaxed);
+        if self.gauges.is_putting_off.swap(false, Ordering::Relaxed) {
+            tracing::info!("the checkpoint is written after all");
+        }
         self.last = changes.lsn;
         let most = self.config.actors.max_resident as usize;
         drop(self.replica.lock().map(|mut replica| replica.end_checkpoint(self.last, most)));
@@ -126,8 +128,7 @@ impl Checkpointer {
         if applied != self.seen {
             (self.seen, self.seen_at) = (applied, Instant::now());
         }
-        // What is cut may be ahead of what reads see: a batch is taken in piece by piece.
-        let events = applied.0.saturating_sub(self.last.0);
+        let events = events_after(self.last, applied);
         if stopping {
             return if (1..LEFT_EVENTS).contains(&events) { Due::Now } else { Due::NotYet };
         }

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::config::Config;
+use crate::domain::Lsn;
 
 /// For how long nothing has to happen until what there is is written, however little.
 const STILL: Duration = Duration::from_secs(1);
@@ -33,6 +34,12 @@ pub(super) struct Behind {
     pub took: Duration,
     /// Bytes that may still be written to the disk; `None` if that is not known.
     pub free_bytes: Option<u64>,
+}
+
+/// How many events that reads see are not in a checkpoint. What was cut for one may be ahead of what they see: a batch is taken
+/// in piece by piece.
+pub(super) fn events_after(cut: Lsn, seen: Lsn) -> u64 {
+    seen.0.saturating_sub(cut.0)
 }
 
 /// Whether a checkpoint is due.
@@ -71,6 +78,30 @@ mod tests {
     use super::*;
 
     const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn nothing_is_due_while_a_cut_is_ahead_of_what_reads_see() {
+        for (cut, seen, expected) in [(0, 0, 0), (5, 7, 2), (7, 7, 0), (9, 7, 0), (u64::MAX, 0, 0)] {
+            let events = events_after(Lsn(cut), Lsn(seen));
+            assert_eq!(events, expected, "cut at {cut}, seen up to {seen}");
+            let still = Duration::from_secs(60);
+            let behind = Behind {
+                events,
+                aggregates: 0,
+                bytes: 0,
+                replay: Duration::ZERO,
+                still,
+                rested: still,
+                took: Duration::ZERO,
+                free_bytes: None,
+            };
+            assert_eq!(
+                due(&Config::default(), &behind) == Due::NotYet,
+                expected == 0,
+                "cut at {cut}, seen up to {seen}"
+            );
+        }
+    }
 
     #[test]
     fn a_checkpoint_comes_as_late_as_it_may() {

@@ -1,5 +1,6 @@
 //! Seats and places in a line, live: WebSockets, and who may have one.
 
+mod held;
 mod round;
 mod socket;
 pub(super) mod upgrade;
@@ -18,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
+use self::held::Held;
 use self::round::{Follower, Round};
 use self::socket::{Socket, Source};
 use self::upgrade::{Accepted, Upgradable};
@@ -43,6 +45,7 @@ const EXPIRY_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// All WebSockets of a server. They have threads of their own: what they take must not keep requests waiting.
 pub(super) struct Live {
     open: Mutex<Open>,
+    held: Arc<Held>,
     closing: watch::Sender<bool>,
     /// `None` once they are closed.
     runtime: Mutex<Option<Runtime>>,
@@ -71,8 +74,8 @@ impl Live {
             .thread_name("boxoffice-live")
             .enable_all()
             .build()?;
-        let runtime = Mutex::new(Some(runtime));
-        Ok(Self { open: Mutex::default(), closing: watch::Sender::new(false), runtime })
+        let (runtime, held) = (Mutex::new(Some(runtime)), Arc::new(Held::new(settings)));
+        Ok(Self { open: Mutex::default(), held, closing: watch::Sender::new(false), runtime })
     }
 
     /// Serves a connection on one of its threads.
@@ -142,13 +145,14 @@ impl Place {
     /// Follows an option's seats with others that are here for them. To be called on the threads of [`Live`].
     fn follow(&self, option: OptionId, mut changes: SeatChanges) -> Follower {
         let threads = self.app.settings.live.threads;
+        let held = &self.app.live.held;
         let mut open = self.app.live.open.lock();
         let Followed { connections, rounds } = open.options.entry(option).or_default();
         let turn = usize::try_from(*connections % threads).unwrap_or(0).min(rounds.len());
         if turn == rounds.len() {
-            rounds.push(Round::start(&mut changes, self.app.metrics.live.clone()));
+            rounds.push(Round::start(&mut changes, held.clone(), self.app.metrics.live.clone()));
         }
-        Follower::new(changes, rounds[turn].clone())
+        Follower::new(changes, held.clone(), rounds[turn].clone())
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use super::socket::frame;
+use super::held::Held;
 use crate::domain::Lsn;
 use crate::engine::SeatChanges;
 use crate::error::Error;
@@ -76,10 +76,10 @@ pub(super) type Rest = (Arc<SeatUpdate>, usize);
 
 impl Round {
     /// Begins a round, on the runtime that this is called on, wherever the updates of `changes` lead.
-    pub(super) fn start(changes: &mut SeatChanges, metrics: LiveMetrics) -> Arc<Self> {
+    pub(super) fn start(changes: &mut SeatChanges, held: Arc<Held>, metrics: LiveMetrics) -> Arc<Self> {
         let crier = changes.subscription().crier();
         let members = Arc::new(Mutex::new(Members { seq: crier.seq(), list: Vec::new(), ended: false }));
-        let task = tokio::spawn(round(members.clone(), crier, metrics)).abort_handle();
+        let task = tokio::spawn(round(members.clone(), crier, held, metrics)).abort_handle();
         Arc::new(Self { members, task })
     }
 
@@ -118,14 +118,16 @@ impl Drop for Round {
     }
 }
 
-async fn round(members: Arc<Mutex<Members>>, mut crier: Crier, metrics: LiveMetrics) {
+async fn round(members: Arc<Mutex<Members>>, mut crier: Crier, held: Arc<Held>, metrics: LiveMetrics) {
     loop {
         let from = crier.seq();
         let Ok((update, telling)) = crier.next().await else { break };
-        if update.encode(frame).is_err() {
+        if held.encode(&update).is_err() {
             // They find out for themselves.
             break;
         }
+        // Nobody who is up to date waits for room, but those go who take nothing while there is none.
+        held.room(|| crier.let_go());
         let mut left = members.lock().begin(update.seq());
         while left > 0 {
             left = members.lock().tell(&update, from, left, &metrics);
@@ -198,14 +200,15 @@ impl Members {
 /// Somebody who follows an option's seats over a connection: with a round, or alone while there is something to catch up on.
 pub(super) struct Follower {
     changes: SeatChanges,
+    held: Arc<Held>,
     round: Arc<Round>,
     spot: Arc<Spot>,
 }
 
 impl Follower {
     /// Somebody who does as `changes` does. The connection is its own until it waits for the [next](Self::next) update.
-    pub(super) fn new(changes: SeatChanges, round: Arc<Round>) -> Self {
-        Self { changes, round, spot: Arc::default() }
+    pub(super) fn new(changes: SeatChanges, held: Arc<Held>, round: Arc<Round>) -> Self {
+        Self { changes, held, round, spot: Arc::default() }
     }
 
     /// Waits until there is something to be written by oneself. Meanwhile, and also once this was cancelled until one has
@@ -219,7 +222,7 @@ impl Follower {
                 return Ok(rest);
             }
         }
-        Ok((self.changes.next().await?, 0))
+        Ok((self.held.next(&mut self.changes).await?, 0))
     }
 
     /// Takes the connection back from the round, together with what is begun.

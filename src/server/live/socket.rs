@@ -18,13 +18,16 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::held::Held;
 use super::round::Follower;
 use crate::api::Token;
 use crate::engine::TokenChanges;
 use crate::error::Error;
 use crate::live::seats::SeatUpdate;
 use crate::server::App;
+use crate::server::bodies::Reader;
 use crate::server::config;
+use crate::server::flow::Cut;
 use crate::server::metrics::LiveMetrics;
 
 /// Bytes that are read at a time.
@@ -50,16 +53,15 @@ type Message = (Frame, usize);
 impl Source {
     /// What is to be written next. Until then others may write to `io`, and until one has [left](Self::leave) them.
     async fn next(&mut self, io: &Arc<TcpStream>) -> Result<Message, Error> {
-        let internal = |error: serde_json::Error| Error::Internal(error.to_string());
         match self {
             Self::Seats(follower) => {
                 let (update, written) = follower.next(io).await?;
-                update.encode(frame).map_err(internal)?;
                 Ok((Frame::Seats(update), written))
             }
             Self::Token(changes) => {
                 let token = changes.next().await?;
-                let text = serde_json::to_string(&TokenMessage { kind: "token", token: &token }).map_err(internal)?;
+                let text = serde_json::to_string(&TokenMessage { kind: "token", token: &token });
+                let text = text.map_err(|error| Error::Internal(error.to_string()))?;
                 Ok((Frame::Own(frame(&text)), 0))
             }
         }
@@ -138,6 +140,11 @@ pub(super) struct Socket {
     message: Option<Message>,
     /// Since when nothing of it goes out.
     stuck_since: Option<Instant>,
+    held: Arc<Held>,
+    /// Of it there is something that the other end has not taken, which may be too much for all together.
+    unread: Option<Reader>,
+    /// Ends the connection in that case.
+    cut: Arc<Cut>,
     heard_at: Instant,
     ping_at: Instant,
     limits: config::Live,
@@ -158,6 +165,9 @@ impl Socket {
             control: BytesMut::new(),
             message: None,
             stuck_since: None,
+            held: app.live.held.clone(),
+            unread: None,
+            cut: Arc::default(),
             heard_at: now,
             ping_at: now + limits.ping_interval.0,
             limits,
@@ -215,6 +225,10 @@ impl Socket {
     /// Waits until something can be read or, unless all is out, written.
     async fn ready(&self, drained: bool) -> io::Result<()> {
         poll_fn(|context| {
+            if self.unread.is_some() {
+                self.cut.wait(context);
+                self.cut.check()?;
+            }
             let readable = self.io.poll_read_ready(context)?;
             let writable = if drained { Poll::Pending } else { self.io.poll_write_ready(context)? };
             if readable.is_ready() || writable.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
@@ -254,17 +268,21 @@ impl Socket {
             let written = match self.io.try_write(bytes) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.stuck_since.get_or_insert_with(Instant::now);
+                    if self.message.is_some() {
+                        self.unread.get_or_insert_with(|| self.held.stuck(&self.cut));
+                    }
                     return Ok(false);
                 }
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 written => written?,
             };
             self.stuck_since = None;
+            self.unread.iter().for_each(Reader::goes_on);
             match &mut self.message {
                 Some((frame, out)) if !is_control => {
                     *out += written;
                     if *out == frame.bytes().len() {
-                        self.message = None;
+                        (self.message, self.unread) = (None, None);
                     }
                 }
                 _ => {

@@ -394,12 +394,24 @@ mod tests {
                 }
             }
 
+            /// Of any kind: what is compared need not be alike.
+            fn one(&mut self, depth: u32) -> String {
+                match self.dice.below(4) {
+                    0 => self.text(depth),
+                    1 => self.number(depth),
+                    _ => {
+                        (*self.dice.pick(&["true", "false", "data.flag", "none", "data.empty", "0", "1", "'1'", "''"]))
+                            .into()
+                    }
+                }
+            }
+
             fn truth(&mut self, depth: u32) -> String {
                 let depth = depth.saturating_sub(1);
                 let (a, b) = (self.text(depth), self.text(depth));
                 let (m, n) = (self.number(depth), self.number(depth));
                 let compares = *self.dice.pick(&["==", "!=", "<", "<=", ">", ">="]);
-                match self.dice.below(if depth == 0 { 8 } else { 10 }) {
+                match self.dice.below(if depth == 0 { 10 } else { 12 }) {
                     0 => format!("({a} {compares} {b})"),
                     1 => format!("({m} {compares} {n})"),
                     2 => format!("({a} in {b})"),
@@ -412,7 +424,9 @@ mod tests {
                     5 => format!("({} is none)", self.dice.pick(&["data.empty", "data.id"])),
                     6 => (*self.dice.pick(&["true", "false", "data.flag", "('id' in data)"])).to_owned(),
                     7 => format!("(not {a})"),
-                    8 => format!("({} and {})", self.truth(depth), self.truth(depth)),
+                    8 => format!("({} {} {})", self.one(depth), self.dice.pick(&["==", "!="]), self.one(depth)),
+                    9 => format!("({} in [{}, {}])", self.one(depth), self.one(depth), self.one(depth)),
+                    10 => format!("({} and {})", self.truth(depth), self.truth(depth)),
                     _ => format!("({} or not {})", self.truth(depth), self.truth(depth)),
                 }
             }

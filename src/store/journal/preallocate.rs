@@ -68,6 +68,7 @@ impl Preallocator {
             status: Status::default(),
             slot: Mutex::new(Slot::Wanted { leave_free }),
             changed: Condvar::new(),
+            lacking: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
         let mut thread = None;
@@ -234,6 +235,8 @@ struct Shared {
     slot: Mutex<Slot>,
     /// The slot has changed.
     changed: Condvar,
+    /// The last try has failed for want of something, which has been told.
+    lacking: AtomicBool,
     stop: AtomicBool,
 }
 
@@ -289,7 +292,12 @@ impl Shared {
     fn prepare(&self, name: &str, bytes: u64, leave_free: u64) -> Slot {
         let path = self.dir.join(name);
         match self.fill(&path, bytes, leave_free) {
-            Ok(Some(file)) => Slot::Ready(Prepared { file, path, bytes }),
+            Ok(Some(file)) => {
+                if self.lacking.swap(false, Ordering::Relaxed) {
+                    tracing::info!("a segment is prepared after all");
+                }
+                Slot::Ready(Prepared { file, path, bytes })
+            }
             Ok(None) => Slot::Stopped,
             Err(Error::Io { file, doing, source }) if is_lack(&source) => {
                 // Space that cannot be used for a segment is better left to others. If this fails, the next try will
@@ -297,7 +305,8 @@ impl Shared {
                 let _ = remove_if_there(&*self.disk, &path);
                 let for_space = is_lack_of_space(&source);
                 let error = Error::Io { file, doing, source };
-                if self.status.put_off.fetch_add(1, Ordering::Relaxed) == 0 {
+                self.status.put_off.fetch_add(1, Ordering::Relaxed);
+                if !self.lacking.swap(true, Ordering::Relaxed) {
                     tracing::warn!(%error, "a segment cannot be prepared yet; it is tried again");
                 }
                 Slot::Lacking(if for_space { Lack::Space } else { Lack::Other(error) })

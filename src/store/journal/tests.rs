@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::preallocate::Preallocator;
 use super::*;
 use crate::domain::Timestamp;
 use crate::store::disk::{Disk, Open, RealDisk};
 use crate::testing::failing_disk::FailingDisk;
+use crate::testing::lines::Lines;
 use crate::testing::lying_disk::LyingDisk;
 use crate::testing::sim_disk::{Calls, Failure, Fault, SimDisk, Tear};
 
@@ -767,4 +769,27 @@ fn a_segment_for_which_no_file_can_be_opened_comes_later() {
         put_off += u64::from(of_next);
     }
     assert!(put_off > 2, "{put_off}");
+}
+
+#[test]
+fn each_time_that_a_segment_is_put_off_is_told_once_and_so_is_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FailingDisk::default();
+    let lines = Lines::default();
+    tracing::subscriber::with_default(lines.clone(), || {
+        let segments = Preallocator::start(Arc::new(disk.clone()), dir.path().to_path_buf(), options()).unwrap();
+        for episode in 1..=3 {
+            for tries in 1..=2 {
+                disk.fail(0, Failure::NoDescriptor);
+                segments.poll().unwrap();
+                assert!(disk.heal().is_some() && segments.status().put_off() == (episode - 1) * 2 + tries);
+                let told = (lines.count("cannot be prepared yet"), lines.count("is prepared after all"));
+                assert_eq!(told, (episode as usize, episode as usize - 1), "{tries}");
+            }
+            segments.poll().unwrap();
+            assert_eq!(lines.count("is prepared after all"), episode as usize);
+            drop(segments.take().unwrap());
+            segments.want_next();
+        }
+    });
 }

@@ -9,7 +9,7 @@ use super::recovery::{Last, Scan, scan};
 use super::segment::{self, FIRST_FRAME, Found, Segment};
 use super::{At, Error, Log, Options};
 use crate::domain::{Lsn, Timestamp};
-use crate::store::disk::{Disk, File, Open};
+use crate::store::disk::{Directory, Disk, File, Open};
 
 /// The last block of a segment is left to a seal, so that a clean end needs no space.
 const SEAL_BYTES: u64 = BLOCK as u64;
@@ -31,6 +31,8 @@ pub struct Recovered {
 pub struct LocalLog {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
+    /// The directory, open: a segment must get its name also when nothing else can be opened.
+    names: Box<dyn Directory>,
     options: Options,
     file: Box<dyn File>,
     path: PathBuf,
@@ -65,6 +67,7 @@ impl LocalLog {
         if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             disk.sync_dir(parent).at("sync", parent)?;
         }
+        let names = disk.open_dir(dir).at("open", dir)?;
         remove_leftovers(&*disk, dir)?;
         repair(&*disk, dir, &scan)?;
         let preallocator = Preallocator::start(Arc::clone(&disk), dir.to_path_buf(), options.clone())?;
@@ -78,7 +81,7 @@ impl LocalLog {
                 let prepared = preallocator.take()?;
                 let (first_lsn, previous_first_lsn, bytes) = (Lsn(1), Lsn(0), prepared.bytes);
                 let header = segment::Header { first_lsn, previous_first_lsn, previous_crc: 0, bytes };
-                let current = begin(&*disk, dir, prepared, header)?;
+                let current = begin(&*disk, dir, &*names, prepared, header)?;
                 preallocator.want_next();
                 current
             }
@@ -92,6 +95,7 @@ impl LocalLog {
         let log = Self {
             disk,
             dir: dir.to_path_buf(),
+            names,
             options,
             file: current.file,
             path: segment::path(dir, current.header.first_lsn),
@@ -182,7 +186,7 @@ impl LocalLog {
             let (first_lsn, previous_first_lsn) = (self.next_lsn, self.segment.first_lsn);
             segment::Header { first_lsn, previous_first_lsn, previous_crc: self.crc, bytes }
         };
-        let current = begin(&*self.disk, &self.dir, prepared, header)?;
+        let current = begin(&*self.disk, &self.dir, &*self.names, prepared, header)?;
         self.preallocator.want_next();
         self.path = segment::path(&self.dir, header.first_lsn);
         (self.file, self.segment, self.offset) = (current.file, current.header, current.offset);
@@ -211,12 +215,18 @@ struct Current {
 }
 
 /// Makes a prepared segment part of the journal, durably.
-fn begin(disk: &dyn Disk, dir: &Path, prepared: Prepared, header: segment::Header) -> Result<Current, Error> {
+fn begin(
+    disk: &dyn Disk,
+    dir: &Path,
+    names: &dyn Directory,
+    prepared: Prepared,
+    header: segment::Header,
+) -> Result<Current, Error> {
     // The header must be durable before the name is: a segment with a name and no good header is damage.
     prepared.file.write_all_at(&header.encode(), 0).at("write", &prepared.path)?;
     prepared.file.sync().at("sync", &prepared.path)?;
     disk.rename(&prepared.path, &segment::path(dir, header.first_lsn)).at("rename", &prepared.path)?;
-    disk.sync_dir(dir).at("sync", dir)?;
+    names.sync().at("sync", dir)?;
     Ok(Current { file: prepared.file, header, offset: FIRST_FRAME })
 }
 

@@ -168,6 +168,15 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// As which number it is compared.
+    fn as_number(&self) -> Option<i128> {
+        match self {
+            Self::Bool(truth) => Some(i128::from(*truth)),
+            Self::Number(number) => Some(*number),
+            _ => None,
+        }
+    }
+
     pub fn expect_text(&self) -> Wanted<&str> {
         self.as_text().ok_or_else(|| "a text is wanted here".into())
     }
@@ -280,8 +289,10 @@ impl<'a> Value<'a> {
     fn equals(&self, other: &Value<'_>, budget: &mut Budget) -> Wanted<bool> {
         Ok(match (self, other) {
             (Self::Undefined, Value::Undefined) | (Self::Null, Value::Null) => true,
-            (Self::Bool(left), Value::Bool(right)) => left == right,
-            (Self::Number(left), Value::Number(right)) => left == right,
+            // True is 1, as in Python.
+            (Self::Bool(_) | Self::Number(_), Value::Bool(_) | Value::Number(_)) => {
+                self.as_number() == other.as_number()
+            }
             (Self::Text { .. }, Value::Text { .. }) => {
                 let (left, right) = (self.expect_text()?, other.expect_text()?);
                 left.len() == right.len() && {
