@@ -176,7 +176,7 @@ fn settle(slot: Option<HoldSlot>, answer: Option<&Result<Reply, Rejection>>) {
 
 impl Inner {
     /// As [`ask`](Self::ask), for a command that holds seats if it succeeds.
-    async fn ask_holding(
+    pub(super) async fn ask_holding(
         self: &Arc<Self>,
         option: &OptionId,
         command: Command,
@@ -193,7 +193,7 @@ impl Inner {
     }
 
     /// Takes one of a user's open holds, if they are limited.
-    async fn take_hold(&self, user: &UserId) -> Result<Result<Option<HoldSlot>, Rejection>, Error> {
+    pub(super) async fn take_hold(&self, user: &UserId) -> Result<Result<Option<HoldSlot>, Rejection>, Error> {
         let limit = self.config.limits.user_open_holds;
         if limit == 0 {
             return Ok(Ok(None));
