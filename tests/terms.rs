@@ -100,7 +100,9 @@ async fn nothing_that_was_acknowledged_is_lost_however_often_a_term_ends() {
         assert!(engine.health().ready, "{:?}", engine.health());
     }
     // Those that read come and go with the load; there is no other that was not there before.
-    for (name, count) in [("boxoffice-commi", 1), ("boxoffice-proje", 1), ("boxoffice-house", 1), ("journal-preallo", 1)] {
+    for (name, count) in
+        [("boxoffice-commi", 1), ("boxoffice-proje", 1), ("boxoffice-house", 1), ("journal-preallo", 1)]
+    {
         there_are(count, name).await;
     }
     let users: Vec<_> = (0..USERS).map(user).collect();

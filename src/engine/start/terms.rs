@@ -142,9 +142,14 @@ impl Owner {
         })?;
         let Term { system, committer, timer } = term;
         let failing = node.journal.clone();
-        *writing = Writing::Term(spawn("committer", move || {
+        let committer = spawn("committer", move || {
             let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| committer.run()));
             run.map_err(|_| failing.poison("the committer panicked")).ok().map(|log| Owned { log, lock })
+        });
+        *writing = Writing::Term(committer.inspect_err(|error| {
+            // The log is gone with it.
+            node.journal.poison(&error.to_string());
+            system.end();
         })?);
         Timer::start_in_arbiter(&self.own, move |_| timer);
         self.terms.begin(system);

@@ -639,6 +639,9 @@ impl Trial {
     /// Nothing befalls the engine any more: everything that is owed gets done, holds run out, events arrive.
     fn come_to_rest(&mut self) -> Result<(), Broken> {
         self.is_calm = true;
+        // What has failed since the last look, while something was read, had a reason that is still there.
+        self.sim_disk.between(None);
+        self.look()?;
         self.is_full = false;
         self.sim_disk.between(None);
         self.sim_disk.set_available_bytes(u64::MAX);
