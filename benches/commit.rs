@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use boxoffice::domain::concert_option::Event;
 use boxoffice::domain::{Lsn, OptionId, Points, Timestamp};
 use boxoffice::store::codec::{Facts, Record};
-use boxoffice::store::committer::{Effect, Journal};
+use boxoffice::store::committer::{Effect, Writer};
 use boxoffice::store::disk::RealDisk;
-use boxoffice::store::journal::{LocalLog, Options};
+use boxoffice::store::journal::{Frames, Options};
+use boxoffice::store::node::Journal;
 use common::{Result, percentile, scratch};
 use tokio::sync::oneshot;
 
@@ -38,19 +39,20 @@ fn record(n: u64) -> Result<Arc<Record>> {
 
 async fn commit(callers: u64, duration: Duration) -> Result<()> {
     let dir = scratch("commit");
-    let (log, _) = LocalLog::open(Arc::new(RealDisk), &dir, Options::default(), Lsn(0))?;
-    let (journal, committer) = Journal::new(log, Lsn(0));
+    let frames = Frames::in_dir(Arc::new(RealDisk), &dir);
+    let (log, found) = frames.open(Options::default(), Lsn(0))?;
+    let (writer, committer) = Writer::begin(&Journal::new(frames, found.last_lsn, found.last_at), log);
     let thread = std::thread::spawn(move || committer.run());
     let until = Instant::now() + duration;
     let mut tasks = Vec::new();
     for caller in 0..callers {
-        let journal = journal.clone();
+        let writer = writer.clone();
         tasks.push(tokio::spawn(async move {
             let (mut latencies, mut n) = (Vec::new(), caller);
             while Instant::now() < until {
                 let begun = Instant::now();
                 let (done, durable) = oneshot::channel();
-                journal.append(record(n)?, Some(Effect::call(move || done.send(()).unwrap_or_default())))?;
+                writer.append(record(n)?, Some(Effect::call(move || done.send(()).unwrap_or_default())))?;
                 durable.await?;
                 latencies.push(begun.elapsed().as_micros() as u32);
                 n += callers;
@@ -62,7 +64,7 @@ async fn commit(callers: u64, duration: Duration) -> Result<()> {
     for task in tasks {
         latencies.extend(task.await??);
     }
-    journal.close();
+    writer.close();
     thread.join().map_err(|_| "the committer panicked")?;
     std::fs::remove_dir_all(dir)?;
     latencies.sort_unstable();

@@ -46,11 +46,35 @@ pub fn wall_clock() -> Timestamp {
     Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// Starts at the later of the wall clock and the journal's last event, and runs on monotonically: setting the wall clock
-/// while the engine runs changes nothing but the skew.
+/// A clock that starts ahead of the wall clock loses one millisecond in so many until it is level with it. What is to last ten
+/// minutes lasts 0.6 s longer meanwhile, and the half second by which machines of a cluster may differ is made up for in eight.
+const SLEW_MS: u64 = 1_000;
+
+/// The time of a term: a wall clock as it was looked at once, and what has passed since.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slewing {
+    wall: Timestamp,
+    /// How far it was ahead of the wall clock at the beginning.
+    ahead_ms: u64,
+}
+
+impl Slewing {
+    /// Starts at the later of `wall` and `last`.
+    pub(crate) fn new(wall: Timestamp, last: Timestamp) -> Self {
+        Self { wall, ahead_ms: last.since(wall).as_millis() as u64 }
+    }
+
+    /// What it shows after so many milliseconds.
+    pub(crate) fn after(self, passed_ms: u64) -> Timestamp {
+        self.wall.plus_millis(passed_ms.saturating_add(self.ahead_ms.saturating_sub(passed_ms / SLEW_MS)))
+    }
+}
+
+/// Starts at the later of the wall clock and the journal's last event, and runs on monotonically, a little slower until it is
+/// back at the wall clock: setting that while the engine runs changes nothing but the skew.
 #[derive(Debug, Clone)]
 pub struct SystemClock {
-    start: Timestamp,
+    shows: Slewing,
     begun: Instant,
 }
 
@@ -58,13 +82,13 @@ impl SystemClock {
     /// One that never shows a time before `last`.
     #[must_use]
     pub fn starting_after(last: Timestamp) -> Arc<Self> {
-        Arc::new(Self { start: wall_clock().max(last), begun: Instant::now() })
+        Arc::new(Self { shows: Slewing::new(wall_clock(), last), begun: Instant::now() })
     }
 }
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        self.start.plus_millis(self.begun.elapsed().as_millis() as u64)
+        self.shows.after(self.begun.elapsed().as_millis() as u64)
     }
 
     fn skew_millis(&self) -> i64 {
@@ -75,6 +99,16 @@ impl Clock for SystemClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_starts_ahead_is_back_at_the_wall_clock_before_long_and_never_goes_back() {
+        let at = Timestamp::from_millis;
+        let clock = Slewing::new(at(10_000), at(10_003));
+        let shown: Vec<_> = [0, 999, 1_000, 1_999, 2_000, 2_999, 3_000, 9_000].map(|ms| clock.after(ms)).into();
+        assert_eq!(shown, [10_003, 11_002, 11_002, 12_001, 12_001, 13_000, 13_000, 19_000].map(at));
+        let level = Slewing::new(at(10_000), at(9_000));
+        assert_eq!([level.after(0), level.after(5_000)], [at(10_000), at(15_000)]);
+    }
 
     #[test]
     fn it_is_looked_at_once_the_time_has_come() {

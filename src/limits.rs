@@ -6,6 +6,7 @@
 //! calls of one user at the same moment can pass that limit by their number.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashSet;
 use parking_lot::Mutex;
@@ -46,6 +47,8 @@ struct Shared {
     users: Map<UserId, OneUser>,
     /// Whose keys have changed since the last checkpoint.
     dirty: Mutex<HashSet<UserId>>,
+    /// In which term holds are asked for.
+    term: AtomicU64,
 }
 
 impl UserCounts {
@@ -101,13 +104,27 @@ impl UserCounts {
             return Err(taken);
         }
         one.under_way += 1;
-        Ok(HoldSlot { counts: self.clone(), user: user.clone(), made: false })
+        Ok(HoldSlot { counts: self.clone(), user: user.clone(), term: self.term(), made: false })
     }
 
-    /// Gives a hold back that was asked for and is not there.
-    fn give_back(&self, user: &UserId) {
+    /// A term begins, with the events of all others counted: no hold is under way, whatever became of those that were. To be
+    /// called before anybody asks for one in it.
+    pub fn begin_term(&self) {
+        self.0.term.fetch_add(1, Ordering::SeqCst);
+        self.0.users.alter_all(|_, one| OneUser { under_way: 0, ..one });
+    }
+
+    fn term(&self) -> u64 {
+        self.0.term.load(Ordering::SeqCst)
+    }
+
+    /// Gives a hold back that was asked for in a term and is not there.
+    fn give_back(&self, user: &UserId, term: u64) {
         if let Some(mut one) = self.0.users.get_mut(user) {
-            one.under_way = one.under_way.saturating_sub(1);
+            // Those of an earlier one count no more.
+            if term == self.term() {
+                one.under_way = one.under_way.saturating_sub(1);
+            }
         }
         self.0.users.remove_if(user, |_, one| one.is_nothing());
     }
@@ -155,10 +172,18 @@ impl UserCounts {
 pub struct HoldSlot {
     counts: UserCounts,
     user: UserId,
+    /// The term in which it was taken.
+    term: u64,
     made: bool,
 }
 
 impl HoldSlot {
+    /// Whether it counts: no other term has begun since it was taken.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        self.term == self.counts.term()
+    }
+
     /// The hold was made: its event takes the slot over, or has done so.
     pub fn made(mut self) {
         self.made = true;
@@ -168,7 +193,7 @@ impl HoldSlot {
 impl Drop for HoldSlot {
     fn drop(&mut self) {
         if !self.made {
-            self.counts.give_back(&self.user);
+            self.counts.give_back(&self.user, self.term);
         }
     }
 }
@@ -196,6 +221,23 @@ mod tests {
         counts.count(&anna(), Counted::HoldOpened);
         assert_eq!(counts.take_hold(&anna(), 2).unwrap_err(), 2);
         counts.count(&anna(), Counted::HoldClosed);
+        counts.count(&anna(), Counted::HoldClosed);
+        assert!(counts.0.users.is_empty(), "nothing is kept of who has nothing");
+    }
+
+    #[test]
+    fn what_was_asked_for_in_another_term_takes_no_room_and_makes_none() {
+        let counts = UserCounts::default();
+        let [unknown, lost] = [(); 2].map(|()| counts.take_hold(&anna(), 2).unwrap());
+        // One of them has become durable all the same, and nobody was told.
+        counts.count(&anna(), Counted::HoldOpened);
+        counts.begin_term();
+        assert!(!unknown.counts());
+        let now = counts.take_hold(&anna(), 2).unwrap();
+        assert!(now.counts());
+        drop((unknown, lost));
+        assert_eq!(counts.take_hold(&anna(), 2).unwrap_err(), 2, "one that there is, and one under way");
+        drop(now);
         counts.count(&anna(), Counted::HoldClosed);
         assert!(counts.0.users.is_empty(), "nothing is kept of who has nothing");
     }

@@ -56,6 +56,7 @@ fn nothing_is_lost_sold_twice_or_left_undone() {
     assert!(seeds >= SEEDS_MIN && total.crashes > seeds * 5 && total.power_cuts > seeds, "{total}");
     assert!(total.second_crashes > seeds / 2 && total.told > seeds * 20 && total.delivered > seeds, "{total}");
     assert!(total.damaged > seeds / 10, "{total}");
+    assert!(total.terms > seeds && total.let_go > seeds, "{total}");
 }
 
 #[test]

@@ -48,6 +48,8 @@ pub(crate) trait Address<A: Routed>: Clone + Send + Sync + 'static {
     fn send(&self, delivery: Delivery<A>);
     /// Sends for a caller.
     fn try_send(&self, delivery: Delivery<A>) -> Result<(), Full>;
+    /// The driver takes nothing more, and what waits for it is dropped; with the last way to it, it stops.
+    fn close(&self);
 }
 
 /// What a host is to do with a driver after a delivery.
@@ -117,7 +119,7 @@ impl<A: Routed, H: Host> Driver<A, H> {
         let tell = &mut self.tell;
         if std::panic::catch_unwind(AssertUnwindSafe(|| work(shell, tell))).is_err() {
             self.shell = None;
-            self.system.env.journal.poison(&format!("a rule panicked in {}", self.id));
+            self.system.env.writer.poison(&format!("a rule panicked in {}", self.id));
         }
         for message in self.tell.drain(..) {
             self.system.tell(message);

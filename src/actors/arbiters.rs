@@ -23,6 +23,7 @@ const TICK: Duration = Duration::from_millis(50);
 
 /// Nothing fails on purpose but in tests: there are none.
 #[cfg(not(any(test, feature = "testing")))]
+#[derive(Clone)]
 pub(crate) enum Failpoints {}
 
 #[cfg(not(any(test, feature = "testing")))]
@@ -32,7 +33,8 @@ impl Failpoints {
     }
 }
 
-/// Threads that run actors, and those for what may block.
+/// Threads that run actors, and those for what may block. Clones are the same threads.
+#[derive(Clone)]
 pub(crate) struct Arbiters {
     arbiters: Vec<ArbiterHandle>,
     hasher: RandomState,
@@ -99,8 +101,8 @@ impl<A: Routed> Clone for Place<A> {
 }
 
 impl<A: Routed> Place<A> {
-    /// An actor only stops once its slot says so, or with its arbiter at the end of the engine: then whoever waits for the
-    /// answer is let go by the drop of the delivery.
+    /// An actor only stops once its slot says so, at the end of its term, or with its arbiter at the end of the engine: then
+    /// whoever waits for the answer is let go by the drop of the delivery.
     fn put(&self, delivery: Delivery<A>, limit: Option<usize>) -> Result<(), Full> {
         if self.inbox.put(delivery, limit)? == Call::Needed {
             self.actor.do_send(Called);
@@ -117,6 +119,10 @@ impl<A: Routed> Address<A> for Place<A> {
 
     fn try_send(&self, delivery: Delivery<A>) -> Result<(), Full> {
         self.put(delivery, Some(self.mailbox))
+    }
+
+    fn close(&self) {
+        self.inbox.close();
     }
 }
 
@@ -147,7 +153,7 @@ impl<A: Routed> Actor for Hosted<A> {
             let loader = system.clone();
             let loaded = system.host.blocking.spawn_blocking(move || loader.load::<A>(&id)).await;
             loaded.unwrap_or_else(|_| {
-                system.env.journal.poison("an aggregate could not be loaded");
+                system.env.writer.poison("an aggregate could not be loaded");
                 None
             })
         };
@@ -223,8 +229,9 @@ mod tests {
     use crate::clock::Clock;
     use crate::domain::{Lsn, Timestamp};
     use crate::replica::Replica;
-    use crate::store::committer::Journal;
+    use crate::store::committer::Writer;
     use crate::store::journal::{self, FrameRef, Log};
+    use crate::store::node::Journal;
     use crate::store::state::StateStore;
 
     struct Nothing;
@@ -285,12 +292,12 @@ mod tests {
             let arbiter = Arbiter::new();
             let (sender, begun) = oneshot::channel();
             let clock = Arc::new(Nagging { begun: parking_lot::Mutex::new(Some(sender)), ..Nagging::default() });
-            let (journal, _committer) = Journal::new(Nothing, Lsn(0));
-            let env = Environment { journal, clock: clock.clone(), alarms: Arc::default() };
+            let (writer, _committer) = Writer::begin(&Journal::of_nothing(Lsn(0)), Nothing);
+            let env = Environment { writer, clock: clock.clone(), alarms: Arc::default() };
             let store = Arc::new(StateStore::in_memory());
             let replica = Arc::new(SharedReplica::new(Replica::new(store, Lsn(0)).unwrap(), || ()));
             let host = Arbiters::new(vec![arbiter.handle()], blocking.handle().clone(), None);
-            assert!(clock.system.set(Arc::new(System::new(host, env, replica, 16))).is_ok());
+            assert!(clock.system.set(Arc::new(System::new(host, env, replica, Arc::default(), 16))).is_ok());
             clock.nag();
             begun.await.unwrap();
             let (sender, had) = oneshot::channel();

@@ -4,7 +4,7 @@
 //! what comes meanwhile waits there for the next.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dashmap::mapref::entry::Entry;
 
@@ -40,11 +40,13 @@ pub(crate) struct Registry<A: Routed, H: Host> {
     mailbox: usize,
     /// Counts deliveries to wherever they go, to tell who was used last.
     clock: AtomicU64,
+    /// Nobody is woken any more.
+    ended: AtomicBool,
 }
 
 impl<A: Routed, H: Host> Registry<A, H> {
     pub(crate) fn new(mailbox: usize) -> Self {
-        Self { slots: Map::default(), mailbox, clock: AtomicU64::new(0) }
+        Self { slots: Map::default(), mailbox, clock: AtomicU64::new(0), ended: AtomicBool::new(false) }
     }
 
     /// How many are awake.
@@ -52,7 +54,8 @@ impl<A: Routed, H: Host> Registry<A, H> {
         self.slots.len()
     }
 
-    /// Sends to the actor of `id`, waking it if need be.
+    /// Sends to the actor of `id`, waking it if need be. Once the term is over, what is sent is dropped, which lets whoever waits
+    /// for an answer go.
     pub(crate) fn deliver(
         &self,
         system: &Arc<System<H>>,
@@ -79,6 +82,8 @@ impl<A: Routed, H: Host> Registry<A, H> {
                     }
                 }
             }
+            // Under the lock of the entry: whoever ends this looks for it afterwards.
+            Entry::Vacant(_) if self.ended.load(Ordering::SeqCst) => Ok(()),
             Entry::Vacant(slot) => {
                 let addr = self.start(system, id);
                 let sent = send(&addr, delivery, from);
@@ -126,6 +131,23 @@ impl<A: Routed, H: Host> Registry<A, H> {
             addr.send(delivery);
         }
         slot.insert(self.awake(addr));
+    }
+
+    /// The term is over: no actor takes anything more, those that there are stop, and none is woken.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+        loop {
+            let awake: Vec<_> = self.slots.iter().map(|slot| slot.key().clone()).collect();
+            if awake.is_empty() {
+                return;
+            }
+            for id in awake {
+                // What waits is dropped without the lock: who is let go may call back.
+                if let Some((_, slot)) = self.slots.remove(&id) {
+                    slot.addr.close();
+                }
+            }
+        }
     }
 
     /// Asks those who were not used lately to go to sleep, the longest idle ones first, if there are more than `most`: so
@@ -193,6 +215,10 @@ mod tests {
         fn try_send(&self, delivery: Delivery<A>) -> Result<(), Full> {
             self.send(delivery);
             Ok(())
+        }
+
+        fn close(&self) {
+            self.0.lock().clear();
         }
     }
 

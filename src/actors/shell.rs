@@ -9,18 +9,18 @@ use super::reply;
 use crate::clock::Clock;
 use crate::domain::{Answer, Decided, Ignore, Lsn, Message, Rejection, Role, Timestamp};
 use crate::store::codec::{Entity, Record};
-use crate::store::committer::{Effect, Journal};
+use crate::store::committer::{Effect, Writer};
 
 /// What comes of a command.
 pub type Outcome<A> = Result<<A as crate::domain::Aggregate>::Reply, Rejection>;
 /// Where it goes.
 pub type ReplyTo<A> = reply::ReplyTo<Outcome<A>>;
 
-/// What every shell of an engine shares.
+/// What every shell of a term shares.
 #[derive(Clone)]
 pub struct Environment {
     /// Where facts go.
-    pub journal: Journal,
+    pub writer: Writer,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Who is to be woken when.
@@ -92,7 +92,7 @@ where
                             Role::Other => &other,
                         };
                         if let Some(effect) = reply.leave(answer.clone()) {
-                            self.env.journal.when_durable(self.last, effect);
+                            self.env.writer.when_durable(self.last, effect);
                         }
                     }
                 }
@@ -133,14 +133,14 @@ where
         }
     }
 
-    /// Appends what was decided and takes it into the state; false if the journal is closed. `answer` goes out once
+    /// Appends what was decided and takes it into the state; false if the journal is closed or the term over. `answer` goes out once
     /// everything that it rests on is durable, whether something was decided or not.
     fn commit(&mut self, now: Timestamp, answer: Option<Effect>, tell: &mut Vec<Message>) -> bool {
         if !self.decided.events.is_empty() {
             // No more than is needed: records are many, and stay for a while.
             let events = self.decided.events.drain(..).collect();
             let record = Arc::new(Record { at: now, facts: A::facts(&self.id, events) });
-            let Ok(first) = self.env.journal.append(record.clone(), answer) else {
+            let Ok(first) = self.env.writer.append(record.clone(), answer) else {
                 self.decided.tell.clear();
                 return false;
             };
@@ -149,7 +149,7 @@ where
                 self.last = meta.lsn;
             }
         } else if let Some(answer) = answer {
-            self.env.journal.when_durable(self.last, answer);
+            self.env.writer.when_durable(self.last, answer);
         }
         // After the append: the receiver's events get a higher lsn, and a crash cuts off a suffix.
         tell.append(&mut self.decided.tell);
@@ -183,6 +183,7 @@ mod tests {
     use crate::domain::{Aggregate, ConcertId, Meta, OptionId, Points, UserId};
     use crate::store::codec::decode_batch;
     use crate::store::journal::{self, FrameRef, Log};
+    use crate::store::node::Journal;
     use crate::testing::clock::ManualClock;
 
     #[derive(Default, Clone)]
@@ -245,9 +246,9 @@ mod tests {
             });
         }
         let log = Records::default();
-        let (journal, mut committer) = Journal::new(log.clone(), lsn);
+        let (writer, mut committer) = Writer::begin(&Journal::of_nothing(lsn), log.clone());
         let clock = ManualClock::at(start.plus_millis(1_000)).start_after(start);
-        let env = Environment { journal, clock, alarms: Arc::default() };
+        let env = Environment { writer, clock, alarms: Arc::default() };
         let mut shell = Shell::new(id, state, lsn, env);
         shell.wake(start.plus_millis(1_000), Alarm::Due(0), &mut Vec::new());
         committer.step();

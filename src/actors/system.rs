@@ -148,14 +148,23 @@ impl SharedReplica {
     }
 }
 
-/// What all actors of an engine share.
+/// What all actors of a term share.
 pub(crate) struct System<H: Host = Arbiters> {
     pub(crate) env: Environment,
     pub(crate) replica: Arc<SharedReplica>,
     pub(crate) host: H,
     pub(crate) actors: Registries<H>,
-    /// Signs of life of those who wait: of each line in which somebody does.
-    pub(crate) liveness: Arc<Map<ConcertId, Arc<Liveness>>>,
+    pub(crate) liveness: Arc<Lines>,
+}
+
+/// Signs of life of those who wait: of each line in which somebody does.
+pub(crate) type Lines = Map<ConcertId, Arc<Liveness>>;
+
+/// The holder of a token gave a sign of life.
+pub(crate) fn seen(lines: &Lines, token: TokenId) {
+    if let Some(liveness) = lines.get(&token.concert) {
+        liveness.seen(token.no);
+    }
 }
 
 macro_rules! registries {
@@ -173,6 +182,11 @@ macro_rules! registries {
             /// How many are awake.
             pub(crate) fn len(&self) -> usize {
                 0 $(+ self.$all.len())*
+            }
+
+            /// They stop, and none is woken any more.
+            fn end(&self) {
+                $(self.$all.end();)*
             }
 
             /// Asks idle ones to go to sleep, if there are more than `most` of a kind.
@@ -206,8 +220,21 @@ crate::aggregates::aggregates!(registries);
 
 impl<H: Host> System<H> {
     /// Without any actor yet, whose mailboxes are to hold `mailbox` deliveries of callers.
-    pub(crate) fn new(host: H, env: Environment, replica: Arc<SharedReplica>, mailbox: usize) -> Self {
-        Self { env, replica, host, actors: Registries::new(mailbox), liveness: Arc::default() }
+    pub(crate) fn new(
+        host: H,
+        env: Environment,
+        replica: Arc<SharedReplica>,
+        liveness: Arc<Lines>,
+        mailbox: usize,
+    ) -> Self {
+        Self { env, replica, host, actors: Registries::new(mailbox), liveness }
+    }
+
+    /// Ends the term: nothing more becomes durable, who waits is let go, and the actors stop. What they still send finds
+    /// nobody.
+    pub(crate) fn end(&self) {
+        self.env.writer.end();
+        self.actors.end();
     }
 
     /// Sends a message between aggregates.
@@ -243,13 +270,6 @@ impl<H: Host> System<H> {
         }
     }
 
-    /// The holder of a token gave a sign of life.
-    pub(crate) fn seen(&self, token: TokenId) {
-        if let Some(liveness) = self.liveness.get(&token.concert) {
-            liveness.seen(token.no);
-        }
-    }
-
     /// Puts a shell around an aggregate as it is durable; nothing if its rows cannot be read, which is the end of the
     /// engine. May block.
     ///
@@ -266,7 +286,7 @@ impl<H: Host> System<H> {
             }
             Err(Unseen::Ended) => None,
             Err(Unseen::Unreadable(error)) => {
-                self.env.journal.poison(&format!("the state cannot be read: {error}"));
+                self.env.writer.poison(&format!("the state cannot be read: {error}"));
                 None
             }
         }

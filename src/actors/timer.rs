@@ -38,9 +38,10 @@ impl<H: Host> Timer<H> {
         }
     }
 
-    /// Whether the engine has ended.
+    /// Whether its term is over, or the engine has ended.
     pub(crate) fn is_over(&self) -> bool {
-        self.system.env.journal.is_closed()
+        let writer = &self.system.env.writer;
+        writer.is_over() || writer.journal().is_closed()
     }
 
     pub(crate) fn step(&mut self) {
@@ -79,7 +80,7 @@ fn expire_silent<H: Host>(system: &Arc<System<H>>) {
             Ok(Some((ttl_ms, waiting))) => system.expire_silent(concert, &liveness.silent(ttl_ms, waiting)),
             Err(Unseen::Ended) => return,
             Err(Unseen::Unreadable(error)) => {
-                return system.env.journal.poison(&format!("the state cannot be read: {error}"));
+                return system.env.writer.poison(&format!("the state cannot be read: {error}"));
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::domain::{Lsn, Timestamp};
 use crate::error::OpenError;
 use crate::store::disk::{Disk, RealDisk, make_private_dirs};
-use crate::store::journal::{self, FrameRef, LocalLog, Log, Reader};
+use crate::store::journal::{self, FrameRef, Frames, Log};
 use crate::store::lock;
 use crate::store::plans::Plans;
 use crate::store::state::StateStore;
@@ -96,9 +96,9 @@ pub fn restore(from: &Path, config: &Config) -> Result<VerifyReport, OpenError> 
 }
 
 fn copy_journal(disk: &Arc<dyn Disk>, from: &Config, to: &Config) -> Result<(), OpenError> {
-    let mut reader = Reader::open(disk.clone(), &from.data_dir.join(JOURNAL), Lsn(1))?;
+    let mut reader = Frames::in_dir(disk.clone(), &from.data_dir).from(Lsn(1))?;
     let options = super::start::journal_options(to, Lsn(0));
-    let (mut log, _) = LocalLog::open(disk.clone(), &to.data_dir.join(JOURNAL), options, Lsn(0))?;
+    let (mut log, _) = Frames::in_dir(disk.clone(), &to.data_dir).open(options, Lsn(0))?;
     let mut batch = Batch::default();
     while let Some(frame) = reader.next_whole()? {
         if batch.payload.len() + frame.payload.len() > BATCH_BYTES {
@@ -123,7 +123,7 @@ struct Batch {
 }
 
 impl Batch {
-    fn write(&mut self, log: &mut LocalLog) -> Result<(), journal::Error> {
+    fn write(&mut self, log: &mut impl Log) -> Result<(), journal::Error> {
         if self.count > 0 {
             let first_lsn = self.last.next();
             log.append(&FrameRef { first_lsn, count: self.count, at: self.at, payload: &self.payload })?;

@@ -36,7 +36,7 @@ impl Engine {
         let concert = concert.ok_or_else(|| Error::Internal(format!("{id} is not in the catalogue")))?;
         // The waiting room must have its settings when the caller goes on.
         let open = waiting_room::Command::Open { concert: id, settings: concert.waiting_room.clone() };
-        self.0.system.tell(crate::domain::Message::Room(id, open));
+        self.0.owned(|system| system.tell(crate::domain::Message::Room(id, open)))?;
         self.0
             .ask::<Room>(&id, waiting_room::Command::Configure { patch: SettingsPatch::default(), holders: vec![] })
             .await?;

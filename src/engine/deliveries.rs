@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{self, JoinHandle, JoinSet};
 
-use super::{Engine, EventBatch, EventStream, Inner, start};
+use super::{Engine, EventBatch, EventStream, Inner, ask_from_inside, no_owner, start};
+use crate::actors::system::System;
 use crate::api::DeliveryProgress;
 use crate::domain::sink::{Command, Destination, Registration, Response, Signing, Sink};
 use crate::domain::{EventFilter, EventId, SinkId, Timestamp};
@@ -161,7 +162,7 @@ impl Inner {
             changed: changed.clone(),
             stop: stop.clone(),
         };
-        let task = self.system.host.blocking.spawn(deliveries.keep());
+        let task = self.host.blocking.spawn(deliveries.keep());
         running.insert(id, Running { progress, urgent, changed, stop, task });
         true
     }
@@ -180,27 +181,41 @@ struct Keeper {
 }
 
 impl Keeper {
-    /// Delivers until it is stopped, the sink is removed or the engine ends. What breaks off otherwise (there was no file
-    /// handle left to read with, there is a mistake in here) is said, and begins anew after a while.
+    /// Delivers until it is stopped, the sink is removed or the engine ends, in each term anew: only the owner delivers. What
+    /// breaks off otherwise (there was no file handle left to read with, there is a mistake in here) is said, and begins anew after
+    /// a while.
     async fn keep(self) {
+        let mut terms = self.engine.0.terms.changes();
         loop {
+            terms.mark_unchanged();
+            let Some(system) = self.engine.0.terms.look(Arc::clone) else {
+                tokio::select! {
+                    () = self.stop.notified() => return,
+                    changed = terms.changed() => match changed {
+                        Ok(()) => continue,
+                        Err(_) => return,
+                    },
+                }
+            };
             // Looked for here, where nothing that an operator changes from now on goes unnoticed.
             let ended = match self.engine.0.settled_sink(self.id).await {
-                Ok(sink) => self.deliver(&sink).await,
+                Ok(sink) => self.deliver(&sink, system.clone(), terms.clone()).await,
                 Err(Error::Rejected(_)) => Ok(()),
                 Err(error) => Err(error.to_string()),
             };
             let Err(why) = ended else { return };
-            if !self.pause(&why).await {
+            let is_over = !self.engine.0.terms.is_current(&system);
+            drop(system);
+            if !is_over && !self.pause(&why).await {
                 return;
             }
         }
     }
 
-    /// Delivers until there is nothing more to be delivered, or tells why it broke off.
-    async fn deliver(&self, sink: &Sink) -> Result<(), String> {
+    /// Delivers until there is nothing more to be delivered or the term is over, or tells why it broke off.
+    async fn deliver(&self, sink: &Sink, system: Arc<System>, terms: watch::Receiver<()>) -> Result<(), String> {
         let mut one = JoinSet::new();
-        one.spawn(self.courier(sink).run(self.changed.clone(), self.stop.clone()));
+        one.spawn(self.courier(sink, system).run(terms, self.changed.clone(), self.stop.clone()));
         match one.join_next().await {
             None | Some(Ok(Ok(()))) => Ok(()),
             Some(Ok(Err(error))) => Err(error.to_string()),
@@ -228,9 +243,10 @@ impl Keeper {
         self.progress.lock().last_failure = Some(Response { status: None, text, at: self.engine.now() });
     }
 
-    fn courier(&self, sink: &Sink) -> Courier {
+    fn courier(&self, sink: &Sink, system: Arc<System>) -> Courier {
         Courier {
             engine: self.engine.clone(),
+            system,
             id: self.id,
             filter: sink.registration().map_or(EventFilter::NONE, |registration| registration.filter),
             dispatch: Dispatch::new(sink, self.settings.clone(), self.receiver.batch().max(1)),
@@ -263,6 +279,8 @@ async fn read(mut events: EventStream, batches: mpsc::Sender<EventBatch>) -> Res
 /// Delivers to one sink.
 struct Courier {
     engine: Engine,
+    /// Of the term in which it delivers.
+    system: Arc<System>,
     id: SinkId,
     filter: EventFilter,
     dispatch: Dispatch,
@@ -278,9 +296,9 @@ struct Courier {
 }
 
 impl Courier {
-    /// Delivers until it is stopped, the sink is removed or the engine ends.
-    async fn run(mut self, changed: Arc<Notify>, stop: Arc<Notify>) -> Result<(), Error> {
-        let ended = self.deliver(&changed, &stop).await;
+    /// Delivers until it is stopped, the sink is removed, the term is over or the engine ends.
+    async fn run(mut self, terms: watch::Receiver<()>, changed: Arc<Notify>, stop: Arc<Notify>) -> Result<(), Error> {
+        let ended = self.deliver(terms, &changed, &stop).await;
         self.under_way.abort_all();
         for command in self.dispatch.stop(self.engine.now()) {
             // Each waits until it is durable.
@@ -291,7 +309,7 @@ impl Courier {
         ended
     }
 
-    async fn deliver(&mut self, changed: &Notify, stop: &Notify) -> Result<(), Error> {
+    async fn deliver(&mut self, mut terms: watch::Receiver<()>, changed: &Notify, stop: &Notify) -> Result<(), Error> {
         // Reading is a task of its own: what it is in the middle of would be lost each time that something else happens.
         let (sender, mut batches) = mpsc::channel(1);
         let mut reading = JoinSet::new();
@@ -301,17 +319,18 @@ impl Courier {
             self.hurry(now);
             let step = self.dispatch.step(now);
             for command in step.commands {
-                self.engine.0.system.command::<Sink>(&self.id, command);
+                self.system.command::<Sink>(&self.id, command);
             }
             for attempt in step.attempts {
                 self.start(attempt, now);
             }
             self.note(now);
             let room = self.dispatch.has_room(now);
-            let idle = step.wake_at.map(|at| self.engine.0.system.env.clock.until(at));
+            let idle = step.wake_at.map(|at| self.system.env.clock.until(at));
             tokio::select! {
                 biased;
                 () = stop.notified() => return Ok(()),
+                _ = terms.changed() => return Err(no_owner()),
                 () = changed.notified() => {
                     if !self.refresh().await? {
                         return Ok(());
@@ -400,7 +419,7 @@ impl Courier {
     }
 
     async fn ask(&self, command: Command) -> Result<(), Error> {
-        self.engine.0.ask_from_inside::<Sink>(&self.id, command).await.map(|_| ())
+        self.engine.0.answer::<Sink>(ask_from_inside::<Sink>(&self.system, &self.id, command)).await.map(|_| ())
     }
 }
 

@@ -63,7 +63,7 @@ impl EventStream {
     /// Waits until there is more in the journal than has been gone through.
     pub(super) async fn more(&mut self) -> Result<(), Error> {
         let walked = self.walked;
-        let mut progress = self.inner.system.replica.progress();
+        let mut progress = self.inner.node.replica.progress();
         let reached = progress.wait_for(|progress| progress.applied > walked || progress.ended).await;
         let there_is = reached.is_ok_and(|progress| progress.applied > walked);
         if there_is { Ok(()) } else { Err(self.inner.outcome_unknown()) }
@@ -99,7 +99,7 @@ impl EventStream {
     /// Goes a step through what is durable; also says whether it has come to the end.
     async fn go_on(&mut self, max: usize) -> Result<(EventBatch, bool), Error> {
         let inner = self.inner.clone();
-        let limit = inner.system.env.journal.durable();
+        let limit = inner.node.journal.durable();
         inner.up_to_date().await?;
         // It goes with the work, which goes on when nobody waits for it any more.
         let turn = inner.event_readers.clone().acquire_owned().await.map_err(|_| inner.outcome_unknown())?;
@@ -108,7 +108,7 @@ impl EventStream {
             let _turn = turn;
             let mut walk = match walk {
                 Some(walk) => walk,
-                None => Box::new(Walk::begin(inner.disk.clone(), &inner.config.data_dir.join("journal"), after)?),
+                None => Box::new(Walk::begin(&inner.node.journal, after)?),
             };
             let mut look_up = |missing: &[Missing], known: &mut Known| inner.look_up(missing, known);
             let (batch, is_at_end) = walk.go_on(&mut look_up, after, filter, limit, max.max(1))?;

@@ -23,9 +23,9 @@ impl Engine {
         let plan = self.0.offer(option).await?;
         // Whatever this caller has seen before is in the first update.
         let not_before = self.seats_seq(option).await?;
-        let Inner { system, hubs, config, .. } = &*self.0;
+        let Inner { node, host, hubs, config, .. } = &*self.0;
         let window = Duration::from_millis(config.live.window_ms);
-        let hub = Hub::of(hubs, &system.replica, &plan, window, &system.host.blocking);
+        let hub = Hub::of(hubs, &node.replica, &plan, window, &host.blocking);
         let hub = hub.map_err(|error| self.0.fail(&error))?;
         Ok(SeatChanges { inner: self.0.clone(), subscription: Subscription::new(hub, since, not_before) })
     }

@@ -25,15 +25,15 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::deliveries::Deliveries;
-use self::start::Threads;
+use self::start::{Node, Owner, Terms, Threads};
 use self::tokens::RoomInfo;
 use crate::Map;
 use crate::actors::actor::Delivery;
-use crate::actors::arbiters::Failpoints;
-use crate::actors::registry::Origin;
+use crate::actors::arbiters::{Arbiters, Failpoints};
+use crate::actors::registry::{Full, Origin};
 use crate::actors::reply;
 use crate::actors::shell::Outcome;
-use crate::actors::system::{Ended, Routed, System, Unseen};
+use crate::actors::system::{Ended, Routed, System, Unseen, seen};
 use crate::api::{Health, IdempotencyKey, Stats};
 use crate::clock::{ThisMachine, TimeSource};
 use crate::config::Config;
@@ -42,7 +42,6 @@ use crate::domain::idempotency::Request;
 use crate::domain::seating_plan::{PlanHash, SeatingPlan};
 use crate::domain::{ConcertId, CorruptRow, Lsn, OptionId, Rejection, Timestamp, UserId};
 use crate::error::{Error, OpenError};
-use crate::limits::UserCounts;
 use crate::live::Hubs;
 use crate::replica::{self, Cold, Found, Holds, Listed, Replica};
 use crate::store::codec::Entity;
@@ -115,9 +114,10 @@ pub struct Engine(Arc<Inner>);
 
 struct Inner {
     config: Config,
-    system: Arc<System>,
-    counts: UserCounts,
-    disk: Arc<dyn Disk>,
+    node: Node,
+    terms: Arc<Terms>,
+    owner: Owner,
+    host: Arbiters,
     plans: Plans,
     log_status: journal::Status,
     /// What does not change of an option, once it has been asked for; of about as many as may be in memory.
@@ -212,7 +212,7 @@ impl Engine {
         let (sender, opened) = oneshot::channel();
         let open = move || {
             // The caller may have gone away; then the engine closes again.
-            let _ = sender.send(start::start(config, &time, Arc::new(disk), failpoints));
+            let _ = sender.send(start::start(config, Arc::new(time), Arc::new(disk), failpoints));
         };
         let thread = std::thread::Builder::new().name("boxoffice-open".into()).spawn(open);
         let failed = |source| OpenError::DataDirectory { dir: "(no thread)".into(), source };
@@ -223,7 +223,31 @@ impl Engine {
     /// What time it is for the engine.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        self.0.system.env.clock.now()
+        self.0.now()
+    }
+
+    /// Ends the term: what is not durable never will be, all who wait are told that the outcome is not known, and nobody who
+    /// changes something is let in before the next one [begins](Self::begin_term). Reads go on. A machine of its own has one term
+    /// for as long as the engine is open.
+    ///
+    /// # Errors
+    /// As [`shutdown`](Self::shutdown).
+    #[cfg(any(test, feature = "testing"))]
+    pub async fn end_term(&self) -> Result<(), Error> {
+        let inner = self.0.clone();
+        self.0.on_blocking_thread(move || inner.owner.end(&inner.node)).await?;
+        self.failed().map_or(Ok(()), |reason| Err(Error::OutcomeUnknown(reason)))
+    }
+
+    /// Begins a term, on what is durable, if there is none.
+    ///
+    /// # Errors
+    /// [`Error::OutcomeUnknown`]: the engine has failed or is closed.
+    #[cfg(any(test, feature = "testing"))]
+    pub async fn begin_term(&self) -> Result<(), Error> {
+        let inner = self.0.clone();
+        let begun = self.0.on_blocking_thread(move || inner.owner.begin(&inner.node)).await?;
+        begun.map_err(|error| Error::OutcomeUnknown(error.to_string()))
     }
 
     /// Why the engine has failed, if it has. Then it must be shut down and opened again.
@@ -269,6 +293,9 @@ impl Engine {
         if self.0.closing.load(Ordering::Acquire) {
             reasons.push("the engine is shutting down".into());
         }
+        if reasons.is_empty() && self.0.terms.look(|_| ()).is_none() {
+            reasons.push(NO_OWNER.into());
+        }
         match self.0.obstacle() {
             Some(Error::StorageFull) => {
                 let free = self.0.gauges.free_bytes.load(Ordering::Relaxed);
@@ -277,7 +304,7 @@ impl Engine {
             Some(Error::Overloaded(_)) => reasons.push("too much is under way".into()),
             _ => {}
         }
-        let skew_ms = self.0.system.env.clock.skew_millis();
+        let skew_ms = self.0.terms.clock().skew_millis();
         let mut warnings = Vec::new();
         if skew_ms.unsigned_abs() > SKEW_WARNING_MS {
             let side = if skew_ms > 0 { "ahead of" } else { "behind" };
@@ -292,33 +319,33 @@ impl Engine {
     /// The threads of the actors: work that speaks to actors often is best done where they are.
     #[cfg(feature = "server")]
     pub(crate) fn arbiters(&self) -> &[actix::ArbiterHandle] {
-        self.0.system.host.threads()
+        self.0.host.threads()
     }
 
     /// The last durable event of the journal.
     #[must_use]
     pub fn durable_lsn(&self) -> Lsn {
-        self.0.system.env.journal.durable()
+        self.0.node.journal.durable()
     }
 
     /// Counters and gauges.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let Inner { system, gauges, hubs, .. } = &*self.0;
-        let counters = system.env.journal.counters();
+        let Inner { node, terms, gauges, hubs, .. } = &*self.0;
+        let counters = node.journal.counters();
         let live = hubs.counters();
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
-            durable_lsn: system.env.journal.durable().0,
-            applied_lsn: system.replica.applied().0,
+            durable_lsn: node.journal.durable().0,
+            applied_lsn: node.replica.applied().0,
             checkpointed_lsn: gauges.checkpointed.load(Ordering::Relaxed),
             batches: counters.batches.load(Ordering::Relaxed),
             journal_bytes: counters.bytes.load(Ordering::Relaxed),
             commit_seconds: Duration::from_nanos(counters.commit_nanos.load(Ordering::Relaxed)).as_secs_f64(),
-            resident_actors: system.actors.len() as u64,
-            readable_aggregates: system.replica.lock().map_or(0, |replica| replica.len() as u64),
+            resident_actors: terms.look(|system| system.actors.len() as u64).unwrap_or_default(),
+            readable_aggregates: node.replica.lock().map_or(0, |replica| replica.len() as u64),
             overloaded: of(&gauges.overloaded.0),
-            clock_skew_seconds: system.env.clock.skew_millis() as f64 / 1e3,
+            clock_skew_seconds: terms.clock().skew_millis() as f64 / 1e3,
             free_bytes: gauges.free_bytes.load(Ordering::Relaxed),
             replay_seconds: Duration::from_nanos(of(&gauges.replay_nanos)).as_secs_f64(),
             put_off: of(&gauges.put_off) + self.0.log_status.put_off(),
@@ -328,6 +355,21 @@ impl Engine {
             live_resyncs: of(&live.resyncs),
         }
     }
+}
+
+/// Why nothing is decided where there is no term.
+const NO_OWNER: &str = "there is no owner of the log";
+
+fn no_owner() -> Error {
+    Error::OutcomeUnknown(format!("{NO_OWNER}; the command was not taken"))
+}
+
+/// Sends a command to an aggregate, for those inside, whom no limit stands against.
+fn ask_from_inside<A: Routed>(system: &Arc<System>, id: &A::Id, command: A::Command) -> AnswerFrom<A> {
+    let (reply, answer) = reply::channel();
+    // There is no limit to meet.
+    let _ = A::registry(system).deliver(system, id, Delivery::Command(command, Some(reply)), Origin::Inside);
+    answer
 }
 
 /// Where an aggregate's answer comes in.
@@ -349,13 +391,14 @@ impl Inner {
         while self.calls.load(Ordering::Acquire) > 0 && begun.elapsed() < DRAIN {
             std::thread::sleep(Duration::from_millis(5));
         }
-        self.system.host.blocking.block_on(self.deliveries.stop_all());
-        threads.end(&self.system.env.journal);
+        self.host.blocking.block_on(self.deliveries.stop_all());
+        self.owner.close(&self.node);
+        threads.end(&self.node.journal);
     }
 
     /// What stands against taking commands from callers now.
     fn obstacle(&self) -> Option<Error> {
-        let journal = &self.system.env.journal;
+        let journal = &self.node.journal;
         if self.gauges.storage_full.load(Ordering::Relaxed) || self.log_status.space_exhausted() {
             return Some(Error::StorageFull);
         }
@@ -364,7 +407,8 @@ impl Inner {
         let pending_bytes = pending_bytes.saturating_sub(self.gauges.checkpointed_bytes.load(Ordering::Relaxed));
         let limits = &self.config.checkpoint;
         let behind = pending > limits.max_pending_events || pending_bytes > limits.max_pending_bytes;
-        if limits.enabled && behind || journal.waiting_events() > self.config.journal.max_waiting_events {
+        let waiting = self.terms.look(|system| system.env.writer.waiting_events()).unwrap_or_default();
+        if limits.enabled && behind || waiting > self.config.journal.max_waiting_events {
             return Some(Error::Overloaded(RETRY_AFTER));
         }
         None
@@ -392,9 +436,10 @@ impl Inner {
         if self.closing.load(Ordering::Acquire) {
             return Err(Error::OutcomeUnknown("the engine is shutting down; the command was not taken".into()));
         }
-        if self.system.env.journal.is_closed() {
+        if self.node.journal.is_closed() {
             return Err(self.outcome_unknown());
         }
+        self.owned(|_| ())?;
         match self.obstacle() {
             None => Ok(call),
             Some(Error::Overloaded(_)) => Err(self.overloaded()),
@@ -410,12 +455,17 @@ impl Inner {
 
     /// Whether nothing more will become durable.
     fn is_over(&self) -> bool {
-        self.closing.load(Ordering::Acquire) || self.system.env.journal.is_closed()
+        self.closing.load(Ordering::Acquire) || self.node.journal.is_closed()
+    }
+
+    /// Does something with what the actors share. Without a term, nobody here may decide.
+    fn owned<T>(&self, act: impl FnOnce(&Arc<System>) -> T) -> Result<T, Error> {
+        self.terms.look(act).ok_or_else(no_owner)
     }
 
     fn outcome_unknown(&self) -> Error {
-        let reason = self.system.env.journal.failure();
-        Error::OutcomeUnknown(reason.unwrap_or_else(|| "the engine is closed".into()))
+        let why = || if self.is_over() { "the engine is closed" } else { "the term of its owner has ended" };
+        Error::OutcomeUnknown(self.node.journal.failure().unwrap_or_else(|| why().into()))
     }
 
     /// Sends a command to an aggregate and waits until its answer is durable. For commands that are answered when they
@@ -433,10 +483,7 @@ impl Inner {
 
     /// As [`ask`](Self::ask), for those inside, whom no limit stands against.
     async fn ask_from_inside<A: Routed>(&self, id: &A::Id, command: A::Command) -> Result<A::Reply, Error> {
-        let (reply, answer) = reply::channel();
-        let delivery = Delivery::Command(command, Some(reply));
-        // From inside there is no limit to meet.
-        let _ = A::registry(&self.system).deliver(&self.system, id, delivery, Origin::Inside);
+        let answer = self.owned(|system| ask_from_inside::<A>(system, id, command))?;
         self.answer::<A>(answer).await
     }
 
@@ -452,18 +499,28 @@ impl Inner {
 
     /// Sends a command to an aggregate.
     fn send<A: Routed>(&self, id: &A::Id, command: A::Command) -> Result<AnswerFrom<A>, Error> {
+        self.send_if::<A>(id, command, || true)
+    }
+
+    /// As [`send`](Self::send), unless the term that it would go to is not the one that is meant.
+    fn send_if<A: Routed>(
+        &self,
+        id: &A::Id,
+        command: A::Command,
+        is_meant: impl FnOnce() -> bool,
+    ) -> Result<AnswerFrom<A>, Error> {
         let (reply, answer) = reply::channel();
         let delivery = Delivery::Command(command, Some(reply));
-        if A::registry(&self.system).deliver(&self.system, id, delivery, Origin::Outside).is_err() {
-            return Err(self.overloaded());
-        }
+        let deliver = |system: &Arc<System>| A::registry(system).deliver(system, id, delivery, Origin::Outside);
+        let sent = self.owned(|system| is_meant().then(|| deliver(system)))?;
+        sent.ok_or_else(no_owner)?.map_err(|Full| self.overloaded())?;
         Ok(answer)
     }
 
     /// What comes with a command that may be sent again.
     fn request(&self, key: Option<IdempotencyKey>, refused: Option<Rejection>) -> Request {
         let Some(key) = key else { return Request { key: None, refused } };
-        let used = self.counts.keys(&key.caller, self.system.env.clock.now());
+        let used = self.node.counts.keys(&key.caller, self.now());
         let too_many = used >= self.config.limits.user_idempotency_keys;
         let refused = if too_many { Some(Rejection::TooManyIdempotencyKeys) } else { refused };
         Request { key: Some(key.into_domain()), refused }
@@ -471,13 +528,13 @@ impl Inner {
 
     /// Waits until everything that is durable now can be seen.
     async fn up_to_date(&self) -> Result<(), Error> {
-        let reached = self.system.replica.reached(self.system.env.journal.durable()).await;
+        let reached = self.node.replica.reached(self.node.journal.durable()).await;
         reached.map_err(|Ended| self.outcome_unknown())
     }
 
     /// Looks at what is in memory, and is short.
     fn glance<T>(&self, look: impl FnOnce(&mut Replica) -> T) -> Result<T, Error> {
-        let mut replica = self.system.replica.lock().map_err(|Ended| self.outcome_unknown())?;
+        let mut replica = self.node.replica.lock().map_err(|Ended| self.outcome_unknown())?;
         Ok(look(&mut replica))
     }
 
@@ -500,7 +557,7 @@ impl Inner {
     /// Brings an aggregate into memory.
     async fn fetch(self: &Arc<Self>, cold: Cold) -> Result<Cold, Error> {
         let inner = self.clone();
-        let fetch = move || inner.system.replica.fetch(&cold).map(|()| cold);
+        let fetch = move || inner.node.replica.fetch(&cold).map(|()| cold);
         self.on_blocking_thread(fetch).await?.map_err(|unseen| self.unseen(&unseen))
     }
 
@@ -565,7 +622,7 @@ impl Inner {
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        let done = self.system.host.blocking.spawn(work).await;
+        let done = self.host.blocking.spawn(work).await;
         done.unwrap_or_else(|error| match error.is_cancelled() {
             true => Err(self.outcome_unknown()),
             false => Err(Error::Internal(format!("a command could not be finished: {error}"))),
@@ -576,7 +633,7 @@ impl Inner {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
-        let done = self.system.host.blocking.spawn_blocking(work).await;
+        let done = self.host.blocking.spawn_blocking(work).await;
         done.map_err(|error| match error.is_cancelled() {
             true => self.outcome_unknown(),
             false => Error::Internal(format!("a read could not be finished: {error}")),
@@ -585,7 +642,7 @@ impl Inner {
 
     /// State that cannot be read is the end, for this call as for all others.
     fn fail(&self, error: &replica::Error) -> Error {
-        self.system.env.journal.poison(&format!("the state cannot be read: {error}"));
+        self.node.journal.poison(&format!("the state cannot be read: {error}"));
         self.outcome_unknown()
     }
 
@@ -602,7 +659,7 @@ impl Inner {
     }
 
     fn now(&self) -> Timestamp {
-        self.system.env.clock.now()
+        self.terms.now()
     }
 }
 
@@ -610,7 +667,8 @@ impl Drop for Inner {
     fn drop(&mut self) {
         if let Some(threads) = self.threads.get_mut().take() {
             // Whoever drops it may not block: the threads end by themselves, and keep the directory locked until then.
-            threads.let_go(&self.system.env.journal);
+            self.owner.let_go(&self.node);
+            threads.let_go();
         }
     }
 }

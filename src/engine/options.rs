@@ -352,7 +352,7 @@ impl Inner {
         self.plans.put(hash.0, &option.seating_plan).map_err(|error| {
             tracing::error!(%error, "a seating plan could not be stored");
             if error.is_final() {
-                self.system.env.journal.poison(&error.to_string());
+                self.node.journal.poison(&error.to_string());
             }
             unusable(&error)
         })?;

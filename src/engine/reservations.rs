@@ -175,14 +175,16 @@ fn settle(slot: Option<HoldSlot>, answer: Option<&Result<Reply, Rejection>>) {
 
 impl Inner {
     /// As [`ask`](Self::ask), for a command that holds seats if it succeeds.
-    async fn ask_holding(
+    pub(super) async fn ask_holding(
         self: &Arc<Self>,
         option: &OptionId,
         command: Command,
         slot: Option<HoldSlot>,
     ) -> Result<Reply, Error> {
-        let answer = self.send::<ConcertOption>(option, command)?;
-        let asked = Asked { runtime: &self.system.host.blocking, answer: Some((answer, slot)) };
+        // One that was taken before this term does not count in it.
+        let counts = || slot.as_ref().is_none_or(HoldSlot::counts);
+        let answer = self.send_if::<ConcertOption>(option, command, counts)?;
+        let asked = Asked { runtime: &self.host.blocking, answer: Some((answer, slot)) };
         match asked.answer().await {
             Some(answer) => answer.map_err(Error::from),
             None => Err(self.outcome_unknown()),
@@ -190,17 +192,17 @@ impl Inner {
     }
 
     /// Takes one of a user's open holds, if they are limited.
-    async fn take_hold(&self, user: &UserId) -> Result<Result<Option<HoldSlot>, Rejection>, Error> {
+    pub(super) async fn take_hold(&self, user: &UserId) -> Result<Result<Option<HoldSlot>, Rejection>, Error> {
         let limit = self.config.limits.user_open_holds;
         if limit == 0 {
             return Ok(Ok(None));
         }
-        if let Ok(slot) = self.counts.take_hold(user, limit) {
+        if let Ok(slot) = self.node.counts.take_hold(user, limit) {
             return Ok(Ok(Some(slot)));
         }
         // One that the user was told is over may not be counted out yet.
         Box::pin(self.up_to_date()).await?;
-        let taken = self.counts.take_hold(user, limit);
+        let taken = self.node.counts.take_hold(user, limit);
         Ok(taken.map(Some).map_err(|already| Rejection::LimitExceeded { limit, already }))
     }
 

@@ -191,7 +191,7 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`].
     pub async fn event(&self, id: EventId) -> Result<Event, Error> {
-        if id > EventId::end_of(self.0.system.env.journal.durable()) {
+        if id > EventId::end_of(self.0.node.journal.durable()) {
             return Err(Rejection::NotFound.into());
         }
         let mut events = self.events(EventId::default(), EventFilter::ALL);
@@ -223,7 +223,7 @@ impl Inner {
         filter: EventFilter,
         start: Start,
     ) -> Result<(SinkId, Secret), Error> {
-        let end = EventId::end_of(self.system.env.journal.durable());
+        let end = EventId::end_of(self.node.journal.durable());
         let after = match start {
             Start::Now => end,
             Start::Beginning => EventId::default(),
@@ -295,7 +295,7 @@ impl Inner {
     fn with_progress(&self, view: View) -> View {
         let deliveries = self.deliveries.progress(view.id);
         let passed = deliveries.as_ref().map_or(view.cursor, |progress| progress.passed);
-        let lag = self.system.env.journal.durable().0.saturating_sub(passed.lsn.0);
+        let lag = self.node.journal.durable().0.saturating_sub(passed.lsn.0);
         View { lag, deliveries, ..view }
     }
 }

@@ -1,6 +1,7 @@
 //! What callers are told while the engine is held up or fails, in the order that only the inside can bring about.
 
 mod cold;
+mod terms;
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -61,7 +62,7 @@ impl HeldUp {
     fn new(engine: &Engine) -> Self {
         let (release, released) = mpsc::channel();
         let (locked, is_locked) = mpsc::channel();
-        let replica = engine.0.system.replica.clone();
+        let replica = engine.0.node.replica.clone();
         std::thread::spawn(move || {
             let _replica = replica.lock();
             locked.send(()).unwrap();
@@ -100,7 +101,7 @@ async fn who_waits_for_a_payment_is_let_go_when_the_engine_fails() {
     let (engine, _dir) = open(|_| ()).await;
     let option = on_sale(&engine).await;
     let held = hold(&engine, option, "1").await.unwrap();
-    let journal = engine.0.system.env.journal.clone();
+    let journal = engine.0.node.journal.clone();
     let before = journal.durable();
     // The wallet, which nobody has asked for yet, cannot be loaded, and so does not answer.
     let held_up = HeldUp::new(&engine);
@@ -192,7 +193,7 @@ async fn a_line_is_looked_after_for_as_long_as_somebody_waits_in_it() {
     let waiting_room = Settings { mode: Mode::Paused, ..Settings::default() };
     let concert = NewConcert { title: "Concert".into(), waiting_room };
     let concert = engine.create_concert(concert, None).await.unwrap().value.id;
-    let liveness = &engine.0.system.liveness;
+    let liveness = &engine.0.node.liveness;
     assert!(liveness.is_empty(), "nobody has come");
     for _ in 0..2 {
         let issued = engine.issue_token(concert, &anna()).await.unwrap();

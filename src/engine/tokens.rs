@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::{Engine, Inner};
+use super::{Engine, Inner, Node, seen};
 use crate::actors::actor::Host as _;
 use crate::api::{Caller, Token};
 use crate::domain::waiting_room::{Command, Mode, Part, Reply, TokenRow, TokenStatus, TokenView, WaitingRoom};
@@ -59,19 +59,19 @@ impl Engine {
     /// # Errors
     /// A fault of the engine's.
     pub fn still_there(&self, concert: ConcertId, user: &UserId) -> Result<(), Error> {
-        let system = &self.0.system;
-        if !system.liveness.contains_key(&concert) {
+        let Node { replica, liveness, .. } = &self.0.node;
+        if !liveness.contains_key(&concert) {
             return Ok(());
         }
         let token = move |replica: &mut Replica, user: &UserId| Ok(replica.room(concert)?.live_token(user));
         match self.0.glance(|replica| token(replica, user))? {
-            Ok(no) => no.into_iter().for_each(|no| system.seen(TokenId { concert, no })),
+            Ok(no) => no.into_iter().for_each(|no| seen(liveness, TokenId { concert, no })),
             Err(Cold { .. }) => {
-                let (system, user) = (system.clone(), user.clone());
-                self.0.system.host.in_background(move || {
+                let (replica, liveness, user) = (replica.clone(), liveness.clone(), user.clone());
+                self.0.host.in_background(move || {
                     // Whoever reads next finds out if it cannot be had.
-                    if let Ok(Some(no)) = system.replica.read(|replica| token(replica, &user)) {
-                        system.seen(TokenId { concert, no });
+                    if let Ok(Some(no)) = replica.read(|replica| token(replica, &user)) {
+                        seen(&liveness, TokenId { concert, no });
                     }
                 });
             }
@@ -96,7 +96,7 @@ impl Engine {
     pub async fn waiting_tokens(&self) -> Result<u64, Error> {
         self.0.up_to_date().await?;
         // Each line in which somebody waits is looked after.
-        let rooms: Vec<_> = self.0.system.liveness.iter().map(|room| *room.key()).collect();
+        let rooms: Vec<_> = self.0.node.liveness.iter().map(|room| *room.key()).collect();
         let mut waiting = 0;
         for concert in rooms {
             waiting += self.0.look(|replica| Ok(replica.room(concert)?.counts().waiting)).await?;
@@ -192,7 +192,7 @@ impl Inner {
         }
         let token = queue_token.and_then(|text| verify(&info.signing_key, concert, user, text));
         let Some(token) = token else { return Ok(Err(Rejection::QueueTokenRequired)) };
-        self.system.seen(token);
+        seen(&self.node.liveness, token);
         let now = self.now();
         let view = Box::pin(self.read(|replica| Ok(replica.room(concert)?.token(now, token.no)))).await?;
         let active = view.is_some_and(|view| view.status == TokenStatus::Active);
@@ -224,7 +224,7 @@ impl Inner {
     /// A caller who may see a token has given a sign of life.
     pub(super) fn seen(&self, caller: &Caller, id: TokenId) {
         match caller {
-            Caller::User(_) => self.system.seen(id),
+            Caller::User(_) => seen(&self.node.liveness, id),
             // Somebody else's look says nothing of the holder.
             Caller::Admin => {}
         }

@@ -17,7 +17,7 @@ use crate::replica::Replica;
 use crate::replica::pages::{self, NoPage};
 use crate::store::codec::{Facts, Record};
 use crate::store::disk::{Disk, RealDisk};
-use crate::store::journal::{self};
+use crate::store::journal::Frames;
 use crate::store::lock::DirLock;
 use crate::store::manifest::Manifest;
 use crate::store::plans::Plans;
@@ -67,7 +67,8 @@ pub fn verify(config: &Config) -> Result<VerifyReport, OpenError> {
     let dir = &config.data_dir;
     // A damaged manifest is for the comparison below to name.
     let floor = Manifest::read(&*disk, dir).ok().flatten().map_or(Lsn(0), |manifest| manifest.highest_lsn());
-    let report = journal::check(&*disk, &dir.join("journal"), floor)?;
+    let frames = Frames::in_dir(disk.clone(), dir);
+    let report = frames.check(floor)?;
     let plans = Plans::new(disk.clone(), dir.join("plans"));
     let stored: BTreeSet<_> = plans.list()?.into_iter().collect();
     for hash in &stored {
@@ -81,7 +82,7 @@ pub fn verify(config: &Config) -> Result<VerifyReport, OpenError> {
     let mut replica = Replica::new(store.clone(), Lsn(0)).map_err(unreadable)?;
     let compared_at = if let Check::Agrees(found) = &check { found.lsn } else { Lsn(0) };
     let mut rebuilt = None;
-    replay(disk, &dir.join("journal"), Lsn(0), report.last_lsn, |first, record| {
+    replay(&frames, Lsn(0), report.last_lsn, |first, record| {
         if let Some(PlanHash(missing)) = plans_of(record).find(|plan| !stored.contains(&plan.0)) {
             plans.get(missing)?;
         }
@@ -131,7 +132,7 @@ pub fn repair_state(config: &Config) -> Result<VerifyReport, OpenError> {
     let (disk, lock) = enter(config)?;
     let dir = &config.data_dir;
     let unusable = |source| OpenError::DataDirectory { dir: dir.display().to_string(), source };
-    journal::check(&*disk, &dir.join("journal"), StateStore::floor_of(dir, &*disk)?)?;
+    Frames::in_dir(disk.clone(), dir).check(StateStore::floor_of(dir, &*disk)?)?;
     let state = dir.join("state");
     if state.exists() {
         let names = disk.list(dir).map_err(unusable)?;
@@ -153,7 +154,7 @@ fn enter(config: &Config) -> Result<(Arc<dyn Disk>, DirLock), OpenError> {
 /// Refuses a directory that is no data directory.
 pub(super) fn check_journal(config: &Config) -> Result<(), OpenError> {
     let dir = &config.data_dir;
-    if dir.join("journal").is_dir() {
+    if Frames::in_dir(Arc::new(RealDisk), dir).is_there() {
         return Ok(());
     }
     let source = io::Error::new(io::ErrorKind::NotFound, "there is no journal in it");
@@ -200,10 +201,10 @@ struct Line<'a> {
 /// The directory is in use, the journal is damaged, or `write` fails.
 pub fn export(config: &Config, from: Lsn, write: &mut dyn FnMut(&str) -> io::Result<()>) -> Result<(), OpenError> {
     let (disk, _lock) = enter(config)?;
-    let dir = config.data_dir.join("journal");
-    let report = journal::check(&*disk, &dir, Lsn(0))?;
+    let frames = Frames::in_dir(disk, &config.data_dir);
+    let report = frames.check(Lsn(0))?;
     let after = Lsn(from.0.saturating_sub(1));
-    replay(disk, &dir, after, report.last_lsn, |first, record| {
+    replay(&frames, after, report.last_lsn, |first, record| {
         let output = |source| OpenError::DataDirectory { dir: "(output)".into(), source };
         let line = serde_json::to_string(&Line { lsn: first, record }).map_err(|error| output(error.into()))?;
         write(&line).map_err(output)

@@ -3,16 +3,14 @@
 //! It must not know where rows are kept: whoever drives it looks up what is missing.
 
 use std::collections::VecDeque;
-use std::path::Path;
-use std::sync::Arc;
 
 use super::event::{Event, EventFilter, EventId};
 use super::projection::{self, Draft, Known, Missing};
 use crate::domain::Lsn;
 use crate::error::Error;
 use crate::store::codec::{self, Record};
-use crate::store::disk::Disk;
 use crate::store::journal::{self, Reader};
+use crate::store::node::Journal;
 
 /// Events that are looked up together: how long the replica is held for it.
 const DRAFTS_MAX: usize = 64;
@@ -44,9 +42,9 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
-    /// Through the journal in `dir`, from after `after` on.
-    pub(crate) fn begin(disk: Arc<dyn Disk>, dir: &Path, after: EventId) -> Result<Self, Error> {
-        let reader = Reader::open(disk, dir, after.lsn).map_err(|error| unreadable(&error))?;
+    /// Through a journal, from after `after` on.
+    pub(crate) fn begin(journal: &Journal, after: EventId) -> Result<Self, Error> {
+        let reader = journal.read(after.lsn).map_err(|error| unreadable(&error))?;
         let next = EventId { lsn: after.lsn, index: after.index.saturating_add(1) };
         Ok(Self { reader, records: VecDeque::new(), next, known: Known::default() })
     }

@@ -277,7 +277,7 @@ impl Replica {
     }
 
     fn count_open_holds(&mut self) -> Result<(), Error> {
-        for id in self.alarmed()?.options {
+        for id in self.alarmed().read()?.options {
             let owners = self.loading(|replica| {
                 let open =
                     replica.option(id)?.reservations().filter(|(_, reservation)| reservation.status.may_be_held());
@@ -431,26 +431,13 @@ impl Replica {
         Archive::new(self.rows.clone(), first, last, limit, unsaved)
     }
 
-    /// The aggregates that have something due or owed; while a checkpoint is being written, also some that have nothing any
-    /// more.
-    ///
-    /// # Errors
-    /// The rows cannot be read.
-    pub fn alarmed(&mut self) -> Result<Alarmed, Error> {
-        let mut alarmed = Alarmed::default();
-        let number = |bytes: &[u8]| bytes.try_into().map(u64::from_be_bytes).unwrap_or(0);
-        self.rows.each(&[ALARMS], &after_prefix(&[ALARMS]), |key, _| match key.get(1) {
-            Some(&ConcertOption::KIND) => alarmed.options.push(OptionId(number(&key[2..]))),
-            Some(&WaitingRoom::KIND) => alarmed.rooms.push(ConcertId(number(&key[2..]))),
-            _ => {}
-        })?;
-        alarmed.options.extend(self.caches.options.needing_care());
-        alarmed.rooms.extend(self.caches.rooms.needing_care());
-        alarmed.options.sort_unstable();
-        alarmed.options.dedup();
-        alarmed.rooms.sort_unstable();
-        alarmed.rooms.dedup();
-        Ok(alarmed)
+    /// The aggregates that have something due or owed: those in memory; the others are to be read, without the lock. As long
+    /// as no event comes in meanwhile, none is missing: what leaves memory then is in sled as it is.
+    pub fn alarmed(&self) -> Alarming {
+        let mut found = Alarmed::default();
+        found.options.extend(self.caches.options.needing_care());
+        found.rooms.extend(self.caches.rooms.needing_care());
+        Alarming { found, rows: self.rows.clone() }
     }
 
     /// Everything that has changed since the last checkpoint. Until [`end_checkpoint`](Self::end_checkpoint), reads find it
@@ -499,6 +486,33 @@ pub struct Alarmed {
     pub options: Vec<OptionId>,
     /// Waiting rooms.
     pub rooms: Vec<ConcertId>,
+}
+
+/// Those of them that were in memory; the others are in sled.
+pub(crate) struct Alarming {
+    found: Alarmed,
+    rows: Arc<StateStore>,
+}
+
+impl Alarming {
+    /// All of them; while a checkpoint is being written, also some that have nothing any more. Blocks.
+    ///
+    /// # Errors
+    /// The rows cannot be read.
+    pub fn read(self) -> Result<Alarmed, Error> {
+        let Self { found: mut alarmed, rows } = self;
+        let number = |bytes: &[u8]| bytes.try_into().map(u64::from_be_bytes).unwrap_or(0);
+        rows.each(&[ALARMS], &after_prefix(&[ALARMS]), |key, _| match key.get(1) {
+            Some(&ConcertOption::KIND) => alarmed.options.push(OptionId(number(&key[2..]))),
+            Some(&WaitingRoom::KIND) => alarmed.rooms.push(ConcertId(number(&key[2..]))),
+            _ => {}
+        })?;
+        alarmed.options.sort_unstable();
+        alarmed.options.dedup();
+        alarmed.rooms.sort_unstable();
+        alarmed.rooms.dedup();
+        Ok(alarmed)
+    }
 }
 
 /// That a [`Replica`] keeps aggregates of this kind.

@@ -11,6 +11,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::codec::Record;
 use super::journal::{FrameRef, Log};
+use super::node::Journal;
 use crate::domain::{Lsn, Timestamp};
 
 /// How full a frame may get before the next record goes into another one. With the largest record it stays below what
@@ -67,16 +68,7 @@ impl Drop for Effect {
     }
 }
 
-/// Durable records, in order, each with the lsn of its first event.
-pub type DurableBatch = Arc<Vec<(Lsn, Arc<Record>)>>;
-
-/// Takes in what has become durable. Must not block.
-pub type Reader = Box<dyn FnMut(&DurableBatch) + Send>;
-
-/// Hears why the journal has failed.
-type FailureHearer = Box<dyn FnOnce(&str) + Send>;
-
-/// The journal has failed or is closed: nothing more will become durable.
+/// The journal has failed or is closed, or the term is over: nothing more will become durable through this writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the journal is closed")]
 pub struct Closed;
@@ -93,54 +85,61 @@ struct Batch {
     closing: bool,
 }
 
-#[derive(Default)]
 struct Shared {
+    journal: Journal,
     open: Mutex<Batch>,
     filled: Condvar,
-    /// The last lsn that no power cut can take back.
+    /// The last lsn that is durable, of those before this term and of its own: what another term makes durable under an
+    /// lsn that was given out here too is something else.
     durable: AtomicU64,
     /// Events in the open batch.
     waiting: AtomicU64,
-    closed: AtomicBool,
-    reason: Mutex<Option<String>>,
-    on_failure: Mutex<Vec<FailureHearer>>,
-    counters: Counters,
+    over: AtomicBool,
 }
 
-/// What the committer has done so far.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Batches written.
-    pub batches: AtomicU64,
-    /// Bytes that they take in the journal.
-    pub bytes: AtomicU64,
-    /// Nanoseconds spent in writing and syncing.
-    pub commit_nanos: AtomicU64,
-}
+/// The way into the journal for one term; cheap to clone.
+#[derive(Clone)]
+pub struct Writer(Arc<Shared>);
 
-/// The way into the journal; cheap to clone.
-#[derive(Clone, Default)]
-pub struct Journal(Arc<Shared>);
-
-impl Journal {
-    /// A journal whose last event has `last`, and the committer that writes it to `log`.
+impl Writer {
+    /// Begins a term: goes on where `journal` ends, by way of `log`, which ends there as well. The term before must be over,
+    /// and its committer have ended.
     #[must_use]
-    pub fn new<L: Log>(log: L, last: Lsn) -> (Self, Committer<L>) {
-        let journal = Self::default();
-        journal.0.open.lock().last = last;
-        journal.0.durable.store(last.0, Ordering::Release);
-        (journal.clone(), Committer { log, journal, readers: Vec::new(), bytes: Vec::new(), at: Timestamp::default() })
+    pub fn begin<L: Log>(journal: &Journal, log: L) -> (Self, Committer<L>) {
+        let last = journal.durable();
+        let writer = Self(Arc::new(Shared {
+            journal: journal.clone(),
+            open: Mutex::new(Batch { last, ..Batch::default() }),
+            filled: Condvar::new(),
+            durable: AtomicU64::new(last.0),
+            waiting: AtomicU64::new(0),
+            over: AtomicBool::new(false),
+        }));
+        let term = Arc::downgrade(&writer.0);
+        journal.term_begins(Arc::new(move || {
+            if let Some(shared) = term.upgrade() {
+                Self(shared).end();
+            }
+        }));
+        let committer = Committer { log, writer: writer.clone(), bytes: Vec::new(), at: journal.at() };
+        (writer, committer)
+    }
+
+    /// The journal that it writes.
+    #[must_use]
+    pub fn journal(&self) -> &Journal {
+        &self.0.journal
     }
 
     /// Appends a record to the open batch, and gives the lsn of its first event. Does `effect` as soon as all of it is
     /// durable.
     ///
     /// # Errors
-    /// The journal is closed.
+    /// The journal is closed, or the term is over.
     pub fn append(&self, record: Arc<Record>, effect: Option<Effect>) -> Result<Lsn, Closed> {
         let events = record.len() as u32;
         let mut batch = self.0.open.lock();
-        if self.is_closed() || batch.closing {
+        if self.is_over() || batch.closing {
             return Err(Closed);
         }
         let first = batch.last.next();
@@ -152,14 +151,17 @@ impl Journal {
         Ok(first)
     }
 
-    /// Does `effect` as soon as `lsn` is durable: now, if it is.
+    /// Does `effect` as soon as `lsn`, which was given out here or before this term, is durable: now, if it is.
     pub fn when_durable(&self, lsn: Lsn, effect: Effect) {
+        if self.is_over() {
+            return;
+        }
         if lsn <= self.durable() {
             return effect.run();
         }
         let mut batch = self.0.open.lock();
         // Under the lock, since the committer may have been about to take the batch.
-        if self.is_closed() {
+        if self.is_over() {
             return;
         }
         // Or may have made it durable since, and be about to seal the log: then it takes nothing more.
@@ -177,9 +179,8 @@ impl Journal {
         self.0.filled.notify_one();
     }
 
-    /// The last lsn that no power cut can take back.
-    #[must_use]
-    pub fn durable(&self) -> Lsn {
+    /// The last lsn that is durable, of those that this term knows.
+    fn durable(&self) -> Lsn {
         Lsn(self.0.durable.load(Ordering::Acquire))
     }
 
@@ -196,59 +197,33 @@ impl Journal {
         self.0.waiting.load(Ordering::Relaxed)
     }
 
-    /// What the committer has done so far.
+    /// Whether the term is over: nothing more becomes durable through it, but perhaps the frame that was being written.
     #[must_use]
-    pub fn counters(&self) -> &Counters {
-        &self.0.counters
+    pub fn is_over(&self) -> bool {
+        self.0.over.load(Ordering::Acquire)
     }
 
-    /// Whether it has failed or was closed.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.0.closed.load(Ordering::Acquire)
-    }
-
-    /// Why it has failed, if it has.
-    #[must_use]
-    pub fn failure(&self) -> Option<String> {
-        self.0.reason.lock().clone()
-    }
-
-    /// Calls `hear` once if the journal fails: at once, if it has.
-    pub fn on_failure(&self, hear: impl FnOnce(&str) + Send + 'static) {
-        // Under the lock: a failure that is not seen here has not come to those who are to hear of it yet.
-        let mut hearers = self.0.on_failure.lock();
-        match self.failure() {
-            None => hearers.push(Box::new(hear)),
-            Some(reason) => {
-                drop(hearers);
-                hear(&reason);
-            }
-        }
-    }
-
-    /// Fails for good: nothing that is not durable yet will be, and all who wait for it are let go.
+    /// Fails the journal for good, unless the term is over: what goes wrong in it then harms nobody.
     pub fn poison(&self, reason: &str) {
-        {
-            let mut first = self.0.reason.lock();
-            if first.is_some() {
-                return;
-            }
-            *first = Some(reason.to_owned());
+        if !self.is_over() {
+            self.0.journal.poison(reason);
         }
-        tracing::error!(reason, "the engine has failed");
+    }
+
+    /// Ends the term. Nothing that is not durable becomes so through it any more, and all who wait for it are let go. Only the
+    /// frame that is being written may still become durable, untold, as at a crash: whether it has is certain once the committer
+    /// has ended.
+    pub fn end(&self) {
         let dropped = {
             let mut batch = self.0.open.lock();
-            self.0.closed.store(true, Ordering::Release);
+            self.0.over.store(true, Ordering::Release);
+            batch.events = 0;
+            self.0.waiting.store(0, Ordering::Relaxed);
             (std::mem::take(&mut batch.records), std::mem::take(&mut batch.effects), std::mem::take(&mut batch.held))
         };
         // Outside the lock: who is let go may call back.
         drop(dropped);
         self.0.filled.notify_all();
-        let hearers = std::mem::take(&mut *self.0.on_failure.lock());
-        for hear in hearers {
-            hear(reason);
-        }
     }
 
     /// Takes no more records; the committer writes what there is, seals the log and ends.
@@ -258,11 +233,10 @@ impl Journal {
     }
 }
 
-/// Writes batches. A plain part: whoever drives it calls [`step`](Self::step).
+/// Writes the batches of one term. A plain part: whoever drives it calls [`step`](Self::step).
 pub struct Committer<L> {
     log: L,
-    journal: Journal,
-    readers: Vec<Reader>,
+    writer: Writer,
     bytes: Vec<u8>,
     /// The latest time of all records so far.
     at: Timestamp,
@@ -275,31 +249,32 @@ pub enum Stepped {
     Worked,
     /// There was nothing to do.
     Idle,
-    /// The journal is closed, and sealed unless it failed.
+    /// The term is over; or the journal is closed, and sealed unless it failed.
     Ended,
 }
 
 impl<L: Log> Committer<L> {
-    /// Lets `reader` take in every batch that becomes durable from now on.
-    pub fn add_reader(&mut self, reader: Reader) {
-        self.readers.push(reader);
-    }
-
-    /// Writes and releases batches until the journal is closed.
-    pub fn run(mut self) {
+    /// Writes and releases batches until the term is over or the journal is closed. Gives the log, for the next term.
+    pub fn run(mut self) -> L {
         loop {
             match self.step() {
-                Stepped::Ended => return,
+                Stepped::Ended => return self.log,
                 Stepped::Worked => {}
                 Stepped::Idle => self.wait(),
             }
         }
     }
 
+    /// The log, for the next term; this one must be over.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn into_log(self) -> L {
+        self.log
+    }
+
     fn wait(&self) {
-        let shared = &self.journal.0;
+        let shared = &self.writer.0;
         let mut batch = shared.open.lock();
-        if batch.records.is_empty() && batch.effects.is_empty() && !batch.closing && !self.journal.is_closed() {
+        if batch.records.is_empty() && batch.effects.is_empty() && !batch.closing && !self.writer.is_over() {
             shared.filled.wait(&mut batch);
         }
     }
@@ -307,9 +282,9 @@ impl<L: Log> Committer<L> {
     /// Takes the open batch, makes it durable, and releases what waited for it.
     pub fn step(&mut self) -> Stepped {
         let records = {
-            let mut batch = self.journal.0.open.lock();
+            let mut batch = self.writer.0.open.lock();
             // Under the lock, or a journal that is poisoned and then closed meanwhile would be sealed.
-            if self.journal.is_closed() {
+            if self.writer.is_over() || self.writer.0.journal.is_closed() {
                 return Stepped::Ended;
             }
             if batch.records.is_empty() && batch.effects.is_empty() {
@@ -318,13 +293,17 @@ impl<L: Log> Committer<L> {
                 return if closing { self.seal() } else { Stepped::Idle };
             }
             batch.events = 0;
-            self.journal.0.waiting.store(0, Ordering::Relaxed);
+            self.writer.0.waiting.store(0, Ordering::Relaxed);
             let (records, effects) = (Vec::with_capacity(batch.records.len()), Vec::with_capacity(batch.effects.len()));
             batch.held = std::mem::replace(&mut batch.effects, effects);
             std::mem::replace(&mut batch.records, records)
         };
         let mut rest = records;
         while let Some((first, _)) = rest.first() {
+            // A batch can be of several frames, and the term may end between them.
+            if self.writer.is_over() {
+                return Stepped::Ended;
+            }
             let first = *first;
             let (encoded, at) = self.encode(&rest);
             let later = rest.split_off(encoded);
@@ -334,12 +313,11 @@ impl<L: Log> Committer<L> {
             if !self.write(first, last, at) {
                 return Stepped::Ended;
             }
-            self.journal.0.durable.store(last.0, Ordering::Release);
-            for reader in &mut self.readers {
-                reader(&batch);
-            }
+            // The node first: whoever is answered looks at it.
+            self.writer.0.journal.advance(last, at, &batch);
+            self.writer.0.durable.store(last.0, Ordering::Release);
         }
-        let held = std::mem::take(&mut self.journal.0.open.lock().held);
+        let held = std::mem::take(&mut self.writer.0.open.lock().held);
         held.into_iter().for_each(Effect::run);
         Stepped::Worked
     }
@@ -366,11 +344,12 @@ impl<L: Log> Committer<L> {
         let begun = Instant::now();
         let frame = FrameRef { first_lsn: first, count, at, payload: &self.bytes };
         let written = self.log.append(&frame);
+        let journal = &self.writer.0.journal;
         if let Err(error) = written {
-            self.journal.poison(&format!("the journal cannot be written: {error}"));
+            journal.poison(&format!("the journal cannot be written: {error}"));
             return false;
         }
-        let counters = &self.journal.0.counters;
+        let counters = journal.counters();
         counters.batches.fetch_add(1, Ordering::Relaxed);
         counters.bytes.fetch_add(frame.padded_bytes(), Ordering::Relaxed);
         counters.commit_nanos.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
@@ -379,8 +358,8 @@ impl<L: Log> Committer<L> {
 
     fn seal(&mut self) -> Stepped {
         match self.log.seal() {
-            Ok(()) => self.journal.0.closed.store(true, Ordering::Release),
-            Err(error) => self.journal.poison(&format!("the journal cannot be sealed: {error}")),
+            Ok(()) => self.writer.0.journal.close(),
+            Err(error) => self.writer.0.journal.poison(&format!("the journal cannot be sealed: {error}")),
         }
         Stepped::Ended
     }
@@ -427,7 +406,8 @@ mod tests {
     #[test]
     fn a_batch_that_is_too_large_for_one_frame_becomes_several() {
         let log = Frames::default();
-        let (journal, mut committer) = Journal::new(log.clone(), Lsn(10));
+        let journal = Journal::of_nothing(Lsn(10));
+        let (writer, mut committer) = Writer::begin(&journal, log.clone());
         let user: UserId = "u".repeat(255).parse().unwrap();
         let event = || wallet::Event::Charged {
             entry: 1,
@@ -442,15 +422,15 @@ mod tests {
         });
         let released = Arc::new(AtomicU64::new(0));
         for _ in 0..100 {
-            journal.append(record.clone(), None).unwrap();
+            writer.append(record.clone(), None).unwrap();
         }
         let (seen, at_release) = (released.clone(), journal.clone());
         let last = Lsn(10 + 100_000);
         let release = move || seen.store(at_release.durable().0, Ordering::Relaxed);
-        journal.when_durable(last, Effect::call(release));
+        writer.when_durable(last, Effect::call(release));
         let taken = Arc::new(Mutex::new(Vec::new()));
         let read = taken.clone();
-        committer.add_reader(Box::new(move |batch| read.lock().extend(batch.iter().map(|(lsn, _)| lsn.0))));
+        journal.add_reader(Box::new(move |batch| read.lock().extend(batch.iter().map(|(lsn, _)| lsn.0))));
         assert_eq!(committer.step(), Stepped::Worked);
         assert_eq!(journal.failure(), None);
         assert_eq!(released.load(Ordering::Relaxed), last.0, "released when all of it is durable");
@@ -467,13 +447,13 @@ mod tests {
 
     /// Fails the journal while it is being written, as somebody else may.
     #[derive(Default, Clone)]
-    struct FailedMeanwhile(Arc<Mutex<Option<Journal>>>);
+    struct FailedMeanwhile(Arc<Mutex<Option<(Journal, std::sync::Weak<()>)>>>);
 
     impl Log for FailedMeanwhile {
         fn append(&mut self, _frame: &FrameRef<'_>) -> Result<(), journal::Error> {
-            let journal = self.0.lock().take().unwrap();
+            let (journal, waits) = self.0.lock().take().unwrap();
             journal.poison("somebody else has failed");
-            assert_eq!(Arc::strong_count(&journal.0), 2, "who waits is let go while the disk hangs");
+            assert!(waits.upgrade().is_none(), "who waits is let go while the disk hangs");
             Ok(())
         }
 
@@ -485,14 +465,15 @@ mod tests {
     #[test]
     fn a_failure_lets_go_who_waits_for_a_write_that_hangs() {
         let log = FailedMeanwhile::default();
-        let (journal, mut committer) = Journal::new(log.clone(), Lsn(0));
+        let journal = Journal::of_nothing(Lsn(0));
+        let (writer, mut committer) = Writer::begin(&journal, log.clone());
         let user: UserId = "anna".parse().unwrap();
         let event = wallet::Event::DebitCancelled { payment: "p1-1".parse().unwrap(), settled_below: 1 };
         let facts = Facts::Wallet(user, vec![event]);
-        let waits = journal.clone();
-        let effect = Effect::call(move || unreachable!("{:?}", waits.failure()));
-        journal.append(Arc::new(Record { at: Timestamp::default(), facts }), Some(effect)).unwrap();
-        *log.0.lock() = Some(journal);
+        let waits = Arc::new(());
+        *log.0.lock() = Some((journal, Arc::downgrade(&waits)));
+        let effect = Effect::call(move || unreachable!("{waits:?}"));
+        writer.append(Arc::new(Record { at: Timestamp::default(), facts }), Some(effect)).unwrap();
         assert_eq!(committer.step(), Stepped::Worked);
         assert_eq!(committer.step(), Stepped::Ended);
     }
@@ -534,16 +515,149 @@ mod tests {
     #[test]
     fn the_last_frame_has_the_latest_time() {
         let log = Frames::default();
-        let (journal, mut committer) = Journal::new(log.clone(), Lsn(0));
+        let journal = Journal::of_nothing(Lsn(0));
+        let (writer, mut committer) = Writer::begin(&journal, log.clone());
         let user: UserId = "anna".parse().unwrap();
         for (append_at, frame_at) in [(6, 6), (5, 6), (7, 7)] {
             let event = wallet::Event::DebitCancelled { payment: "p1-1".parse().unwrap(), settled_below: 1 };
             let facts = Facts::Wallet(user.clone(), vec![event]);
-            journal.append(Arc::new(Record { at: Timestamp::from_millis(append_at), facts }), None).unwrap();
+            writer.append(Arc::new(Record { at: Timestamp::from_millis(append_at), facts }), None).unwrap();
             assert_eq!(committer.step(), Stepped::Worked);
             assert_eq!(log.0.lock().last().unwrap().at, Timestamp::from_millis(frame_at));
         }
         let bytes = journal.counters().bytes.load(Ordering::Relaxed);
         assert_eq!(bytes, 3 * 512, "each takes a sector, however little is in it");
+    }
+
+    /// Ends the term while a frame is written.
+    #[derive(Default, Clone)]
+    struct EndsMeanwhile {
+        frames: Frames,
+        ends: Arc<Mutex<Option<Writer>>>,
+    }
+
+    impl Log for EndsMeanwhile {
+        fn append(&mut self, frame: &FrameRef<'_>) -> Result<(), journal::Error> {
+            if let Some(term) = self.ends.lock().take() {
+                term.end();
+            }
+            self.frames.append(frame)
+        }
+
+        fn seal(&mut self) -> Result<(), journal::Error> {
+            unreachable!("no term is to be closed here");
+        }
+    }
+
+    /// A record of `events` events of a wallet; a thousand take a good part of a frame.
+    fn record(events: usize) -> Arc<Record> {
+        let user: UserId = "u".repeat(255).parse().unwrap();
+        let event = || wallet::Event::Charged {
+            entry: 1,
+            amount: Points::ZERO,
+            balance: Points::ZERO,
+            by: user.clone(),
+            key: None,
+        };
+        let events = (0..events).map(|_| event()).collect();
+        Arc::new(Record { at: Timestamp::from_millis(5), facts: Facts::Wallet(user.clone(), events) })
+    }
+
+    /// Notes what became of it.
+    struct Fate(Arc<Mutex<Vec<&'static str>>>);
+
+    impl Held for Fate {
+        fn durable(&self) {
+            self.0.lock().push("durable");
+        }
+
+        fn lost(&self) {
+            self.0.lock().push("lost");
+        }
+    }
+
+    fn fate() -> (Effect, Arc<Mutex<Vec<&'static str>>>) {
+        let fates = Arc::<Mutex<Vec<_>>>::default();
+        (Effect::of(Arc::new(Fate(fates.clone()))), fates)
+    }
+
+    #[test]
+    fn nothing_becomes_durable_through_a_term_that_is_over() {
+        let (log, journal) = (Frames::default(), Journal::of_nothing(Lsn(0)));
+        let (old, mut committer) = Writer::begin(&journal, log.clone());
+        let (told, told_as) = fate();
+        old.append(record(1), Some(told)).unwrap();
+        assert_eq!(committer.step(), Stepped::Worked);
+        let [(waits, waits_as), (late, late_as), (same, same_as)] = [(); 3].map(|()| fate());
+        assert_eq!(old.append(record(2), Some(waits)), Ok(Lsn(2)));
+        old.end();
+        assert_eq!(committer.step(), Stepped::Ended);
+        assert_eq!(old.append(record(1), Some(late)), Err(Closed));
+        let (new, mut committer) = Writer::begin(&journal, committer.into_log());
+        // Another record, under a number that the old term has given out as well.
+        let (now, now_as) = fate();
+        assert_eq!(new.append(record(3), Some(now)), Ok(Lsn(2)));
+        assert_eq!(committer.step(), Stepped::Worked);
+        old.when_durable(Lsn(3), same);
+        let fates = [told_as, waits_as, late_as, same_as, now_as].map(|fates| std::mem::take(&mut *fates.lock()));
+        assert_eq!(fates, [["durable"], ["lost"], ["lost"], ["lost"], ["durable"]]);
+        let frames: Vec<_> = log.0.lock().iter().map(|frame| (frame.first.0, frame.events)).collect();
+        assert_eq!((frames, journal.durable(), journal.failure()), (vec![(1, 1), (2, 3)], Lsn(4), None));
+    }
+
+    #[test]
+    fn of_what_is_being_written_when_a_term_ends_one_frame_may_become_durable_and_nobody_is_told() {
+        let (log, journal) = (EndsMeanwhile::default(), Journal::of_nothing(Lsn(0)));
+        let taken = Arc::new(AtomicU64::new(0));
+        let counts = taken.clone();
+        journal.add_reader(Box::new(move |batch| {
+            counts.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        }));
+        let (writer, mut committer) = Writer::begin(&journal, log.clone());
+        let (waits, waits_as) = fate();
+        for _ in 0..100 {
+            writer.append(record(1_000), None).unwrap();
+        }
+        writer.when_durable(Lsn(1), waits);
+        *log.ends.lock() = Some(writer.clone());
+        assert_eq!(committer.step(), Stepped::Ended);
+        let frames: u64 = log.frames.0.lock().iter().map(|frame| u64::from(frame.events)).sum();
+        assert_eq!(log.frames.0.lock().len(), 1);
+        assert!(frames < 100_000 && journal.durable() == Lsn(frames), "{frames} of 100,000");
+        assert_eq!(taken.load(Ordering::Relaxed) * 1_000, frames, "the node takes in what is durable");
+        assert_eq!(*waits_as.lock(), ["lost"]);
+        let (next, _committer) = Writer::begin(&journal, committer.into_log());
+        assert_eq!(next.append(record(1), None), Ok(Lsn(frames + 1)));
+    }
+
+    #[test]
+    fn a_failure_ends_the_term_under_way_and_every_later_one() {
+        let journal = Journal::of_nothing(Lsn(0));
+        let (old, committer) = Writer::begin(&journal, Frames::default());
+        old.end();
+        let (writer, mut committer) = Writer::begin(&journal, committer.into_log());
+        old.poison("a rule of the last term panics");
+        assert_eq!(journal.failure(), None, "nobody is harmed");
+        let (waits, waits_as) = fate();
+        writer.append(record(1), Some(waits)).unwrap();
+        writer.poison("a test");
+        assert_eq!((journal.failure().as_deref(), &waits_as.lock()[..]), (Some("a test"), &["lost"][..]));
+        assert_eq!(committer.step(), Stepped::Ended);
+        let (late, mut committer) = Writer::begin(&journal, committer.into_log());
+        assert_eq!(late.append(record(1), None), Err(Closed));
+        assert_eq!(committer.step(), Stepped::Ended);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_the_terms_that_were() {
+        let journal = Journal::of_nothing(Lsn(0));
+        let (mut writer, mut committer) = Writer::begin(&journal, Frames::default());
+        for _ in 0..3 {
+            writer.end();
+            let old = Arc::downgrade(&writer.0);
+            (writer, committer) = Writer::begin(&journal, committer.into_log());
+            assert_eq!(old.strong_count(), 0);
+        }
+        drop(committer);
     }
 }

@@ -9,6 +9,7 @@ pub mod disk;
 pub mod journal;
 pub mod lock;
 pub mod manifest;
+pub mod node;
 pub mod plans;
 pub mod redo;
 pub mod rows;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::clock::{Clock, TimeSource};
+use crate::clock::{Clock, Slewing, TimeSource};
 use crate::domain::Timestamp;
 
 /// How often it is looked at while somebody waits for it.
@@ -13,7 +13,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// A machine's wall clock, and the time that passes on it. Clones show the same.
 ///
 /// For [`Engine::open_with`](crate::Engine::open_with). An engine behaves towards it as towards a real machine: it looks
-/// at the wall clock once, when it is opened, and from then on only at the time that passes.
+/// at the wall clock once, when a term begins, and from then on only at the time that passes.
 #[derive(Debug, Clone)]
 pub struct ManualClock(Arc<Hands>);
 
@@ -49,20 +49,20 @@ impl TimeSource for ManualClock {
 
     fn start_after(&self, last: Timestamp) -> Arc<dyn Clock> {
         let passed_ms = self.0.passed_ms.load(Ordering::SeqCst);
-        Arc::new(Running { machine: self.clone(), start: self.wall().max(last), begun_ms: passed_ms })
+        Arc::new(Running { machine: self.clone(), shows: Slewing::new(self.wall(), last), begun_ms: passed_ms })
     }
 }
 
-/// The clock of one engine.
+/// The clock of one term.
 struct Running {
     machine: ManualClock,
-    start: Timestamp,
+    shows: Slewing,
     begun_ms: u64,
 }
 
 impl Clock for Running {
     fn now(&self) -> Timestamp {
-        self.start.plus_millis(self.machine.0.passed_ms.load(Ordering::SeqCst) - self.begun_ms)
+        self.shows.after(self.machine.0.passed_ms.load(Ordering::SeqCst) - self.begun_ms)
     }
 
     fn skew_millis(&self) -> i64 {

@@ -8,7 +8,7 @@ use crate::domain::Lsn;
 use crate::error::OpenError;
 use crate::store::codec::{self, Record};
 use crate::store::disk::{Disk, RealDisk};
-use crate::store::journal::{FrameRef, LocalLog, Log, Options, Reader, check};
+use crate::store::journal::{FrameRef, Frames, Log, Options};
 
 /// Every record of the journal up to `last`, which must be durable, each with the lsn of its first event. An engine may
 /// be writing to it.
@@ -16,7 +16,7 @@ use crate::store::journal::{FrameRef, LocalLog, Log, Options, Reader, check};
 /// # Errors
 /// The journal cannot be read.
 pub fn records(data_dir: &Path, last: Lsn) -> Result<Vec<(Lsn, Record)>, OpenError> {
-    let mut reader = Reader::open(Arc::new(RealDisk), &data_dir.join("journal"), Lsn(1))?;
+    let mut reader = Frames::in_dir(Arc::new(RealDisk), data_dir).from(Lsn(1))?;
     let mut records = Vec::new();
     while let Some(frame) = reader.next(last)? {
         records.extend(codec::decode_batch(frame.first_lsn, frame.count, &frame.payload)?);
@@ -38,10 +38,11 @@ pub fn copy_until(from: &Path, to: &Path, last: Lsn) -> Result<Lsn, OpenError> {
         let path = entry.map_err(unusable)?.path();
         fs::copy(&path, to.join("plans").join(path.file_name().unwrap_or_default())).map_err(unusable)?;
     }
-    let end = check(&*disk, &from.join("journal"), Lsn(0))?.last_lsn;
+    let frames = Frames::in_dir(disk.clone(), from);
+    let end = frames.check(Lsn(0))?.last_lsn;
     let options = Options { segment_bytes: 1 << 20, reserve_bytes: 0, ..Options::default() };
-    let (mut log, _) = LocalLog::open(disk.clone(), &to.join("journal"), options, Lsn(0))?;
-    let mut reader = Reader::open(disk, &from.join("journal"), Lsn(1))?;
+    let (mut log, _) = Frames::in_dir(disk, to).open(options, Lsn(0))?;
+    let mut reader = frames.from(Lsn(1))?;
     let mut written = Lsn(0);
     while let Some(frame) = reader.next(end)? {
         for (first_lsn, record) in codec::decode_batch(frame.first_lsn, frame.count, &frame.payload)? {

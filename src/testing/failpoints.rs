@@ -209,7 +209,12 @@ impl Failpoints {
             if state.dead {
                 return;
             }
-            state.system = Arc::downgrade(system);
+            if !std::ptr::eq(state.system.as_ptr(), Arc::as_ptr(system)) {
+                // What was sent in another term reaches nobody any more.
+                state.sent.clear();
+                state.held.clear();
+                state.system = Arc::downgrade(system);
+            }
             let step = Step::of(&message);
             if step.is_some() {
                 state.sent.push(message.clone());
@@ -264,11 +269,11 @@ fn deliver(system: &Arc<System>, message: Message) -> Pin<Box<dyn Future<Output 
 
 /// The end of the engine, without a seal and without a last checkpoint.
 fn crash(system: &System, left: Left) {
-    let journal = system.env.journal.clone();
+    let writer = system.env.writer.clone();
     let last = match left {
-        Left::Appended => journal.appended(),
+        Left::Appended => writer.appended(),
         Left::Durable => Lsn(0),
     };
-    let poison = move || journal.poison("it has come to a failpoint");
-    system.env.journal.when_durable(last, Effect::call(poison));
+    let poison = move || writer.poison("it has come to a failpoint");
+    system.env.writer.when_durable(last, Effect::call(poison));
 }

@@ -1,4 +1,5 @@
-//! The plain parts of an engine, put together. Whoever drives them is elsewhere: threads, or the simulator.
+//! The plain parts of a node, put together, and those of a term on it. Whoever drives them is elsewhere: threads, or the
+//! simulator.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, mpsc};
@@ -9,8 +10,9 @@ use crate::Map;
 use crate::actors::actor::Host;
 use crate::actors::alarms::{AggregateId, Alarm, Alarms};
 use crate::actors::shell::Environment;
-use crate::actors::system::{SharedReplica, System};
-use crate::clock::Clock;
+use crate::actors::system::{Lines, SharedReplica, System, Unseen};
+use crate::actors::timer::Timer;
+use crate::clock::TimeSource;
 use crate::config::Config;
 use crate::domain::ConcertId;
 use crate::engine::tokens::RoomInfo;
@@ -18,61 +20,104 @@ use crate::limits::UserCounts;
 use crate::live::Hubs;
 use crate::replica::Alarmed;
 use crate::store::codec::TheCatalogue;
-use crate::store::committer::{Committer, DurableBatch, Journal};
+use crate::store::committer::{Committer, Writer};
 use crate::store::journal::{self, LocalLog, Log};
+use crate::store::node::{DurableBatch, Journal};
 use crate::store::state::StateStore;
 
-/// The plain parts of an engine, put together; none of them is driven yet.
-pub(crate) struct Assembled<H: Host, L> {
-    pub(crate) system: Arc<System<H>>,
-    pub(crate) committer: Committer<L>,
+/// What is there before a term, after it, and from one to another.
+pub(crate) struct Node {
+    pub(crate) journal: Journal,
+    pub(crate) replica: Arc<SharedReplica>,
+    pub(crate) counts: UserCounts,
+    pub(crate) liveness: Arc<Lines>,
+    time: Arc<dyn TimeSource>,
+    mailbox: usize,
+    max_resident: usize,
+}
+
+/// The plain parts of a node; none of them is driven yet, and there is no term.
+pub(crate) struct Assembled {
+    pub(crate) node: Node,
+    pub(crate) log: LocalLog,
+    pub(crate) store: Arc<StateStore>,
     pub(crate) projector: Projector,
     /// What the projector is to take.
     pub(crate) durable: mpsc::Receiver<DurableBatch>,
-    pub(crate) counts: UserCounts,
     pub(crate) log_status: journal::Status,
     pub(super) rooms: Arc<Map<ConcertId, RoomInfo>>,
     pub(super) hubs: Arc<Hubs>,
-    pub(crate) alarmed: Alarmed,
     /// See [`Projector::replay_nanos`].
     pub(super) replay_nanos: Arc<AtomicU64>,
 }
 
-/// Puts the plain parts of an engine together; what is to be durable goes to `log`.
-pub(crate) fn assemble<H: Host, L: Log>(
-    opened: Opened,
-    log: impl FnOnce(LocalLog) -> L,
-    clock: Arc<dyn Clock>,
-    host: H,
-    config: &Config,
-) -> (Assembled<H, L>, Arc<StateStore>) {
-    let Opened { log: local, store, replica, last, alarmed, replayed_in, .. } = opened;
-    let (log_status, counts) = (local.status(), replica.counts().clone());
+/// The plain parts of a term; none of them is driven yet, but what was under way or ran out is about to be done.
+pub(crate) struct Term<H: Host, L> {
+    pub(crate) system: Arc<System<H>>,
+    pub(crate) committer: Committer<L>,
+    pub(crate) timer: Timer<H>,
+}
+
+/// Puts the plain parts of a node together.
+pub(crate) fn assemble(opened: Opened, time: Arc<dyn TimeSource>, config: &Config) -> Assembled {
+    let Opened { log, store, frames, replica, last, last_at, replayed_in, .. } = opened;
+    let (log_status, counts) = (log.status(), replica.counts().clone());
     let hubs = Arc::<Hubs>::default();
     let looked_at = hubs.clone();
     let replica = Arc::new(SharedReplica::new(replica, move || looked_at.end()));
-    let (journal, mut committer) = Journal::new(log(local), last);
+    let journal = Journal::new(frames, last, last_at);
     let ending = replica.clone();
     journal.on_failure(move |_| ending.end());
     let (batches, durable) = mpsc::channel();
-    committer.add_reader(Box::new(move |batch| {
-        // The projector ends before the committer only if it panicked, which fails the engine.
+    journal.add_reader(Box::new(move |batch| {
+        // The projector ends before the journal only if it panicked, which fails the engine.
         let _ = batches.send(batch.clone());
     }));
-    let rooms = Arc::new(Map::default());
-    let env = Environment { journal: journal.clone(), clock, alarms: Arc::new(Alarms::default()) };
-    let system = Arc::new(System::new(host, env, replica.clone(), config.actors.mailbox as usize));
+    let (rooms, liveness) = (Arc::new(Map::default()), Arc::<Lines>::default());
     let replay_nanos = Arc::new(AtomicU64::new(replayed_in.as_nanos() as u64));
-    let (taking, liveness) = (replay_nanos.clone(), system.liveness.clone());
-    let projector =
-        Projector { replica, journal, rooms: rooms.clone(), liveness, hubs: hubs.clone(), replay_nanos: taking };
-    let assembled =
-        Assembled { system, committer, projector, durable, counts, log_status, rooms, hubs, alarmed, replay_nanos };
-    (assembled, store)
+    let projector = Projector {
+        replica: replica.clone(),
+        journal: journal.clone(),
+        rooms: rooms.clone(),
+        liveness: liveness.clone(),
+        hubs: hubs.clone(),
+        replay_nanos: replay_nanos.clone(),
+    };
+    let (mailbox, max_resident) = (config.actors.mailbox as usize, config.actors.max_resident as usize);
+    let node = Node { journal, replica, counts, liveness, time, mailbox, max_resident };
+    Assembled { node, log, store, projector, durable, log_status, rooms, hubs, replay_nanos }
 }
 
-/// Lets the actors do what was under way or ran out while the engine was closed, first of all.
-pub(crate) fn look_after<H: Host>(system: &Arc<System<H>>, alarmed: &Alarmed, entropy: &mut dyn FnMut() -> u64) {
+impl Node {
+    /// Begins a term on the replica as it stands; what is to be durable goes to `log`. The term before must be over, its
+    /// committer have ended, and the replica have taken in all that is durable. May block.
+    ///
+    /// # Errors
+    /// The node has ended, or its state cannot be read.
+    pub(crate) fn begin_term<H: Host, L: Log>(
+        &self,
+        log: L,
+        host: H,
+        mut entropy: impl FnMut() -> u64 + Send + 'static,
+    ) -> Result<Term<H, L>, Unseen> {
+        let alarmed = self.replica.lock()?.alarmed();
+        let alarmed = alarmed.read().map_err(Unseen::Unreadable)?;
+        // Whoever waits counts as heard of just now: nobody was asked for a sign of life by this term.
+        self.liveness.clear();
+        self.counts.begin_term();
+        let clock = self.time.start_after(self.journal.at());
+        let (writer, committer) = Writer::begin(&self.journal, log);
+        let env = Environment { writer, clock, alarms: Arc::new(Alarms::default()) };
+        let system = System::new(host, env, self.replica.clone(), self.liveness.clone(), self.mailbox);
+        let system = Arc::new(system);
+        look_after(&system, &alarmed, &mut entropy);
+        let timer = Timer::new(system.clone(), self.max_resident, entropy);
+        Ok(Term { system, committer, timer })
+    }
+}
+
+/// Lets the actors do what was under way or ran out while there was no term, first of all.
+fn look_after<H: Host>(system: &Arc<System<H>>, alarmed: &Alarmed, entropy: &mut dyn FnMut() -> u64) {
     for room in &alarmed.rooms {
         system.liveness.entry(*room).or_default();
         system.wake(&AggregateId::Room(*room), Alarm::Due(entropy()));

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::domain::Lsn;
 use crate::engine::Gauges;
 use crate::replica::ChangeSet;
-use crate::store::committer::Journal;
+use crate::store::node::Journal;
 use crate::store::state::{self, StateStore};
 
 /// Events that a stop leaves to the next start, which replays them faster than sled takes them in.

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::checkpointer::Checkpointer;
+use super::terms::Terms;
 use super::threads::Stop;
 use crate::actors::system::SharedReplica;
-use crate::clock::Clock;
 use crate::limits::UserCounts;
-use crate::store::committer::Journal;
 use crate::store::lock::DirLock;
+use crate::store::node::Journal;
 
 /// How often the housekeeper looks around.
 const LOOK_AROUND: Duration = Duration::from_millis(20);
@@ -22,7 +22,7 @@ const FORGET: Duration = Duration::from_secs(60 * 60);
 pub(super) struct Housekeeper {
     pub(super) replica: Arc<SharedReplica>,
     pub(super) journal: Journal,
-    pub(super) clock: Arc<dyn Clock>,
+    pub(super) terms: Arc<Terms>,
     pub(super) counts: UserCounts,
     pub(super) max_resident: usize,
     pub(super) checkpointer: Checkpointer,
@@ -45,7 +45,7 @@ impl Housekeeper {
             }
             if self.forgot_at.is_none_or(|at| at.elapsed() >= FORGET) {
                 self.forgot_at = Some(Instant::now());
-                self.counts.forget_idle(self.clock.now());
+                self.counts.forget_idle(self.terms.now());
             }
             if let Err(error) = self.checkpointer.look(stopping) {
                 return self.journal.poison(&format!("the state cannot be written: {error}"));

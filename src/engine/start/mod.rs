@@ -8,13 +8,13 @@ mod open;
 mod pace;
 mod projector;
 mod replay;
+mod terms;
 mod threads;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Instant;
 
-use actix::Actor as _;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
@@ -26,7 +26,6 @@ use super::deliveries::Deliveries;
 use super::{Gauges, Inner};
 use crate::Map;
 use crate::actors::arbiters::{Arbiters, Failpoints};
-use crate::actors::timer::Timer;
 use crate::clock::{TimeSource, wall_clock};
 use crate::config::Config;
 use crate::error::OpenError;
@@ -34,14 +33,18 @@ use crate::store::disk::Disk;
 use crate::store::lock::DirLock;
 use crate::store::plans::Plans;
 
-pub(crate) use self::assemble::{Assembled, assemble, look_after};
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use self::assemble::Term;
+pub(crate) use self::assemble::{Assembled, Node, assemble};
+pub(crate) use self::open::unreadable;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::open::{Ground, open};
 pub(crate) use self::open::{Opened, make_dir};
-pub(in crate::engine) use self::open::{journal_options, rebuild, unreadable};
+pub(in crate::engine) use self::open::{journal_options, rebuild};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::projector::Projector;
 pub(in crate::engine) use self::replay::replay;
+pub(in crate::engine) use self::terms::{Owner, Terms};
 pub(in crate::engine) use self::threads::Threads;
 
 /// Threads for reads that may block.
@@ -50,7 +53,7 @@ const BLOCKING_THREADS: usize = 8;
 /// Opens an engine and starts its threads.
 pub(super) fn start(
     config: Config,
-    time: &dyn TimeSource,
+    time: Arc<dyn TimeSource>,
     disk: Arc<dyn Disk>,
     failpoints: Option<Failpoints>,
 ) -> Result<Arc<Inner>, OpenError> {
@@ -69,27 +72,17 @@ pub(super) fn start(
         .build()
         .map_err(unusable)?;
     let (actors, handle, mut arbiters) = start_arbiters(config.actors.arbiters as usize + 1)?;
-    // One for the timer, which busy actors must not hold up.
     let own = arbiters.swap_remove(0);
     let host = Arbiters::new(arbiters, blocking.handle().clone(), failpoints);
-    let (assembled, store) = assemble(opened, |log| log, clock.clone(), host, &config);
-    let Assembled { system, committer, projector, durable, counts, log_status, rooms, hubs, alarmed, replay_nanos } =
-        assembled;
-    let (journal, replica) = (system.env.journal.clone(), system.replica.clone());
+    let Assembled { node, log, store, projector, durable, log_status, rooms, hubs, replay_nanos } =
+        assemble(opened, time, &config);
+    let (journal, replica) = (node.journal.clone(), node.replica.clone());
     let (failed, failure) = watch::channel(None);
     journal.on_failure(move |reason| {
         failed.send_replace(Some(reason.to_owned()));
     });
     let gauges = Arc::new(Gauges { checkpointed: AtomicU64::new(checkpointed.0), replay_nanos, ..Gauges::default() });
 
-    let (held, failing) = (lock.clone(), journal.clone());
-    let committer = spawn("committer", move || {
-        let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| committer.run()));
-        if run.is_err() {
-            failing.poison("the committer panicked");
-        }
-        drop(held);
-    })?;
     let projector = spawn("projector", move || projector.run(&durable))?;
     let stop = Arc::new(Stop::default());
     let disk_watch = DiskWatch { disk: disk.clone(), config: config.clone(), gauges: gauges.clone() };
@@ -97,49 +90,46 @@ pub(super) fn start(
     disk_watch.look();
     let watching = stop.clone();
     let disk_watch = spawn("disk", move || disk_watch.run(&watching))?;
+    let terms = Arc::new(Terms::new(clock));
     let (setup, figures) = (config.clone(), gauges.clone());
     let checkpointer = Checkpointer::new(replica.clone(), journal.clone(), store, setup, figures, checkpointed);
     let housekeeper = Housekeeper {
         replica: replica.clone(),
         journal: journal.clone(),
-        clock,
-        counts: counts.clone(),
+        terms: terms.clone(),
+        counts: node.counts.clone(),
         max_resident: config.actors.max_resident as usize,
         checkpointer,
         thinned_out_at: Instant::now(),
         forgot_at: None,
-        _lock: lock,
+        _lock: lock.clone(),
     };
-    let (stopping, failing) = (stop.clone(), journal.clone());
+    let (stopping, failing) = (stop.clone(), journal);
     let housekeeper = spawn("housekeeper", move || {
         if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| housekeeper.run(&stopping))).is_err() {
             failing.poison("the housekeeper panicked");
         }
     })?;
-
-    look_after(&system, &alarmed, &mut entropy);
-    let timer = Timer::new(system.clone(), config.actors.max_resident as usize, entropy);
-    Timer::start_in_arbiter(&own, move |_| timer);
-
     let (ending, ended) = watch::channel(());
     let threads = Threads {
-        committer,
         projector,
         housekeeper,
         disk_watch,
         actors,
         system: handle,
         stop,
-        replica: replica.clone(),
+        replica,
         _blocking: Blocking(Some(blocking)),
         _ended: ending,
     };
-    Ok(Arc::new(Inner {
-        plans: Plans::new(disk.clone(), dir.join("plans")),
+    let owner = Owner::new(log, lock, terms.clone(), host.clone(), own);
+    let inner = Inner {
+        plans: Plans::new(disk, dir.join("plans")),
         config,
-        system,
-        counts,
-        disk,
+        node,
+        terms,
+        owner,
+        host,
         log_status,
         offers: Map::default(),
         seating_plans: Mutex::default(),
@@ -153,7 +143,10 @@ pub(super) fn start(
         failure,
         threads: Mutex::new(Some(threads)),
         ended,
-    }))
+    };
+    // A machine of its own owns its log for as long as it is open.
+    inner.owner.begin(&inner.node)?;
+    Ok(Arc::new(inner))
 }
 
 /// A random number.

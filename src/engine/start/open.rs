@@ -10,9 +10,9 @@ use crate::clock::wall_clock;
 use crate::config::Config;
 use crate::domain::{Lsn, Timestamp};
 use crate::error::OpenError;
-use crate::replica::{self, Alarmed, ChangeSet, Replica};
+use crate::replica::{self, ChangeSet, Replica};
 use crate::store::disk::Disk;
-use crate::store::journal::{self, LocalLog, Preallocate};
+use crate::store::journal::{self, Frames, LocalLog, Preallocate};
 use crate::store::sled_rows::SledFolder;
 use crate::store::state::{self, Backing, StateStore};
 
@@ -45,18 +45,17 @@ pub(crate) struct Ground<'a> {
 /// What stands in the data directory, opened and replayed.
 pub(crate) struct Opened {
     pub(super) log: LocalLog,
+    pub(super) frames: Frames,
     pub(crate) store: Arc<StateStore>,
     pub(super) replica: Replica,
     pub(super) last: Lsn,
-    pub(crate) last_at: Timestamp,
+    pub(super) last_at: Timestamp,
     pub(crate) checkpointed: Lsn,
     /// How long it took to replay what has come since.
     pub(super) replayed_in: Duration,
     /// Why the rows that were there are not used, if they are not.
     #[cfg_attr(not(any(test, feature = "testing")), allow(dead_code, reason = "for the simulator"))]
     pub(crate) rebuilt_because: Option<String>,
-    /// Who is to be looked after.
-    pub(super) alarmed: Alarmed,
 }
 
 impl Opened {
@@ -111,9 +110,9 @@ pub(crate) fn open(ground: &Ground<'_>, wall: Timestamp) -> Result<Opened, OpenE
         // Earlier starts may have taken checkpoints: the journal must not end before the last of them.
         (StateStore::in_memory(), Lsn(0), StateStore::floor_of(dir, &**disk)?)
     };
-    let journal_dir = dir.join("journal");
+    let frames = Frames::in_dir(disk.clone(), dir);
     let options = journal::Options { preallocate: ground.preallocate, ..journal_options(config, lsn) };
-    let (log, recovered) = LocalLog::open(disk.clone(), &journal_dir, options, floor)?;
+    let (log, recovered) = frames.open(options, floor)?;
     if recovered.torn_bytes > 0 {
         tracing::warn!(bytes = recovered.torn_bytes, "cut a torn batch off the journal; nobody was told of it");
     }
@@ -124,7 +123,7 @@ pub(crate) fn open(ground: &Ground<'_>, wall: Timestamp) -> Result<Opened, OpenE
     let store = Arc::new(store);
     let mut replica = Replica::new(store.clone(), lsn).map_err(unreadable)?;
     let (mut checkpointed, mut since) = (lsn, Instant::now());
-    replay(disk.clone(), &journal_dir, lsn, recovered.last_lsn, |first, record| {
+    replay(&frames, lsn, recovered.last_lsn, |first, record| {
         replica.loading(|replica| replica.apply(first, record)).map_err(unreadable)?;
         if config.checkpoint.enabled && replica.applied().0 - checkpointed.0 >= ground.replay_events {
             checkpointed = checkpoint(&store, replica.begin_checkpoint())?;
@@ -135,9 +134,8 @@ pub(crate) fn open(ground: &Ground<'_>, wall: Timestamp) -> Result<Opened, OpenE
     })?;
     let (last, replayed_in) = (recovered.last_lsn, since.elapsed());
     tracing::info!(last_lsn = %last, replayed = last.0 - lsn.0, sealed = recovered.sealed, "journal opened");
-    let alarmed = replica.alarmed().map_err(unreadable)?;
     let last_at = recovered.last_at;
-    Ok(Opened { log, store, replica, last, last_at, checkpointed, replayed_in, rebuilt_because, alarmed })
+    Ok(Opened { log, frames, store, replica, last, last_at, checkpointed, replayed_in, rebuilt_because })
 }
 
 /// Builds the state anew from the journal, as a start would, and writes all of it.
@@ -151,7 +149,7 @@ pub(in crate::engine) fn rebuild(config: &Config, disk: &Arc<dyn Disk>) -> Resul
     Ok(())
 }
 
-pub(in crate::engine) fn unreadable(error: replica::Error) -> OpenError {
+pub(crate) fn unreadable(error: replica::Error) -> OpenError {
     match error {
         replica::Error::State(error) => OpenError::State(error),
         replica::Error::Corrupt { .. } | replica::Error::Page { .. } => OpenError::Row(error.to_string()),

@@ -5,14 +5,14 @@ use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use crate::Map;
-use crate::actors::system::{SharedReplica, Unseen};
-use crate::domain::waiting_room::{self, Liveness};
+use crate::actors::system::{Lines, SharedReplica, Unseen};
+use crate::domain::waiting_room;
 use crate::domain::{ConcertId, Lsn};
 use crate::engine::tokens::RoomInfo;
 use crate::live::Hubs;
 use crate::replica;
 use crate::store::codec::Facts;
-use crate::store::committer::{DurableBatch, Journal};
+use crate::store::node::{DurableBatch, Journal};
 
 /// Records that are taken in before others who want the replica have it.
 const APPLIED_AT_ONCE: usize = 256;
@@ -22,7 +22,7 @@ pub(crate) struct Projector {
     pub(super) replica: Arc<SharedReplica>,
     pub(super) journal: Journal,
     pub(super) rooms: Arc<Map<ConcertId, RoomInfo>>,
-    pub(super) liveness: Arc<Map<ConcertId, Arc<Liveness>>>,
+    pub(super) liveness: Arc<Lines>,
     pub(super) hubs: Arc<Hubs>,
     /// How long it took to take in what has come since the last checkpoint, in nanoseconds: about as long as a start would
     /// take to replay it, since it does the same.

@@ -1,14 +1,12 @@
 //! Reading the journal again, from one lsn to another.
 
 use std::collections::VecDeque;
-use std::path::Path;
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 
 use crate::domain::Lsn;
 use crate::error::OpenError;
 use crate::store::codec;
-use crate::store::disk::Disk;
-use crate::store::journal::Reader;
+use crate::store::journal::Frames;
 
 /// Bytes of batches that are read and decoded ahead of those that are replayed. A batch can be of 8 MiB, and takes up several
 /// times as much when it is decoded.
@@ -20,8 +18,7 @@ const DECODE_AHEAD_BYTES: usize = 4 << 20;
 /// # Errors
 /// What `take` says, or that the journal cannot be read.
 pub(in crate::engine) fn replay(
-    disk: Arc<dyn Disk>,
-    dir: &Path,
+    frames: &Frames,
     after: Lsn,
     last: Lsn,
     mut take: impl FnMut(Lsn, &codec::Record) -> Result<(), OpenError>,
@@ -29,9 +26,9 @@ pub(in crate::engine) fn replay(
     if after >= last {
         return Ok(());
     }
-    let mut reader = Reader::open(disk, dir, after.next())?;
+    let mut reader = frames.from(after.next())?;
     std::thread::scope(|scope| {
-        let (frames, to_decode) = mpsc::channel::<(Lsn, u32, Vec<u8>)>();
+        let (to_decoder, to_decode) = mpsc::channel::<(Lsn, u32, Vec<u8>)>();
         let (decoded, batches) = mpsc::channel();
         scope.spawn(move || {
             for (first, count, payload) in to_decode {
@@ -51,7 +48,7 @@ pub(in crate::engine) fn replay(
                 ahead.push_back(frame.payload.len());
                 ahead_bytes += frame.payload.len();
                 // If the other thread has panicked, so does the scope.
-                let _ = frames.send((frame.first_lsn, frame.count, frame.payload));
+                let _ = to_decoder.send((frame.first_lsn, frame.count, frame.payload));
             }
             let Some(bytes) = ahead.pop_front() else { return Ok(()) };
             let Ok(batch) = batches.recv() else { return Ok(()) };

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::actors::system::SharedReplica;
 use crate::error::OpenError;
-use crate::store::committer::Journal;
+use crate::store::node::Journal;
 
 /// How long a thread may take to end: the last checkpoint has to reach a disk that may be slow, and the directory is in use
 /// until then.
@@ -19,9 +19,8 @@ const JOIN: Duration = Duration::from_secs(60);
 /// The same after a failure: sled may hang in a write that failed.
 const JOIN_FAILED: Duration = Duration::from_secs(4);
 
-/// The threads of an engine.
+/// The threads of a node; that of a term is the [owner](super::terms::Owner)'s.
 pub(in crate::engine) struct Threads {
-    pub(super) committer: JoinHandle<()>,
     pub(super) projector: JoinHandle<()>,
     pub(super) housekeeper: JoinHandle<()>,
     pub(super) disk_watch: JoinHandle<()>,
@@ -70,12 +69,10 @@ impl Stop {
 }
 
 impl Threads {
-    /// Seals the journal, lets reads and the state catch up, and ends all threads.
+    /// Lets reads and the state catch up with the journal, which is closed, and ends all threads.
     pub(in crate::engine) fn end(self, journal: &Journal) {
-        journal.close();
-        let join = |thread, name| join(thread, name, journal);
-        join(self.committer, "committer");
-        // It ends when the committer has let go of its channel.
+        let join = |thread, name| join(thread, name, journal).unwrap_or_default();
+        // It ends when the journal has let go of its channel.
         join(self.projector, "projector");
         self.replica.end();
         self.stop.stop();
@@ -91,30 +88,31 @@ impl Threads {
     }
 
     /// Lets them end by themselves.
-    pub(in crate::engine) fn let_go(self, journal: &Journal) {
-        journal.close();
+    pub(in crate::engine) fn let_go(self) {
         self.replica.end();
         self.stop.stop();
         self.system.stop();
     }
 }
 
-fn join(thread: JoinHandle<()>, name: &str, journal: &Journal) {
+/// Waits until a thread has ended; what it gives.
+pub(super) fn join<T>(thread: JoinHandle<T>, name: &str, journal: &Journal) -> Option<T> {
     let begun = Instant::now();
     while !thread.is_finished() {
         let at_most = if journal.failure().is_some() { JOIN_FAILED } else { JOIN };
         if begun.elapsed() > at_most {
             tracing::warn!(thread = name, "thread does not end; left behind");
-            return;
+            return None;
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    if thread.join().is_err() {
-        tracing::error!(thread = name, "thread panicked");
-    }
+    thread.join().inspect_err(|_| tracing::error!(thread = name, "thread panicked")).ok()
 }
 
-pub(super) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
+pub(super) fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, OpenError> {
     let spawned = std::thread::Builder::new().name(format!("boxoffice-{name}")).spawn(work);
     spawned.map_err(|source| OpenError::DataDirectory { dir: format!("(no thread for the {name})"), source })
 }

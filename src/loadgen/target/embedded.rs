@@ -17,7 +17,7 @@ use crate::error::{Error, OpenError};
 use crate::loadgen::house::House;
 use crate::store::codec::{self, Facts, Record};
 use crate::store::disk::RealDisk;
-use crate::store::journal::Reader;
+use crate::store::journal::Frames;
 
 /// Until when what is put on sale is on sale: long enough for every run, in milliseconds.
 const ON_SALE_MS: u64 = 1 << 32;
@@ -244,7 +244,7 @@ impl Target for Embedded {
         if self.before != Lsn(0) || last.0 > events_max {
             return None;
         }
-        let dir = self.config.data_dir.join("journal");
+        let dir = self.config.data_dir.clone();
         let audited = tokio::task::spawn_blocking(move || audit(&dir, last)).await;
         Some(audited.unwrap_or_else(|error| Err(error.to_string())))
     }
@@ -254,10 +254,10 @@ impl Target for Embedded {
     }
 }
 
-/// Reads the journal up to `last`.
+/// Reads the journal of a data directory up to `last`.
 fn audit(dir: &Path, last: Lsn) -> Result<u64, String> {
     let unreadable = |error: &dyn std::fmt::Display| format!("the journal cannot be read: {error}");
-    let mut reader = Reader::open(Arc::new(RealDisk), dir, Lsn(1)).map_err(|error| unreadable(&error))?;
+    let mut reader = Frames::in_dir(Arc::new(RealDisk), dir).from(Lsn(1)).map_err(|error| unreadable(&error))?;
     let mut audit = Audit::default();
     while let Some(frame) = reader.next(last).map_err(|error| unreadable(&error))? {
         let records = codec::decode_batch(frame.first_lsn, frame.count, &frame.payload);

@@ -14,6 +14,7 @@
 //! Architecture invariant: the journal knows bytes, lsns and times. It does not know what an event is.
 
 mod frame;
+mod frames;
 mod preallocate;
 mod reader;
 mod recovery;
@@ -29,12 +30,11 @@ use std::time::Duration;
 pub use frame::FrameRef;
 #[cfg(test)]
 pub use frame::OwnedFrame;
+pub use frames::Frames;
 pub use preallocate::Status;
 pub use reader::Reader;
-pub use recovery::check;
-pub use writer::LocalLog;
-#[cfg(test)]
-pub use writer::Recovered;
+pub use recovery::{Report, check};
+pub use writer::{LocalLog, Recovered};
 
 use crate::domain::Lsn;
 

@@ -15,7 +15,7 @@ use crate::actors::actor::Delivery;
 use crate::actors::alarms::AggregateId;
 use crate::actors::registry::{Full, Origin};
 use crate::actors::reply::{self, Reply};
-use crate::actors::system::{Routed, System};
+use crate::actors::system::{self, Routed, System};
 use crate::domain::catalogue::{self, Catalogue};
 use crate::domain::concert_option::{
     self, Area, AreaPlaces, Caller, ConcertOption, Definition, Price, SeatSet, Window, WindowPatch, Wish,
@@ -64,6 +64,11 @@ pub(super) struct Call {
 }
 
 impl Call {
+    /// What was asked for.
+    pub fn ask(&self) -> &Ask {
+        &self.ask
+    }
+
     /// Whether the caller may go away and leave nothing behind. Who holds seats has a slot for it until the outcome is known.
     pub fn may_go(&self) -> bool {
         self.slot.is_none()
@@ -104,7 +109,7 @@ impl Ask {
     /// Asks the engine; nothing if it is overloaded.
     pub fn send(self, machine: &Machine, slot: Option<HoldSlot>) -> Option<Call> {
         let system = &machine.system;
-        if system.env.journal.is_closed() {
+        if machine.node.journal.is_closed() {
             return None;
         }
         let sent = match self.clone() {
@@ -332,7 +337,7 @@ impl Mind<'_> {
         let limit = self.swarm.config.limits.user_open_holds;
         let slot = match ask {
             Ask::Option(_, concert_option::Command::Hold { user, .. }) if limit > 0 => {
-                Some(self.machine.counts.take_hold(user, limit).ok()?)
+                Some(self.machine.node.counts.take_hold(user, limit).ok()?)
             }
             _ => None,
         };
@@ -386,7 +391,7 @@ impl Mind<'_> {
         };
         let mut slot = None;
         if limit > 0 {
-            match self.machine.counts.take_hold(&user, limit) {
+            match self.machine.node.counts.take_hold(&user, limit) {
                 Ok(taken) => slot = Some(taken),
                 Err(already) => {
                     request.refused.get_or_insert(Rejection::LimitExceeded { limit, already });
@@ -409,7 +414,7 @@ impl Mind<'_> {
             return Some(Ok(None));
         }
         let Some((no, view)) = token else { return Some(Err(Rejection::QueueTokenRequired)) };
-        self.machine.system.seen(TokenId { concert, no });
+        system::seen(&self.machine.node.liveness, TokenId { concert, no });
         let is_active = view.is_some_and(|view| view.status == TokenStatus::Active);
         Some(if is_active { Ok(Some(no)) } else { Err(Rejection::QueueTokenNotActive) })
     }

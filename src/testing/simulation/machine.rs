@@ -1,4 +1,4 @@
-//! One life of the engine: its plain parts, from a start to a crash.
+//! One life of the engine: its plain parts, from a start to a crash, in one term or in several.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,23 +13,20 @@ use super::rows::SimRows;
 use super::stage::Stage;
 use super::swarm::Swarm;
 use super::watched::{Told, Watched};
-use crate::actors::system::System;
+use crate::actors::system::{SharedReplica, System, Unseen};
 use crate::actors::timer::Timer;
 use crate::clock::TimeSource;
 use crate::domain::{Lsn, SinkId};
-use crate::engine::start::{self, Assembled, Ground, Projector};
+use crate::engine::start::{self, Assembled, Ground, Node, Projector, Term};
 use crate::error::OpenError;
-use crate::limits::UserCounts;
 use crate::replica::ChangeSet;
-use crate::store::committer::{Committer, DurableBatch};
+use crate::store::committer::{Committer, Stepped};
 use crate::store::disk::Disk;
 use crate::store::journal::{Preallocate, Status};
+use crate::store::node::{DurableBatch, Journal};
 use crate::store::state::{self, StateStore};
 use crate::testing::clock::ManualClock;
 use crate::testing::random::Dice;
-
-/// Where the journal is.
-pub(super) const JOURNAL: &str = "/data/journal";
 
 /// How far a checkpoint has come.
 pub(super) enum Checkpoint {
@@ -43,17 +40,21 @@ pub(super) enum Checkpoint {
 
 /// One life of the engine.
 pub(super) struct Machine {
+    pub node: Node,
+    /// Of the term under way.
     pub system: Arc<System<Stage>>,
     pub stage: Stage,
-    pub committer: Arc<Mutex<Committer<Watched>>>,
+    /// Of the term under way; none between two.
+    committer: Arc<Mutex<Option<Committer<Watched>>>>,
     pub told: Arc<Mutex<Told>>,
     pub projector: Projector,
     pub durable: mpsc::Receiver<DurableBatch>,
+    /// Of the term under way.
     pub timer: Timer<Stage>,
+    dice: Dice,
     pub store: Arc<StateStore>,
     pub checkpoint: Arc<Mutex<Checkpoint>>,
     max_resident: usize,
-    pub counts: UserCounts,
     pub log_status: Status,
     /// Why the rows that were there are not used, if they are not.
     pub rebuilt_because: Option<String>,
@@ -79,25 +80,27 @@ impl Machine {
         let rebuilt_because = opened.rebuilt_because.clone();
         let stage = Stage::new(dice.clone(), swarm.post);
         let told = Arc::<Mutex<Told>>::default();
-        let watch = |log| Watched { log, told: told.clone() };
-        let running = clock.start_after(opened.last_at);
-        let (assembled, store) = start::assemble(opened, watch, running, stage.clone(), config);
-        let Assembled { system, committer, projector, durable, counts, log_status, alarmed, .. } = assembled;
-        let entropy = dice.clone();
-        start::look_after(&system, &alarmed, &mut || entropy.next());
-        let timer = Timer::new(system.clone(), config.actors.max_resident as usize, move || entropy.next());
+        let assembled = start::assemble(opened, Arc::new(clock.clone()), config);
+        let Assembled { node, log, store, projector, durable, log_status, .. } = assembled;
+        let (entropy, log) = (dice.clone(), Watched { log, told: told.clone() });
+        let begun = node.begin_term(log, stage.clone(), move || entropy.next()).map_err(|unseen| match unseen {
+            Unseen::Unreadable(error) => start::unreadable(error),
+            Unseen::Ended => OpenError::Row("there is no replica".into()),
+        });
+        let Term { system, committer, timer } = begun?;
         Ok(Self {
+            node,
             system,
             stage,
-            committer: Arc::new(Mutex::new(committer)),
+            committer: Arc::new(Mutex::new(Some(committer))),
             told,
             projector,
             durable,
             timer,
+            dice: dice.clone(),
             store,
             checkpoint,
             max_resident: config.actors.max_resident as usize,
-            counts,
             log_status,
             rebuilt_because,
             couriers: BTreeMap::new(),
@@ -109,7 +112,8 @@ impl Machine {
     /// while something else waits for the disk or for rows: so many of 1,000 times.
     pub fn others(&self, dice: &Dice, per_mille: u64) -> Box<dyn FnMut() + Send> {
         let (stage, committer, dice) = (self.stage.clone(), self.committer.clone(), dice.clone());
-        let (system, store, checkpoint) = (self.system.clone(), self.store.clone(), self.checkpoint.clone());
+        let (store, checkpoint) = (self.store.clone(), self.checkpoint.clone());
+        let (journal, replica) = (self.node.journal.clone(), self.node.replica.clone());
         let most = self.max_resident;
         Box::new(move || {
             if !dice.chance(per_mille) {
@@ -118,19 +122,46 @@ impl Machine {
             for _ in 0..dice.below(3) {
                 stage.turn();
             }
-            if let Some(mut committer) = committer.try_lock() {
+            if let Some(committer) = committer.try_lock().as_deref_mut().and_then(Option::as_mut) {
                 committer.step();
             }
             if let Some(mut checkpoint) = checkpoint.try_lock() {
                 // One begins when it is its turn.
                 if !matches!(*checkpoint, Checkpoint::None(_)) {
-                    go_on(&mut checkpoint, &system, &store, most);
+                    go_on(&mut checkpoint, &journal, &replica, &store, most);
                 }
             }
             if dice.coin() {
-                evict(&system, dice.below(3) as usize);
+                evict(&replica, dice.below(3) as usize);
             }
         })
+    }
+
+    /// Lets the committer write a batch.
+    pub fn commit(&self) -> Stepped {
+        self.committer.lock().as_mut().map_or(Stepped::Idle, Committer::step)
+    }
+
+    /// Ends the term, whatever everybody is in the middle of.
+    pub fn end_term(&mut self) {
+        self.system.end();
+        self.stage.leave_behind();
+        self.couriers.clear();
+    }
+
+    /// Begins the next term on the same node, once the replica has what the last one left; false if the node has ended.
+    pub fn begin_term(&mut self) -> Result<bool, Unseen> {
+        let Some(committer) = self.committer.lock().take() else { return Ok(false) };
+        let entropy = self.dice.clone();
+        let begun = self.node.begin_term(committer.into_log(), self.stage.clone(), move || entropy.next());
+        let Term { system, committer, timer } = match begun {
+            Ok(term) => term,
+            Err(Unseen::Ended) => return Ok(false),
+            Err(unseen) => return Err(unseen),
+        };
+        (self.system, self.timer) = (system, timer);
+        *self.committer.lock() = Some(committer);
+        Ok(true)
     }
 
     /// Lets the projector take in one batch; false if there is none.
@@ -140,7 +171,7 @@ impl Machine {
 
     /// Lets a checkpoint go a step further, as the housekeeper does; false if there is nothing to write.
     pub fn checkpoint(&self, most: usize) -> bool {
-        go_on(&mut self.checkpoint.lock(), &self.system, &self.store, most)
+        go_on(&mut self.checkpoint.lock(), &self.node.journal, &self.node.replica, &self.store, most)
     }
 
     /// Where the checkpoint is that is written, and not known to the replica yet.
@@ -150,21 +181,27 @@ impl Machine {
 
     /// Forgets aggregates that nobody uses, as the housekeeper does.
     pub fn evict(&self, most: usize) {
-        evict(&self.system, most);
+        evict(&self.node.replica, most);
     }
 
     /// Whether it is over, and why.
     pub fn failure(&self) -> Option<String> {
-        self.system.env.journal.failure()
+        self.node.journal.failure()
     }
 }
 
-fn evict(system: &System<Stage>, most: usize) {
-    drop(system.replica.lock().map(|mut replica| replica.evict(most)));
+fn evict(replica: &SharedReplica, most: usize) {
+    drop(replica.lock().map(|mut replica| replica.evict(most)));
 }
 
-fn go_on(checkpoint: &mut Checkpoint, system: &System<Stage>, store: &StateStore, most: usize) -> bool {
-    let Ok(mut replica) = system.replica.lock() else { return false };
+fn go_on(
+    checkpoint: &mut Checkpoint,
+    journal: &Journal,
+    replica: &SharedReplica,
+    store: &StateStore,
+    most: usize,
+) -> bool {
+    let Ok(mut replica) = replica.lock() else { return false };
     match std::mem::replace(checkpoint, Checkpoint::None(Lsn(0))) {
         Checkpoint::None(last) if replica.applied() == last => {
             *checkpoint = Checkpoint::None(last);
@@ -180,7 +217,7 @@ fn go_on(checkpoint: &mut Checkpoint, system: &System<Stage>, store: &StateStore
                 Ok(()) => Checkpoint::Written(lsn),
                 Err(state::Error::Later(_)) => Checkpoint::Begun(changes),
                 Err(error) => {
-                    system.env.journal.poison(&format!("the state cannot be written: {error}"));
+                    journal.poison(&format!("the state cannot be written: {error}"));
                     Checkpoint::Written(lsn)
                 }
             };

@@ -71,6 +71,10 @@ pub struct Report {
     pub second_crashes: u64,
     /// Starts.
     pub starts: u64,
+    /// Terms that ended, with another one after them on the same node.
+    pub terms: u64,
+    /// Calls of callers that were told that the outcome is not known.
+    pub let_go: u64,
     /// Calls of callers.
     pub asked: u64,
     /// Calls that a caller knows the outcome of.
@@ -93,6 +97,8 @@ impl Report {
         self.power_cuts += other.power_cuts;
         self.second_crashes += other.second_crashes;
         self.starts += other.starts;
+        self.terms += other.terms;
+        self.let_go += other.let_go;
         self.asked += other.asked;
         self.told += other.told;
         self.events += other.events;
@@ -106,13 +112,16 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} steps, {} crashes ({} power cuts, {} during a start), {} starts, {} calls ({} outcomes told), {} events, \
+            "{} steps, {} crashes ({} power cuts, {} during a start), {} starts, {} terms ended ({} calls \
+             let go), {} calls ({} outcomes told), {} events, \
              {} deliveries, {} damaged journals noticed",
             self.steps,
             self.crashes,
             self.power_cuts,
             self.second_crashes,
             self.starts,
+            self.terms,
+            self.let_go,
             self.asked,
             self.told,
             self.events,

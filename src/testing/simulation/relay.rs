@@ -2,11 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use std::path::Path;
 use std::sync::Arc;
 use std::task::Poll;
 
-use super::machine::JOURNAL;
 use super::model::{broken, see};
 use super::stage::Stage;
 use crate::actors::actor::Delivery;
@@ -23,7 +21,7 @@ use crate::relay::dispatch::{Attempt, Content, Dispatch};
 use crate::relay::projection::{Known, Missing};
 use crate::relay::walk::Walk;
 use crate::relay::{Event, Failure, Outcome, Settings};
-use crate::store::disk::Disk;
+use crate::store::node::Journal;
 use crate::testing::random::Dice;
 
 /// Events that are read at once.
@@ -100,7 +98,6 @@ impl Received {
 /// With what a courier works.
 pub(super) struct Kit<'a> {
     pub system: &'a Arc<System<Stage>>,
-    pub disk: &'a Arc<dyn Disk>,
     pub plans: &'a Offers,
     pub dice: &'a Dice,
     pub durable: Lsn,
@@ -111,6 +108,10 @@ pub(super) struct Kit<'a> {
 }
 
 impl Kit<'_> {
+    fn journal(&self) -> &Journal {
+        self.system.env.writer.journal()
+    }
+
     fn look_up(&self, missing: &[Missing], known: &mut Known) -> Result<(), Error> {
         for one in missing {
             if let Missing::Plan(option) = one {
@@ -142,7 +143,7 @@ impl Kit<'_> {
 
     /// All events after one of them.
     pub fn all_after(&self, after: EventId, filter: EventFilter) -> Result<Vec<Event>, Error> {
-        let mut walk = Walk::begin(self.disk.clone(), Path::new(JOURNAL), after)?;
+        let mut walk = Walk::begin(self.journal(), after)?;
         let (mut all, mut position) = (Vec::new(), after);
         loop {
             let (events, at) = self.go_on(&mut walk, position, filter, 100)?;
@@ -225,7 +226,7 @@ impl Courier {
         let after = self.dispatch.read();
         let mut read = || -> Result<_, Error> {
             if self.walk.is_none() {
-                self.walk = Some(Walk::begin(kit.disk.clone(), Path::new(JOURNAL), after)?);
+                self.walk = Some(Walk::begin(kit.journal(), after)?);
             }
             let Some(walk) = &mut self.walk else { return Ok((Vec::new(), after)) };
             kit.go_on(walk, after, self.filter, READ_EVENTS)
@@ -244,8 +245,7 @@ impl Courier {
     /// Nothing of the journal may be missing, unless the disk has failed.
     fn failed(&mut self, kit: &Kit<'_>, error: &Error) -> Result<(), Broken> {
         self.walk = None;
-        let excused =
-            kit.system.env.journal.is_closed() || matches!(error, Error::Internal(text) if text.contains("cannot "));
+        let excused = kit.journal().is_closed() || matches!(error, Error::Internal(text) if text.contains("cannot "));
         if excused { Ok(()) } else { Err(broken("relay", error.to_string())) }
     }
 
@@ -255,7 +255,7 @@ impl Courier {
             Content::Events(events) => events.clone(),
             Content::Parked(id) => {
                 let find = || -> Result<_, Error> {
-                    let mut walk = Walk::begin(kit.disk.clone(), Path::new(JOURNAL), id.before())?;
+                    let mut walk = Walk::begin(kit.journal(), id.before())?;
                     Ok(kit.go_on(&mut walk, id.before(), EventFilter::ALL, 1)?.0)
                 };
                 match find() {
@@ -286,7 +286,7 @@ impl Courier {
             return Ok(true);
         }
         let Some(answer) = &self.refreshing else { return Ok(false) };
-        if kit.system.replica.applied() < kit.system.env.journal.durable() {
+        if kit.system.replica.applied() < kit.journal().durable() {
             return Ok(false);
         }
         let Poll::Ready(answer) = answer.try_recv() else { return Ok(false) };

@@ -35,6 +35,8 @@ struct Seats {
     /// Each actor; nothing in place of the one whose turn it is.
     actors: BTreeMap<u64, Option<Box<dyn Seat>>>,
     last: u64,
+    /// Those up to this one are of a term that is over: nobody can reach them any more.
+    left_behind: u64,
 }
 
 impl Stage {
@@ -62,14 +64,27 @@ impl Stage {
         };
         // Without the lock: it sends to others, and wakes some.
         let then = actor.turn();
-        match then {
-            Then::Stay => drop(self.0.seats.lock().actors.insert(no, Some(actor))),
-            Then::Stop => {
-                self.0.seats.lock().actors.remove(&no);
-                actor.stopped();
-            }
+        let mut seats = self.0.seats.lock();
+        if then == Then::Stop || (no <= seats.left_behind && !actor.is_ready()) {
+            seats.actors.remove(&no);
+            drop(seats);
+            actor.stopped();
+        } else {
+            seats.actors.insert(no, Some(actor));
         }
         true
+    }
+
+    /// Their term is over: who is at work finishes what he has in hand, as on a thread of his own, and then stops, as the others
+    /// do at once.
+    pub fn leave_behind(&self) {
+        let idle: Vec<_> = {
+            let mut seats = self.0.seats.lock();
+            seats.left_behind = seats.last;
+            let is_idle = |actor: &mut Option<Box<dyn Seat>>| actor.as_ref().is_some_and(|actor| !actor.is_ready());
+            seats.actors.extract_if(.., |_, actor| is_idle(actor)).collect()
+        };
+        idle.into_iter().filter_map(|(_, actor)| actor).for_each(|actor| actor.stopped());
     }
 
     /// The end of all actors.
@@ -141,6 +156,10 @@ impl<A: Routed> Address<A> for Way<A> {
 
     fn try_send(&self, delivery: Delivery<A>) -> Result<(), Full> {
         self.put(delivery, Some(self.mailbox))
+    }
+
+    fn close(&self) {
+        self.inbox.close();
     }
 }
 

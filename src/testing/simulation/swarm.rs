@@ -50,13 +50,15 @@ pub(super) enum Action {
     Fill,
     /// The engine is shut down and started again.
     Restart,
+    /// The term ends, and another begins on the same node.
+    Term,
 }
 
 impl Action {
     /// Whether it is to do harm.
     pub fn is_accident(self) -> bool {
-        use Action::{Fail, Fill, Halt, Kill, PowerCut, Restart, SetWall};
-        matches!(self, Kill | PowerCut | Halt | Fail | Fill | Restart | SetWall)
+        use Action::{Fail, Fill, Halt, Kill, PowerCut, Restart, SetWall, Term};
+        matches!(self, Kill | PowerCut | Halt | Fail | Fill | Restart | SetWall | Term)
     }
 }
 
@@ -82,6 +84,7 @@ const WEIGHTS: &[(Action, u64, Spread)] = &[
     (Action::Fail, 2, Spread::Any),
     (Action::Fill, 1, Spread::Any),
     (Action::Restart, 1, Spread::Any),
+    (Action::Term, 5, Spread::Any),
 ];
 
 /// By how much a run differs from another one.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::clients::{Answered, Ask, Mind, user};
-use super::machine::{JOURNAL, Machine};
+use super::machine::Machine;
 use super::model::{Model, UNREADABLE, broken, see};
 use super::relay::{Courier, Kit, Offers, Received};
 use super::rows::SimRows;
@@ -22,7 +22,7 @@ use crate::domain::{Lsn, OptionId, SinkId, Timestamp, sink};
 use crate::error::OpenError;
 use crate::store::committer::Stepped;
 use crate::store::disk::Disk;
-use crate::store::journal::{self, Reader};
+use crate::store::journal::{self, Frames};
 use crate::testing::clock::ManualClock;
 use crate::testing::random::{Dice, Random};
 use crate::testing::sim_disk::{Calls, Failure, Fault, SimDisk};
@@ -243,14 +243,20 @@ impl Trial {
                 self.note(|| format!("the disk has room for {room} bytes"));
             }
             Action::Restart => self.restart()?,
+            Action::Term if dice.coin() => {
+                // In the middle of a write, which is noticed after it.
+                let writer = self.machine().system.env.writer.clone();
+                self.machine().told.lock().ends = Some(writer);
+            }
+            Action::Term => self.machine().end_term(),
         }
         Ok(())
     }
 
     fn commit(&mut self) -> bool {
-        let stepped = self.machine().committer.lock().step();
+        let stepped = self.machine().commit();
         if stepped == Stepped::Worked {
-            let durable = self.machine().system.env.journal.durable();
+            let durable = self.machine().node.journal.durable();
             self.note(|| format!("commit up to lsn {durable}"));
         }
         stepped == Stepped::Worked
@@ -303,7 +309,6 @@ impl Trial {
         let Some(courier) = machine.couriers.get_mut(&id) else { return Ok(false) };
         let kit = Kit {
             system: &machine.system,
-            disk: &self.disk,
             plans: &self.plans,
             dice: &self.dice,
             durable: self.model.last,
@@ -351,6 +356,10 @@ impl Trial {
     /// Looks at everything after a step.
     fn look(&mut self) -> Result<(), Broken> {
         self.hear()?;
+        let is_over = self.machine().system.env.writer.is_over() && self.machine().failure().is_none();
+        if is_over {
+            self.machine().end_term();
+        }
         let calls = std::mem::take(&mut self.machine().calls);
         for call in calls {
             match call.poll(&self.model)? {
@@ -363,7 +372,7 @@ impl Trial {
                         courier.changed = true;
                     }
                 }
-                Answered::Unknown => {}
+                Answered::Unknown => self.report.let_go += 1,
             }
         }
         let failure = self.machine().failure();
@@ -377,11 +386,35 @@ impl Trial {
             let is_kill = self.plan.cut_at.is_none() && self.dice.coin();
             return self.crash(if is_kill { Crash::Kill } else { Crash::PowerCut });
         }
+        if is_over {
+            self.next_term()?;
+        }
         let Some(machine) = &self.machine else { return Ok(()) };
         if !self.model.changed.is_empty() && machine.system.replica.applied() == self.model.last {
             let changed = std::mem::take(&mut self.model.changed);
             let mut agree = changed.iter().map(|name| self.model.agrees(name, &machine.system.replica));
             self.unless_failed(agree.try_for_each(|agrees| agrees))?;
+        }
+        Ok(())
+    }
+
+    /// Begins a term after one that is over, on the same node.
+    fn next_term(&mut self) -> Result<(), Broken> {
+        // What checkpoints and others do meanwhile is up to the dice; nobody appends.
+        while self.machine().project() {
+            if self.dice.coin() {
+                self.checkpoint()?;
+            }
+        }
+        // What has become durable in the last moment, and was told nobody.
+        self.hear()?;
+        let begun = match self.machine().begin_term() {
+            Ok(begun) => begun,
+            Err(unseen) => return self.unless_failed(Err(broken(UNREADABLE, format!("{unseen:?}")))),
+        };
+        if begun {
+            self.report.terms += 1;
+            self.note(|| "the term ended, and another has begun".into());
         }
         Ok(())
     }
@@ -480,7 +513,7 @@ impl Trial {
 
     /// Looks at what came back: all that was promised, and at most the one frame more that was being written.
     fn started(&mut self, machine: Machine) -> Result<(), Broken> {
-        let last = machine.system.env.journal.durable();
+        let last = machine.node.journal.durable();
         if last < self.model.last {
             return Err(broken(
                 "lost",
@@ -500,7 +533,7 @@ impl Trial {
         let unreadable = |error: journal::Error| broken("lost", error.to_string());
         let (mut next, mut more) = (from, Vec::new());
         if last > Lsn(0) {
-            let mut reader = Reader::open(self.disk.clone(), Path::new(JOURNAL), first).map_err(unreadable)?;
+            let mut reader = machine.node.journal.read(first).map_err(unreadable)?;
             while let Some(frame) = reader.next(last).map_err(unreadable)? {
                 let frame = Frame { first: frame.first_lsn, count: frame.count, at: frame.at, payload: frame.payload };
                 match known.get(next) {
@@ -541,7 +574,7 @@ impl Trial {
         let mut agree = names.iter().map(|name| self.model.agrees(name, &machine.system.replica));
         self.unless_failed(agree.try_for_each(|agrees| agrees))?;
         self.model.audit.sagas()?;
-        self.model.counts(&machine.counts)
+        self.model.counts(&machine.node.counts)
     }
 
     /// Changes a byte of what was written in a segment that is not the last, in a copy of the disk: that must be noticed.
@@ -560,7 +593,8 @@ impl Trial {
         let flipped = disk.corrupt(path, at as u64, 1 << random.below(8));
         flipped.map_err(|error| broken("damage", error.to_string()))?;
         self.report.damaged += 1;
-        if let Ok(report) = journal::check(&disk, Path::new(JOURNAL), Lsn(0)) {
+        let frames = Frames::in_dir(Arc::new(disk), Path::new("/data"));
+        if let Ok(report) = frames.check(Lsn(0)) {
             return Err(broken("damage", format!("byte {at} of {} is not missed: {report:?}", path.display())));
         }
         Ok(())
@@ -568,7 +602,7 @@ impl Trial {
 
     /// Shuts the engine down as its host does, and starts it again: nothing is unknown then.
     fn restart(&mut self) -> Result<(), Broken> {
-        self.machine().system.env.journal.close();
+        self.machine().system.env.writer.close();
         while self.commit() {}
         let (Some(machine), false) = (&self.machine, self.sim_disk.is_halted()) else { return Ok(()) };
         if machine.failure().is_some() {
@@ -577,7 +611,7 @@ impl Trial {
         while machine.project() {}
         self.look()?;
         // It may have been left by a crash in between.
-        if self.machine().system.env.journal.is_closed() {
+        if self.machine().node.journal.is_closed() {
             while self.dice.coin() && self.checkpoint()? {}
             if self.machine().failure().is_none() {
                 self.sim_disk.between(None);
@@ -605,6 +639,9 @@ impl Trial {
     /// Nothing befalls the engine any more: everything that is owed gets done, holds run out, events arrive.
     fn come_to_rest(&mut self) -> Result<(), Broken> {
         self.is_calm = true;
+        // What has failed since the last look, while something was read, had a reason that is still there.
+        self.sim_disk.between(None);
+        self.look()?;
         self.is_full = false;
         self.sim_disk.between(None);
         self.sim_disk.set_available_bytes(u64::MAX);
@@ -622,6 +659,9 @@ impl Trial {
             self.clock.advance(500);
         }
         self.model.audit.settled()?;
+        if let Some(call) = self.machine().calls.first() {
+            return Err(broken("rest", format!("{} is never answered", call.ask())));
+        }
         self.holds_run_out()?;
         self.events_arrive()?;
         self.model.audit.settled()?;
@@ -630,7 +670,7 @@ impl Trial {
         self.model.audit.money(&wallets)?;
         while self.checkpoint()? {}
         self.restart()?;
-        if self.machine().system.env.journal.durable() != self.model.last {
+        if self.machine().node.journal.durable() != self.model.last {
             return Err(broken("lost", "a clean end is not the end"));
         }
         self.check_all()
@@ -713,7 +753,6 @@ impl Trial {
         let (after, filter) = self.model.sinks.get(&id).map_or_else(Default::default, |sink| (sink.after, sink.filter));
         let kit = Kit {
             system: &machine.system,
-            disk: &self.disk,
             plans: &self.plans,
             dice: &self.dice,
             durable: self.model.last,

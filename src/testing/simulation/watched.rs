@@ -5,6 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::domain::{Lsn, Timestamp};
+use crate::store::committer::Writer;
 use crate::store::journal::{self, FrameRef, LocalLog, Log};
 
 /// A frame, as it was given to the log.
@@ -24,12 +25,14 @@ impl Frame {
 }
 
 /// What a log was asked, and what it promised.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Told {
     /// Frames that it said are durable, since the last look.
     pub durable: Vec<Frame>,
     /// The one that it failed to write, if it did.
     pub unknown: Option<Frame>,
+    /// The term that ends while the next frame is written.
+    pub ends: Option<Writer>,
 }
 
 /// Watches a log.
@@ -42,6 +45,10 @@ impl Log for Watched {
     fn append(&mut self, frame: &FrameRef<'_>) -> Result<(), journal::Error> {
         let FrameRef { first_lsn: first, count, at, payload } = *frame;
         let asked = Frame { first, count, at, payload: payload.to_vec() };
+        let ends = self.told.lock().ends.take();
+        if let Some(term) = ends {
+            term.end();
+        }
         let outcome = self.log.append(frame);
         let mut told = self.told.lock();
         match outcome {

@@ -1,0 +1,199 @@
+//! Terms that threads drive: how one begins and ends, and what those see of it who outlive it.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use actix::prelude::*;
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::assemble::{Node, Term};
+use super::threads::{join, spawn};
+use super::{entropy, unreadable};
+use crate::actors::arbiters::Arbiters;
+use crate::actors::system::{System, Unseen};
+use crate::actors::timer::Timer;
+use crate::clock::Clock;
+use crate::domain::Timestamp;
+use crate::error::OpenError;
+use crate::store::journal::{LocalLog, Log as _};
+use crate::store::lock::DirLock;
+
+/// The term under way, if there is one, as those see it who outlive it.
+pub(in crate::engine) struct Terms {
+    now: ArcSwap<Now>,
+    changes: watch::Sender<()>,
+}
+
+struct Now {
+    /// That of the term; after one, its clock goes on.
+    clock: Arc<dyn Clock>,
+    system: Option<Arc<System>>,
+}
+
+impl Terms {
+    /// None yet; it is what `clock` shows.
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { now: ArcSwap::from_pointee(Now { clock, system: None }), changes: watch::Sender::new(()) }
+    }
+
+    /// What time it is.
+    pub(in crate::engine) fn now(&self) -> Timestamp {
+        self.now.load().clock.now()
+    }
+
+    /// What tells the time at the moment.
+    pub(in crate::engine) fn clock(&self) -> Arc<dyn Clock> {
+        self.now.load().clock.clone()
+    }
+
+    /// Looks at what the actors share; `None` if there is no term.
+    pub(in crate::engine) fn look<T>(&self, look: impl FnOnce(&Arc<System>) -> T) -> Option<T> {
+        self.now.load().system.as_ref().map(look)
+    }
+
+    /// Whether this is what the actors share in the term under way.
+    pub(in crate::engine) fn is_current(&self, system: &Arc<System>) -> bool {
+        self.look(|current| Arc::ptr_eq(current, system)).unwrap_or(false)
+    }
+
+    /// Hears of every beginning and end.
+    pub(in crate::engine) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    fn set(&self, clock: Arc<dyn Clock>, system: Option<Arc<System>>) {
+        self.now.store(Arc::new(Now { clock, system }));
+        self.changes.send_replace(());
+    }
+
+    fn begin(&self, system: Arc<System>) {
+        self.set(system.env.clock.clone(), Some(system));
+    }
+
+    fn end(&self) -> Option<Arc<System>> {
+        let system = self.look(Arc::clone)?;
+        self.set(self.clock(), None);
+        Some(system)
+    }
+}
+
+/// A log, and the directory in which it is.
+struct Owned {
+    log: LocalLog,
+    lock: Arc<DirLock>,
+}
+
+/// Who has the log.
+enum Writing {
+    /// No term.
+    Nobody(Owned),
+    /// The committer of a term, which gives it back.
+    Term(JoinHandle<Option<Owned>>),
+    /// Nobody any more.
+    Closed,
+}
+
+/// Begins and ends terms.
+pub(in crate::engine) struct Owner {
+    writing: Mutex<Writing>,
+    terms: Arc<Terms>,
+    host: Arbiters,
+    /// One for the timer, which busy actors must not hold up.
+    own: ArbiterHandle,
+}
+
+impl Owner {
+    pub(super) fn new(
+        log: LocalLog,
+        lock: Arc<DirLock>,
+        terms: Arc<Terms>,
+        host: Arbiters,
+        own: ArbiterHandle,
+    ) -> Self {
+        Self { writing: Mutex::new(Writing::Nobody(Owned { log, lock })), terms, host, own }
+    }
+
+    /// Begins a term, if there is none. Blocks until the replica has taken in what the last one has left.
+    ///
+    /// # Errors
+    /// The node has failed or ended.
+    pub(in crate::engine) fn begin(&self, node: &Node) -> Result<(), OpenError> {
+        let mut writing = self.writing.lock();
+        if matches!(*writing, Writing::Term(_)) {
+            return Ok(());
+        }
+        let reached = node.replica.reached(node.journal.durable());
+        let ended = || OpenError::DataDirectory {
+            dir: "(no term)".into(),
+            source: std::io::Error::other(node.journal.failure().unwrap_or_else(|| "the engine is closed".into())),
+        };
+        self.host.blocking.block_on(reached).map_err(|_| ended())?;
+        let Writing::Nobody(Owned { log, lock }) = std::mem::replace(&mut *writing, Writing::Closed) else {
+            return Err(ended());
+        };
+        let term = node.begin_term(log, self.host.clone(), entropy).map_err(|unseen| match unseen {
+            Unseen::Ended => ended(),
+            Unseen::Unreadable(error) => {
+                node.journal.poison(&format!("the state cannot be read: {error}"));
+                unreadable(error)
+            }
+        })?;
+        let Term { system, committer, timer } = term;
+        let failing = node.journal.clone();
+        let committer = spawn("committer", move || {
+            let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| committer.run()));
+            run.map_err(|_| failing.poison("the committer panicked")).ok().map(|log| Owned { log, lock })
+        });
+        *writing = Writing::Term(committer.inspect_err(|error| {
+            // The log is gone with it.
+            node.journal.poison(&error.to_string());
+            system.end();
+        })?);
+        Timer::start_in_arbiter(&self.own, move |_| timer);
+        self.terms.begin(system);
+        Ok(())
+    }
+
+    /// Ends the term, if there is one: nothing that is not durable becomes so, and who waits is let go. Blocks until the log is
+    /// free for the next one.
+    #[cfg(any(test, feature = "testing"))]
+    pub(in crate::engine) fn end(&self, node: &Node) {
+        let mut writing = self.writing.lock();
+        if let Some(system) = self.terms.end() {
+            system.end();
+        }
+        *writing = match std::mem::replace(&mut *writing, Writing::Closed) {
+            Writing::Term(committer) => {
+                let owned = join(committer, "committer", &node.journal).flatten();
+                owned.map_or(Writing::Closed, Writing::Nobody)
+            }
+            other => other,
+        };
+    }
+
+    /// Makes durable what there is, seals the log, and ends the term, for good.
+    pub(in crate::engine) fn close(&self, node: &Node) {
+        let mut writing = self.writing.lock();
+        self.terms.look(|system| system.env.writer.close());
+        match std::mem::replace(&mut *writing, Writing::Closed) {
+            Writing::Term(committer) => drop(join(committer, "committer", &node.journal)),
+            Writing::Nobody(mut owned) => match owned.log.seal() {
+                Ok(()) => node.journal.close(),
+                Err(error) => node.journal.poison(&format!("the journal cannot be sealed: {error}")),
+            },
+            Writing::Closed => {}
+        }
+        if let Some(system) = self.terms.end() {
+            system.end();
+        }
+    }
+
+    /// As [`close`](Self::close), without waiting for it.
+    pub(in crate::engine) fn let_go(&self, node: &Node) {
+        if self.terms.look(|system| system.env.writer.close()).is_none() {
+            node.journal.close();
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The frames of a journal, for those who read them: where and how they are kept is nobody else's business.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Error, LocalLog, Options, Reader, Recovered, Report, check};
+use crate::domain::Lsn;
+use crate::store::disk::Disk;
+
+/// The directory of a journal, in the data directory.
+const DIR: &str = "journal";
+
+/// The frames of the journal of a data directory; cheap to clone.
+#[derive(Clone)]
+pub struct Frames {
+    disk: Arc<dyn Disk>,
+    dir: Arc<Path>,
+}
+
+impl Frames {
+    /// Those of the journal in `data_dir`.
+    #[must_use]
+    pub fn in_dir(disk: Arc<dyn Disk>, data_dir: &Path) -> Self {
+        Self { disk, dir: data_dir.join(DIR).into() }
+    }
+
+    /// Whether there is a journal.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.dir.is_dir()
+    }
+
+    /// A reader whose first batch is the one that holds `from`, or that will.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub fn from(&self, from: Lsn) -> Result<Reader, Error> {
+        Reader::open(self.disk.clone(), &self.dir, from)
+    }
+
+    /// Checks every byte. `floor` is the last lsn that the journal is known to have reached. Writes nothing.
+    ///
+    /// # Errors
+    /// As [`check`].
+    pub fn check(&self, floor: Lsn) -> Result<Report, Error> {
+        check(&*self.disk, &self.dir, floor)
+    }
+
+    /// Opens the log of which these are the frames, or begins it, for appending. One writer at a time.
+    ///
+    /// # Errors
+    /// As [`LocalLog::open`].
+    pub fn open(&self, options: Options, floor: Lsn) -> Result<(LocalLog, Recovered), Error> {
+        LocalLog::open(self.disk.clone(), &self.dir, options, floor)
+    }
+}
