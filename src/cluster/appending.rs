@@ -10,7 +10,7 @@
 //! else owned when it came. With nothing to write, one mark serves all that wait.
 
 use super::reader::{State, Taken};
-use super::{Body, ClusterId, Epoch, FRAME_BYTES_MAX, Message, Publish, Reply, Sequence};
+use super::{Body, ClusterId, Epoch, FRAME_BYTES_MAX, Fence, Message, Publish, Reply, Sequence};
 use crate::domain::Lsn;
 use crate::store::journal::{FrameRef, Tip};
 
@@ -77,12 +77,15 @@ pub enum NotAppended {
 }
 
 impl Appending {
-    /// From the fence on that was read last, which gave this node the epoch of `state`; `None` before the first message.
+    /// From the fence on that `me` has just read, see [`Next::Won`](super::Next::Won); `None` if it is another's, or was read
+    /// before: whoever has let go of an epoch cannot know what is under way in it, and has to begin another.
     #[must_use]
-    pub fn begin(state: &State) -> Option<Self> {
+    pub fn begin(me: &Fence, state: &State) -> Option<Self> {
         let State { cluster, epoch, last_sequence: last, tip, .. } = *state;
+        let is_new = epoch == Epoch(last.0) && state.owner.as_ref() == Some(me);
         let (pending, asked, answerable, deposed) = (None, 0, 0, false);
-        Some(Self { cluster: cluster?, epoch, last, tip, pending, asked, answerable, deposed })
+        let cluster = cluster.filter(|_| is_new)?;
+        Some(Self { cluster, epoch, last, tip, pending, asked, answerable, deposed })
     }
 
     /// What the next frame has to continue.

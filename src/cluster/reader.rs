@@ -10,7 +10,6 @@ use std::fmt;
 
 use super::message::{Body, ClusterId, Fence, Message, Unreadable, Wire, decode_tip, encode_tip};
 use super::{Epoch, FORMAT, Sequence};
-use crate::domain::{Lsn, Timestamp};
 use crate::store::journal::{Tip, WholeFrame};
 
 /// How far a node has read, and what it has to know of all that came before. To be made durable only after the frames
@@ -87,7 +86,9 @@ pub enum Fault {
         why: &'static str,
     },
     /// It is of an epoch that has not begun here.
-    #[error("message {sequence} of the stream is of epoch {epoch}, and {current} is the last that began here; a fence is missing")]
+    #[error(
+        "message {sequence} of the stream is of epoch {epoch}, and {current} is the last that began here; a fence is missing"
+    )]
     FenceMissed {
         /// Which one.
         sequence: Sequence,
@@ -313,18 +314,6 @@ impl State {
             owner,
             tip: decode_tip(tip)?,
         })
-    }
-
-    /// The lsn of the last event; 0 if there is none.
-    #[must_use]
-    pub fn last_lsn(&self) -> Lsn {
-        Lsn(self.tip.next_lsn.0 - 1)
-    }
-
-    /// The time of the last batch; the epoch if there is none.
-    #[must_use]
-    pub fn last_at(&self) -> Timestamp {
-        self.tip.at
     }
 }
 

@@ -57,7 +57,7 @@ fn owned() -> Reader {
 /// An owner after the fence of [`owned`], with that reader.
 fn owner() -> (Reader, Appending) {
     let reader = owned();
-    let appending = Appending::begin(reader.state()).unwrap();
+    let appending = Appending::begin(&fence("a", 1), reader.state()).unwrap();
     (reader, appending)
 }
 
@@ -368,6 +368,18 @@ fn only_10071_is_a_refusal() {
 }
 
 #[test]
+fn only_who_has_just_read_his_fence_begins_to_append() {
+    let mut reader = owned();
+    for other in [fence("a", 2), fence("b", 1)] {
+        assert!(Appending::begin(&other, reader.state()).is_none());
+    }
+    assert!(Appending::begin(&fence("a", 1), based().state()).is_none());
+    assert!(Appending::begin(&fence("a", 1), reader.state()).is_some());
+    reader.take(Sequence(3), &wire(2, Body::Mark)).unwrap();
+    assert!(Appending::begin(&fence("a", 1), reader.state()).is_none(), "what is under way is not known any more");
+}
+
+#[test]
 fn a_frame_is_durable_when_it_is_acknowledged_right_after_the_last() {
     let (mut reader, mut appending) = owner();
     let tip = appending.tip();
@@ -401,7 +413,15 @@ fn without_an_answer_the_same_bytes_are_published_again_for_the_same_place() {
 fn after_a_refusal_what_stands_at_the_place_decides() {
     // What stands there; what comes of it.
     let other_owner = wire(2, Body::Fence(fence("b", 1)));
-    for (name, standing) in [("ours", None), ("void", Some(late())), ("a fence", Some(other_owner))] {
+    let another = wire(2, Body::Frame(frame(owned().state().tip, b"another")));
+    let table = [
+        ("ours", None),
+        ("void", Some(late())),
+        ("a fence", Some(other_owner)),
+        ("another frame", Some(another)),
+        ("a mark", Some(wire(2, Body::Mark))),
+    ];
+    for (name, standing) in table {
         let (mut reader, mut appending) = owner();
         let publish = appending.append(&frame_ref(appending.tip(), b"x")).unwrap();
         assert_eq!(appending.replied(Sequence(2), Reply::Refused), Step::Fetch(Sequence(3)));

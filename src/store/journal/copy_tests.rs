@@ -219,6 +219,25 @@ fn a_power_cut_at_any_call_costs_nothing_that_was_synced_and_the_rest_is_read_ag
     assert!(cut > 50 && kept > 50, "{cut} {kept}");
 }
 
+#[test]
+fn what_a_failed_sync_took_for_written_is_written_again() {
+    let frames = frames(Tip::default(), 20, 5);
+    let last = frames[19].after();
+    let disk = SimDisk::new(0);
+    let mut copy = begin(&disk).unwrap();
+    frames.iter().for_each(|frame| copy.take(frame).unwrap());
+    disk.fail(Fault { calls: Calls::Syncs, after: 0, failure: Failure::Io });
+    copy.sync().unwrap_err();
+    assert!(matches!(copy.take(&batch(last, b"x")), Err(Error::Closed)));
+    drop(copy);
+    let lost = (0..8).filter(|seed| open(&disk.crash(*seed, Tear::Whole), Tip::default()).unwrap().end() != last);
+    assert!(lost.count() > 0, "the power cuts take nothing");
+    assert_eq!(open(&disk, Tip::default()).unwrap().end(), last);
+    for seed in 0..8 {
+        assert_eq!(open(&disk.crash(seed, Tear::Whole), last).unwrap().end(), last, "seed {seed}");
+    }
+}
+
 /// A copy of 20 frames of a block each, six to a segment, of which numbers 3 and 15 (from 0) are fences.
 fn uniform() -> (SimDisk, Vec<WholeFrame>) {
     let (mut tip, mut frames) = (Tip::default(), Vec::new());

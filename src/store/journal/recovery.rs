@@ -255,7 +255,8 @@ pub(super) fn scan_copy(disk: &dyn Disk, dir: &Path, synced: Tip) -> Result<(Sca
             continue;
         }
         if !reached {
-            let what = format!("the copy had been synced up to lsn {}, and is whole up to {next} only", synced.next_lsn);
+            let what =
+                format!("the copy had been synced up to lsn {}, and is whole up to {next} only", synced.next_lsn);
             return Err(Error::damaged(segment.path(), offset, what));
         }
         scan.torn = offset..segment.used_to(offset)?;

@@ -87,8 +87,7 @@ impl LocalLog {
             None => {
                 let prepared = preallocator.take()?;
                 let (first_lsn, previous_first_lsn, bytes) = (Lsn(1), Lsn(0), prepared.bytes);
-                let header =
-                    segment::Header { version: PLAIN, first_lsn, previous_first_lsn, previous_crc: 0, bytes };
+                let header = segment::Header { version: PLAIN, first_lsn, previous_first_lsn, previous_crc: 0, bytes };
                 let current = begin(&*disk, dir, prepared, header, &[])?;
                 preallocator.want_next();
                 current

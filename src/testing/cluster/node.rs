@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::sim_disk::SimDisk;
-use crate::cluster::{Appending, Fencing, Question, Reader, Sequence, State};
+use crate::cluster::{Appending, FORMAT, Fence, Fencing, NodeName, Question, Reader, Sequence, State};
 use crate::domain::Lsn;
 use crate::store::disk::{Disk, Open};
 use crate::store::journal::{self, LocalCopy, Options, Preallocate};
@@ -91,6 +91,11 @@ impl Node {
     pub fn new(index: usize, disk: SimDisk) -> Self {
         let (name, server) = (["ada", "ben", "eva"][index].to_owned(), index);
         Self { name, disk, process: None, lives: 0, server, paused: false, cut: false, synced: 0 }
+    }
+
+    /// Who it is, in this life.
+    pub fn fence(&self) -> Fence {
+        Fence { node: NodeName::new(&self.name).expect("it is a name"), life: self.lives, format: FORMAT }
     }
 
     fn shared(&self) -> Arc<dyn Disk> {

@@ -12,8 +12,8 @@ use super::stream::{Request, SERVERS, SimStream, Ticket};
 use super::truth::{Meaning, Truth, payload};
 use super::{Broken, Flaw, Plan, Report};
 use crate::cluster::{
-    Appending, Body, ClusterId, Epoch, FORMAT, Fault, Fence, Fencing, Message, Next, NodeName, Publish, Reader, Reply,
-    Sequence, State, Step, Taken, Void, Wire,
+    Appending, Body, ClusterId, Epoch, Fault, Fencing, Message, Next, Publish, Reader, Reply, Sequence, State, Step,
+    Taken, Void, Wire,
 };
 use crate::domain::{Lsn, Timestamp};
 use crate::store::journal::{self, FrameRef, LocalLog, Log as _, Tip, WholeFrame};
@@ -397,7 +397,8 @@ impl Trial {
                 if let (Reply::Acknowledged(sequence), Some(Flaw::NotReadUpTo)) = (reply, flaw) {
                     let state = process.reader.state().clone();
                     let epoch = Epoch(sequence.0);
-                    let unread = State { epoch, last_sequence: sequence, ..state };
+                    let owner = Some(self.nodes[index].fence());
+                    let unread = State { epoch, last_sequence: sequence, owner, ..state };
                     return self.own(index, &unread);
                 }
                 let next = fencing.replied(now, reply);
@@ -516,12 +517,10 @@ impl Trial {
     }
 
     fn fence(&mut self, index: usize) {
-        let node = &mut self.nodes[index];
-        let name = NodeName::new(&node.name).expect("it is a name");
-        let Some(process) = &mut node.process else { return };
+        let fence = self.nodes[index].fence();
+        let process = self.process(index);
         let cluster = process.reader.state().cluster;
         let (Role::Following, Some(cluster)) = (&process.role, cluster) else { return };
-        let fence = Fence { node: name, life: process.life, format: FORMAT };
         let (fencing, publish) = Fencing::begin(cluster, fence, process.reader.state(), PATIENCE);
         process.round += 1;
         (process.role, process.wants) = (Role::Fencing(fencing), Want::Nothing);
@@ -529,8 +528,9 @@ impl Trial {
     }
 
     fn own(&mut self, index: usize, state: &State) -> Result<(), Broken> {
+        let me = self.nodes[index].fence();
         let process = self.process(index);
-        let appending = Appending::begin(state).ok_or_else(|| Broken("own", "before the base".into()))?;
+        let appending = Appending::begin(&me, state).ok_or_else(|| Broken("own", format!("{me:?}: {state:?}")))?;
         process.round += 1;
         (process.role, process.wants, process.waits) = (Role::Owning(appending), Want::Nothing, false);
         process.questions.clear();
@@ -616,7 +616,11 @@ impl Trial {
     }
 
     /// Answers what may be answered, with all that this node knows.
-    fn answer(&mut self, index: usize, may: impl Fn(&Appending, crate::cluster::Question) -> bool) -> Result<(), Broken> {
+    fn answer(
+        &mut self,
+        index: usize,
+        may: impl Fn(&Appending, crate::cluster::Question) -> bool,
+    ) -> Result<(), Broken> {
         let process = self.process(index);
         let Role::Owning(appending) = &process.role else { return Ok(()) };
         let known = Lsn(appending.tip().next_lsn.0 - 1);
@@ -668,7 +672,8 @@ impl Trial {
         match self.truth.meaning(sequence) {
             Some(meaning) if *meaning == own => Ok(()),
             other => {
-                let what = format!("message {sequence} was acknowledged to node {index}, life {life}, and is {other:?}");
+                let what =
+                    format!("message {sequence} was acknowledged to node {index}, life {life}, and is {other:?}");
                 Err(Broken("I14: acknowledged, and not in the log", what))
             }
         }
@@ -709,7 +714,9 @@ impl Trial {
     fn must_be_next(&mut self, index: usize, sequence: Sequence, frame: &WholeFrame) -> Result<(), Broken> {
         let number = self.truth.frames_to(frame.after());
         match number.and_then(|number| self.truth.frames.get(number - 1)) {
-            Some(known) if known == frame && matches!(self.truth.meaning(sequence), Some(it) if *it != Meaning::Void) => {
+            Some(known)
+                if known == frame && matches!(self.truth.meaning(sequence), Some(it) if *it != Meaning::Void) =>
+            {
                 Ok(())
             }
             _ => Err(Broken("I15: another frame is taken in", format!("node {index}, message {sequence}: {frame:?}"))),
@@ -755,7 +762,10 @@ impl Trial {
             Err(error) => return self.disk_said(index, error),
         };
         if synced != state.tip {
-            return Err(Broken("I15: the journal is another", format!("node {index} has synced {synced:?}, and read {:?}", state.tip)));
+            return Err(Broken(
+                "I15: the journal is another",
+                format!("node {index} has synced {synced:?}, and read {:?}", state.tip),
+            ));
         }
         match self.nodes[index].write_state(&state) {
             Ok(()) => self.nodes[index].synced = self.truth.frames_to(synced).unwrap_or_default(),
@@ -825,7 +835,9 @@ impl Trial {
         let batches = self.truth.frames[..frames].iter().filter(|frame| !frame.is_fence());
         let mut expected: Vec<_> = self.before.iter().map(Vec::as_slice).collect();
         expected.extend(batches.map(WholeFrame::payload));
-        if (report.frames, report.fences) != (expected.len() as u64, (frames + self.before.len() - expected.len()) as u64) {
+        if (report.frames, report.fences)
+            != (expected.len() as u64, (frames + self.before.len() - expected.len()) as u64)
+        {
             return Err(broken(format!("{report:?}, and {frames} frames")));
         }
         for payload in expected {
@@ -908,7 +920,8 @@ impl Trial {
     /// Whether `lsn` is durable, everything is answered, and all are at the end.
     fn are_at_rest(&self, lsn: Lsn) -> bool {
         let end = self.truth.tip();
-        let is_at_end = |node: &Node| node.process.as_ref().is_some_and(|it| it.copy.tip() == end && it.copy.end() == end);
+        let is_at_end =
+            |node: &Node| node.process.as_ref().is_some_and(|it| it.copy.tip() == end && it.copy.end() == end);
         let answered = self.nodes[0].process.as_ref().is_some_and(|it| it.questions.is_empty());
         self.truth.acknowledged >= lsn && answered && self.nodes.iter().all(is_at_end)
     }
@@ -936,7 +949,8 @@ impl Trial {
 /// A disk with the journal of a machine that was alone.
 fn alone(seed: u64, batches: &[Vec<u8>], sealed: bool) -> SimDisk {
     let disk = SimDisk::new(seed);
-    let (mut log, _) = LocalLog::open(Arc::new(disk.clone()), Path::new(JOURNAL), options(), Lsn(0)).expect("a new one");
+    let (mut log, _) =
+        LocalLog::open(Arc::new(disk.clone()), Path::new(JOURNAL), options(), Lsn(0)).expect("a new one");
     for (number, payload) in batches.iter().enumerate() {
         let (first_lsn, at) = (Lsn(number as u64 + 1), Timestamp::from_millis(number as u64));
         log.append(&FrameRef { first_lsn, count: 1, at, payload }).expect("there is room");

@@ -97,7 +97,9 @@ impl Truth {
                 (self.epoch, self.owner) = (Epoch(sequence.0), Some(fence));
                 Meaning::Fence
             }
-            Some(Message { epoch, body, .. }) if epoch == self.epoch && self.owner.is_some() => self.owned(sequence, body)?,
+            Some(Message { epoch, body, .. }) if epoch == self.epoch && self.owner.is_some() => {
+                self.owned(sequence, body)?
+            }
             _ => Meaning::Void,
         };
         self.meanings.push(meaning);
