@@ -45,6 +45,10 @@ bench:
 kills count="1000":
     BOXOFFICE_KILLS={{count}} cargo test --release --test http kill:: -- --nocapture
 
+# Runs three nodes on a simulated stream with so many seeds.
+cluster seeds="100000":
+    BOXOFFICE_CLUSTER_SEEDS={{seeds}} cargo test --release --no-default-features --test cluster one_owns -- --nocapture
+
 # Checks so many histories of concurrent callers.
 histories count="10000":
     BOXOFFICE_HISTORIES={{count}} cargo test --release --test linearizability -- --nocapture

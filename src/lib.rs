@@ -55,6 +55,8 @@ mod actors;
 mod aggregates;
 mod api;
 mod clock;
+#[cfg(any(test, feature = "testing"))]
+pub mod cluster;
 mod config;
 pub mod domain;
 mod engine;

@@ -51,6 +51,7 @@ const LAYERS: &[&[&str]] = &[
     &["domain"],
     &["config", "clock"],
     &["store", "aggregates"],
+    &["cluster"],
     &["limits"],
     &["api", "error"],
     &["replica"],

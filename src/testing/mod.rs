@@ -1,6 +1,7 @@
 //! What tests of the engine and of host apps need. Not for production: it is behind the feature `testing`.
 
 pub mod clock;
+pub mod cluster;
 pub mod data_dir;
 pub mod failing_disk;
 pub mod failpoints;

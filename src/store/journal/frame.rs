@@ -3,11 +3,11 @@
 //! | offset | bytes | what, little endian |
 //! |---|---|---|
 //! | 0 | 4 | magic |
-//! | 4 | 4 | kind: 1 batch, 2 seal |
+//! | 4 | 4 | kind: 1 batch, 2 seal, 3 fence |
 //! | 8 | 4 | length of the payload |
-//! | 12 | 4 | count of events; 0 in a seal |
-//! | 16 | 8 | lsn of the first event; in a seal, of the next one to come |
-//! | 24 | 8 | time in milliseconds since the epoch |
+//! | 12 | 4 | count of events; 0 in a seal and in a fence |
+//! | 16 | 8 | lsn of the first event; in a seal and in a fence, of the next one to come |
+//! | 24 | 8 | time in milliseconds since the epoch; in a seal and in a fence, that of the last batch |
 //! | 32 | 4 | CRC32 of the frame before; 0 in the very first |
 //! | 36 | 4 | CRC32 of the 36 bytes above and the payload |
 //! | 40 | | payload, then zeros to the next multiple of 512 |
@@ -24,7 +24,10 @@ const ZEROS: [u8; BLOCK] = [0; BLOCK];
 const MAGIC: [u8; 4] = *b"\xFFbxf";
 
 /// The header's size in bytes.
-const HEADER: usize = 40;
+pub(super) const HEADER: usize = 40;
+
+/// How long the payload of a fence may be: with its header it fills a block.
+pub const FENCE_BYTES_MAX: usize = BLOCK - HEADER;
 
 /// One batch of events to be appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +84,8 @@ pub(super) enum Kind {
     Batch,
     /// Marks a clean end.
     Seal,
+    /// Marks where another node of a cluster began to append; what is in it is the cluster's.
+    Fence,
 }
 
 /// All of a frame but its payload and its own CRC.
@@ -113,6 +118,7 @@ impl Header {
         let kind: u32 = match self.kind {
             Kind::Batch => 1,
             Kind::Seal => 2,
+            Kind::Fence => 3,
         };
         out.extend_from_slice(&kind.to_le_bytes());
         out.extend_from_slice(&self.length.to_le_bytes());
@@ -137,6 +143,7 @@ impl Header {
         let kind = match (kind, count) {
             (1, 1..) => Kind::Batch,
             (2, 0) if length == 0 => Kind::Seal,
+            (3, 0) if length as usize <= FENCE_BYTES_MAX => Kind::Fence,
             _ => return Err("the frame is of no known kind"),
         };
         if first_lsn.checked_add(u64::from(count)).is_none() {

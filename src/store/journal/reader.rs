@@ -57,7 +57,7 @@ impl Reader {
         while self.next_lsn <= limit {
             let (header, crc) = self.frame()?;
             let after = self.offset + header.padded_bytes();
-            let skip = header.kind == Kind::Seal || header.next_lsn() <= self.from;
+            let skip = header.kind != Kind::Batch || header.next_lsn() <= self.from;
             if !skip && header.next_lsn() > limit.next() {
                 return Ok(None);
             }

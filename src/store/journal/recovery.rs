@@ -1,9 +1,13 @@
 //! Checking a journal, and finding its end. Nothing in here writes.
 
+#[cfg(any(test, feature = "testing"))]
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::Path;
 
 use super::Error;
+#[cfg(any(test, feature = "testing"))]
+use super::Tip;
 use super::frame::{self, Kind};
 use super::segment::{self, FIRST_FRAME, Found, Segment};
 use crate::domain::{Lsn, Timestamp};
@@ -18,6 +22,8 @@ pub struct Report {
     pub frames: u64,
     /// How many events.
     pub events: u64,
+    /// How often another node of a cluster began to append.
+    pub fences: u64,
     /// The lsn of the last event; 0 if there is none.
     pub last_lsn: Lsn,
     /// The time of the last batch; the epoch if there is none.
@@ -38,6 +44,7 @@ pub fn check(disk: &dyn Disk, dir: &Path, floor: Lsn) -> Result<Report, Error> {
         segments: scan.segments,
         frames: scan.frames,
         events: scan.events,
+        fences: scan.fences,
         last_lsn: scan.last_lsn(),
         last_at: scan.last_at(),
         sealed: scan.sealed(),
@@ -56,17 +63,22 @@ pub(super) struct Last {
 }
 
 /// What was found in a journal.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Scan {
     pub segments: usize,
     pub frames: u64,
     pub events: u64,
+    pub fences: u64,
     /// `None` if there is no frame at all.
     pub last: Option<Last>,
     /// The newest segment; `None` if there is none at all.
     pub newest: Option<segment::Header>,
     /// Where the next frame goes in the newest segment, and up to where there is something to be cut off.
     pub torn: Range<u64>,
+    /// Segments behind the newest one, in order, which are to be removed.
+    pub surplus: Vec<Lsn>,
+    /// Where frames stand, by the first lsn of their segment, that may be in the page cache only.
+    pub unsynced: Vec<(Lsn, Range<u64>)>,
 }
 
 impl Scan {
@@ -80,6 +92,19 @@ impl Scan {
 
     pub fn last_crc(&self) -> u32 {
         self.last.map_or(0, |last| last.crc)
+    }
+
+    /// Counts a frame, which is the last one so far.
+    pub fn count(&mut self, last: Last) {
+        match last.header.kind {
+            Kind::Batch => {
+                self.frames += 1;
+                self.events += u64::from(last.header.count);
+            }
+            Kind::Fence => self.fences += 1,
+            Kind::Seal => {}
+        }
+        self.last = Some(last);
     }
 
     pub fn sealed(&self) -> bool {
@@ -130,7 +155,7 @@ fn headers(disk: &dyn Disk, dir: &Path) -> Result<Vec<segment::Header>, Error> {
 /// Checks every frame from the segment numbered `start` on.
 fn walk(disk: &dyn Disk, dir: &Path, segments: &[segment::Header], start: usize) -> Result<Scan, Error> {
     let newest = segments.last().copied();
-    let mut scan = Scan { segments: segments.len(), frames: 0, events: 0, last: None, newest, torn: 0..0 };
+    let mut scan = Scan { segments: segments.len(), newest, ..Scan::default() };
     let Some(first) = segments.get(start) else { return Ok(scan) };
     let mut next = first.first_lsn;
     let mut crc = first.previous_crc;
@@ -180,12 +205,7 @@ fn walk_segment(
         if header.previous_crc != *crc {
             return Err(Error::damaged(segment.path(), offset, "the frame does not continue the one before"));
         }
-        if header.kind == Kind::Batch {
-            scan.frames += 1;
-            scan.events += u64::from(header.count);
-        }
-        let at_segment = segment.header().first_lsn;
-        scan.last = Some(Last { segment: at_segment, offset, header, crc: own_crc });
+        scan.count(Last { segment: segment.header().first_lsn, offset, header, crc: own_crc });
         (*next, *crc) = (header.next_lsn(), own_crc);
         offset += header.padded_bytes();
     }
@@ -198,4 +218,53 @@ fn unused_from(segment: &mut Segment, end: u64, why: Option<&'static str>) -> Re
     let why = why.unwrap_or("there is no frame");
     let what = format!("{why}, and yet a whole frame stands behind it at byte {frame}, so that this is no torn end");
     Err(Error::damaged(segment.path(), end, what))
+}
+
+/// Checks a copy of a log that others keep, from the segment on that holds its last event up to `synced`: what is to be cut
+/// off, and the ends of the frames above `synced` that stay.
+#[cfg(any(test, feature = "testing"))]
+pub(super) fn scan_copy(disk: &dyn Disk, dir: &Path, synced: Tip) -> Result<(Scan, VecDeque<Tip>), Error> {
+    let segments = headers(disk, dir)?;
+    let start = segments.partition_point(|header| header.first_lsn < synced.next_lsn).saturating_sub(1);
+    let is_synced = |next: Lsn, crc: u32| (next, crc) == (synced.next_lsn, synced.crc);
+    let (mut scan, mut above) = (Scan::default(), VecDeque::new());
+    let (mut next, mut crc) = segments.get(start).map_or((Lsn(1), 0), |first| (first.first_lsn, first.previous_crc));
+    let mut reached = is_synced(next, crc);
+    for (index, header) in segments.iter().enumerate().skip(start) {
+        let mut segment = Segment::open(disk, dir, header.first_lsn, Open::Read)?;
+        let (mut offset, mut unsynced_from) = (FIRST_FRAME, reached.then_some(FIRST_FRAME));
+        while let Found::Frame(frame, own_crc) = segment.frame_at(offset)? {
+            if (frame.first_lsn, frame.previous_crc) != (next, crc) {
+                break;
+            }
+            scan.count(Last { segment: header.first_lsn, offset, header: frame, crc: own_crc });
+            (next, crc) = (frame.next_lsn(), own_crc);
+            offset += frame.padded_bytes();
+            if reached {
+                above.push_back(Tip { next_lsn: next, at: frame.at, crc });
+            } else if is_synced(next, crc) {
+                (reached, unsynced_from) = (true, Some(offset));
+            }
+        }
+        if let Some(from) = unsynced_from.filter(|from| *from < offset) {
+            scan.unsynced.push((header.first_lsn, from..offset));
+        }
+        (scan.segments, scan.newest) = (index + 1, Some(*header));
+        let goes_on = |after: &segment::Header| (after.first_lsn, after.previous_crc) == (next, crc);
+        if segments.get(index + 1).is_some_and(goes_on) {
+            continue;
+        }
+        if !reached {
+            let what =
+                format!("the copy had been synced up to lsn {}, and is whole up to {next} only", synced.next_lsn);
+            return Err(Error::damaged(segment.path(), offset, what));
+        }
+        scan.torn = offset..segment.used_to(offset)?;
+        scan.surplus = segments[index + 1..].iter().map(|header| header.first_lsn).collect();
+        break;
+    }
+    if !reached {
+        return Err(Error::damaged(&segment::path(dir, Lsn(1)), 0, "the file is missing"));
+    }
+    Ok((scan, above))
 }

@@ -7,7 +7,7 @@
 //! | offset | bytes | what, little endian |
 //! |---|---|---|
 //! | 0 | 8 | magic |
-//! | 8 | 4 | format version |
+//! | 8 | 4 | format version: 2 if there may be fences in it, else 1 |
 //! | 12 | 4 | CRC32 of the last frame of the segment before; 0 in the first |
 //! | 16 | 8 | lsn of the first event; also the file's name |
 //! | 24 | 8 | lsn of the first event of the segment before; 0 in the first |
@@ -23,8 +23,11 @@ use super::{At, Error};
 use crate::domain::Lsn;
 use crate::store::disk::{Disk, File, Open};
 
-/// The format that is written, and the only one that is read.
-const FORMAT_VERSION: u32 = 1;
+/// The format of a segment without fences.
+pub(super) const PLAIN: u32 = 1;
+
+/// The format of a segment in which there may be fences; the highest that is known.
+pub(super) const FENCED: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"\xFFboxjrnl";
 
@@ -42,6 +45,8 @@ pub(super) const FIRST_FRAME: u64 = BLOCK as u64;
 /// A segment's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
+    /// [`PLAIN`] or [`FENCED`].
+    pub version: u32,
     pub first_lsn: Lsn,
     /// Of the segment before.
     pub previous_first_lsn: Lsn,
@@ -55,7 +60,7 @@ impl Header {
     pub fn encode(&self) -> [u8; BLOCK] {
         let mut block = [0; BLOCK];
         block[..8].copy_from_slice(&MAGIC);
-        block[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        block[8..12].copy_from_slice(&self.version.to_le_bytes());
         block[12..16].copy_from_slice(&self.previous_crc.to_le_bytes());
         block[16..24].copy_from_slice(&self.first_lsn.0.to_le_bytes());
         block[24..32].copy_from_slice(&self.previous_first_lsn.0.to_le_bytes());
@@ -72,11 +77,13 @@ impl Header {
         if crc32fast::hash(&block[..508]) != u32_at(block, 508) {
             return Err(Error::damaged(path, 0, "the checksum of the segment's header does not hold"));
         }
-        let found = u32_at(block, 8);
-        if found != FORMAT_VERSION {
-            return Err(Error::UnsupportedVersion { file: path.to_path_buf(), found, supported: FORMAT_VERSION });
+        let version = u32_at(block, 8);
+        if !(PLAIN..=FENCED).contains(&version) {
+            let file = path.to_path_buf();
+            return Err(Error::UnsupportedVersion { file, found: version, supported: FENCED });
         }
         Ok(Self {
+            version,
             previous_crc: u32_at(block, 12),
             first_lsn: Lsn(u64_at(block, 16)),
             previous_first_lsn: Lsn(u64_at(block, 24)),
@@ -194,6 +201,9 @@ impl Segment {
             return Ok(Found::End);
         }
         let header = match frame::Header::decode(block) {
+            Ok(header) if header.kind == frame::Kind::Fence && self.header.version < FENCED => {
+                return Ok(Found::Bad("there is a fence, and the segment is of a format without"));
+            }
             Ok(header) if header.padded_bytes() <= room => header,
             Ok(_) => return Ok(Found::Bad("the frame reaches past the end of the file")),
             Err(why) => return Ok(Found::Bad(why)),
@@ -222,6 +232,18 @@ impl Segment {
         Ok(rest)
     }
 
+    /// Where the last block ends, from `offset` on, a multiple of [`BLOCK`], that is not empty.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn used_to(&mut self, offset: u64) -> Result<u64, Error> {
+        let mut used_to = offset;
+        for at in (offset..self.header.bytes).step_by(BLOCK) {
+            if !is_zero(self.bytes(at, BLOCK as u64)?) {
+                used_to = at + BLOCK as u64;
+            }
+        }
+        Ok(used_to)
+    }
+
     /// Bytes of the file, from memory if they are there. They must be within the file.
     pub fn bytes(&mut self, offset: u64, length: u64) -> Result<&[u8], Error> {
         let within = self.buffer_at <= offset && offset + length <= self.buffer_at + self.buffer.len() as u64;
@@ -241,7 +263,7 @@ impl Segment {
 }
 
 /// Fills `buffer` from `offset` on.
-fn read_all(file: &dyn File, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+pub(super) fn read_all(file: &dyn File, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
     while !buffer.is_empty() {
         let read = match file.read_at(buffer, offset) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),

@@ -436,7 +436,7 @@ fn swap(disk: &SimDisk, files: &[PathBuf]) {
 /// A good header for segment 13, but not of this journal.
 fn foreign() -> [u8; 512] {
     let (first_lsn, previous_first_lsn) = (Lsn(13), Lsn(7));
-    segment::Header { first_lsn, previous_first_lsn, previous_crc: 1, bytes: 4096 }.encode()
+    segment::Header { version: segment::PLAIN, first_lsn, previous_first_lsn, previous_crc: 1, bytes: 4096 }.encode()
 }
 
 /// A good frame for lsn 20, but not of this journal.
@@ -457,12 +457,12 @@ fn another_format_version_is_not_touched() {
     let disk = SimDisk::new(0);
     let files = uniform(&disk);
     let mut header = content(&disk, &files[3])[..512].to_vec();
-    header[8] = 2;
+    header[8] = 3;
     let crc = crc32fast::hash(&header[..508]);
     header[508..].copy_from_slice(&crc.to_le_bytes());
     overwrite(&disk, &files[3], 0, &header);
     let error = open(&disk, options(), Lsn(0)).map(|_| ()).unwrap_err();
-    assert!(matches!(error, Error::UnsupportedVersion { found: 2, supported: 1, .. }), "{error}");
+    assert!(matches!(error, Error::UnsupportedVersion { found: 3, supported: 2, .. }), "{error}");
 }
 
 #[test]

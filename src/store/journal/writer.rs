@@ -1,12 +1,13 @@
 //! Appending to a journal on this machine's disk.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::frame::{self, BLOCK, FrameRef, Kind};
 use super::preallocate::{Preallocator, Prepared, Status, remove_leftovers};
 use super::recovery::{Last, Scan, scan};
-use super::segment::{self, FIRST_FRAME, Found, Segment};
+use super::segment::{self, FENCED, FIRST_FRAME, Found, PLAIN, Segment};
 use super::{At, Error, Log, Options};
 use crate::domain::{Lsn, Timestamp};
 use crate::store::disk::{Directory, Disk, File, Open};
@@ -59,17 +60,26 @@ impl LocalLog {
     /// # Errors
     /// [`Error::Damaged`] and [`Error::UnsupportedVersion`] before anything is written; else what the disk said.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, options: Options, floor: Lsn) -> Result<(Self, Recovered), Error> {
-        let mut options = options;
+        let scan = scan(&*disk, dir, floor, options.check_from)?;
+        Self::open_as_found(disk, dir, options, &scan)
+    }
+
+    /// Opens the journal as `scan` has found it, and puts right what that says.
+    pub(super) fn open_as_found(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        mut options: Options,
+        scan: &Scan,
+    ) -> Result<(Self, Recovered), Error> {
         options.segment_bytes = options.segment_bytes.next_multiple_of(BLOCK as u64).max(4 * BLOCK as u64);
         options.fill_bytes = options.fill_bytes.max(BLOCK);
-        let scan = scan(&*disk, dir, floor, options.check_from)?;
         disk.create_dir_all(dir).at("create", dir)?;
         if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             disk.sync_dir(parent).at("sync", parent)?;
         }
         let names = disk.open_dir(dir).at("open", dir)?;
         remove_leftovers(&*disk, dir)?;
-        repair(&*disk, dir, &scan)?;
+        repair(&*disk, dir, scan)?;
         let preallocator = Preallocator::start(Arc::clone(&disk), dir.to_path_buf(), options.clone())?;
         let current = match scan.newest {
             Some(newest) => Current {
@@ -80,8 +90,8 @@ impl LocalLog {
             None => {
                 let prepared = preallocator.take()?;
                 let (first_lsn, previous_first_lsn, bytes) = (Lsn(1), Lsn(0), prepared.bytes);
-                let header = segment::Header { first_lsn, previous_first_lsn, previous_crc: 0, bytes };
-                let current = begin(&*disk, dir, &*names, prepared, header)?;
+                let header = segment::Header { version: PLAIN, first_lsn, previous_first_lsn, previous_crc: 0, bytes };
+                let current = begin(&*disk, dir, &*names, prepared, header, &[])?;
                 preallocator.want_next();
                 current
             }
@@ -140,7 +150,9 @@ impl LocalLog {
         self.preallocator.poll()?;
         let mut header = frame::Header { kind: Kind::Batch, length, count, first_lsn, at, previous_crc: self.crc };
         if self.offset + header.padded_bytes() + SEAL_BYTES > self.segment.bytes {
-            self.next_segment(header.padded_bytes())?;
+            // Fences that stand where no event does would else go with the segment that gives way. Seals may.
+            let kept = if self.segment.version == FENCED { self.standing()? } else { Vec::new() };
+            self.next_segment(header.padded_bytes(), PLAIN, &kept)?;
             header.previous_crc = self.crc;
         }
         self.write(&header, payload)?;
@@ -169,9 +181,24 @@ impl LocalLog {
         Ok(())
     }
 
-    /// Goes on to a new segment, with room for a frame of `frame_bytes`.
-    fn next_segment(&mut self, frame_bytes: u64) -> Result<(), Error> {
-        let needed = FIRST_FRAME + frame_bytes + SEAL_BYTES;
+    /// The frames of the current segment if none of them has an event, so that the next segment takes its name.
+    fn standing(&self) -> Result<Vec<u8>, Error> {
+        if self.segment.first_lsn != self.next_lsn {
+            return Ok(Vec::new());
+        }
+        let mut frames = vec![0; (self.offset - FIRST_FRAME) as usize];
+        segment::read_all(&*self.file, &mut frames, FIRST_FRAME).at("read", &self.path)?;
+        Ok(frames)
+    }
+
+    /// Goes on to a new segment of format `version`, with room for a frame of `frame_bytes`, that begins with the frames
+    /// `kept`, which are all of those [`standing`](Self::standing) or none.
+    fn next_segment(&mut self, frame_bytes: u64, version: u32, kept: &[u8]) -> Result<(), Error> {
+        let mut needed = FIRST_FRAME + kept.len() as u64 + frame_bytes + SEAL_BYTES;
+        if needed > self.options.segment_bytes && !kept.is_empty() {
+            // Not to be copied anew for each fence.
+            needed += self.options.segment_bytes;
+        }
         let prepared = if needed > self.options.segment_bytes {
             self.preallocator.make(needed)?
         } else {
@@ -181,16 +208,18 @@ impl LocalLog {
         let header = if self.segment.first_lsn == self.next_lsn {
             // The current segment has no event, and is too small for the first one: the new one takes its place and
             // its name. A seal that may stand in it goes with it.
-            segment::Header { bytes, ..self.segment }
+            segment::Header { bytes, version: version.max(self.segment.version), ..self.segment }
         } else {
             let (first_lsn, previous_first_lsn) = (self.next_lsn, self.segment.first_lsn);
-            segment::Header { first_lsn, previous_first_lsn, previous_crc: self.crc, bytes }
+            segment::Header { version, first_lsn, previous_first_lsn, previous_crc: self.crc, bytes }
         };
-        let current = begin(&*self.disk, &self.dir, &*self.names, prepared, header)?;
+        let current = begin(&*self.disk, &self.dir, &*self.names, prepared, header, kept)?;
         self.preallocator.want_next();
         self.path = segment::path(&self.dir, header.first_lsn);
         (self.file, self.segment, self.offset) = (current.file, current.header, current.offset);
-        self.crc = header.previous_crc;
+        if kept.is_empty() {
+            self.crc = header.previous_crc;
+        }
         Ok(())
     }
 }
@@ -207,6 +236,47 @@ impl Log for LocalLog {
     }
 }
 
+/// What a copy of a replicated log does with it, see [`LocalCopy`](super::LocalCopy).
+#[cfg(any(test, feature = "testing"))]
+impl LocalLog {
+    /// The end of all that is in it.
+    pub(super) fn tip(&self) -> super::Tip {
+        super::Tip { next_lsn: self.next_lsn, at: self.last_at, crc: self.crc }
+    }
+
+    /// Writes a frame that follows, as it is, and does not sync it.
+    pub(super) fn take(&mut self, frame: &super::WholeFrame) -> Result<(), Error> {
+        self.or_close(|log| log.write_whole(frame))
+    }
+
+    fn write_whole(&mut self, frame: &super::WholeFrame) -> Result<(), Error> {
+        let header = *frame.header();
+        self.preallocator.poll()?;
+        let version = if header.kind == Kind::Fence { FENCED } else { PLAIN };
+        let full = self.offset + header.padded_bytes() + SEAL_BYTES > self.segment.bytes;
+        if full || version > self.segment.version {
+            // What a later segment names must not be missing in an earlier one.
+            self.file.sync().at("sync", &self.path)?;
+            // Whatever stands is part of the chain here, seals too.
+            let kept = self.standing()?;
+            self.next_segment(header.padded_bytes(), version, &kept)?;
+        }
+        self.buffer.clear();
+        self.buffer.extend_from_slice(frame.bytes());
+        self.buffer.resize(header.padded_bytes() as usize, 0);
+        self.file.write_all_at(&self.buffer, self.offset).at("write", &self.path)?;
+        self.offset += self.buffer.len() as u64;
+        let after = frame.after();
+        (self.crc, self.next_lsn, self.last_at, self.sealed) = (after.crc, after.next_lsn, after.at, false);
+        Ok(())
+    }
+
+    /// Makes durable all that was taken.
+    pub(super) fn sync(&mut self) -> Result<(), Error> {
+        self.or_close(|log| log.file.sync().at("sync", &log.path))
+    }
+}
+
 /// The segment that is appended to.
 struct Current {
     file: Box<dyn File>,
@@ -214,26 +284,36 @@ struct Current {
     offset: u64,
 }
 
-/// Makes a prepared segment part of the journal, durably.
+/// Makes a prepared segment part of the journal, durably, with the frames `kept` in it.
 fn begin(
     disk: &dyn Disk,
     dir: &Path,
     names: &dyn Directory,
     prepared: Prepared,
     header: segment::Header,
+    kept: &[u8],
 ) -> Result<Current, Error> {
     // The header must be durable before the name is: a segment with a name and no good header is damage.
     prepared.file.write_all_at(&header.encode(), 0).at("write", &prepared.path)?;
+    if !kept.is_empty() {
+        prepared.file.write_all_at(kept, FIRST_FRAME).at("write", &prepared.path)?;
+    }
     prepared.file.sync().at("sync", &prepared.path)?;
     disk.rename(&prepared.path, &segment::path(dir, header.first_lsn)).at("rename", &prepared.path)?;
     names.sync().at("sync", dir)?;
-    Ok(Current { file: prepared.file, header, offset: FIRST_FRAME })
+    Ok(Current { file: prepared.file, header, offset: FIRST_FRAME + kept.len() as u64 })
 }
 
 /// Makes durable what `scan` found, and cuts off the torn end.
 fn repair(disk: &dyn Disk, dir: &Path, scan: &Scan) -> Result<(), Error> {
     // The newest segment may have got its name right before a power cut that never came.
     disk.sync_dir(dir).at("sync", dir)?;
+    for first_lsn in scan.surplus.iter().rev() {
+        let path = segment::path(dir, *first_lsn);
+        disk.remove(&path).at("remove", &path)?;
+        // One after another: what is left is never without what comes before it.
+        disk.sync_dir(dir).at("sync", dir)?;
+    }
     if let Some(newest) = scan.newest.filter(|_| !scan.torn.is_empty()) {
         let path = segment::path(dir, newest.first_lsn);
         let file = disk.open(&path, Open::Write).at("open", &path)?;
@@ -246,7 +326,22 @@ fn repair(disk: &dyn Disk, dir: &Path, scan: &Scan) -> Result<(), Error> {
         }
         file.sync().at("sync", &path)?;
     }
-    scan.last.map_or(Ok(()), |last| write_again(disk, dir, &last))
+    scan.last.map_or(Ok(()), |last| write_again(disk, dir, &last))?;
+    scan.unsynced.iter().try_for_each(|(segment, range)| write_all_again(disk, dir, *segment, range.clone()))
+}
+
+/// Writes a part of a segment once more and syncs it: frames of which none is known to have been synced.
+fn write_all_again(disk: &dyn Disk, dir: &Path, first_lsn: Lsn, range: Range<u64>) -> Result<(), Error> {
+    let path = segment::path(dir, first_lsn);
+    let file = disk.open(&path, Open::Write).at("open", &path)?;
+    let mut offset = range.start;
+    while offset < range.end {
+        let mut bytes = vec![0; (range.end - offset).min(1 << 20) as usize];
+        segment::read_all(&*file, &mut bytes, offset).at("read", &path)?;
+        file.write_all_at(&bytes, offset).at("write", &path)?;
+        offset += bytes.len() as u64;
+    }
+    file.sync().at("sync", &path)
 }
 
 /// Writes the last good frame, be it a seal, once more and syncs it. If its own sync failed, it may stand in the page
