@@ -30,6 +30,7 @@ use std::time::Duration;
 pub use frame::FrameRef;
 #[cfg(test)]
 pub use frame::OwnedFrame;
+pub(crate) use frames::DIR;
 pub use frames::Frames;
 pub use preallocate::Status;
 pub use reader::Reader;
