@@ -18,7 +18,6 @@ use crate::store::lock;
 use crate::store::plans::Plans;
 use crate::store::state::StateStore;
 
-const JOURNAL: &str = "journal";
 const PLANS: &str = "plans";
 /// Where a copy is made, in the directory that it is made for. It stays there if it cannot be finished.
 const UNFINISHED: &str = "unfinished";
@@ -68,7 +67,7 @@ fn copy(config: &Config, draft: &Path) -> Result<VerifyReport, OpenError> {
 /// Moves a copy to where it belongs: the journal last, since with it this is a data directory, and without it nothing.
 fn put_in_place(draft: &Path, to: &Path) -> io::Result<()> {
     fs::remove_file(draft.join(lock::NAME))?;
-    for name in [PLANS, JOURNAL] {
+    for name in [PLANS, journal::DIR] {
         let made = draft.join(name);
         if made.exists() {
             RealDisk.sync_dir(&made)?;

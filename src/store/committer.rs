@@ -447,13 +447,15 @@ mod tests {
 
     /// Fails the journal while it is being written, as somebody else may.
     #[derive(Default, Clone)]
-    struct FailedMeanwhile(Arc<Mutex<Option<(Journal, std::sync::Weak<()>)>>>);
+    struct FailedMeanwhile {
+        journal: Arc<Mutex<Option<Journal>>>,
+        waits: Arc<Mutex<std::sync::Weak<()>>>,
+    }
 
     impl Log for FailedMeanwhile {
         fn append(&mut self, _frame: &FrameRef<'_>) -> Result<(), journal::Error> {
-            let (journal, waits) = self.0.lock().take().unwrap();
-            journal.poison("somebody else has failed");
-            assert!(waits.upgrade().is_none(), "who waits is let go while the disk hangs");
+            self.journal.lock().take().unwrap().poison("somebody else has failed");
+            assert!(self.waits.lock().upgrade().is_none(), "who waits is let go while the disk hangs");
             Ok(())
         }
 
@@ -471,7 +473,7 @@ mod tests {
         let event = wallet::Event::DebitCancelled { payment: "p1-1".parse().unwrap(), settled_below: 1 };
         let facts = Facts::Wallet(user, vec![event]);
         let waits = Arc::new(());
-        *log.0.lock() = Some((journal, Arc::downgrade(&waits)));
+        (*log.journal.lock(), *log.waits.lock()) = (Some(journal), Arc::downgrade(&waits));
         let effect = Effect::call(move || unreachable!("{waits:?}"));
         writer.append(Arc::new(Record { at: Timestamp::default(), facts }), Some(effect)).unwrap();
         assert_eq!(committer.step(), Stepped::Worked);

@@ -88,9 +88,9 @@ struct Owned {
 /// Who has the log.
 enum Writing {
     /// No term.
-    Nobody(Owned),
+    Nobody(Box<Owned>),
     /// The committer of a term, which gives it back.
-    Term(JoinHandle<Option<Owned>>),
+    Term(JoinHandle<Option<Box<Owned>>>),
     /// Nobody any more.
     Closed,
 }
@@ -112,7 +112,7 @@ impl Owner {
         host: Arbiters,
         own: ArbiterHandle,
     ) -> Self {
-        Self { writing: Mutex::new(Writing::Nobody(Owned { log, lock })), terms, host, own }
+        Self { writing: Mutex::new(Writing::Nobody(Box::new(Owned { log, lock }))), terms, host, own }
     }
 
     /// Begins a term, if there is none. Blocks until the replica has taken in what the last one has left.
@@ -130,9 +130,10 @@ impl Owner {
             source: std::io::Error::other(node.journal.failure().unwrap_or_else(|| "the engine is closed".into())),
         };
         self.host.blocking.block_on(reached).map_err(|_| ended())?;
-        let Writing::Nobody(Owned { log, lock }) = std::mem::replace(&mut *writing, Writing::Closed) else {
+        let Writing::Nobody(owned) = std::mem::replace(&mut *writing, Writing::Closed) else {
             return Err(ended());
         };
+        let Owned { log, lock } = *owned;
         let term = node.begin_term(log, self.host.clone(), entropy).map_err(|unseen| match unseen {
             Unseen::Ended => ended(),
             Unseen::Unreadable(error) => {
@@ -144,7 +145,7 @@ impl Owner {
         let failing = node.journal.clone();
         let committer = spawn("committer", move || {
             let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| committer.run()));
-            run.map_err(|_| failing.poison("the committer panicked")).ok().map(|log| Owned { log, lock })
+            run.map_err(|_| failing.poison("the committer panicked")).ok().map(|log| Box::new(Owned { log, lock }))
         });
         *writing = Writing::Term(committer.inspect_err(|error| {
             // The log is gone with it.

@@ -8,7 +8,7 @@ use crate::domain::Lsn;
 use crate::store::disk::Disk;
 
 /// The directory of a journal, in the data directory.
-const DIR: &str = "journal";
+pub(crate) const DIR: &str = "journal";
 
 /// The frames of the journal of a data directory; cheap to clone.
 #[derive(Clone)]

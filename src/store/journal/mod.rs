@@ -42,6 +42,7 @@ pub use frame::FENCE_BYTES_MAX;
 pub use frame::FrameRef;
 #[cfg(test)]
 pub use frame::OwnedFrame;
+pub(crate) use frames::DIR;
 pub use frames::Frames;
 pub use preallocate::Status;
 pub use reader::Reader;

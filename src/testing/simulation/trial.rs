@@ -414,6 +414,10 @@ impl Trial {
         };
         if begun {
             self.report.terms += 1;
+            // No hold is under way, whatever became of those that were.
+            if let Some(machine) = &self.machine {
+                self.model.counts(&machine.node.counts)?;
+            }
             self.note(|| "the term ended, and another has begun".into());
         }
         Ok(())
