@@ -43,6 +43,8 @@ pub use frame::FrameRef;
 pub use frame::OwnedFrame;
 pub use preallocate::Status;
 pub use reader::Reader;
+#[cfg(any(test, feature = "testing"))]
+pub use recovery::Report;
 pub use recovery::check;
 pub use writer::LocalLog;
 #[cfg(test)]
