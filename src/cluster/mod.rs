@@ -12,6 +12,8 @@
 //! - [`Appending`]: how the owner appends, when something is durable, and when he may answer.
 //!
 //! These are plain state machines. Somebody else publishes, reads, waits and writes; the same inputs give the same outputs.
+//! How long he waits before he says that a publish has failed, or asks again, is his; nothing rests on it. But an answer
+//! belongs to its own publish, and how far the stream was read is written down after the journal was synced.
 //! Nothing in the server uses them yet: they are proven by their tests, and by `crate::testing::cluster`, where three nodes
 //! run them on a stream with the accidents of a real one.
 //!

@@ -14,7 +14,7 @@ use crate::domain::{
 };
 use crate::store::codec::decode_batch;
 use crate::store::disk::{Disk, Open};
-use crate::store::journal::{FrameRef, LocalLog, Log, Options, Reader, check};
+use crate::store::journal::{FrameRef, LocalCopy, LocalLog, Log, Options, Reader, Report, Tip, check};
 use crate::testing::sim_disk::SimDisk;
 
 /// What takes any bytes.
@@ -44,6 +44,8 @@ const BLOCK: usize = 512;
 const SEGMENT_BYTES: usize = 16 * BLOCK;
 /// Where the journal is.
 const DIR: &str = "/journal";
+/// Offset of a segment's format version.
+const VERSION: usize = 8;
 /// Offsets in a frame's header, and its size.
 const LENGTH: usize = 8;
 const PREVIOUS_CRC: usize = 32;
@@ -51,10 +53,12 @@ const CRC: usize = 36;
 const HEADER: usize = 40;
 
 /// What stands in a segment of the journal behind its header. If the lowest bit of the first byte is set, the checksums of
-/// what looks like a frame are put right, or nothing else would ever be looked at.
+/// what looks like a frame are put right, or nothing else would ever be looked at. If the next one is set, the segment is of
+/// format 2, in which there may be fences.
 ///
 /// Whatever is opened is what the check says of it, is read to its end, is whole from then on, and can be written to; and
-/// what the check refuses is not opened.
+/// what the check refuses is not opened. As a copy of a log of which nothing is known to be synced, it is opened whatever
+/// stands there, and whole from then on.
 pub fn journal_frames(bytes: &[u8]) {
     let Some((flags, bytes)) = bytes.split_first() else { return };
     let mut segment = fresh_segment().to_vec();
@@ -63,6 +67,12 @@ pub fn journal_frames(bytes: &[u8]) {
     if flags & 1 == 1 {
         put_checksums_right(&mut segment);
     }
+    if flags & 2 == 2 {
+        segment[VERSION] = 2;
+        let crc = crc32fast::hash(&segment[..BLOCK - 4]);
+        segment[BLOCK - 4..BLOCK].copy_from_slice(&crc.to_le_bytes());
+    }
+    let copied = as_a_copy(&segment);
     let disk = SimDisk::new(0);
     put(&disk, &segment);
     let opened = LocalLog::open(shared(&disk), Path::new(DIR), options(), Lsn(0));
@@ -74,6 +84,7 @@ pub fn journal_frames(bytes: &[u8]) {
     };
     let (mut log, _) = opened.expect("what is whole, or torn, is opened");
     assert_eq!(read(&disk, report.last_lsn), (report.frames, report.events));
+    assert_eq!((copied.frames, copied.fences, copied.last_lsn), (report.frames, report.fences, report.last_lsn));
     let after = check(&disk, Path::new(DIR), report.last_lsn).expect("what was opened is whole");
     assert_eq!((after.last_lsn, after.frames, after.torn_bytes), (report.last_lsn, report.frames, 0));
     if report.last_lsn.0 < u64::MAX - 1 {
@@ -82,6 +93,17 @@ pub fn journal_frames(bytes: &[u8]) {
         log.append(&FrameRef { first_lsn, count: 1, at, payload: b"next" }).expect("it goes on");
         assert_eq!(read(&disk, first_lsn), (report.frames + 1, report.events + 1));
     }
+}
+
+/// What is there once it was opened as a copy.
+fn as_a_copy(segment: &[u8]) -> Report {
+    let disk = SimDisk::new(0);
+    put(&disk, segment);
+    let copy = LocalCopy::open(shared(&disk), Path::new(DIR), options(), Tip::default());
+    let end = copy.expect("nothing of it is known to be synced").end();
+    let report = check(&disk, Path::new(DIR), Lsn(0)).expect("what was opened is whole");
+    assert_eq!((report.last_lsn.0 + 1, report.torn_bytes), (end.next_lsn.0, 0));
+    report
 }
 
 fn options() -> Options {

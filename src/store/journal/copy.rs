@@ -41,7 +41,8 @@ impl LocalCopy {
     /// that is cut off with all that is behind it, and what is left is durable when this returns.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if the journal does not reach `synced`; else what the disk said.
+    /// [`Error::Damaged`] if the journal does not reach `synced`, or the header of a segment is bad, which is synced before
+    /// there is a frame in it; else what the disk said.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, options: Options, synced: Tip) -> Result<Self, Error> {
         let (scan, above) = scan_copy(&*disk, dir, synced)?;
         let (log, _) = LocalLog::open_as_found(disk, dir, options, &scan)?;
