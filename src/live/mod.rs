@@ -72,12 +72,14 @@ impl Hubs {
         }
     }
 
-    /// Forgets what is kept only for those who may come.
+    /// Forgets what is kept only for those who may come, but short last deltas of `keep` bytes in all.
     #[cfg(feature = "server")]
-    fn let_go(&self) {
+    fn let_go(&self, mut keep: usize) {
         // Not under the map's locks, as below.
         let hubs: Vec<_> = self.options.iter().filter_map(|hub| hub.upgrade()).collect();
-        hubs.iter().for_each(|hub| hub.let_go());
+        for hub in &hubs {
+            keep = hub.let_go(keep);
+        }
     }
 
     /// There will be no more changes.

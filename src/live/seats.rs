@@ -117,6 +117,12 @@ impl SeatUpdate {
         self.changes.bytes()
     }
 
+    /// How many bytes it takes with that.
+    #[cfg(feature = "server")]
+    fn bytes(&self) -> usize {
+        self.own_bytes() + self.encoded().len()
+    }
+
     /// When the first of the changes became durable.
     #[must_use]
     pub fn changed_at(&self) -> Instant {
@@ -271,17 +277,21 @@ impl Hub {
         Ok(())
     }
 
-    /// Forgets what is kept only for those who may come.
+    /// Forgets what is kept only for those who may come; but not the last delta, which many are about to be told, if it is
+    /// short and has no more than `keep` bytes. How many of these are left.
     #[cfg(feature = "server")]
-    pub(super) fn let_go(&self) {
+    pub(super) fn let_go(&self, keep: usize) -> usize {
+        let mut kept = 0;
         let mut forgotten = std::mem::take(&mut self.state.lock().kept);
         self.told.send_if_modified(|told| {
-            forgotten.extend(told.delta.take_if(|delta| delta.changes.len() > FEW));
+            forgotten.extend(told.delta.take_if(|delta| delta.changes.len() > FEW || delta.bytes() > keep));
+            kept = told.delta.as_ref().map_or(0, |delta| delta.bytes());
             // It is nothing new.
             false
         });
         // Not under a lock: it may be large.
         drop(forgotten);
+        keep.saturating_sub(kept)
     }
 
     fn update(&self, seq: Lsn, previous_seq: Option<Lsn>, changed_at: Instant, changes: Changes) -> SeatUpdate {
@@ -481,10 +491,10 @@ impl Subscription {
         Some(update)
     }
 
-    /// Has all hubs forget what they keep only for those who may come.
+    /// Has all hubs forget what they keep only for those who may come, but short last deltas of `keep` bytes in all.
     #[cfg(feature = "server")]
-    pub(crate) fn let_go(&self) {
-        self.hub.hubs.let_go();
+    pub(crate) fn let_go(&self, keep: usize) {
+        self.hub.hubs.let_go(keep);
     }
 }
 
@@ -523,9 +533,9 @@ impl Crier {
         self.seq
     }
 
-    /// Has all hubs forget what they keep only for those who may come.
-    pub(crate) fn let_go(&self) {
-        self.hub.hubs.let_go();
+    /// Has all hubs forget what they keep only for those who may come, but short last deltas of `keep` bytes in all.
+    pub(crate) fn let_go(&self, keep: usize) {
+        self.hub.hubs.let_go(keep);
     }
 
     /// The next update: everything since the last one.

@@ -1,6 +1,7 @@
 //! Those who look on over WebSockets and read nothing, whatever they join and whenever: what is kept for all of them together
 //! is bounded, and whoever does read sees the seats as they are.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -68,6 +69,72 @@ fn seen(victim: &Victim) -> usize {
     let snapshot = message(&mut join(victim, "").stream);
     assert_eq!(snapshot["type"], "snapshot");
     snapshot["seats"].as_object().unwrap().len()
+}
+
+/// The seats as somebody knows them who has read all that was said.
+#[derive(Debug, Default)]
+struct Known {
+    seq: u64,
+    seats: BTreeMap<String, Value>,
+}
+
+impl Known {
+    fn take(&mut self, message: &Value) {
+        let seats = message["seats"].as_object().unwrap().clone();
+        let seq = message["seq"].as_u64().unwrap();
+        if message["type"] == "snapshot" {
+            assert!(seq >= self.seq, "{seq} after {}", self.seq);
+            self.seats = seats.into_iter().collect();
+        } else {
+            assert_eq!(message["previous_seq"].as_u64().unwrap(), self.seq, "nothing is left out");
+            assert!(seq >= self.seq, "{seq} after {}", self.seq);
+            self.seats.extend(seats);
+            self.seats.retain(|_, state| state != "available");
+        }
+        self.seq = seq;
+    }
+}
+
+#[test]
+fn whoever_reads_hears_of_everything_whatever_others_do_not_read() {
+    let (rounds, unread_bytes) = if in_full() { (200, 4 << 20) } else { (20, 1 << 20) };
+    let dir = tempfile::tempdir().unwrap();
+    let victim = Victim::start(dir.path(), unread_bytes);
+    let (last, blocked) = victim.blocked.split_first().unwrap();
+    let read = &|comes_again: Option<usize>| {
+        let (mut known, mut messages) = (Known::default(), 0);
+        let mut stream = join(&victim, "").stream;
+        while messages == 0 || known.seats.contains_key(last) {
+            known.take(&message(&mut stream));
+            messages += 1;
+            if comes_again.is_some_and(|times| messages % times == 0) {
+                stream = join(&victim, &format!("?since={}", known.seq)).stream;
+            }
+        }
+        known
+    };
+    std::thread::scope(|threads| {
+        let readers: Vec<_> =
+            [None, None, None, Some(2), Some(3)].map(|comes_again| threads.spawn(move || read(comes_again))).into();
+        let mut deaf = Vec::new();
+        for round in 0..rounds {
+            let many = blocked.chunks(MANY).cycle().skip(round * 3).take(3);
+            for (change, some) in many.flat_map(|some| [("unblocks", some), ("blocks", some)]) {
+                victim.change(change, some);
+                deaf.push(join(&victim, ""));
+            }
+            victim.change("unblocks", &blocked[round..=round]);
+        }
+        victim.change("unblocks", std::slice::from_ref(last));
+        let mut now = Known::default();
+        now.take(&message(&mut join(&victim, "").stream));
+        for reader in readers {
+            let known = reader.join().unwrap();
+            assert_eq!(known.seq, now.seq);
+            assert!(known.seats == now.seats, "{} and {} seats", known.seats.len(), now.seats.len());
+        }
+    });
+    assert_eq!(terminate(victim.child).0, Some(0));
 }
 
 #[test]

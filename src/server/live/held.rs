@@ -82,17 +82,18 @@ impl Held {
 
     fn take(&self, changes: &mut SeatChanges) -> Result<Option<Arc<SeatUpdate>>, Error> {
         let subscription = changes.subscription();
-        let room = self.room(|| subscription.let_go());
+        let room = self.room(|keep| subscription.let_go(keep));
         let Some(update) = subscription.take(room) else { return Ok(None) };
         self.encode(&update).map_err(|error| Error::Internal(error.to_string()))?;
         Ok(Some(update))
     }
 
-    /// What there is room for, once what is kept for others was `let_go`, and those were cut off who stand in the way and do
-    /// not read.
-    pub(super) fn room(&self, let_go: impl FnOnce()) -> Room {
+    /// What there is room for, once what is kept for others was `let_go`, but for so many bytes, and those were cut off who stand
+    /// in the way and do not read.
+    pub(super) fn room(&self, let_go: impl FnOnce(usize)) -> Room {
         if self.backlog.bytes() > self.bytes_max {
-            let_go();
+            // Where much is followed, what is kept would be too much by itself, and nobody could be cut off for it.
+            let_go(self.bytes_max / 4);
         }
         if self.backlog.bytes() <= self.bytes_max / 2 {
             // The other half is for what many share.
@@ -166,7 +167,7 @@ mod tests {
         for since in [None, Some(present)] {
             assert!(take(since, Room::None).await.is_some(), "{since:?}");
         }
-        one.subscription().let_go();
+        one.subscription().let_go(usize::MAX);
         for since in [None, Some(present), Some(begun)] {
             assert!(take(since, Room::None).await.is_none(), "{since:?}");
         }
@@ -197,8 +198,30 @@ mod tests {
         assert!(told.iter().all(|update| Arc::ptr_eq(update, &told[0]) && update.seats().count() == 1_500));
         drop(told);
         // It is kept for who comes next, but not where there is no room.
-        assert_eq!(held.room(|| others[0].subscription().let_go()), Room::Plenty);
+        assert_eq!(held.room(|keep| others[0].subscription().let_go(keep)), Room::Plenty);
         assert_eq!(held.backlog.bytes(), 0);
         engine.shutdown().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_hubs_keep_leaves_room_where_nobody_has_anything_to_read() {
+        let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let [(engine, option), (other, another)] = [theatre(dirs[0].path()).await, theatre(dirs[1].path()).await];
+        let held = Held::new(&config::Live { unread_bytes: 10_000, ..config::Live::default() });
+        let mut one = engine.seat_changes(option, None).await.unwrap();
+        drop(held.next(&mut one).await.unwrap());
+        for (seats, is_kept) in [(0..20, true), (20..520, false)] {
+            block(&engine, option, seats).await;
+            drop(held.next(&mut one).await.unwrap());
+            let others = Counted::new(10_000, &held.backlog);
+            held.room(|keep| one.subscription().let_go(keep));
+            drop(others);
+            assert_eq!(held.backlog.bytes() > 0, is_kept);
+        }
+        let mut newcomer = other.seat_changes(another, None).await.unwrap();
+        newcomer.due().await.unwrap();
+        assert!(held.next(&mut newcomer).now_or_never().is_some_and(|told| told.is_ok()));
+        engine.shutdown().await.unwrap();
+        other.shutdown().await.unwrap();
     }
 }

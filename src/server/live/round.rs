@@ -127,7 +127,7 @@ async fn round(members: Arc<Mutex<Members>>, mut crier: Crier, held: Arc<Held>, 
             break;
         }
         // Nobody who is up to date waits for room, but those go who take nothing while there is none.
-        held.room(|| crier.let_go());
+        held.room(|keep| crier.let_go(keep));
         let mut left = members.lock().begin(update.seq());
         while left > 0 {
             left = members.lock().tell(&update, from, left, &metrics);

@@ -268,8 +268,10 @@ impl Socket {
             let written = match self.io.try_write(bytes) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.stuck_since.get_or_insert_with(Instant::now);
-                    if self.message.is_some() {
-                        self.unread.get_or_insert_with(|| self.held.stuck(&self.cut));
+                    if self.message.is_some() && self.unread.is_none() {
+                        // Not the last one: it may have come when all was taken after all.
+                        self.cut = Arc::default();
+                        self.unread = Some(self.held.stuck(&self.cut));
                     }
                     return Ok(false);
                 }
@@ -422,4 +424,49 @@ pub(in crate::server) fn hear(sent: &[u8], piece: usize, bytes_max: usize) -> (V
     }
     assert!(control.len() < CONTROL_BYTES_MAX + bytes_max + FRAME_HEAD_BYTES, "{} bytes are answered", control.len());
     (control.into(), end)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::engine::Engine;
+    use crate::server::config::Settings;
+
+    #[actix_web::test]
+    async fn who_has_taken_all_after_all_is_not_cut_off_for_it_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings { data_dir: dir.path().join("data"), ..Settings::default() };
+        let engine = Engine::open(settings.engine()).await.unwrap();
+        let app = App::new(engine.clone(), settings).unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut other = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut socket = Socket::new(listener.accept().await.unwrap().0, BytesMut::new(), &app);
+        let bytes = 16 << 20;
+        socket.message = Some((Frame::Own(vec![0; bytes]), 0));
+        assert!(!socket.write().unwrap() && socket.unread.is_some());
+        let reading = std::thread::spawn(move || {
+            other.read_exact(&mut vec![0; bytes]).unwrap();
+            other
+        });
+        // Somebody on another thread gives it up, while it reads on.
+        let cut = socket.cut.clone();
+        while !socket.write().unwrap() {
+            cut.cut();
+            socket.io.writable().await.unwrap();
+        }
+        let other = reading.join().unwrap();
+        // It is stuck once more, only just now.
+        socket.message = Some((Frame::Own(vec![0; bytes]), 0));
+        while socket.write().unwrap() {}
+        assert!(socket.unread.is_some() && !matches!(socket.ready(false).now_or_never(), Some(Err(_))));
+        // But who is given up now is.
+        socket.cut.cut();
+        assert!(matches!(socket.ready(false).now_or_never(), Some(Err(_))));
+        drop((socket, other));
+        engine.shutdown().await.unwrap();
+    }
 }
