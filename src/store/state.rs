@@ -22,7 +22,7 @@ use super::disk::{Directory, Disk, RealDisk};
 use super::manifest::{self, Checkpoint, Manifest, Stage};
 use super::redo;
 pub(crate) use super::rows::bad_row;
-pub use super::rows::{Altered, Backing, Change, Error, MemoryRows, Row, Rows, StoredRows, Tally};
+pub use super::rows::{Altered, Backing, Error, MemoryRows, Row, Rows, StoredRows, Tally};
 use super::rows::{at, check_change};
 use super::sled_rows::{self, SledFolder};
 use crate::domain::Lsn;

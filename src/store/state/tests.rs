@@ -7,7 +7,7 @@ use std::thread;
 
 use super::*;
 use crate::store::disk::{File, Open};
-use crate::store::rows::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::store::rows::{Change, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::store::sled_rows::tests::{Look, Model, Watched, change_model, noise};
 use crate::store::sled_rows::{FOLDER, SET_ASIDE, copy};
 use crate::testing::failing_disk::FailingDisk;

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::store::disk::Disk;
-use crate::store::state::{Backing, Change, Error, MemoryRows, Row, Rows, StoredRows, Tally};
+use crate::store::rows::Change;
+use crate::store::state::{Backing, Error, MemoryRows, Row, Rows, StoredRows, Tally};
 use crate::testing::random::Random;
 use crate::testing::sim_disk::SimDisk;
 
