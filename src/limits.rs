@@ -21,8 +21,9 @@ const HOUR_MILLIS: u64 = 60 * 60 * 1000;
 #[derive(Debug, Default, Clone)]
 struct OneUser {
     open_holds: u64,
-    /// Holds that are asked for and not yet in `open_holds`.
+    /// Holds that are asked for in `term` and not yet in `open_holds`.
     under_way: u64,
+    term: u64,
     /// Idempotency keys: the hour since the epoch, and how many.
     keys: SmallVec<[(u64, u64); 2]>,
 }
@@ -30,6 +31,13 @@ struct OneUser {
 impl OneUser {
     fn is_nothing(&self) -> bool {
         self.open_holds == 0 && self.under_way == 0 && self.keys.is_empty()
+    }
+
+    /// What was under way in another term is so no more.
+    fn in_term(&mut self, term: u64) {
+        if self.term != term {
+            (self.term, self.under_way) = (term, 0);
+        }
     }
 
     fn forget_keys(&mut self, now: Timestamp) {
@@ -58,6 +66,7 @@ impl UserCounts {
     /// Takes an event's word.
     pub fn count(&self, user: &UserId, what: Counted) {
         let mut one = self.0.users.entry(user.clone()).or_default();
+        one.in_term(self.term());
         match what {
             Counted::HoldOpened => {
                 one.open_holds += 1;
@@ -99,19 +108,20 @@ impl UserCounts {
     /// They are all taken; how many that is.
     pub fn take_hold(&self, user: &UserId, limit: u64) -> Result<HoldSlot, u64> {
         let mut one = self.0.users.entry(user.clone()).or_default();
+        // Under the lock of the entry: nobody has seen a later one there.
+        let term = self.term();
+        one.in_term(term);
         let taken = one.open_holds + one.under_way;
         if taken >= limit {
             return Err(taken);
         }
         one.under_way += 1;
-        Ok(HoldSlot { counts: self.clone(), user: user.clone(), term: self.term(), made: false })
+        Ok(HoldSlot { counts: self.clone(), user: user.clone(), term, made: false })
     }
 
-    /// A term begins, with the events of all others counted: no hold is under way, whatever became of those that were. To be
-    /// called before anybody asks for one in it.
+    /// A term begins, with the events of all others counted: no hold is under way, whatever became of those that were.
     pub fn begin_term(&self) {
         self.0.term.fetch_add(1, Ordering::SeqCst);
-        self.0.users.alter_all(|_, one| OneUser { under_way: 0, ..one });
     }
 
     fn term(&self) -> u64 {
@@ -121,8 +131,9 @@ impl UserCounts {
     /// Gives a hold back that was asked for in a term and is not there.
     fn give_back(&self, user: &UserId, term: u64) {
         if let Some(mut one) = self.0.users.get_mut(user) {
+            one.in_term(self.term());
             // Those of an earlier one count no more.
-            if term == self.term() {
+            if term == one.term {
                 one.under_way = one.under_way.saturating_sub(1);
             }
         }
@@ -135,6 +146,7 @@ impl UserCounts {
         let oldest = (now.minus_millis(RETENTION_MILLIS).as_millis() / HOUR_MILLIS).saturating_sub(1);
         let dirty = self.0.dirty.lock();
         self.0.users.retain(|user, one| {
+            one.in_term(self.term());
             let counts = one.open_holds > 0 || one.under_way > 0 || one.keys.iter().any(|(hour, _)| *hour >= oldest);
             counts || dirty.contains(user)
         });
@@ -240,6 +252,31 @@ mod tests {
         drop(now);
         counts.count(&anna(), Counted::HoldClosed);
         assert!(counts.0.users.is_empty(), "nothing is kept of who has nothing");
+    }
+
+    #[test]
+    fn what_counts_in_a_term_is_counted_while_that_term_begins() {
+        const TERMS: u64 = 50;
+        let counts = UserCounts::default();
+        // So many that it takes a while to look at all.
+        for user in 0..20_000 {
+            counts.count(&format!("user-{user}").parse().unwrap(), Counted::HoldOpened);
+        }
+        std::thread::scope(|scope| {
+            let begins = scope.spawn(|| (0..TERMS).for_each(|_| counts.begin_term()));
+            for user in 0.. {
+                if begins.is_finished() {
+                    break;
+                }
+                // Of somebody else each time: none has anything from before.
+                let user: UserId = format!("buyer-{user}").parse().unwrap();
+                let slot = counts.take_hold(&user, 1).unwrap();
+                for _ in 0..200 {
+                    let second = counts.take_hold(&user, 1);
+                    assert!(second.is_err() || !slot.counts(), "two holds, where there may be one");
+                }
+            }
+        });
     }
 
     #[test]

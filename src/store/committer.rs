@@ -314,7 +314,9 @@ impl<L: Log> Committer<L> {
                 return Stepped::Ended;
             }
             // The node first: whoever is answered looks at it.
-            self.writer.0.journal.advance(last, at, &batch);
+            if !self.writer.0.journal.advance(last, at, &batch) {
+                return Stepped::Ended;
+            }
             self.writer.0.durable.store(last.0, Ordering::Release);
         }
         let held = std::mem::take(&mut self.writer.0.open.lock().held);
@@ -476,8 +478,26 @@ mod tests {
         (*log.journal.lock(), *log.waits.lock()) = (Some(journal), Arc::downgrade(&waits));
         let effect = Effect::call(move || unreachable!("{waits:?}"));
         writer.append(Arc::new(Record { at: Timestamp::default(), facts }), Some(effect)).unwrap();
-        assert_eq!(committer.step(), Stepped::Worked);
         assert_eq!(committer.step(), Stepped::Ended);
+    }
+
+    #[test]
+    fn what_readers_have_not_heard_of_is_not_durable_for_them_either() {
+        let log = FailedMeanwhile::default();
+        let journal = Journal::of_nothing(Lsn(0));
+        let heard = Arc::new(AtomicU64::new(0));
+        let hears = heard.clone();
+        journal.add_reader(Box::new(move |batch| {
+            let events = batch.iter().map(|(_, record)| record.len() as u64).sum();
+            hears.fetch_add(events, Ordering::Relaxed);
+        }));
+        let (writer, mut committer) = Writer::begin(&journal, log.clone());
+        *log.journal.lock() = Some(journal.clone());
+        let (told, told_as) = fate();
+        writer.append(record(3), Some(told)).unwrap();
+        while committer.step() != Stepped::Ended {}
+        assert_eq!(journal.durable().0, heard.load(Ordering::Relaxed), "or they would wait for it for ever");
+        assert_eq!(*told_as.lock(), ["lost"]);
     }
 
     #[test]

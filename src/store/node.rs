@@ -96,16 +96,23 @@ impl Journal {
         }
     }
 
-    /// `batch`, which ends with `last`, is durable; `at` is the latest time of all records so far.
-    pub(super) fn advance(&self, last: Lsn, at: Timestamp, batch: &DurableBatch) {
+    /// `batch`, which ends with `last`, is durable; `at` is the latest time of all records so far. False if the journal was closed
+    /// meanwhile: then nobody hears of it, and it counts for nothing here before the next start.
+    pub(super) fn advance(&self, last: Lsn, at: Timestamp, batch: &DurableBatch) -> bool {
+        // Under the lock: whoever closes it takes the readers away afterwards.
+        let mut readers = self.0.readers.lock();
+        if self.is_closed() {
+            return false;
+        }
         self.0.at.fetch_max(at.as_millis(), Ordering::Relaxed);
         self.0.durable.store(last.0, Ordering::Release);
-        for reader in &mut *self.0.readers.lock() {
+        for reader in &mut *readers {
             reader(batch);
         }
+        true
     }
 
-    /// The last lsn that no power cut can take back.
+    /// The last lsn that no power cut can take back. Those who read have heard of all up to there, or are about to.
     #[must_use]
     pub fn durable(&self) -> Lsn {
         Lsn(self.0.durable.load(Ordering::Acquire))

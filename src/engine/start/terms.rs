@@ -121,14 +121,17 @@ impl Owner {
     /// The node has failed or ended.
     pub(in crate::engine) fn begin(&self, node: &Node) -> Result<(), OpenError> {
         let mut writing = self.writing.lock();
-        if matches!(*writing, Writing::Term(_)) {
-            return Ok(());
-        }
-        let reached = node.replica.reached(node.journal.durable());
         let ended = || OpenError::DataDirectory {
             dir: "(no term)".into(),
             source: std::io::Error::other(node.journal.failure().unwrap_or_else(|| "the engine is closed".into())),
         };
+        if node.journal.is_closed() {
+            return Err(ended());
+        }
+        if matches!(*writing, Writing::Term(_)) {
+            return Ok(());
+        }
+        let reached = node.replica.reached(node.journal.durable());
         self.host.blocking.block_on(reached).map_err(|_| ended())?;
         let Writing::Nobody(owned) = std::mem::replace(&mut *writing, Writing::Closed) else {
             return Err(ended());
