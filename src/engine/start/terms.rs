@@ -183,6 +183,8 @@ impl Owner {
         self.terms.look(|system| system.env.writer.close());
         match std::mem::replace(&mut *writing, Writing::Closed) {
             Writing::Term(committer) => drop(join(committer, "committer", &node.journal)),
+            // A seal says that all went well.
+            Writing::Nobody(_) if node.journal.is_closed() => {}
             Writing::Nobody(mut owned) => match owned.log.seal() {
                 Ok(()) => node.journal.close(),
                 Err(error) => node.journal.poison(&format!("the journal cannot be sealed: {error}")),

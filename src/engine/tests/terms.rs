@@ -91,11 +91,13 @@ async fn a_hold_that_was_asked_for_in_the_last_term_takes_nobodys_place_in_this_
 
 #[tokio::test]
 async fn no_term_begins_where_the_journal_has_failed() {
-    let (engine, _dir) = open(|_| ()).await;
+    let (engine, dir) = open(|_| ()).await;
     engine.end_term().await.unwrap();
     engine.0.node.journal.poison("a test");
     let begun = engine.begin_term().await;
     assert!(matches!(&begun, Err(Error::OutcomeUnknown(why)) if why.contains("a test")), "{begun:?}");
     assert!(engine.0.terms.look(|_| ()).is_none());
     assert!(engine.shutdown().await.is_err());
+    let config = Config { data_dir: dir.path().into(), ..Config::default() };
+    assert!(!verify(&config).unwrap().sealed, "that was no clean end");
 }
