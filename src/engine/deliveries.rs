@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{self, JoinHandle, JoinSet};
 
-use super::{Engine, EventBatch, EventStream, Inner, ask_from_inside, no_owner, start};
+use super::{Engine, EventBatch, EventStream, Inner, ask_from_inside, start};
 use crate::actors::system::System;
 use crate::api::DeliveryProgress;
 use crate::domain::sink::{Command, Destination, Registration, Response, Signing, Sink};
@@ -330,7 +330,7 @@ impl Courier {
             tokio::select! {
                 biased;
                 () = stop.notified() => return Ok(()),
-                _ = terms.changed() => return Err(no_owner()),
+                _ = terms.changed() => return Err(self.engine.no_owner()),
                 () = changed.notified() => {
                     if !self.refresh().await? {
                         return Ok(());

@@ -360,10 +360,6 @@ impl Engine {
 /// Why nothing is decided where there is no term.
 const NO_OWNER: &str = "there is no owner of the log";
 
-fn no_owner() -> Error {
-    Error::OutcomeUnknown(format!("{NO_OWNER}; the command was not taken"))
-}
-
 /// Sends a command to an aggregate, for those inside, whom no limit stands against.
 fn ask_from_inside<A: Routed>(system: &Arc<System>, id: &A::Id, command: A::Command) -> AnswerFrom<A> {
     let (reply, answer) = reply::channel();
@@ -460,7 +456,14 @@ impl Inner {
 
     /// Does something with what the actors share. Without a term, nobody here may decide.
     fn owned<T>(&self, act: impl FnOnce(&Arc<System>) -> T) -> Result<T, Error> {
-        self.terms.look(act).ok_or_else(no_owner)
+        self.terms.look(act).ok_or_else(|| self.no_owner())
+    }
+
+    fn no_owner(&self) -> Error {
+        if self.is_over() {
+            return self.outcome_unknown();
+        }
+        Error::OutcomeUnknown(format!("{NO_OWNER}; the command was not taken"))
     }
 
     fn outcome_unknown(&self) -> Error {
@@ -513,7 +516,7 @@ impl Inner {
         let delivery = Delivery::Command(command, Some(reply));
         let deliver = |system: &Arc<System>| A::registry(system).deliver(system, id, delivery, Origin::Outside);
         let sent = self.owned(|system| is_meant().then(|| deliver(system)))?;
-        sent.ok_or_else(no_owner)?.map_err(|Full| self.overloaded())?;
+        sent.ok_or_else(|| self.no_owner())?.map_err(|Full| self.overloaded())?;
         Ok(answer)
     }
 

@@ -16,7 +16,7 @@ use crate::domain::{Lsn, Timestamp};
 /// Durable records, in order, each with the lsn of its first event.
 pub type DurableBatch = Arc<Vec<(Lsn, Arc<Record>)>>;
 
-/// Takes in what has become durable. Must not block.
+/// Takes in what has become durable. Must not block, nor end the journal: no other batch comes meanwhile.
 pub type Reader = Box<dyn FnMut(&DurableBatch) + Send>;
 
 /// Hears why the journal has failed.
