@@ -330,7 +330,7 @@ impl Courier {
             tokio::select! {
                 biased;
                 () = stop.notified() => return Ok(()),
-                _ = terms.changed() => return Err(self.engine.no_owner()),
+                _ = terms.changed() => return Err(self.engine.0.no_owner()),
                 () = changed.notified() => {
                     if !self.refresh().await? {
                         return Ok(());
