@@ -183,7 +183,9 @@ struct Readers {
 struct Reading {
     /// What is held for it alone.
     own: AtomicUsize,
-    /// When it was given a slice last, in milliseconds since the backlog began.
+    /// When it began to read, in milliseconds since the backlog began.
+    begun_at: u64,
+    /// When it was given a slice last.
     given_at: AtomicU64,
     cut: Option<Arc<Cut>>,
 }
@@ -239,13 +241,12 @@ impl Backlog {
     /// Cuts off those who have taken nothing for longest, until `more` bytes have room; those for whom alone nothing is held only
     /// after all others, and if there is something that nobody but readers has.
     fn cut_off(&self, more: usize) {
-        let now = self.now();
-        let patience = u64::try_from(self.patience.as_millis()).unwrap_or(u64::MAX);
-        let since = |reading: &Reading| now.saturating_sub(reading.given_at.load(Ordering::Relaxed));
+        let is_long_ago = self.long_ago();
         let readers = self.readers.lock();
         let own = |reading: &Reading| reading.own.load(Ordering::Relaxed);
         let is_shared = self.bytes() > readers.all.values().map(|reading| own(reading)).sum::<usize>();
-        let mut stuck: Vec<_> = readers.all.values().filter(|reading| since(reading) >= patience).collect();
+        let is_stuck = |reading: &&Arc<Reading>| is_long_ago(reading.given_at.load(Ordering::Relaxed));
+        let mut stuck: Vec<_> = readers.all.values().filter(is_stuck).collect();
         stuck.retain(|reading| is_shared || own(reading) > 0);
         stuck.sort_unstable_by_key(|reading| (own(reading) == 0, reading.given_at.load(Ordering::Relaxed)));
         for reading in stuck {
@@ -259,6 +260,24 @@ impl Backlog {
             // It is given back as soon as its thread gets to it.
             self.bytes.fetch_sub(reading.own.swap(0, Ordering::Relaxed), Ordering::Relaxed);
         }
+    }
+
+    /// Cuts off the one who has been reading for longest, whatever they take, if that is longer than anybody may take nothing.
+    pub fn cut_off_slowest(&self) {
+        let is_long_ago = self.long_ago();
+        let readers = self.readers.lock();
+        let cuts = readers.all.values().filter_map(|reading| Some((reading.begun_at, reading.cut.as_ref()?)));
+        let slow = cuts.filter(|(begun_at, cut)| is_long_ago(*begun_at) && !cut.is_cut());
+        if let Some((_, cut)) = slow.min_by_key(|(begun_at, _)| *begun_at) {
+            cut.cut();
+            tracing::debug!("somebody who reads slowly is cut off");
+        }
+    }
+
+    /// Whether a moment is so long ago that whoever has taken nothing since then may be cut off.
+    fn long_ago(&self) -> impl Fn(u64) -> bool + use<> {
+        let (now, patience) = (self.now(), u64::try_from(self.patience.as_millis()).unwrap_or(u64::MAX));
+        move |moment| now.saturating_sub(moment) >= patience
     }
 
     fn now(&self) -> u64 {
@@ -300,8 +319,9 @@ impl Reader {
     /// One for whom alone `own` bytes are held. `cut` ends their connection.
     #[must_use]
     pub fn new(own: usize, backlog: &Arc<Backlog>, cut: Option<Arc<Cut>>) -> Self {
-        let given_at = AtomicU64::new(backlog.now());
-        let reading = Arc::new(Reading { own: AtomicUsize::new(own), given_at, cut });
+        let begun_at = backlog.now();
+        let reading = Reading { own: AtomicUsize::new(own), begun_at, given_at: AtomicU64::new(begun_at), cut };
+        let reading = Arc::new(reading);
         backlog.bytes.fetch_add(own, Ordering::Relaxed);
         let id = {
             let mut readers = backlog.readers.lock();

@@ -76,6 +76,8 @@ impl Held {
             if let Some(update) = self.take(changes)? {
                 return Ok(update);
             }
+            // Or a few who take a byte a second would hold up everybody who comes.
+            self.backlog.cut_off_slowest();
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
@@ -200,6 +202,43 @@ mod tests {
         // It is kept for who comes next, but not where there is no room.
         assert_eq!(held.room(|keep| others[0].subscription().let_go(keep)), Room::Plenty);
         assert_eq!(held.backlog.bytes(), 0);
+        engine.shutdown().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn those_who_read_slowly_hold_nobody_up_for_long_and_the_slowest_go_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let (engine, option) = theatre(dir.path()).await;
+        let unread_patience = config::Span(Duration::from_millis(20));
+        let held = Held::new(&config::Live { unread_bytes: 1, unread_patience, ..config::Live::default() });
+        let mut first = engine.seat_changes(option, None).await.unwrap();
+        let snapshot = held.next(&mut first).await.unwrap();
+        let cuts = [(); 2].map(|()| Arc::new(Cut::default()));
+        let mut slow = Vec::new();
+        for cut in &cuts {
+            slow.push((held.stuck(cut), snapshot.clone()));
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        drop(snapshot);
+        block(&engine, option, 0..1_500).await;
+        let mut newcomer = engine.seat_changes(option, None).await.unwrap();
+        let served = async {
+            let told = held.next(&mut newcomer).await.unwrap();
+            assert_eq!(told.seats().count(), 1_500);
+        };
+        let reading = async {
+            while let Some((reader, _)) = slow.first() {
+                assert!(slow.len() == 2 || cuts[0].is_cut(), "the slowest goes first");
+                if cuts[cuts.len() - slow.len()].is_cut() {
+                    slow.remove(0);
+                    continue;
+                }
+                reader.goes_on();
+                slow[slow.len() - 1].0.goes_on();
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::join!(served, reading);
         engine.shutdown().await.unwrap();
     }
 
