@@ -309,6 +309,17 @@ async fn the_limit_of_open_holds_is_exact() {
     engine.shutdown().await.unwrap();
 }
 
+/// Releases what `user` holds on `option`, once all is done that they asked for before they went.
+async fn release_all(engine: &Engine, option: OptionId, user: &UserId) {
+    // Refused, after what was sent before.
+    engine.hold(option, user, seats(&["1-1"]), None, None).await.unwrap_err();
+    settled(engine, option, std::slice::from_ref(user)).await;
+    let held = engine.reservations(user, Some(ReservationStatus::Held), &PageRequest::default()).await.unwrap();
+    for held in held.items {
+        engine.release(&Caller::Admin, held.id).await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_goes_away_leaves_nothing_behind() {
     let (engine, _dir) = open(|config| config.limits.user_open_holds = 3).await;
@@ -334,19 +345,10 @@ async fn who_goes_away_leaves_nothing_behind() {
         // Nor does it matter that what they asked for is refused once they have gone.
         let _ = tokio::time::timeout(patience / 4, engine.hold(option, &anna, seats(&["1-1"]), None, None)).await;
         if round % 20 == 0 {
-            settled(&engine, option, std::slice::from_ref(&anna)).await;
-            for held in
-                engine.reservations(&anna, Some(ReservationStatus::Held), &PageRequest::default()).await.unwrap().items
-            {
-                engine.release(&Caller::Admin, held.id).await.unwrap();
-            }
+            release_all(&engine, option, &anna).await;
         }
     }
-    settled(&engine, option, std::slice::from_ref(&anna)).await;
-    for held in engine.reservations(&anna, Some(ReservationStatus::Held), &PageRequest::default()).await.unwrap().items
-    {
-        engine.release(&Caller::Admin, held.id).await.unwrap();
-    }
+    release_all(&engine, option, &anna).await;
     // All three are free again: no slot went with a caller.
     for _ in 0..3 {
         engine.hold(option, &anna, best(1), None, None).await.unwrap();
