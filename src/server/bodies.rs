@@ -22,6 +22,9 @@ use super::flow::Cut;
 /// The most that a connection is given at once. Two of these fill actix's buffer.
 pub const SLICE_BYTES: usize = 16 << 10;
 
+/// So many times as long as somebody may take nothing, one may take to read all of something, while others wait.
+const SLOW: u64 = 4;
+
 /// Bytes that many answers share, and that are there once.
 #[derive(Debug, Clone)]
 pub struct Piece(Arc<Held>);
@@ -241,7 +244,7 @@ impl Backlog {
     /// Cuts off those who have taken nothing for longest, until `more` bytes have room; those for whom alone nothing is held only
     /// after all others, and if there is something that nobody but readers has.
     fn cut_off(&self, more: usize) {
-        let is_long_ago = self.long_ago();
+        let is_long_ago = self.long_ago(1);
         let readers = self.readers.lock();
         let own = |reading: &Reading| reading.own.load(Ordering::Relaxed);
         let is_shared = self.bytes() > readers.all.values().map(|reading| own(reading)).sum::<usize>();
@@ -262,9 +265,9 @@ impl Backlog {
         }
     }
 
-    /// Cuts off the one who has been reading for longest, whatever they take, if that is longer than anybody may take nothing.
+    /// Cuts off the one who has been reading for longest, whatever they take, if that is [`SLOW`].
     pub fn cut_off_slowest(&self) {
-        let is_long_ago = self.long_ago();
+        let is_long_ago = self.long_ago(SLOW);
         let readers = self.readers.lock();
         let cuts = readers.all.values().filter_map(|reading| Some((reading.begun_at, reading.cut.as_ref()?)));
         let slow = cuts.filter(|(begun_at, cut)| is_long_ago(*begun_at) && !cut.is_cut());
@@ -274,10 +277,10 @@ impl Backlog {
         }
     }
 
-    /// Whether a moment is so long ago that whoever has taken nothing since then may be cut off.
-    fn long_ago(&self) -> impl Fn(u64) -> bool + use<> {
+    /// Whether a moment is so many times as long ago as somebody may take nothing.
+    fn long_ago(&self, times: u64) -> impl Fn(u64) -> bool + use<> {
         let (now, patience) = (self.now(), u64::try_from(self.patience.as_millis()).unwrap_or(u64::MAX));
-        move |moment| now.saturating_sub(moment) >= patience
+        move |moment| now.saturating_sub(moment) >= patience.saturating_mul(times)
     }
 
     fn now(&self) -> u64 {
