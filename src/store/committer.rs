@@ -410,18 +410,7 @@ mod tests {
         let log = Frames::default();
         let journal = Journal::of_nothing(Lsn(10));
         let (writer, mut committer) = Writer::begin(&journal, log.clone());
-        let user: UserId = "u".repeat(255).parse().unwrap();
-        let event = || wallet::Event::Charged {
-            entry: 1,
-            amount: Points::ZERO,
-            balance: Points::ZERO,
-            by: user.clone(),
-            key: None,
-        };
-        let record = Arc::new(Record {
-            at: Timestamp::from_millis(5),
-            facts: Facts::Wallet(user.clone(), (0..1_000).map(|_| event()).collect()),
-        });
+        let record = record(1_000);
         let released = Arc::new(AtomicU64::new(0));
         for _ in 0..100 {
             writer.append(record.clone(), None).unwrap();

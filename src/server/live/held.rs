@@ -1,8 +1,9 @@
 //! What is held of updates for those who have not read them: bounded for all sockets together.
 //!
 //! An update is there once for all who are told it, and counts for as long as anybody has it. Where that is too much, those
-//! who are to be told something large wait for their turn, and those go who have taken nothing for longest. Nobody who is up
-//! to date waits: what changes is told as before.
+//! who are to be told something large wait for their turn, and those go who have taken nothing for some time; while somebody
+//! waits, also those who take a little now and then, the slowest first. Nobody who is up to date waits: what changes is told
+//! as before.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,28 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::tests::{DIR, options};
 use super::*;
 use crate::domain::Timestamp;
 use crate::store::disk::{Disk, Open};
 use crate::testing::random::Random;
 use crate::testing::sim_disk::{Calls, Failure, Fault, SimDisk, Tear};
-
-const DIR: &str = "/journal";
-
-/// Small segments, so that a few frames fill several.
-fn options() -> Options {
-    Options {
-        segment_bytes: 4096,
-        payload_bytes_max: 20_000,
-        reserve_bytes: 0,
-        fill_bytes: 2048,
-        preallocate: Preallocate::Inline,
-        space_retry: Duration::from_millis(1),
-        check_from: Lsn(0),
-    }
-}
 
 fn batch(tip: Tip, payload: &[u8]) -> WholeFrame {
     let count = 1 + payload.len() as u32 % 3;

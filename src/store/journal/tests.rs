@@ -13,10 +13,10 @@ use crate::testing::lines::Lines;
 use crate::testing::lying_disk::LyingDisk;
 use crate::testing::sim_disk::{Calls, Failure, Fault, SimDisk, Tear};
 
-const DIR: &str = "/journal";
+pub(super) const DIR: &str = "/journal";
 
 /// Small segments, so that a few batches fill several.
-fn options() -> Options {
+pub(super) fn options() -> Options {
     Options {
         segment_bytes: 4096,
         payload_bytes_max: 20_000,

@@ -20,6 +20,7 @@ mod truth;
 
 use std::fmt;
 
+pub use super::simulation::Failure;
 use trial::Trial;
 
 /// How a node can be built wrong, each of which has to be noticed.
@@ -142,28 +143,6 @@ impl fmt::Display for Report {
             self.kept,
             self.faults
         )
-    }
-}
-
-/// What does not hold.
-#[derive(Debug, Clone)]
-pub struct Failure {
-    /// Which invariant.
-    pub kind: &'static str,
-    /// What was found.
-    pub what: String,
-    /// In which step.
-    pub step: u64,
-    /// What happened before, if it was to be written down.
-    pub history: Vec<String>,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for line in &self.history {
-            writeln!(f, "  {line}")?;
-        }
-        write!(f, "step {}: {}: {}", self.step, self.kind, self.what)
     }
 }
 
