@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use boxoffice::domain::concert_option::Event;
 use boxoffice::domain::{Lsn, OptionId, Points, Timestamp};
 use boxoffice::store::codec::{Facts, Record};
-use boxoffice::store::committer::{Effect, Writer};
+use boxoffice::store::committer::{Committer, Effect, Way, Writer};
 use boxoffice::store::disk::RealDisk;
 use boxoffice::store::journal::{Frames, Options};
 use boxoffice::store::node::Journal;
@@ -41,7 +41,8 @@ async fn commit(callers: u64, duration: Duration) -> Result<()> {
     let dir = scratch("commit");
     let frames = Frames::in_dir(Arc::new(RealDisk), &dir);
     let (log, found) = frames.open(Options::default(), Lsn(0))?;
-    let (writer, committer) = Writer::begin(&Journal::new(frames, found.last_lsn, found.last_at), log);
+    let (writer, batches) = Writer::begin(&Journal::new(frames, found.last_lsn, found.last_at), Way::Alone);
+    let committer = Committer::new(batches, log);
     let thread = std::thread::spawn(move || committer.run());
     let until = Instant::now() + duration;
     let mut tasks = Vec::new();

@@ -229,22 +229,9 @@ mod tests {
     use crate::clock::Clock;
     use crate::domain::{Lsn, Timestamp};
     use crate::replica::Replica;
-    use crate::store::committer::Writer;
-    use crate::store::journal::{self, FrameRef, Log};
+    use crate::store::committer::{Way, Writer};
     use crate::store::node::Journal;
     use crate::store::state::StateStore;
-
-    struct Nothing;
-
-    impl Log for Nothing {
-        fn append(&mut self, _frame: &FrameRef<'_>) -> Result<(), journal::Error> {
-            Ok(())
-        }
-
-        fn seal(&mut self) -> Result<(), journal::Error> {
-            Ok(())
-        }
-    }
 
     /// Whenever an actor looks at it, there is more for the actor; so many times, once somebody else waits for the thread.
     #[derive(Default)]
@@ -292,7 +279,7 @@ mod tests {
             let arbiter = Arbiter::new();
             let (sender, begun) = oneshot::channel();
             let clock = Arc::new(Nagging { begun: parking_lot::Mutex::new(Some(sender)), ..Nagging::default() });
-            let (writer, _committer) = Writer::begin(&Journal::of_nothing(Lsn(0)), Nothing);
+            let (writer, _batches) = Writer::begin(&Journal::of_nothing(Lsn(0)), Way::Alone);
             let env = Environment { writer, clock: clock.clone(), alarms: Arc::default() };
             let store = Arc::new(StateStore::in_memory());
             let replica = Arc::new(SharedReplica::new(Replica::new(store, Lsn(0)).unwrap(), || ()));

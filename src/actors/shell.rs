@@ -182,6 +182,7 @@ mod tests {
     use crate::domain::seating_plan::PlanHash;
     use crate::domain::{Aggregate, ConcertId, Meta, OptionId, Points, UserId};
     use crate::store::codec::decode_batch;
+    use crate::store::committer::{Committer, Way};
     use crate::store::journal::{self, FrameRef, Log};
     use crate::store::node::Journal;
     use crate::testing::clock::ManualClock;
@@ -246,7 +247,8 @@ mod tests {
             });
         }
         let log = Records::default();
-        let (writer, mut committer) = Writer::begin(&Journal::of_nothing(lsn), log.clone());
+        let (writer, batches) = Writer::begin(&Journal::of_nothing(lsn), Way::Alone);
+        let mut committer = Committer::new(batches, log.clone());
         let clock = ManualClock::at(start.plus_millis(1_000)).start_after(start);
         let env = Environment { writer, clock, alarms: Arc::default() };
         let mut shell = Shell::new(id, state, lsn, env);

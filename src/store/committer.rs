@@ -11,7 +11,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::codec::Record;
 use super::journal::{FrameRef, Log};
-use super::node::Journal;
+use super::node::{DurableBatch, Journal};
 use crate::domain::{Lsn, Timestamp};
 
 /// How full a frame may get before the next record goes into another one. With the largest record it stays below what
@@ -95,6 +95,19 @@ struct Shared {
     /// Events in the open batch.
     waiting: AtomicU64,
     over: AtomicBool,
+    way: Way,
+}
+
+/// Who else may append to the log.
+pub enum Way {
+    /// Nobody: what is durable is certain.
+    Alone,
+    /// Others, and whoever is deposed may not know it: what rests on something durable is told only after the log has taken
+    /// something more of this term. `wake` is called when there is something to be done, and must be short.
+    Shared {
+        /// Wakes whoever drives the [`Batches`].
+        wake: Box<dyn Fn() + Send + Sync>,
+    },
 }
 
 /// The way into the journal for one term; cheap to clone.
@@ -102,10 +115,9 @@ struct Shared {
 pub struct Writer(Arc<Shared>);
 
 impl Writer {
-    /// Begins a term: goes on where `journal` ends, by way of `log`, which ends there as well. The term before must be over,
-    /// and its committer have ended.
+    /// Begins a term: goes on where `journal` ends. The term before must be over, and nobody drive its batches any more.
     #[must_use]
-    pub fn begin<L: Log>(journal: &Journal, log: L) -> (Self, Committer<L>) {
+    pub fn begin(journal: &Journal, way: Way) -> (Self, Batches) {
         let last = journal.durable();
         let writer = Self(Arc::new(Shared {
             journal: journal.clone(),
@@ -114,6 +126,7 @@ impl Writer {
             durable: AtomicU64::new(last.0),
             waiting: AtomicU64::new(0),
             over: AtomicBool::new(false),
+            way,
         }));
         let term = Arc::downgrade(&writer.0);
         journal.term_begins(Arc::new(move || {
@@ -121,8 +134,8 @@ impl Writer {
                 Self(shared).end();
             }
         }));
-        let committer = Committer { log, writer: writer.clone(), bytes: Vec::new(), at: journal.at() };
-        (writer, committer)
+        let batches = Batches { writer: writer.clone(), rest: Vec::new(), bytes: Vec::new(), out: None, at: journal.at() };
+        (writer, batches)
     }
 
     /// The journal that it writes.
@@ -151,12 +164,14 @@ impl Writer {
         Ok(first)
     }
 
-    /// Does `effect` as soon as `lsn`, which was given out here or before this term, is durable: now, if it is.
+    /// Does `effect` as soon as `lsn`, which was given out here or before this term, is durable, and this term is certain to
+    /// be the last that was begun: now, if so.
     pub fn when_durable(&self, lsn: Lsn, effect: Effect) {
         if self.is_over() {
             return;
         }
-        if lsn <= self.durable() {
+        let is_alone = matches!(self.0.way, Way::Alone);
+        if is_alone && lsn <= self.durable() {
             return effect.run();
         }
         let mut batch = self.0.open.lock();
@@ -165,7 +180,7 @@ impl Writer {
             return;
         }
         // Or may have made it durable since, and be about to seal the log: then it takes nothing more.
-        if lsn <= self.durable() {
+        if is_alone && lsn <= self.durable() {
             drop(batch);
             return effect.run();
         }
@@ -176,7 +191,7 @@ impl Writer {
     fn wake(&self, batch: parking_lot::MutexGuard<'_, Batch>) {
         self.0.waiting.store(u64::from(batch.events), Ordering::Relaxed);
         drop(batch);
-        self.0.filled.notify_one();
+        self.wake_driver();
     }
 
     /// The last lsn that is durable, of those that this term knows.
@@ -223,23 +238,144 @@ impl Writer {
         };
         // Outside the lock: who is let go may call back.
         drop(dropped);
-        self.0.filled.notify_all();
+        self.wake_driver();
     }
 
     /// Takes no more records; the committer writes what there is, seals the log and ends.
     pub fn close(&self) {
         self.0.open.lock().closing = true;
-        self.0.filled.notify_all();
+        self.wake_driver();
+    }
+
+    fn wake_driver(&self) {
+        match &self.0.way {
+            Way::Alone => _ = self.0.filled.notify_one(),
+            Way::Shared { wake } => wake(),
+        }
     }
 }
 
-/// Writes the batches of one term. A plain part: whoever drives it calls [`step`](Self::step).
-pub struct Committer<L> {
-    log: L,
+/// The batches of one term, one frame after the other. A plain part: whoever drives it gets what [`next`](Self::next) gives
+/// into the log, and says so by [`done`](Self::done).
+pub struct Batches {
     writer: Writer,
+    /// Of the batch that was taken: what is in no frame yet.
+    rest: Vec<(Lsn, Arc<Record>)>,
+    /// The frame that was given out.
     bytes: Vec<u8>,
+    out: Option<Out>,
     /// The latest time of all records so far.
     at: Timestamp,
+}
+
+/// A frame that was given out.
+struct Out {
+    batch: DurableBatch,
+    last: Lsn,
+    at: Timestamp,
+    bytes: u64,
+    begun: Instant,
+}
+
+/// What is to be done for a term.
+#[derive(Debug)]
+pub enum Next<'a> {
+    /// Get this into the log.
+    Frame(FrameRef<'a>),
+    /// Nothing is to be written, but somebody waits to hear that nobody else has begun to append.
+    Confirm,
+    /// Nothing.
+    Idle,
+    /// The journal is to be closed: seal the log.
+    Seal,
+    /// The term is over, or the journal is closed.
+    Ended,
+}
+
+impl Batches {
+    /// What is to be done next. What was given before must be [`done`](Self::done).
+    pub fn next(&mut self) -> Next<'_> {
+        debug_assert!(self.out.is_none(), "one frame after the other");
+        if self.rest.is_empty() {
+            let mut batch = self.writer.0.open.lock();
+            // Under the lock, or a journal that is poisoned and then closed meanwhile would be sealed.
+            if self.writer.is_over() || self.writer.0.journal.is_closed() {
+                return Next::Ended;
+            }
+            if batch.records.is_empty() && batch.effects.is_empty() {
+                return if batch.closing { Next::Seal } else { Next::Idle };
+            }
+            batch.events = 0;
+            self.writer.0.waiting.store(0, Ordering::Relaxed);
+            let (records, effects) = (Vec::with_capacity(batch.records.len()), Vec::with_capacity(batch.effects.len()));
+            batch.held = std::mem::replace(&mut batch.effects, effects);
+            self.rest = std::mem::replace(&mut batch.records, records);
+        } else if self.writer.is_over() {
+            // A batch can be of several frames, and the term may end between them.
+            return Next::Ended;
+        }
+        let Some((first, _)) = self.rest.first() else { return Next::Confirm };
+        let first_lsn = *first;
+        let encoded = self.encode();
+        let later = self.rest.split_off(encoded);
+        let batch = Arc::new(std::mem::replace(&mut self.rest, later));
+        // At most `max_waiting_events` and one record's worth: far below 2^32.
+        let count = batch.iter().map(|(_, record)| record.len()).sum::<usize>() as u32;
+        let frame = FrameRef { first_lsn, count, at: self.at, payload: &self.bytes };
+        let (last, bytes) = (Lsn(first_lsn.0 + u64::from(count) - 1), frame.padded_bytes());
+        self.out = Some(Out { batch, last, at: self.at, bytes, begun: Instant::now() });
+        Next::Frame(frame)
+    }
+
+    /// Encodes as many of the records as go into one frame, at least one, and gives how many that is. The latest time goes
+    /// with it: actors look at the clock before they append, so that an earlier time can come later.
+    fn encode(&mut self) -> usize {
+        self.bytes.clear();
+        let mut encoded = 0;
+        for (_, record) in &self.rest {
+            record.encode_to(&mut self.bytes);
+            self.at = self.at.max(record.at);
+            encoded += 1;
+            if self.bytes.len() >= FRAME_BYTES {
+                break;
+            }
+        }
+        encoded
+    }
+
+    /// What was given out is in the log, or what was to be confirmed is: releases who waited for it. False if the journal was
+    /// closed meanwhile.
+    pub fn done(&mut self) -> bool {
+        if let Some(Out { batch, last, at, bytes, begun }) = self.out.take() {
+            let Shared { journal, durable, .. } = &*self.writer.0;
+            let counters = journal.counters();
+            counters.batches.fetch_add(1, Ordering::Relaxed);
+            counters.bytes.fetch_add(bytes, Ordering::Relaxed);
+            counters.commit_nanos.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
+            // The node first: whoever is answered looks at it.
+            if !journal.advance(last, at, &batch) {
+                return false;
+            }
+            durable.store(last.0, Ordering::Release);
+        }
+        if self.rest.is_empty() {
+            let held = std::mem::take(&mut self.writer.0.open.lock().held);
+            held.into_iter().for_each(Effect::run);
+        }
+        true
+    }
+
+    /// The way into them.
+    #[must_use]
+    pub fn writer(&self) -> &Writer {
+        &self.writer
+    }
+}
+
+/// Writes the batches of one term to a log of its own. A plain part: whoever drives it calls [`step`](Self::step).
+pub struct Committer<L> {
+    log: L,
+    batches: Batches,
 }
 
 /// What a step did.
@@ -254,6 +390,12 @@ pub enum Stepped {
 }
 
 impl<L: Log> Committer<L> {
+    /// Writes `batches` to `log`, which ends where they begin.
+    #[must_use]
+    pub fn new(batches: Batches, log: L) -> Self {
+        Self { log, batches }
+    }
+
     /// Writes and releases batches until the term is over or the journal is closed. Gives the log, for the next term.
     pub fn run(mut self) -> L {
         loop {
@@ -272,96 +414,42 @@ impl<L: Log> Committer<L> {
     }
 
     fn wait(&self) {
-        let shared = &self.writer.0;
-        let mut batch = shared.open.lock();
-        if batch.records.is_empty() && batch.effects.is_empty() && !batch.closing && !self.writer.is_over() {
-            shared.filled.wait(&mut batch);
+        let writer = &self.batches.writer;
+        let mut batch = writer.0.open.lock();
+        if batch.records.is_empty() && batch.effects.is_empty() && !batch.closing && !writer.is_over() {
+            writer.0.filled.wait(&mut batch);
         }
     }
 
     /// Takes the open batch, makes it durable, and releases what waited for it.
     pub fn step(&mut self) -> Stepped {
-        let records = {
-            let mut batch = self.writer.0.open.lock();
-            // Under the lock, or a journal that is poisoned and then closed meanwhile would be sealed.
-            if self.writer.is_over() || self.writer.0.journal.is_closed() {
+        loop {
+            let written = match self.batches.next() {
+                Next::Frame(frame) => self.log.append(&frame),
+                // Nobody else appends.
+                Next::Confirm => Ok(()),
+                Next::Idle => return Stepped::Idle,
+                Next::Seal => return self.seal(),
+                Next::Ended => return Stepped::Ended,
+            };
+            if let Err(error) = written {
+                self.batches.writer.0.journal.poison(&format!("the journal cannot be written: {error}"));
                 return Stepped::Ended;
             }
-            if batch.records.is_empty() && batch.effects.is_empty() {
-                let closing = batch.closing;
-                drop(batch);
-                return if closing { self.seal() } else { Stepped::Idle };
-            }
-            batch.events = 0;
-            self.writer.0.waiting.store(0, Ordering::Relaxed);
-            let (records, effects) = (Vec::with_capacity(batch.records.len()), Vec::with_capacity(batch.effects.len()));
-            batch.held = std::mem::replace(&mut batch.effects, effects);
-            std::mem::replace(&mut batch.records, records)
-        };
-        let mut rest = records;
-        while let Some((first, _)) = rest.first() {
-            // A batch can be of several frames, and the term may end between them.
-            if self.writer.is_over() {
+            if !self.batches.done() {
                 return Stepped::Ended;
             }
-            let first = *first;
-            let (encoded, at) = self.encode(&rest);
-            let later = rest.split_off(encoded);
-            let batch = Arc::new(std::mem::replace(&mut rest, later));
-            let events: usize = batch.iter().map(|(_, record)| record.len()).sum();
-            let last = Lsn(first.0 + events as u64 - 1);
-            if !self.write(first, last, at) {
-                return Stepped::Ended;
-            }
-            // The node first: whoever is answered looks at it.
-            if !self.writer.0.journal.advance(last, at, &batch) {
-                return Stepped::Ended;
-            }
-            self.writer.0.durable.store(last.0, Ordering::Release);
-        }
-        let held = std::mem::take(&mut self.writer.0.open.lock().held);
-        held.into_iter().for_each(Effect::run);
-        Stepped::Worked
-    }
-
-    /// Encodes as many of the records as go into one frame, at least one; how many that is, and the latest time so far:
-    /// actors look at the clock before they append, so that an earlier time can come later.
-    fn encode(&mut self, records: &[(Lsn, Arc<Record>)]) -> (usize, Timestamp) {
-        self.bytes.clear();
-        let mut encoded = 0;
-        for (_, record) in records {
-            record.encode_to(&mut self.bytes);
-            self.at = self.at.max(record.at);
-            encoded += 1;
-            if self.bytes.len() >= FRAME_BYTES {
-                break;
+            if self.batches.rest.is_empty() {
+                return Stepped::Worked;
             }
         }
-        (encoded, self.at)
-    }
-
-    fn write(&mut self, first: Lsn, last: Lsn, at: Timestamp) -> bool {
-        // At most `max_waiting_events` and one record's worth: far below 2^32.
-        let count = (last.0 - first.0 + 1) as u32;
-        let begun = Instant::now();
-        let frame = FrameRef { first_lsn: first, count, at, payload: &self.bytes };
-        let written = self.log.append(&frame);
-        let journal = &self.writer.0.journal;
-        if let Err(error) = written {
-            journal.poison(&format!("the journal cannot be written: {error}"));
-            return false;
-        }
-        let counters = journal.counters();
-        counters.batches.fetch_add(1, Ordering::Relaxed);
-        counters.bytes.fetch_add(frame.padded_bytes(), Ordering::Relaxed);
-        counters.commit_nanos.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
-        true
     }
 
     fn seal(&mut self) -> Stepped {
+        let journal = &self.batches.writer.0.journal;
         match self.log.seal() {
-            Ok(()) => self.writer.0.journal.close(),
-            Err(error) => self.writer.0.journal.poison(&format!("the journal cannot be sealed: {error}")),
+            Ok(()) => journal.close(),
+            Err(error) => journal.poison(&format!("the journal cannot be sealed: {error}")),
         }
         Stepped::Ended
     }
@@ -409,7 +497,7 @@ mod tests {
     fn a_batch_that_is_too_large_for_one_frame_becomes_several() {
         let log = Frames::default();
         let journal = Journal::of_nothing(Lsn(10));
-        let (writer, mut committer) = Writer::begin(&journal, log.clone());
+        let (writer, mut committer) = begin(&journal, log.clone());
         let record = record(1_000);
         let released = Arc::new(AtomicU64::new(0));
         for _ in 0..100 {
@@ -459,7 +547,7 @@ mod tests {
     fn a_failure_lets_go_who_waits_for_a_write_that_hangs() {
         let log = FailedMeanwhile::default();
         let journal = Journal::of_nothing(Lsn(0));
-        let (writer, mut committer) = Writer::begin(&journal, log.clone());
+        let (writer, mut committer) = begin(&journal, log.clone());
         let user: UserId = "anna".parse().unwrap();
         let event = wallet::Event::DebitCancelled { payment: "p1-1".parse().unwrap(), settled_below: 1 };
         let facts = Facts::Wallet(user, vec![event]);
@@ -480,7 +568,7 @@ mod tests {
             let events = batch.iter().map(|(_, record)| record.len() as u64).sum();
             hears.fetch_add(events, Ordering::Relaxed);
         }));
-        let (writer, mut committer) = Writer::begin(&journal, log.clone());
+        let (writer, mut committer) = begin(&journal, log.clone());
         *log.journal.lock() = Some(journal.clone());
         let (told, told_as) = fate();
         writer.append(record(3), Some(told)).unwrap();
@@ -527,7 +615,7 @@ mod tests {
     fn the_last_frame_has_the_latest_time() {
         let log = Frames::default();
         let journal = Journal::of_nothing(Lsn(0));
-        let (writer, mut committer) = Writer::begin(&journal, log.clone());
+        let (writer, mut committer) = begin(&journal, log.clone());
         let user: UserId = "anna".parse().unwrap();
         for (append_at, frame_at) in [(6, 6), (5, 6), (7, 7)] {
             let event = wallet::Event::DebitCancelled { payment: "p1-1".parse().unwrap(), settled_below: 1 };
@@ -587,6 +675,12 @@ mod tests {
         }
     }
 
+    /// A term that writes to `log`.
+    fn begin<L: Log>(journal: &Journal, log: L) -> (Writer, Committer<L>) {
+        let (writer, batches) = Writer::begin(journal, Way::Alone);
+        (writer, Committer::new(batches, log))
+    }
+
     fn fate() -> (Effect, Arc<Mutex<Vec<&'static str>>>) {
         let fates = Arc::<Mutex<Vec<_>>>::default();
         (Effect::of(Arc::new(Fate(fates.clone()))), fates)
@@ -595,7 +689,7 @@ mod tests {
     #[test]
     fn nothing_becomes_durable_through_a_term_that_is_over() {
         let (log, journal) = (Frames::default(), Journal::of_nothing(Lsn(0)));
-        let (old, mut committer) = Writer::begin(&journal, log.clone());
+        let (old, mut committer) = begin(&journal, log.clone());
         let (told, told_as) = fate();
         old.append(record(1), Some(told)).unwrap();
         assert_eq!(committer.step(), Stepped::Worked);
@@ -604,7 +698,7 @@ mod tests {
         old.end();
         assert_eq!(committer.step(), Stepped::Ended);
         assert_eq!(old.append(record(1), Some(late)), Err(Closed));
-        let (new, mut committer) = Writer::begin(&journal, committer.into_log());
+        let (new, mut committer) = begin(&journal, committer.into_log());
         // Another record, under a number that the old term has given out as well.
         let (now, now_as) = fate();
         assert_eq!(new.append(record(3), Some(now)), Ok(Lsn(2)));
@@ -624,7 +718,7 @@ mod tests {
         journal.add_reader(Box::new(move |batch| {
             counts.fetch_add(batch.len() as u64, Ordering::Relaxed);
         }));
-        let (writer, mut committer) = Writer::begin(&journal, log.clone());
+        let (writer, mut committer) = begin(&journal, log.clone());
         let (waits, waits_as) = fate();
         for _ in 0..100 {
             writer.append(record(1_000), None).unwrap();
@@ -637,16 +731,16 @@ mod tests {
         assert!(frames < 100_000 && journal.durable() == Lsn(frames), "{frames} of 100,000");
         assert_eq!(taken.load(Ordering::Relaxed) * 1_000, frames, "the node takes in what is durable");
         assert_eq!(*waits_as.lock(), ["lost"]);
-        let (next, _committer) = Writer::begin(&journal, committer.into_log());
+        let (next, _committer) = begin(&journal, committer.into_log());
         assert_eq!(next.append(record(1), None), Ok(Lsn(frames + 1)));
     }
 
     #[test]
     fn a_failure_ends_the_term_under_way_and_every_later_one() {
         let journal = Journal::of_nothing(Lsn(0));
-        let (old, committer) = Writer::begin(&journal, Frames::default());
+        let (old, committer) = begin(&journal, Frames::default());
         old.end();
-        let (writer, mut committer) = Writer::begin(&journal, committer.into_log());
+        let (writer, mut committer) = begin(&journal, committer.into_log());
         old.poison("a rule of the last term panics");
         assert_eq!(journal.failure(), None, "nobody is harmed");
         let (waits, waits_as) = fate();
@@ -654,7 +748,7 @@ mod tests {
         writer.poison("a test");
         assert_eq!((journal.failure().as_deref(), &waits_as.lock()[..]), (Some("a test"), &["lost"][..]));
         assert_eq!(committer.step(), Stepped::Ended);
-        let (late, mut committer) = Writer::begin(&journal, committer.into_log());
+        let (late, mut committer) = begin(&journal, committer.into_log());
         assert_eq!(late.append(record(1), None), Err(Closed));
         assert_eq!(committer.step(), Stepped::Ended);
     }
@@ -662,11 +756,11 @@ mod tests {
     #[test]
     fn nothing_is_kept_of_the_terms_that_were() {
         let journal = Journal::of_nothing(Lsn(0));
-        let (mut writer, mut committer) = Writer::begin(&journal, Frames::default());
+        let (mut writer, mut committer) = begin(&journal, Frames::default());
         for _ in 0..3 {
             writer.end();
             let old = Arc::downgrade(&writer.0);
-            (writer, committer) = Writer::begin(&journal, committer.into_log());
+            (writer, committer) = begin(&journal, committer.into_log());
             assert_eq!(old.strong_count(), 0);
         }
         drop(committer);

@@ -20,8 +20,8 @@ use crate::limits::UserCounts;
 use crate::live::Hubs;
 use crate::replica::Alarmed;
 use crate::store::codec::TheCatalogue;
-use crate::store::committer::{Committer, Writer};
-use crate::store::journal::{self, LocalLog, Log};
+use crate::store::committer::{Batches, Way, Writer};
+use crate::store::journal::{self, LocalLog};
 use crate::store::node::{DurableBatch, Journal};
 use crate::store::state::StateStore;
 
@@ -52,9 +52,9 @@ pub(crate) struct Assembled {
 }
 
 /// The plain parts of a term; none of them is driven yet, but what was under way or ran out is about to be done.
-pub(crate) struct Term<H: Host, L> {
+pub(crate) struct Term<H: Host> {
     pub(crate) system: Arc<System<H>>,
-    pub(crate) committer: Committer<L>,
+    pub(crate) batches: Batches,
     pub(crate) timer: Timer<H>,
 }
 
@@ -89,30 +89,30 @@ pub(crate) fn assemble(opened: Opened, time: Arc<dyn TimeSource>, config: &Confi
 }
 
 impl Node {
-    /// Begins a term on the replica as it stands; what is to be durable goes to `log`. The term before must be over, its
-    /// committer have ended, and the replica have taken in all that is durable. May block.
+    /// Begins a term on the replica as it stands. The term before must be over, nobody drive its batches any more, and the
+    /// replica have taken in all that is durable. May block.
     ///
     /// # Errors
     /// The node has ended, or its state cannot be read.
-    pub(crate) fn begin_term<H: Host, L: Log>(
+    pub(crate) fn begin_term<H: Host>(
         &self,
-        log: L,
+        way: Way,
         host: H,
         mut entropy: impl FnMut() -> u64 + Send + 'static,
-    ) -> Result<Term<H, L>, Unseen> {
+    ) -> Result<Term<H>, Unseen> {
         let alarmed = self.replica.lock()?.alarmed();
         let alarmed = alarmed.read().map_err(Unseen::Unreadable)?;
         // Whoever waits counts as heard of just now: nobody was asked for a sign of life by this term.
         self.liveness.clear();
         self.counts.begin_term();
         let clock = self.time.start_after(self.journal.at());
-        let (writer, committer) = Writer::begin(&self.journal, log);
+        let (writer, batches) = Writer::begin(&self.journal, way);
         let env = Environment { writer, clock, alarms: Arc::new(Alarms::default()) };
         let system = System::new(host, env, self.replica.clone(), self.liveness.clone(), self.mailbox);
         let system = Arc::new(system);
         look_after(&system, &alarmed, &mut entropy);
         let timer = Timer::new(system.clone(), self.max_resident, entropy);
-        Ok(Term { system, committer, timer })
+        Ok(Term { system, batches, timer })
     }
 }
 

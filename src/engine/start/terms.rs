@@ -17,6 +17,7 @@ use crate::actors::timer::Timer;
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::error::OpenError;
+use crate::store::committer::{Committer, Way};
 use crate::store::journal::{LocalLog, Log as _};
 use crate::store::lock::DirLock;
 
@@ -137,14 +138,15 @@ impl Owner {
             return Err(ended());
         };
         let Owned { log, lock } = *owned;
-        let term = node.begin_term(log, self.host.clone(), entropy).map_err(|unseen| match unseen {
+        let term = node.begin_term(Way::Alone, self.host.clone(), entropy).map_err(|unseen| match unseen {
             Unseen::Ended => ended(),
             Unseen::Unreadable(error) => {
                 node.journal.poison(&format!("the state cannot be read: {error}"));
                 unreadable(error)
             }
         })?;
-        let Term { system, committer, timer } = term;
+        let Term { system, batches, timer } = term;
+        let committer = Committer::new(batches, log);
         let failing = node.journal.clone();
         let committer = spawn("committer", move || {
             let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| committer.run()));

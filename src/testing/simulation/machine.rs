@@ -20,7 +20,7 @@ use crate::domain::{Lsn, SinkId};
 use crate::engine::start::{self, Assembled, Ground, Node, Projector, Term};
 use crate::error::OpenError;
 use crate::replica::ChangeSet;
-use crate::store::committer::{Committer, Stepped};
+use crate::store::committer::{Committer, Stepped, Way};
 use crate::store::disk::Disk;
 use crate::store::journal::{Preallocate, Status};
 use crate::store::node::{DurableBatch, Journal};
@@ -83,16 +83,16 @@ impl Machine {
         let assembled = start::assemble(opened, Arc::new(clock.clone()), config);
         let Assembled { node, log, store, projector, durable, log_status, .. } = assembled;
         let (entropy, log) = (dice.clone(), Watched { log, told: told.clone() });
-        let begun = node.begin_term(log, stage.clone(), move || entropy.next()).map_err(|unseen| match unseen {
+        let begun = node.begin_term(Way::Alone, stage.clone(), move || entropy.next()).map_err(|unseen| match unseen {
             Unseen::Unreadable(error) => start::unreadable(error),
             Unseen::Ended => OpenError::Row("there is no replica".into()),
         });
-        let Term { system, committer, timer } = begun?;
+        let Term { system, batches, timer } = begun?;
         Ok(Self {
             node,
             system,
             stage,
-            committer: Arc::new(Mutex::new(Some(committer))),
+            committer: Arc::new(Mutex::new(Some(Committer::new(batches, log)))),
             told,
             projector,
             durable,
@@ -153,14 +153,14 @@ impl Machine {
     pub fn begin_term(&mut self) -> Result<bool, Unseen> {
         let Some(committer) = self.committer.lock().take() else { return Ok(false) };
         let entropy = self.dice.clone();
-        let begun = self.node.begin_term(committer.into_log(), self.stage.clone(), move || entropy.next());
-        let Term { system, committer, timer } = match begun {
+        let begun = self.node.begin_term(Way::Alone, self.stage.clone(), move || entropy.next());
+        let Term { system, batches, timer } = match begun {
             Ok(term) => term,
             Err(Unseen::Ended) => return Ok(false),
             Err(unseen) => return Err(unseen),
         };
         (self.system, self.timer) = (system, timer);
-        *self.committer.lock() = Some(committer);
+        *self.committer.lock() = Some(Committer::new(batches, committer.into_log()));
         Ok(true)
     }
 
