@@ -6,7 +6,7 @@
 //! any more; or a fence. Copies of one publish are the same bytes with the same expected sequence, so that any number of them
 //! may be under way, and at most one gets in.
 //!
-//! A deposed owner may not know it. A question is answered only once a publish that *began* after it has got in: nobody
+//! A deposed owner may not know it. A question may be answered only once a publish that *began* after it has got in: nobody
 //! else owned when it came. With nothing to write, one mark serves all that wait.
 
 use super::reader::{State, Taken};
@@ -23,10 +23,6 @@ pub struct Appending {
     last: Sequence,
     tip: Tip,
     pending: Option<Pending>,
-    /// Questions that came, by number.
-    asked: u64,
-    /// Those of them that may be answered: all up to this number.
-    answerable: u64,
     deposed: bool,
 }
 
@@ -35,15 +31,9 @@ struct Pending {
     message: Message,
     /// The end of the journal once it has got in.
     after: Tip,
-    /// Questions that came before it was first published for this place.
-    covers: u64,
     /// It was refused: what took its place, or will, has to be seen.
     looking: bool,
 }
-
-/// Something that is waiting for its answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Question(u64);
 
 /// What is to be done next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +46,7 @@ pub enum Step {
     Fetch(Sequence),
     /// This stands at this place of the stream: to be taken in as if it had been read there.
     TakeIn(Sequence, Message),
-    /// What was appended is in the log, up to this lsn.
+    /// What was under way is in the log, which has all up to this lsn.
     Durable(Lsn),
     /// Somebody else owns. What was under way is not in the log, and never will be.
     Deposed,
@@ -83,9 +73,8 @@ impl Appending {
     pub fn begin(me: &Fence, state: &State) -> Option<Self> {
         let State { cluster, epoch, last_sequence: last, tip, .. } = *state;
         let is_new = epoch == Epoch(last.0) && state.owner.as_ref() == Some(me);
-        let (pending, asked, answerable, deposed) = (None, 0, 0, false);
         let cluster = cluster.filter(|_| is_new)?;
-        Some(Self { cluster, epoch, last, tip, pending, asked, answerable, deposed })
+        Some(Self { cluster, epoch, last, tip, pending: None, deposed: false })
     }
 
     /// What the next frame has to continue.
@@ -118,22 +107,13 @@ impl Appending {
         Ok(self.publish(Body::Frame(whole), after))
     }
 
-    /// A question came: its answer rests on nothing older than now.
-    pub fn ask(&mut self) -> Question {
-        self.asked += 1;
-        Question(self.asked)
-    }
-
-    /// Whether a question may be answered, with what is decided now or was since it came.
-    #[must_use]
-    pub fn may_answer(&self, question: Question) -> bool {
-        question.0 <= self.answerable
-    }
-
-    /// A mark, if there is nothing under way and somebody waits. A frame does as well.
-    pub fn mark(&mut self) -> Option<Publish> {
-        self.must_be_idle().ok().filter(|()| self.asked > self.answerable)?;
-        Some(self.publish(Body::Mark, self.tip))
+    /// Publishes that this node owns, for those who ask when there is nothing to append.
+    ///
+    /// # Errors
+    /// Nothing was done.
+    pub fn mark(&mut self) -> Result<Publish, NotAppended> {
+        self.must_be_idle()?;
+        Ok(self.publish(Body::Mark, self.tip))
     }
 
     fn must_be_idle(&self) -> Result<(), NotAppended> {
@@ -146,7 +126,7 @@ impl Appending {
 
     fn publish(&mut self, body: Body, after: Tip) -> Publish {
         let message = Message { cluster: self.cluster, epoch: self.epoch, body };
-        self.pending = Some(Pending { message: message.clone(), after, covers: self.asked, looking: false });
+        self.pending = Some(Pending { message: message.clone(), after, looking: false });
         Publish { message, expected: Some(self.last) }
     }
 
@@ -189,11 +169,11 @@ impl Appending {
             (Taken::Void(_), None) => Step::Wait,
             (Taken::Void(_), Some(pending)) => {
                 // Another place, for which nothing was published yet.
-                self.pending = Some(Pending { covers: self.asked, looking: false, ..pending.clone() });
+                self.pending = Some(Pending { looking: false, ..pending.clone() });
                 Step::Publish(Publish { message: pending.message, expected: Some(sequence) })
             }
             (taken, Some(pending)) if is_the_same(taken, &pending.message.body) => {
-                (self.tip, self.answerable) = (pending.after, pending.covers);
+                self.tip = pending.after;
                 Step::Durable(Lsn(self.tip.next_lsn.0 - 1))
             }
             _ => {

@@ -10,6 +10,7 @@
 //! - [`Reader`]: what each message means. Every node has one.
 //! - [`Fencing`]: how a node becomes the owner.
 //! - [`Appending`]: how the owner appends, when something is durable, and when he may answer.
+//! - [`Member`]: one node, made of these.
 //!
 //! These are plain state machines. Somebody else publishes, reads, waits and writes; the same inputs give the same outputs.
 //! How long he waits before he says that a publish has failed, or asks again, is his; nothing rests on it. But an answer
@@ -21,6 +22,7 @@
 
 mod appending;
 mod fencing;
+mod member;
 mod message;
 mod reader;
 #[cfg(test)]
@@ -28,8 +30,9 @@ mod tests;
 
 use std::fmt;
 
-pub use appending::{Appending, NotAppended, Question, Step};
+pub use appending::{Appending, NotAppended, Step};
 pub use fencing::{Fencing, Next};
+pub use member::{Act, Member};
 pub use message::{Body, ClusterId, FRAME_BYTES_MAX, Fence, Message, NodeName, Unreadable, Wire};
 pub use reader::{BadState, Fault, Reader, State, Taken, Void};
 

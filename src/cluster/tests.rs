@@ -475,45 +475,16 @@ fn frames_are_bounded_and_must_follow() {
 }
 
 #[test]
-fn questions_are_answered_by_what_was_published_after_they_came() {
+fn a_mark_says_that_its_writer_owns_and_nothing_else() {
     let (mut reader, mut appending) = owner();
-    assert_eq!(appending.mark(), None, "nobody has asked");
-    let before = appending.ask();
     let frame = appending.append(&frame_ref(appending.tip(), b"x")).unwrap();
-    let during = appending.ask();
-    assert_eq!(appending.mark(), None, "a frame is under way");
-    // Published again after the second question; but the first copy may be the one that gets in.
-    appending.replied(Sequence(2), Reply::Failed);
-    assert!(!appending.may_answer(before));
+    assert_eq!(appending.mark(), Err(NotAppended::UnderWay));
     read(&mut reader, &mut appending, &frame.message.encode());
-    assert!(appending.may_answer(before) && !appending.may_answer(during));
-    // One mark serves all that wait.
-    let also = appending.ask();
-    let mark = appending.mark().unwrap();
+    let (mark, tip) = (appending.mark().unwrap(), appending.tip());
     assert_eq!(mark, Publish { message: message(2, Body::Mark), expected: Some(Sequence(3)) });
-    read(&mut reader, &mut appending, &mark.message.encode());
-    assert!(appending.may_answer(during) && appending.may_answer(also));
-    assert_eq!(appending.mark(), None);
-}
-
-#[test]
-fn a_new_place_answers_what_came_before_it_was_tried() {
-    let (mut reader, mut appending) = owner();
-    appending.ask();
-    let mark = appending.mark().unwrap();
-    let question = appending.ask();
-    let step = read(&mut reader, &mut appending, &late());
-    assert_eq!(published(&step).expected, Some(Sequence(3)));
-    read(&mut reader, &mut appending, &mark.message.encode());
-    assert!(appending.may_answer(question));
-}
-
-#[test]
-fn a_deposed_owner_answers_nothing() {
-    let (mut reader, mut appending) = owner();
-    let question = appending.ask();
+    assert_eq!(read(&mut reader, &mut appending, &mark.message.encode()), Step::Durable(Lsn(tip.next_lsn.0 - 1)));
+    assert_eq!(appending.tip(), tip);
     appending.mark().unwrap();
     assert_eq!(read(&mut reader, &mut appending, &wire(2, Body::Fence(fence("b", 1)))), Step::Deposed);
-    assert!(!appending.may_answer(question));
-    assert_eq!(appending.mark(), None);
+    assert_eq!(appending.mark(), Err(NotAppended::Deposed));
 }

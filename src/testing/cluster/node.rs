@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::sim_disk::SimDisk;
-use crate::cluster::{Appending, FORMAT, Fence, Fencing, NodeName, Question, Reader, Sequence, State};
+use super::trial::PATIENCE;
+use crate::cluster::{FORMAT, Fence, Member, NodeName, Reader, Sequence, State};
 use crate::domain::Lsn;
 use crate::store::disk::{Disk, Open};
 use crate::store::journal::{self, LocalCopy, Options, Preallocate};
@@ -35,37 +36,34 @@ pub(super) struct Node {
 /// One life of it.
 pub(super) struct Process {
     pub life: u64,
-    pub reader: Reader,
+    pub member: Member,
     pub copy: LocalCopy,
-    pub role: Role,
-    /// Which candidacy or ownership this is.
-    pub round: u64,
-    /// Whether a publish waits for its answer.
-    pub waits: bool,
-    pub wants: Want,
+    /// The publish that waits for its answer.
+    pub sent: Option<u64>,
+    /// The message that it wants of the leader.
+    pub fetches: Option<Sequence>,
+    /// Whether it wants to know where the stream ends.
+    pub looks: bool,
     /// Frames that were written, so that no two are the same.
     pub written: u64,
-    /// What was asked, and the highest lsn that had been acknowledged to anybody by then.
-    pub questions: Vec<(Question, Lsn)>,
+    /// What was asked, each with the highest lsn that had been acknowledged to anybody by then.
+    pub questions: Vec<Lsn>,
+    /// Of these, those that came before what is under way was published.
+    pub covered: Vec<Lsn>,
 }
 
-/// What it is to the cluster.
-pub(super) enum Role {
-    Following,
-    Fencing(Fencing),
-    Owning(Appending),
-}
+impl Process {
+    /// Something was published that answers all that were asked.
+    pub fn cover(&mut self) {
+        self.covered.append(&mut self.questions);
+    }
 
-/// What it wants of the stream beside what it reads anyway.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Want {
-    Nothing,
-    /// A message, from the leader.
-    Fetch(Sequence),
-    /// Where the stream ends.
-    Look,
-    /// To have read up to there.
-    ReadTo(Sequence),
+    /// Whoever waited is told nothing.
+    pub fn forget(&mut self) {
+        (self.sent, self.fetches, self.looks) = (None, None, false);
+        self.questions.clear();
+        self.covered.clear();
+    }
 }
 
 pub(super) fn options() -> Options {
@@ -120,14 +118,14 @@ impl Node {
         self.lives += 1;
         self.process = Some(Process {
             life: self.lives,
-            reader,
+            member: Member::new(self.fence(), reader, PATIENCE),
             copy,
-            role: Role::Following,
-            round: 0,
-            waits: false,
-            wants: Want::Nothing,
+            sent: None,
+            fetches: None,
+            looks: false,
             written: 0,
             questions: Vec::new(),
+            covered: Vec::new(),
         });
         Ok(())
     }

@@ -17,8 +17,8 @@ const WRONG_LAST_SEQUENCE: u32 = 10_071;
 pub(super) struct Ticket {
     pub node: usize,
     pub life: u64,
-    /// Which candidacy or ownership of that life.
-    pub round: u64,
+    /// Which publish of that life.
+    pub number: u64,
     /// What it expected.
     pub expected: Option<Sequence>,
     /// Whether it is beside the one that may be under way, see [`Flaw::TwoInFlight`](super::Flaw).

@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use super::super::random::Random;
 use super::super::sim_disk::{Calls, Failure, Fault as DiskFault, SimDisk, Tear};
-use super::node::{JOURNAL, Node, NotStarted, Process, Role, Want, options};
+use super::node::{JOURNAL, Node, NotStarted, Process, options};
 use super::stream::{Request, SERVERS, SimStream, Ticket};
 use super::truth::{Meaning, Truth, payload};
 use super::{Broken, Flaw, Plan, Report};
 use crate::cluster::{
-    Appending, Body, ClusterId, Epoch, Fault, Fencing, Message, Next, Publish, Reader, Reply, Sequence, State, Step,
-    Taken, Void, Wire,
+    Act, Body, ClusterId, Epoch, Fault, Member, Message, Publish, Reader, Reply, Sequence, State, Wire,
 };
 use crate::domain::{Lsn, Timestamp};
 use crate::store::journal::{self, FrameRef, LocalLog, Log as _, Tip, WholeFrame};
@@ -23,7 +22,7 @@ const CREATED: u64 = 4_711;
 /// How many rounds there may be before all is at rest.
 const ROUNDS_MAX: u64 = 400;
 /// How long a candidate has to read up to his fence, in steps.
-const PATIENCE: Duration = Duration::from_secs(150);
+pub(super) const PATIENCE: Duration = Duration::from_secs(150);
 
 /// What a step does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -306,9 +305,12 @@ impl Trial {
             Action::Fetch => return self.fetch(index),
             Action::Write => return self.write(index),
             Action::Ask => return self.ask(index),
-            Action::Mark => self.mark(index),
+            Action::Mark => return self.mark(index),
             Action::Checkpoint => return self.checkpoint(index),
-            Action::Fence => self.fence(index),
+            Action::Fence => {
+                self.process(index).member.fence();
+                return self.go_on(index);
+            }
             Action::TimeOut => return self.time_out(index),
             Action::Pause => self.nodes[index].paused = true,
             Action::Cut => self.nodes[index].cut = true,
@@ -360,15 +362,15 @@ impl Trial {
             2 => Message { cluster: own, epoch: old, body: Body::Mark }.encode(),
             _ => Message { cluster: own, epoch: old, body: Body::Frame(frame) }.encode(),
         };
-        let ticket = Ticket { node: 0, life: 0, round: 0, expected: None, beside: false };
+        let ticket = Ticket { node: 0, life: 0, number: 0, expected: None, beside: false };
         let _ = self.stream.receive(Request { ticket, wire }, false);
     }
 
-    fn send(&mut self, index: usize, publish: Publish) {
+    fn send(&mut self, index: usize, number: u64, publish: Publish) {
         let process = self.process(index);
-        let (life, round, expected) = (process.life, process.round, publish.expected);
-        process.waits = true;
-        let ticket = Ticket { node: index, life, round, expected, beside: false };
+        let (life, expected) = (process.life, publish.expected);
+        process.sent = Some(number);
+        let ticket = Ticket { node: index, life, number, expected, beside: false };
         self.note(|| format!("node {index} publishes {:?}", publish.message.body));
         self.requests.push(Request { ticket, wire: publish.message.encode() });
     }
@@ -390,59 +392,32 @@ impl Trial {
             }
             return Ok(());
         }
-        match &mut process.role {
-            Role::Following => Ok(()),
-            Role::Fencing(fencing) if process.round == ticket.round => {
-                process.waits = false;
-                if let (Reply::Acknowledged(sequence), Some(Flaw::NotReadUpTo)) = (reply, flaw) {
-                    let state = process.reader.state().clone();
-                    let epoch = Epoch(sequence.0);
-                    let owner = Some(self.nodes[index].fence());
-                    let unread = State { epoch, last_sequence: sequence, owner, ..state };
-                    return self.own(index, &unread);
-                }
-                let next = fencing.replied(now, reply);
-                self.go_on_fencing(index, next)
-            }
-            Role::Fencing(_) => Ok(()),
-            Role::Owning(appending) => {
-                let Some(expected) = ticket.expected else { return Ok(()) };
-                // An answer to what was settled long ago is none to what is under way now.
-                process.waits &= expected != process.reader.state().last_sequence;
-                let step = appending.replied(expected, reply);
-                self.go_on_owning(index, step)
-            }
+        process.sent.take_if(|sent| *sent == ticket.number);
+        if let (Reply::Acknowledged(sequence), Some(Flaw::NotReadUpTo), true) = (reply, flaw, process.member.is_candidate())
+        {
+            // It passes over what stands between.
+            let state = State { last_sequence: Sequence(sequence.0 - 1), ..process.member.state().clone() };
+            let me = self.nodes[index].fence();
+            self.process(index).member = Member::new(me, Reader::resume(state), PATIENCE);
+            let wire = self.stream.at(sequence).cloned().unwrap_or_default();
+            return self.take_in(index, sequence, &wire);
         }
+        let heard = process.member.replied(now, ticket.number, reply);
+        self.go_on_from(index, heard)
     }
 
     fn time_out(&mut self, index: usize) -> Result<(), Broken> {
         let now = self.now();
         let process = self.process(index);
-        if let Role::Fencing(fencing) = &process.role
-            && fencing.is_late(now)
-        {
+        if process.member.is_late(now) {
             // Somebody else is to own.
-            process.role = Role::Following;
+            process.member.give_up();
             return Ok(());
         }
-        if !std::mem::take(&mut process.waits) {
-            return Ok(());
-        }
+        let Some(number) = process.sent.take() else { return Ok(()) };
         self.report.again += 1;
-        let process = self.process(index);
-        match &mut process.role {
-            Role::Following => Ok(()),
-            Role::Fencing(fencing) => {
-                let next = fencing.replied(now, Reply::Failed);
-                self.go_on_fencing(index, next)
-            }
-            Role::Owning(appending) => {
-                // Whatever it expects now is what is under way.
-                let expected = process.reader.state().last_sequence;
-                let step = appending.replied(expected, Reply::Failed);
-                self.go_on_owning(index, step)
-            }
-        }
+        let heard = self.process(index).member.replied(now, number, Reply::Failed);
+        self.go_on_from(index, heard)
     }
 
     // What a node does.
@@ -454,7 +429,7 @@ impl Trial {
         }
         let server = node.server;
         let Some(process) = &node.process else { return Ok(()) };
-        let Some((sequence, wire)) = self.stream.consume(server, process.reader.next()) else { return Ok(()) };
+        let Some((sequence, wire)) = self.stream.consume(server, process.member.state().last_sequence.next()) else { return Ok(()) };
         self.take_in(index, sequence, &wire)
     }
 
@@ -463,99 +438,96 @@ impl Trial {
             return Ok(());
         }
         let flaw = self.flaw;
-        match self.process(index).wants {
-            Want::Nothing => Ok(()),
-            Want::Look => {
-                if let Some(last) = self.stream.ask_leader_for_last() {
-                    self.process(index).wants = Want::ReadTo(last);
+        if self.process(index).looks
+            && let Some(last) = self.stream.ask_leader_for_last()
+        {
+            let process = self.process(index);
+            process.looks = false;
+            process.member.end_is(last);
+            self.go_on(index)?;
+        }
+        let Some(sequence) = self.process(index).fetches else { return Ok(()) };
+        let answer = if flaw == Some(Flaw::DecidesByStaleReads) {
+            let server = self.random.below(SERVERS as u64) as usize;
+            // Nothing there is taken for something void.
+            Some(self.stream.ask_stale(server, sequence).unwrap_or_default())
+        } else {
+            let Some(answer) = self.stream.ask_leader(sequence) else { return Ok(()) };
+            // Now and then by one who does not know that he leads no more. He has nothing wrong, but may lack it.
+            answer.filter(|_| !self.random.chance(100))
+        };
+        self.process(index).fetches = None;
+        self.report.again += u64::from(answer.is_none());
+        self.see()?;
+        let bent = answer.as_ref().and_then(|wire| bent(flaw, self.process(index).member.state(), wire));
+        let heard = self.process(index).member.fetched(sequence, bent.as_ref().or(answer.as_ref()));
+        self.go_on_from(index, heard)
+    }
+
+    /// Does what a node says is to be done.
+    fn go_on(&mut self, index: usize) -> Result<(), Broken> {
+        while let Some(process) = &mut self.nodes[index].process
+            && let Some(act) = process.member.next_act()
+        {
+            match act {
+                Act::Publish { number, publish, again } => {
+                    self.report.again += u64::from(again);
+                    self.send(index, number, publish);
                 }
-                self.has_looked(index)
-            }
-            Want::ReadTo(_) => self.has_looked(index),
-            Want::Fetch(sequence) if flaw == Some(Flaw::DecidesByStaleReads) => {
-                let server = self.random.below(SERVERS as u64) as usize;
-                match self.stream.ask_stale(server, sequence) {
-                    Some(wire) => self.take_in(index, sequence, &wire),
-                    None => {
-                        let Role::Owning(appending) = &mut self.process(index).role else { return Ok(()) };
-                        let step = appending.read(sequence, &Taken::Void(Void::BaseAgain));
-                        self.go_on_owning(index, step)
+                Act::Fetch(sequence) => process.fetches = Some(sequence),
+                Act::Look => process.looks = true,
+                Act::Follow(frame) | Act::Write(frame) => self.copy(index, &frame)?,
+                Act::Durable(lsn) => {
+                    (process.sent, process.fetches) = (None, None);
+                    let sequence = process.member.state().last_sequence;
+                    self.must_be_owned(index, sequence)?;
+                    self.truth.acknowledged = self.truth.acknowledged.max(lsn);
+                    self.report.durable += 1;
+                    self.note(|| format!("node {index} has lsn {lsn} at message {sequence}"));
+                    let process = self.process(index);
+                    let mut answered = std::mem::take(&mut process.covered);
+                    if self.flaw == Some(Flaw::AnswersByWhatIsUnderWay) {
+                        answered.append(&mut self.process(index).questions);
                     }
+                    self.answer(index, &answered)?;
                 }
-            }
-            Want::Fetch(sequence) => {
-                let Some(answer) = self.stream.ask_leader(sequence) else { return Ok(()) };
-                // Now and then by one who does not know that he leads no more. He has nothing wrong, but may lack it.
-                let answer = answer.filter(|_| !self.random.chance(100));
-                let process = self.process(index);
-                process.wants = Want::Nothing;
-                match answer {
-                    Some(wire) => self.take_in(index, sequence, &wire),
-                    None => {
-                        let Role::Owning(appending) = &mut process.role else { return Ok(()) };
-                        let step = appending.absent(sequence);
-                        self.report.again += 1;
-                        self.go_on_owning(index, step)
+                Act::Own(epoch) => {
+                    let me = self.nodes[index].fence();
+                    let state = self.process(index).member.state();
+                    if state.epoch != epoch || state.owner.as_ref() != Some(&me) {
+                        return Err(Broken("own", format!("epoch {epoch}, and {state:?} is read")));
                     }
+                    self.process(index).forget();
+                    self.note(|| format!("node {index} owns"));
+                }
+                Act::Deposed => {
+                    self.report.deposed += 1;
+                    process.forget();
+                    self.note(|| format!("node {index} is deposed"));
                 }
             }
         }
-    }
-
-    /// Says so if a candidate has read up to the end that he was told.
-    fn has_looked(&mut self, index: usize) -> Result<(), Broken> {
-        let process = self.process(index);
-        let Want::ReadTo(last) = process.wants else { return Ok(()) };
-        let Role::Fencing(fencing) = &mut process.role else { return Ok(()) };
-        if process.reader.state().last_sequence < last {
-            return Ok(());
-        }
-        process.wants = Want::Nothing;
-        let next = fencing.looked();
-        self.report.again += 1;
-        self.go_on_fencing(index, next)
-    }
-
-    fn fence(&mut self, index: usize) {
-        let fence = self.nodes[index].fence();
-        let process = self.process(index);
-        let cluster = process.reader.state().cluster;
-        let (Role::Following, Some(cluster)) = (&process.role, cluster) else { return };
-        let (fencing, publish) = Fencing::begin(cluster, fence, process.reader.state(), PATIENCE);
-        process.round += 1;
-        (process.role, process.wants) = (Role::Fencing(fencing), Want::Nothing);
-        self.send(index, publish);
-    }
-
-    fn own(&mut self, index: usize, state: &State) -> Result<(), Broken> {
-        let me = self.nodes[index].fence();
-        let process = self.process(index);
-        let appending = Appending::begin(&me, state).ok_or_else(|| Broken("own", format!("{me:?}: {state:?}")))?;
-        process.round += 1;
-        (process.role, process.wants, process.waits) = (Role::Owning(appending), Want::Nothing, false);
-        process.questions.clear();
-        self.note(|| format!("node {index} owns"));
         Ok(())
     }
 
-    fn go_on_fencing(&mut self, index: usize, next: Next) -> Result<(), Broken> {
-        match next {
-            Next::Read => {}
-            Next::Look => self.process(index).wants = Want::Look,
-            Next::Publish(publish) => self.send(index, publish),
-            Next::Won(epoch) => {
-                let state = self.process(index).reader.state().clone();
-                if state.epoch != epoch {
-                    return Err(Broken("own", format!("epoch {epoch}, and {} is read", state.epoch)));
-                }
-                return self.own(index, &state);
-            }
-            Next::Lost => {
-                let process = self.process(index);
-                (process.role, process.wants, process.waits) = (Role::Following, Want::Nothing, false);
-            }
+    /// As [`go_on`](Self::go_on), unless it cannot read on.
+    fn go_on_from(&mut self, index: usize, heard: Result<(), Fault>) -> Result<(), Broken> {
+        match heard {
+            Ok(()) => self.go_on(index),
+            Err(fault) => self.repair(index, &fault),
         }
-        Ok(())
+    }
+
+    /// Writes a frame to the node's journal.
+    fn copy(&mut self, index: usize, frame: &WholeFrame) -> Result<(), Broken> {
+        let flaw = self.flaw;
+        let process = self.process(index);
+        let known = process.copy.tip() == frame.after() && flaw == Some(Flaw::WritesBeforeTheLog);
+        if !known && let Err(error) = process.copy.take(frame) {
+            return self.disk_said(index, error);
+        }
+        let sequence = self.process(index).member.state().last_sequence;
+        self.must_be_next(index, sequence, frame)
     }
 
     fn write(&mut self, index: usize) -> Result<(), Broken> {
@@ -563,11 +535,7 @@ impl Trial {
         let (filling, count) = (self.random.below(700) as usize, 1 + self.random.below(3) as u32);
         let flaw = self.flaw;
         let process = self.process(index);
-        let Role::Owning(appending) = &mut process.role else { return Ok(()) };
-        if !appending.is_idle() {
-            return Ok(());
-        }
-        let tip = appending.tip();
+        let Some(tip) = process.member.ready() else { return Ok(()) };
         let mut make = |tip: Tip| {
             process.written += 1;
             let payload = payload(&name, process.life, process.written, filling);
@@ -575,21 +543,22 @@ impl Trial {
         };
         let (first_lsn, at, payload) = make(tip);
         let frame = FrameRef { first_lsn, count, at, payload: &payload };
-        let publish = appending.append(&frame).map_err(|error| Broken("append", error.to_string()))?;
         let after = tip.batch(&frame).expect("it follows");
-        if flaw == Some(Flaw::WritesBeforeTheLog) {
-            drop(process.copy.take(&after));
-        }
         let second = (flaw == Some(Flaw::TwoInFlight)).then(|| {
             let (first_lsn, at, payload) = make(after.after());
             let frame = FrameRef { first_lsn, count, at, payload: &payload };
             after.after().batch(&frame).expect("it follows")
         });
-        let (life, round, epoch) = (process.life, process.round, publish.message.epoch);
-        let place = publish.expected.map(Sequence::next);
-        self.send(index, publish);
+        process.member.append(&frame).map_err(|error| Broken("append", error.to_string()))?;
+        if flaw == Some(Flaw::WritesBeforeTheLog) {
+            drop(process.copy.take(&after));
+        }
+        process.cover();
+        let (life, state) = (process.life, process.member.state());
+        let (epoch, place) = (state.epoch, Some(state.last_sequence.next()));
+        self.go_on(index)?;
         if let Some(frame) = second {
-            let ticket = Ticket { node: index, life, round, expected: place, beside: true };
+            let ticket = Ticket { node: index, life, number: 0, expected: place, beside: true };
             let message = Message { cluster: self.cluster, epoch, body: Body::Frame(frame) };
             self.requests.push(Request { ticket, wire: message.encode() });
         }
@@ -599,69 +568,38 @@ impl Trial {
     fn ask(&mut self, index: usize) -> Result<(), Broken> {
         let acknowledged = self.truth.acknowledged;
         let process = self.process(index);
-        let Role::Owning(appending) = &mut process.role else { return Ok(()) };
-        let question = appending.ask();
-        process.questions.push((question, acknowledged));
-        match self.flaw {
-            Some(Flaw::AnswersAtOnce) => self.answer(index, |_, _| true),
-            _ => Ok(()),
+        if !process.member.owns() {
+            return Ok(());
         }
+        if self.flaw == Some(Flaw::AnswersAtOnce) {
+            return self.answer(index, &[acknowledged]);
+        }
+        self.process(index).questions.push(acknowledged);
+        Ok(())
     }
 
-    fn mark(&mut self, index: usize) {
-        let Role::Owning(appending) = &mut self.process(index).role else { return };
-        if let Some(publish) = appending.mark() {
-            self.send(index, publish);
-        }
-    }
-
-    /// Answers what may be answered, with all that this node knows.
-    fn answer(
-        &mut self,
-        index: usize,
-        may: impl Fn(&Appending, crate::cluster::Question) -> bool,
-    ) -> Result<(), Broken> {
+    /// Publishes a mark, if somebody waits for one.
+    fn mark(&mut self, index: usize) -> Result<(), Broken> {
         let process = self.process(index);
-        let Role::Owning(appending) = &process.role else { return Ok(()) };
-        let known = Lsn(appending.tip().next_lsn.0 - 1);
-        let (answered, left): (Vec<_>, Vec<_>) = process.questions.iter().partition(|(it, _)| may(appending, *it));
-        process.questions = left;
-        self.report.answered += answered.len() as u64;
-        match answered.iter().find(|(_, acknowledged)| known < *acknowledged) {
+        if process.questions.is_empty() || process.member.mark().is_err() {
+            return Ok(());
+        }
+        process.cover();
+        self.go_on(index)
+    }
+
+    /// Answers questions with all that this node knows. Each has the highest lsn that had been acknowledged to anybody when it
+    /// came.
+    fn answer(&mut self, index: usize, questions: &[Lsn]) -> Result<(), Broken> {
+        let known = Lsn(self.process(index).member.state().tip.next_lsn.0 - 1);
+        self.report.answered += questions.len() as u64;
+        match questions.iter().find(|acknowledged| known < **acknowledged) {
             None => Ok(()),
-            Some((_, acknowledged)) => {
+            Some(acknowledged) => {
                 let what = format!("node {index} answers by lsn {known}, and {acknowledged} had been acknowledged");
                 Err(Broken("I14: an answer is stale", what))
             }
         }
-    }
-
-    fn go_on_owning(&mut self, index: usize, step: Step) -> Result<(), Broken> {
-        match step {
-            Step::Wait => {}
-            Step::Publish(publish) => self.send(index, publish),
-            Step::Fetch(sequence) => self.process(index).wants = Want::Fetch(sequence),
-            Step::TakeIn(sequence, message) => return self.take_in(index, sequence, &message.encode()),
-            Step::Durable(lsn) => {
-                let process = self.process(index);
-                (process.waits, process.wants) = (false, Want::Nothing);
-                let sequence = process.reader.state().last_sequence;
-                self.must_be_owned(index, sequence)?;
-                self.truth.acknowledged = self.truth.acknowledged.max(lsn);
-                self.report.durable += 1;
-                self.note(|| format!("node {index} has lsn {lsn} at message {sequence}"));
-                let flawed = self.flaw == Some(Flaw::AnswersByWhatIsUnderWay);
-                return self.answer(index, |appending, question| flawed || appending.may_answer(question));
-            }
-            Step::Deposed => {
-                self.report.deposed += 1;
-                let process = self.process(index);
-                (process.role, process.waits, process.wants) = (Role::Following, false, Want::Nothing);
-                process.questions.clear();
-                self.note(|| format!("node {index} is deposed"));
-            }
-        }
-        Ok(())
     }
 
     /// What was acknowledged to a node is there, and was its own to append.
@@ -682,32 +620,10 @@ impl Trial {
     fn take_in(&mut self, index: usize, sequence: Sequence, wire: &Wire) -> Result<(), Broken> {
         self.see()?;
         let flaw = self.flaw;
-        let process = self.process(index);
-        let bent = bent(flaw, process.reader.state(), wire);
-        let taken = match process.reader.take(sequence, bent.as_ref().unwrap_or(wire)) {
-            Ok(taken) => taken,
-            Err(fault) => return self.repair(index, fault),
-        };
-        if let Taken::Frame(frame) | Taken::Fence { frame, .. } = &taken {
-            let known = process.copy.tip() == frame.after() && flaw == Some(Flaw::WritesBeforeTheLog);
-            if !known && let Err(error) = process.copy.take(frame) {
-                return self.disk_said(index, error);
-            }
-            self.must_be_next(index, sequence, frame)?;
-        }
-        let process = self.process(index);
-        match &mut process.role {
-            Role::Following => Ok(()),
-            Role::Fencing(fencing) => {
-                let next = fencing.read(sequence, &taken);
-                self.go_on_fencing(index, next)?;
-                self.has_looked(index)
-            }
-            Role::Owning(appending) => {
-                let step = appending.read(sequence, &taken);
-                self.go_on_owning(index, step)
-            }
-        }
+        let member = &mut self.process(index).member;
+        let bent = bent(flaw, member.state(), wire);
+        let heard = member.read(sequence, bent.as_ref().unwrap_or(wire));
+        self.go_on_from(index, heard)
     }
 
     /// A frame that was taken in is the one that all others take in there.
@@ -724,9 +640,9 @@ impl Trial {
     }
 
     /// A node cannot read on: it reads from another server.
-    fn repair(&mut self, index: usize, fault: Fault) -> Result<(), Broken> {
+    fn repair(&mut self, index: usize, fault: &Fault) -> Result<(), Broken> {
         self.report.faults += 1;
-        let Fault::Gap { found, .. } = fault else {
+        let Fault::Gap { found, .. } = *fault else {
             return Err(Broken("I15: a node cannot read on", format!("node {index}: {fault}")));
         };
         let skips = self.flaw == Some(Flaw::SkipsGaps);
@@ -735,8 +651,9 @@ impl Trial {
             node.server = (node.server + 1) % SERVERS;
             return Ok(());
         };
-        let state = State { last_sequence: Sequence(found.0 - 1), ..process.reader.state().clone() };
-        process.reader = Reader::resume(state);
+        let state = State { last_sequence: Sequence(found.0 - 1), ..process.member.state().clone() };
+        let me = self.nodes[index].fence();
+        self.process(index).member = Member::new(me, Reader::resume(state), PATIENCE);
         Ok(())
     }
 
@@ -752,7 +669,7 @@ impl Trial {
     }
 
     fn checkpoint(&mut self, index: usize) -> Result<(), Broken> {
-        let state = self.process(index).reader.state().clone();
+        let state = self.process(index).member.state().clone();
         if self.flaw == Some(Flaw::StateBeforeSync) {
             drop(self.nodes[index].write_state(&state));
             return Ok(());
@@ -806,7 +723,8 @@ impl Trial {
         let (synced, last) = (node.synced, self.stream.last());
         let process = self.process(index);
         let (tip, end) = (process.copy.tip(), process.copy.end());
-        if let Err(fault) = process.reader.recognise(CREATED, last) {
+        let reader = Reader::resume(process.member.state().clone());
+        if let Err(fault) = reader.recognise(CREATED, last) {
             return Err(Broken("lost", format!("node {index}: {fault}")));
         }
         let kept = self.truth.frames_to(end).ok_or_else(|| {
@@ -900,18 +818,19 @@ impl Trial {
                 self.time_out(index)?;
             }
         }
-        match &self.process(0).role {
-            Role::Owning(appending) if done.is_none() && appending.is_idle() => {
-                *done = Some(appending.tip().next_lsn);
+        let member = &self.process(0).member;
+        match (member.ready(), member.owns()) {
+            (Some(tip), _) if done.is_none() => {
+                *done = Some(tip.next_lsn);
                 self.write(0)?;
                 self.ask(0)?;
             }
-            Role::Owning(_) => self.mark(0),
+            (_, true) => self.mark(0)?,
             // Whoever is deposed begins again.
-            Role::Fencing(_) => *done = None,
-            Role::Following => {
+            (_, false) => {
                 *done = None;
-                self.fence(0);
+                self.process(0).member.fence();
+                self.go_on(0)?;
             }
         }
         Ok(())
@@ -922,7 +841,7 @@ impl Trial {
         let end = self.truth.tip();
         let is_at_end =
             |node: &Node| node.process.as_ref().is_some_and(|it| it.copy.tip() == end && it.copy.end() == end);
-        let answered = self.nodes[0].process.as_ref().is_some_and(|it| it.questions.is_empty());
+        let answered = self.nodes[0].process.as_ref().is_some_and(|it| it.questions.is_empty() && it.covered.is_empty());
         self.truth.acknowledged >= lsn && answered && self.nodes.iter().all(is_at_end)
     }
 
@@ -933,7 +852,7 @@ impl Trial {
             return Err(Broken("lost", format!("lsn {} was acknowledged", self.truth.acknowledged)));
         }
         for index in 0..NODES {
-            let owner = self.process(index).reader.state().owner.clone();
+            let owner = self.process(index).member.state().owner.clone();
             if owner.as_ref() != self.truth.owner() {
                 return Err(Broken("I14: another owner is known", format!("node {index}: {owner:?}")));
             }
