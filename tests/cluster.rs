@@ -84,13 +84,13 @@ fn every_flaw_is_noticed() {
     let table: &[(Flaw, &[&str])] = &[
         (Flaw::TwoInFlight, &["I14"]),
         (Flaw::FencesNameNoEpoch, &["I15: another frame is taken in"]),
-        (Flaw::NotReadUpTo, &["I14: two appended, or one twice"]),
+        (Flaw::NotReadUpTo, &["I15: another frame is taken in"]),
         (Flaw::AnswersAtOnce, &["I14: an answer is stale"]),
         (Flaw::AnswersByWhatIsUnderWay, &["I14: an answer is stale"]),
         (Flaw::OldEpochsCount, &["I15: another frame is taken in"]),
         (Flaw::WritesBeforeTheLog, &["I15: the journal is another"]),
         (Flaw::SkipsGaps, &["I15"]),
-        (Flaw::DecidesByStaleReads, &["I14: two appended, or one twice"]),
+        (Flaw::DecidesByStaleReads, &["I15: another frame is taken in"]),
         (Flaw::StateBeforeSync, &["lost"]),
     ];
     let mut wrong = Vec::new();
