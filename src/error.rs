@@ -96,6 +96,12 @@ pub enum OpenError {
     /// A value of the configuration is out of its bounds.
     #[error("configuration: {0}")]
     Config(#[from] crate::config::Error),
+    /// The data directory belongs to a cluster.
+    #[error("data directory {0} belongs to a cluster: start it with [cluster], or let it leave with `boxoffice-server cluster leave`")]
+    InCluster(String),
+    /// The cluster cannot be joined.
+    #[error("cluster: {0}")]
+    Cluster(String),
     /// The data directory cannot be used.
     #[error("data directory {dir}: {source}")]
     DataDirectory {

@@ -55,7 +55,6 @@ mod actors;
 mod aggregates;
 mod api;
 mod clock;
-#[cfg(any(test, feature = "testing"))]
 pub mod cluster;
 mod config;
 pub mod domain;
@@ -96,7 +95,7 @@ pub use domain::{
     ReservationId, SinkId, Timestamp, TokenId, UserId,
 };
 pub use engine::{
-    Engine, EventBatch, EventStream, IssuedToken, PlanJson, SeatChanges, Start, TokenChanges, VerifyReport, backup,
+    Engine, EventBatch, EventStream, IssuedToken, Membership, PlanJson, SeatChanges, Seen, Start, TokenChanges, VerifyReport, backup,
     export, repair_state, restore, verify,
 };
 pub use error::{Error, FieldError, OpenError};

@@ -11,19 +11,23 @@
 //! - [`Fencing`]: how a node becomes the owner.
 //! - [`Appending`]: how the owner appends, when something is durable, and when he may answer.
 //! - [`Member`]: one node, made of these.
+//! - [`Peers`]: what nodes know of each other, and who should own when nobody seems to.
+//! - [`Link`]: the way to the stream and to the other nodes.
 //!
 //! These are plain state machines. Somebody else publishes, reads, waits and writes; the same inputs give the same outputs.
 //! How long he waits before he says that a publish has failed, or asks again, is his; nothing rests on it. But an answer
 //! belongs to its own publish, and how far the stream was read is written down after the journal was synced.
-//! Nothing in the server uses them yet: they are proven by their tests, and by `crate::testing::cluster`, where three nodes
-//! run them on a stream with the accidents of a real one.
+//! They are proven by their tests, and by `crate::testing::cluster`, where three nodes run them on a stream with the accidents
+//! of a real one.
 //!
 //! Architecture invariant: nothing in here knows of NATS, async, threads, files, clocks or randomness, nor what an event is.
 
 mod appending;
 mod fencing;
+mod link;
 mod member;
 mod message;
+mod peers;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -32,8 +36,10 @@ use std::fmt;
 
 pub use appending::{Appending, NotAppended, Step};
 pub use fencing::{Fencing, Next};
+pub use link::{Connect, Found, Hear, Heard, Joining, Link};
 pub use member::{Act, Member};
 pub use message::{Body, ClusterId, FRAME_BYTES_MAX, Fence, Message, NodeName, Unreadable, Wire};
+pub use peers::{Beat, Patience, Peer, Peers};
 pub use reader::{BadState, Fault, Reader, State, Taken, Void};
 
 /// The format of messages and frames that is written, and the highest that is read.

@@ -25,7 +25,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::deliveries::Deliveries;
-use self::start::{Node, Owner, Terms, Threads};
+use self::start::{Node, Place, Terms, Threads};
+pub use self::start::{Membership, Seen};
 use self::tokens::RoomInfo;
 use crate::Map;
 use crate::actors::actor::Delivery;
@@ -36,6 +37,7 @@ use crate::actors::shell::Outcome;
 use crate::actors::system::{Ended, Routed, System, Unseen, seen};
 use crate::api::{Health, IdempotencyKey, Stats};
 use crate::clock::{ThisMachine, TimeSource};
+use crate::cluster::Joining;
 use crate::config::Config;
 use crate::domain::concert_option::{self, ConcertOption, PricedPlan};
 use crate::domain::idempotency::Request;
@@ -116,7 +118,7 @@ struct Inner {
     config: Config,
     node: Node,
     terms: Arc<Terms>,
-    owner: Owner,
+    place: Place,
     host: Arbiters,
     plans: Plans,
     log_status: journal::Status,
@@ -131,7 +133,7 @@ struct Inner {
     event_readers: Arc<Semaphore>,
     gauges: Arc<Gauges>,
     deliveries: Deliveries,
-    calls: AtomicU64,
+    calls: Arc<AtomicU64>,
     closing: AtomicBool,
     failure: watch::Receiver<Option<String>>,
     threads: Mutex<Option<Threads>>,
@@ -169,7 +171,33 @@ impl Engine {
     /// The configuration is wrong, the directory cannot be used or is in use, or what is in it is damaged; the message
     /// says what to do.
     pub async fn open(config: Config) -> Result<Self, OpenError> {
-        Self::open_at(config, ThisMachine, RealDisk, None).await
+        Self::open_at(config, ThisMachine, RealDisk, None, None).await
+    }
+
+    /// Opens the engine as a node of a cluster: it follows the log that `joining` leads to, and owns it whenever it has to.
+    /// Until it does, calls that change something end with [`Error::OutcomeUnknown`], and nothing was taken.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); and [`OpenError::Cluster`] if the log cannot be reached, or is another one than was followed.
+    pub async fn open_in_cluster(config: Config, joining: Joining) -> Result<Self, OpenError> {
+        Self::open_at(config, ThisMachine, RealDisk, None, Some(joining)).await
+    }
+
+    /// How this node and the others are, if it is one of a cluster.
+    #[must_use]
+    pub fn membership(&self) -> Option<Arc<Membership>> {
+        match &self.0.place {
+            Place::Alone(_) => None,
+            Place::Member(seat) => Some(seat.membership()),
+        }
+    }
+
+    /// Lets another node of the cluster own the log, if there is one that could. Does nothing on a machine of its own, nor on
+    /// a node that does not own it. [`membership`](Self::membership) tells when it has come to that.
+    pub fn step_down(&self) {
+        if let Place::Member(seat) = &self.0.place {
+            seat.step_down();
+        }
     }
 
     /// Opens the engine with a clock that a test sets by hand.
@@ -178,7 +206,7 @@ impl Engine {
     /// As [`open`](Self::open).
     #[cfg(any(test, feature = "testing"))]
     pub async fn open_with(config: Config, clock: &crate::testing::clock::ManualClock) -> Result<Self, OpenError> {
-        Self::open_at(config, clock.clone(), RealDisk, None).await
+        Self::open_at(config, clock.clone(), RealDisk, None, None).await
     }
 
     /// Opens the engine on a disk that takes its time, or fails.
@@ -187,7 +215,7 @@ impl Engine {
     /// As [`open`](Self::open).
     #[cfg(any(test, feature = "testing"))]
     pub async fn open_on(config: Config, disk: impl Disk) -> Result<Self, OpenError> {
-        Self::open_at(config, ThisMachine, disk, None).await
+        Self::open_at(config, ThisMachine, disk, None, None).await
     }
 
     /// Opens the engine with a clock that a test sets by hand, where messages between aggregates meet `failpoints`.
@@ -200,7 +228,7 @@ impl Engine {
         clock: &crate::testing::clock::ManualClock,
         failpoints: &Failpoints,
     ) -> Result<Self, OpenError> {
-        Self::open_at(config, clock.clone(), RealDisk, Some(failpoints.clone())).await
+        Self::open_at(config, clock.clone(), RealDisk, Some(failpoints.clone()), None).await
     }
 
     async fn open_at(
@@ -208,11 +236,12 @@ impl Engine {
         time: impl TimeSource,
         disk: impl Disk,
         failpoints: Option<Failpoints>,
+        joining: Option<Joining>,
     ) -> Result<Self, OpenError> {
         let (sender, opened) = oneshot::channel();
         let open = move || {
             // The caller may have gone away; then the engine closes again.
-            let _ = sender.send(start::start(config, Arc::new(time), Arc::new(disk), failpoints));
+            let _ = sender.send(start::start(config, Arc::new(time), Arc::new(disk), failpoints, joining));
         };
         let thread = std::thread::Builder::new().name("boxoffice-open".into()).spawn(open);
         let failed = |source| OpenError::DataDirectory { dir: "(no thread)".into(), source };
@@ -235,7 +264,11 @@ impl Engine {
     #[cfg(any(test, feature = "testing"))]
     pub async fn end_term(&self) -> Result<(), Error> {
         let inner = self.0.clone();
-        self.0.on_blocking_thread(move || inner.owner.end(&inner.node)).await?;
+        let end = move || match &inner.place {
+            Place::Alone(owner) => owner.end(&inner.node),
+            Place::Member(seat) => seat.step_down(),
+        };
+        self.0.on_blocking_thread(end).await?;
         self.failed().map_or(Ok(()), |reason| Err(Error::OutcomeUnknown(reason)))
     }
 
@@ -246,7 +279,12 @@ impl Engine {
     #[cfg(any(test, feature = "testing"))]
     pub async fn begin_term(&self) -> Result<(), Error> {
         let inner = self.0.clone();
-        let begun = self.0.on_blocking_thread(move || inner.owner.begin(&inner.node)).await?;
+        let begin = move || match &inner.place {
+            Place::Alone(owner) => owner.begin(&inner.node),
+            // It begins by itself.
+            Place::Member(_) => Ok(()),
+        };
+        let begun = self.0.on_blocking_thread(begin).await?;
         begun.map_err(|error| Error::OutcomeUnknown(error.to_string()))
     }
 
@@ -388,7 +426,7 @@ impl Inner {
             std::thread::sleep(Duration::from_millis(5));
         }
         self.host.blocking.block_on(self.deliveries.stop_all());
-        self.owner.close(&self.node);
+        self.place.close(&self.node);
         threads.end(&self.node.journal);
     }
 
@@ -670,7 +708,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         if let Some(threads) = self.threads.get_mut().take() {
             // Whoever drops it may not block: the threads end by themselves, and keep the directory locked until then.
-            self.owner.let_go(&self.node);
+            self.place.let_go(&self.node);
             threads.let_go();
         }
     }

@@ -14,4 +14,5 @@ pub mod plans;
 pub mod redo;
 pub mod rows;
 pub mod sled_rows;
+pub mod standing;
 pub mod state;

@@ -4,7 +4,7 @@
 //! What is asked here is the same for a node that owns the log and for one that follows it: it must not know who appends,
 //! nor when that is somebody else.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -25,6 +25,9 @@ type FailureHearer = Box<dyn FnOnce(&str) + Send>;
 /// Lets go who waits for what a term has not made durable.
 type EndOfTerm = Arc<dyn Fn() + Send + Sync>;
 
+/// Makes this node's own copy of the log durable up to an lsn; false if that never will be.
+type Keep = Box<dyn Fn(Lsn) -> bool + Send + Sync>;
+
 /// A node's journal; cheap to clone.
 #[derive(Clone)]
 pub struct Journal(Arc<Shared>);
@@ -35,6 +38,8 @@ struct Shared {
     durable: AtomicU64,
     /// The latest time of all records up to there, in milliseconds.
     at: AtomicU64,
+    /// Where this machine's disk only copies the log.
+    keep: OnceLock<Keep>,
     closed: AtomicBool,
     reason: Mutex<Option<String>>,
     on_failure: Mutex<Vec<FailureHearer>>,
@@ -63,6 +68,7 @@ impl Journal {
             frames,
             durable: AtomicU64::new(last.0),
             at: AtomicU64::new(at.as_millis()),
+            keep: OnceLock::new(),
             closed: AtomicBool::new(false),
             reason: Mutex::default(),
             on_failure: Mutex::default(),
@@ -98,7 +104,7 @@ impl Journal {
 
     /// `batch`, which ends with `last`, is durable; `at` is the latest time of all records so far. False if the journal was closed
     /// meanwhile: then nobody hears of it, and it counts for nothing here before the next start.
-    pub(super) fn advance(&self, last: Lsn, at: Timestamp, batch: &DurableBatch) -> bool {
+    pub(crate) fn advance(&self, last: Lsn, at: Timestamp, batch: &DurableBatch) -> bool {
         // Under the lock: whoever closes it takes the readers away afterwards.
         let mut readers = self.0.readers.lock();
         if self.is_closed() {
@@ -116,6 +122,18 @@ impl Journal {
     #[must_use]
     pub fn durable(&self) -> Lsn {
         Lsn(self.0.durable.load(Ordering::Acquire))
+    }
+
+    /// What is durable elsewhere is made so on this machine's disk by `keep`. To be said once, before anything is appended.
+    pub(crate) fn kept_by(&self, keep: impl Fn(Lsn) -> bool + Send + Sync + 'static) {
+        drop(self.0.keep.set(Box::new(keep)));
+    }
+
+    /// Makes certain that this machine's own disk has everything up to `lsn`, which is durable. May block. False if the journal
+    /// has ended.
+    #[must_use]
+    pub fn keep(&self, lsn: Lsn) -> bool {
+        self.0.keep.get().is_none_or(|keep| keep(lsn))
     }
 
     /// The latest time of all durable records.

@@ -40,6 +40,9 @@ pub enum Error {
         /// Where it should be.
         file: PathBuf,
     },
+    /// Where all nodes of a cluster look for plans does not answer.
+    #[error("the cluster's store of seating plans: {0}")]
+    Elsewhere(String),
     /// It is not what its name says.
     #[error("{} is damaged: its SHA-256 is not its name; put the file back from a backup", file.display())]
     Damaged {
@@ -66,15 +69,33 @@ impl Error {
     /// Whether it may go well in a moment: something is lacking that others may give back.
     #[must_use]
     pub fn is_for_now(&self) -> bool {
-        !self.is_final() && matches!(self, Self::Io { source, .. } if is_lack(source))
+        match self {
+            Self::Io { source, .. } => !self.is_final() && is_lack(source),
+            Self::Elsewhere(_) => true,
+            Self::Missing { .. } | Self::Damaged { .. } => false,
+        }
     }
 }
 
+/// Where all nodes of a cluster find the plans that others have stored.
+pub trait Elsewhere: Send + Sync {
+    /// Keeps a plan for good. May block.
+    ///
+    /// # Errors
+    /// Why it could not be done.
+    fn put(&self, hash: [u8; 32], bytes: &[u8]) -> Result<(), String>;
+    /// A plan; `None` if there is none. May block.
+    ///
+    /// # Errors
+    /// Why that cannot be said.
+    fn get(&self, hash: [u8; 32]) -> Result<Option<Vec<u8>>, String>;
+}
+
 /// The plans in one directory.
-#[derive(Debug)]
 pub struct Plans {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
+    elsewhere: Option<Arc<dyn Elsewhere>>,
     /// One writer at a time, since all use the same temporary name.
     writing: Mutex<()>,
 }
@@ -83,14 +104,26 @@ impl Plans {
     /// The plans in `dir`, which is made when the first one is stored.
     #[must_use]
     pub fn new(disk: Arc<dyn Disk>, dir: PathBuf) -> Self {
-        Self { disk, dir, writing: Mutex::new(()) }
+        Self { disk, dir, elsewhere: None, writing: Mutex::new(()) }
     }
 
-    /// Stores a plan whose SHA-256 is `hash`. It is durable when this returns. Does nothing if it is there already.
+    /// As these, with what other nodes have stored, and so that these have what is stored here.
+    #[must_use]
+    pub fn shared_by(self, elsewhere: Arc<dyn Elsewhere>) -> Self {
+        Self { elsewhere: Some(elsewhere), ..self }
+    }
+
+    /// Stores a plan whose SHA-256 is `hash`. It is durable when this returns, for all nodes if there are several. Does nothing if
+    /// it is there already.
     ///
     /// # Errors
     /// What the disk said. The plan may then be there or not; storing it again is safe.
     pub fn put(&self, hash: [u8; 32], bytes: &[u8]) -> Result<(), Error> {
+        self.put_here(hash, bytes)?;
+        self.elsewhere.as_ref().map_or(Ok(()), |elsewhere| elsewhere.put(hash, bytes)).map_err(Error::Elsewhere)
+    }
+
+    fn put_here(&self, hash: [u8; 32], bytes: &[u8]) -> Result<(), Error> {
         debug_assert_eq!(hash, <[u8; 32]>::from(Sha256::digest(bytes)), "not the plan's hash");
         let _writing = self.writing.lock();
         let path = self.path(hash);
@@ -101,11 +134,26 @@ impl Plans {
         self.disk.sync_dir(&self.dir).map_err(failed(SYNC, &self.dir))
     }
 
-    /// The plan whose SHA-256 is `hash`, checked.
+    /// The plan whose SHA-256 is `hash`, checked. One that is not here, or damaged, is fetched from elsewhere, if there are other
+    /// nodes.
     ///
     /// # Errors
-    /// [`Error::Missing`], [`Error::Damaged`], or what the disk said.
+    /// [`Error::Missing`], [`Error::Damaged`], [`Error::Elsewhere`], or what the disk said.
     pub fn get(&self, hash: [u8; 32]) -> Result<Vec<u8>, Error> {
+        let (missing, elsewhere) = match (self.get_here(hash), &self.elsewhere) {
+            (Err(missing @ (Error::Missing { .. } | Error::Damaged { .. })), Some(elsewhere)) => (missing, elsewhere),
+            (got, _) => return got,
+        };
+        let found = elsewhere.get(hash).map_err(Error::Elsewhere)?;
+        let is_whole = |bytes: &Vec<u8>| <[u8; 32]>::from(Sha256::digest(bytes)) == hash;
+        let bytes = found.filter(is_whole).ok_or(missing)?;
+        let _writing = self.writing.lock();
+        self.write(&self.path(hash), &bytes)?;
+        self.disk.sync_dir(&self.dir).map_err(failed(SYNC, &self.dir))?;
+        Ok(bytes)
+    }
+
+    fn get_here(&self, hash: [u8; 32]) -> Result<Vec<u8>, Error> {
         let path = self.path(hash);
         let file = match self.disk.open(&path, Open::Read) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::Missing { file: path }),

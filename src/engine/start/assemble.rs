@@ -4,7 +4,7 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, mpsc};
 
-use super::open::Opened;
+use super::open::{Journaled, Opened};
 use super::projector::Projector;
 use crate::Map;
 use crate::actors::actor::Host;
@@ -21,11 +21,12 @@ use crate::live::Hubs;
 use crate::replica::Alarmed;
 use crate::store::codec::TheCatalogue;
 use crate::store::committer::{Batches, Way, Writer};
-use crate::store::journal::{self, LocalLog};
+use crate::store::journal;
 use crate::store::node::{DurableBatch, Journal};
 use crate::store::state::StateStore;
 
-/// What is there before a term, after it, and from one to another.
+/// What is there before a term, after it, and from one to another; cheap to clone.
+#[derive(Clone)]
 pub(crate) struct Node {
     pub(crate) journal: Journal,
     pub(crate) replica: Arc<SharedReplica>,
@@ -39,7 +40,7 @@ pub(crate) struct Node {
 /// The plain parts of a node; none of them is driven yet, and there is no term.
 pub(crate) struct Assembled {
     pub(crate) node: Node,
-    pub(crate) log: LocalLog,
+    pub(crate) log: Journaled,
     pub(crate) store: Arc<StateStore>,
     pub(crate) projector: Projector,
     /// What the projector is to take.

@@ -93,6 +93,9 @@ impl Checkpointer {
                 replica.begin_checkpoint()
             }
         };
+        if !self.journal.keep(changes.lsn) {
+            return Ok(());
+        }
         // More than this must not wait for the next one.
         let enough = Lsn(changes.lsn.0.saturating_add(self.config.checkpoint.max_pending_events / 2));
         let breather = Breather::new(&self.journal, (due == Due::Now && !stopping).then_some(enough));

@@ -3,7 +3,9 @@
 mod assemble;
 mod checkpointer;
 mod disk_watch;
+mod follower;
 mod housekeeper;
+mod member;
 mod open;
 mod pace;
 mod projector;
@@ -20,18 +22,24 @@ use tokio::sync::{Semaphore, watch};
 
 use self::checkpointer::Checkpointer;
 use self::disk_watch::DiskWatch;
+use self::follower::Follower;
 use self::housekeeper::Housekeeper;
+use self::member::{Character, Driver, Inbox};
+use self::member::Seat;
 use self::threads::{Blocking, Stop, spawn, start_arbiters};
 use super::deliveries::Deliveries;
 use super::{Gauges, Inner};
 use crate::Map;
 use crate::actors::arbiters::{Arbiters, Failpoints};
 use crate::clock::{TimeSource, wall_clock};
+use crate::cluster::{self, Fence, Joining, Sequence, State};
 use crate::config::Config;
 use crate::error::OpenError;
 use crate::store::disk::Disk;
+use crate::store::journal::{LocalCopy, Tip};
 use crate::store::lock::DirLock;
 use crate::store::plans::Plans;
+use crate::store::standing::Standing;
 
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::assemble::Term;
@@ -39,12 +47,14 @@ pub(crate) use self::assemble::{Assembled, Node, assemble};
 pub(crate) use self::open::unreadable;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::open::{Ground, open};
-pub(crate) use self::open::{Opened, make_dir};
+pub(crate) use self::open::{Journaled, Opened, make_dir};
 pub(in crate::engine) use self::open::{journal_options, rebuild};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::projector::Projector;
 pub(in crate::engine) use self::replay::replay;
-pub(in crate::engine) use self::terms::{Owner, Terms};
+pub use self::member::{Membership, Seen};
+pub(in crate::engine) use self::terms::{Place, Terms};
+use self::terms::{Owner, Stage};
 pub(in crate::engine) use self::threads::Threads;
 
 /// Threads for reads that may block.
@@ -56,13 +66,14 @@ pub(super) fn start(
     time: Arc<dyn TimeSource>,
     disk: Arc<dyn Disk>,
     failpoints: Option<Failpoints>,
+    joining: Option<Joining>,
 ) -> Result<Arc<Inner>, OpenError> {
     config.validate()?;
     let dir = config.data_dir.clone();
     let unusable = |source| OpenError::DataDirectory { dir: dir.display().to_string(), source };
     make_dir(&*disk, &dir).map_err(unusable)?;
     let lock = Arc::new(DirLock::acquire(&dir)?);
-    let opened = Opened::new(&config, &disk, time.wall())?;
+    let opened = Opened::new(&config, &disk, time.wall(), joining.is_some())?;
     let (clock, checkpointed) = (time.start_after(opened.last_at), opened.checkpointed);
     let blocking = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -122,13 +133,31 @@ pub(super) fn start(
         _blocking: Blocking(Some(blocking)),
         _ended: ending,
     };
-    let owner = Owner::new(log, lock, terms.clone(), host.clone(), own);
+    let calls = Arc::<AtomicU64>::default();
+    let mut plans = Plans::new(disk.clone(), dir.join("plans"));
+    let stage = Stage::new(terms.clone(), host.clone(), own);
+    let place = match (log, joining) {
+        (Journaled::Alone(log), _) => {
+            let owner = Owner::new(log, lock, stage);
+            // A machine of its own owns its log for as long as it is open.
+            owner.begin(&node)?;
+            Place::Alone(owner)
+        }
+        (Journaled::Copy(copy, state), Some(joining)) => {
+            let file = Standing::in_dir(disk.clone(), &dir);
+            let (gauges, calls) = (gauges.clone(), calls.clone());
+            let seat = Arc::new(join_cluster(*copy, state, file, joining, &node, stage, gauges, calls, lock)?);
+            plans = plans.shared_by(seat.clone());
+            Place::Member(seat)
+        }
+        (Journaled::Copy(..), None) => unreachable!("a copy is opened to join only"),
+    };
     let inner = Inner {
-        plans: Plans::new(disk, dir.join("plans")),
+        plans,
         config,
         node,
         terms,
-        owner,
+        place,
         host,
         log_status,
         offers: Map::default(),
@@ -138,15 +167,44 @@ pub(super) fn start(
         event_readers: Arc::new(Semaphore::new(super::events::READERS_AT_ONCE)),
         gauges,
         deliveries: Deliveries::default(),
-        calls: AtomicU64::new(0),
+        calls,
         closing: AtomicBool::new(false),
         failure,
         threads: Mutex::new(Some(threads)),
         ended,
     };
-    // A machine of its own owns its log for as long as it is open.
-    inner.owner.begin(&inner.node)?;
     Ok(Arc::new(inner))
+}
+
+/// Lets a node follow the log of its cluster from now on.
+#[allow(clippy::too_many_arguments, reason = "the parts of a node, put together once")]
+fn join_cluster(
+    copy: LocalCopy,
+    state: Option<Box<State>>,
+    file: Standing,
+    joining: Joining,
+    node: &Node,
+    stage: Stage,
+    gauges: Arc<Gauges>,
+    calls: Arc<AtomicU64>,
+    lock: Arc<DirLock>,
+) -> Result<Seat, OpenError> {
+    let Joining { node: name, founds, patience, connect } = joining;
+    let me = Fence { node: name, life: entropy(), format: cluster::FORMAT };
+    let inbox = Inbox::new();
+    let (link, found) = connect.connect(&stage.host.blocking, me.life, inbox.hear()).map_err(OpenError::Cluster)?;
+    node.journal.kept_by(inbox.keep());
+    let is_empty = copy.tip() == Tip::default();
+    if found.last == Sequence(0) && state.is_none() && !is_empty && !founds {
+        let why = "there is no log yet, and this directory has a journal: start its first node with --found";
+        return Err(OpenError::Cluster(why.into()));
+    }
+    let of_stream = (found.created, found.last);
+    let (journal, patient) = (node.journal.clone(), patience.read_up_to);
+    let follower = Follower::new(me.clone(), copy, state.map(|state| *state), of_stream, journal, file, patient);
+    let follower = follower.map_err(|stuck| OpenError::Cluster(stuck.to_string()))?;
+    let character = Character { me, patience, founds: founds || is_empty };
+    Driver::start(follower, link, found, node.clone(), stage, gauges, character, calls, inbox, lock)
 }
 
 /// A random number.

@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 
 use super::replay::replay;
 use crate::clock::wall_clock;
+use crate::cluster::State;
 use crate::config::Config;
 use crate::domain::{Lsn, Timestamp};
 use crate::error::OpenError;
 use crate::replica::{self, ChangeSet, Replica};
 use crate::store::disk::Disk;
-use crate::store::journal::{self, Frames, LocalLog, Preallocate};
+use crate::store::journal::{self, Frames, LocalCopy, LocalLog, Preallocate};
 use crate::store::sled_rows::SledFolder;
+use crate::store::standing::Standing;
 use crate::store::state::{self, Backing, StateStore};
 
 /// How far the journal may be ahead of the wall clock.
@@ -40,11 +42,31 @@ pub(crate) struct Ground<'a> {
     pub(crate) preallocate: Preallocate,
     /// Events to replay between two checkpoints.
     pub(crate) replay_events: u64,
+    /// Whether the journal is a copy of a cluster's log, or is to become one.
+    pub(crate) in_cluster: bool,
+}
+
+/// The journal of a data directory, open for appending.
+pub(crate) enum Journaled {
+    /// It is the log.
+    Alone(LocalLog),
+    /// It is a copy of a log, which was read so far; of none yet, if there is no state.
+    Copy(Box<LocalCopy>, Option<Box<State>>),
+}
+
+impl Journaled {
+    /// How its next segment is doing.
+    pub(crate) fn status(&self) -> journal::Status {
+        match self {
+            Self::Alone(log) => log.status(),
+            Self::Copy(copy, _) => copy.status(),
+        }
+    }
 }
 
 /// What stands in the data directory, opened and replayed.
 pub(crate) struct Opened {
-    pub(super) log: LocalLog,
+    pub(super) log: Journaled,
     pub(super) frames: Frames,
     pub(crate) store: Arc<StateStore>,
     pub(super) replica: Replica,
@@ -60,11 +82,16 @@ pub(crate) struct Opened {
 
 impl Opened {
     /// On this machine's disk and sled.
-    pub(super) fn new(config: &Config, disk: &Arc<dyn Disk>, wall: Timestamp) -> Result<Self, OpenError> {
+    pub(super) fn new(
+        config: &Config,
+        disk: &Arc<dyn Disk>,
+        wall: Timestamp,
+        in_cluster: bool,
+    ) -> Result<Self, OpenError> {
         let folder =
             SledFolder { dir: config.data_dir.clone(), disk: disk.clone(), cache_bytes: config.checkpoint.cache_bytes };
         let preallocate = Preallocate::Background;
-        open(&Ground { config, disk, backing: &folder, preallocate, replay_events: REPLAY_EVENTS }, wall)
+        open(&Ground { config, disk, backing: &folder, preallocate, replay_events: REPLAY_EVENTS, in_cluster }, wall)
     }
 }
 
@@ -112,18 +139,15 @@ pub(crate) fn open(ground: &Ground<'_>, wall: Timestamp) -> Result<Opened, OpenE
     };
     let frames = Frames::in_dir(disk.clone(), dir);
     let options = journal::Options { preallocate: ground.preallocate, ..journal_options(config, lsn) };
-    let (log, recovered) = frames.open(options, floor)?;
-    if recovered.torn_bytes > 0 {
-        tracing::warn!(bytes = recovered.torn_bytes, "cut a torn batch off the journal; nobody was told of it");
-    }
-    let ahead = recovered.last_at.since(wall);
+    let (log, last, last_at) = open_journal(ground, &frames, options, floor)?;
+    let ahead = last_at.since(wall);
     if ahead > AHEAD && !config.clock.accept_journal_ahead {
         return Err(OpenError::JournalAhead(ahead));
     }
     let store = Arc::new(store);
     let mut replica = Replica::new(store.clone(), lsn).map_err(unreadable)?;
     let (mut checkpointed, mut since) = (lsn, Instant::now());
-    replay(&frames, lsn, recovered.last_lsn, |first, record| {
+    replay(&frames, lsn, last, |first, record| {
         replica.loading(|replica| replica.apply(first, record)).map_err(unreadable)?;
         if config.checkpoint.enabled && replica.applied().0 - checkpointed.0 >= ground.replay_events {
             checkpointed = checkpoint(&store, replica.begin_checkpoint())?;
@@ -132,10 +156,45 @@ pub(crate) fn open(ground: &Ground<'_>, wall: Timestamp) -> Result<Opened, OpenE
         }
         Ok(())
     })?;
-    let (last, replayed_in) = (recovered.last_lsn, since.elapsed());
-    tracing::info!(last_lsn = %last, replayed = last.0 - lsn.0, sealed = recovered.sealed, "journal opened");
-    let last_at = recovered.last_at;
+    let replayed_in = since.elapsed();
+    tracing::info!(last_lsn = %last, replayed = last.0 - lsn.0, "journal opened");
     Ok(Opened { log, frames, store, replica, last, last_at, checkpointed, replayed_in, rebuilt_because })
+}
+
+/// Opens the journal; it ends with an event of this lsn and time. What a copy has beyond that is not known to be in the log.
+fn open_journal(
+    ground: &Ground<'_>,
+    frames: &Frames,
+    options: journal::Options,
+    floor: Lsn,
+) -> Result<(Journaled, Lsn, Timestamp), OpenError> {
+    let standing = Standing::in_dir(ground.disk.clone(), &ground.config.data_dir);
+    let path = standing.path().display().to_string();
+    let unreadable = |source| OpenError::DataDirectory { dir: path.clone(), source };
+    let state = standing.read().map_err(unreadable)?;
+    if !ground.in_cluster {
+        if state.is_some() {
+            return Err(OpenError::InCluster(ground.config.data_dir.display().to_string()));
+        }
+        let (log, recovered) = frames.open(options, floor)?;
+        if recovered.torn_bytes > 0 {
+            tracing::warn!(bytes = recovered.torn_bytes, "cut a torn batch off the journal; nobody was told of it");
+        }
+        return Ok((Journaled::Alone(log), recovered.last_lsn, recovered.last_at));
+    }
+    let bad_state = |error| unreadable(io::Error::new(io::ErrorKind::InvalidData, error));
+    let state = state.map(|bytes| State::decode(&bytes)).transpose().map_err(bad_state)?;
+    let copy = match &state {
+        Some(state) => frames.open_copy(options, state.tip)?,
+        None => frames.begin_copy(options, floor)?,
+    };
+    let tip = copy.tip();
+    let last = Lsn(tip.next_lsn.0 - 1);
+    if last < floor {
+        let what = format!("it ends at lsn {last}, and the state in sled at {floor}");
+        return Err(unreadable(io::Error::new(io::ErrorKind::InvalidData, what)));
+    }
+    Ok((Journaled::Copy(Box::new(copy), state.map(Box::new)), last, tip.at))
 }
 
 /// Builds the state anew from the journal, as a start would, and writes all of it.
@@ -144,7 +203,10 @@ pub(in crate::engine) fn rebuild(config: &Config, disk: &Arc<dyn Disk>) -> Resul
     config.checkpoint.enabled = true;
     // Nobody is served, so the time does not matter.
     config.clock.accept_journal_ahead = true;
-    let Opened { store, mut replica, .. } = Opened::new(&config, disk, wall_clock())?;
+    let standing = Standing::in_dir(disk.clone(), &config.data_dir);
+    let unreadable = |source| OpenError::DataDirectory { dir: standing.path().display().to_string(), source };
+    let in_cluster = standing.read().map_err(unreadable)?.is_some();
+    let Opened { store, mut replica, .. } = Opened::new(&config, disk, wall_clock(), in_cluster)?;
     checkpoint(&store, replica.begin_checkpoint())?;
     Ok(())
 }

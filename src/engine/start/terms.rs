@@ -9,15 +9,16 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::assemble::{Node, Term};
+use super::member::Seat;
 use super::threads::{join, spawn};
 use super::{entropy, unreadable};
 use crate::actors::arbiters::Arbiters;
-use crate::actors::system::{System, Unseen};
+use crate::actors::system::{Ended, System, Unseen};
 use crate::actors::timer::Timer;
 use crate::clock::Clock;
 use crate::domain::Timestamp;
 use crate::error::OpenError;
-use crate::store::committer::{Committer, Way};
+use crate::store::committer::{Batches, Committer, Way};
 use crate::store::journal::{LocalLog, Log as _};
 use crate::store::lock::DirLock;
 
@@ -80,6 +81,73 @@ impl Terms {
     }
 }
 
+/// Begins and ends terms on the threads of a node.
+#[derive(Clone)]
+pub(in crate::engine) struct Stage {
+    pub(super) terms: Arc<Terms>,
+    pub(super) host: Arbiters,
+    /// One for the timer, which busy actors must not hold up.
+    pub(super) own: ArbiterHandle,
+    /// A term that takes no calls any more, and has some under way.
+    pub(super) retired: Arc<Mutex<Option<Arc<System>>>>,
+}
+
+impl Stage {
+    pub(super) fn new(terms: Arc<Terms>, host: Arbiters, own: ArbiterHandle) -> Self {
+        Self { terms, host, own, retired: Arc::default() }
+    }
+
+    /// Begins a term, in which calls are taken at once; gives what drives it. There must be none. Blocks until the replica has
+    /// taken in what is durable.
+    ///
+    /// # Errors
+    /// The node has failed or ended.
+    pub(super) fn begin(&self, node: &Node, way: Way) -> Result<Batches, OpenError> {
+        let reached = node.replica.reached(node.journal.durable());
+        self.host.blocking.block_on(reached).map_err(|Ended| ended(node))?;
+        let term = node.begin_term(way, self.host.clone(), entropy).map_err(|unseen| match unseen {
+            Unseen::Ended => ended(node),
+            Unseen::Unreadable(error) => {
+                node.journal.poison(&format!("the state cannot be read: {error}"));
+                unreadable(error)
+            }
+        })?;
+        let Term { system, batches, timer } = term;
+        Timer::start_in_arbiter(&self.own, move |_| timer);
+        self.terms.begin(system);
+        Ok(batches)
+    }
+
+    /// Ends the term, if there is one: nothing that is not durable becomes so, and who waits is let go.
+    pub(super) fn end(&self) {
+        let retired = self.retired.lock().take();
+        if let Some(system) = self.terms.end().or(retired) {
+            system.end();
+        }
+    }
+
+    /// Lets no more calls into the term. Those that are under way go on.
+    pub(super) fn retire(&self) {
+        if let Some(system) = self.terms.end() {
+            *self.retired.lock() = Some(system);
+        }
+    }
+
+    /// Lets the term decide nothing more, if there is one; what it has decided can still become durable.
+    pub(super) fn close(&self) -> bool {
+        let retired = self.retired.lock().clone();
+        let system = retired.or_else(|| self.terms.look(Arc::clone));
+        system.map(|system| system.env.writer.close()).is_some()
+    }
+}
+
+fn ended(node: &Node) -> OpenError {
+    OpenError::DataDirectory {
+        dir: "(no term)".into(),
+        source: std::io::Error::other(node.journal.failure().unwrap_or_else(|| "the engine is closed".into())),
+    }
+}
+
 /// A log, and the directory in which it is.
 struct Owned {
     log: LocalLog,
@@ -96,24 +164,41 @@ enum Writing {
     Closed,
 }
 
-/// Begins and ends terms.
+/// Whose the log is.
+pub(in crate::engine) enum Place {
+    /// This machine's alone.
+    Alone(Owner),
+    /// A cluster's.
+    Member(Arc<Seat>),
+}
+
+impl Place {
+    /// Makes durable what there is, and ends the term, for good.
+    pub(in crate::engine) fn close(&self, node: &Node) {
+        match self {
+            Self::Alone(owner) => owner.close(node),
+            Self::Member(seat) => seat.close(node),
+        }
+    }
+
+    /// As [`close`](Self::close), without waiting for it.
+    pub(in crate::engine) fn let_go(&self, node: &Node) {
+        match self {
+            Self::Alone(owner) => owner.let_go(node),
+            Self::Member(seat) => seat.let_go(),
+        }
+    }
+}
+
+/// A machine of its own, which owns its log for as long as it is open.
 pub(in crate::engine) struct Owner {
     writing: Mutex<Writing>,
-    terms: Arc<Terms>,
-    host: Arbiters,
-    /// One for the timer, which busy actors must not hold up.
-    own: ArbiterHandle,
+    stage: Stage,
 }
 
 impl Owner {
-    pub(super) fn new(
-        log: LocalLog,
-        lock: Arc<DirLock>,
-        terms: Arc<Terms>,
-        host: Arbiters,
-        own: ArbiterHandle,
-    ) -> Self {
-        Self { writing: Mutex::new(Writing::Nobody(Box::new(Owned { log, lock }))), terms, host, own }
+    pub(super) fn new(log: LocalLog, lock: Arc<DirLock>, stage: Stage) -> Self {
+        Self { writing: Mutex::new(Writing::Nobody(Box::new(Owned { log, lock }))), stage }
     }
 
     /// Begins a term, if there is none. Blocks until the replica has taken in what the last one has left.
@@ -122,31 +207,17 @@ impl Owner {
     /// The node has failed or ended.
     pub(in crate::engine) fn begin(&self, node: &Node) -> Result<(), OpenError> {
         let mut writing = self.writing.lock();
-        let ended = || OpenError::DataDirectory {
-            dir: "(no term)".into(),
-            source: std::io::Error::other(node.journal.failure().unwrap_or_else(|| "the engine is closed".into())),
-        };
         if node.journal.is_closed() {
-            return Err(ended());
+            return Err(ended(node));
         }
         if matches!(*writing, Writing::Term(_)) {
             return Ok(());
         }
-        let reached = node.replica.reached(node.journal.durable());
-        self.host.blocking.block_on(reached).map_err(|_| ended())?;
         let Writing::Nobody(owned) = std::mem::replace(&mut *writing, Writing::Closed) else {
-            return Err(ended());
+            return Err(ended(node));
         };
         let Owned { log, lock } = *owned;
-        let term = node.begin_term(Way::Alone, self.host.clone(), entropy).map_err(|unseen| match unseen {
-            Unseen::Ended => ended(),
-            Unseen::Unreadable(error) => {
-                node.journal.poison(&format!("the state cannot be read: {error}"));
-                unreadable(error)
-            }
-        })?;
-        let Term { system, batches, timer } = term;
-        let committer = Committer::new(batches, log);
+        let committer = Committer::new(self.stage.begin(node, Way::Alone)?, log);
         let failing = node.journal.clone();
         let committer = spawn("committer", move || {
             let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| committer.run()));
@@ -155,10 +226,8 @@ impl Owner {
         *writing = Writing::Term(committer.inspect_err(|error| {
             // The log is gone with it.
             node.journal.poison(&error.to_string());
-            system.end();
+            self.stage.end();
         })?);
-        Timer::start_in_arbiter(&self.own, move |_| timer);
-        self.terms.begin(system);
         Ok(())
     }
 
@@ -167,9 +236,7 @@ impl Owner {
     #[cfg(any(test, feature = "testing"))]
     pub(in crate::engine) fn end(&self, node: &Node) {
         let mut writing = self.writing.lock();
-        if let Some(system) = self.terms.end() {
-            system.end();
-        }
+        self.stage.end();
         *writing = match std::mem::replace(&mut *writing, Writing::Closed) {
             Writing::Term(committer) => {
                 let owned = join(committer, "committer", &node.journal).flatten();
@@ -182,7 +249,7 @@ impl Owner {
     /// Makes durable what there is, seals the log, and ends the term, for good.
     pub(in crate::engine) fn close(&self, node: &Node) {
         let mut writing = self.writing.lock();
-        self.terms.look(|system| system.env.writer.close());
+        self.stage.close();
         match std::mem::replace(&mut *writing, Writing::Closed) {
             Writing::Term(committer) => drop(join(committer, "committer", &node.journal)),
             // A seal says that all went well.
@@ -193,14 +260,12 @@ impl Owner {
             },
             Writing::Closed => {}
         }
-        if let Some(system) = self.terms.end() {
-            system.end();
-        }
+        self.stage.end();
     }
 
     /// As [`close`](Self::close), without waiting for it.
     pub(in crate::engine) fn let_go(&self, node: &Node) {
-        if self.terms.look(|system| system.env.writer.close()).is_none() {
+        if !self.stage.close() {
             node.journal.close();
         }
     }

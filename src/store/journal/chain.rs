@@ -109,6 +109,12 @@ impl WholeFrame {
         self.header.first_lsn
     }
 
+    /// How many events it has.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.header.count
+    }
+
     /// Whether it is a fence, which has no event.
     #[must_use]
     pub fn is_fence(&self) -> bool {

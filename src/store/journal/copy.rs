@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::recovery::scan_copy;
-use super::{Error, LocalLog, Options, Tip, WholeFrame};
+use super::{Error, LocalLog, Options, Status, Tip, WholeFrame};
 use crate::domain::Lsn;
 use crate::store::disk::Disk;
 
@@ -47,6 +47,12 @@ impl LocalCopy {
         let (scan, above) = scan_copy(&*disk, dir, synced)?;
         let (log, _) = LocalLog::open_as_found(disk, dir, options, &scan)?;
         Ok(Self { log, dir: dir.to_path_buf(), tip: synced, above })
+    }
+
+    /// How its next segment is doing.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.log.status()
     }
 
     /// How far the log was followed.

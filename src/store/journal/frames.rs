@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Error, LocalLog, Options, Reader, Recovered, Report, check};
+use super::{Error, LocalCopy, LocalLog, Options, Reader, Recovered, Report, Tip, check};
 use crate::domain::Lsn;
 use crate::store::disk::Disk;
 
@@ -52,5 +52,21 @@ impl Frames {
     /// As [`LocalLog::open`].
     pub fn open(&self, options: Options, floor: Lsn) -> Result<(LocalLog, Recovered), Error> {
         LocalLog::open(self.disk.clone(), &self.dir, options, floor)
+    }
+
+    /// Opens the copy of a log that these are, which was synced up to `synced` at least.
+    ///
+    /// # Errors
+    /// As [`LocalCopy::open`].
+    pub fn open_copy(&self, options: Options, synced: Tip) -> Result<LocalCopy, Error> {
+        LocalCopy::open(self.disk.clone(), &self.dir, options, synced)
+    }
+
+    /// Lets the journal of a machine that was alone until now, or none, become a copy of a log.
+    ///
+    /// # Errors
+    /// As [`LocalCopy::begin`].
+    pub fn begin_copy(&self, options: Options, floor: Lsn) -> Result<LocalCopy, Error> {
+        LocalCopy::begin(self.disk.clone(), &self.dir, options, floor)
     }
 }

@@ -13,9 +13,7 @@
 //!
 //! Architecture invariant: the journal knows bytes, lsns and times. It does not know what an event is.
 
-#[cfg(any(test, feature = "testing"))]
 mod chain;
-#[cfg(any(test, feature = "testing"))]
 mod copy;
 #[cfg(test)]
 mod copy_tests;
@@ -33,11 +31,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-#[cfg(any(test, feature = "testing"))]
 pub use chain::{Tip, WholeFrame};
-#[cfg(any(test, feature = "testing"))]
 pub use copy::LocalCopy;
-#[cfg(any(test, feature = "testing"))]
 pub use frame::FENCE_BYTES_MAX;
 pub use frame::FrameRef;
 #[cfg(test)]

@@ -1,12 +1,10 @@
 //! Checking a journal, and finding its end. Nothing in here writes.
 
-#[cfg(any(test, feature = "testing"))]
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::Path;
 
 use super::Error;
-#[cfg(any(test, feature = "testing"))]
 use super::Tip;
 use super::frame::{self, Kind};
 use super::segment::{self, FIRST_FRAME, Found, Segment};
@@ -222,7 +220,6 @@ fn unused_from(segment: &mut Segment, end: u64, why: Option<&'static str>) -> Re
 
 /// Checks a copy of a log that others keep, from the segment on that holds its last event up to `synced`: what is to be cut
 /// off, and the ends of the frames above `synced` that stay.
-#[cfg(any(test, feature = "testing"))]
 pub(super) fn scan_copy(disk: &dyn Disk, dir: &Path, synced: Tip) -> Result<(Scan, VecDeque<Tip>), Error> {
     let segments = headers(disk, dir)?;
     let start = segments.partition_point(|header| header.first_lsn < synced.next_lsn).saturating_sub(1);

@@ -233,7 +233,6 @@ impl Segment {
     }
 
     /// Where the last block ends, from `offset` on, a multiple of [`BLOCK`], that is not empty.
-    #[cfg(any(test, feature = "testing"))]
     pub fn used_to(&mut self, offset: u64) -> Result<u64, Error> {
         let mut used_to = offset;
         for at in (offset..self.header.bytes).step_by(BLOCK) {

@@ -237,7 +237,6 @@ impl Log for LocalLog {
 }
 
 /// What a copy of a replicated log does with it, see [`LocalCopy`](super::LocalCopy).
-#[cfg(any(test, feature = "testing"))]
 impl LocalLog {
     /// The end of all that is in it.
     pub(super) fn tip(&self) -> super::Tip {

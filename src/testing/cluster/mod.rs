@@ -13,6 +13,7 @@
 //! twice and lsns have no gaps, and that whoever answers knows all that had been acknowledged to anybody when he was asked.
 //! At the end, that all of them come to rest with the same journal, in which one more frame can be written.
 
+mod memory;
 mod node;
 mod stream;
 mod trial;
@@ -21,6 +22,7 @@ mod truth;
 use std::fmt;
 
 pub use super::simulation::Failure;
+pub use memory::{Cable, MemoryStream};
 use trial::Trial;
 
 /// How a node can be built wrong, each of which has to be noticed.

@@ -17,7 +17,7 @@ use crate::actors::system::{SharedReplica, System, Unseen};
 use crate::actors::timer::Timer;
 use crate::clock::TimeSource;
 use crate::domain::{Lsn, SinkId};
-use crate::engine::start::{self, Assembled, Ground, Node, Projector, Term};
+use crate::engine::start::{self, Assembled, Ground, Journaled, Node, Projector, Term};
 use crate::error::OpenError;
 use crate::replica::ChangeSet;
 use crate::store::committer::{Committer, Stepped, Way};
@@ -75,13 +75,14 @@ impl Machine {
         let unusable = |source| OpenError::DataDirectory { dir: "/data".into(), source };
         start::make_dir(&**disk, Path::new("/data")).map_err(unusable)?;
         let (preallocate, replay_events) = (Preallocate::Inline, swarm.replay_events);
-        let opened = start::open(&Ground { config, disk, backing: rows, preallocate, replay_events }, clock.wall())?;
+        let opened = start::open(&Ground { config, disk, backing: rows, preallocate, replay_events, in_cluster: false }, clock.wall())?;
         let checkpoint = Arc::new(Mutex::new(Checkpoint::None(opened.checkpointed)));
         let rebuilt_because = opened.rebuilt_because.clone();
         let stage = Stage::new(dice.clone(), swarm.post);
         let told = Arc::<Mutex<Told>>::default();
         let assembled = start::assemble(opened, Arc::new(clock.clone()), config);
         let Assembled { node, log, store, projector, durable, log_status, .. } = assembled;
+        let Journaled::Alone(log) = log else { return Err(OpenError::Row("it is in a cluster".into())) };
         let (entropy, log) = (dice.clone(), Watched { log, told: told.clone() });
         let begun = node.begin_term(Way::Alone, stage.clone(), move || entropy.next()).map_err(|unseen| match unseen {
             Unseen::Unreadable(error) => start::unreadable(error),

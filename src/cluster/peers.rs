@@ -1,0 +1,332 @@
+//! What nodes tell each other now and then, and who should own when nobody seems to. None of it decides anything: two who
+//! want to own at the same time are one owner and one who lost.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use minicbor::{Decode, Encode};
+
+use super::{Epoch, Fence, NodeName, Sequence, State};
+use crate::domain::Timestamp;
+
+/// A sign of life.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Beat {
+    /// Whose.
+    #[n(0)]
+    pub node: String,
+    /// Of which process.
+    #[n(1)]
+    pub life: u64,
+    /// The epoch that it knows.
+    #[n(2)]
+    pub epoch: u64,
+    /// Whether it owns that.
+    #[n(3)]
+    pub owns: bool,
+    /// How far it has read.
+    #[n(4)]
+    pub sequence: u64,
+    /// The lsn of the next event, in its journal.
+    #[n(5)]
+    pub next_lsn: u64,
+    /// How far it has read down to its own disk.
+    #[n(6)]
+    pub synced: u64,
+    /// What its wall clock shows, in milliseconds.
+    #[n(7)]
+    pub wall_millis: u64,
+    /// Whether it could own.
+    #[n(8)]
+    pub ready: bool,
+    /// Who should own now, as the owner goes.
+    #[n(9)]
+    pub successor: Option<String>,
+}
+
+impl Beat {
+    /// As it is sent.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        // Writing to memory cannot fail.
+        minicbor::to_vec(self).unwrap_or_default()
+    }
+
+    /// Reads one; `None` if it is none.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        minicbor::decode(bytes).ok()
+    }
+}
+
+/// How long to wait for whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Between two signs of life.
+    pub beat: Duration,
+    /// Without news of an owner before somebody else wants to own.
+    pub suspect_after: Duration,
+    /// For a candidate to have read up to his fence.
+    pub read_up_to: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        let millis = Duration::from_millis;
+        Self { beat: millis(500), suspect_after: millis(2_000), read_up_to: millis(5_000) }
+    }
+}
+
+/// From how far off the median of all clocks an owner hands over.
+const OWNER_OFF_MS: u64 = 500;
+/// From how far off a node does not own while another can.
+const CANDIDATE_OFF_MS: u64 = 1_000;
+/// How many signs of life may be lost before a node counts as gone.
+const BEATS_LOST: u32 = 4;
+
+/// A peer, as it was heard of last.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// What it said.
+    pub beat: Beat,
+    /// When, on this node's monotonic clock.
+    pub heard: Duration,
+    /// How far its clock is ahead of this node's, in milliseconds.
+    pub ahead_ms: i64,
+}
+
+/// All other nodes, as far as they were heard of. Times are since any moment, but always the same one.
+#[derive(Debug)]
+pub struct Peers {
+    me: Fence,
+    patience: Patience,
+    peers: BTreeMap<String, Peer>,
+    /// When the owner was heard of last.
+    news: Duration,
+    /// When this node wanted to own last.
+    tried: Duration,
+    /// The epoch whose owner has named this node as the next one.
+    called: Option<Epoch>,
+}
+
+impl Peers {
+    /// Of the process `me`.
+    #[must_use]
+    pub fn new(me: Fence, patience: Patience, now: Duration) -> Self {
+        Self { me, patience, peers: BTreeMap::new(), news: now, tried: now, called: None }
+    }
+
+    /// A peer gave a sign of life.
+    pub fn hear(&mut self, now: Duration, wall: Timestamp, beat: Beat, state: &State) {
+        if NodeName::new(&beat.node).is_none() || beat.node == self.me.node.to_string() {
+            return;
+        }
+        let is_owner = |owner: &Fence| owner.node.to_string() == beat.node && owner.life == beat.life;
+        if beat.owns && beat.epoch == state.epoch.0 && state.owner.as_ref().is_some_and(is_owner) {
+            self.news = now;
+            if beat.successor.as_deref() == Some(&self.me.node.to_string()) {
+                self.called = Some(state.epoch);
+            }
+        }
+        let ahead_ms = beat.wall_millis.cast_signed().wrapping_sub(wall.as_millis().cast_signed());
+        self.peers.insert(beat.node.clone(), Peer { beat, heard: now, ahead_ms });
+    }
+
+    /// Something of the owner was read.
+    pub fn has_news(&mut self, now: Duration) {
+        self.news = now;
+    }
+
+    /// This node wants to own: should it not come to that, it waits as long again.
+    pub fn tries(&mut self, now: Duration) {
+        (self.tried, self.called) = (now, None);
+    }
+
+    /// When the owner was heard of last.
+    #[must_use]
+    pub fn news(&self) -> Duration {
+        self.news
+    }
+
+    /// Those that live, as far as can be known.
+    pub fn living(&self, now: Duration) -> impl Iterator<Item = &Peer> {
+        let most = self.patience.suspect_after.max(self.patience.beat * BEATS_LOST);
+        self.peers.values().filter(move |peer| now.saturating_sub(peer.heard) <= most)
+    }
+
+    /// All that were ever heard of by this process.
+    pub fn all(&self) -> impl Iterator<Item = &Peer> {
+        self.peers.values()
+    }
+
+    /// Whether this node should want to own now.
+    #[must_use]
+    pub fn should_own(&self, now: Duration, state: &State) -> bool {
+        if self.called == Some(state.epoch) {
+            return true;
+        }
+        // Nobody owned yet: only who is there has to be waited for.
+        let first = if state.owner.is_none() { self.patience.beat * 2 } else { self.patience.suspect_after };
+        let wait = first + self.patience.beat * self.rank(now, state);
+        now.saturating_sub(self.news.max(self.tried)) > wait
+    }
+
+    /// How many should own rather than this node: those who could and are well on time, who have read further, whose name is less.
+    fn rank(&self, now: Duration, state: &State) -> u32 {
+        let key = |is_off: bool, sequence: u64, node: &str| (is_off, std::cmp::Reverse(sequence), node.to_owned());
+        let median = self.median_ahead(now);
+        let is_off = |ahead: i64| ahead.abs_diff(median) > CANDIDATE_OFF_MS;
+        let own = key(is_off(0), state.last_sequence.0, &self.me.node.to_string());
+        let others = self.living(now).filter(|peer| peer.beat.ready && !self.is_owner(peer, state));
+        others.filter(|peer| key(is_off(peer.ahead_ms), peer.beat.sequence, &peer.beat.node) < own).count() as u32
+    }
+
+    fn is_owner(&self, peer: &Peer, state: &State) -> bool {
+        state.owner.as_ref().is_some_and(|owner| owner.node.to_string() == peer.beat.node)
+    }
+
+    /// The one who should own after this node: who could, and has read furthest.
+    #[must_use]
+    pub fn successor(&self, now: Duration) -> Option<String> {
+        let able = self.living(now).filter(|peer| peer.beat.ready && !peer.beat.owns);
+        let best = able.max_by_key(|peer| (peer.beat.sequence, std::cmp::Reverse(&peer.beat.node)));
+        best.map(|peer| peer.beat.node.clone())
+    }
+
+    /// Whether this node's clock is so far off the others' that another one should own.
+    #[must_use]
+    pub fn is_off(&self, now: Duration) -> bool {
+        // Of two nobody can say whose is off.
+        self.living(now).count() >= 2 && self.median_ahead(now).unsigned_abs() > OWNER_OFF_MS
+    }
+
+    /// How far the median of all clocks is ahead of this node's, in milliseconds.
+    fn median_ahead(&self, now: Duration) -> i64 {
+        let mut ahead: Vec<_> = self.living(now).map(|peer| peer.ahead_ms).chain([0]).collect();
+        ahead.sort_unstable();
+        ahead[ahead.len() / 2]
+    }
+
+    /// The lowest sequence that a node is known to have synced, with this one's; `None` unless at least one other is
+    /// known.
+    #[must_use]
+    pub fn synced_by_all(&self, own: Sequence) -> Option<Sequence> {
+        let others = self.all().map(|peer| peer.beat.synced).min()?;
+        Some(Sequence(others.min(own.0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::{FORMAT, Reader};
+    use crate::store::journal::Tip;
+
+    const fn secs(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn fence(node: &str) -> Fence {
+        Fence { node: NodeName::new(node).unwrap(), life: 7, format: FORMAT }
+    }
+
+    fn state(owner: Option<&str>, sequence: u64) -> State {
+        let state = Reader::join(1, Tip::default()).state().clone();
+        State { epoch: Epoch(3), owner: owner.map(fence), last_sequence: Sequence(sequence), ..state }
+    }
+
+    fn beat(node: &str, sequence: u64) -> Beat {
+        Beat {
+            node: node.into(),
+            life: 7,
+            epoch: 3,
+            owns: false,
+            sequence,
+            next_lsn: 1,
+            synced: 0,
+            wall_millis: 1_000_000,
+            ready: true,
+            successor: None,
+        }
+    }
+
+    const WALL: Timestamp = Timestamp::from_millis(1_000_000);
+
+    fn peers(me: &str) -> Peers {
+        Peers::new(fence(me), Patience::default(), Duration::ZERO)
+    }
+
+    #[test]
+    fn beats_are_read_as_they_were_written() {
+        let one = Beat { successor: Some("eva".into()), ..beat("ada", 5) };
+        assert_eq!(Beat::decode(&one.encode()), Some(one));
+        assert_eq!(Beat::decode(b"nothing"), None);
+    }
+
+    #[test]
+    fn an_owner_who_is_heard_of_is_left_alone_and_the_first_in_rank_comes_first() {
+        let known = state(Some("ada"), 10);
+        let [mut ben, mut eva] = ["ben", "eva"].map(peers);
+        for now in [500, 1_000] {
+            let owner = Beat { owns: true, ..beat("ada", 10) };
+            ben.hear(secs(now), WALL, owner.clone(), &known);
+            eva.hear(secs(now), WALL, owner, &known);
+            ben.hear(secs(now), WALL, beat("eva", 10), &known);
+            eva.hear(secs(now), WALL, beat("ben", 10), &known);
+        }
+        assert!(!ben.should_own(secs(3_000), &known) && ben.should_own(secs(3_001), &known));
+        assert!(!eva.should_own(secs(3_500), &known), "ben comes first: his name is less");
+        assert!(eva.should_own(secs(3_501), &known), "but he may be gone too");
+        // Who has read further comes first, whatever his name.
+        eva.hear(secs(3_000), WALL, beat("ben", 9), &known);
+        assert!(eva.should_own(secs(3_001), &known));
+        // A sign of life of an owner of another epoch, or of another process, is none.
+        let [old, other] = [Beat { epoch: 2, owns: true, ..beat("ada", 10) }, Beat { life: 8, owns: true, ..beat("ada", 10) }];
+        for strange in [old, other] {
+            ben.hear(secs(3_000), WALL, strange, &known);
+            assert!(ben.should_own(secs(3_001), &known));
+        }
+        ben.has_news(secs(3_000));
+        assert!(!ben.should_own(secs(5_000), &known));
+    }
+
+    #[test]
+    fn who_is_named_by_the_owner_comes_at_once_and_only_for_that_epoch() {
+        let known = state(Some("ada"), 10);
+        let mut ben = peers("ben");
+        ben.hear(secs(10), WALL, Beat { owns: true, successor: Some("ben".into()), ..beat("ada", 10) }, &known);
+        assert!(ben.should_own(secs(10), &known));
+        let next = State { epoch: Epoch(11), owner: Some(fence("eva")), ..known };
+        assert!(!ben.should_own(secs(10), &next));
+        let mut ada = peers("ada");
+        ada.hear(secs(5), WALL, beat("eva", 12), &next);
+        ada.hear(secs(5), WALL, beat("ben", 11), &next);
+        ada.hear(secs(5), WALL, Beat { ready: false, ..beat("ida", 20) }, &next);
+        assert_eq!(ada.successor(secs(5)).as_deref(), Some("eva"));
+        assert_eq!(ada.successor(secs(60_000)), None, "nobody lives");
+    }
+
+    #[test]
+    fn a_clock_that_is_off_is_found_out_among_three() {
+        let known = state(Some("ada"), 10);
+        let mut ada = peers("ada");
+        let ahead = |node: &str| Beat { wall_millis: 1_000_600, ..beat(node, 10) };
+        ada.hear(secs(1), WALL, ahead("ben"), &known);
+        assert!(!ada.is_off(secs(1)), "of two nobody can say");
+        ada.hear(secs(1), WALL, ahead("eva"), &known);
+        assert!(ada.is_off(secs(1)));
+        ada.hear(secs(2), WALL, beat("eva", 10), &known);
+        assert!(!ada.is_off(secs(2)));
+    }
+
+    #[test]
+    fn nothing_is_purged_that_somebody_has_not_synced() {
+        let known = state(Some("ada"), 10);
+        let mut ada = peers("ada");
+        assert_eq!(ada.synced_by_all(Sequence(9)), None, "one copy is none");
+        ada.hear(secs(1), WALL, Beat { synced: 4, ..beat("ben", 10) }, &known);
+        assert_eq!(ada.synced_by_all(Sequence(9)), Some(Sequence(4)));
+        ada.hear(secs(1), WALL, Beat { synced: 12, ..beat("eva", 12) }, &known);
+        assert_eq!(ada.synced_by_all(Sequence(3)), Some(Sequence(3)));
+    }
+}

@@ -1,0 +1,636 @@
+//! The thread that drives a node of a cluster: what was heard goes to the [`Follower`], and what it orders is done here.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use super::assemble::Node;
+use super::follower::{Follower, Order, Stuck};
+use super::terms::Stage;
+use super::threads::{join, spawn};
+use crate::clock::wall_clock;
+use crate::cluster::{
+    Beat, ClusterId, Epoch, Fault, Fence, Found, Hear, Heard, Link, NodeName, Patience, Peers, Publish, Sequence, State,
+};
+use crate::domain::Lsn;
+use crate::engine::Gauges;
+use crate::error::OpenError;
+use crate::store::committer::Way;
+use crate::store::lock::DirLock;
+use crate::store::plans::Elsewhere;
+
+/// How often the thread looks around.
+const LOOK_AROUND: Duration = Duration::from_millis(50);
+/// After how long something that did not get in at once is published again.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How often this node's journal is made durable on its own disk.
+const SYNC: Duration = Duration::from_secs(1);
+/// How long a fault of reading is let be before it is read again.
+const READ_AGAIN: Duration = Duration::from_millis(200);
+/// How often who hands over looks whether calls are still under way, and for how long.
+const DRAINING: Duration = Duration::from_millis(2);
+const DRAINING_MAX: Duration = Duration::from_millis(500);
+/// For how long an owner may be unfit before another one is to own.
+const UNFIT: Duration = Duration::from_secs(3);
+/// How long who hands over waits until somebody else owns.
+const HAND_OVER: Duration = Duration::from_secs(3);
+/// Messages that were read and not taken in yet; past it reading waits.
+const READ_AHEAD: u64 = 1_024;
+/// After how long without news a node does not say any more that it knows how things are.
+const NEWS_OLD: Duration = Duration::from_secs(5);
+
+/// What comes to the thread.
+pub(super) enum Input {
+    Heard(Heard),
+    /// The term has something to be done.
+    Filled,
+    /// The node's own disk is to have everything up to there.
+    Keep(Lsn, mpsc::Sender<()>),
+    /// Somebody else is to own.
+    StepDown,
+    /// The node is to end.
+    Stop,
+}
+
+/// A node of a cluster, as those see it who do not drive it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Membership {
+    /// This node.
+    pub node: NodeName,
+    /// Whose epoch it is, if anybody's.
+    pub owner: Option<NodeName>,
+    /// Whether that is this node, in a term that takes calls.
+    pub owns: bool,
+    /// The present epoch.
+    pub epoch: Epoch,
+    /// The last message of the stream that was read.
+    pub sequence: Sequence,
+    /// How many messages of the stream are known that were not read yet.
+    pub lag: u64,
+    /// When there was news of the owner, or a message.
+    pub news: Instant,
+    /// Whether the way to the stream is open.
+    pub connected: bool,
+    /// Terms that this node began.
+    pub terms: u64,
+    /// What the other nodes said last.
+    pub peers: BTreeMap<String, Seen>,
+}
+
+/// Another node, as it was heard of last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The lsn of its last event.
+    pub lsn: Lsn,
+    /// The last message of the stream that it had read.
+    pub sequence: Sequence,
+    /// Whether it owned.
+    pub owns: bool,
+    /// Whether it could own.
+    pub ready: bool,
+    /// When it was heard of.
+    pub at: Instant,
+}
+
+impl Membership {
+    /// Whether it knows how things are, and who decides.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<&'static str> {
+        match () {
+            () if self.owner.is_none() => Some("nobody owns the log yet"),
+            () if !self.connected => Some("there is no connection to the log"),
+            () if !self.owns && self.news.elapsed() > NEWS_OLD => Some("there is no news of the owner of the log"),
+            () => None,
+        }
+    }
+}
+
+/// How others reach the thread.
+pub(in crate::engine) struct Seat {
+    inbox: mpsc::Sender<Input>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    shown: Arc<ArcSwap<Membership>>,
+    link: Arc<dyn Link>,
+}
+
+/// Plans go by the same way as the log.
+impl Elsewhere for Seat {
+    fn put(&self, hash: [u8; 32], bytes: &[u8]) -> Result<(), String> {
+        self.link.put_plan(hash, bytes)
+    }
+
+    fn get(&self, hash: [u8; 32]) -> Result<Option<Vec<u8>>, String> {
+        self.link.plan(hash)
+    }
+}
+
+impl Seat {
+    /// How things are.
+    pub(in crate::engine) fn membership(&self) -> Arc<Membership> {
+        self.shown.load_full()
+    }
+
+    /// Somebody else is to own.
+    pub(in crate::engine) fn step_down(&self) {
+        let _ = self.inbox.send(Input::StepDown);
+    }
+
+    /// Hands over, makes the node's journal durable, and ends.
+    pub(in crate::engine) fn close(&self, node: &Node) {
+        let _ = self.inbox.send(Input::Stop);
+        if let Some(thread) = self.thread.lock().take() {
+            join(thread, "cluster", &node.journal);
+        }
+    }
+
+    /// As [`close`](Self::close), without waiting for it.
+    pub(in crate::engine) fn let_go(&self) {
+        let _ = self.inbox.send(Input::Stop);
+    }
+}
+
+/// What is heard before anybody listens, and after.
+pub(super) struct Inbox {
+    sender: mpsc::Sender<Input>,
+    receiver: mpsc::Receiver<Input>,
+    /// Messages of the stream in it.
+    unread: Arc<AtomicU64>,
+}
+
+impl Inbox {
+    pub(super) fn new() -> Self {
+        let (sender, receiver) = mpsc::channel();
+        Self { sender, receiver, unread: Arc::default() }
+    }
+
+    /// What is heard goes in here.
+    pub(super) fn hear(&self) -> Hear {
+        let (sender, unread) = (self.sender.clone(), self.unread.clone());
+        Arc::new(move |heard| {
+            if matches!(heard, Heard::Read(..)) {
+                while unread.load(Ordering::Relaxed) > READ_AHEAD {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                unread.fetch_add(1, Ordering::Relaxed);
+            }
+            // Nobody listens any more once the node has ended.
+            if sender.send(Input::Heard(heard)).is_err() {
+                unread.store(0, Ordering::Relaxed);
+            }
+        })
+    }
+
+    /// What makes the node's own disk have something, by way of the thread.
+    pub(super) fn keep(&self) -> impl Fn(Lsn) -> bool + Send + Sync + 'static {
+        let sender = self.sender.clone();
+        move |lsn| {
+            let (done, kept) = mpsc::channel();
+            sender.send(Input::Keep(lsn, done)).is_ok() && kept.recv().is_ok()
+        }
+    }
+}
+
+/// What a node is, and how it behaves.
+pub(super) struct Character {
+    pub(super) me: Fence,
+    pub(super) patience: Patience,
+    /// Whether it may begin a new cluster.
+    pub(super) founds: bool,
+}
+
+/// How far an owner has come that lets another one own.
+#[derive(Debug, Clone, Copy)]
+enum Leaving {
+    No,
+    /// No more calls are let in; those under way come to an end.
+    Retiring(Instant),
+    /// The term decides nothing more, and what it has decided goes into the log.
+    Draining,
+    /// The next one was named.
+    HandedOver(Instant),
+}
+
+pub(super) struct Driver {
+    follower: Follower,
+    link: Arc<dyn Link>,
+    node: Node,
+    stage: Stage,
+    gauges: Arc<Gauges>,
+    character: Character,
+    peers: Peers,
+    inbox: Inbox,
+    /// Whether the thread was told that the term has something.
+    filled: Arc<AtomicBool>,
+    shown: Arc<ArcSwap<Membership>>,
+    begun: Instant,
+    /// What is to be published once more, and when.
+    later: Option<(Instant, u64, Publish)>,
+    /// When to read again, after a fault.
+    read_again: Option<Instant>,
+    /// The end of the stream, as far as it is known.
+    end: Sequence,
+    connected: bool,
+    /// Whether the node is to end.
+    closing: bool,
+    leaving: Leaving,
+    /// Since when this owner is not fit to be one.
+    unfit: Option<Instant>,
+    /// Calls that are under way.
+    calls: Arc<AtomicU64>,
+    /// Who is to own next.
+    successor: Option<String>,
+    terms: u64,
+    beat_at: Instant,
+    synced_at: Instant,
+    founded_at: Option<Instant>,
+    _lock: Arc<DirLock>,
+}
+
+impl Driver {
+    #[allow(clippy::too_many_arguments, reason = "the parts of a node, put together once")]
+    pub(super) fn start(
+        follower: Follower,
+        link: Arc<dyn Link>,
+        found: Found,
+        node: Node,
+        stage: Stage,
+        gauges: Arc<Gauges>,
+        character: Character,
+        calls: Arc<AtomicU64>,
+        inbox: Inbox,
+        lock: Arc<DirLock>,
+    ) -> Result<Seat, OpenError> {
+        let (sender, now, way) = (inbox.sender.clone(), Instant::now(), link.clone());
+        let peers = Peers::new(character.me.clone(), character.patience, Duration::ZERO);
+        let shown = Membership {
+            node: character.me.node.clone(),
+            owner: None,
+            owns: false,
+            epoch: Epoch::default(),
+            sequence: Sequence::default(),
+            lag: 0,
+            news: now,
+            connected: true,
+            terms: 0,
+            peers: BTreeMap::new(),
+        };
+        let shown = Arc::new(ArcSwap::from_pointee(shown));
+        let driver = Self {
+            follower,
+            link,
+            node,
+            stage,
+            gauges,
+            character,
+            peers,
+            inbox,
+            filled: Arc::default(),
+            shown: shown.clone(),
+            begun: now,
+            later: None,
+            read_again: Some(now),
+            end: found.last,
+            connected: true,
+            closing: false,
+            leaving: Leaving::No,
+            unfit: None,
+            calls,
+            successor: None,
+            terms: 0,
+            beat_at: now,
+            synced_at: now,
+            founded_at: None,
+            _lock: lock,
+        };
+        let failing = driver.node.journal.clone();
+        let thread = spawn("cluster", move || {
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| driver.run())).is_err() {
+                failing.poison("the thread of the cluster panicked");
+            }
+        })?;
+        Ok(Seat { inbox: sender, thread: Mutex::new(Some(thread)), shown, link: way })
+    }
+
+    fn now(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    fn run(mut self) {
+        let ended = loop {
+            match self.turn() {
+                Ok(true) => {}
+                Ok(false) => break Ok(()),
+                Err(stuck) => break Err(stuck),
+            }
+        };
+        self.stage.end();
+        match ended.and_then(|()| self.follower.sync()) {
+            Ok(()) | Err(Stuck::Closed) => self.node.journal.close(),
+            Err(stuck) => self.node.journal.poison(&stuck.to_string()),
+        }
+        self.show();
+    }
+
+    /// Waits for something, and does what comes of it; false if the node is to end.
+    fn turn(&mut self) -> Result<bool, Stuck> {
+        let most = if matches!(self.leaving, Leaving::Retiring(_)) { DRAINING } else { LOOK_AROUND };
+        let until = self.later.as_ref().map_or(most, |(at, ..)| at.saturating_duration_since(Instant::now()));
+        let mut next = self.inbox.receiver.recv_timeout(until.min(most)).ok();
+        let mut taken = 0;
+        while let Some(input) = next {
+            self.take(input)?;
+            self.go_on()?;
+            taken += 1;
+            // Somebody else's turn now and then.
+            next = if taken < READ_AHEAD { self.inbox.receiver.try_recv().ok() } else { None };
+        }
+        if self.node.journal.is_closed() {
+            return Err(Stuck::Closed);
+        }
+        self.look_around()?;
+        self.go_on()?;
+        self.show();
+        Ok(!self.is_done())
+    }
+
+    fn take(&mut self, input: Input) -> Result<(), Stuck> {
+        match input {
+            Input::Heard(heard) => return self.hear(&heard),
+            Input::Filled => self.filled.store(false, Ordering::Release),
+            Input::Keep(lsn, done) => {
+                if Lsn(self.follower.synced().tip.next_lsn.0 - 1) < lsn {
+                    self.follower.sync()?;
+                }
+                let _ = done.send(());
+            }
+            Input::StepDown if self.peers.successor(self.now()).is_none() => {
+                tracing::warn!("no other node could own the log: this one goes on");
+            }
+            Input::StepDown => self.leave(),
+            Input::Stop => {
+                self.closing = true;
+                self.leave();
+            }
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, heard: &Heard) -> Result<(), Stuck> {
+        let now = self.now();
+        match heard {
+            Heard::Read(sequence, _) => {
+                self.inbox.unread.fetch_sub(1, Ordering::Relaxed);
+                self.end = self.end.max(*sequence);
+                // What was read too far ahead comes again.
+                if self.read_again.is_some() {
+                    return Ok(());
+                }
+                if *sequence > self.follower.state().last_sequence {
+                    self.peers.has_news(now);
+                }
+            }
+            Heard::Fetched(sequence, Some(_)) => self.end = self.end.max(*sequence),
+            Heard::End(last) => self.end = self.end.max(*last),
+            Heard::Beat(bytes) => {
+                if let Some(beat) = Beat::decode(bytes) {
+                    self.end = self.end.max(Sequence(beat.sequence));
+                    self.peers.hear(now, wall_clock(), beat, self.follower.state());
+                }
+                return Ok(());
+            }
+            Heard::Connected(connected) => {
+                self.connected = *connected;
+                return Ok(());
+            }
+            Heard::OtherStream => return Err(Fault::OtherStream.into()),
+            Heard::Namesake(life) => {
+                if *life > self.character.me.life {
+                    return Err(Stuck::Namesake(self.character.me.node.to_string()));
+                }
+                return Ok(());
+            }
+            _ => {}
+        }
+        match self.follower.hear(now, heard) {
+            Ok(()) => Ok(()),
+            Err(Fault::Gap { .. }) => {
+                self.read_again.get_or_insert(Instant::now() + READ_AGAIN);
+                Ok(())
+            }
+            Err(fault @ Fault::Broken { .. }) => {
+                tracing::error!(%fault, "another replica of the stream is asked");
+                self.link.step_down();
+                self.read_again.get_or_insert(Instant::now() + READ_AGAIN);
+                Ok(())
+            }
+            Err(fault) => Err(fault.into()),
+        }
+    }
+
+    /// Does what the follower orders.
+    fn go_on(&mut self) -> Result<(), Stuck> {
+        while let Some(order) = self.follower.go_on()? {
+            match order {
+                Order::Publish { number, publish, again: true } => {
+                    self.later = Some((Instant::now() + PAUSE, number, publish));
+                }
+                Order::Publish { number, publish, again: false } => {
+                    self.later = None;
+                    self.link.publish(number, &publish);
+                }
+                Order::Fetch(sequence) => self.link.fetch(sequence),
+                Order::Look => self.link.look(),
+                Order::Begin(epoch) => self.begin(epoch)?,
+                Order::End => {
+                    tracing::warn!("another node owns the log now");
+                    self.stage.end();
+                    (self.leaving, self.successor) = (Leaving::No, None);
+                }
+                Order::Drained => {
+                    self.stage.end();
+                    self.hand_over();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, epoch: Epoch) -> Result<(), Stuck> {
+        (self.leaving, self.successor) = (Leaving::No, None);
+        if self.closing {
+            return Ok(());
+        }
+        let (sender, filled) = (self.inbox.sender.clone(), self.filled.clone());
+        filled.store(false, Ordering::Release);
+        let wake = Box::new(move || {
+            if !filled.swap(true, Ordering::AcqRel) {
+                let _ = sender.send(Input::Filled);
+            }
+        });
+        let batches = self.stage.begin(&self.node, Way::Shared { wake }).map_err(|_| Stuck::Closed)?;
+        self.follower.begun(batches);
+        self.terms += 1;
+        tracing::info!(%epoch, "this node owns the log");
+        self.beat();
+        Ok(())
+    }
+
+    /// Lets the term come to its end, and another node own after it.
+    fn leave(&mut self) {
+        if self.follower.has_term() && matches!(self.leaving, Leaving::No) {
+            self.stage.retire();
+            self.leaving = Leaving::Retiring(Instant::now());
+        }
+    }
+
+    /// Names who is to own from now on.
+    fn hand_over(&mut self) {
+        self.leaving = Leaving::HandedOver(Instant::now());
+        self.successor = self.peers.successor(self.now());
+        self.beat();
+    }
+
+    /// Goes on to let another node own.
+    fn go_on_leaving(&mut self) -> Result<(), Stuck> {
+        match self.leaving {
+            Leaving::Retiring(since)
+                if self.calls.load(Ordering::Acquire) == 0 || since.elapsed() > DRAINING_MAX =>
+            {
+                self.leaving = Leaving::Draining;
+                self.stage.close();
+            }
+            // Nobody came.
+            Leaving::HandedOver(since) if !self.closing && since.elapsed() > HAND_OVER => {
+                let epoch = self.follower.state().epoch;
+                return self.begin(epoch);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether the node can end: it has nothing to hand over, or waits no longer for somebody to take it.
+    fn is_done(&mut self) -> bool {
+        self.closing
+            && match self.leaving {
+                Leaving::No => !self.follower.has_term(),
+                Leaving::Retiring(_) | Leaving::Draining => false,
+                Leaving::HandedOver(since) => self.successor.is_none() || since.elapsed() > HAND_OVER,
+            }
+    }
+
+    fn look_around(&mut self) -> Result<(), Stuck> {
+        let (now, instant) = (self.now(), Instant::now());
+        if let Some((_, number, publish)) = self.later.take_if(|(at, ..)| *at <= instant) {
+            self.link.publish(number, &publish);
+        }
+        if self.read_again.take_if(|at| *at <= instant).is_some() {
+            self.link.follow(self.follower.state().last_sequence);
+        }
+        if self.follower.member().is_late(now) {
+            self.follower.member().give_up();
+        }
+        let state = self.follower.state().clone();
+        if state.cluster.is_none() && self.character.founds && self.end == Sequence(0) {
+            let is_due = self.founded_at.is_none_or(|at| at.elapsed() > self.character.patience.suspect_after);
+            if is_due {
+                self.founded_at = Some(instant);
+                self.follower.found(drawn());
+            }
+        }
+        self.go_on_leaving()?;
+        let (fit, closing, connected) = (self.is_ready(), self.closing, self.connected);
+        let member = self.follower.member();
+        if member.owns() {
+            let is_unfit = !fit || self.peers.is_off(now);
+            let since = is_unfit.then(|| *self.unfit.get_or_insert(instant));
+            self.unfit = since.filter(|since| since.elapsed() <= UNFIT);
+            if since.is_some() && self.unfit.is_none() {
+                self.take(Input::StepDown)?;
+            }
+            return self.do_now_and_then();
+        }
+        let could = !member.is_candidate() && !closing && connected;
+        if could && self.is_ready() && self.end <= state.last_sequence && self.peers.should_own(now, &state) {
+            tracing::warn!(epoch = %state.epoch, "no news of the owner of the log: this node wants to own");
+            self.peers.tries(now);
+            self.follower.member().fence();
+        }
+        self.do_now_and_then()
+    }
+
+    fn do_now_and_then(&mut self) -> Result<(), Stuck> {
+        if self.beat_at.elapsed() >= self.character.patience.beat {
+            self.beat();
+        }
+        if self.synced_at.elapsed() >= SYNC {
+            self.synced_at = Instant::now();
+            self.go_on()?;
+            self.follower.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Whether this node could own.
+    fn is_ready(&self) -> bool {
+        !self.gauges.storage_full.load(Ordering::Relaxed)
+    }
+
+    fn beat(&mut self) {
+        self.beat_at = Instant::now();
+        let owns = self.follower.member().owns();
+        let (ready, synced) = (self.is_ready() && !self.closing, self.follower.synced().last_sequence.0);
+        let State { epoch, last_sequence, tip, .. } = self.follower.state();
+        let beat = Beat {
+            node: self.character.me.node.to_string(),
+            life: self.character.me.life,
+            epoch: epoch.0,
+            owns,
+            sequence: last_sequence.0,
+            next_lsn: tip.next_lsn.0,
+            synced,
+            wall_millis: wall_clock().as_millis(),
+            ready,
+            successor: self.successor.clone(),
+        };
+        self.link.beat(&beat.encode());
+    }
+
+    /// Lets others see how things are.
+    fn show(&mut self) {
+        let begun = self.begun;
+        let owns = self.follower.has_term();
+        let state = self.follower.state();
+        let seen = |peer: &crate::cluster::Peer| Seen {
+            lsn: Lsn(peer.beat.next_lsn.saturating_sub(1)),
+            sequence: Sequence(peer.beat.sequence),
+            owns: peer.beat.owns,
+            ready: peer.beat.ready,
+            at: begun + peer.heard,
+        };
+        let shown = Membership {
+            node: self.character.me.node.clone(),
+            owner: state.owner.as_ref().map(|owner| owner.node.clone()),
+            owns,
+            epoch: state.epoch,
+            sequence: state.last_sequence,
+            lag: self.end.0.saturating_sub(state.last_sequence.0),
+            news: begun + self.peers.news(),
+            connected: self.connected,
+            terms: self.terms,
+            peers: self.peers.all().map(|peer| (peer.beat.node.clone(), seen(peer))).collect(),
+        };
+        self.shown.store(Arc::new(shown));
+    }
+}
+
+/// The id of a new cluster.
+fn drawn() -> ClusterId {
+    let id = u128::from(super::entropy()) << 64 | u128::from(super::entropy());
+    ClusterId(std::num::NonZeroU128::new(id).unwrap_or(std::num::NonZeroU128::MIN))
+}

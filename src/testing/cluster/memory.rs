@@ -1,0 +1,233 @@
+//! A stream in memory, for engines on threads: a cluster in one process, whose nodes can be cut off.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use tokio::runtime::Handle;
+
+use crate::cluster::{Connect, Found, Hear, Heard, Joining, Link, NodeName, Patience, Publish, Reply, Sequence, Wire};
+
+/// When every such stream was created.
+const CREATED: u64 = 4_711;
+/// How often a link looks whether it is still there.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A stream; clones share it.
+#[derive(Clone, Default)]
+pub struct MemoryStream(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    log: Mutex<Log>,
+    grown: Condvar,
+    plans: Mutex<BTreeMap<[u8; 32], Vec<u8>>>,
+}
+
+#[derive(Default)]
+struct Log {
+    messages: Vec<Wire>,
+    links: Vec<(Weak<State>, Hear)>,
+    /// Nothing is acknowledged, nor lost.
+    stalled: bool,
+    waiting: Vec<(Weak<State>, Hear, u64, Publish)>,
+}
+
+/// One node's way to it.
+#[derive(Default)]
+struct State {
+    cut: AtomicBool,
+    after: Mutex<Option<Sequence>>,
+}
+
+/// Cuts a node off, and connects it again.
+#[derive(Clone, Default)]
+pub struct Cable(Arc<State>);
+
+impl Cable {
+    /// Nothing comes through from now on, nor back.
+    pub fn cut(&self) {
+        self.0.cut.store(true, Ordering::Release);
+    }
+
+    /// Everything comes through again.
+    pub fn mend(&self) {
+        self.0.cut.store(false, Ordering::Release);
+    }
+}
+
+impl MemoryStream {
+    /// How a node of this name joins, by `cable`. It suspects an owner soon.
+    ///
+    /// # Panics
+    /// `node` is no name of a node.
+    #[must_use]
+    pub fn joining(&self, node: &str, cable: &Cable) -> Joining {
+        let millis = Duration::from_millis;
+        Joining {
+            node: NodeName::new(node).expect("it is a name"),
+            founds: false,
+            patience: Patience { beat: millis(50), suspect_after: millis(400), read_up_to: millis(5_000) },
+            connect: Box::new(Connector { stream: self.clone(), cable: cable.clone() }),
+        }
+    }
+
+    /// Messages that it has.
+    #[must_use]
+    pub fn messages(&self) -> Vec<Wire> {
+        self.0.log.lock().messages.clone()
+    }
+
+    /// Nothing is acknowledged from now on: it has no leader.
+    pub fn stall(&self) {
+        self.0.log.lock().stalled = true;
+    }
+
+    /// It has a leader again, and takes in what had come.
+    pub fn go_on(&self) {
+        let waiting = {
+            let mut log = self.0.log.lock();
+            log.stalled = false;
+            std::mem::take(&mut log.waiting)
+        };
+        for (state, hear, number, publish) in waiting {
+            self.take(&state, &hear, number, &publish);
+        }
+    }
+
+    fn take(&self, state: &Weak<State>, hear: &Hear, number: u64, publish: &Publish) {
+        let reply = {
+            let mut log = self.0.log.lock();
+            if log.stalled {
+                return log.waiting.push((state.clone(), hear.clone(), number, publish.clone()));
+            }
+            let last = Sequence(log.messages.len() as u64);
+            if publish.expected.is_some_and(|expected| expected != last) {
+                Reply::Refused
+            } else {
+                log.messages.push(publish.message.encode());
+                self.0.grown.notify_all();
+                Reply::Acknowledged(last.next())
+            }
+        };
+        if state.upgrade().is_some_and(|state| !state.cut.load(Ordering::Acquire)) {
+            hear(Heard::Replied(number, reply));
+        }
+    }
+}
+
+struct Connector {
+    stream: MemoryStream,
+    cable: Cable,
+}
+
+impl Connect for Connector {
+    fn connect(self: Box<Self>, _: &Handle, _: u64, hear: Hear) -> Result<(Arc<dyn Link>, Found), String> {
+        let Self { stream, cable: Cable(state) } = *self;
+        let last = {
+            let mut log = stream.0.log.lock();
+            log.links.push((Arc::downgrade(&state), hear.clone()));
+            Sequence(log.messages.len() as u64)
+        };
+        let link = Arc::new(MemoryLink { stream, state, hear });
+        let reading = Arc::downgrade(&link);
+        std::thread::spawn(move || while reading.upgrade().is_some_and(|link| link.read()) {});
+        Ok((link, Found { created: CREATED, first: Sequence(1), last }))
+    }
+}
+
+struct MemoryLink {
+    stream: MemoryStream,
+    state: Arc<State>,
+    hear: Hear,
+}
+
+impl MemoryLink {
+    fn is_cut(&self) -> bool {
+        self.state.cut.load(Ordering::Acquire)
+    }
+
+    /// Reads the next message, or waits a little for one.
+    fn read(&self) -> bool {
+        let message = {
+            let mut log = self.stream.0.log.lock();
+            let mut after = self.state.after.lock();
+            let next = after.filter(|_| !self.is_cut()).map(Sequence::next);
+            let message = next.and_then(|next| Some((next, log.messages.get(next.0 as usize - 1)?.clone())));
+            match &message {
+                Some((next, _)) => *after = Some(*next),
+                None => {
+                    drop(after);
+                    self.stream.0.grown.wait_for(&mut log, LOOK);
+                }
+            }
+            message
+        };
+        if let Some((sequence, wire)) = message {
+            (self.hear)(Heard::Read(sequence, wire));
+        }
+        true
+    }
+}
+
+impl Link for MemoryLink {
+    fn publish(&self, number: u64, publish: &Publish) {
+        if self.is_cut() {
+            return (self.hear)(Heard::Replied(number, Reply::Failed));
+        }
+        self.stream.take(&Arc::downgrade(&self.state), &self.hear, number, publish);
+    }
+
+    fn fetch(&self, sequence: Sequence) {
+        if !self.is_cut() {
+            let wire = self.stream.0.log.lock().messages.get(sequence.0 as usize - 1).cloned();
+            (self.hear)(Heard::Fetched(sequence, wire));
+        }
+    }
+
+    fn look(&self) {
+        if !self.is_cut() {
+            let last = self.stream.0.log.lock().messages.len() as u64;
+            (self.hear)(Heard::End(Sequence(last)));
+        }
+    }
+
+    fn follow(&self, after: Sequence) {
+        *self.state.after.lock() = Some(after);
+        (self.hear)(Heard::Following(after));
+    }
+
+    fn beat(&self, beat: &[u8]) {
+        if self.is_cut() {
+            return;
+        }
+        let links = self.stream.0.log.lock().links.clone();
+        for (state, hear) in links {
+            let is_there = state.upgrade().filter(|state| !state.cut.load(Ordering::Acquire));
+            if is_there.is_some_and(|state| !Arc::ptr_eq(&state, &self.state)) {
+                hear(Heard::Beat(beat.to_vec()));
+            }
+        }
+    }
+
+    fn purge(&self, _: Sequence) {}
+
+    fn put_plan(&self, hash: [u8; 32], bytes: &[u8]) -> Result<(), String> {
+        if self.is_cut() {
+            return Err("it is cut off".into());
+        }
+        self.stream.0.plans.lock().insert(hash, bytes.to_vec());
+        Ok(())
+    }
+
+    fn plan(&self, hash: [u8; 32]) -> Result<Option<Vec<u8>>, String> {
+        if self.is_cut() {
+            return Err("it is cut off".into());
+        }
+        Ok(self.stream.0.plans.lock().get(&hash).cloned())
+    }
+
+    fn step_down(&self) {}
+}

@@ -1,0 +1,169 @@
+//! Several engines in one process on one log: who owns, who follows, and what becomes of calls when that changes. The log is
+//! in memory here; the rules are those of a real one.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::name;
+use boxoffice::testing::cluster::{Cable, MemoryStream};
+use boxoffice::{Config, Engine, Error, Wish};
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Node {
+    engine: Engine,
+    cable: Cable,
+    dir: TempDir,
+}
+
+async fn node(stream: &MemoryStream, name: &str) -> Node {
+    node_in(stream, name, tempfile::tempdir().unwrap()).await
+}
+
+async fn node_in(stream: &MemoryStream, name: &str, dir: TempDir) -> Node {
+    let (cable, data_dir) = (Cable::default(), dir.path().join("data"));
+    let config = common::config(&data_dir);
+    let engine = Engine::open_in_cluster(config, stream.joining(name, &cable)).await.unwrap();
+    Node { engine, cable, dir }
+}
+
+async fn three(stream: &MemoryStream) -> Vec<Node> {
+    let mut nodes = Vec::new();
+    for name in ["ada", "ben", "eva"] {
+        nodes.push(node(stream, name).await);
+    }
+    nodes
+}
+
+async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The one of `among` that owns, once there is one that all of them know.
+async fn owner(nodes: &[Node], among: &[usize]) -> usize {
+    until("one owns, and all know it", || {
+        let owner = *among.iter().find(|index| nodes[**index].engine.membership().unwrap().owns)?;
+        let known = nodes[owner].engine.membership().unwrap();
+        among
+            .iter()
+            .all(|index| {
+                let seen = nodes[*index].engine.membership().unwrap();
+                (seen.epoch, &seen.owner) == (known.epoch, &known.owner)
+            })
+            .then_some(owner)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_owns_and_the_others_have_what_it_does() {
+    let stream = MemoryStream::default();
+    let nodes = three(&stream).await;
+    let first = owner(&nodes, &[0, 1, 2]).await;
+    let option = common::on_sale(&nodes[first].engine, 10, 20).await;
+    nodes[first].engine.hold(option, &name("anna"), Wish::best(3), None, None).await.unwrap();
+    for node in &nodes {
+        until("all have it", || (node.engine.durable_lsn() == nodes[first].engine.durable_lsn()).then_some(())).await;
+        let counts = until("all see it", || Some(node.engine.stats().applied_lsn)).await;
+        assert!(counts > 0);
+    }
+    for node in nodes {
+        node.engine.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_that_is_cut_off_is_followed_by_another_and_follows_when_it_is_back() {
+    let stream = MemoryStream::default();
+    let nodes = three(&stream).await;
+    let first = owner(&nodes, &[0, 1, 2]).await;
+    let option = common::on_sale(&nodes[first].engine, 10, 20).await;
+    let anna = name("anna");
+    nodes[first].engine.hold(option, &anna, Wish::best(3), None, None).await.unwrap();
+    nodes[first].cable.cut();
+    // It does not know, and what it decides now never was.
+    let cut_off = nodes[first].engine.clone();
+    let lost = tokio::spawn(async move { cut_off.hold(option, &name("ben"), Wish::best(2), None, None).await });
+    let others: Vec<_> = (0..3).filter(|index| *index != first).collect();
+    let second = owner(&nodes, &others).await;
+    let held = nodes[second].engine.hold(option, &name("eva"), Wish::best(5), None, None).await.unwrap().value;
+    nodes[first].cable.mend();
+    let lost = lost.await.unwrap();
+    assert!(matches!(lost, Err(Error::OutcomeUnknown(_))), "{lost:?}");
+    assert_eq!(owner(&nodes, &[0, 1, 2]).await, second);
+    nodes[second].engine.pay(&name("eva"), held.id, None).await.unwrap_err();
+    let last = nodes[second].engine.durable_lsn();
+    for node in &nodes {
+        until("all are at the end", || (node.engine.durable_lsn() >= last).then_some(())).await;
+        let seen = node.engine.option(option).await.unwrap();
+        assert_eq!((seen.counts.held, seen.counts.sold), (8, 0));
+    }
+    for node in nodes {
+        node.engine.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_shut_down_hands_over_and_joins_again_with_what_it_had() {
+    let stream = MemoryStream::default();
+    let mut nodes = three(&stream).await;
+    let first = owner(&nodes, &[0, 1, 2]).await;
+    let option = common::on_sale(&nodes[first].engine, 10, 20).await;
+    nodes[first].engine.hold(option, &name("anna"), Wish::best(3), None, None).await.unwrap();
+    let gone = nodes.remove(first);
+    let node = gone.engine.membership().unwrap().node.to_string();
+    gone.engine.shutdown().await.unwrap();
+    let second = owner(&nodes, &[0, 1]).await;
+    nodes[second].engine.hold(option, &name("ben"), Wish::best(2), None, None).await.unwrap();
+    let back = node_in(&stream, &node, gone.dir).await;
+    until("it has caught up", || (back.engine.durable_lsn() == nodes[second].engine.durable_lsn()).then_some(())).await;
+    assert_eq!(back.engine.option(option).await.unwrap().counts.held, 5);
+    let refused = Engine::open(Config { data_dir: nodes[0].dir.path().join("data"), ..Config::default() }).await;
+    assert!(refused.is_err(), "it is in use");
+    for node in nodes.into_iter().chain([back]) {
+        let data_dir = node.dir.path().join("data");
+        node.engine.shutdown().await.unwrap();
+        let alone = Engine::open(Config { data_dir, ..Config::default() }).await;
+        let Err(error) = alone else { panic!("a node's directory was opened alone") };
+        assert!(error.to_string().contains("cluster leave"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_node_owns_when_it_is_asked_for_and_no_call_is_lost() {
+    let stream = MemoryStream::default();
+    let nodes = three(&stream).await;
+    let first = owner(&nodes, &[0, 1, 2]).await;
+    let option = common::on_sale(&nodes[first].engine, 10, 20).await;
+    let calls: Vec<_> = (0..50)
+        .map(|n| {
+            let engine = nodes[first].engine.clone();
+            tokio::spawn(async move { engine.hold(option, &common::user(n), Wish::best(1), None, None).await })
+        })
+        .collect();
+    nodes[first].engine.step_down();
+    let mut held = 0;
+    for call in calls {
+        match call.await.unwrap() {
+            Ok(_) => held += 1,
+            Err(Error::OutcomeUnknown(why)) => assert!(why.contains("not taken"), "{why}"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let second = until("another one owns", || {
+        (0..3).find(|index| *index != first && nodes[*index].engine.membership().unwrap().owns)
+    })
+    .await;
+    let seen = nodes[second].engine.option(option).await.unwrap();
+    assert_eq!(seen.counts.held, held);
+    nodes[second].engine.hold(option, &name("anna"), Wish::best(1), None, None).await.unwrap();
+}
