@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `server` (default) | the HTTP server, its configuration and its command line |
 //! | `loadtest` (default) | rehearsals of an on-sale, and the command line for that |
+//! | `cluster` | several nodes on one replicated log: the connection to NATS JetStream |
 //! | `testing` | clocks and disks that tests set by hand, failpoints, the simulator; not for production |
 //!
 //! A host app takes none of them: `default-features = false` leaves the engine alone, without a web stack.
@@ -55,7 +56,7 @@ mod actors;
 mod aggregates;
 mod api;
 mod clock;
-#[cfg(any(test, feature = "testing"))]
+#[cfg(any(test, feature = "testing", feature = "cluster"))]
 pub mod cluster;
 mod config;
 pub mod domain;

@@ -10,6 +10,7 @@
 //! - [`Reader`]: what each message means. Every node has one.
 //! - [`Fencing`]: how a node becomes the owner.
 //! - [`Appending`]: how the owner appends, when something is durable, and when he may answer.
+//! - [`Link`]: what is asked of the stream and of the other nodes. The feature `cluster` has one on NATS JetStream, `nats`.
 //!
 //! These are plain state machines. Somebody else publishes, reads, waits and writes; the same inputs give the same outputs.
 //! How long he waits before he says that a publish has failed, or asks again, is his; nothing rests on it. But an answer
@@ -17,11 +18,15 @@
 //! Nothing in the server uses them yet: they are proven by their tests, and by `crate::testing::cluster`, where three nodes
 //! run them on a stream with the accidents of a real one.
 //!
-//! Architecture invariant: nothing in here knows of NATS, async, threads, files, clocks or randomness, nor what an event is.
+//! Architecture invariant: nothing in here but `nats` knows of NATS, async, threads, files, clocks or randomness, nor what an event is.
 
 mod appending;
+mod config;
 mod fencing;
+mod link;
 mod message;
+#[cfg(feature = "cluster")]
+pub mod nats;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -29,7 +34,9 @@ mod tests;
 use std::fmt;
 
 pub use appending::{Appending, NotAppended, Question, Step};
+pub use config::{ClusterConfig, SECRET_BYTES_MIN, Secret};
 pub use fencing::{Fencing, Next};
+pub use link::{Heard, Link};
 pub use message::{Body, ClusterId, FRAME_BYTES_MAX, Fence, Message, NodeName, Unreadable, Wire};
 pub use reader::{BadState, Fault, Reader, State, Taken, Void};
 

@@ -13,7 +13,7 @@
 //!
 //! Architecture invariant: the journal knows bytes, lsns and times. It does not know what an event is.
 
-#[cfg(any(test, feature = "testing"))]
+#[cfg(any(test, feature = "testing", feature = "cluster"))]
 mod chain;
 #[cfg(any(test, feature = "testing"))]
 mod copy;
@@ -33,7 +33,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-#[cfg(any(test, feature = "testing"))]
+#[cfg(any(test, feature = "testing", feature = "cluster"))]
 pub use chain::{Tip, WholeFrame};
 #[cfg(any(test, feature = "testing"))]
 pub use copy::LocalCopy;
