@@ -1,5 +1,7 @@
 //! A connection, and what it has heard.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
@@ -18,6 +20,8 @@ pub struct Node {
     pub link: NatsLink,
     pub found: Found,
     pub heard: Receiver<Heard>,
+    /// What was heard and not yet asked for.
+    aside: RefCell<VecDeque<Heard>>,
     pub runtime: Runtime,
     published: u64,
 }
@@ -32,19 +36,39 @@ impl Node {
         // Whoever heard may have gone.
         let hear = move |it| drop(ears.send(it));
         let connected = runtime.block_on(NatsLink::connect(runtime.handle(), config, life, hear));
-        connected.map(|(link, found)| Self { link, found, heard, runtime, published: 0 })
+        connected.map(|(link, found)| Self { link, found, heard, aside: RefCell::default(), runtime, published: 0 })
     }
 
-    /// The first thing that is heard of which `of` knows what to make.
-    pub fn hear<T>(&self, what: &str, mut of: impl FnMut(Heard) -> Option<T>) -> T {
+    /// The first thing that is heard of which `of` knows what to make; the others are kept.
+    pub fn hear<T>(&self, what: &str, mut of: impl FnMut(&Heard) -> Option<T>) -> T {
+        let mut aside = self.aside.borrow_mut();
+        let found = aside.iter().enumerate().find_map(|(index, heard)| Some((index, of(heard)?)));
+        if let Some((index, it)) = found {
+            aside.remove(index);
+            return it;
+        }
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let heard = self.heard.recv_timeout(left).unwrap_or_else(|error| panic!("{what}: {error}"));
-            if let Some(it) = of(heard) {
+            if let Some(it) = of(&heard) {
                 return it;
             }
+            aside.push_back(heard);
         }
+    }
+
+    /// Forgets what was heard.
+    pub fn forget(&self) {
+        while self.heard.try_recv().is_ok() {}
+        self.aside.borrow_mut().clear();
+    }
+
+    /// Begins to read; what was read before is forgotten.
+    pub fn follow(&self, after: u64) {
+        self.link.follow(Sequence(after));
+        self.hear("reading to begin", |heard| (*heard == Heard::Following(Sequence(after))).then_some(()));
+        self.aside.borrow_mut().retain(|heard| !matches!(heard, Heard::Read(..)));
     }
 
     /// Publishes, and says what became of it.
@@ -53,7 +77,7 @@ impl Node {
         let number = self.published;
         self.link.publish(number, &Publish { message, expected });
         self.hear("an answer to a publish", |heard| match heard {
-            Heard::Replied(it, reply) if it == number => Some(reply),
+            Heard::Replied(it, reply) if *it == number => Some(*reply),
             _ => None,
         })
     }
@@ -72,7 +96,7 @@ impl Node {
     pub fn fetch(&self, sequence: u64) -> Option<Wire> {
         self.link.fetch(Sequence(sequence));
         self.hear("a message", |heard| match heard {
-            Heard::Fetched(Sequence(it), wire) if it == sequence => Some(wire),
+            Heard::Fetched(Sequence(it), wire) if *it == sequence => Some(wire.clone()),
             _ => None,
         })
     }
@@ -80,7 +104,7 @@ impl Node {
     pub fn end(&self) -> u64 {
         self.link.look();
         self.hear("the end", |heard| match heard {
-            Heard::End(Sequence(end)) => Some(end),
+            Heard::End(Sequence(end)) => Some(*end),
             _ => None,
         })
     }
@@ -88,7 +112,7 @@ impl Node {
     /// The next message that is read.
     pub fn read(&self) -> (u64, Wire) {
         self.hear("a message that is read", |heard| match heard {
-            Heard::Read(Sequence(sequence), wire) => Some((sequence, wire)),
+            Heard::Read(Sequence(sequence), wire) => Some((*sequence, wire.clone())),
             _ => None,
         })
     }

@@ -164,9 +164,9 @@ impl Servers {
         self.servers[index].client
     }
 
-    /// What a server says of itself.
-    pub fn varz(&self, index: usize) -> Option<serde_json::Value> {
-        get(self.servers[index].monitor, "/varz").and_then(|body| serde_json::from_str(&body).ok())
+    /// Who is connected to a server.
+    pub fn connections(&self, index: usize) -> Option<String> {
+        get(self.servers[index].monitor, "/connz")
     }
 
     /// The server whose replica of the stream leads, if those that can be asked agree that there is one.

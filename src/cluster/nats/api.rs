@@ -234,9 +234,20 @@ impl Api {
         Self { asks, patience, began: Instant::now(), heard: AtomicU64::new(0) }
     }
 
+    /// How long an answer is waited for.
+    pub fn patience(&self) -> Duration {
+        self.patience
+    }
+
     /// Asks, and notices if nobody ever answers: this server may be cut off from all others, and does not know it.
-    async fn ask(&self, subject: String, headers: HeaderMap, body: Vec<u8>) -> Result<Message, NoAnswer> {
-        let answer = self.asks.ask(subject, headers, body, self.patience).await;
+    async fn ask(
+        &self,
+        subject: String,
+        headers: HeaderMap,
+        body: Vec<u8>,
+        patience: Duration,
+    ) -> Result<Message, NoAnswer> {
+        let answer = self.asks.ask(subject, headers, body, patience).await;
         let now = self.began.elapsed().as_millis() as u64;
         match &answer {
             Ok(_) => self.heard.store(now, Ordering::Relaxed),
@@ -260,7 +271,7 @@ impl Api {
     /// Asks the API.
     pub async fn call<T: DeserializeOwned>(&self, what: &str, body: Value) -> Result<T, ApiError> {
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-        let answer = self.ask(format!("$JS.API.{what}"), HeaderMap::new(), body).await?;
+        let answer = self.ask(format!("$JS.API.{what}"), HeaderMap::new(), body, self.patience).await?;
         read(&answer.payload)
     }
 
@@ -301,12 +312,13 @@ impl Api {
         subject: String,
         wire: Wire,
         expected: Option<Sequence>,
+        patience: Duration,
     ) -> Result<Sequence, ApiError> {
         let mut headers = wire::headers(&wire);
         if let Some(expected) = expected {
             headers.insert("Nats-Expected-Last-Sequence", expected.to_string());
         }
-        let answer = self.ask(subject, headers, wire.payload).await?;
+        let answer = self.ask(subject, headers, wire.payload, patience).await?;
         let acknowledgement: Acknowledgement = read(&answer.payload)?;
         if acknowledgement.stream != stream || acknowledgement.seq == 0 {
             return Err(ApiError::Unreadable(format!("{acknowledgement:?}")));

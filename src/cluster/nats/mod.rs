@@ -54,6 +54,8 @@ const SILENCE: Duration = Duration::from_secs(1);
 const PINGS: u32 = 3;
 /// Before an answer that was not one is asked for again.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How often an append is sent until it has failed.
+const COPIES: u32 = 4;
 /// Within which JetStream is to say anything at all; after that it is looked for at another server.
 const DEAF: Duration = Duration::from_secs(5);
 /// Messages that one subscription may be behind; the next ones are lost.
@@ -481,27 +483,26 @@ async fn connect_client(
     }
 }
 
-/// Publishes to the log.
+/// Publishes to the log, and hears what became of it within `ack_timeout_ms`. What expects a sequence is sent again and again in
+/// that time, since of any number of copies one gets in: what was on its way to a leader that is gone is lost. A fence
+/// has to be looked for first, and is sent once.
 async fn append(shared: &Shared, wire: super::Wire, expected: Option<Sequence>) -> Reply {
     let begun = Instant::now();
-    let reply = shared.api.append(shared.names.stream(), shared.names.log(), wire, expected).await;
-    match reply {
-        Ok(sequence) => Reply::Acknowledged(sequence),
-        Err(ApiError::Refused { code, why }) => {
-            let reply = Reply::of_error(code);
-            if reply == Reply::Failed {
-                tracing::warn!(code, %why, "JetStream did not take a message");
-                sleep(PAUSE).await;
-            }
-            reply
+    let copies = if expected.is_some() { COPIES } else { 1 };
+    for copy in 1..=copies {
+        let (stream, subject) = (shared.names.stream(), shared.names.log());
+        let until = shared.api.patience() * copy / copies;
+        let patience = until.saturating_sub(begun.elapsed());
+        match shared.api.append(stream, subject, wire.clone(), expected, patience).await {
+            Ok(sequence) => return Reply::Acknowledged(sequence),
+            Err(ApiError::Refused { code, .. }) if Reply::of_error(code) == Reply::Refused => return Reply::Refused,
+            Err(ApiError::Refused { code, why }) => tracing::warn!(code, %why, "JetStream did not take a message"),
+            Err(error) => tracing::debug!(%error, "a message was not acknowledged"),
         }
-        Err(error) => {
-            tracing::debug!(%error, "a message was not acknowledged");
-            // At once it would be published again, and again.
-            sleep(PAUSE.saturating_sub(begun.elapsed())).await;
-            Reply::Failed
-        }
+        // Whatever was said at once, it is not tried again at once.
+        sleep(until.min(begun.elapsed() + PAUSE).saturating_sub(begun.elapsed())).await;
     }
+    Reply::Failed
 }
 
 /// Asks until there is an answer.

@@ -45,7 +45,8 @@ pub async fn put(shared: &Shared, hash: PlanHash, plan: &[u8]) -> Result<(), Err
         let wire = Wire { headers, payload: chunk.to_vec() };
         let stream = shared.names.plans_stream();
         let subject = subject(shared, hash, number);
-        patiently("to take a plan", deadline, || shared.api.append(&stream, subject.clone(), wire.clone(), None)).await?;
+        let append = || shared.api.append(&stream, subject.clone(), wire.clone(), None, shared.api.patience());
+        patiently("to take a plan", deadline, append).await?;
     }
     Ok(())
 }
