@@ -71,7 +71,7 @@ macro_rules! section {
         }
     };
 }
-#[cfg(feature = "server")]
+#[cfg(any(test, feature = "server", feature = "testing", feature = "cluster"))]
 pub(crate) use section;
 
 section! {

@@ -12,7 +12,7 @@
 //! - [`Appending`]: how the owner appends, when something is durable, and when he may answer.
 //! - [`Member`]: one node, made of these.
 //! - [`Peers`]: what nodes know of each other, and who should own when nobody seems to.
-//! - [`Link`]: the way to the stream and to the other nodes.
+//! - [`Link`]: the way to the stream and to the other nodes. The feature `cluster` has one on NATS JetStream, `nats`.
 //!
 //! These are plain state machines. Somebody else publishes, reads, waits and writes; the same inputs give the same outputs.
 //! How long he waits before he says that a publish has failed, or asks again, is his; nothing rests on it. But an answer
@@ -20,13 +20,16 @@
 //! They are proven by their tests, and by `crate::testing::cluster`, where three nodes run them on a stream with the accidents
 //! of a real one.
 //!
-//! Architecture invariant: nothing in here knows of NATS, async, threads, files, clocks or randomness, nor what an event is.
+//! Architecture invariant: nothing in here but `nats` knows of NATS, async, threads, files, clocks or randomness, nor what an event is.
 
 mod appending;
+mod config;
 mod fencing;
 mod link;
 mod member;
 mod message;
+#[cfg(feature = "cluster")]
+pub mod nats;
 mod peers;
 mod reader;
 #[cfg(test)]
@@ -35,6 +38,7 @@ mod tests;
 use std::fmt;
 
 pub use appending::{Appending, NotAppended, Step};
+pub use config::{ClusterConfig, SECRET_BYTES_MIN, Secret};
 pub use fencing::{Fencing, Next};
 pub use link::{Connect, Found, Hear, Heard, Joining, Link};
 pub use member::{Act, Member};

@@ -87,6 +87,7 @@ impl WholeFrame {
         Ok(Self { header, crc, bytes: bytes.to_vec() })
     }
 
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn header(&self) -> &frame::Header {
         &self.header
     }

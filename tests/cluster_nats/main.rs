@@ -1,0 +1,8 @@
+//! The connection of a cluster's nodes, with real NATS servers that are killed and stopped.
+
+mod faults;
+mod members;
+mod node;
+mod one;
+mod servers;
+mod settings;
