@@ -45,8 +45,12 @@ bench:
 kills count="1000":
     BOXOFFICE_KILLS={{count}} cargo test --release --test http kill:: -- --nocapture
 
+# Three NATS servers and three nodes on this machine, with something to try.
+cluster:
+    scripts/cluster.sh
+
 # Runs three nodes on a simulated stream with so many seeds.
-cluster seeds="100000":
+cluster-seeds seeds="100000":
     BOXOFFICE_CLUSTER_SEEDS={{seeds}} cargo test --release --no-default-features --test cluster one_owns -- --nocapture
 
 # Checks so many histories of concurrent callers.

@@ -767,6 +767,39 @@ pub struct Health {
     pub reasons: Vec<String>,
     /// What an operator should look at, although it is ready.
     pub warnings: Vec<String>,
+    /// What it is to its cluster, if it is in one.
+    #[serde(flatten)]
+    pub node: Option<NodeHealth>,
+}
+
+/// How a node of a cluster is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct NodeHealth {
+    /// Its name.
+    pub node: String,
+    /// Whether it decides.
+    pub role: NodeRole,
+    /// The node that decides; null if there is none.
+    #[cfg_attr(feature = "server", schema(required))]
+    pub owner: Option<String>,
+    /// The place of the log from which on that one does.
+    pub epoch: u64,
+    /// The last event in this node's journal.
+    pub lsn: u64,
+    /// Messages of the log that this node has not taken in yet, as far as it knows.
+    pub lag: u64,
+}
+
+/// What a node is to its cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum NodeRole {
+    /// It decides.
+    Owner,
+    /// It has what the owner decides.
+    Follower,
 }
 
 /// Counters and gauges, for monitoring.

@@ -21,7 +21,7 @@
 //! what takes time). `simulate` runs the simulator of this crate's own tests.
 //!
 //! ```
-//! use boxoffice::{Config, Engine, NewConcert, NewOption, UserId, Wish};
+//! use boxoffice::{Config, Engine, NewConcert, NewOption, NodeHealth, NodeRole, UserId, Wish};
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {

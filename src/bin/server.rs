@@ -56,6 +56,31 @@ enum Command {
     Restore(Restore),
     /// Prints the events in the journal of a server that is not running, a JSON object a line, without secrets.
     Export(Export),
+    /// Looks at a cluster, or changes who is in it.
+    #[cfg(feature = "cluster")]
+    #[command(subcommand)]
+    Cluster(Cluster),
+}
+
+#[cfg(feature = "cluster")]
+#[derive(Subcommand)]
+enum Cluster {
+    /// Prints a table of the nodes that live, and where the log ends.
+    Status(Place),
+    /// Takes the data directory of a node that is not running out of its cluster: a single machine's from then on.
+    ///
+    /// It first takes in what it lacks of the log. Before it joins again it has to be emptied.
+    Leave(Leave),
+}
+
+#[cfg(feature = "cluster")]
+#[derive(Args)]
+struct Leave {
+    #[command(flatten)]
+    place: Place,
+    /// Go on with what the directory has, also if the log cannot be reached or has more
+    #[arg(long)]
+    accept_loss: bool,
 }
 
 #[derive(Args)]
@@ -111,6 +136,15 @@ struct Serve {
     /// Deliver nothing to webhooks, which can be looked at, changed and removed all the same (webhooks.enabled = false)
     #[arg(long)]
     no_deliveries: bool,
+    /// Be a node of a cluster: addresses of its NATS servers, such as nats://10.0.0.1:4222, with commas between them
+    #[arg(long, value_name = "URLS")]
+    cluster: Option<String>,
+    /// The name of this node in its cluster
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+    /// Begin a new cluster with what is in the data directory, if there is none yet
+    #[arg(long)]
+    found: bool,
 }
 
 #[derive(Args)]
@@ -153,6 +187,8 @@ fn main() -> ExitCode {
         Command::Backup(arguments) => backup(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Restore(arguments) => restore(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Export(arguments) => export(&arguments).map(|()| ExitCode::SUCCESS),
+        #[cfg(feature = "cluster")]
+        Command::Cluster(command) => cluster(&command).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
         // Whoever read it may be gone.
@@ -188,13 +224,15 @@ fn serve(arguments: &Serve) -> Result<()> {
         ("http.listen", &arguments.listen),
         ("http.ops_listen", &arguments.ops_listen),
         ("webhooks.enabled", &deliveries),
+        ("cluster.servers", &arguments.cluster),
+        ("cluster.node", &arguments.node),
     ];
     let settings = load(&arguments.place, &flags)?;
     log_to_stderr(&settings);
-    actix_web::rt::System::new().block_on(run(settings, arguments.demo))
+    actix_web::rt::System::new().block_on(run(settings, arguments))
 }
 
-async fn run(settings: Settings, with_demo: bool) -> Result<()> {
+async fn run(settings: Settings, arguments: &Serve) -> Result<()> {
     let listener = listen(&settings.http.listen)?;
     let ops = match settings.http.ops_listen.as_str() {
         "off" => None,
@@ -205,9 +243,9 @@ async fn run(settings: Settings, with_demo: bool) -> Result<()> {
     // What cannot be used is found before there is an engine to shut down again.
     auth::Verifier::new(&settings)?;
     descriptors::check(&settings)?;
-    let engine = Engine::open(settings.engine()).await?;
+    let engine = open(&settings, arguments.found).await?;
     let address = listener.local_addr()?;
-    if with_demo {
+    if arguments.demo {
         let demo = demo::prepare(&engine).await.context("preparing the demonstration")?;
         explain(&settings, &demo, address)?;
     }
@@ -215,6 +253,19 @@ async fn run(settings: Settings, with_demo: bool) -> Result<()> {
     io::stdout().flush()?;
     boxoffice::server::run(listener, ops, engine, settings, shutdown).await?;
     Ok(())
+}
+
+#[cfg(feature = "cluster")]
+async fn open(settings: &Settings, founds: bool) -> Result<Engine> {
+    if !settings.cluster.is_configured() {
+        return Ok(Engine::open(settings.engine()).await?);
+    }
+    Ok(Engine::open_in_cluster(settings.engine(), settings.cluster.clone().joining(founds)?).await?)
+}
+
+#[cfg(not(feature = "cluster"))]
+async fn open(settings: &Settings, _: bool) -> Result<Engine> {
+    Ok(Engine::open(settings.engine()).await?)
 }
 
 fn listen(address: &str) -> Result<TcpListener> {
@@ -310,6 +361,21 @@ fn restore(arguments: &Restore) -> Result<()> {
     let report = boxoffice::restore(&arguments.from, &settings.engine())?;
     auth::copy_key(&arguments.from, &settings.data_dir)?;
     println!("{report}");
+    Ok(())
+}
+
+#[cfg(feature = "cluster")]
+fn cluster(command: &Cluster) -> Result<()> {
+    use boxoffice::server::cluster;
+    let runtime = tokio::runtime::Runtime::new()?;
+    match command {
+        Cluster::Status(place) => print!("{}", runtime.block_on(cluster::status(&load(place, &[])?))?),
+        Cluster::Leave(arguments) => {
+            let settings = load(&arguments.place, &[])?;
+            runtime.block_on(cluster::leave(&settings, arguments.accept_loss))?;
+            println!("{} belongs to no cluster any more", settings.data_dir.display());
+        }
+    }
     Ok(())
 }
 

@@ -1,6 +1,8 @@
 //! The contract between whoever drives the protocol and the stream. `nats` keeps it, and so can anything in a test.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 
@@ -42,8 +44,29 @@ pub trait Link: Send + Sync + 'static {
     /// Why that cannot be said.
     fn plan(&self, hash: [u8; 32]) -> Result<Option<Vec<u8>>, String>;
 
+    /// Asks a node something that its [`Answer`] answers. Whoever waits does so for `at_most`.
+    fn ask(&self, node: &NodeName, question: Vec<u8>, at_most: Duration) -> Asked;
+
+    /// Answers what other nodes ask this one, from now on.
+    fn answer_by(&self, answer: Answer);
+
     /// Asks the stream's leader to let another replica lead. Whether it did is not said.
     fn step_down(&self);
+}
+
+/// A question to another node on its way, and the answer.
+pub type Asked = Pin<Box<dyn Future<Output = Result<Vec<u8>, Unanswered>> + Send>>;
+
+/// Answers a question of another node.
+pub type Answer = Arc<dyn Fn(Vec<u8>) -> Pin<Box<dyn Future<Output = Vec<u8>> + Send>> + Send + Sync>;
+
+/// Why a question has no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unanswered {
+    /// It has not come to anybody, and will not.
+    NotTaken(String),
+    /// It may have been taken, or still be.
+    Unknown(String),
 }
 
 /// What a [`Link`] has heard.

@@ -35,7 +35,7 @@ use crate::actors::registry::{Full, Origin};
 use crate::actors::reply;
 use crate::actors::shell::Outcome;
 use crate::actors::system::{Ended, Routed, System, Unseen, seen};
-use crate::api::{Health, IdempotencyKey, Stats};
+use crate::api::{Health, IdempotencyKey, NodeHealth, NodeRole, Stats};
 use crate::clock::{ThisMachine, TimeSource};
 use crate::cluster::Joining;
 use crate::config::Config;
@@ -331,9 +331,20 @@ impl Engine {
         if self.0.closing.load(Ordering::Acquire) {
             reasons.push("the engine is shutting down".into());
         }
-        if reasons.is_empty() && self.0.terms.look(|_| ()).is_none() {
-            reasons.push(NO_OWNER.into());
+        let membership = self.membership();
+        let has_term = self.0.terms.look(|_| ()).is_some();
+        if reasons.is_empty() && !has_term {
+            let obstacle = membership.as_ref().map_or(Some(NO_OWNER), |membership| membership.obstacle());
+            reasons.extend(obstacle.map(str::to_owned));
         }
+        let node = membership.map(|membership| NodeHealth {
+            node: membership.node.to_string(),
+            role: if has_term { NodeRole::Owner } else { NodeRole::Follower },
+            owner: membership.owner.as_ref().map(ToString::to_string),
+            epoch: membership.epoch.0,
+            lsn: self.durable_lsn().0,
+            lag: membership.lag,
+        });
         match self.0.obstacle() {
             Some(Error::StorageFull) => {
                 let free = self.0.gauges.free_bytes.load(Ordering::Relaxed);
@@ -351,7 +362,7 @@ impl Engine {
         if self.0.gauges.is_putting_off.load(Ordering::Relaxed) {
             warnings.push("a checkpoint cannot be written yet; the log says why".into());
         }
-        Health { ready: reasons.is_empty(), reasons, warnings }
+        Health { ready: reasons.is_empty(), reasons, warnings, node }
     }
 
     /// The threads of the actors: work that speaks to actors often is best done where they are.

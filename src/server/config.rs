@@ -15,6 +15,8 @@ use toml::{Table, Value};
 
 use super::address::{NoNetwork, Proxies};
 pub use crate::config::Error as ValueError;
+pub use crate::cluster::Secret;
+use crate::cluster::ClusterConfig;
 use crate::config::{Actors, Clock, Config, Events, Journal, Limits, Storage, section};
 use crate::relay;
 
@@ -65,7 +67,7 @@ pub enum Error {
 }
 
 fn value_error(key: &str, value: impl fmt::Display, allowed: impl Into<String>) -> ValueError {
-    let value = if key == "auth.secret" { "***".to_owned() } else { value.to_string() };
+    let value = if key.ends_with(".secret") { "***".to_owned() } else { value.to_string() };
     ValueError { key: key.into(), value, allowed: allowed.into() }
 }
 
@@ -119,35 +121,6 @@ fn millis(span: Span) -> u64 {
 
 const fn seconds(n: u64) -> Span {
     Span(Duration::from_secs(n))
-}
-
-/// A text that is never shown; empty if there is none.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text itself.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-
-    fn shown(&self) -> &'static str {
-        if self.0.is_empty() { "" } else { "***" }
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.shown())
-    }
-}
-
-impl Serialize for Secret {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.shown())
-    }
 }
 
 /// How tokens are signed.
@@ -467,6 +440,8 @@ pub struct Settings {
     pub storage: Storage,
     /// What leaves the engine.
     pub events: Events,
+    /// The cluster that it is a node of, if any.
+    pub cluster: ClusterConfig,
 }
 
 impl Default for Settings {
@@ -497,6 +472,7 @@ impl Settings {
             clock,
             storage,
             events,
+            cluster: ClusterConfig::default(),
         }
     }
 
@@ -568,6 +544,7 @@ impl Settings {
         self.check_numbers()?;
         self.check_spans()?;
         self.check_texts()?;
+        self.check_cluster()?;
         // Last, since it has other names for the times of `live`.
         self.engine().validate()
     }
@@ -643,6 +620,23 @@ impl Settings {
         if retries > RETRIES_MAX {
             let allowed = format!("a list of {RETRIES_MAX} times at the most");
             return Err(value_error("webhooks.retry_schedule", format!("{retries} times"), allowed));
+        }
+        Ok(())
+    }
+
+    fn check_cluster(&self) -> Result<(), ValueError> {
+        if !self.cluster.is_configured() {
+            return Ok(());
+        }
+        if !cfg!(feature = "cluster") {
+            let allowed = "empty: this program was built without the feature \"cluster\"";
+            return Err(value_error("cluster.servers", self.cluster.servers.join(", "), allowed));
+        }
+        self.cluster.validate()?;
+        let Auth { algorithm, secret, secret_file, .. } = &self.auth;
+        if *algorithm == Algorithm::Hs256 && secret.reveal().is_empty() && secret_file.as_os_str().is_empty() {
+            let allowed = "set, or auth.secret_file: all nodes of a cluster take the same tokens";
+            return Err(value_error("auth.secret", "", allowed));
         }
         Ok(())
     }

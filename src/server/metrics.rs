@@ -189,6 +189,25 @@ impl Collector for EngineStats {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
+        if let Some(membership) = self.0.membership() {
+            let gauges = [
+                ("cluster_owner", "Whether this node decides", u64::from(membership.owns)),
+                ("cluster_connected", "Whether there is a connection to the log", u64::from(membership.connected)),
+                ("cluster_epoch", "The place of the log from which on its owner decides", membership.epoch.0),
+                ("cluster_lag", "Messages of the log that this node has not taken in yet", membership.lag),
+                ("cluster_nodes", "Nodes that were heard of, with this one", membership.peers.len() as u64 + 1),
+            ];
+            for (name, help, value) in gauges {
+                let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+                gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+            }
+            let terms = ConstCounter::new(membership.terms);
+            let help = "Times that this node began to decide";
+            terms.encode(encoder.encode_descriptor("cluster_terms", help, None, terms.metric_type())?)?;
+            let news = if membership.owns { 0.0 } else { membership.news.elapsed().as_secs_f64() };
+            let (news, help) = (ConstGauge::new(news), "How long ago the owner of the log was heard of");
+            news.encode(encoder.encode_descriptor("cluster_news", help, Some(&Unit::Seconds), news.metric_type())?)?;
+        }
         let commit = ConstCounter::new(stats.commit_seconds);
         let help = "Time spent in writing and syncing batches";
         commit.encode(encoder.encode_descriptor("commit", help, Some(&Unit::Seconds), commit.metric_type())?)?;

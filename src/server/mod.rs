@@ -14,6 +14,8 @@ pub mod problem;
 
 mod address;
 mod bodies;
+#[cfg(feature = "cluster")]
+pub mod cluster;
 mod concerts;
 mod events;
 mod expect;

@@ -12,7 +12,7 @@ use super::problem::Problem;
 use super::query::Query;
 use super::respond::{self, Cache};
 use super::seldom::Seldom;
-use crate::api::{Health, SaleFigures, Sink, Stats};
+use crate::api::{Health, NodeRole, SaleFigures, Sink, Stats};
 use crate::domain::{OptionId, Timestamp};
 
 /// From how many entries of the journal on a receiver of events is behind.
@@ -30,9 +30,25 @@ pub(super) struct Figures {
     sinks_behind: u64,
     /// Events that a receiver would not take, of all receivers.
     dead_letters: u64,
+    /// The nodes of the cluster, as far as this one has heard of them; none on a machine of its own.
+    nodes: Vec<Node>,
     /// Null unless an option is asked for.
     #[schema(required)]
     sale: Option<Sale>,
+}
+
+/// A node of the cluster.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = NodeFigures)]
+pub(super) struct Node {
+    node: String,
+    role: NodeRole,
+    /// The last event in its journal.
+    lsn: u64,
+    /// Whether it could decide if it had to.
+    ready: bool,
+    /// How long ago it was heard of.
+    heard_seconds: f64,
 }
 
 /// Alive, whatever else it may be.
@@ -80,9 +96,26 @@ pub(super) async fn stats(request: HttpRequest, _: Admin, app: web::Data<App>) -
         sinks: sinks.len() as u64,
         sinks_behind: sinks.iter().filter(|sink| sink.lag > BEHIND_LSNS).count() as u64,
         dead_letters: sinks.iter().map(|sink| sink.dead_letters).sum(),
+        nodes: nodes(&app),
         sale,
     };
     respond::ok(&figures, Cache::Private)
+}
+
+/// All nodes of the cluster that were heard of, this one first.
+fn nodes(app: &App) -> Vec<Node> {
+    let (Some(membership), Some(own)) = (app.engine.membership(), app.engine.health().node) else { return Vec::new() };
+    let role = |owns| if owns { NodeRole::Owner } else { NodeRole::Follower };
+    let ready = app.engine.failed().is_none();
+    let this = Node { node: own.node, role: own.role, lsn: own.lsn, ready, heard_seconds: 0.0 };
+    let others = membership.peers.iter().map(|(name, seen)| Node {
+        node: name.clone(),
+        role: role(seen.owns),
+        lsn: seen.lsn.0,
+        ready: seen.ready,
+        heard_seconds: seen.at.elapsed().as_secs_f64(),
+    });
+    std::iter::once(this).chain(others).collect()
 }
 
 /// All receivers of events; none if the engine cannot say any more, since its other figures still matter.

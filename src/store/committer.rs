@@ -364,12 +364,6 @@ impl Batches {
         }
         true
     }
-
-    /// The way into them.
-    #[must_use]
-    pub fn writer(&self) -> &Writer {
-        &self.writer
-    }
 }
 
 /// Writes the batches of one term to a log of its own. A plain part: whoever drives it calls [`step`](Self::step).

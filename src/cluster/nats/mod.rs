@@ -45,7 +45,7 @@ pub use self::calls::CallError;
 use self::api::{Api, ApiError};
 use self::asks::Asks;
 use self::seal::Seal;
-use super::{ClusterConfig, Connect, Found, Hear, Heard, Link, Publish, Reply, SECRET_BYTES_MIN, Secret, Sequence};
+use super::{Answer, Asked, ClusterConfig, Connect, Found, Hear, Heard, Joining, Link, NodeName, Patience, Publish, Reply, SECRET_BYTES_MIN, Secret, Sequence, Unanswered};
 use crate::domain::seating_plan::PlanHash;
 
 /// A server that says nothing for so long is given up.
@@ -208,6 +208,7 @@ impl Shared {
 
 /// A connection to the log and to the other nodes. Dropped, it ends all that it does.
 pub struct NatsLink {
+    node: String,
     shared: Arc<Shared>,
     handle: Handle,
     tasks: Mutex<JoinSet<()>>,
@@ -298,7 +299,7 @@ impl NatsLink {
         let (follow, wanted) = mpsc::unbounded_channel();
         tasks.spawn_on(follow::run(shared.clone(), wanted)?, &handle);
         tasks.spawn_on(hear_beats(shared.clone()).await?, &handle);
-        Ok((Self { shared, handle, tasks: Mutex::new(tasks), follow }, found))
+        Ok((Self { shared, handle, tasks: Mutex::new(tasks), follow, node: config.node }, found))
     }
 
     /// Runs until it is done, or this is dropped.
@@ -350,6 +351,26 @@ impl NatsLink {
         let serving = calls::serve(self.shared.clone(), subject, handler).await?;
         self.spawn(serving);
         Ok(())
+    }
+}
+
+/// The subject on which a node is asked.
+fn of_node(node: &str) -> String {
+    format!("node.{}", token(node))
+}
+
+impl ClusterConfig {
+    /// How a node that is set up like this takes part in its cluster; see [`Joining`].
+    ///
+    /// # Errors
+    /// The first value that cannot be.
+    pub fn joining(self, founds: bool) -> Result<Joining, crate::config::Error> {
+        self.validate()?;
+        let patience =
+            Patience { beat: self.beat(), suspect_after: self.suspect_after(), read_up_to: self.patience() };
+        // It was seen to be one.
+        let node = self.node_name().unwrap_or_else(|| unreachable!("the name was checked"));
+        Ok(Joining { node, founds, patience, connect: Box::new(self) })
     }
 }
 
@@ -416,6 +437,27 @@ impl Link for NatsLink {
 
     fn plan(&self, hash: [u8; 32]) -> Result<Option<Vec<u8>>, String> {
         self.handle.block_on(plans::get(&self.shared, PlanHash(hash))).map_err(|error| error.to_string())
+    }
+
+    fn ask(&self, node: &NodeName, question: Vec<u8>, at_most: Duration) -> Asked {
+        let (shared, subject) = (self.shared.clone(), of_node(&node.to_string()));
+        let asking = async move {
+            calls::request(&shared, &subject, &question, at_most).await.map_err(|error| match error.is_not_taken() {
+                true => Unanswered::NotTaken(error.to_string()),
+                false => Unanswered::Unknown(error.to_string()),
+            })
+        };
+        Box::pin(asking)
+    }
+
+    fn answer_by(&self, answer: Answer) {
+        let (shared, subject) = (self.shared.clone(), of_node(&self.node));
+        self.spawn(async move {
+            match calls::serve(shared, &subject, move |question| answer(question)).await {
+                Ok(serving) => serving.await,
+                Err(error) => tracing::error!(%error, "this node cannot be asked by others"),
+            }
+        });
     }
 
     fn purge(&self, below: Sequence) {

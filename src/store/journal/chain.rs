@@ -87,7 +87,6 @@ impl WholeFrame {
         Ok(Self { header, crc, bytes: bytes.to_vec() })
     }
 
-    #[cfg(any(test, feature = "testing"))]
     pub(super) fn header(&self) -> &frame::Header {
         &self.header
     }

@@ -62,6 +62,7 @@ impl LocalCopy {
     }
 
     /// The end of all that is there, which may be more than was followed.
+    #[cfg(any(test, feature = "testing"))]
     #[must_use]
     pub fn end(&self) -> Tip {
         self.log.tip()

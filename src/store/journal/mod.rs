@@ -33,6 +33,7 @@ use std::time::Duration;
 
 pub use chain::{Tip, WholeFrame};
 pub use copy::LocalCopy;
+#[cfg(any(test, feature = "testing"))]
 pub use frame::FENCE_BYTES_MAX;
 pub use frame::FrameRef;
 #[cfg(test)]

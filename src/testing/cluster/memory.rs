@@ -8,7 +8,9 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Handle;
 
-use crate::cluster::{Connect, Found, Hear, Heard, Joining, Link, NodeName, Patience, Publish, Reply, Sequence, Wire};
+use crate::cluster::{
+    Answer, Asked, Connect, Found, Hear, Heard, Joining, Link, NodeName, Patience, Publish, Reply, Sequence, Unanswered, Wire,
+};
 
 /// When every such stream was created.
 const CREATED: u64 = 4_711;
@@ -24,6 +26,7 @@ struct Shared {
     log: Mutex<Log>,
     grown: Condvar,
     plans: Mutex<BTreeMap<[u8; 32], Vec<u8>>>,
+    answers: Mutex<BTreeMap<String, (Arc<State>, Answer)>>,
 }
 
 #[derive(Default)]
@@ -65,12 +68,12 @@ impl MemoryStream {
     /// `node` is no name of a node.
     #[must_use]
     pub fn joining(&self, node: &str, cable: &Cable) -> Joining {
-        let millis = Duration::from_millis;
+        let (millis, node) = (Duration::from_millis, NodeName::new(node).expect("it is a name"));
         Joining {
-            node: NodeName::new(node).expect("it is a name"),
+            node: node.clone(),
             founds: false,
             patience: Patience { beat: millis(50), suspect_after: millis(400), read_up_to: millis(5_000) },
-            connect: Box::new(Connector { stream: self.clone(), cable: cable.clone() }),
+            connect: Box::new(Connector { node, stream: self.clone(), cable: cable.clone() }),
         }
     }
 
@@ -119,19 +122,20 @@ impl MemoryStream {
 }
 
 struct Connector {
+    node: NodeName,
     stream: MemoryStream,
     cable: Cable,
 }
 
 impl Connect for Connector {
     fn connect(self: Box<Self>, _: &Handle, _: u64, hear: Hear) -> Result<(Arc<dyn Link>, Found), String> {
-        let Self { stream, cable: Cable(state) } = *self;
+        let Self { node, stream, cable: Cable(state) } = *self;
         let last = {
             let mut log = stream.0.log.lock();
             log.links.push((Arc::downgrade(&state), hear.clone()));
             Sequence(log.messages.len() as u64)
         };
-        let link = Arc::new(MemoryLink { stream, state, hear });
+        let link = Arc::new(MemoryLink { node, stream, state, hear });
         let reading = Arc::downgrade(&link);
         std::thread::spawn(move || while reading.upgrade().is_some_and(|link| link.read()) {});
         Ok((link, Found { created: CREATED, first: Sequence(1), last }))
@@ -139,6 +143,7 @@ impl Connect for Connector {
 }
 
 struct MemoryLink {
+    node: NodeName,
     stream: MemoryStream,
     state: Arc<State>,
     hear: Hear,
@@ -227,6 +232,24 @@ impl Link for MemoryLink {
             return Err("it is cut off".into());
         }
         Ok(self.stream.0.plans.lock().get(&hash).cloned())
+    }
+
+    fn ask(&self, node: &NodeName, question: Vec<u8>, _: Duration) -> Asked {
+        let answer = self.stream.0.answers.lock().get(&node.to_string()).cloned();
+        let (there, state) = match answer.filter(|(there, _)| !self.is_cut() && !there.cut.load(Ordering::Acquire)) {
+            Some((there, answer)) => ((there, answer), self.state.clone()),
+            None => return Box::pin(async { Err(Unanswered::NotTaken("nobody is there".into())) }),
+        };
+        Box::pin(async move {
+            let (there, answer) = there;
+            let answer = answer(question).await;
+            let lost = state.cut.load(Ordering::Acquire) || there.cut.load(Ordering::Acquire);
+            if lost { Err(Unanswered::Unknown("it was cut off".into())) } else { Ok(answer) }
+        })
+    }
+
+    fn answer_by(&self, answer: Answer) {
+        self.stream.0.answers.lock().insert(self.node.to_string(), (self.state.clone(), answer));
     }
 
     fn step_down(&self) {}

@@ -1,0 +1,124 @@
+//! What an operator does with a cluster from the command line: looks at it, lets another node own, takes a node out.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep};
+
+use super::config::Settings;
+use crate::Engine;
+use crate::cluster::nats::NatsLink;
+use crate::cluster::{Beat, ClusterConfig, Found, Heard, State};
+use crate::store::disk::RealDisk;
+use crate::store::journal::{Frames, Options};
+use crate::store::lock::DirLock;
+use crate::store::standing::Standing;
+
+/// How long a node that lives may say nothing, at the most, in signs of life.
+const BEATS: u32 = 4;
+/// How long a node that leaves may take to have all of the log.
+const CATCH_UP: Duration = Duration::from_secs(600);
+
+/// The nodes that were heard of, and where their log ends.
+#[derive(Debug, Clone)]
+pub struct Status {
+    found: Found,
+    nodes: BTreeMap<String, Beat>,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = |f: &mut fmt::Formatter<'_>, fields: [&str; 7]| {
+            let [node, role, epoch, lsn, read, synced, ready] = fields;
+            writeln!(f, "{node:<20} {role:<9} {epoch:>8} {lsn:>14} {read:>12} {synced:>12} {ready}")
+        };
+        line(f, ["NODE", "ROLE", "EPOCH", "LSN", "READ", "SYNCED", "READY"])?;
+        for (name, beat) in &self.nodes {
+            let role = if beat.owns { "owner" } else { "follower" };
+            let [epoch, lsn] = [beat.epoch, beat.next_lsn.saturating_sub(1)].map(|number| number.to_string());
+            let [read, synced] = [beat.sequence, beat.synced].map(|number| number.to_string());
+            line(f, [name, role, &epoch, &lsn, &read, &synced, if beat.ready { "yes" } else { "no" }])?;
+        }
+        writeln!(f, "the log has messages {} to {}", self.found.first, self.found.last)
+    }
+}
+
+/// Listens for so long that every node that lives has said so.
+///
+/// # Errors
+/// The configuration is of no cluster, or its NATS servers do not answer.
+pub async fn status(settings: &Settings) -> Result<Status> {
+    let (link, found, nodes) = look_on(settings).await?;
+    let listening = settings.cluster.beat() * BEATS;
+    sleep(listening).await;
+    drop(link);
+    let nodes = nodes.lock().clone();
+    Ok(Status { found, nodes })
+}
+
+type Nodes = Arc<Mutex<BTreeMap<String, Beat>>>;
+
+/// Listens to all nodes, and is none.
+async fn look_on(settings: &Settings) -> Result<(NatsLink, Found, Nodes)> {
+    if !settings.cluster.is_configured() {
+        bail!("cluster.servers is empty: there is no cluster to look at");
+    }
+    let life = getrandom::u64().context("a random number")?;
+    let config = ClusterConfig { node: format!("cli-{life:016x}"), ..settings.cluster.clone() };
+    let nodes = Nodes::default();
+    let listener = nodes.clone();
+    let hear = move |heard: Heard| {
+        if let Heard::Beat(bytes) = heard
+            && let Some(beat) = Beat::decode(&bytes)
+        {
+            listener.lock().insert(beat.node.clone(), beat);
+        }
+    };
+    let handle = tokio::runtime::Handle::current();
+    let (link, found) = NatsLink::connect(&handle, config, life, hear).await?;
+    Ok((link, found, nodes))
+}
+
+/// Takes a data directory out of its cluster: it holds all of the log, and is a single machine's from then on. With
+/// `accept_loss` it does so with what it has, whether that is all or not.
+///
+/// # Errors
+/// It is in no cluster, the log cannot be reached, or the directory is in use.
+pub async fn leave(settings: &Settings, accept_loss: bool) -> Result<()> {
+    let standing = Standing::in_dir(Arc::new(RealDisk), &settings.data_dir);
+    let Some(bytes) = standing.read()? else { bail!("{} belongs to no cluster", settings.data_dir.display()) };
+    if !accept_loss {
+        catch_up(settings).await?;
+    }
+    let _lock = DirLock::acquire(&settings.data_dir)?;
+    let state = State::decode(&standing.read()?.unwrap_or(bytes))?;
+    // What a power cut has left of frames that were not synced is cut off here, and what remains is a journal.
+    let frames = Frames::in_dir(Arc::new(RealDisk), &settings.data_dir);
+    drop(frames.open_copy(Options::default(), state.tip)?);
+    standing.remove()?;
+    Ok(())
+}
+
+/// Follows the log to its end.
+async fn catch_up(settings: &Settings) -> Result<()> {
+    let mut joining = settings.cluster.clone().joining(false)?;
+    // It only follows.
+    joining.patience.suspect_after = CATCH_UP * 2;
+    let engine = Engine::open_in_cluster(settings.engine(), joining).await?;
+    let begun = Instant::now();
+    let outcome = loop {
+        let membership = engine.membership().context("it is in no cluster")?;
+        match engine.failed() {
+            Some(reason) => break Err(anyhow::anyhow!(reason)),
+            None if membership.connected && membership.sequence.0 > 0 && membership.lag == 0 => break Ok(()),
+            None if begun.elapsed() > CATCH_UP => break Err(anyhow::anyhow!("the log's end was not reached in time")),
+            None => sleep(Duration::from_millis(100)).await,
+        }
+    };
+    engine.shutdown().await?;
+    outcome
+}
