@@ -11,8 +11,8 @@ mod replay;
 mod terms;
 mod threads;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -138,6 +138,7 @@ pub(super) fn start(
         event_readers: Arc::new(Semaphore::new(super::events::READERS_AT_ONCE)),
         gauges,
         deliveries: Deliveries::default(),
+        away: OnceLock::new(),
         calls: AtomicU64::new(0),
         closing: AtomicBool::new(false),
         failure,
