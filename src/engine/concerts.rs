@@ -153,6 +153,8 @@ impl Inner {
         let _call = self.admit()?;
         let holders = self.holders(concert, &patch).await?;
         self.ask::<Room>(&concert, waiting_room::Command::Configure { patch, holders }).await?;
+        // There may have been nothing to change.
+        self.certain().await.map_err(Self::after_the_first)?;
         self.waiting_room(concert).await
     }
 

@@ -596,7 +596,7 @@ impl Inner {
     ///
     /// # Errors
     /// [`Error::NoOwner`] if it owns no more.
-    #[expect(clippy::unused_async, clippy::unnecessary_wraps, reason = "a machine of its own has nobody to ask")]
+    #[expect(clippy::unused_async, reason = "a machine of its own has nobody to ask")]
     async fn certain(&self) -> Result<(), Error> {
         Ok(())
     }

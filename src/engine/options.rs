@@ -288,6 +288,8 @@ impl Inner {
         // Or an actor would be woken for every number that somebody thinks of.
         self.option(id).await?;
         self.ask::<Aggregate>(&id, Command::Reschedule { patch }).await?;
+        // There may have been nothing to change.
+        self.certain().await.map_err(Self::after_the_first)?;
         self.option(id).await
     }
 
@@ -381,9 +383,8 @@ impl Inner {
         let command = command(refs, self.request(key, None));
         let reply = self.ask::<Aggregate>(&id, command).await.map_err(|error| name_conflicts(&plan, error))?;
         let replayed = matches!(reply, Reply::Replayed(_));
-        if replayed {
-            self.certain().await?;
-        }
+        // There may have been nothing to change.
+        self.certain().await.map_err(Self::after_the_first)?;
         Ok(Answered { value: seats, replayed })
     }
 
@@ -425,10 +426,10 @@ impl Inner {
         Ok(self.offers.entry(id).or_insert(offer).clone())
     }
 
-    /// Whether a plan is stored here.
-    pub(super) async fn has_plan(self: &Arc<Self>, hash: PlanHash) -> Result<bool, Error> {
+    /// A plan, if it is stored here.
+    pub(super) async fn kept_plan(self: &Arc<Self>, hash: PlanHash) -> Result<Option<Vec<u8>>, Error> {
         let inner = self.clone();
-        Ok(self.on_blocking_thread(move || inner.plans.get(hash.0).is_ok()).await?)
+        self.on_blocking_thread(move || inner.plans.get(hash.0).ok()).await
     }
 
     /// Stores a plan that another node has checked.

@@ -276,11 +276,11 @@ impl Inner {
     ) -> Result<Answered<u64>, Error> {
         let request = self.request(key, None);
         match self.change_sink(id, Command::Redrive { event, request }).await? {
-            Reply::Redriven { count, replayed: true } => {
-                self.certain().await?;
-                Ok(Answered { value: count, replayed: true })
+            Reply::Redriven { count, replayed } => {
+                // There may have been nothing to change.
+                self.certain().await.map_err(Self::after_the_first)?;
+                Ok(Answered { value: count, replayed })
             }
-            Reply::Redriven { count, replayed } => Ok(Answered { value: count, replayed }),
             Reply::Done => Err(Error::Internal("the sink answered something else".into())),
         }
     }
@@ -317,7 +317,7 @@ impl Inner {
         let is_same = move |sink: &Sink| sink.registration().is_some_and(|known| known.receiver == same);
         let (known, _) = self.look_at_sinks(move |id, sink| is_same(sink).then_some(id)).await?;
         match known.into_iter().flatten().next() {
-            Some(id) => Ok(id),
+            Some(id) => self.certain().await.map(|()| id),
             None => self.register(address, filter, start).await.map(|(id, _)| id),
         }
     }

@@ -162,6 +162,9 @@ impl Inner {
         else {
             return Err(Error::Internal("the waiting room answered something else".into()));
         };
+        if !fresh {
+            self.certain().await?;
+        }
         let (holder, id) = (Caller::User(user.clone()), TokenId { concert, no });
         let token = self.own_token(&holder, id).await?;
         self.heard_from(&holder, id);
@@ -235,13 +238,14 @@ impl Inner {
             found => found,
         };
         let token = found?;
-        if let Caller::User(_) = caller {
+        if token.status != TokenStatus::Waiting {
+            return self.ask_owner(GetToken { caller: caller.clone(), id }).await;
+        }
+        // Somebody else's look says nothing of the holder.
+        if matches!(caller, Caller::User(_)) {
             self.alive(id)?;
         }
-        if token.status == TokenStatus::Waiting {
-            return Ok(token);
-        }
-        self.ask_owner(GetToken { caller: caller.clone(), id }).await
+        Ok(token)
     }
 
     /// A place in a waiting room, for whoever may see it, as this node knows it.

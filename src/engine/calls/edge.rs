@@ -167,7 +167,7 @@ impl Inner {
                 Err(_) => pause = ASK_AGAIN_MAX.min(pause * 2),
             }
             if !away.always && self.terms.look(|_| ()).is_some() {
-                return call.run(self).await;
+                return self.decide(call).await;
             }
         }
     }
@@ -282,7 +282,7 @@ impl Inner {
         }
         let definition = self.ask_owner(GetDefinition { id }).await?;
         let hash = definition.plan;
-        if !self.has_plan(hash).await? {
+        if self.kept_plan(hash).await?.is_none() {
             let json = self.plan_of_all(hash).await?;
             self.keep_plan(hash, json).await?;
         }
@@ -291,7 +291,10 @@ impl Inner {
     }
 
     /// A seating plan that some node has put where all find it.
-    pub(in crate::engine) async fn plan_of_all(&self, hash: PlanHash) -> Result<Vec<u8>, Error> {
+    pub(in crate::engine) async fn plan_of_all(self: &Arc<Self>, hash: PlanHash) -> Result<Vec<u8>, Error> {
+        if let Some(json) = self.kept_plan(hash).await? {
+            return Ok(json);
+        }
         let away = self.away.get().ok_or(Error::NoOwner)?;
         let found = away.forward.plan(hash).await;
         let found = found.map_err(|_| self.overloaded())?;
@@ -317,6 +320,7 @@ impl Inner {
         };
         let ttl = self.glance(|replica| replica.room(id.concert).map(|room| room.settings().waiting_ttl_seconds))?;
         // One that nobody has looked at for long is not in memory; then it is told in time for the shortest patience.
+        let is_known = ttl.is_ok();
         let ttl_ms = ttl.map_or(1_000, |seconds| u64::from(seconds) * 1_000);
         let mut signs = away.signs.lock();
         let due_before = signs.due_at();
@@ -324,7 +328,8 @@ impl Inner {
         if signs.due_at() != due_before {
             away.has_signs.notify_one();
         }
-        noted.map_err(|_| Error::NoOwner)
+        drop(signs);
+        if is_known { noted.map_err(|_| Error::NoOwner) } else { Ok(()) }
     }
 
     /// As [`alive`](Self::alive), where it stands against nothing.

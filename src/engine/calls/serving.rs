@@ -87,6 +87,14 @@ impl Engine {
 const SEAL_BYTES: u64 = 1_024;
 
 impl Inner {
+    /// Does a call on this node, and tells what came of it once that is certain.
+    pub(super) async fn decide<C: Call>(self: &Arc<Self>, call: C) -> Result<C::Answer, Error> {
+        match C::KIND {
+            table::Kind::Read => known!(self, call.run(self)),
+            table::Kind::Change | table::Kind::Begin => decided!(self, call.run(self)),
+        }
+    }
+
     async fn taken(
         self: &Arc<Self>,
         away: &Away,
@@ -124,7 +132,7 @@ impl Serve for Run {
             let mut next = Some(call);
             while let Some(call) = next {
                 next = call.halved();
-                let answer = match call.run(here).await {
+                let answer = match here.decide(call).await {
                     Ok(answer) => answer,
                     Err(Error::NoOwner) => return Outcome::NotTaken,
                     Err(error) => return Outcome::Failed(error),
