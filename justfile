@@ -53,6 +53,10 @@ cluster:
 cluster-seeds seeds="100000":
     BOXOFFICE_CLUSTER_SEEDS={{seeds}} cargo test --release --no-default-features --test cluster one_owns -- --nocapture
 
+# Runs suites whose every call goes through bytes and back, as if another node decided.
+forwarding:
+    BOXOFFICE_FORWARD=always cargo test --test saga --test waiting_room --test actors --test recovery --test http
+
 # Checks so many histories of concurrent callers.
 histories count="10000":
     BOXOFFICE_HISTORIES={{count}} cargo test --release --test linearizability -- --nocapture

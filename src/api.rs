@@ -16,16 +16,21 @@ use crate::domain::waiting_room::{self, Settings};
 use crate::domain::wallet::{self, EntryKind};
 use crate::domain::{
     ConcertId, EntryId, EventId, EventType, Lsn, OptionId, PaymentId, Points, RefundId, ReservationId, SinkId,
-    Timestamp, TokenId, UserId, idempotency,
+    Timestamp, TokenId, UserId, cbor, idempotency,
 };
 
 pub use crate::domain::concert_option::{Caller, Focus, WindowPatch};
 
 /// An idempotency key: the same key with the same payload gives the same answer, for 24 hours and across restarts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 pub struct IdempotencyKey {
+    #[n(0)]
+    #[cbor(with = "minicbor::bytes")]
     pub(crate) scope: [u8; 16],
+    #[n(1)]
+    #[cbor(with = "minicbor::bytes")]
     pub(crate) payload: [u8; 16],
+    #[n(2)]
     pub(crate) caller: UserId,
 }
 
@@ -55,20 +60,24 @@ fn digest(parts: &[&[u8]]) -> [u8; 16] {
 }
 
 /// An answer, and whether it is one that was given before.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 pub struct Answered<T> {
     /// The answer.
+    #[n(0)]
     pub value: T,
     /// Whether the same idempotency key has had this answer before.
+    #[n(1)]
     pub replayed: bool,
 }
 
 /// Which page of a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 pub struct PageRequest {
     /// Items at the most, 1 to 500.
+    #[n(0)]
     pub limit: usize,
     /// The `next_cursor` of the page before.
+    #[n(1)]
     pub cursor: Option<String>,
 }
 
@@ -79,22 +88,26 @@ impl Default for PageRequest {
 }
 
 /// One page of a list, newest first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Page<T> {
     /// The items.
+    #[n(0)]
     pub items: Vec<T>,
     /// Where the next page begins; null on the last.
+    #[n(1)]
     #[cfg_attr(feature = "server", schema(required))]
     pub next_cursor: Option<String>,
 }
 
 /// A concert to be announced.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 pub struct NewConcert {
     /// 1 to 200 characters, no control characters.
+    #[n(0)]
     pub title: String,
     /// How its waiting room begins.
+    #[n(1)]
     pub waiting_room: Settings,
 }
 
@@ -106,75 +119,98 @@ impl NewConcert {
 }
 
 /// A concert.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Concert {
     /// Its id.
+    #[n(0)]
     pub id: ConcertId,
     /// Its title.
+    #[n(1)]
     pub title: String,
     /// The settings of its waiting room.
+    #[n(2)]
     pub waiting_room: Settings,
     /// Its options, oldest first.
+    #[n(3)]
     pub options: Vec<OptionId>,
     /// When it was announced.
+    #[n(4)]
     pub created_at: Timestamp,
 }
 
 /// The waiting room of a concert.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct WaitingRoom {
     /// Its settings.
+    #[n(0)]
     #[serde(flatten)]
     pub settings: Settings,
     /// How many tokens are in each state.
+    #[n(1)]
     pub counts: waiting_room::Counts,
 }
 
 /// A general-admission area of a new option.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct NewArea {
     /// 1 to 200 characters, unique on the option.
+    #[n(0)]
     #[cfg_attr(feature = "server", schema(min_length = 1, max_length = 200))]
     pub name: String,
     /// 1 to 1,000,000 people.
+    #[n(1)]
     #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 1_000_000))]
     pub capacity: u32,
     /// A category that has a price.
+    #[n(2)]
     pub category: String,
 }
 
 /// An option to be put on sale.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 pub struct NewOption {
     /// When the performance starts.
+    #[n(0)]
     pub starts_at: Timestamp,
     /// From when seats may be held; `None`: at once.
+    #[n(1)]
     pub sale_opens_at: Option<Timestamp>,
     /// From when they may not; `None`: when it starts.
+    #[n(2)]
     pub sale_closes_at: Option<Timestamp>,
     /// The pretix seating plan, as JSON.
+    #[cbor(skip)]
     pub seating_plan: Vec<u8>,
     /// What each category costs.
+    #[n(3)]
     pub prices: Vec<(String, Points)>,
     /// General admission.
+    #[n(4)]
     pub areas: Vec<NewArea>,
     /// How long a hold lasts, 1 to 86,400.
+    #[n(5)]
     pub hold_seconds: u32,
     /// How long a payment may take, 1 to 3,600.
+    #[n(6)]
     pub payment_seconds: u32,
     /// 1 to 100.
+    #[n(7)]
     pub max_seats_per_reservation: u32,
     /// 1 to 10,000.
+    #[n(8)]
     pub max_seats_per_user: u32,
     /// Until when owners may have payments refunded; `None`: never.
+    #[n(9)]
     pub refundable_until: Option<Timestamp>,
     /// Where the better seats are, for those who leave the choice to the house; `None`: in the rows that the plan lists first.
+    #[n(10)]
     pub focus: Option<Focus>,
     /// Categories that the best available seats are of only for those who name them.
+    #[n(11)]
     pub accessible: Vec<String>,
 }
 
@@ -201,48 +237,65 @@ impl NewOption {
 }
 
 /// A concert option: one performance on sale.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct ConcertOption {
     /// Its id.
+    #[n(0)]
     pub id: OptionId,
     /// The concert it is a performance of.
+    #[n(1)]
     pub concert_id: ConcertId,
     /// What its state means for buyers.
+    #[n(2)]
     pub status: OptionStatus,
     /// When the performance starts.
+    #[n(3)]
     pub starts_at: Timestamp,
     /// From when seats may be held; null: from the start.
+    #[n(4)]
     #[cfg_attr(feature = "server", schema(required))]
     pub sale_opens_at: Option<Timestamp>,
     /// From when they may not.
+    #[n(5)]
     pub sale_closes_at: Timestamp,
     /// Until when owners may have payments refunded; null: never.
+    #[n(6)]
     #[cfg_attr(feature = "server", schema(required))]
     pub refundable_until: Option<Timestamp>,
     /// What each category costs.
+    #[n(7)]
     #[serde(serialize_with = "as_map")]
     #[cfg_attr(feature = "server", schema(value_type = std::collections::BTreeMap<String, Points>))]
     pub prices: Vec<concert_option::Price>,
     /// General admission.
+    #[n(8)]
     #[cfg_attr(feature = "server", schema(value_type = Vec<NewArea>))]
     pub areas: Vec<concert_option::Area>,
     /// How long a hold lasts.
+    #[n(9)]
     pub hold_seconds: u32,
     /// How long a payment may take.
+    #[n(10)]
     pub payment_seconds: u32,
     /// The most seats and places of one reservation.
+    #[n(11)]
     pub max_seats_per_reservation: u32,
     /// The most seats and places of one user.
+    #[n(12)]
     pub max_seats_per_user: u32,
     /// Where the better seats are; null: in the rows that the plan lists first.
+    #[n(13)]
     #[cfg_attr(feature = "server", schema(required))]
     pub focus: Option<Focus>,
     /// Categories that the best available seats are of only for those who name them.
+    #[n(14)]
     pub accessible: Vec<String>,
     /// Seats and places in each state.
+    #[n(15)]
     pub counts: Counts,
     /// When it was put on sale.
+    #[n(16)]
     pub created_at: Timestamp,
 }
 
@@ -251,14 +304,17 @@ fn as_map<S: Serializer>(prices: &[concert_option::Price], serializer: S) -> Res
 }
 
 /// What to hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 pub enum Wish {
     /// The seats of these ids.
-    Seats(Vec<String>),
+    #[n(0)]
+    Seats(#[n(0)] Vec<String>),
     /// The best that are free.
-    BestAvailable(BestAvailable),
+    #[n(1)]
+    BestAvailable(#[n(0)] BestAvailable),
     /// So many places in these areas.
-    Areas(Vec<(String, u32)>),
+    #[n(2)]
+    Areas(#[n(0)] Vec<(String, u32)>),
 }
 
 impl Wish {
@@ -280,21 +336,26 @@ impl Wish {
 }
 
 /// What counts as best.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct BestAvailable {
     /// How many, 1 to the option's `max_seats_per_reservation`; with companions, how many accessible places.
+    #[n(0)]
     #[cfg_attr(feature = "server", schema(minimum = 1, maximum = 100))]
     pub count: u32,
     /// Only of this category.
+    #[n(1)]
     pub category: Option<String>,
     /// Only in this zone.
+    #[n(2)]
     pub zone: Option<String>,
     /// Whether they must stand side by side in one row.
+    #[n(3)]
     #[serde(default = "yes")]
     pub adjacent: bool,
     /// How many seats for companions beside accessible places; with them all must be adjacent.
+    #[n(4)]
     #[serde(default)]
     #[cfg_attr(feature = "server", schema(minimum = 0, maximum = 99))]
     pub companions: u32,
@@ -368,6 +429,24 @@ macro_rules! statuses {
                 serializer.serialize_str(self.as_str())
             }
         }
+
+        impl<C> minicbor::Encode<C> for $status {
+            fn encode<W: minicbor::encode::Write>(
+                &self,
+                e: &mut minicbor::Encoder<W>,
+                _: &mut C,
+            ) -> Result<(), minicbor::encode::Error<W::Error>> {
+                e.str(self.as_str())?.ok()
+            }
+        }
+
+        impl<'b, C> minicbor::Decode<'b, C> for $status {
+            fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+                let text = d.str()?;
+                let found = Self::ALL.iter().copied().find(|status| status.as_str() == text);
+                found.ok_or_else(|| minicbor::decode::Error::message("is no status"))
+            }
+        }
     };
 }
 
@@ -403,6 +482,62 @@ impl From<concert_option::ReservationStatus> for ReservationStatus {
     }
 }
 
+/// A reservation, but for what every node knows of its option: as it travels from one to another.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub(crate) struct BareReservation {
+    #[n(0)]
+    pub(crate) id: ReservationId,
+    #[n(1)]
+    user_id: UserId,
+    #[n(2)]
+    status: ReservationStatus,
+    #[n(3)]
+    amount: Points,
+    #[n(4)]
+    created_at: Timestamp,
+    #[n(5)]
+    expires_at: Timestamp,
+    #[n(6)]
+    #[cbor(with = "cbor::small")]
+    seats: SeatRefs,
+    #[n(7)]
+    #[cbor(with = "cbor::small")]
+    areas: SmallVec<[AreaPlaces; 1]>,
+    #[n(8)]
+    #[cbor(with = "cbor::small")]
+    steps: SmallVec<[SagaStep; 2]>,
+}
+
+impl BareReservation {
+    pub(crate) fn new(id: ReservationId, reservation: concert_option::Reservation) -> Self {
+        Self {
+            id,
+            user_id: reservation.user,
+            status: reservation.status.into(),
+            amount: reservation.amount,
+            created_at: reservation.created_at,
+            expires_at: reservation.expires_at,
+            seats: reservation.seats,
+            areas: reservation.areas,
+            steps: reservation.steps,
+        }
+    }
+
+    /// The whole of it, with the plan of its option.
+    pub(crate) fn with(self, plan: Arc<PricedPlan>) -> Reservation {
+        let Self { id, user_id, status, amount, created_at, expires_at, seats, areas, steps } = self;
+        Reservation { id, user_id, status, amount, created_at, expires_at, seats, areas, steps, plan }
+    }
+}
+
+impl From<Reservation> for BareReservation {
+    fn from(reservation: Reservation) -> Self {
+        let Reservation { id, user_id, status, amount, created_at, expires_at, seats, areas, steps, plan: _ } =
+            reservation;
+        Self { id, user_id, status, amount, created_at, expires_at, seats, areas, steps }
+    }
+}
+
 /// A reservation.
 #[derive(Debug, Clone)]
 pub struct Reservation {
@@ -426,18 +561,7 @@ pub struct Reservation {
 
 impl Reservation {
     pub(crate) fn new(no: u64, reservation: concert_option::Reservation, plan: Arc<PricedPlan>) -> Self {
-        Self {
-            id: ReservationId { option: plan.option, no },
-            user_id: reservation.user,
-            status: reservation.status.into(),
-            amount: reservation.amount,
-            created_at: reservation.created_at,
-            expires_at: reservation.expires_at,
-            seats: reservation.seats,
-            areas: reservation.areas,
-            steps: reservation.steps,
-            plan,
-        }
+        BareReservation::new(ReservationId { option: plan.option, no }, reservation).with(plan)
     }
 
     /// How it came to be what it is, oldest step first: for whoever runs the sale, and not in the JSON. What this very call
@@ -533,21 +657,28 @@ impl From<concert_option::PaymentStatus> for PaymentStatus {
 }
 
 /// A payment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
 pub struct Payment {
     /// Its id.
+    #[n(0)]
     pub id: PaymentId,
     /// What was paid.
+    #[n(1)]
     pub reservation_id: ReservationId,
     /// Who paid.
+    #[n(2)]
     pub user_id: UserId,
     /// How much.
+    #[n(3)]
     pub amount: Points,
     /// What has come of it.
+    #[n(4)]
     pub status: PaymentStatus,
     /// The wallet's balance after it; null unless points were taken.
+    #[n(5)]
     pub balance: Option<Points>,
     /// When the points were taken; null unless they were.
+    #[n(6)]
     pub paid_at: Option<Timestamp>,
 }
 
@@ -568,46 +699,59 @@ impl Payment {
 }
 
 /// A refund.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Refund {
     /// Its id.
+    #[n(0)]
     pub id: RefundId,
     /// What was given back.
+    #[n(1)]
     pub payment_id: PaymentId,
     /// How much.
+    #[n(2)]
     pub amount: Points,
     /// The wallet's balance after it.
+    #[n(3)]
     pub balance: Points,
     /// When.
+    #[n(4)]
     pub refunded_at: Timestamp,
 }
 
 /// A user's points.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Wallet {
     /// Whose.
+    #[n(0)]
     pub user_id: UserId,
     /// How many.
+    #[n(1)]
     pub balance: Points,
 }
 
 /// One change of a wallet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct WalletEntry {
     /// Its id.
+    #[n(0)]
     pub id: EntryId,
     /// What for.
+    #[n(1)]
     pub kind: EntryKind,
     /// How many points came or went.
+    #[n(2)]
     pub amount: Points,
     /// The balance after it.
+    #[n(3)]
     pub balance: Points,
     /// Who charged, or the id of the payment or refund.
+    #[n(4)]
     pub reference: String,
     /// When.
+    #[n(5)]
     pub at: Timestamp,
 }
 
@@ -625,31 +769,41 @@ impl WalletEntry {
 }
 
 /// A place in a waiting room.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct Token {
     /// Its id.
+    #[n(0)]
     pub id: TokenId,
     /// The signed form, to be shown when seats are held.
+    #[n(1)]
     pub token: String,
     /// Whose waiting room.
+    #[n(2)]
     pub concert_id: ConcertId,
     /// Where it stands.
+    #[n(3)]
     pub status: waiting_room::TokenStatus,
     /// 1 = next; null unless it waits in an opened line.
+    #[n(4)]
     #[cfg_attr(feature = "server", schema(required))]
     pub position: Option<u64>,
     /// How many are before it; null likewise.
+    #[n(5)]
     #[cfg_attr(feature = "server", schema(required))]
     pub ahead: Option<u64>,
     /// How many wait.
+    #[n(6)]
     pub queue_size: u64,
     /// How long it may take; null if that cannot be told.
+    #[n(7)]
     #[cfg_attr(feature = "server", schema(required))]
     pub expected_wait_seconds: Option<u64>,
     /// After how long to ask again.
+    #[n(8)]
     pub refresh_interval_seconds: u64,
     /// When an active one lapses; null otherwise.
+    #[n(9)]
     #[cfg_attr(feature = "server", schema(required))]
     pub expires_at: Option<Timestamp>,
 }
@@ -843,94 +997,124 @@ pub struct Stats {
 }
 
 /// A receiver of events.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 pub struct Sink {
     /// Its id.
+    #[n(0)]
     pub id: SinkId,
     /// Who receives what.
+    #[n(1)]
     pub registration: Registration,
     /// When it was registered.
+    #[n(2)]
     pub created_at: Timestamp,
     /// Why nothing is delivered to it, if that is so: it said that it is gone.
+    #[n(3)]
     pub disabled: Option<String>,
     /// Everything up to here is delivered, parked or not wanted, and will not be delivered again after a restart.
+    #[n(4)]
     pub cursor: EventId,
     /// How far it is behind: so many lsns are to be looked through.
+    #[n(5)]
     pub lag: u64,
     /// Events that the cursor has passed and that are not delivered: they wait for another attempt, for one before them, or,
     /// as dead letters, for an operator.
+    #[n(6)]
     pub parked: u64,
     /// How many of those are dead letters.
+    #[n(7)]
     pub dead_letters: u64,
     /// How deliveries go; none if nobody delivers.
+    #[n(8)]
     pub deliveries: Option<DeliveryProgress>,
 }
 
 /// Why a receiver is left alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, minicbor::Encode, minicbor::Decode, Serialize)]
+#[cbor(index_only)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub enum PauseReason {
     /// It failed so often in a row.
+    #[n(0)]
     Failures,
     /// It asked for it.
+    #[n(1)]
     RetryAfter,
 }
 
 /// For how long a receiver is left alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, minicbor::Encode, minicbor::Decode)]
 pub struct Pause {
     /// Until then.
+    #[n(0)]
     pub until: Timestamp,
     /// Why.
+    #[n(1)]
     pub reason: PauseReason,
 }
 
 /// How deliveries to a sink go, since the engine was opened.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 pub struct DeliveryProgress {
     /// Everything up to here is delivered, parked or not wanted.
+    #[n(0)]
     pub passed: EventId,
     /// What the breaker lets through.
+    #[n(1)]
     pub breaker: BreakerState,
     /// How long the receiver is left alone.
+    #[n(2)]
     pub pause: Option<Pause>,
     /// Attempts that were accepted.
+    #[n(3)]
     pub delivered: u64,
     /// Attempts that were not.
+    #[n(4)]
     pub failed: u64,
     /// The last of those.
+    #[n(5)]
     pub last_failure: Option<Response>,
     /// When the last one was accepted.
+    #[n(6)]
     pub last_delivered_at: Option<Timestamp>,
 }
 
 /// What a breaker lets through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
+#[cbor(index_only)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub enum BreakerState {
     /// Everything.
+    #[n(0)]
     Closed,
     /// Nothing.
+    #[n(1)]
     Open,
     /// One attempt at a time, until one succeeds.
+    #[n(2)]
     HalfOpen,
 }
 
 /// An event that a receiver would not take.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct DeadLetter {
     /// Which.
+    #[n(0)]
     pub event_id: EventId,
     /// What happened.
+    #[n(1)]
     pub event_type: EventType,
     /// What it is about.
+    #[n(2)]
     pub subject: String,
     /// How often it was tried.
+    #[n(3)]
     pub attempts: u32,
     /// What the receiver said last; null if it was never asked.
+    #[n(4)]
     #[cfg_attr(feature = "server", schema(required))]
     pub last_response: Option<Response>,
 }

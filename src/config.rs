@@ -38,6 +38,8 @@ pub struct Config {
     pub events: Events,
     /// Those who look on.
     pub live: Live,
+    /// Calls that another node decides.
+    pub forwarding: Forwarding,
 }
 
 impl Default for Config {
@@ -52,6 +54,7 @@ impl Default for Config {
             storage: Storage::default(),
             events: Events::default(),
             live: Live::default(),
+            forwarding: Forwarding::default(),
         }
     }
 }
@@ -183,6 +186,26 @@ section! {
     }
 }
 
+section! {
+    /// Calls that another node decides.
+    Forwarding {
+        /// Calls that are under way to the node that decides at once, 32 to 1,000,000; past it callers are told `overloaded`.
+        /// Half of them is kept from those who want to hold seats or to queue up.
+        calls: u64 = 4_096,
+        /// Milliseconds that a call may take, 100 to 600,000: who has no answer by then is told that the outcome is not known.
+        time_ms: u64 = 10_000,
+        /// Bytes of a call, without a seating plan, 4 KiB to 64 MiB; past it callers are told `overloaded`. What carries them must
+        /// take 1 KiB more.
+        question_bytes: u64 = 512 << 10,
+        /// Bytes of an answer, 4 KiB to 64 MiB; of lists that would be larger a part is given. What carries them must take 1 KiB
+        /// more.
+        answer_bytes: u64 = 512 << 10,
+        /// Milliseconds that an answer waits at most until this node has taken in what it rests on, 1 to 600,000; then it is given
+        /// all the same, and the node is not ready until it has.
+        behind_ms: u64 = 2_000,
+    }
+}
+
 impl Config {
     /// Checks every bound.
     ///
@@ -214,6 +237,11 @@ impl Config {
             ("live.window_ms", self.live.window_ms, 1, 60_000),
             ("live.position_ms", self.live.position_ms, 1, 60_000),
             ("live.token_ms", self.live.token_ms, 1, 60_000),
+            ("forwarding.calls", self.forwarding.calls, 32, 1_000_000),
+            ("forwarding.time_ms", self.forwarding.time_ms, 100, 600_000),
+            ("forwarding.question_bytes", self.forwarding.question_bytes, 4 << 10, 64 << 20),
+            ("forwarding.answer_bytes", self.forwarding.answer_bytes, 4 << 10, 64 << 20),
+            ("forwarding.behind_ms", self.forwarding.behind_ms, 1, 600_000),
         ];
         for &(key, value, min, max) in bounds {
             if !(min..=max).contains(&value) {

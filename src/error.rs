@@ -5,12 +5,14 @@ use std::time::Duration;
 use crate::domain::{Flaw, Rejection};
 
 /// One thing that is wrong with the input.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, serde::Serialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct FieldError {
     /// Where: a path such as `areas[0].capacity`.
+    #[n(0)]
     pub field: String,
     /// What is wrong, and what is allowed.
+    #[n(1)]
     pub message: String,
 }
 
@@ -42,34 +44,46 @@ fn cut(text: String, chars_max: usize) -> String {
 }
 
 /// Why a call did not do what was asked.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, minicbor::Encode, minicbor::Decode, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A rule stands against it. Nothing has changed.
+    #[n(0)]
     #[error(transparent)]
-    Rejected(Rejection),
+    Rejected(#[n(0)] Rejection),
     /// The input is not within its bounds; everything that was found wrong. Nothing has changed.
+    #[n(1)]
     #[error("invalid input: {}", .0.iter().map(|e| format!("{}: {}", e.field, e.message)).collect::<Vec<_>>().join("; "))]
-    Invalid(Vec<FieldError>),
+    Invalid(#[n(0)] Vec<FieldError>),
     /// Seats of these names are not in the plan. Nothing has changed.
+    #[n(2)]
     #[error("unknown seats: {}", .0.join(", "))]
-    UnknownSeats(Vec<String>),
+    UnknownSeats(#[n(0)] Vec<String>),
     /// Some of the seats are held, sold or blocked. Nothing has changed.
+    #[n(3)]
     #[error("seats are not available: {}", .0.join(", "))]
-    SeatsUnavailable(Vec<String>),
+    SeatsUnavailable(#[n(0)] Vec<String>),
     /// Too much is under way. Nothing has changed; worth another try after the given time.
+    #[n(4)]
     #[error("overloaded, try again in {} s", .0.as_secs().max(1))]
-    Overloaded(Duration),
+    Overloaded(#[n(0)] Duration),
     /// The disk is nearly full: reads go on, writes do not. Nothing has changed.
+    #[n(5)]
     #[error("the disk is nearly full")]
     StorageFull,
-    /// The engine has failed or is shutting down, and whether the command took effect is not known: ask again, with the
-    /// same idempotency key, once it is back.
+    /// The engine has failed or is shutting down, or the node that decides did not answer, and whether the command took effect
+    /// is not known: ask again, with the same idempotency key, once it is back.
+    #[n(6)]
     #[error("the outcome is not known: {0}")]
-    OutcomeUnknown(String),
+    OutcomeUnknown(#[n(0)] String),
+    /// Of several nodes none decides just now. Nothing has changed; worth another try in a second.
+    #[n(8)]
+    #[error("nobody decides just now; the command was not taken")]
+    NoOwner,
     /// A fault of the engine's own; the text is for its log, not for buyers.
+    #[n(7)]
     #[error("internal error: {0}")]
-    Internal(String),
+    Internal(#[n(0)] String),
 }
 
 impl From<Rejection> for Error {

@@ -105,7 +105,7 @@ pub use relay::{Event, EventData};
 
 /// The sections of a [`Config`].
 pub mod settings {
-    pub use crate::config::{Actors, Checkpoint, Clock, Error, Events, Journal, Limits, Live, Storage};
+    pub use crate::config::{Actors, Checkpoint, Clock, Error, Events, Forwarding, Journal, Limits, Live, Storage};
 }
 
 /// A map that many threads share.

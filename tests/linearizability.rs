@@ -318,7 +318,7 @@ struct Gone;
 /// The answer, or the rejection.
 fn answer<T: std::fmt::Debug>(result: Result<T, Error>) -> Result<Result<T, Error>, Gone> {
     match result {
-        Err(Error::OutcomeUnknown(_)) => Err(Gone),
+        Err(Error::OutcomeUnknown(_) | Error::NoOwner) => Err(Gone),
         Err(error @ (Error::Rejected(_) | Error::SeatsUnavailable(_))) => Ok(Err(error)),
         Err(error) => panic!("{error}"),
         Ok(value) => Ok(Ok(value)),

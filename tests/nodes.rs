@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::name;
 use boxoffice::testing::cluster::{Cable, MemoryStream};
-use boxoffice::{Config, Engine, Error, Wish};
+use boxoffice::{Caller, Config, Engine, Error, PaymentStatus, Rejection, Wish};
 use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -100,7 +100,8 @@ async fn an_owner_that_is_cut_off_is_followed_by_another_and_follows_when_it_is_
     let lost = lost.await.unwrap();
     assert!(matches!(lost, Err(Error::OutcomeUnknown(_))), "{lost:?}");
     assert_eq!(owner(&nodes, &[0, 1, 2]).await, second);
-    nodes[second].engine.pay(&name("eva"), held.id, None).await.unwrap_err();
+    let again = nodes[first].engine.reservation(&Caller::User(name("eva")), held.id).await.unwrap();
+    assert_eq!(again.amount, held.amount, "whoever was cut off asks the one who owns");
     let last = nodes[second].engine.durable_lsn();
     for node in &nodes {
         until("all are at the end", || (node.engine.durable_lsn() >= last).then_some(())).await;
@@ -155,10 +156,10 @@ async fn another_node_owns_when_it_is_asked_for_and_no_call_is_lost() {
     for call in calls {
         match call.await.unwrap() {
             Ok(_) => held += 1,
-            Err(Error::OutcomeUnknown(why)) => assert!(why.contains("not taken"), "{why}"),
             Err(error) => panic!("{error}"),
         }
     }
+    assert_eq!(held, 50, "whoever comes too late for one owner is sent to the next one");
     let second = until("another one owns", || {
         (0..3).find(|index| *index != first && nodes[*index].engine.membership().unwrap().owns)
     })
@@ -166,4 +167,52 @@ async fn another_node_owns_when_it_is_asked_for_and_no_call_is_lost() {
     let seen = nodes[second].engine.option(option).await.unwrap();
     assert_eq!(seen.counts.held, held);
     nodes[second].engine.hold(option, &name("anna"), Wish::best(1), None, None).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_node_answers_every_call() {
+    let stream = MemoryStream::default();
+    let nodes = three(&stream).await;
+    let first = owner(&nodes, &[0, 1, 2]).await;
+    let edges: Vec<_> = (0..3).filter(|index| *index != first).map(|index| &nodes[index].engine).collect();
+    let option = common::on_sale(edges[0], 10, 20).await;
+    let anna = name("anna");
+    common::charge(edges[1], &anna, 1_000).await;
+    let key = || common::key(&anna, "hold", "once");
+    let held = edges[0].hold(option, &anna, common::best(3), None, key()).await.unwrap();
+    let again = edges[1].hold(option, &anna, common::best(3), None, key()).await.unwrap();
+    assert!(again.replayed && !held.replayed);
+    assert_eq!(again.value.id, held.value.id, "the same key is the same call, wherever it comes");
+    let paid = edges[1].pay(&anna, held.value.id, None).await.unwrap().value;
+    for node in &nodes {
+        let seen = node.engine.payment(&Caller::User(anna.clone()), paid.id).await.unwrap();
+        assert_eq!(seen.status, PaymentStatus::Completed);
+        let wallet = node.engine.wallet(&anna).await.unwrap();
+        assert_eq!(Some(wallet.balance), paid.balance, "what is somebody's is known everywhere at once");
+        let other = node.engine.payment(&Caller::User(name("ben")), paid.id).await.unwrap_err();
+        assert!(matches!(other, Error::Rejected(Rejection::NotFound)), "{other:?}");
+    }
+    let refused = edges[0].hold(option, &anna, common::seats(&["nowhere"]), None, None).await.unwrap_err();
+    assert!(matches!(refused, Error::UnknownSeats(_)), "{refused:?}");
+    for node in nodes {
+        node.engine.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_nobody_owns_nothing_is_taken_and_it_is_said_so() {
+    let stream = MemoryStream::default();
+    let alone = node(&stream, "ada").await;
+    let nodes = [alone];
+    owner(&nodes, &[0]).await;
+    let option = common::on_sale(&nodes[0].engine, 2, 2).await;
+    stream.stall();
+    // An owner that cannot know whether it still is one says nothing, not even what it knows well.
+    let engine = nodes[0].engine.clone();
+    let asked = tokio::spawn(async move { engine.wallet(&name("anna")).await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!asked.is_finished());
+    stream.go_on();
+    asked.await.unwrap().unwrap();
+    common::hold(&nodes[0].engine, option, &name("anna"), &["1-1"]).await;
 }

@@ -126,6 +126,8 @@ pub struct Joining {
     pub founds: bool,
     /// How long it waits for whom.
     pub patience: Patience,
+    /// What all nodes know, and nobody else: 32 bytes or more.
+    pub secret: Vec<u8>,
     /// Its way to the log.
     pub connect: Box<dyn Connect>,
 }

@@ -67,6 +67,38 @@ pub(crate) mod list {
     }
 }
 
+/// A change of something that may be absent itself, as a list of at most one; for
+/// `#[cbor(with = "crate::domain::cbor::patch", has_nil)]`. Plainly written, "make it absent" and "leave it" would be the same.
+pub(crate) mod patch {
+    use minicbor::decode::{Decode, Decoder};
+    use minicbor::encode::{Encode, Encoder, Write};
+
+    pub(crate) fn encode<C, T: Encode<C>, W: Write>(
+        change: &Option<Option<T>>,
+        e: &mut Encoder<W>,
+        ctx: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        change.as_ref().map(std::array::from_ref::<Option<T>>).encode(e, ctx)
+    }
+
+    pub(crate) fn decode<'b, C, T: Decode<'b, C>>(
+        d: &mut Decoder<'b>,
+        ctx: &mut C,
+    ) -> Result<Option<Option<T>>, minicbor::decode::Error> {
+        let change = Option::<[Option<T>; 1]>::decode(d, ctx)?;
+        Ok(change.map(|[change]| change))
+    }
+
+    pub(crate) fn is_nil<T>(change: &Option<Option<T>>) -> bool {
+        change.is_none()
+    }
+
+    #[expect(clippy::unnecessary_wraps, clippy::option_option, reason = "the derive asks for it")]
+    pub(crate) fn nil<T>() -> Option<Option<Option<T>>> {
+        Some(None)
+    }
+}
+
 /// Most rows are shorter. None is kept as it is for long, so nothing is shrunk.
 const ROW_BYTES: usize = 256;
 

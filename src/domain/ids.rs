@@ -184,11 +184,13 @@ impl<'b, C> minicbor::Decode<'b, C> for UserId {
 }
 
 /// An entry of a wallet. A user's name may be longer than an id, so this carries a 64-bit hash of it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode)]
 pub struct EntryId {
     /// XXH3 of the user's id.
+    #[n(0)]
     pub wallet: u64,
     /// Its number in that wallet, from 1.
+    #[n(1)]
     pub no: u64,
 }
 

@@ -5,17 +5,19 @@ use std::hash::Hash;
 use hashbrown::HashSet;
 use smallvec::SmallVec;
 
-use super::{PaymentId, Points};
+use super::{PaymentId, Points, cbor};
 
 /// So many things are compared with each other faster than hashed.
 const FEW: usize = 16;
 
 /// One thing that is not within its bounds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 pub struct Flaw {
     /// Where: a path such as `areas[0].capacity`.
+    #[n(0)]
     pub field: String,
     /// What is wrong, and what is allowed.
+    #[n(1)]
     pub message: String,
 }
 
@@ -58,72 +60,95 @@ impl Flaw {
 }
 
 /// The rule that stands against a command. The variants are the `code`s of the HTTP API.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rejection {
     /// What is asked for is not within its bounds, or would not be together with what there is; everything that was found
     /// wrong.
+    #[n(0)]
     #[error("invalid input: {}", .0.iter().map(|flaw| format!("{}: {}", flaw.field, flaw.message)).collect::<Vec<_>>().join("; "))]
-    Invalid(Vec<Flaw>),
+    Invalid(#[n(0)] Vec<Flaw>),
     /// There is no such thing, or it is somebody else's.
+    #[n(1)]
     #[error("no such resource")]
     NotFound,
     /// Some of the named seats are held, sold or blocked; all of those are listed.
+    #[n(2)]
     #[error("{} of the seats are not available", conflicts.len())]
     SeatsUnavailable {
         /// Their places in the seating plan.
+        #[n(0)]
+        #[cbor(with = "cbor::small")]
         conflicts: SmallVec<[u32; 4]>,
     },
     /// Not that many seats or places are free in the wanted arrangement.
+    #[n(3)]
     #[error("not enough seats of that kind are available")]
     NotEnoughSeats,
     /// A limit per reservation, user or wallet would be passed.
+    #[n(4)]
     #[error("the limit is {limit}, and {already} are already in use")]
     LimitExceeded {
         /// How much is allowed.
+        #[n(0)]
         limit: u64,
         /// How much of it is in use.
+        #[n(1)]
         already: u64,
     },
     /// Outside the option's sale window.
+    #[n(5)]
     #[error("the sale is not open")]
     SaleNotOpen,
     /// The reservation's hold ran out before it was paid.
+    #[n(6)]
     #[error("the reservation has expired")]
     ReservationExpired,
     /// The reservation is not in the state `held`.
+    #[n(7)]
     #[error("the reservation is not held")]
     ReservationNotHeld,
     /// The reservation has been paid.
+    #[n(8)]
     #[error("the reservation has been paid already")]
     AlreadyPaid {
         /// By this payment.
+        #[n(0)]
         payment: PaymentId,
     },
     /// The wallet holds less than the price.
+    #[n(9)]
     #[error("the wallet holds {balance} points, {amount} are needed")]
     InsufficientPoints {
         /// What the wallet held when it refused.
+        #[n(0)]
         balance: Points,
         /// What was asked of it.
+        #[n(1)]
         amount: Points,
     },
     /// The payment took longer than allowed, and was undone.
+    #[n(10)]
     #[error("the payment timed out and was undone")]
     PaymentTimedOut,
     /// The payment cannot be refunded (any more).
+    #[n(11)]
     #[error("the payment cannot be refunded")]
     NotRefundable,
     /// While the waiting room is on, a hold needs a token of this user for this concert.
+    #[n(12)]
     #[error("a queue token is required")]
     QueueTokenRequired,
     /// The token is still waiting, or its time is over.
+    #[n(13)]
     #[error("the queue token is not active")]
     QueueTokenNotActive,
     /// The idempotency key was used with another payload.
+    #[n(14)]
     #[error("the idempotency key was used with another payload")]
     IdempotencyKeyReused,
     /// The caller has used as many idempotency keys as are allowed in 24 hours.
+    #[n(15)]
     #[error("too many idempotency keys in 24 hours")]
     TooManyIdempotencyKeys,
 }

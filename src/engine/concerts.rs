@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::calls::{ConfigureWaitingRoom, CreateConcert};
 use super::{Engine, Inner, check_limit, page, parse_cursor};
 use crate::api::{Answered, Concert, IdempotencyKey, NewConcert, Page, PageRequest, WaitingRoom};
 use crate::domain::catalogue::{self, Command, Reply};
@@ -21,34 +22,10 @@ impl Engine {
         concert: NewConcert,
         key: Option<IdempotencyKey>,
     ) -> Result<Answered<Concert>, Error> {
-        let _call = self.0.admit()?;
-        let NewConcert { title, waiting_room } = concert;
-        let mut signing_key = [0; 32];
-        getrandom::fill(&mut signing_key).map_err(|error| Error::Internal(error.to_string()))?;
-        let (entries_max, request) = (self.0.config.limits.catalogue_entries, self.0.request(key, None));
-        let command = Command::CreateConcert { title, waiting_room, signing_key, entries_max, request };
-        let Reply::Concert { concert: id, replayed } =
-            self.0.ask::<catalogue::Catalogue>(&TheCatalogue, command).await?
-        else {
-            return Err(Error::Internal("the catalogue answered something else".into()));
-        };
-        let concert = self.0.read(|replica| Ok(replica.catalogue()?.concert(id).cloned())).await?;
-        let concert = concert.ok_or_else(|| Error::Internal(format!("{id} is not in the catalogue")))?;
-        // The waiting room must have its settings when the caller goes on.
-        let open = waiting_room::Command::Open { concert: id, settings: concert.waiting_room.clone() };
-        self.0.owned(|system| system.tell(crate::domain::Message::Room(id, open)))?;
-        self.0
-            .ask::<Room>(&id, waiting_room::Command::Configure { patch: SettingsPatch::default(), holders: vec![] })
-            .await?;
-        let value = Concert {
-            id,
-            title: concert.title,
-            waiting_room: concert.waiting_room,
-            // As it was when it was made: without any.
-            options: Vec::new(),
-            created_at: concert.created_at,
-        };
-        Ok(Answered { value, replayed })
+        match self.0.away() {
+            None => decided!(self.0, self.0.create_concert(concert, key)),
+            Some(_) => self.0.ask_owner(CreateConcert { concert, key }).await,
+        }
     }
 
     /// A concert.
@@ -56,12 +33,10 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`].
     pub async fn concert(&self, id: ConcertId) -> Result<Concert, Error> {
-        let found = self.0.read(|replica| {
-            let concert = replica.catalogue()?.concert(id).cloned();
-            Ok((concert, replica.room(id)?.settings().clone()))
-        });
-        let (concert, settings) = found.await?;
-        Ok(view(id, concert.ok_or(Rejection::NotFound)?, settings))
+        match self.0.concert(id).await {
+            Err(error) if self.0.may_have_come(&error).await? => self.0.concert(id).await,
+            found => found,
+        }
     }
 
     /// All concerts, newest first.
@@ -90,14 +65,10 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`].
     pub async fn waiting_room(&self, concert: ConcertId) -> Result<WaitingRoom, Error> {
-        let found = self.0.read(|replica| {
-            if replica.catalogue()?.concert(concert).is_none() {
-                return Ok(None);
-            }
-            let room = replica.room(concert)?;
-            Ok(Some(WaitingRoom { settings: room.settings().clone(), counts: room.counts() }))
-        });
-        Ok(found.await?.ok_or(Rejection::NotFound)?)
+        match self.0.waiting_room(concert).await {
+            Err(error) if self.0.may_have_come(&error).await? => self.0.waiting_room(concert).await,
+            found => found,
+        }
     }
 
     /// Changes how a concert's waiting room is run, and gives it as it is then. Mode `open` lets in all who wait. When the
@@ -107,14 +78,86 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`], [`Error::Invalid`].
     pub async fn configure_waiting_room(&self, concert: ConcertId, patch: SettingsPatch) -> Result<WaitingRoom, Error> {
-        let _call = self.0.admit()?;
-        let holders = self.0.holders(concert, &patch).await?;
-        self.0.ask::<Room>(&concert, waiting_room::Command::Configure { patch, holders }).await?;
-        self.waiting_room(concert).await
+        match self.0.away() {
+            None => decided!(self.0, self.0.configure_waiting_room(concert, patch)),
+            Some(_) => self.0.ask_owner(ConfigureWaitingRoom { concert, patch }).await,
+        }
     }
 }
 
 impl Inner {
+    pub(in crate::engine) async fn create_concert(
+        self: &Arc<Self>,
+        concert: NewConcert,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<Concert>, Error> {
+        let _call = self.admit()?;
+        let NewConcert { title, waiting_room } = concert;
+        let mut signing_key = [0; 32];
+        getrandom::fill(&mut signing_key).map_err(|error| Error::Internal(error.to_string()))?;
+        let (entries_max, request) = (self.config.limits.catalogue_entries, self.request(key, None));
+        let command = Command::CreateConcert { title, waiting_room, signing_key, entries_max, request };
+        let Reply::Concert { concert: id, replayed } = self.ask::<catalogue::Catalogue>(&TheCatalogue, command).await?
+        else {
+            return Err(Error::Internal("the catalogue answered something else".into()));
+        };
+        if replayed {
+            self.certain().await?;
+        }
+        let concert = self.read(|replica| Ok(replica.catalogue()?.concert(id).cloned())).await?;
+        let concert = concert.ok_or_else(|| Error::Internal(format!("{id} is not in the catalogue")))?;
+        // The waiting room must have its settings when the caller goes on.
+        let open = waiting_room::Command::Open { concert: id, settings: concert.waiting_room.clone() };
+        let unchanged = waiting_room::Command::Configure { patch: SettingsPatch::default(), holders: vec![] };
+        let opened = async {
+            self.owned(|system| system.tell(crate::domain::Message::Room(id, open)))?;
+            self.ask::<Room>(&id, unchanged).await
+        };
+        opened.await.map_err(Self::after_the_first)?;
+        let value = Concert {
+            id,
+            title: concert.title,
+            waiting_room: concert.waiting_room,
+            // As it was when it was made: without any.
+            options: Vec::new(),
+            created_at: concert.created_at,
+        };
+        Ok(Answered { value, replayed })
+    }
+
+    pub(in crate::engine) async fn concert(self: &Arc<Self>, id: ConcertId) -> Result<Concert, Error> {
+        let found = self.read(|replica| {
+            let concert = replica.catalogue()?.concert(id).cloned();
+            Ok((concert, replica.room(id)?.settings().clone()))
+        });
+        let (concert, settings) = found.await?;
+        Ok(view(id, concert.ok_or(Rejection::NotFound)?, settings))
+    }
+
+    pub(in crate::engine) async fn waiting_room(self: &Arc<Self>, concert: ConcertId) -> Result<WaitingRoom, Error> {
+        let found = self.read(|replica| {
+            if replica.catalogue()?.concert(concert).is_none() {
+                return Ok(None);
+            }
+            let room = replica.room(concert)?;
+            Ok(Some(WaitingRoom { settings: room.settings().clone(), counts: room.counts() }))
+        });
+        Ok(found.await?.ok_or(Rejection::NotFound)?)
+    }
+
+    pub(in crate::engine) async fn configure_waiting_room(
+        self: &Arc<Self>,
+        concert: ConcertId,
+        patch: SettingsPatch,
+    ) -> Result<WaitingRoom, Error> {
+        let _call = self.admit()?;
+        let holders = self.holders(concert, &patch).await?;
+        self.ask::<Room>(&concert, waiting_room::Command::Configure { patch, holders }).await?;
+        // There may have been nothing to change.
+        self.certain().await.map_err(Self::after_the_first)?;
+        self.waiting_room(concert).await
+    }
+
     /// Who holds seats of a concert, for a change that may send those back to the line who hold none: one option after the
     /// other, so that nobody else waits for all of them.
     async fn holders(self: &Arc<Self>, concert: ConcertId, patch: &SettingsPatch) -> Result<Vec<UserId>, Error> {

@@ -20,8 +20,11 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`](crate::Rejection::NotFound).
     pub async fn seat_changes(&self, option: OptionId, since: Option<Lsn>) -> Result<SeatChanges, Error> {
-        let plan = self.0.offer(option).await?;
+        let plan = self.plan(option).await?;
         // Whatever this caller has seen before is in the first update.
+        if let Some(since) = since {
+            self.0.wait_for(since).await;
+        }
         let not_before = self.seats_seq(option).await?;
         let Inner { node, host, hubs, config, .. } = &*self.0;
         let window = Duration::from_millis(config.live.window_ms);
@@ -138,7 +141,7 @@ impl TokenChanges {
                 Due::Status | Due::Position => {
                     let known = (last.status, last.position);
                     let changes = self.following.changes();
-                    let token = self.inner.token(&self.caller, self.id).await?;
+                    let token = self.inner.own_token(&self.caller, self.id).await?;
                     let worth = token.status != known.0 || due == Due::Position && token.position != known.1;
                     (self.changes, self.status_due) = (changes, false);
                     if worth {
@@ -163,13 +166,13 @@ impl TokenChanges {
 
     fn note_life(&self) {
         if self.alive_until.is_none_or(|until| Instant::now() < until) {
-            self.inner.seen(&self.caller, self.id);
+            self.inner.heard_from(&self.caller, self.id);
         }
     }
 
     async fn tell(&mut self) -> Result<Token, Error> {
         let changes = self.following.changes();
-        let token = self.inner.token(&self.caller, self.id).await?;
+        let token = self.inner.own_token(&self.caller, self.id).await?;
         (self.changes, self.status_due) = (changes, false);
         self.told = Some((token.clone(), Instant::now()));
         Ok(token)

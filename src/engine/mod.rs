@@ -1,7 +1,27 @@
 //! The engine: opening and closing it, and what all calls have in common. The calls themselves stand in one file a
 //! service.
 
+/// What this node decides itself. A refusal rests on what there was, and is told once that is certain.
+macro_rules! decided {
+    ($inner:expr, $call:expr) => {
+        match $call.await {
+            Err(error) => Err($inner.sure(error).await),
+            told => told,
+        }
+    };
+}
+
+/// What this node knows itself of what is somebody's, told once that is certain.
+macro_rules! known {
+    ($inner:expr, $call:expr) => {{
+        let told = $call.await;
+        $inner.certain().await?;
+        told
+    }};
+}
+
 mod backup;
+pub(crate) mod calls;
 mod concerts;
 mod deliveries;
 pub(crate) mod events;
@@ -18,12 +38,13 @@ mod verify;
 mod wallets;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot, watch};
 
+use self::calls::Away;
 use self::deliveries::Deliveries;
 use self::start::{Node, Place, Terms, Threads};
 pub use self::start::{Membership, Seen};
@@ -52,6 +73,8 @@ use crate::store::journal;
 use crate::store::plans::Plans;
 
 pub use self::backup::{backup, restore};
+#[cfg(any(test, feature = "testing"))]
+pub use self::calls::{Forward, OwnerId, Secret as ClusterSecret, Sending, Unanswered};
 pub use self::events::{EventBatch, EventStream};
 pub use self::live::{SeatChanges, TokenChanges};
 pub use self::options::PlanJson;
@@ -81,7 +104,7 @@ const SKEW_WARNING_MS: u64 = 1_000;
 ///
 /// | for | |
 /// |---|---|
-/// | **opening** | [`open`](Self::open), once a process and directory; everything else comes after it. A host waits for [`failure`](Self::failure) beside its work, and ends with [`shutdown`](Self::shutdown), also when the engine has failed. Tests have `open_with` (a clock that is set by hand), `open_on` (a disk that fails) and `open_failing` (messages that are lost), and end a term and begin another with `end_term` and `begin_term` |
+/// | **opening** | [`open`](Self::open), once a process and directory; everything else comes after it. A host waits for [`failure`](Self::failure) beside its work, and ends with [`shutdown`](Self::shutdown), also when the engine has failed. Tests have `open_with` (a clock that is set by hand), `open_on` (a disk that fails) and `open_failing` (messages that are lost) and `open_forwarding` (as a node that asks another one), and end a term and begin another with `end_term` and `begin_term` |
 /// | **the catalogue** | [`create_concert`](Self::create_concert), then [`add_option`](Self::add_option) for each of its performances. What there is: [`concerts`](Self::concerts), [`concert`](Self::concert) with its options, [`option`](Self::option), [`plan`](Self::plan) and [`plan_json`](Self::plan_json) for the map of its seats |
 /// | **running a sale** | [`reschedule_option`](Self::reschedule_option), [`block_seats`](Self::block_seats), [`unblock_seats`](Self::unblock_seats); [`sale_figures`](Self::sale_figures) |
 /// | **the line** | Whoever runs the sale: [`configure_waiting_room`](Self::configure_waiting_room), [`waiting_room`](Self::waiting_room). Each buyer, before holding seats, if the room is not open: [`issue_token`](Self::issue_token), then [`token_changes`](Self::token_changes) or [`token`](Self::token) now and then, until it is active; [`still_there`](Self::still_there), [`leave_queue`](Self::leave_queue). In all lines: [`waiting_tokens`](Self::waiting_tokens) |
@@ -90,6 +113,7 @@ const SKEW_WARNING_MS: u64 = 1_000;
 /// | **paying** | [`pay`](Self::pay) what is held, [`refund`](Self::refund) what is paid; [`payment`](Self::payment), [`payments`](Self::payments) |
 /// | **live** | [`seat_changes`](Self::seat_changes) of an option, from [`seats_seq`](Self::seats_seq) or any seq that was heard before; [`token_changes`](Self::token_changes) |
 /// | **events** | At the host's pace: [`events`](Self::events), [`event`](Self::event). Delivered to it: [`attach`](Self::attach) at each start, [`detach`](Self::detach). Delivered by the server's webhooks: [`register_sink`](Self::register_sink), [`rotate_secret`](Self::rotate_secret), [`remove_sink`](Self::remove_sink). Both kinds: [`sinks`](Self::sinks), [`sink`](Self::sink); [`dead_letters`](Self::dead_letters), then [`redrive`](Self::redrive) or [`drop_dead_letter`](Self::drop_dead_letter) |
+/// | **several nodes** | [`serve_call`](Self::serve_call) does what another node has asked of this one |
 /// | **operations** | [`health`](Self::health), [`stats`](Self::stats), [`failed`](Self::failed), [`now`](Self::now), [`durable_lsn`](Self::durable_lsn); without an engine, on a directory: [`verify`](crate::verify), [`export`](crate::export), [`repair_state`](crate::repair_state), [`backup`](crate::backup) (of a running one as well), [`restore`](crate::restore) |
 ///
 /// Calls that make something take an [`IdempotencyKey`]: with it they can be called again when their outcome is not known.
@@ -104,7 +128,7 @@ const SKEW_WARNING_MS: u64 = 1_000;
 ///
 /// and those that change something also with
 ///
-/// - [`Error::Overloaded`] and [`Error::StorageFull`]: nothing has changed.
+/// - [`Error::Overloaded`], [`Error::StorageFull`] and [`Error::NoOwner`]: nothing has changed.
 /// - where they take an [`IdempotencyKey`], [`Rejection::IdempotencyKeyReused`] and
 ///   [`Rejection::TooManyIdempotencyKeys`] ("those of the idempotency key").
 ///
@@ -133,6 +157,8 @@ struct Inner {
     event_readers: Arc<Semaphore>,
     gauges: Arc<Gauges>,
     deliveries: Deliveries,
+    /// The way to the node that decides, if there are several.
+    away: OnceLock<Box<Away>>,
     calls: Arc<AtomicU64>,
     closing: AtomicBool,
     failure: watch::Receiver<Option<String>>,
@@ -231,6 +257,24 @@ impl Engine {
         Self::open_at(config, clock.clone(), RealDisk, Some(failpoints.clone()), None).await
     }
 
+    /// Opens the engine as a node of which another one decides, which is itself: every call goes through `loopback`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    #[cfg(any(test, feature = "testing"))]
+    pub async fn open_forwarding(
+        config: Config,
+        clock: Option<&crate::testing::clock::ManualClock>,
+        loopback: &crate::testing::loopback::Loopback,
+    ) -> Result<Self, OpenError> {
+        let engine = match clock {
+            Some(clock) => Self::open_with(config, clock).await?,
+            None => Self::open(config).await?,
+        };
+        loopback.lead(&engine);
+        Ok(engine)
+    }
+
     async fn open_at(
         config: Config,
         time: impl TimeSource,
@@ -246,7 +290,12 @@ impl Engine {
         let thread = std::thread::Builder::new().name("boxoffice-open".into()).spawn(open);
         let failed = |source| OpenError::DataDirectory { dir: "(no thread)".into(), source };
         thread.map_err(failed)?;
-        opened.await.unwrap_or_else(|_| Err(failed(std::io::Error::other("opening panicked")))).map(Self)
+        let opened = opened.await.unwrap_or_else(|_| Err(failed(std::io::Error::other("opening panicked")))).map(Self);
+        #[cfg(any(test, feature = "testing"))]
+        if let (Ok(engine), true) = (&opened, crate::testing::loopback::is_for_all()) {
+            crate::testing::loopback::Loopback::default().lead(engine);
+        }
+        opened
     }
 
     /// What time it is for the engine.
@@ -345,6 +394,9 @@ impl Engine {
             lsn: self.durable_lsn().0,
             lag: membership.lag,
         });
+        if self.0.is_behind() {
+            reasons.push("this node has not taken in yet what it has answered".into());
+        }
         match self.0.obstacle() {
             Some(Error::StorageFull) => {
                 let free = self.0.gauges.free_bytes.load(Ordering::Relaxed);
@@ -512,7 +564,17 @@ impl Inner {
         if self.is_over() {
             return self.outcome_unknown();
         }
-        Error::OutcomeUnknown(format!("{NO_OWNER}; the command was not taken"))
+        Error::NoOwner
+    }
+
+    /// Of what comes after the first command of a call: something has changed by then, whatever stands against the rest.
+    fn after_the_first(error: Error) -> Error {
+        match error {
+            Error::NoOwner | Error::Overloaded(_) | Error::StorageFull => {
+                Error::OutcomeUnknown(format!("a part of it was done, and then: {error}"))
+            }
+            error => error,
+        }
     }
 
     fn outcome_unknown(&self) -> Error {
@@ -576,6 +638,31 @@ impl Inner {
         let too_many = used >= self.config.limits.user_idempotency_keys;
         let refused = if too_many { Some(Rejection::TooManyIdempotencyKeys) } else { refused };
         Request { key: Some(key.into_domain()), refused }
+    }
+
+    /// Returns once this node, as the owner, may say what it knows: what is somebody's, that something is not there, and what it has
+    /// refused or remembered. A machine of its own always may.
+    ///
+    /// # Errors
+    /// [`Error::NoOwner`] if it owns no more.
+    async fn certain(&self) -> Result<(), Error> {
+        if matches!(self.place, Place::Alone(_)) {
+            return Ok(());
+        }
+        let (tell, told) = reply::channel();
+        if let Some(effect) = tell.leave(()) {
+            self.owned(|system| system.env.writer.when_durable(self.node.journal.durable(), effect))?;
+        }
+        told.await.ok_or(Error::NoOwner)
+    }
+
+    /// What came of a call that this node has decided, once it is [certain](Self::certain). What says that nothing was done, it
+    /// says of this node alone, and is true in any case.
+    async fn sure(&self, error: Error) -> Error {
+        match &error {
+            Error::Rejected(_) | Error::SeatsUnavailable(_) => self.certain().await.err().unwrap_or(error),
+            _ => error,
+        }
     }
 
     /// Waits until everything that is durable now can be seen.

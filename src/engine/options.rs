@@ -6,6 +6,7 @@ use hashbrown::HashSet;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+use super::calls::{AddOption, BlockSeats, RescheduleOption, UnblockSeats};
 use super::{Engine, Inner, RETRY_AFTER};
 use crate::api::{Answered, ConcertOption, IdempotencyKey, NewOption, SaleFigures, Seats, WindowPatch};
 use crate::domain::catalogue::{self, Catalogue};
@@ -59,26 +60,10 @@ impl Engine {
         option: NewOption,
         key: Option<IdempotencyKey>,
     ) -> Result<Answered<ConcertOption>, Error> {
-        let _call = self.0.admit()?;
-        if self.0.read(|replica| Ok(replica.catalogue()?.concert(concert).is_none())).await? {
-            return Err(Rejection::NotFound.into());
+        match self.0.away() {
+            None => decided!(self.0, self.0.add_option(concert, option, key)),
+            Some(_) => Box::pin(self.0.add_option_away(concert, option, key)).await,
         }
-        let inner = self.0.clone();
-        let definition = self.0.on_blocking_thread(move || inner.define(concert, option)).await??;
-        let (entries_max, request) = (self.0.config.limits.catalogue_entries, self.0.request(key, None));
-        let command = catalogue::Command::AddOption { definition: Box::new(definition), entries_max, request };
-        let catalogue::Reply::Option { option: id, replayed } = self.0.ask::<Catalogue>(&TheCatalogue, command).await?
-        else {
-            return Err(Error::Internal("the catalogue answered something else".into()));
-        };
-        // The catalogue has told the option already; this waits until it has heard.
-        let unheard = self.0.read(|replica| Ok(replica.catalogue()?.undefined(id).cloned())).await?;
-        if let Some(definition) = unheard {
-            self.0.ask::<Aggregate>(&id, Command::Define { option: id, definition: Box::new(definition) }).await?;
-        }
-        let plan = self.0.offer(id).await?;
-        let created_at = self.0.read(|replica| Ok(replica.option(id)?.created_at())).await?;
-        Ok(Answered { value: as_created(&plan, created_at), replayed })
     }
 
     /// An option.
@@ -86,15 +71,10 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`].
     pub async fn option(&self, id: OptionId) -> Result<ConcertOption, Error> {
-        let now = self.now();
-        let found = self.0.read(|replica| {
-            let option = replica.option(id)?;
-            let definition = option.definition();
-            Ok(definition.map(|definition| {
-                view(id, definition, option.window(), option.status(now), option.counts(), option.created_at())
-            }))
-        });
-        Ok(found.await?.ok_or(Rejection::NotFound)?)
+        match self.0.option(id).await {
+            Err(error) if self.0.may_have_come(&error).await? => self.0.option(id).await,
+            found => found,
+        }
     }
 
     /// How an option sells just now, and the line before it.
@@ -102,15 +82,10 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`].
     pub async fn sale_figures(&self, id: OptionId) -> Result<SaleFigures, Error> {
-        let now = self.now();
-        let found = self.0.read(|replica| {
-            let option = replica.option(id)?;
-            let Some(concert) = option.definition().map(|definition| definition.concert) else { return Ok(None) };
-            let (seats, (holds, expiring)) = (option.counts(), option.holds(now.plus_millis(EXPIRING_MS)));
-            let line = replica.room(concert)?.counts();
-            Ok(Some(SaleFigures { at: now, seats, holds: holds as u64, holds_expiring: expiring as u64, line }))
-        });
-        Ok(found.await?.ok_or(Rejection::NotFound)?)
+        match self.0.sale_figures(id).await {
+            Err(error) if self.0.may_have_come(&error).await? => self.0.sale_figures(id).await,
+            found => found,
+        }
     }
 
     /// Moves an option's sale window, and gives the option as it is then. What is held already may still be paid.
@@ -118,11 +93,10 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`], [`Error::Invalid`].
     pub async fn reschedule_option(&self, id: OptionId, patch: WindowPatch) -> Result<ConcertOption, Error> {
-        let _call = self.0.admit()?;
-        // Or an actor would be woken for every number that somebody thinks of.
-        self.option(id).await?;
-        self.0.ask::<Aggregate>(&id, Command::Reschedule { patch }).await?;
-        self.option(id).await
+        match self.0.away() {
+            None => decided!(self.0, self.0.reschedule_option(id, patch)),
+            Some(_) => self.0.ask_owner(RescheduleOption { id, patch }).await,
+        }
     }
 
     /// An option's seats and prices, which never change.
@@ -130,7 +104,10 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`].
     pub async fn plan(&self, id: OptionId) -> Result<Arc<PricedPlan>, Error> {
-        self.0.offer(id).await
+        match self.0.offer(id).await {
+            Err(error) if self.0.may_have_come(&error).await? => self.0.offer(id).await,
+            found => found,
+        }
     }
 
     /// An option's seating plan, as it was given.
@@ -138,10 +115,10 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`].
     pub async fn plan_json(&self, id: OptionId) -> Result<PlanJson, Error> {
-        let hash = self.0.offer(id).await?.definition.plan;
-        let inner = self.0.clone();
-        let json = self.0.on_blocking_thread(move || inner.plans.get(hash.0)).await?;
-        Ok(PlanJson { hash, json: json.map_err(|error| unusable(&error))? })
+        match self.0.plan_json(id).await {
+            Err(error) if self.0.may_have_come(&error).await? => self.0.plan_json(id).await,
+            found => found,
+        }
     }
 
     /// All seats of an option, as they are now.
@@ -149,13 +126,10 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`].
     pub async fn seats(&self, id: OptionId) -> Result<Seats, Error> {
-        let plan = self.0.offer(id).await?;
-        let found = self.0.read(|replica| {
-            let option = replica.option(id)?;
-            Ok((option.seq(), option.seats().clone(), option.areas().to_vec()))
-        });
-        let (seq, map, areas) = found.await?;
-        Ok(Seats { seq, map, areas, plan })
+        match self.0.seats(id).await {
+            Err(error) if self.0.may_have_come(&error).await? => self.0.seats(id).await,
+            found => found,
+        }
     }
 
     /// What has become of an option's seats after `after`, or of all of them, in pieces of `piece_seats`: those in which
@@ -167,8 +141,183 @@ impl Engine {
         after: Option<Lsn>,
         piece_seats: u32,
     ) -> Result<Option<SeatPieces>, Error> {
-        let plan = self.0.offer(id).await?;
-        let found = self.0.read(|replica| {
+        match self.0.seats_after(id, after, piece_seats).await {
+            Err(error) if self.0.may_have_come(&error).await? => self.0.seats_after(id, after, piece_seats).await,
+            found => found,
+        }
+    }
+
+    /// The lsn of the last change of an option's seats.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`].
+    pub async fn seats_seq(&self, id: OptionId) -> Result<Lsn, Error> {
+        match self.0.seats_seq(id).await {
+            Err(error) if self.0.may_have_come(&error).await? => self.0.seats_seq(id).await,
+            found => found,
+        }
+    }
+
+    /// Takes free seats off sale, all of them or none; those that are blocked already stay so. Gives their ids.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`]; [`Error::Invalid`] if no seat is named, or one twice; [`Error::UnknownSeats`];
+    /// [`Error::SeatsUnavailable`] if some are held or sold; and those of the idempotency key.
+    pub async fn block_seats(
+        &self,
+        id: OptionId,
+        seats: Vec<String>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<Vec<String>>, Error> {
+        match self.0.away() {
+            None => decided!(self.0, self.0.block_seats(id, seats, key)),
+            Some(_) => self.0.ask_owner(BlockSeats { id, seats, key }).await,
+        }
+    }
+
+    /// Puts blocked seats back on sale; others stay as they are. Gives their ids.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`]; [`Error::Invalid`] if no seat is named, or one twice; [`Error::UnknownSeats`]; and those of the
+    /// idempotency key.
+    pub async fn unblock_seats(
+        &self,
+        id: OptionId,
+        seats: Vec<String>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<Vec<String>>, Error> {
+        match self.0.away() {
+            None => decided!(self.0, self.0.unblock_seats(id, seats, key)),
+            Some(_) => self.0.ask_owner(UnblockSeats { id, seats, key }).await,
+        }
+    }
+}
+
+impl Inner {
+    pub(in crate::engine) async fn add_option(
+        self: &Arc<Self>,
+        concert: ConcertId,
+        option: NewOption,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<ConcertOption>, Error> {
+        let _call = self.admit()?;
+        if self.read(|replica| Ok(replica.catalogue()?.concert(concert).is_none())).await? {
+            return Err(Rejection::NotFound.into());
+        }
+        let inner = self.clone();
+        let definition = self.on_blocking_thread(move || inner.define(concert, &option)).await??;
+        let (entries_max, request) = (self.config.limits.catalogue_entries, self.request(key, None));
+        let command = catalogue::Command::AddOption { definition: Box::new(definition), entries_max, request };
+        let catalogue::Reply::Option { option: id, replayed } = self.ask::<Catalogue>(&TheCatalogue, command).await?
+        else {
+            return Err(Error::Internal("the catalogue answered something else".into()));
+        };
+        if replayed {
+            self.certain().await?;
+        }
+        let created = self.created(id).await.map_err(Self::after_the_first)?;
+        Ok(Answered { value: created, replayed })
+    }
+
+    /// An option that the catalogue has, as it was then.
+    async fn created(self: &Arc<Self>, id: OptionId) -> Result<ConcertOption, Error> {
+        // The catalogue has told the option already; this waits until it has heard.
+        let unheard = self.read(|replica| Ok(replica.catalogue()?.undefined(id).cloned())).await?;
+        if let Some(definition) = unheard {
+            self.ask::<Aggregate>(&id, Command::Define { option: id, definition: Box::new(definition) }).await?;
+        }
+        let plan = self.offer(id).await?;
+        let created_at = self.read(|replica| Ok(replica.option(id)?.created_at())).await?;
+        Ok(as_created(&plan, created_at))
+    }
+
+    /// As [`add_option`](Self::add_option), decided by another node: the plan goes where all find it, and the call names it. What is wrong
+    /// with it is found here, so that what nobody can use is not kept there.
+    async fn add_option_away(
+        self: &Arc<Self>,
+        concert: ConcertId,
+        mut option: NewOption,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<ConcertOption>, Error> {
+        let is_there = async || self.read(|replica| Ok(replica.catalogue()?.concert(concert).is_some())).await;
+        if !is_there().await? {
+            let missing = Error::from(Rejection::NotFound);
+            if !(self.may_have_come(&missing).await? && is_there().await?) {
+                return Err(missing);
+            }
+        }
+        let inner = self.clone();
+        let checked = self.on_blocking_thread(move || inner.checked(concert, &option).map(|_| option)).await?;
+        option = checked?;
+        let json = std::mem::take(&mut option.seating_plan);
+        let plan = PlanHash::of(&json);
+        self.put_plan(plan, json).await?;
+        self.ask_owner(AddOption { concert, option, plan, key }).await
+    }
+
+    pub(in crate::engine) async fn option(self: &Arc<Self>, id: OptionId) -> Result<ConcertOption, Error> {
+        let now = self.now();
+        let found = self.read(|replica| {
+            let option = replica.option(id)?;
+            let definition = option.definition();
+            Ok(definition.map(|definition| {
+                view(id, definition, option.window(), option.status(now), option.counts(), option.created_at())
+            }))
+        });
+        Ok(found.await?.ok_or(Rejection::NotFound)?)
+    }
+
+    pub(in crate::engine) async fn sale_figures(self: &Arc<Self>, id: OptionId) -> Result<SaleFigures, Error> {
+        let now = self.now();
+        let found = self.read(|replica| {
+            let option = replica.option(id)?;
+            let Some(concert) = option.definition().map(|definition| definition.concert) else { return Ok(None) };
+            let (seats, (holds, expiring)) = (option.counts(), option.holds(now.plus_millis(EXPIRING_MS)));
+            let line = replica.room(concert)?.counts();
+            Ok(Some(SaleFigures { at: now, seats, holds: holds as u64, holds_expiring: expiring as u64, line }))
+        });
+        Ok(found.await?.ok_or(Rejection::NotFound)?)
+    }
+
+    pub(in crate::engine) async fn reschedule_option(
+        self: &Arc<Self>,
+        id: OptionId,
+        patch: WindowPatch,
+    ) -> Result<ConcertOption, Error> {
+        let _call = self.admit()?;
+        // Or an actor would be woken for every number that somebody thinks of.
+        self.option(id).await?;
+        self.ask::<Aggregate>(&id, Command::Reschedule { patch }).await?;
+        // There may have been nothing to change.
+        self.certain().await.map_err(Self::after_the_first)?;
+        self.option(id).await
+    }
+
+    pub(in crate::engine) async fn plan_json(self: &Arc<Self>, id: OptionId) -> Result<PlanJson, Error> {
+        let hash = self.offer(id).await?.definition.plan;
+        let inner = self.clone();
+        let json = self.on_blocking_thread(move || inner.plans.get(hash.0)).await?;
+        Ok(PlanJson { hash, json: json.map_err(|error| unusable(&error))? })
+    }
+
+    pub(in crate::engine) async fn seats(self: &Arc<Self>, id: OptionId) -> Result<Seats, Error> {
+        let plan = self.offer(id).await?;
+        let found = self.read(|replica| {
+            let option = replica.option(id)?;
+            Ok((option.seq(), option.seats().clone(), option.areas().to_vec()))
+        });
+        let (seq, map, areas) = found.await?;
+        Ok(Seats { seq, map, areas, plan })
+    }
+
+    pub(in crate::engine) async fn seats_after(
+        self: &Arc<Self>,
+        id: OptionId,
+        after: Option<Lsn>,
+        piece_seats: u32,
+    ) -> Result<Option<SeatPieces>, Error> {
+        let plan = self.offer(id).await?;
+        let found = self.read(|replica| {
             let option = replica.option(id)?;
             let (seq, seats) = (option.seq(), option.seats());
             if after == Some(seq) {
@@ -195,25 +344,16 @@ impl Engine {
         Ok(found.await?.map(|(seq, pieces, areas)| SeatPieces { seq, pieces, areas, plan }))
     }
 
-    /// The lsn of the last change of an option's seats.
-    ///
-    /// # Errors
-    /// [`Rejection::NotFound`].
-    pub async fn seats_seq(&self, id: OptionId) -> Result<Lsn, Error> {
-        let found = self.0.read(|replica| {
+    pub(in crate::engine) async fn seats_seq(self: &Arc<Self>, id: OptionId) -> Result<Lsn, Error> {
+        let found = self.read(|replica| {
             let option = replica.option(id)?;
             Ok(option.definition().map(|_| option.seq()))
         });
         Ok(found.await?.ok_or(Rejection::NotFound)?)
     }
 
-    /// Takes free seats off sale, all of them or none; those that are blocked already stay so. Gives their ids.
-    ///
-    /// # Errors
-    /// [`Rejection::NotFound`]; [`Error::Invalid`] if no seat is named, or one twice; [`Error::UnknownSeats`];
-    /// [`Error::SeatsUnavailable`] if some are held or sold; and those of the idempotency key.
-    pub async fn block_seats(
-        &self,
+    pub(in crate::engine) async fn block_seats(
+        self: &Arc<Self>,
         id: OptionId,
         seats: Vec<String>,
         key: Option<IdempotencyKey>,
@@ -221,13 +361,8 @@ impl Engine {
         self.change_blocks(id, seats, key, |seats, request| Command::Block { seats, request }).await
     }
 
-    /// Puts blocked seats back on sale; others stay as they are. Gives their ids.
-    ///
-    /// # Errors
-    /// [`Rejection::NotFound`]; [`Error::Invalid`] if no seat is named, or one twice; [`Error::UnknownSeats`]; and those of the
-    /// idempotency key.
-    pub async fn unblock_seats(
-        &self,
+    pub(in crate::engine) async fn unblock_seats(
+        self: &Arc<Self>,
         id: OptionId,
         seats: Vec<String>,
         key: Option<IdempotencyKey>,
@@ -235,23 +370,24 @@ impl Engine {
         self.change_blocks(id, seats, key, |seats, request| Command::Unblock { seats, request }).await
     }
 
-    async fn change_blocks(
-        &self,
+    pub(in crate::engine) async fn change_blocks(
+        self: &Arc<Self>,
         id: OptionId,
         seats: Vec<String>,
         key: Option<IdempotencyKey>,
         command: impl FnOnce(SeatRefs, crate::domain::idempotency::Request) -> Command,
     ) -> Result<Answered<Vec<String>>, Error> {
-        let _call = self.0.admit()?;
-        let plan = self.0.offer(id).await?;
+        let _call = self.admit()?;
+        let plan = self.offer(id).await?;
         let refs = resolve_seats(&plan.plan, &seats)?;
-        let command = command(refs, self.0.request(key, None));
-        let reply = self.0.ask::<Aggregate>(&id, command).await.map_err(|error| name_conflicts(&plan, error))?;
-        Ok(Answered { value: seats, replayed: matches!(reply, Reply::Replayed(_)) })
+        let command = command(refs, self.request(key, None));
+        let reply = self.ask::<Aggregate>(&id, command).await.map_err(|error| name_conflicts(&plan, error))?;
+        let replayed = matches!(reply, Reply::Replayed(_));
+        // There may have been nothing to change.
+        self.certain().await.map_err(Self::after_the_first)?;
+        Ok(Answered { value: seats, replayed })
     }
-}
 
-impl Inner {
     /// What does not change of an option.
     pub(super) async fn offer(self: &Arc<Self>, id: OptionId) -> Result<Arc<PricedPlan>, Error> {
         if let Some(offer) = self.offers.get(&id) {
@@ -275,6 +411,11 @@ impl Inner {
         let row = found.row().map_err(|error| self.fail(&error))?.ok_or(Rejection::NotFound)?;
         let definition = Aggregate::definition_from_row(&row);
         let definition = definition.map_err(|source| self.corrupt(&id, source))?;
+        self.offer_as_defined(id, definition)
+    }
+
+    /// As [`offer`](Self::offer), of an option that is defined like this. Blocks.
+    pub(super) fn offer_as_defined(&self, id: OptionId, definition: Definition) -> Result<Arc<PricedPlan>, Error> {
         let plan = self.seating_plan(definition.plan)?;
         if self.offers.len() as u64 >= self.config.actors.max_resident {
             // What nobody uses just now is read again when somebody does.
@@ -283,6 +424,18 @@ impl Inner {
         // Before the entry, which locks out others: it takes a look at every seat.
         let offer = Arc::new(PricedPlan::new(id, definition, plan));
         Ok(self.offers.entry(id).or_insert(offer).clone())
+    }
+
+    /// A plan, if it is stored here.
+    pub(super) async fn kept_plan(self: &Arc<Self>, hash: PlanHash) -> Result<Option<Vec<u8>>, Error> {
+        let inner = self.clone();
+        self.on_blocking_thread(move || inner.plans.get(hash.0).ok()).await
+    }
+
+    /// Stores a plan that another node has checked.
+    pub(super) async fn keep_plan(self: &Arc<Self>, hash: PlanHash, json: Vec<u8>) -> Result<(), Error> {
+        let inner = self.clone();
+        self.on_blocking_thread(move || inner.store_plan(hash, &json)).await?
     }
 
     /// A stored plan, parsed once for all options that share it.
@@ -305,7 +458,24 @@ impl Inner {
     }
 
     /// Checks a new option, and stores its plan.
-    fn define(&self, concert: ConcertId, option: NewOption) -> Result<Definition, Error> {
+    fn define(&self, concert: ConcertId, option: &NewOption) -> Result<Definition, Error> {
+        let definition = self.checked(concert, option)?;
+        self.store_plan(definition.plan, &option.seating_plan)?;
+        Ok(definition)
+    }
+
+    fn store_plan(&self, hash: PlanHash, json: &[u8]) -> Result<(), Error> {
+        self.plans.put(hash.0, json).map_err(|error| {
+            tracing::error!(%error, "a seating plan could not be stored");
+            if error.is_final() {
+                self.node.journal.poison(&error.to_string());
+            }
+            unusable(&error)
+        })
+    }
+
+    /// Checks a new option.
+    fn checked(&self, concert: ConcertId, option: &NewOption) -> Result<Definition, Error> {
         let limits = &self.config.limits;
         let names = limits.option_names as usize;
         let plan_limits = Limits {
@@ -328,6 +498,7 @@ impl Inner {
         };
         let area =
             |area: crate::api::NewArea| Area { name: area.name, capacity: area.capacity, category: area.category };
+        let (prices, areas) = (option.prices.iter().cloned(), option.areas.iter().cloned());
         let hash = PlanHash::of(&option.seating_plan);
         let definition = Definition {
             concert,
@@ -335,27 +506,20 @@ impl Inner {
             window,
             plan: hash,
             seat_count: plan.len(),
-            prices: option.prices.into_iter().map(|(category, points)| Price { category, points }).collect(),
-            areas: option.areas.into_iter().map(area).collect(),
+            prices: prices.map(|(category, points)| Price { category, points }).collect(),
+            areas: areas.map(area).collect(),
             hold_seconds: option.hold_seconds,
             payment_seconds: option.payment_seconds,
             max_seats_per_reservation: option.max_seats_per_reservation,
             max_seats_per_user: option.max_seats_per_user,
-            focus: option.focus,
-            accessible: option.accessible,
+            focus: option.focus.clone(),
+            accessible: option.accessible.clone(),
             not_for_sale: plan.not_for_sale().collect(),
         };
         let wrong = flaws(&definition, &plan, names as u64);
         if !wrong.is_empty() {
             return Err(Error::Invalid(wrong.into_iter().map(FieldError::from).collect()));
         }
-        self.plans.put(hash.0, &option.seating_plan).map_err(|error| {
-            tracing::error!(%error, "a seating plan could not be stored");
-            if error.is_final() {
-                self.node.journal.poison(&error.to_string());
-            }
-            unusable(&error)
-        })?;
         Ok(definition)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::calls::{GetPayment, GiveBack, ListPayments, Pay};
 use super::{Engine, Inner, check_limit, page, parse_cursor};
 use crate::api::{Answered, Caller, IdempotencyKey, Page, PageRequest, Payment, Refund};
 use crate::domain::concert_option::{self, Command, ConcertOption, Part, PaymentStatus, Reply};
@@ -22,25 +23,9 @@ impl Engine {
         id: ReservationId,
         key: Option<IdempotencyKey>,
     ) -> Result<Answered<Payment>, Error> {
-        let inner = &self.0;
-        let _call = inner.admit()?;
-        let option = id.option;
-        let command =
-            Command::BeginPayment { reservation: id.no, user: user.clone(), request: inner.request(key, None) };
-        match inner.ask_and_park::<ConcertOption>(&option, command).await? {
-            Reply::Paid(no, payment) => {
-                Ok(Answered { value: Payment::new(PaymentId { option, no }, *payment), replayed: false })
-            }
-            Reply::Replayed(no) => {
-                let payment = Box::pin(inner.find_payment(PaymentId { option, no })).await?;
-                let payment = concert_option::Payment { status: PaymentStatus::Completed, ..payment };
-                Ok(Answered { value: Payment::new(PaymentId { option, no }, payment), replayed: true })
-            }
-            Reply::Archived => {
-                let reservation = Box::pin(inner.find_reservation(id)).await?;
-                Err(reservation.why_not_payable(user).into())
-            }
-            _ => Err(Error::Internal("the option answered something else".into())),
+        match self.0.away() {
+            None => decided!(self.0, self.0.pay(user, id, key)),
+            Some(_) => self.0.ask_owner(Pay { user: user.clone(), id, key }).await,
         }
     }
 
@@ -49,11 +34,10 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`], also if it is somebody else's.
     pub async fn payment(&self, caller: &Caller, id: PaymentId) -> Result<Payment, Error> {
-        let found = self.0.find_payment(id).await?;
-        if !caller.may_reach(&found.user) {
-            return Err(Rejection::NotFound.into());
+        match self.0.away() {
+            None => known!(self.0, self.0.payment(caller, id)),
+            Some(_) => self.0.ask_owner(GetPayment { caller: caller.clone(), id }).await,
         }
-        Ok(Payment::new(id, found))
     }
 
     /// A user's payments, newest first; those that failed are among them.
@@ -61,18 +45,10 @@ impl Engine {
     /// # Errors
     /// [`Error::Invalid`]: the limit or the cursor.
     pub async fn payments(&self, user: &UserId, request: &PageRequest) -> Result<Page<Payment>, Error> {
-        check_limit(request.limit)?;
-        let before = parse_cursor(request.cursor.as_deref())?.map(Lsn);
-        let (user, limit) = (user.clone(), request.limit);
-        let list =
-            move |inner: &Inner| inner.list(&user, Part::Payment, before, limit + 1, concert_option::Payment::from_row);
-        let found = self
-            .0
-            .read_rows(list)
-            .await?
-            .into_iter()
-            .map(|(one, payment)| (one.lsn.0, Payment::new(PaymentId { option: one.option, no: one.no }, payment)));
-        Ok(page(found.collect(), limit))
+        match self.0.away() {
+            None => known!(self.0, self.0.payments(user, request)),
+            Some(_) => self.0.ask_owner(ListPayments { user: user.clone(), request: request.clone() }).await,
+        }
     }
 
     /// Gives a payment back: its seats are free again, and its points are back in the wallet. Owners may do so until the
@@ -86,7 +62,76 @@ impl Engine {
         id: PaymentId,
         key: Option<IdempotencyKey>,
     ) -> Result<Answered<Refund>, Error> {
-        let inner = &self.0;
+        match self.0.away() {
+            None => decided!(self.0, self.0.refund(caller, id, key)),
+            Some(_) => self.0.ask_owner(GiveBack { caller: caller.clone(), id, key }).await,
+        }
+    }
+}
+
+impl Inner {
+    pub(in crate::engine) async fn pay(
+        self: &Arc<Self>,
+        user: &UserId,
+        id: ReservationId,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<Payment>, Error> {
+        let inner = self;
+        let _call = inner.admit()?;
+        let option = id.option;
+        let command =
+            Command::BeginPayment { reservation: id.no, user: user.clone(), request: inner.request(key, None) };
+        match inner.ask_and_park::<ConcertOption>(&option, command).await? {
+            Reply::Paid(no, payment) => {
+                Ok(Answered { value: Payment::new(PaymentId { option, no }, *payment), replayed: false })
+            }
+            Reply::Replayed(no) => {
+                inner.certain().await?;
+                let payment = Box::pin(inner.find_payment(PaymentId { option, no })).await?;
+                let payment = concert_option::Payment { status: PaymentStatus::Completed, ..payment };
+                Ok(Answered { value: Payment::new(PaymentId { option, no }, payment), replayed: true })
+            }
+            Reply::Archived => {
+                let reservation = Box::pin(inner.find_reservation(id)).await?;
+                Err(reservation.why_not_payable(user).into())
+            }
+            _ => Err(Error::Internal("the option answered something else".into())),
+        }
+    }
+
+    pub(in crate::engine) async fn payment(self: &Arc<Self>, caller: &Caller, id: PaymentId) -> Result<Payment, Error> {
+        let found = self.find_payment(id).await?;
+        if !caller.may_reach(&found.user) {
+            return Err(Rejection::NotFound.into());
+        }
+        Ok(Payment::new(id, found))
+    }
+
+    pub(in crate::engine) async fn payments(
+        self: &Arc<Self>,
+        user: &UserId,
+        request: &PageRequest,
+    ) -> Result<Page<Payment>, Error> {
+        check_limit(request.limit)?;
+        let before = parse_cursor(request.cursor.as_deref())?.map(Lsn);
+        let (user, limit) = (user.clone(), request.limit);
+        let list =
+            move |inner: &Inner| inner.list(&user, Part::Payment, before, limit + 1, concert_option::Payment::from_row);
+        let found = self
+            .read_rows(list)
+            .await?
+            .into_iter()
+            .map(|(one, payment)| (one.lsn.0, Payment::new(PaymentId { option: one.option, no: one.no }, payment)));
+        Ok(page(found.collect(), limit))
+    }
+
+    pub(in crate::engine) async fn refund(
+        self: &Arc<Self>,
+        caller: &Caller,
+        id: PaymentId,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<Refund>, Error> {
+        let inner = self;
         let _call = inner.admit()?;
         let option = id.option;
         let request = inner.request(key, None);
@@ -94,6 +139,7 @@ impl Engine {
         match inner.ask_and_park::<ConcertOption>(&option, command).await? {
             Reply::Refunded(no, refund) => Ok(Answered { value: view_refund(option, no, &refund), replayed: false }),
             Reply::Replayed(no) => {
+                inner.certain().await?;
                 let refund = Box::pin(inner.find_refund(RefundId { option, no })).await?;
                 Ok(Answered { value: view_refund(option, no, &refund), replayed: true })
             }
@@ -105,9 +151,7 @@ impl Engine {
             _ => Err(Error::Internal("the option answered something else".into())),
         }
     }
-}
 
-impl Inner {
     async fn find_payment(self: &Arc<Self>, id: PaymentId) -> Result<concert_option::Payment, Error> {
         let row = self.find::<ConcertOption>(&id.option, &Part::Payment(id.no)).await?.ok_or(Rejection::NotFound)?;
         concert_option::Payment::from_row(id.no, &row).map_err(|source| self.corrupt(&id.option, source))

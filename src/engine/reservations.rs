@@ -8,6 +8,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::AnswerFrom;
+use super::calls::{GetReservation, Hold, ListReservations, Release};
 use super::options::{name_conflicts, resolve_seats};
 use super::{Engine, Inner, check_limit, page, parse_cursor};
 use crate::api::{Answered, Caller, IdempotencyKey, Page, PageRequest, Reservation, ReservationStatus, Wish};
@@ -41,34 +42,12 @@ impl Engine {
         queue_token: Option<&str>,
         key: Option<IdempotencyKey>,
     ) -> Result<Answered<Reservation>, Error> {
-        let inner = &self.0;
-        let _call = inner.admit_newcomer()?;
-        let plan = inner.offer(option).await?;
-        let wish = resolve(&plan, wish)?;
-        let (token, mut refused) = match inner.let_in(plan.definition.concert, user, queue_token).await? {
-            Ok(token) => (token, None),
-            Err(rejection) => (None, Some(rejection)),
-        };
-        let slot = match inner.take_hold(user).await? {
-            Ok(slot) => slot,
-            Err(rejection) => {
-                refused = refused.or(Some(rejection));
-                None
-            }
-        };
-        let request = inner.request(key, refused);
-        let command = Command::Hold { user: user.clone(), wish, token, plan: plan.clone(), request };
-        let reply = inner.ask_holding(&option, command, slot).await;
-        match reply.map_err(|error| name_conflicts(&plan, error))? {
-            Reply::Reservation(no, held) => Ok(Answered { value: Reservation::new(no, *held, plan), replayed: false }),
-            Reply::Replayed(no) => {
-                let held = Box::pin(inner.find_reservation(ReservationId { option, no })).await?;
-                let status = concert_option::ReservationStatus::Held;
-                let held = concert_option::Reservation { status, ..held };
-                Ok(Answered { value: Reservation::new(no, held, plan), replayed: true })
-            }
-            _ => Err(Error::Internal("the option answered something else".into())),
+        if self.0.away().is_none() {
+            return decided!(self.0, self.0.hold(option, user, wish, queue_token, key));
         }
+        let queue_token = queue_token.map(ToOwned::to_owned);
+        let held = self.0.ask_owner(Hold { option, user: user.clone(), wish, queue_token, key }).await?;
+        Ok(Answered { value: Box::pin(self.0.done(held.value)).await?, replayed: held.replayed })
     }
 
     /// A reservation.
@@ -76,11 +55,11 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`], also if it is somebody else's.
     pub async fn reservation(&self, caller: &Caller, id: ReservationId) -> Result<Reservation, Error> {
-        let found = self.0.find_reservation(id).await?;
-        if !caller.may_reach(&found.user) {
-            return Err(Rejection::NotFound.into());
+        if self.0.away().is_none() {
+            return known!(self.0, self.0.reservation(caller, id));
         }
-        Ok(Reservation::new(id.no, found, self.0.offer(id.option).await?))
+        let found = self.0.ask_owner(GetReservation { caller: caller.clone(), id }).await?;
+        self.0.whole(found).await
     }
 
     /// A user's reservations, newest first; only those of one status if it is given. With a status a page may have fewer
@@ -94,32 +73,16 @@ impl Engine {
         status: Option<ReservationStatus>,
         request: &PageRequest,
     ) -> Result<Page<Reservation>, Error> {
-        check_limit(request.limit)?;
-        let mut before = parse_cursor(request.cursor.as_deref())?.map(Lsn);
-        let (mut found, mut looked_at, mut more) = (Vec::new(), 0, true);
-        // One more than asked for tells whether there is another page.
-        while more && found.len() <= request.limit && looked_at < LOOKED_AT_MAX {
-            let most = status.map_or(request.limit + 1 - found.len(), |_| LOOKED_UP_AT_ONCE);
-            let owner = user.clone();
-            let list = move |inner: &Inner| {
-                inner.list(&owner, Part::Reservation, before, most, concert_option::Reservation::from_row)
-            };
-            let some = self.0.read_rows(list).await?;
-            (more, looked_at) = (some.len() == most, looked_at + some.len());
-            before = some.last().map(|(one, _)| one.lsn).or(before);
-            let some = some.into_iter();
-            found.extend(some.filter(|(_, one)| status.is_none_or(|status| status == one.status.into())));
+        if self.0.away().is_none() {
+            return known!(self.0, self.0.reservations(user, status, request));
         }
-        let mut items = Vec::with_capacity(found.len());
-        for (listed, reservation) in found {
-            let plan = self.0.offer(listed.option).await?;
-            items.push((listed.lsn.0, Reservation::new(listed.no, reservation, plan)));
+        let call = ListReservations { user: user.clone(), status, request: request.clone() };
+        let found = self.0.ask_owner(call).await?;
+        let mut items = Vec::with_capacity(found.items.len());
+        for one in found.items {
+            items.push(self.0.whole(one).await?);
         }
-        let mut page = page(items, request.limit);
-        if page.next_cursor.is_none() && more {
-            page.next_cursor = before.map(|last| last.to_string());
-        }
-        Ok(page)
+        Ok(Page { items, next_cursor: found.next_cursor })
     }
 
     /// Gives a held reservation up.
@@ -127,18 +90,11 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`], [`Rejection::ReservationNotHeld`].
     pub async fn release(&self, caller: &Caller, id: ReservationId) -> Result<Reservation, Error> {
-        let _call = self.0.admit()?;
-        let plan = self.0.offer(id.option).await?;
-        let command = Command::Release { reservation: id.no, caller: caller.clone() };
-        match self.0.ask::<ConcertOption>(&id.option, command).await? {
-            Reply::Reservation(no, released) => Ok(Reservation::new(no, *released, plan)),
-            Reply::Archived => {
-                // Whatever it came to in the end, it is not held.
-                Box::pin(self.reservation(caller, id)).await?;
-                Err(Rejection::ReservationNotHeld.into())
-            }
-            _ => Err(Error::Internal("the option answered something else".into())),
+        if self.0.away().is_none() {
+            return decided!(self.0, self.0.release(caller, id));
         }
+        let released = self.0.ask_owner(Release { caller: caller.clone(), id }).await?;
+        self.0.done(released).await
     }
 }
 
@@ -174,6 +130,110 @@ fn settle(slot: Option<HoldSlot>, answer: Option<&Result<Reply, Rejection>>) {
 }
 
 impl Inner {
+    pub(in crate::engine) async fn hold(
+        self: &Arc<Self>,
+        option: OptionId,
+        user: &UserId,
+        wish: Wish,
+        queue_token: Option<&str>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<Reservation>, Error> {
+        let inner = self;
+        let _call = inner.admit_newcomer()?;
+        let plan = inner.offer(option).await?;
+        let wish = resolve(&plan, wish)?;
+        let (token, mut refused) = match inner.let_in(plan.definition.concert, user, queue_token).await? {
+            Ok(token) => (token, None),
+            Err(rejection) => (None, Some(rejection)),
+        };
+        let slot = match inner.take_hold(user).await? {
+            Ok(slot) => slot,
+            Err(rejection) => {
+                refused = refused.or(Some(rejection));
+                None
+            }
+        };
+        let request = inner.request(key, refused);
+        let command = Command::Hold { user: user.clone(), wish, token, plan: plan.clone(), request };
+        let reply = inner.ask_holding(&option, command, slot).await;
+        match reply.map_err(|error| name_conflicts(&plan, error))? {
+            Reply::Reservation(no, held) => Ok(Answered { value: Reservation::new(no, *held, plan), replayed: false }),
+            Reply::Replayed(no) => {
+                inner.certain().await?;
+                let held = Box::pin(inner.find_reservation(ReservationId { option, no })).await?;
+                let status = concert_option::ReservationStatus::Held;
+                let held = concert_option::Reservation { status, ..held };
+                Ok(Answered { value: Reservation::new(no, held, plan), replayed: true })
+            }
+            _ => Err(Error::Internal("the option answered something else".into())),
+        }
+    }
+
+    pub(in crate::engine) async fn reservation(
+        self: &Arc<Self>,
+        caller: &Caller,
+        id: ReservationId,
+    ) -> Result<Reservation, Error> {
+        let found = self.find_reservation(id).await?;
+        if !caller.may_reach(&found.user) {
+            return Err(Rejection::NotFound.into());
+        }
+        Ok(Reservation::new(id.no, found, self.offer(id.option).await?))
+    }
+
+    pub(in crate::engine) async fn reservations(
+        self: &Arc<Self>,
+        user: &UserId,
+        status: Option<ReservationStatus>,
+        request: &PageRequest,
+    ) -> Result<Page<Reservation>, Error> {
+        check_limit(request.limit)?;
+        let mut before = parse_cursor(request.cursor.as_deref())?.map(Lsn);
+        let (mut found, mut looked_at, mut more) = (Vec::new(), 0, true);
+        // One more than asked for tells whether there is another page.
+        while more && found.len() <= request.limit && looked_at < LOOKED_AT_MAX {
+            let most = status.map_or(request.limit + 1 - found.len(), |_| LOOKED_UP_AT_ONCE);
+            let owner = user.clone();
+            let list = move |inner: &Inner| {
+                inner.list(&owner, Part::Reservation, before, most, concert_option::Reservation::from_row)
+            };
+            let some = self.read_rows(list).await?;
+            (more, looked_at) = (some.len() == most, looked_at + some.len());
+            before = some.last().map(|(one, _)| one.lsn).or(before);
+            let some = some.into_iter();
+            found.extend(some.filter(|(_, one)| status.is_none_or(|status| status == one.status.into())));
+        }
+        let mut items = Vec::with_capacity(found.len());
+        for (listed, reservation) in found {
+            let plan = self.offer(listed.option).await?;
+            items.push((listed.lsn.0, Reservation::new(listed.no, reservation, plan)));
+        }
+        let mut page = page(items, request.limit);
+        if page.next_cursor.is_none() && more {
+            page.next_cursor = before.map(|last| last.to_string());
+        }
+        Ok(page)
+    }
+
+    pub(in crate::engine) async fn release(
+        self: &Arc<Self>,
+        caller: &Caller,
+        id: ReservationId,
+    ) -> Result<Reservation, Error> {
+        let _call = self.admit()?;
+        let plan = self.offer(id.option).await?;
+        let command = Command::Release { reservation: id.no, caller: caller.clone() };
+        match self.ask::<ConcertOption>(&id.option, command).await? {
+            Reply::Reservation(no, released) => Ok(Reservation::new(no, *released, plan)),
+            Reply::Archived => {
+                // Whatever it came to in the end, it is not held.
+                Box::pin(self.reservation(caller, id)).await?;
+                Err(Rejection::ReservationNotHeld.into())
+            }
+            _ => Err(Error::Internal("the option answered something else".into())),
+        }
+    }
+
     /// As [`ask`](Self::ask), for a command that holds seats if it succeeds.
     pub(super) async fn ask_holding(
         self: &Arc<Self>,

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use super::calls::{
+    AttachSink, DropDeadLetter, GetSink, ListDeadLetters, ListSinks, Redrive, RegisterSink, RemoveSink, RotateSecret,
+};
 use super::{Engine, Inner, check_limit, page};
 use crate::api::{Answered, DeadLetter, IdempotencyKey, Page, PageRequest, Sink as View};
 use crate::domain::sink::{Command, Destination, Parked, Registration, Reply, Secret, Sink};
@@ -10,15 +13,18 @@ use crate::error::Error;
 use crate::relay::{Event, Receiver, Settings};
 
 /// Where a new sink begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, minicbor::Encode, minicbor::Decode)]
 pub enum Start {
     /// With what happens from now on.
+    #[n(0)]
     #[default]
     Now,
     /// With the oldest event.
+    #[n(1)]
     Beginning,
     /// After this event.
-    After(EventId),
+    #[n(2)]
+    After(#[n(0)] EventId),
 }
 
 impl Engine {
@@ -36,17 +42,12 @@ impl Engine {
         receiver: Arc<dyn Receiver>,
         settings: Settings,
     ) -> Result<SinkId, Error> {
-        let _call = self.0.admit()?;
-        Flaw::refuse(Flaw::of_name("name", name))?;
-        let _turn = self.0.deliveries.registering.lock().await;
-        let address = Destination::Attached { name: name.to_owned() };
-        let same = address.clone();
-        let is_same = move |sink: &Sink| sink.registration().is_some_and(|known| known.receiver == same);
-        let (known, _) = self.0.look_at_sinks(move |id, sink| is_same(sink).then_some(id)).await?;
-        let id = match known.into_iter().flatten().next() {
-            Some(id) => id,
-            None => self.0.register(address, filter, start).await?.0,
+        let id = match self.0.away() {
+            None => decided!(self.0, self.0.attached_sink(name, filter, start)),
+            Some(_) => self.0.ask_owner(AttachSink { name: name.to_owned(), filter, start }).await,
         };
+        let id = id?;
+        let _turn = self.0.deliveries.registering.lock().await;
         if self.0.deliver_to(id, &self.0.find_sink(id).await?, receiver, settings) {
             Ok(id)
         } else {
@@ -77,13 +78,10 @@ impl Engine {
         filter: EventFilter,
         start: Start,
     ) -> Result<(SinkId, Secret), Error> {
-        let inner = self.0.clone();
-        let register = async move {
-            let _call = inner.admit()?;
-            let _turn = inner.deliveries.registering.lock().await;
-            inner.register(receiver, filter, start).await
-        };
-        self.0.to_the_end(register).await
+        match self.0.away() {
+            None => decided!(self.0, self.0.register_sink(receiver, filter, start)),
+            Some(_) => self.0.ask_owner(RegisterSink { receiver, filter, start }).await,
+        }
     }
 
     /// All sinks, newest first.
@@ -91,8 +89,10 @@ impl Engine {
     /// # Errors
     /// A fault of the engine's.
     pub async fn sinks(&self) -> Result<Vec<View>, Error> {
-        let (views, _) = self.0.look_at_sinks(view).await?;
-        Ok(views.into_iter().rev().flatten().map(|view| self.0.with_progress(view)).collect())
+        match self.0.away() {
+            None => known!(self.0, self.0.sinks()),
+            Some(_) => self.0.ask_owner(ListSinks {}).await,
+        }
     }
 
     /// A sink.
@@ -100,8 +100,10 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`].
     pub async fn sink(&self, id: SinkId) -> Result<View, Error> {
-        let view = self.0.look_at_sink(id, move |sink| view(id, sink)).await?;
-        Ok(self.0.with_progress(view.ok_or(Rejection::NotFound)?))
+        match self.0.away() {
+            None => known!(self.0, self.0.sink(id)),
+            Some(_) => self.0.ask_owner(GetSink { id }).await,
+        }
     }
 
     /// Ends a sink; nothing more is delivered to it, and its dead letters are gone.
@@ -109,9 +111,10 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`].
     pub async fn remove_sink(&self, id: SinkId) -> Result<(), Error> {
-        self.change_sink(id, Command::Remove).await?;
-        self.0.deliveries.stop(id).await;
-        Ok(())
+        match self.0.away() {
+            None => decided!(self.0, self.0.remove_sink(id)),
+            Some(_) => self.0.ask_owner(RemoveSink { id }).await,
+        }
     }
 
     /// Signs deliveries with a new secret, and until `previous_until` with the old one too.
@@ -119,9 +122,10 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`].
     pub async fn rotate_secret(&self, id: SinkId, previous_until: Timestamp) -> Result<Secret, Error> {
-        let secret = new_secret()?;
-        self.change_sink(id, Command::RotateSecret { secret, previous_until }).await?;
-        Ok(secret)
+        match self.0.away() {
+            None => decided!(self.0, self.0.rotate_secret(id, previous_until)),
+            Some(_) => self.0.ask_owner(RotateSecret { id, previous_until }).await,
+        }
     }
 
     /// The events that a sink would not take, and those of the same subjects that wait behind them; newest first.
@@ -129,17 +133,10 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`], [`Error::Invalid`].
     pub async fn dead_letters(&self, id: SinkId, request: &PageRequest) -> Result<Page<DeadLetter>, Error> {
-        check_limit(request.limit)?;
-        let parse = |cursor: &String| cursor.parse::<EventId>();
-        let before = request.cursor.as_ref().map(parse).transpose();
-        let before = before.map_err(|_| Error::invalid("cursor", "is not a cursor of this list"))?;
-        let limit = request.limit;
-        let find = move |sink: &Sink| {
-            let older = sink.dead_letters().rev().filter(|(event, _)| before.is_none_or(|before| *event < before));
-            let found = older.take(limit + 1).map(|(event, parked)| (event, view_dead_letter(event, parked)));
-            found.collect()
-        };
-        Ok(page(self.0.look_at_sink(id, find).await?, limit))
+        match self.0.away() {
+            None => known!(self.0, self.0.dead_letters(id, request)),
+            Some(_) => self.0.ask_owner(ListDeadLetters { id, request: request.clone() }).await,
+        }
     }
 
     /// Gives a dead letter up: what waits behind it is delivered.
@@ -147,7 +144,10 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`].
     pub async fn drop_dead_letter(&self, id: SinkId, event: EventId) -> Result<(), Error> {
-        self.change_sink(id, Command::Drop { event }).await.map(|_| ())
+        match self.0.away() {
+            None => decided!(self.0, self.0.drop_dead_letter(id, event)),
+            Some(_) => self.0.ask_owner(DropDeadLetter { id, event }).await,
+        }
     }
 
     /// Sends dead letters again, one or all of them (of more than 100,000 the oldest), and gives a disabled receiver another
@@ -162,28 +162,10 @@ impl Engine {
         event: Option<EventId>,
         key: Option<IdempotencyKey>,
     ) -> Result<Answered<u64>, Error> {
-        let request = self.0.request(key, None);
-        match self.change_sink(id, Command::Redrive { event, request }).await? {
-            Reply::Redriven { count, replayed } => Ok(Answered { value: count, replayed }),
-            Reply::Done => Err(Error::Internal("the sink answered something else".into())),
+        match self.0.away() {
+            None => decided!(self.0, self.0.redrive(id, event, key)),
+            Some(_) => self.0.ask_owner(Redrive { id, event, key }).await,
         }
-    }
-
-    async fn change_sink(&self, id: SinkId, command: Command) -> Result<Reply, Error> {
-        let inner = self.0.clone();
-        let change = async move {
-            let _call = inner.admit()?;
-            // Or an actor would be woken for every number that somebody thinks of.
-            inner.look_at_sink(id, |_| ()).await?;
-            let redrives = if let Command::Redrive { event, .. } = command { Some(event) } else { None };
-            let reply = inner.ask::<Sink>(&id, command).await?;
-            match (redrives, &reply) {
-                (Some(event), Reply::Redriven { replayed: false, .. }) => inner.deliveries.redriven(id, event),
-                _ => inner.deliveries.changed(id),
-            }
-            Ok(reply)
-        };
-        self.0.to_the_end(change).await
     }
 
     /// The event of an id, as it was and will be published.
@@ -191,6 +173,13 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`].
     pub async fn event(&self, id: EventId) -> Result<Event, Error> {
+        match self.own_event(id).await {
+            Err(error) if self.0.may_have_come(&error).await? => self.own_event(id).await,
+            found => found,
+        }
+    }
+
+    async fn own_event(&self, id: EventId) -> Result<Event, Error> {
         if id > EventId::end_of(self.0.node.journal.durable()) {
             return Err(Rejection::NotFound.into());
         }
@@ -216,6 +205,123 @@ fn view_dead_letter(event: EventId, parked: &Parked) -> DeadLetter {
 }
 
 impl Inner {
+    pub(in crate::engine) async fn register_sink(
+        self: &Arc<Self>,
+        receiver: Destination,
+        filter: EventFilter,
+        start: Start,
+    ) -> Result<(SinkId, Secret), Error> {
+        let inner = self.clone();
+        let register = async move {
+            let _call = inner.admit()?;
+            let _turn = inner.deliveries.registering.lock().await;
+            inner.register(receiver, filter, start).await
+        };
+        self.to_the_end(register).await
+    }
+
+    pub(in crate::engine) async fn sinks(self: &Arc<Self>) -> Result<Vec<View>, Error> {
+        let (views, _) = self.look_at_sinks(view).await?;
+        Ok(views.into_iter().rev().flatten().map(|view| self.with_progress(view)).collect())
+    }
+
+    pub(in crate::engine) async fn sink(self: &Arc<Self>, id: SinkId) -> Result<View, Error> {
+        let view = self.look_at_sink(id, move |sink| view(id, sink)).await?;
+        Ok(self.with_progress(view.ok_or(Rejection::NotFound)?))
+    }
+
+    pub(in crate::engine) async fn remove_sink(self: &Arc<Self>, id: SinkId) -> Result<(), Error> {
+        self.change_sink(id, Command::Remove).await?;
+        self.deliveries.stop(id).await;
+        Ok(())
+    }
+
+    pub(in crate::engine) async fn rotate_secret(
+        self: &Arc<Self>,
+        id: SinkId,
+        previous_until: Timestamp,
+    ) -> Result<Secret, Error> {
+        let secret = new_secret()?;
+        self.change_sink(id, Command::RotateSecret { secret, previous_until }).await?;
+        Ok(secret)
+    }
+
+    pub(in crate::engine) async fn dead_letters(
+        self: &Arc<Self>,
+        id: SinkId,
+        request: &PageRequest,
+    ) -> Result<Page<DeadLetter>, Error> {
+        check_limit(request.limit)?;
+        let parse = |cursor: &String| cursor.parse::<EventId>();
+        let before = request.cursor.as_ref().map(parse).transpose();
+        let before = before.map_err(|_| Error::invalid("cursor", "is not a cursor of this list"))?;
+        let limit = request.limit;
+        let find = move |sink: &Sink| {
+            let older = sink.dead_letters().rev().filter(|(event, _)| before.is_none_or(|before| *event < before));
+            let found = older.take(limit + 1).map(|(event, parked)| (event, view_dead_letter(event, parked)));
+            found.collect()
+        };
+        Ok(page(self.look_at_sink(id, find).await?, limit))
+    }
+
+    pub(in crate::engine) async fn drop_dead_letter(self: &Arc<Self>, id: SinkId, event: EventId) -> Result<(), Error> {
+        self.change_sink(id, Command::Drop { event }).await.map(|_| ())
+    }
+
+    pub(in crate::engine) async fn redrive(
+        self: &Arc<Self>,
+        id: SinkId,
+        event: Option<EventId>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<u64>, Error> {
+        let request = self.request(key, None);
+        match self.change_sink(id, Command::Redrive { event, request }).await? {
+            Reply::Redriven { count, replayed } => {
+                // There may have been nothing to change.
+                self.certain().await.map_err(Self::after_the_first)?;
+                Ok(Answered { value: count, replayed })
+            }
+            Reply::Done => Err(Error::Internal("the sink answered something else".into())),
+        }
+    }
+
+    pub(in crate::engine) async fn change_sink(self: &Arc<Self>, id: SinkId, command: Command) -> Result<Reply, Error> {
+        let inner = self.clone();
+        let change = async move {
+            let _call = inner.admit()?;
+            // Or an actor would be woken for every number that somebody thinks of.
+            inner.look_at_sink(id, |_| ()).await?;
+            let redrives = if let Command::Redrive { event, .. } = command { Some(event) } else { None };
+            let reply = inner.ask::<Sink>(&id, command).await?;
+            match (redrives, &reply) {
+                (Some(event), Reply::Redriven { replayed: false, .. }) => inner.deliveries.redriven(id, event),
+                _ => inner.deliveries.changed(id),
+            }
+            Ok(reply)
+        };
+        self.to_the_end(change).await
+    }
+
+    /// The sink of this name, which is registered if there is none.
+    pub(super) async fn attached_sink(
+        self: &Arc<Self>,
+        name: &str,
+        filter: EventFilter,
+        start: Start,
+    ) -> Result<SinkId, Error> {
+        let _call = self.admit()?;
+        Flaw::refuse(Flaw::of_name("name", name))?;
+        let _turn = self.deliveries.registering.lock().await;
+        let address = Destination::Attached { name: name.to_owned() };
+        let same = address.clone();
+        let is_same = move |sink: &Sink| sink.registration().is_some_and(|known| known.receiver == same);
+        let (known, _) = self.look_at_sinks(move |id, sink| is_same(sink).then_some(id)).await?;
+        match known.into_iter().flatten().next() {
+            Some(id) => self.certain().await.map(|()| id),
+            None => self.register(address, filter, start).await.map(|(id, _)| id),
+        }
+    }
+
     /// Registers a sink. For one caller at a time, or two would find the same number.
     async fn register(
         self: &Arc<Self>,

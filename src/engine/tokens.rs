@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use super::calls::{GetToken, IssueToken, LeaveQueue};
 use super::{Engine, Inner, Node, seen};
 use crate::actors::actor::Host as _;
 use crate::api::{Caller, Token};
@@ -26,11 +27,13 @@ pub(super) struct RoomInfo {
 }
 
 /// A user's place in a waiting room.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 pub struct IssuedToken {
     /// The token.
+    #[n(0)]
     pub token: Token,
     /// Whether it has just been issued; if not, the user had it already.
+    #[n(1)]
     pub fresh: bool,
 }
 
@@ -42,41 +45,38 @@ impl Engine {
     pub async fn issue_token(&self, concert: ConcertId, user: &UserId) -> Result<IssuedToken, Error> {
         // A call that is refused for load is still a sign of life.
         self.still_there(concert, user)?;
-        let _call = self.0.admit_newcomer()?;
-        self.0.room_info(concert).await?;
-        let Reply::Token { no, fresh } =
-            self.0.ask::<WaitingRoom>(&concert, Command::IssueToken { user: user.clone() }).await?
-        else {
-            return Err(Error::Internal("the waiting room answered something else".into()));
-        };
-        let token = self.token(&Caller::User(user.clone()), TokenId { concert, no }).await?;
-        Ok(IssuedToken { token, fresh })
+        match self.0.away() {
+            None => decided!(self.0, self.0.issue_token(concert, user)),
+            Some(_) => self.0.ask_owner(IssueToken { concert, user: user.clone() }).await,
+        }
     }
 
     /// A user who may have a place in a concert's waiting room has given a sign of life. For calls that never came to the
     /// engine, such as those that were too many.
     ///
     /// # Errors
-    /// A fault of the engine's.
+    /// A fault of the engine's; [`Error::NoOwner`] if the node that decides has not heard of those in this line for long.
     pub fn still_there(&self, concert: ConcertId, user: &UserId) -> Result<(), Error> {
         let Node { replica, liveness, .. } = &self.0.node;
-        if !liveness.contains_key(&concert) {
+        // Which lines somebody stands in the owner knows.
+        if self.0.away().is_none() && !liveness.contains_key(&concert) {
             return Ok(());
         }
         let token = move |replica: &mut Replica, user: &UserId| Ok(replica.room(concert)?.live_token(user));
         match self.0.glance(|replica| token(replica, user))? {
-            Ok(no) => no.into_iter().for_each(|no| seen(liveness, TokenId { concert, no })),
+            Ok(None) => Ok(()),
+            Ok(Some(no)) => self.0.alive(TokenId { concert, no }),
             Err(Cold { .. }) => {
-                let (replica, liveness, user) = (replica.clone(), liveness.clone(), user.clone());
+                let (inner, replica, user) = (self.0.clone(), replica.clone(), user.clone());
                 self.0.host.in_background(move || {
                     // Whoever reads next finds out if it cannot be had.
                     if let Ok(Some(no)) = replica.read(|replica| token(replica, &user)) {
-                        seen(&liveness, TokenId { concert, no });
+                        let _ = inner.alive(TokenId { concert, no });
                     }
                 });
+                Ok(())
             }
         }
-        Ok(())
     }
 
     /// A place in a waiting room, and how far it has moved. Looking is a sign of life.
@@ -84,9 +84,12 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`], also if it is somebody else's.
     pub async fn token(&self, caller: &Caller, id: TokenId) -> Result<Token, Error> {
-        let token = self.0.token(caller, id).await?;
-        self.0.seen(caller, id);
-        Ok(token)
+        if self.0.away().is_none() {
+            let token = known!(self.0, self.0.own_token(caller, id))?;
+            self.0.heard_from(caller, id);
+            return Ok(token);
+        }
+        Box::pin(self.0.token_away(caller, id)).await
     }
 
     /// How many wait, in all waiting rooms.
@@ -109,13 +112,10 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`], also if it is somebody else's, or has come to its end.
     pub async fn leave_queue(&self, caller: &Caller, id: TokenId) -> Result<(), Error> {
-        let _call = self.0.admit()?;
-        self.0.room_info(id.concert).await?;
-        let user = match caller {
-            Caller::User(user) => Some(user.clone()),
-            Caller::Admin => None,
-        };
-        self.0.ask::<WaitingRoom>(&id.concert, Command::Leave { user, no: id.no }).await.map(|_| ())
+        match self.0.away() {
+            None => decided!(self.0, self.0.leave_queue(caller, id)),
+            Some(_) => self.0.ask_owner(LeaveQueue { caller: caller.clone(), id }).await,
+        }
     }
 }
 
@@ -150,6 +150,37 @@ fn verify(key: &[u8; 32], concert: ConcertId, user: &UserId, text: &str) -> Opti
 }
 
 impl Inner {
+    pub(in crate::engine) async fn issue_token(
+        self: &Arc<Self>,
+        concert: ConcertId,
+        user: &UserId,
+    ) -> Result<IssuedToken, Error> {
+        let _call = self.admit_newcomer()?;
+        self.room_info(concert).await?;
+        let Reply::Token { no, fresh } =
+            self.ask::<WaitingRoom>(&concert, Command::IssueToken { user: user.clone() }).await?
+        else {
+            return Err(Error::Internal("the waiting room answered something else".into()));
+        };
+        if !fresh {
+            self.certain().await?;
+        }
+        let (holder, id) = (Caller::User(user.clone()), TokenId { concert, no });
+        let token = self.own_token(&holder, id).await?;
+        self.heard_from(&holder, id);
+        Ok(IssuedToken { token, fresh })
+    }
+
+    pub(in crate::engine) async fn leave_queue(self: &Arc<Self>, caller: &Caller, id: TokenId) -> Result<(), Error> {
+        let _call = self.admit()?;
+        self.room_info(id.concert).await?;
+        let user = match caller {
+            Caller::User(user) => Some(user.clone()),
+            Caller::Admin => None,
+        };
+        self.ask::<WaitingRoom>(&id.concert, Command::Leave { user, no: id.no }).await.map(|_| ())
+    }
+
     /// What holds on a concert are checked against.
     async fn room_info(self: &Arc<Self>, concert: ConcertId) -> Result<RoomInfo, Error> {
         if let Some(info) = self.rooms.get(&concert) {
@@ -199,8 +230,26 @@ impl Inner {
         Ok(if active { Ok(Some(token.no)) } else { Err(Rejection::QueueTokenNotActive) })
     }
 
-    /// A place in a waiting room, for whoever may see it.
-    pub(super) async fn token(self: &Arc<Self>, caller: &Caller, id: TokenId) -> Result<Token, Error> {
+    /// As [`own_token`](Self::own_token), where another node decides. Who waits is told from here how far the line has moved; whatever
+    /// else has become of a token the owner tells.
+    async fn token_away(self: &Arc<Self>, caller: &Caller, id: TokenId) -> Result<Token, Error> {
+        let found = match self.own_token(caller, id).await {
+            Err(error) if self.may_have_come(&error).await? => self.own_token(caller, id).await,
+            found => found,
+        };
+        let token = found?;
+        if token.status != TokenStatus::Waiting {
+            return self.ask_owner(GetToken { caller: caller.clone(), id }).await;
+        }
+        // Somebody else's look says nothing of the holder.
+        if matches!(caller, Caller::User(_)) {
+            self.alive(id)?;
+        }
+        Ok(token)
+    }
+
+    /// A place in a waiting room, for whoever may see it, as this node knows it.
+    pub(super) async fn own_token(self: &Arc<Self>, caller: &Caller, id: TokenId) -> Result<Token, Error> {
         let info = self.room_info(id.concert).await?;
         let view = self.find_token(id).await?;
         if matches!(caller, Caller::User(user) if *user != view.user) {
@@ -219,15 +268,6 @@ impl Inner {
             refresh_interval_seconds: refresh_interval(&view),
             expires_at,
         })
-    }
-
-    /// A caller who may see a token has given a sign of life.
-    pub(super) fn seen(&self, caller: &Caller, id: TokenId) {
-        match caller {
-            Caller::User(_) => seen(&self.node.liveness, id),
-            // Somebody else's look says nothing of the holder.
-            Caller::Admin => {}
-        }
     }
 
     /// A token, wherever it is.

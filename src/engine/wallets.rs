@@ -1,6 +1,9 @@
 //! Customers' wallets.
 
-use super::{Engine, check_limit, page, parse_cursor};
+use std::sync::Arc;
+
+use super::calls::{Charge, GetWallet, ListEntries};
+use super::{Engine, Inner, check_limit, page, parse_cursor};
 use crate::api::{Answered, IdempotencyKey, Page, PageRequest, Wallet, WalletEntry};
 use crate::domain::wallet::{self, Command, Entry, Part, Reply};
 use crate::domain::{Points, UserId};
@@ -19,16 +22,9 @@ impl Engine {
         by: &UserId,
         key: Option<IdempotencyKey>,
     ) -> Result<Answered<WalletEntry>, Error> {
-        let _call = self.0.admit()?;
-        let command = Command::Charge { amount, by: by.clone(), request: self.0.request(key, None) };
-        match self.0.ask::<wallet::Wallet>(user, command).await? {
-            Reply::Charged(entry) => Ok(Answered { value: WalletEntry::new(user, entry), replayed: false }),
-            Reply::Replayed(no) => {
-                let row = Box::pin(self.0.find::<wallet::Wallet>(user, &Part::Entry(no))).await?;
-                let row = row.ok_or_else(|| Error::Internal("an entry is missing".into()))?;
-                let entry = Entry::from_row(no, &row).map_err(|source| self.0.corrupt(user, source))?;
-                Ok(Answered { value: WalletEntry::new(user, entry), replayed: true })
-            }
+        match self.0.away() {
+            None => decided!(self.0, self.0.charge(user, amount, by, key)),
+            Some(_) => self.0.ask_owner(Charge { user: user.clone(), amount, by: by.clone(), key }).await,
         }
     }
 
@@ -37,8 +33,10 @@ impl Engine {
     /// # Errors
     /// A fault of the engine's.
     pub async fn wallet(&self, user: &UserId) -> Result<Wallet, Error> {
-        let balance = self.0.read(|replica| Ok(replica.wallet(user)?.balance())).await?;
-        Ok(Wallet { user_id: user.clone(), balance })
+        match self.0.away() {
+            None => known!(self.0, self.0.wallet(user)),
+            Some(_) => self.0.ask_owner(GetWallet { user: user.clone() }).await,
+        }
     }
 
     /// Every change of a user's wallet, newest first.
@@ -46,21 +44,60 @@ impl Engine {
     /// # Errors
     /// [`Error::Invalid`]: the limit or the cursor.
     pub async fn wallet_entries(&self, user: &UserId, request: &PageRequest) -> Result<Page<WalletEntry>, Error> {
+        match self.0.away() {
+            None => known!(self.0, self.0.wallet_entries(user, request)),
+            Some(_) => self.0.ask_owner(ListEntries { user: user.clone(), request: request.clone() }).await,
+        }
+    }
+}
+
+impl Inner {
+    pub(in crate::engine) async fn charge(
+        self: &Arc<Self>,
+        user: &UserId,
+        amount: Points,
+        by: &UserId,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<WalletEntry>, Error> {
+        let _call = self.admit()?;
+        let command = Command::Charge { amount, by: by.clone(), request: self.request(key, None) };
+        match self.ask::<wallet::Wallet>(user, command).await? {
+            Reply::Charged(entry) => Ok(Answered { value: WalletEntry::new(user, entry), replayed: false }),
+            Reply::Replayed(no) => {
+                self.certain().await?;
+                let row = Box::pin(self.find::<wallet::Wallet>(user, &Part::Entry(no))).await?;
+                let row = row.ok_or_else(|| Error::Internal("an entry is missing".into()))?;
+                let entry = Entry::from_row(no, &row).map_err(|source| self.corrupt(user, source))?;
+                Ok(Answered { value: WalletEntry::new(user, entry), replayed: true })
+            }
+        }
+    }
+
+    pub(in crate::engine) async fn wallet(self: &Arc<Self>, user: &UserId) -> Result<Wallet, Error> {
+        let balance = self.read(|replica| Ok(replica.wallet(user)?.balance())).await?;
+        Ok(Wallet { user_id: user.clone(), balance })
+    }
+
+    pub(in crate::engine) async fn wallet_entries(
+        self: &Arc<Self>,
+        user: &UserId,
+        request: &PageRequest,
+    ) -> Result<Page<WalletEntry>, Error> {
         check_limit(request.limit)?;
         let from = parse_cursor(request.cursor.as_deref())?.map_or(u64::MAX, |before| before.saturating_sub(1));
         let (owner, limit) = (user.clone(), request.limit);
-        let archive = self.0.read(|replica| {
+        let archive = self.read(|replica| {
             let last = Part::Entry(from.min(replica.wallet(user)?.entries()));
             Ok(replica.archived_down::<wallet::Wallet>(user, &Part::Entry(0), &last, limit + 1))
         });
         let archive = archive.await?;
-        let rows = self.0.on_blocking_thread(move || archive.read::<wallet::Wallet>(&owner)).await?;
-        let rows = rows.map_err(|error| self.0.fail(&error))?;
+        let rows = self.on_blocking_thread(move || archive.read::<wallet::Wallet>(&owner)).await?;
+        let rows = rows.map_err(|error| self.fail(&error))?;
         let entries = rows.into_iter().filter_map(|(part, row)| match part {
             Part::Entry(no) => Some(Entry::from_row(no, &row).map(|entry| (no, WalletEntry::new(user, entry)))),
             _ => None,
         });
         let entries: Result<Vec<_>, _> = entries.collect();
-        Ok(page(entries.map_err(|source| self.0.corrupt(user, source))?, limit))
+        Ok(page(entries.map_err(|source| self.corrupt(user, source))?, limit))
     }
 }

@@ -394,6 +394,47 @@ impl Checkpoint {
 }
 
 section! {
+    /// Calls that another node decides.
+    Forwarding {
+        /// Calls that are under way to it at once; past it callers are told `overloaded`.
+        calls: u64 = 4_096,
+        /// How long one may take; who has no answer by then is told that the outcome is not known.
+        time: Span = seconds(10),
+        /// Bytes of a call, without a seating plan.
+        question_bytes: u64 = 512 << 10,
+        /// Bytes of an answer; of lists that would be larger a part is given.
+        answer_bytes: u64 = 512 << 10,
+        /// How long an answer waits until this node has taken in what it rests on.
+        behind: Span = seconds(2),
+    }
+}
+
+impl Forwarding {
+    /// The defaults of the server, for an engine that is set up like this.
+    fn new(engine: &crate::config::Forwarding) -> Self {
+        let span = |millis| Span(Duration::from_millis(millis));
+        Self {
+            calls: engine.calls,
+            time: span(engine.time_ms),
+            question_bytes: engine.question_bytes,
+            answer_bytes: engine.answer_bytes,
+            behind: span(engine.behind_ms),
+        }
+    }
+
+    /// The engine's part.
+    fn engine(&self) -> crate::config::Forwarding {
+        crate::config::Forwarding {
+            calls: self.calls,
+            time_ms: millis(self.time),
+            question_bytes: self.question_bytes,
+            answer_bytes: self.answer_bytes,
+            behind_ms: millis(self.behind),
+        }
+    }
+}
+
+section! {
     /// What the operator's page shows of the past: samples of each sale, in memory.
     History {
         /// Time between two samples.
@@ -442,6 +483,8 @@ pub struct Settings {
     pub events: Events,
     /// The cluster that it is a node of, if any.
     pub cluster: ClusterConfig,
+    /// Calls that another node decides.
+    pub forwarding: Forwarding,
 }
 
 impl Default for Settings {
@@ -454,7 +497,7 @@ impl Settings {
     /// The defaults of the server, for an engine that is set up like this.
     #[must_use]
     pub fn new(engine: Config) -> Self {
-        let Config { data_dir, journal, checkpoint, actors, limits, clock, storage, events, live } = engine;
+        let Config { data_dir, journal, checkpoint, actors, limits, clock, storage, events, live, forwarding } = engine;
         Self {
             data_dir,
             http: Http::default(),
@@ -473,6 +516,7 @@ impl Settings {
             storage,
             events,
             cluster: ClusterConfig::default(),
+            forwarding: Forwarding::new(&forwarding),
         }
     }
 
@@ -523,6 +567,7 @@ impl Settings {
             storage: self.storage.clone(),
             events: self.events.clone(),
             live: self.live.engine(),
+            forwarding: self.forwarding.engine(),
         }
     }
 
@@ -606,6 +651,8 @@ impl Settings {
             ("live.token_interval", self.live.token_interval, milli, seconds(60)),
             ("checkpoint.replay_target", self.checkpoint.replay_target, seconds(0), seconds(3_600)),
             ("history.interval", self.history.interval, tenth, seconds(3_600)),
+            ("forwarding.time", self.forwarding.time, tenth, seconds(600)),
+            ("forwarding.behind", self.forwarding.behind, milli, seconds(600)),
             ("live.ping_interval", self.live.ping_interval, tenth, seconds(3_600)),
             ("live.silence_timeout", self.live.silence_timeout, tenth, seconds(3_600)),
         ];

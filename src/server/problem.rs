@@ -19,6 +19,8 @@ pub const MEDIA_TYPE: &str = "application/problem+json";
 const STORAGE_FULL_RETRY_SECONDS: u64 = 30;
 /// The same for an engine that has failed or is shutting down: a restart takes a few seconds.
 const RESTART_RETRY_SECONDS: u64 = 5;
+/// The same while none of several nodes decides: the next one does within seconds.
+const NO_OWNER_RETRY_SECONDS: u64 = 1;
 /// The same for a caller who has used up their idempotency keys, each of which lapses after 24 hours.
 const KEYS_RETRY_SECONDS: u64 = 3_600;
 
@@ -116,7 +118,11 @@ codes! {
     StorageFull, 503, "storage_full", "The disk is nearly full",
         "Nothing has changed. Reads are answered, writes are not until there is room.";
     OutcomeUnknown, 503, "outcome_unknown", "The outcome is not known",
-        "The server is stopping or has failed. Ask again, with the same Idempotency-Key: what was done is not done twice.";
+        "The server is stopping or has failed, or the request was on its way to another one. Ask again, with the same \
+         Idempotency-Key: what was done is not done twice.";
+    NoOwner, 503, "no_owner", "Nobody decides just now",
+        "Several servers run this together, and the one that decides is gone: another one takes its place within seconds. \
+         Nothing has changed. Ask again after as many seconds as Retry-After tells.";
 }
 
 impl Code {
@@ -281,6 +287,7 @@ impl From<Error> for Problem {
                 let detail = "The server is stopping or has failed: ask again with the same Idempotency-Key.";
                 Self::new(Code::OutcomeUnknown, detail).retry_after(RESTART_RETRY_SECONDS)
             }
+            Error::NoOwner => Self::new(Code::NoOwner, detail).retry_after(NO_OWNER_RETRY_SECONDS),
             Error::Internal(reason) => Self::internal(&reason),
         }
     }
@@ -390,6 +397,7 @@ mod tests {
             (Error::Overloaded(Duration::from_millis(1_200)), 503, "overloaded", json!({}), Some("2")),
             (Error::StorageFull, 503, "storage_full", json!({}), Some("30")),
             (Error::OutcomeUnknown("disk".into()), 503, "outcome_unknown", json!({}), Some("5")),
+            (Error::NoOwner, 503, "no_owner", json!({}), Some("1")),
             (Error::Internal("secret path".into()), 500, "internal", json!({}), None),
         ] {
             let response = Problem::from(error).response();

@@ -9,6 +9,7 @@ pub mod fuzz;
 pub mod gated_rows;
 #[cfg(test)]
 pub(crate) mod lines;
+pub mod loopback;
 pub mod lying_disk;
 pub mod plans;
 pub mod random;

@@ -370,7 +370,13 @@ impl ClusterConfig {
             Patience { beat: self.beat(), suspect_after: self.suspect_after(), read_up_to: self.patience() };
         // It was seen to be one.
         let node = self.node_name().unwrap_or_else(|| unreachable!("the name was checked"));
-        Ok(Joining { node, founds, patience, connect: Box::new(self) })
+        let secret = secret(&self).map_err(|error| crate::config::Error {
+            key: "cluster.secret_file".into(),
+            value: self.secret_file.display().to_string(),
+            allowed: error.to_string(),
+        })?;
+        let secret = secret.reveal().as_bytes().to_vec();
+        Ok(Joining { node, founds, patience, secret, connect: Box::new(self) })
     }
 }
 

@@ -50,13 +50,19 @@ impl Window {
 }
 
 /// A change of a [`Window`]: what is `None` stays.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 pub struct WindowPatch {
     /// `Some(None)`: from the start.
+    #[n(0)]
+    #[cbor(with = "cbor::patch", has_nil)]
     pub sale_opens_at: Option<Option<Timestamp>>,
     /// `Some(None)`: when the performance starts.
+    #[n(1)]
+    #[cbor(with = "cbor::patch", has_nil)]
     pub sale_closes_at: Option<Option<Timestamp>>,
     /// `Some(None)`: owners get no refunds.
+    #[n(2)]
+    #[cbor(with = "cbor::patch", has_nil)]
     pub refundable_until: Option<Option<Timestamp>>,
 }
 

@@ -43,11 +43,13 @@ use super::{
 const EXPIRE_BATCH_MAX: usize = 10_000;
 
 /// On whose behalf a command comes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 pub enum Caller {
     /// A buyer, who reaches their own things only.
-    User(UserId),
+    #[n(0)]
+    User(#[n(0)] UserId),
     /// Somebody who runs the sale.
+    #[n(1)]
     Admin,
 }
 
@@ -430,29 +432,38 @@ pub struct AreaState {
 }
 
 /// How many seats and places are in each state.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
 pub struct Counts {
     /// Free to be held.
+    #[n(0)]
     pub available: u64,
     /// Held or being paid.
+    #[n(1)]
     pub held: u64,
     /// Sold.
+    #[n(2)]
     pub sold: u64,
     /// Taken off sale.
+    #[n(3)]
     pub blocked: u64,
 }
 
 /// What an option's state means for buyers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
+#[cbor(index_only)]
 #[serde(rename_all = "snake_case")]
 pub enum OptionStatus {
     /// The sale has not opened yet.
+    #[n(0)]
     Scheduled,
     /// Seats can be held.
+    #[n(1)]
     OnSale,
     /// The sale is open, and nothing is available or may come back from a hold.
+    #[n(2)]
     SoldOut,
     /// The sale is over.
+    #[n(3)]
     Closed,
 }
 

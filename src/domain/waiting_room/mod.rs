@@ -312,15 +312,19 @@ impl TokenRow {
 }
 
 /// How many tokens are where in their life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, minicbor::Encode, minicbor::Decode, serde::Serialize)]
 pub struct Counts {
     /// In the line.
+    #[n(0)]
     pub waiting: u64,
     /// Inside.
+    #[n(1)]
     pub active: u64,
     /// Whose holders paid.
+    #[n(2)]
     pub used: u64,
     /// Timed out, silent for too long, or given back.
+    #[n(3)]
     pub expired: u64,
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::domain::{Flaw, Timestamp};
+use crate::domain::{Flaw, Timestamp, cbor};
 
 /// The most that `max_active` and `admit_per_minute` may be.
 const ADMISSIONS_MAX: u64 = 10_000_000;
@@ -96,28 +96,37 @@ impl Settings {
 }
 
 /// A change of some settings: a JSON merge patch. `null` is taken only where the setting itself may be `null`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, minicbor::Encode, minicbor::Decode, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SettingsPatch {
     /// See [`Settings::mode`].
+    #[n(0)]
     #[serde(deserialize_with = "present")]
     pub mode: Option<Mode>,
     /// See [`Settings::max_active`].
+    #[n(1)]
     #[serde(deserialize_with = "present")]
     pub max_active: Option<u32>,
     /// See [`Settings::admit_per_minute`].
+    #[n(2)]
+    #[cbor(with = "cbor::patch", has_nil)]
     #[serde(deserialize_with = "present")]
     pub admit_per_minute: Option<Option<u32>>,
     /// See [`Settings::active_ttl_seconds`]; those inside keep their time.
+    #[n(3)]
     #[serde(deserialize_with = "present")]
     pub active_ttl_seconds: Option<u32>,
     /// See [`Settings::waiting_ttl_seconds`].
+    #[n(4)]
     #[serde(deserialize_with = "present")]
     pub waiting_ttl_seconds: Option<u32>,
     /// See [`Settings::order`]; without effect once the line has opened.
+    #[n(5)]
     #[serde(deserialize_with = "present")]
     pub order: Option<Order>,
     /// See [`Settings::opens_at`]; without effect once the line has opened.
+    #[n(6)]
+    #[cbor(with = "cbor::patch", has_nil)]
     #[serde(deserialize_with = "present")]
     pub opens_at: Option<Option<Timestamp>>,
 }

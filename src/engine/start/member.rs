@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use super::assemble::Node;
 use super::follower::{Follower, Order, Stuck};
@@ -16,9 +18,12 @@ use super::threads::{join, spawn};
 use crate::clock::wall_clock;
 use crate::cluster::{
     Beat, ClusterId, Epoch, Fault, Fence, Found, Hear, Heard, Link, NodeName, Patience, Peers, Publish, Sequence, State,
+    Unanswered,
 };
 use crate::domain::Lsn;
-use crate::engine::Gauges;
+use crate::domain::seating_plan::PlanHash;
+use crate::engine::calls::{Forward, OwnerId, Secret, Sending};
+use crate::engine::{Engine, Gauges, Inner};
 use crate::error::OpenError;
 use crate::store::committer::Way;
 use crate::store::lock::DirLock;
@@ -98,6 +103,11 @@ pub struct Seen {
 }
 
 impl Membership {
+    /// What this node is as the owner, if it is that.
+    fn as_owner(&self) -> Option<OwnerId> {
+        self.owns.then(|| OwnerId { node: self.node.to_string(), epoch: self.epoch.0 })
+    }
+
     /// Whether it knows how things are, and who decides.
     #[must_use]
     pub fn obstacle(&self) -> Option<&'static str> {
@@ -110,8 +120,10 @@ impl Membership {
     }
 }
 
-/// How others reach the thread.
+/// How others reach the thread, and the other nodes.
 pub(in crate::engine) struct Seat {
+    runtime: Handle,
+    owners: watch::Sender<Option<OwnerId>>,
     inbox: mpsc::Sender<Input>,
     thread: Mutex<Option<JoinHandle<()>>>,
     shown: Arc<ArcSwap<Membership>>,
@@ -129,7 +141,56 @@ impl Elsewhere for Seat {
     }
 }
 
+impl Forward for Seat {
+    fn owners(&self) -> watch::Receiver<Option<OwnerId>> {
+        self.owners.subscribe()
+    }
+
+    fn send<'a>(&'a self, to: &'a OwnerId, question: Vec<u8>, time_left: Duration) -> Sending<'a, Vec<u8>> {
+        let Some(node) = NodeName::new(&to.node) else {
+            return Box::pin(async { Err(Unanswered::NotTaken("that is no name of a node".into())) });
+        };
+        self.link.ask(&node, question, time_left)
+    }
+
+    fn put_plan(&self, hash: PlanHash, json: Vec<u8>) -> Sending<'_, ()> {
+        let link = self.link.clone();
+        self.on_blocking_thread(move || link.put_plan(hash.0, &json))
+    }
+
+    fn plan(&self, hash: PlanHash) -> Sending<'_, Option<Vec<u8>>> {
+        let link = self.link.clone();
+        self.on_blocking_thread(move || link.plan(hash.0))
+    }
+}
+
 impl Seat {
+    fn on_blocking_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, String> + Send + 'static,
+    ) -> Sending<'_, T> {
+        let done = self.runtime.spawn_blocking(work);
+        Box::pin(async move {
+            let done = done.await.map_err(|error| Unanswered::Unknown(error.to_string()))?;
+            done.map_err(Unanswered::Unknown)
+        })
+    }
+
+    /// From now on calls are sent to the node that owns, and those of other nodes are taken while this one does.
+    pub(super) fn take_calls(self: &Arc<Self>, inner: &Arc<Inner>, secret: Secret) {
+        inner.forward_by(self.clone(), secret, false);
+        let (inner, seat) = (Arc::downgrade(inner), Arc::downgrade(self));
+        self.link.answer_by(Arc::new(move |question| {
+            let there = inner.upgrade().zip(seat.upgrade());
+            Box::pin(async move {
+                let Some((inner, seat)) = there else { return Vec::new() };
+                let me = seat.membership().as_owner();
+                // Nothing is no answer that anybody could open.
+                Engine(inner).serve_call(&question, me.as_ref()).await.unwrap_or_default()
+            })
+        }));
+    }
+
     /// How things are.
     pub(in crate::engine) fn membership(&self) -> Arc<Membership> {
         self.shown.load_full()
@@ -227,6 +288,7 @@ pub(super) struct Driver {
     /// Whether the thread was told that the term has something.
     filled: Arc<AtomicBool>,
     shown: Arc<ArcSwap<Membership>>,
+    owners: watch::Sender<Option<OwnerId>>,
     begun: Instant,
     /// What is to be published once more, and when.
     later: Option<(Instant, u64, Publish)>,
@@ -280,6 +342,7 @@ impl Driver {
             peers: BTreeMap::new(),
         };
         let shown = Arc::new(ArcSwap::from_pointee(shown));
+        let (owners, runtime) = (watch::Sender::new(None), stage.host.blocking.clone());
         let driver = Self {
             follower,
             link,
@@ -291,6 +354,7 @@ impl Driver {
             inbox,
             filled: Arc::default(),
             shown: shown.clone(),
+            owners: owners.clone(),
             begun: now,
             later: None,
             read_again: Some(now),
@@ -313,7 +377,7 @@ impl Driver {
                 failing.poison("the thread of the cluster panicked");
             }
         })?;
-        Ok(Seat { inbox: sender, thread: Mutex::new(Some(thread)), shown, link: way })
+        Ok(Seat { inbox: sender, thread: Mutex::new(Some(thread)), shown, link: way, runtime, owners })
     }
 
     fn now(&self) -> Duration {
@@ -625,7 +689,13 @@ impl Driver {
             terms: self.terms,
             peers: self.peers.all().map(|peer| (peer.beat.node.clone(), seen(peer))).collect(),
         };
+        let owner = shown.owner.as_ref().map(|node| OwnerId { node: node.to_string(), epoch: shown.epoch.0 });
         self.shown.store(Arc::new(shown));
+        self.owners.send_if_modified(|known| {
+            let changes = *known != owner;
+            *known = owner;
+            changes
+        });
     }
 }
 

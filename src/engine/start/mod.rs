@@ -13,8 +13,8 @@ mod replay;
 mod terms;
 mod threads;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -27,6 +27,7 @@ use self::housekeeper::Housekeeper;
 use self::member::{Character, Driver, Inbox};
 use self::member::Seat;
 use self::threads::{Blocking, Stop, spawn, start_arbiters};
+use super::calls::Secret;
 use super::deliveries::Deliveries;
 use super::{Gauges, Inner};
 use crate::Map;
@@ -136,6 +137,9 @@ pub(super) fn start(
     let calls = Arc::<AtomicU64>::default();
     let mut plans = Plans::new(disk.clone(), dir.join("plans"));
     let stage = Stage::new(terms.clone(), host.clone(), own);
+    let secret = joining.as_ref().map(|joining| joining.secret.clone());
+    let short = || OpenError::Cluster(format!("the secret is shorter than {} bytes", cluster::SECRET_BYTES_MIN));
+    let secret = secret.map(|secret| Secret::new(&secret).ok_or_else(short)).transpose()?;
     let place = match (log, joining) {
         (Journaled::Alone(log), _) => {
             let owner = Owner::new(log, lock, stage);
@@ -167,13 +171,18 @@ pub(super) fn start(
         event_readers: Arc::new(Semaphore::new(super::events::READERS_AT_ONCE)),
         gauges,
         deliveries: Deliveries::default(),
+        away: OnceLock::new(),
         calls,
         closing: AtomicBool::new(false),
         failure,
         threads: Mutex::new(Some(threads)),
         ended,
     };
-    Ok(Arc::new(inner))
+    let inner = Arc::new(inner);
+    if let (Place::Member(seat), Some(secret)) = (&inner.place, secret) {
+        seat.take_calls(&inner, secret);
+    }
+    Ok(inner)
 }
 
 /// Lets a node follow the log of its cluster from now on.
@@ -189,7 +198,7 @@ fn join_cluster(
     calls: Arc<AtomicU64>,
     lock: Arc<DirLock>,
 ) -> Result<Seat, OpenError> {
-    let Joining { node: name, founds, patience, connect } = joining;
+    let Joining { node: name, founds, patience, connect, .. } = joining;
     let me = Fence { node: name, life: entropy(), format: cluster::FORMAT };
     let inbox = Inbox::new();
     let (link, found) = connect.connect(&stage.host.blocking, me.life, inbox.hear()).map_err(OpenError::Cluster)?;

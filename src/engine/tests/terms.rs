@@ -81,7 +81,7 @@ async fn a_hold_that_was_asked_for_in_the_last_term_takes_nobodys_place_in_this_
     let request = Request { key: None, refused: None };
     let command = concert_option::Command::Hold { user: anna(), wish, token: None, plan, request };
     let late = engine.0.ask_holding(&option, command, slot).await;
-    assert!(matches!(&late, Err(Error::OutcomeUnknown(why)) if why.contains("not taken")), "{late:?}");
+    assert!(matches!(&late, Err(Error::NoOwner)), "{late:?}");
     assert_eq!(engine.durable_lsn(), before);
     for seat in ["1", "2"] {
         hold(&engine, option, seat).await.unwrap();
@@ -100,4 +100,34 @@ async fn no_term_begins_where_the_journal_has_failed() {
     assert!(engine.shutdown().await.is_err());
     let config = Config { data_dir: dir.path().into(), ..Config::default() };
     assert!(!verify(&config).unwrap().sealed, "that was no clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_of_several_commands_of_which_the_first_was_taken_does_not_say_that_nothing_was() {
+    let (engine, _dir) = open(|_| ()).await;
+    let before = engine.durable_lsn();
+    // Nobody sees what is durable, and so the call does not come to its second command.
+    let held_up = HeldUp::new(&engine);
+    let asking = engine.clone();
+    let asked = tokio::spawn(async move { asking.create_concert(NewConcert::new("Concert"), None).await });
+    while engine.durable_lsn() == before {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let ending = engine.clone();
+    let ended = tokio::spawn(async move { ending.end_term().await });
+    while engine.0.terms.look(|_| ()).is_some() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    drop(held_up);
+    ended.await.unwrap().unwrap();
+    let told = tokio::time::timeout(PATIENCE, asked).await.expect("an answer").unwrap();
+    assert!(matches!(&told, Err(Error::OutcomeUnknown(_))), "{told:?}");
+    engine.begin_term().await.unwrap();
+    assert_eq!(engine.concerts(&Default::default()).await.unwrap().items.len(), 1, "there it is");
+    engine.end_term().await.unwrap();
+    let refused = engine.create_concert(NewConcert::new("Another"), None).await;
+    assert!(matches!(&refused, Err(Error::NoOwner)), "{refused:?}");
+    engine.begin_term().await.unwrap();
+    assert_eq!(engine.concerts(&Default::default()).await.unwrap().items.len(), 1, "nothing was taken");
+    engine.shutdown().await.unwrap();
 }

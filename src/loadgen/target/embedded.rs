@@ -55,6 +55,7 @@ fn code(error: Error) -> Code {
         Error::SeatsUnavailable(_) => Code::SeatsUnavailable,
         Error::Overloaded(_) => Code::Overloaded,
         Error::StorageFull => Code::StorageFull,
+        Error::NoOwner => Code::NoOwner,
         Error::OutcomeUnknown(_) => Code::OutcomeUnknown,
         Error::Internal(_) => Code::Internal,
     }

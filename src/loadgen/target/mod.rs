@@ -81,6 +81,8 @@ codes! {
     Overloaded = "overloaded",
     /// The disk is nearly full.
     StorageFull = "storage_full",
+    /// None of several nodes decides just now.
+    NoOwner = "no_owner",
     /// The server has failed or is closing.
     OutcomeUnknown = "outcome_unknown",
     /// A fault.
@@ -117,7 +119,7 @@ impl Code {
     /// Whether it is worth another try after a while.
     #[must_use]
     pub fn passes(self) -> bool {
-        matches!(self, Self::RateLimited | Self::Overloaded | Self::StorageFull)
+        matches!(self, Self::RateLimited | Self::Overloaded | Self::StorageFull | Self::NoOwner)
     }
 }
 

@@ -73,6 +73,7 @@ impl MemoryStream {
             node: node.clone(),
             founds: false,
             patience: Patience { beat: millis(50), suspect_after: millis(400), read_up_to: millis(5_000) },
+            secret: vec![7; 32],
             connect: Box::new(Connector { node, stream: self.clone(), cable: cable.clone() }),
         }
     }
