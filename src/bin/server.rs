@@ -6,6 +6,7 @@ use std::io::{self, BufWriter, IsTerminal as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use boxoffice::server::auth::{self, Role};
@@ -246,6 +247,7 @@ async fn run(settings: Settings, arguments: &Serve) -> Result<()> {
     let engine = open(&settings, arguments.found).await?;
     let address = listener.local_addr()?;
     if arguments.demo {
+        until_somebody_decides(&engine).await;
         let demo = demo::prepare(&engine).await.context("preparing the demonstration")?;
         explain(&settings, &demo, address)?;
     }
@@ -253,6 +255,15 @@ async fn run(settings: Settings, arguments: &Serve) -> Result<()> {
     io::stdout().flush()?;
     boxoffice::server::run(listener, ops, engine, settings, shutdown).await?;
     Ok(())
+}
+
+/// In a cluster it takes a moment.
+async fn until_somebody_decides(engine: &Engine) {
+    const AT_MOST: Duration = Duration::from_secs(60);
+    let begun = Instant::now();
+    while !engine.health().ready && engine.membership().is_some() && begun.elapsed() < AT_MOST {
+        actix_web::rt::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[cfg(feature = "cluster")]
@@ -285,7 +296,7 @@ fn shutdown_signal() -> Result<impl Future<Output = ()>> {
 }
 
 fn explain(settings: &Settings, demo: &Demo, address: SocketAddr) -> Result<()> {
-    let ttl = std::time::Duration::from_secs(24 * 60 * 60);
+    let ttl = Duration::from_secs(24 * 60 * 60);
     let tokens = [(&demo.admin, Some(Role::Admin)), (&demo.buyer, None)];
     let [admin, buyer] = tokens.map(|(user, role)| auth::issue(settings, user, role, ttl));
     let (admin, buyer) = match (admin, buyer) {
