@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use common::name;
 use boxoffice::testing::cluster::{Cable, MemoryStream};
-use boxoffice::{Caller, Config, Engine, Error, PaymentStatus, Rejection, Wish};
+use boxoffice::cluster::{Joining, Sequence};
+use boxoffice::{Caller, Config, Engine, Error, Lsn, OptionId, PaymentStatus, Rejection, Wish, verify};
 use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,10 +24,13 @@ async fn node(stream: &MemoryStream, name: &str) -> Node {
 }
 
 async fn node_in(stream: &MemoryStream, name: &str, dir: TempDir) -> Node {
-    let (cable, data_dir) = (Cable::default(), dir.path().join("data"));
-    let config = common::config(&data_dir);
-    let engine = Engine::open_in_cluster(config, stream.joining(name, &cable)).await.unwrap();
+    let cable = Cable::default();
+    let engine = Engine::open_in_cluster(config(&dir), stream.joining(name, &cable)).await.unwrap();
     Node { engine, cable, dir }
+}
+
+fn config(dir: &TempDir) -> Config {
+    common::config(&dir.path().join("data"))
 }
 
 async fn three(stream: &MemoryStream) -> Vec<Node> {
@@ -128,12 +132,11 @@ async fn who_is_shut_down_hands_over_and_joins_again_with_what_it_had() {
     let back = node_in(&stream, &node, gone.dir).await;
     until("it has caught up", || (back.engine.durable_lsn() == nodes[second].engine.durable_lsn()).then_some(())).await;
     assert_eq!(back.engine.option(option).await.unwrap().counts.held, 5);
-    let refused = Engine::open(Config { data_dir: nodes[0].dir.path().join("data"), ..Config::default() }).await;
+    let refused = Engine::open(config(&nodes[0].dir)).await;
     assert!(refused.is_err(), "it is in use");
     for node in nodes.into_iter().chain([back]) {
-        let data_dir = node.dir.path().join("data");
         node.engine.shutdown().await.unwrap();
-        let alone = Engine::open(Config { data_dir, ..Config::default() }).await;
+        let alone = Engine::open(config(&node.dir)).await;
         let Err(error) = alone else { panic!("a node's directory was opened alone") };
         assert!(error.to_string().contains("cluster leave"), "{error}");
     }
@@ -215,4 +218,67 @@ async fn while_nobody_owns_nothing_is_taken_and_it_is_said_so() {
     stream.go_on();
     asked.await.unwrap().unwrap();
     common::hold(&nodes[0].engine, option, &name("anna"), &["1-1"]).await;
+}
+
+/// What the whole cluster must agree on.
+async fn state(engine: &Engine, option: OptionId) -> (u64, u64, Lsn) {
+    let counts = engine.option(option).await.unwrap().counts;
+    (counts.held.into(), counts.sold.into(), engine.durable_lsn())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_of_its_own_becomes_the_first_node_and_others_copy_what_it_has() {
+    let (stream, dir) = (MemoryStream::default(), tempfile::tempdir().unwrap());
+    let alone = Engine::open(config(&dir)).await.unwrap();
+    let option = common::on_sale(&alone, 10, 20).await;
+    for n in 0..20 {
+        common::buy(&alone, option, &common::user(n), &[&format!("{}-{}", n / 10 + 1, n % 10 + 1)]).await;
+    }
+    alone.shutdown().await.unwrap();
+    let cable = Cable::default();
+    let refused = Engine::open_in_cluster(config(&dir), stream.joining("ada", &cable)).await.err().unwrap();
+    assert!(refused.to_string().contains("--found"), "{refused}");
+    let joining = Joining { founds: true, ..stream.joining("ada", &cable) };
+    let engine = Engine::open_in_cluster(config(&dir), joining).await.unwrap();
+    let mut nodes = vec![Node { engine, cable, dir }];
+    owner(&nodes, &[0]).await;
+    common::hold(&nodes[0].engine, option, &name("anna"), &["5-5"]).await;
+    nodes.push(node(&stream, "ben").await);
+    owner(&nodes, &[0, 1]).await;
+    let expected = state(&nodes[0].engine, option).await;
+    until("it has it all", || (nodes[1].engine.durable_lsn() == expected.2).then_some(())).await;
+    assert_eq!(state(&nodes[1].engine, option).await, expected);
+    assert_eq!(expected.1, 20);
+    // The journals are the same, and the copy is whole.
+    let (first, second) = (config(&nodes[0].dir), config(&nodes[1].dir));
+    for node in &nodes {
+        node.engine.shutdown().await.unwrap();
+    }
+    let [first, second] = [first, second].map(|config| verify(&config).unwrap());
+    assert!(first.ok && second.ok, "{first}\n{second}");
+    assert_eq!((first.events, first.last_lsn), (second.events, second.last_lsn));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_away_for_so_long_that_the_log_has_forgotten_copies_what_it_lacks() {
+    let stream = MemoryStream::default();
+    let mut nodes = three(&stream).await;
+    owner(&nodes, &[0, 1, 2]).await;
+    let option = common::on_sale(&nodes[0].engine, 10, 20).await;
+    let gone = nodes.remove(2);
+    gone.engine.shutdown().await.unwrap();
+    let first = owner(&nodes, &[0, 1]).await;
+    for n in 0..30 {
+        let best = common::best(1);
+        nodes[first].engine.hold(option, &common::user(n), best, None, None).await.unwrap();
+    }
+    let last = nodes[first].engine.durable_lsn();
+    until("both have it", || nodes.iter().all(|node| node.engine.durable_lsn() == last).then_some(())).await;
+    // What is on the disks of the others.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    stream.purge(Sequence(stream.messages().len() as u64));
+    let back = node_in(&stream, "eva", gone.dir).await;
+    until("it has caught up", || (back.engine.durable_lsn() == last).then_some(())).await;
+    assert_eq!(state(&back.engine, option).await, state(&nodes[first].engine, option).await);
+    common::hold(&back.engine, option, &name("anna"), &["9-9"]).await;
 }

@@ -12,13 +12,14 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::assemble::Node;
+use super::copying::{Copying, wait_for};
 use super::follower::{Follower, Order, Stuck};
 use super::terms::Stage;
 use super::threads::{join, spawn};
 use crate::clock::wall_clock;
 use crate::cluster::{
     Beat, ClusterId, Epoch, Fault, Fence, Found, Hear, Heard, Link, NodeName, Patience, Peers, Publish, Sequence, State,
-    Unanswered,
+    Unanswered, Wire,
 };
 use crate::domain::Lsn;
 use crate::domain::seating_plan::PlanHash;
@@ -46,6 +47,8 @@ const UNFIT: Duration = Duration::from_secs(3);
 const HAND_OVER: Duration = Duration::from_secs(3);
 /// Messages that were read and not taken in yet; past it reading waits.
 const READ_AHEAD: u64 = 1_024;
+/// Messages that the log is told to forget at once, at the least.
+const PURGE_AT_ONCE: u64 = 1_000;
 /// After how long without news a node does not say any more that it knows how things are.
 const NEWS_OLD: Duration = Duration::from_secs(5);
 
@@ -124,6 +127,9 @@ impl Membership {
 pub(in crate::engine) struct Seat {
     runtime: Handle,
     owners: watch::Sender<Option<OwnerId>>,
+    /// How far this node's journal is durable on its own disk, for those who copy it.
+    synced: Arc<ArcSwap<State>>,
+    copying: Copying,
     inbox: mpsc::Sender<Input>,
     thread: Mutex<Option<JoinHandle<()>>>,
     shown: Arc<ArcSwap<Membership>>,
@@ -150,7 +156,7 @@ impl Forward for Seat {
         let Some(node) = NodeName::new(&to.node) else {
             return Box::pin(async { Err(Unanswered::NotTaken("that is no name of a node".into())) });
         };
-        self.link.ask(&node, question, time_left)
+        self.link.ask(&node, Asking::Call.of(question), time_left)
     }
 
     fn put_plan(&self, hash: PlanHash, json: Vec<u8>) -> Sending<'_, ()> {
@@ -180,13 +186,23 @@ impl Seat {
     pub(super) fn take_calls(self: &Arc<Self>, inner: &Arc<Inner>, secret: Secret) {
         inner.forward_by(self.clone(), secret, false);
         let (inner, seat) = (Arc::downgrade(inner), Arc::downgrade(self));
-        self.link.answer_by(Arc::new(move |question| {
+        self.link.answer_by(Arc::new(move |mut question| {
             let there = inner.upgrade().zip(seat.upgrade());
             Box::pin(async move {
+                // Nothing is no answer that anybody could read.
                 let Some((inner, seat)) = there else { return Vec::new() };
-                let me = seat.membership().as_owner();
-                // Nothing is no answer that anybody could open.
-                Engine(inner).serve_call(&question, me.as_ref()).await.unwrap_or_default()
+                match question.pop() {
+                    Some(kind) if kind == Asking::Call as u8 => {
+                        let me = seat.membership().as_owner();
+                        Engine(inner).serve_call(&question, me.as_ref()).await.unwrap_or_default()
+                    }
+                    Some(kind) if kind == Asking::Copy as u8 => {
+                        let synced = seat.synced.load_full();
+                        let copy = move || seat.copying.answer(&question, &synced);
+                        tokio::task::spawn_blocking(copy).await.unwrap_or_default()
+                    }
+                    _ => Vec::new(),
+                }
             })
         }));
     }
@@ -246,6 +262,22 @@ impl Inbox {
         })
     }
 
+    /// Another node that could be asked, of those that are heard of within this time.
+    pub(super) fn wait_for_peer(&self, at_most: Duration) -> Option<Beat> {
+        wait_for(at_most, |left| match self.receiver.recv_timeout(left).ok()? {
+            Input::Heard(Heard::Beat(bytes)) => Some(Beat::decode(&bytes).filter(|beat| beat.sequence > 0)),
+            _ => Some(None),
+        })
+    }
+
+    /// A message of the stream that was asked for.
+    pub(super) fn wait_for_message(&self, wanted: Sequence, at_most: Duration) -> Option<Wire> {
+        wait_for(at_most, |left| match self.receiver.recv_timeout(left).ok()? {
+            Input::Heard(Heard::Fetched(sequence, wire)) if sequence == wanted => Some(wire),
+            _ => Some(None),
+        })
+    }
+
     /// What makes the node's own disk have something, by way of the thread.
     pub(super) fn keep(&self) -> impl Fn(Lsn) -> bool + Send + Sync + 'static {
         let sender = self.sender.clone();
@@ -253,6 +285,23 @@ impl Inbox {
             let (done, kept) = mpsc::channel();
             sender.send(Input::Keep(lsn, done)).is_ok() && kept.recv().is_ok()
         }
+    }
+}
+
+/// What one node asks of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asking {
+    /// To do a call.
+    Call = 0,
+    /// What follows in its journal.
+    Copy = 1,
+}
+
+impl Asking {
+    /// A question of this kind.
+    pub(super) fn of(self, mut question: Vec<u8>) -> Vec<u8> {
+        question.push(self as u8);
+        question
     }
 }
 
@@ -289,6 +338,7 @@ pub(super) struct Driver {
     filled: Arc<AtomicBool>,
     shown: Arc<ArcSwap<Membership>>,
     owners: watch::Sender<Option<OwnerId>>,
+    synced: Arc<ArcSwap<State>>,
     begun: Instant,
     /// What is to be published once more, and when.
     later: Option<(Instant, u64, Publish)>,
@@ -307,6 +357,8 @@ pub(super) struct Driver {
     /// Who is to own next.
     successor: Option<String>,
     terms: u64,
+    /// The log was told to forget what is below it.
+    purged: Sequence,
     beat_at: Instant,
     synced_at: Instant,
     founded_at: Option<Instant>,
@@ -325,6 +377,7 @@ impl Driver {
         character: Character,
         calls: Arc<AtomicU64>,
         inbox: Inbox,
+        copying: Copying,
         lock: Arc<DirLock>,
     ) -> Result<Seat, OpenError> {
         let (sender, now, way) = (inbox.sender.clone(), Instant::now(), link.clone());
@@ -343,7 +396,9 @@ impl Driver {
         };
         let shown = Arc::new(ArcSwap::from_pointee(shown));
         let (owners, runtime) = (watch::Sender::new(None), stage.host.blocking.clone());
-        let driver = Self {
+        let synced = Arc::new(ArcSwap::from_pointee(follower.synced().clone()));
+        let mut driver = Self {
+            synced: synced.clone(),
             follower,
             link,
             node,
@@ -366,18 +421,21 @@ impl Driver {
             calls,
             successor: None,
             terms: 0,
+            purged: Sequence::default(),
             beat_at: now,
             synced_at: now,
             founded_at: None,
             _lock: lock,
         };
+        // Who owns is known from before.
+        driver.show();
         let failing = driver.node.journal.clone();
         let thread = spawn("cluster", move || {
             if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| driver.run())).is_err() {
                 failing.poison("the thread of the cluster panicked");
             }
         })?;
-        Ok(Seat { inbox: sender, thread: Mutex::new(Some(thread)), shown, link: way, runtime, owners })
+        Ok(Seat { inbox: sender, thread: Mutex::new(Some(thread)), shown, link: way, runtime, owners, synced, copying })
     }
 
     fn now(&self) -> Duration {
@@ -636,8 +694,19 @@ impl Driver {
             self.synced_at = Instant::now();
             self.go_on()?;
             self.follower.sync()?;
+            self.purge();
         }
         Ok(())
+    }
+
+    /// Lets the log forget what all nodes that this one has heard of have on their own disks.
+    fn purge(&mut self) {
+        let synced = self.follower.synced().last_sequence;
+        let below = self.peers.synced_by_all(synced).filter(|_| self.follower.has_term());
+        if let Some(below) = below.filter(|below| below.0 >= self.purged.0 + PURGE_AT_ONCE) {
+            self.purged = below;
+            self.link.purge(below);
+        }
     }
 
     /// Whether this node could own.
@@ -667,6 +736,9 @@ impl Driver {
 
     /// Lets others see how things are.
     fn show(&mut self) {
+        if **self.synced.load() != *self.follower.synced() {
+            self.synced.store(Arc::new(self.follower.synced().clone()));
+        }
         let begun = self.begun;
         let owns = self.follower.has_term();
         let state = self.follower.state();

@@ -2,6 +2,7 @@
 
 mod assemble;
 mod checkpointer;
+mod copying;
 mod disk_watch;
 mod follower;
 mod housekeeper;
@@ -18,9 +19,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
 use self::checkpointer::Checkpointer;
+use self::copying::{Copying, Newcomer};
 use self::disk_watch::DiskWatch;
 use self::follower::Follower;
 use self::housekeeper::Housekeeper;
@@ -33,11 +36,12 @@ use super::{Gauges, Inner};
 use crate::Map;
 use crate::actors::arbiters::{Arbiters, Failpoints};
 use crate::clock::{TimeSource, wall_clock};
-use crate::cluster::{self, Fence, Joining, Sequence, State};
+use crate::cluster::{self, Fence, Found, Joining, Link, Sequence, State};
 use crate::config::Config;
+use crate::domain::Lsn;
 use crate::error::OpenError;
 use crate::store::disk::Disk;
-use crate::store::journal::{LocalCopy, Tip};
+use crate::store::journal::{Frames, LocalCopy, Tip};
 use crate::store::lock::DirLock;
 use crate::store::plans::Plans;
 use crate::store::standing::Standing;
@@ -74,8 +78,6 @@ pub(super) fn start(
     let unusable = |source| OpenError::DataDirectory { dir: dir.display().to_string(), source };
     make_dir(&*disk, &dir).map_err(unusable)?;
     let lock = Arc::new(DirLock::acquire(&dir)?);
-    let opened = Opened::new(&config, &disk, time.wall(), joining.is_some())?;
-    let (clock, checkpointed) = (time.start_after(opened.last_at), opened.checkpointed);
     let blocking = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .max_blocking_threads(BLOCKING_THREADS)
@@ -83,6 +85,9 @@ pub(super) fn start(
         .enable_all()
         .build()
         .map_err(unusable)?;
+    let connected = joining.map(|joining| Connected::new(joining, &config, &disk, blocking.handle())).transpose()?;
+    let opened = Opened::new(&config, &disk, time.wall(), connected.is_some())?;
+    let (clock, checkpointed) = (time.start_after(opened.last_at), opened.checkpointed);
     let (actors, handle, mut arbiters) = start_arbiters(config.actors.arbiters as usize + 1)?;
     let own = arbiters.swap_remove(0);
     let host = Arbiters::new(arbiters, blocking.handle().clone(), failpoints);
@@ -137,24 +142,21 @@ pub(super) fn start(
     let calls = Arc::<AtomicU64>::default();
     let mut plans = Plans::new(disk.clone(), dir.join("plans"));
     let stage = Stage::new(terms.clone(), host.clone(), own);
-    let secret = joining.as_ref().map(|joining| joining.secret.clone());
-    let short = || OpenError::Cluster(format!("the secret is shorter than {} bytes", cluster::SECRET_BYTES_MIN));
-    let secret = secret.map(|secret| Secret::new(&secret).ok_or_else(short)).transpose()?;
-    let place = match (log, joining) {
+    let secret = connected.as_ref().map(|connected| connected.secret.clone());
+    let place = match (log, connected) {
         (Journaled::Alone(log), _) => {
             let owner = Owner::new(log, lock, stage);
             // A machine of its own owns its log for as long as it is open.
             owner.begin(&node)?;
             Place::Alone(owner)
         }
-        (Journaled::Copy(copy, state), Some(joining)) => {
-            let file = Standing::in_dir(disk.clone(), &dir);
+        (Journaled::Copy(copy, state), Some(connected)) => {
             let (gauges, calls) = (gauges.clone(), calls.clone());
-            let seat = Arc::new(join_cluster(*copy, state, file, joining, &node, stage, gauges, calls, lock)?);
+            let seat = Arc::new(connected.join(*copy, state, &plans, &node, stage, gauges, calls, lock)?);
             plans = plans.shared_by(seat.clone());
             Place::Member(seat)
         }
-        (Journaled::Copy(..), None) => unreachable!("a copy is opened to join only"),
+        (Journaled::Copy(..), None) => return Err(OpenError::InCluster(dir.display().to_string())),
     };
     let inner = Inner {
         plans,
@@ -185,35 +187,66 @@ pub(super) fn start(
     Ok(inner)
 }
 
-/// Lets a node follow the log of its cluster from now on.
-#[allow(clippy::too_many_arguments, reason = "the parts of a node, put together once")]
-fn join_cluster(
-    copy: LocalCopy,
-    state: Option<Box<State>>,
-    file: Standing,
-    joining: Joining,
-    node: &Node,
-    stage: Stage,
-    gauges: Arc<Gauges>,
-    calls: Arc<AtomicU64>,
-    lock: Arc<DirLock>,
-) -> Result<Seat, OpenError> {
-    let Joining { node: name, founds, patience, connect, .. } = joining;
-    let me = Fence { node: name, life: entropy(), format: cluster::FORMAT };
-    let inbox = Inbox::new();
-    let (link, found) = connect.connect(&stage.host.blocking, me.life, inbox.hear()).map_err(OpenError::Cluster)?;
-    node.journal.kept_by(inbox.keep());
-    let is_empty = copy.tip() == Tip::default();
-    if found.last == Sequence(0) && state.is_none() && !is_empty && !founds {
-        let why = "there is no log yet, and this directory has a journal: start its first node with --found";
-        return Err(OpenError::Cluster(why.into()));
+/// A node that has found the log of its cluster, and whose directory is fit to follow it.
+struct Connected {
+    character: Character,
+    secret: Secret,
+    link: Arc<dyn Link>,
+    found: Found,
+    inbox: Inbox,
+    frames: Frames,
+    standing: Standing,
+}
+
+impl Connected {
+    /// Connects, and copies from another node what the log has no more. Blocks.
+    fn new(joining: Joining, config: &Config, disk: &Arc<dyn Disk>, runtime: &Handle) -> Result<Self, OpenError> {
+        let Joining { node, founds, patience, secret, connect } = joining;
+        let short = || OpenError::Cluster(format!("the secret is shorter than {} bytes", cluster::SECRET_BYTES_MIN));
+        let secret = Secret::new(&secret).ok_or_else(short)?;
+        let me = Fence { node, life: entropy(), format: cluster::FORMAT };
+        let inbox = Inbox::new();
+        let (link, found) = connect.connect(runtime, me.life, inbox.hear()).map_err(OpenError::Cluster)?;
+        let frames = Frames::in_dir(disk.clone(), &config.data_dir);
+        let standing = Standing::in_dir(disk.clone(), &config.data_dir);
+        let options = journal_options(config, Lsn(0));
+        let (ways, seen) = (&link, &inbox);
+        let newcomer =
+            Newcomer { frames: &frames, options, standing: &standing, link: ways, found, inbox: seen, patience, runtime, founds };
+        newcomer.catch_up()?;
+        Ok(Self { character: Character { me, patience, founds }, secret, link, found, inbox, frames, standing })
     }
-    let of_stream = (found.created, found.last);
-    let (journal, patient) = (node.journal.clone(), patience.read_up_to);
-    let follower = Follower::new(me.clone(), copy, state.map(|state| *state), of_stream, journal, file, patient);
-    let follower = follower.map_err(|stuck| OpenError::Cluster(stuck.to_string()))?;
-    let character = Character { me, patience, founds: founds || is_empty };
-    Driver::start(follower, link, found, node.clone(), stage, gauges, character, calls, inbox, lock)
+
+    /// Follows the log from now on.
+    #[allow(clippy::too_many_arguments, reason = "the parts of a node, put together once")]
+    fn join(
+        self,
+        copy: LocalCopy,
+        state: Option<Box<State>>,
+        plans: &Plans,
+        node: &Node,
+        stage: Stage,
+        gauges: Arc<Gauges>,
+        calls: Arc<AtomicU64>,
+        lock: Arc<DirLock>,
+    ) -> Result<Seat, OpenError> {
+        let Self { mut character, link, found, inbox, frames, standing, .. } = self;
+        node.journal.kept_by(inbox.keep());
+        let is_empty = copy.tip() == Tip::default();
+        character.founds |= is_empty;
+        if found.last == Sequence(0) && character.founds {
+            // Before the log begins whose events name them.
+            for hash in plans.list()? {
+                link.put_plan(hash, &plans.get(hash)?).map_err(OpenError::Cluster)?;
+            }
+        }
+        let (me, patient) = (character.me.clone(), character.patience.read_up_to);
+        let (of_stream, journal) = ((found.created, found.last), node.journal.clone());
+        let follower = Follower::new(me, copy, state.map(|state| *state), of_stream, journal, standing, patient);
+        let follower = follower.map_err(|stuck| OpenError::Cluster(stuck.to_string()))?;
+        let (node, copying) = (node.clone(), Copying::new(frames));
+        Driver::start(follower, link, found, node, stage, gauges, character, calls, inbox, copying, lock)
+    }
 }
 
 /// A random number.

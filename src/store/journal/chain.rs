@@ -73,13 +73,19 @@ impl WholeFrame {
     /// # Errors
     /// It is not whole, or neither a batch nor a fence.
     pub fn read(bytes: &[u8]) -> Result<Self, &'static str> {
+        let frame = Self::read_of_chain(bytes)?;
+        if frame.header.kind == Kind::Seal { Err("it is a seal") } else { Ok(frame) }
+    }
+
+    /// As [`read`](Self::read), of any link of a chain: also a seal from the time when a journal was one machine's.
+    ///
+    /// # Errors
+    /// It is not whole.
+    pub fn read_of_chain(bytes: &[u8]) -> Result<Self, &'static str> {
         if bytes.len() < HEADER {
             return Err("it is shorter than a frame's header");
         }
         let header = frame::Header::decode(bytes)?;
-        if header.kind == Kind::Seal {
-            return Err("it is a seal");
-        }
         if bytes.len() - HEADER != header.length as usize {
             return Err("the frame is of another length than it says");
         }

@@ -106,6 +106,11 @@ impl Header {
         Lsn(self.first_lsn.0 + u64::from(self.count))
     }
 
+    /// How many bytes the frame has without padding.
+    pub fn bytes(&self) -> usize {
+        HEADER + self.length as usize
+    }
+
     /// How many bytes the frame takes up, padding included.
     pub fn padded_bytes(&self) -> u64 {
         padded(self.length.into())

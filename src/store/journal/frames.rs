@@ -38,6 +38,16 @@ impl Frames {
         Reader::open(self.disk.clone(), &self.dir, from)
     }
 
+    /// A reader of whole frames that continue a chain which ends at `tip`.
+    ///
+    /// # Errors
+    /// As [`Reader::open`]; and [`Error::Damaged`] if the journal never ended there.
+    pub fn from_tip(&self, tip: Tip) -> Result<Reader, Error> {
+        let mut reader = Reader::open(self.disk.clone(), &self.dir, tip.next_lsn)?;
+        reader.go_to(tip)?;
+        Ok(reader)
+    }
+
     /// Checks every byte. `floor` is the last lsn that the journal is known to have reached. Writes nothing.
     ///
     /// # Errors

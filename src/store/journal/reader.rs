@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Error;
+use super::{Error, Tip, WholeFrame};
 use super::frame::{self, Kind, OwnedFrame};
 use super::segment::{self, FIRST_FRAME, Found, Segment};
 use crate::domain::Lsn;
@@ -68,6 +68,47 @@ impl Reader {
             }
         }
         Ok(None)
+    }
+
+    /// Goes on to the end of the chain `tip`.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if the journal never ended there.
+    pub(super) fn go_to(&mut self, tip: Tip) -> Result<(), Error> {
+        while (self.next_lsn, self.crc) != (tip.next_lsn, tip.crc) {
+            if self.next_lsn > tip.next_lsn {
+                return Err(self.damaged("the journal has other frames than were asked for"));
+            }
+            let (header, crc) = self.frame()?;
+            self.offset += header.padded_bytes();
+            (self.next_lsn, self.crc) = (header.next_lsn(), crc);
+        }
+        Ok(())
+    }
+
+    /// How many bytes the next frame has, whatever it is for; `None` at the end `until`, which must be durable.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub fn next_link_bytes(&mut self, until: Tip) -> Result<Option<usize>, Error> {
+        if (self.next_lsn, self.crc) == (until.next_lsn, until.crc) {
+            return Ok(None);
+        }
+        Ok(Some(self.frame()?.0.bytes()))
+    }
+
+    /// The next frame, which is known to be there.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub fn link(&mut self) -> Result<WholeFrame, Error> {
+        let (header, crc) = self.frame()?;
+        let bytes = self.segment.bytes(self.offset, header.padded_bytes())?;
+        let frame = WholeFrame::read_of_chain(&bytes[..header.bytes()]).map_err(str::to_owned);
+        let frame = frame.map_err(|why| self.damaged(&why))?;
+        self.offset += header.padded_bytes();
+        (self.next_lsn, self.crc) = (header.next_lsn(), crc);
+        Ok(frame)
     }
 
     /// The next batch that is whole, durable or not, of a journal that another process may be writing; `None` where

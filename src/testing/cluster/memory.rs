@@ -32,6 +32,8 @@ struct Shared {
 #[derive(Default)]
 struct Log {
     messages: Vec<Wire>,
+    /// So many of them are gone.
+    purged: usize,
     links: Vec<(Weak<State>, Hear)>,
     /// Nothing is acknowledged, nor lost.
     stalled: bool,
@@ -84,6 +86,13 @@ impl MemoryStream {
         self.0.log.lock().messages.clone()
     }
 
+    /// Removes the messages below this one, but never the newest.
+    pub fn purge(&self, below: Sequence) {
+        let mut log = self.0.log.lock();
+        let most = log.messages.len().saturating_sub(1);
+        log.purged = log.purged.max((below.0 as usize).saturating_sub(1).min(most));
+    }
+
     /// Nothing is acknowledged from now on: it has no leader.
     pub fn stall(&self) {
         self.0.log.lock().stalled = true;
@@ -131,15 +140,15 @@ struct Connector {
 impl Connect for Connector {
     fn connect(self: Box<Self>, _: &Handle, _: u64, hear: Hear) -> Result<(Arc<dyn Link>, Found), String> {
         let Self { node, stream, cable: Cable(state) } = *self;
-        let last = {
+        let (first, last) = {
             let mut log = stream.0.log.lock();
             log.links.push((Arc::downgrade(&state), hear.clone()));
-            Sequence(log.messages.len() as u64)
+            (Sequence(log.purged as u64 + 1), Sequence(log.messages.len() as u64))
         };
         let link = Arc::new(MemoryLink { node, stream, state, hear });
         let reading = Arc::downgrade(&link);
         std::thread::spawn(move || while reading.upgrade().is_some_and(|link| link.read()) {});
-        Ok((link, Found { created: CREATED, first: Sequence(1), last }))
+        Ok((link, Found { created: CREATED, first, last }))
     }
 }
 
@@ -161,6 +170,7 @@ impl MemoryLink {
             let mut log = self.stream.0.log.lock();
             let mut after = self.state.after.lock();
             let next = after.filter(|_| !self.is_cut()).map(Sequence::next);
+            let next = next.map(|next| next.max(Sequence(log.purged as u64 + 1)));
             let message = next.and_then(|next| Some((next, log.messages.get(next.0 as usize - 1)?.clone())));
             match &message {
                 Some((next, _)) => *after = Some(*next),
@@ -188,7 +198,10 @@ impl Link for MemoryLink {
 
     fn fetch(&self, sequence: Sequence) {
         if !self.is_cut() {
-            let wire = self.stream.0.log.lock().messages.get(sequence.0 as usize - 1).cloned();
+            let log = self.stream.0.log.lock();
+            let index = sequence.0 as usize - 1;
+            let wire = log.messages.get(index).filter(|_| index >= log.purged).cloned();
+            drop(log);
             (self.hear)(Heard::Fetched(sequence, wire));
         }
     }
@@ -218,7 +231,9 @@ impl Link for MemoryLink {
         }
     }
 
-    fn purge(&self, _: Sequence) {}
+    fn purge(&self, below: Sequence) {
+        self.stream.purge(below);
+    }
 
     fn put_plan(&self, hash: [u8; 32], bytes: &[u8]) -> Result<(), String> {
         if self.is_cut() {
