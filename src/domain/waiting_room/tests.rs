@@ -62,9 +62,12 @@ impl Driver {
     }
 
     fn take_in(&mut self, decided: Decided<Event>) -> Vec<Event> {
+        let mut bytes_left = crate::domain::RECORD_BYTES_MAX;
         for event in &decided.events {
             self.lsn = self.lsn.next();
-            let stored: Event = minicbor::decode(&minicbor::to_vec(event).unwrap()).unwrap();
+            let bytes = minicbor::to_vec(event).unwrap();
+            bytes_left = bytes_left.checked_sub(bytes.len()).expect("records are bounded");
+            let stored: Event = minicbor::decode(&bytes).unwrap();
             assert_eq!(stored, *event);
             self.room.evolve(Meta { lsn: self.lsn, at: self.now }, &stored, &mut self.rows);
         }
