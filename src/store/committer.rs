@@ -496,7 +496,9 @@ mod tests {
         }
         let sizes: Vec<_> = records.iter().map(|record| record.bytes()).collect();
         assert!(sizes.iter().all(|bytes| *bytes <= RECORD_BYTES_MAX), "{sizes:?}");
-        records.into_iter().for_each(|record| drop(writer.append(record, None).unwrap()));
+        for record in records {
+            writer.append(record, None).unwrap();
+        }
         assert_eq!(committer.step(), Stepped::Worked);
         let (mut left, frames) = (sizes.into_iter().peekable(), log.0.lock());
         for frame in &*frames {
