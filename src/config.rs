@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::concert_option::{LISTS_BYTES_MAX, SEATS_MAX};
+
 /// A value out of its bounds.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key} = {value}: must be {allowed}")]
@@ -141,6 +143,9 @@ section! {
         plan_seats: u64 = 200_000,
         /// Categories, zones and areas of one option, 1 to 3,000 of each.
         option_names: u64 = 1_000,
+        /// Bytes that prices, areas, accessible categories and zones in focus of one option take together in the journal,
+        /// 1 KiB to 128 KiB.
+        option_name_bytes: u64 = LISTS_BYTES_MAX,
         /// Concerts and options in all, 1 to 100,000,000.
         catalogue_entries: u64 = 1_000_000,
         /// Receivers of events, 1 to 10,000.
@@ -228,8 +233,9 @@ impl Config {
             ("limits.user_requests_per_second", self.limits.user_requests_per_second, 0, 1_000_000),
             ("limits.address_requests_per_second", self.limits.address_requests_per_second, 0, 1_000_000),
             ("limits.plan_bytes", self.limits.plan_bytes, 1 << 10, 1 << 30),
-            ("limits.plan_seats", self.limits.plan_seats, 1, 1_000_000),
+            ("limits.plan_seats", self.limits.plan_seats, 1, SEATS_MAX),
             ("limits.option_names", self.limits.option_names, 1, 3_000),
+            ("limits.option_name_bytes", self.limits.option_name_bytes, 1 << 10, LISTS_BYTES_MAX),
             ("limits.catalogue_entries", self.limits.catalogue_entries, 1, 100_000_000),
             ("limits.sinks", self.limits.sinks, 1, 10_000),
             ("events.remembered", self.events.remembered, 64, 1_000_000),

@@ -8,8 +8,8 @@ use std::task::{Context, Waker};
 use boxoffice::testing::clock::ManualClock;
 use boxoffice::testing::failpoints::{Action, Failpoints, Step};
 use boxoffice::{
-    Caller, Engine, Error, NewOption, OptionId, Rejection, RoomMode, RoomSettings, RoomSettingsPatch, Timestamp,
-    UserId, WindowPatch,
+    Caller, Engine, Error, NewArea, NewOption, OptionId, Rejection, RoomMode, RoomSettings, RoomSettingsPatch,
+    Timestamp, UserId, WindowPatch,
 };
 use common::*;
 use tokio::task::JoinSet;
@@ -61,6 +61,22 @@ async fn two_changes_at_once_leave_a_sale_that_opens_before_it_closes() {
         }
     }
     assert_eq!(refused, ROUNDS, "one of two each time");
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_an_option_are_bounded_by_their_bytes() {
+    let (engine, _dir) = open(|config| config.limits.option_name_bytes = 4_096).await;
+    let concert = engine.create_concert(new_concert("First", RoomSettings::default()), None).await.unwrap().value.id;
+    let add = async |areas: usize| {
+        let area = |n: usize| NewArea { name: format!("{n:0200}"), capacity: 1, category: "A".into() };
+        let option = NewOption { areas: (0..areas).map(area).collect(), ..new_option(&engine, 1, 2) };
+        engine.add_option(concert, option, None).await.map(|added| added.value.areas.len())
+    };
+    assert_eq!(add(19).await.unwrap(), 19);
+    let Err(Error::Invalid(wrong)) = add(20).await else { panic!("it is accepted") };
+    let fields: Vec<_> = wrong.iter().map(|wrong| wrong.field.as_str()).collect();
+    assert_eq!(fields, ["areas"], "{wrong:?}");
     engine.shutdown().await.unwrap();
 }
 

@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use boxoffice::testing::clock::ManualClock;
+use boxoffice::testing::data_dir::copy_until;
 use boxoffice::{
-    Caller, ConcertId, Engine, EventData, EventId, EventType, LineOrder, OptionId, PageRequest, Rejection,
-    ReservationStatus, RoomMode, RoomSettings, RoomSettingsPatch, Token, TokenId, TokenStatus, UserId,
+    Caller, ConcertId, Engine, EventData, EventId, EventType, LineOrder, Lsn, OptionId, PageRequest, Rejection,
+    ReservationStatus, RoomMode, RoomSettings, RoomSettingsPatch, Token, TokenId, TokenStatus, UserId, verify,
 };
 use common::*;
 use tokio::task::JoinSet;
@@ -584,4 +585,55 @@ async fn a_line_that_is_switched_on_and_off_keeps_its_order() {
     .await;
     assert_eq!(engine.waiting_room(concert).await.unwrap().counts.active, 2);
     engine.shutdown().await.unwrap();
+}
+
+/// One event sends them back, and others tell receivers who they are: the power may go in between.
+#[tokio::test(flavor = "multi_thread")]
+async fn very_many_are_sent_back_at_once_and_receivers_hear_of_each_whenever_the_power_goes() {
+    const INSIDE: usize = 10_200;
+    const STAY: u64 = 10;
+    const BACK: u64 = INSIDE as u64 - STAY;
+    let dir = tempfile::tempdir().unwrap();
+    let whole = config(&dir.path().join("whole"));
+    let engine = Engine::open(whole.clone()).await.unwrap();
+    let (concert, _) = concert(&engine, RoomSettings::default()).await;
+    for first in (0..INSIDE).step_by(300) {
+        let mut tasks = JoinSet::new();
+        for n in first..first + 300 {
+            let engine = engine.clone();
+            tasks.spawn(async move { join(&engine, concert, &user(n)).await });
+        }
+        tasks.join_all().await;
+    }
+    let sends_back = Lsn(engine.stats().durable_lsn + 1);
+    let patch = RoomSettingsPatch {
+        mode: Some(RoomMode::Queue),
+        max_active: Some(STAY as u32),
+        waiting_ttl_seconds: Some(86_400),
+        active_ttl_seconds: Some(86_400),
+        ..RoomSettingsPatch::default()
+    };
+    let counts = engine.configure_waiting_room(concert, patch).await.unwrap().counts;
+    assert_eq!((counts.active, counts.waiting), (STAY, BACK), "all at once");
+    all_are_told(&engine, INSIDE as u64 + BACK).await;
+    engine.shutdown().await.unwrap();
+    let cut = config(&dir.path().join("cut"));
+    assert_eq!(copy_until(&whole.data_dir, &cut.data_dir, sends_back).unwrap(), sends_back);
+    let engine = Engine::open(cut.clone()).await.unwrap();
+    let counts = engine.waiting_room(concert).await.unwrap().counts;
+    assert_eq!((counts.active, counts.waiting), (STAY, BACK), "all at once");
+    all_are_told(&engine, INSIDE as u64 + BACK).await;
+    engine.shutdown().await.unwrap();
+    let report = verify(&cut).unwrap();
+    assert!(report.ok && report.last_lsn.0 == sends_back.0 + 2, "{report}");
+}
+
+/// Waits until there are so many events that somebody has a place; whoever has two was sent back.
+async fn all_are_told(engine: &Engine, expected: u64) {
+    let mut stream = engine.events(EventId::default(), [EventType::TokenIssued].into_iter().collect());
+    let mut told = 0;
+    while told < expected {
+        told += stream.next(1_000).await.unwrap().events.len() as u64;
+    }
+    assert_eq!((told, stream.available(1).await.unwrap().events.len()), (expected, 0));
 }

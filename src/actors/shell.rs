@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use super::alarms::{AggregateId, Alarm, Alarms};
 use super::reply;
 use crate::clock::Clock;
-use crate::domain::{Answer, Decided, Ignore, Lsn, Message, Rejection, Role, Timestamp};
+use crate::domain::{Answer, Decided, Ignore, Lsn, Message, RECORD_BYTES_MAX, Rejection, Role, Timestamp};
 use crate::store::codec::{Entity, Record};
 use crate::store::committer::{Effect, Writer};
 
@@ -121,8 +121,8 @@ where
         self.set_alarm();
     }
 
-    /// Lets lapse what has. Each event is a record of its own: very much may lapse at once, as after a long night, and one
-    /// record must fit into a frame.
+    /// Lets lapse what has. Each event is a record of its own: very much may lapse at once, as after a long night, and
+    /// records are bounded.
     fn expire(&mut self, now: Timestamp, tell: &mut Vec<Message>) {
         self.state.expire(now, &mut self.decided);
         for event in std::mem::take(&mut self.decided.events) {
@@ -140,6 +140,7 @@ where
             // No more than is needed: records are many, and stay for a while.
             let events = self.decided.events.drain(..).collect();
             let record = Arc::new(Record { at: now, facts: A::facts(&self.id, events) });
+            debug_assert!(record.bytes() <= RECORD_BYTES_MAX, "{} decides {} bytes", self.id, record.bytes());
             let Ok(first) = self.env.writer.append(record.clone(), answer) else {
                 self.decided.tell.clear();
                 return false;

@@ -264,7 +264,7 @@ impl<H: Host> System<H> {
 
     /// Tells a waiting room that some of those who wait are silent.
     pub(crate) fn expire_silent(self: &Arc<Self>, concert: ConcertId, tokens: &[u64]) {
-        // What comes of one command is one record, which must fit into a frame.
+        // What comes of one command is one record, and records are bounded.
         for tokens in tokens.chunks(waiting_room::ADMIT_BATCH_MAX) {
             self.tell(Message::Room(concert, waiting_room::Command::ExpireSilent { tokens: tokens.to_vec() }));
         }

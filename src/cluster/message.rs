@@ -21,10 +21,8 @@ use std::num::NonZeroU128;
 
 use super::{Epoch, Sequence};
 use crate::domain::{Lsn, Timestamp};
+pub use crate::store::journal::FRAME_BYTES_MAX;
 use crate::store::journal::{Tip, WholeFrame};
-
-/// How many bytes the events of one frame may take.
-pub const FRAME_BYTES_MAX: usize = 512 << 10;
 
 /// How long the name of a node may be.
 const NAME_BYTES_MAX: usize = 64;

@@ -145,6 +145,8 @@ struct Line {
     /// Whether the line is yet to open, or has opened after that was planned.
     opens_later: bool,
     has_opened: bool,
+    /// Those of them who wait who were sent back, and whose numbers no event has told since.
+    untold: BTreeSet<u64>,
 }
 
 impl Audit {
@@ -429,15 +431,15 @@ impl Sales {
                 let before = self.refunds.get_mut(refund).map(|(_, credited)| std::mem::replace(credited, true));
                 ensure!(before == Some(false), "saga", "refund {refund} is credited, and was {before:?}");
             }
-            Event::SeatsBlocked { seats, .. } => {
-                for seat in seats {
-                    let other = self.seats.insert(*seat, 0);
+            Event::SeatsBlocked { seats, many, .. } => {
+                for seat in seats.iter().copied().chain(many.iter()) {
+                    let other = self.seats.insert(seat, 0);
                     ensure!(other.is_none(), "I1", "seat {seat} is blocked, and was {other:?}'s");
                 }
             }
-            Event::SeatsUnblocked { seats, .. } => {
-                for seat in seats {
-                    let other = self.seats.remove(seat);
+            Event::SeatsUnblocked { seats, many, .. } => {
+                for seat in seats.iter().copied().chain(many.iter()) {
+                    let other = self.seats.remove(&seat);
                     ensure!(other == Some(0), "I1", "seat {seat} is unblocked, and was {other:?}'s");
                 }
             }
@@ -491,18 +493,28 @@ impl Line {
                 self.by_number = true;
                 self.opens_later = settings.opens_at.is_some();
             }
-            Event::Configured { settings, returned } => {
+            Event::Configured { settings, returned, many } => {
                 let was = std::mem::replace(&mut self.settings, settings.clone()).mode;
                 self.opens_later |= settings.opens_at.is_some() && !self.has_opened;
                 let is_switched_on = was != Mode::Queue && settings.mode == Mode::Queue;
-                ensure!(is_switched_on || returned.is_none(), "I6", "{returned:?} are sent back from {was:?}");
-                for no in returned.iter().flatten() {
+                let mut returned: Vec<u64> = returned.iter().flatten().copied().collect();
+                // Some of those whom an earlier event has sent back.
+                returned.retain(|no| !self.untold.remove(no));
+                let places: Vec<usize> = many.iter().map(|place| place as usize).collect();
+                let unnamed: Vec<u64> = (self.active.keys().enumerate())
+                    .filter_map(|(place, no)| places.binary_search(&place).is_ok().then_some(*no))
+                    .collect();
+                ensure!(unnamed.len() == places.len(), "I6", "{places:?} are sent back, and not so many are inside");
+                self.untold.extend(&unnamed);
+                returned.extend(unnamed);
+                ensure!(is_switched_on || returned.is_empty(), "I6", "{returned:?} are sent back from {was:?}");
+                for no in &returned {
                     ensure!(self.active.remove(no).is_some(), "I6", "token {no} is sent back, and was not inside");
                     self.waiting.insert(*no);
                 }
                 let (inside, most) = (self.active.len(), settings.max_active as usize);
                 ensure!(!is_switched_on || inside <= most, "I6", "{inside} stay inside, and {most} may");
-                let needless = returned.is_some() && inside < most && !self.opens_later;
+                let needless = !returned.is_empty() && inside < most && !self.opens_later;
                 ensure!(!needless, "I6", "{returned:?} are sent back, and only {inside} stay of {most}");
             }
             Event::LineOpened { seed, .. } => {
@@ -519,6 +531,13 @@ impl Line {
                     let inside = self.active.values().filter(|until| **until > meta.at).count();
                     let full = queue && inside >= self.settings.max_active as usize;
                     ensure!(!full, "I6", "token {no} is let in while {inside} are inside");
+                    let untold = self.untold.len();
+                    ensure!(
+                        !queue || untold == 0,
+                        "I6",
+                        "token {no} is let in before {untold} are told that they wait"
+                    );
+                    self.untold.remove(no);
                     let first = self.waiting.first().copied();
                     let in_order = !queue || !self.by_number || first == Some(*no);
                     ensure!(in_order, "I6", "token {no} is let in before {first:?}");
@@ -534,6 +553,7 @@ impl Line {
 
     fn end(&mut self, no: u64) {
         self.waiting.remove(&no);
+        self.untold.remove(&no);
         self.active.remove(&no);
     }
 }

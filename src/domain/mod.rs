@@ -3,6 +3,7 @@
 //! Architecture invariant: nothing in here knows of async, actors, files, clocks or randomness. Time and every random
 //! number come in as arguments and stand in the events; the same events give the same state, bit for bit.
 
+pub mod bit_set;
 pub mod catalogue;
 pub(crate) mod cbor;
 pub mod concert_option;
@@ -71,10 +72,14 @@ pub struct Meta {
     pub at: Timestamp,
 }
 
+/// The most bytes that what one decision brings about may take in the journal. Who decides keeps to it: what is larger is
+/// brought about in steps, written more tightly, or refused.
+pub const RECORD_BYTES_MAX: usize = 256 << 10;
+
 /// What a decision brings about, beside the answer to whoever asked.
 #[derive(Debug)]
 pub struct Decided<E> {
-    /// Facts, in order; appended to the journal as one indivisible record.
+    /// Facts, in order; appended to the journal as one indivisible record of at most [`RECORD_BYTES_MAX`].
     pub events: Vec<E>,
     /// Messages to other aggregates, sent once the events are in the journal.
     pub tell: Vec<Message>,

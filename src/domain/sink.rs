@@ -17,12 +17,21 @@ use serde::Serialize;
 use super::cbor;
 use super::idempotency::{Key, Memory, Remembered, Request};
 use super::{
-    Aggregate, Answer, Changes, CorruptRow, Counted, Decided, EventFilter, EventId, EventType, Message, Meta,
+    Aggregate, Answer, Changes, CorruptRow, Counted, Decided, EventFilter, EventId, EventType, Flaw, Message, Meta,
     Rejection, Timestamp,
 };
 
-/// Dead letters that are sent again at once: what comes of one command is one record, which must fit into a frame.
-pub const REDRIVEN_AT_ONCE: usize = 100_000;
+/// Dead letters that are sent again at once: what comes of one command is one record, and records are bounded.
+pub const REDRIVEN_AT_ONCE: usize = 15_000;
+
+/// So many events are parked or settled by one command at most.
+pub const PARKED_AT_ONCE: usize = 100;
+/// What is kept of what a receiver said, in bytes.
+pub const SAID_BYTES_MAX: usize = 2_048;
+/// The longest address of a receiver, in bytes.
+pub const URL_BYTES_MAX: usize = 2_048;
+/// The longest template, in bytes.
+pub const TEMPLATE_BYTES_MAX: usize = 8_192;
 
 /// Bytes of a secret.
 pub const SECRET_BYTES: usize = 32;
@@ -94,6 +103,23 @@ pub struct Registration {
     pub after: EventId,
 }
 
+impl Registration {
+    /// What is too long for the journal.
+    fn flaw(&self) -> Option<Flaw> {
+        let long = |field: &str, text: &str, bytes_max: usize| {
+            (text.len() > bytes_max).then(|| Flaw::new(field, format!("must have {bytes_max} bytes at the most")))
+        };
+        match &self.receiver {
+            Destination::Webhook { url, format } => {
+                let template = if let Format::Template(text) = format { Some(text) } else { None };
+                let template = template.and_then(|text| long("template", text, TEMPLATE_BYTES_MAX));
+                long("url", url, URL_BYTES_MAX).or(template)
+            }
+            Destination::Attached { name } => Flaw::of_name("name", name),
+        }
+    }
+}
+
 /// The last thing that a receiver said to an event.
 #[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
 pub struct Response {
@@ -145,6 +171,27 @@ pub struct Parked {
     /// What the receiver said last.
     #[n(4)]
     pub response: Option<Response>,
+}
+
+impl Parked {
+    /// With no more of what was said than is kept.
+    fn bounded(&self) -> Self {
+        let mut bounded = self.clone();
+        if let Some(response) = &mut bounded.response {
+            response.text = beginning(&response.text, SAID_BYTES_MAX);
+        }
+        bounded
+    }
+}
+
+/// The beginning of a text.
+fn beginning(text: &str, bytes_max: usize) -> String {
+    text[..text.floor_char_boundary(bytes_max)].to_owned()
+}
+
+/// What is wrong with a list of so many events.
+fn flaw_of_many(events: usize) -> Option<Flaw> {
+    Flaw::of_range("events", events as u64, 0, PARKED_AT_ONCE as u64)
 }
 
 /// What can be asked of a sink.
@@ -483,6 +530,7 @@ impl Aggregate for Sink {
             if self.is_known() {
                 return Err(Rejection::NotFound);
             }
+            Flaw::refuse(registration.flaw())?;
             out.events.push(Event::SinkRegistered { registration: registration.clone(), secret: *secret });
             return Ok(Answer::Reply(Reply::Done));
         }
@@ -499,13 +547,15 @@ impl Aggregate for Sink {
                 }
             }
             Command::Park { events } => {
-                let events: Vec<_> =
-                    events.iter().filter(|(id, parked)| self.parked.get(id) != Some(parked)).cloned().collect();
+                Flaw::refuse(flaw_of_many(events.len()))?;
+                let events = events.iter().map(|(id, parked)| (*id, parked.bounded()));
+                let events: Vec<_> = events.filter(|(id, parked)| self.parked.get(id) != Some(parked)).collect();
                 if !events.is_empty() {
                     out.events.push(Event::EventsParked { events });
                 }
             }
             Command::Settle { events } => {
+                Flaw::refuse(flaw_of_many(events.len()))?;
                 let events: Vec<_> = events.iter().filter(|id| self.parked.contains_key(id)).copied().collect();
                 if !events.is_empty() {
                     out.events.push(Event::EventsSettled { events });
@@ -536,7 +586,7 @@ impl Aggregate for Sink {
             }
             Command::Disable { reason } => {
                 if self.header.life == Life::Active {
-                    out.events.push(Event::SinkDisabled { reason: reason.clone() });
+                    out.events.push(Event::SinkDisabled { reason: beginning(reason, SAID_BYTES_MAX) });
                 }
             }
             Command::Remove => out.events.push(Event::SinkRemoved),

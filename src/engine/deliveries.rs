@@ -11,7 +11,7 @@ use tokio::task::{self, JoinHandle, JoinSet};
 use super::{Engine, EventBatch, EventStream, Inner, ask_from_inside, start};
 use crate::actors::system::System;
 use crate::api::DeliveryProgress;
-use crate::domain::sink::{Command, Destination, Registration, Response, Signing, Sink};
+use crate::domain::sink::{Command, Destination, Registration, Response, SAID_BYTES_MAX, Signing, Sink};
 use crate::domain::{EventFilter, EventId, SinkId, Timestamp};
 use crate::error::Error;
 use crate::relay::dispatch::{Attempt, Content, Dispatch};
@@ -23,8 +23,6 @@ const READ_EVENTS: usize = 512;
 const GATHER: Duration = Duration::from_millis(10);
 /// The least time before deliveries that broke off begin anew.
 const BEGIN_ANEW: Duration = Duration::from_millis(100);
-/// How much is kept of what a receiver says.
-const SAID_BYTES_MAX: usize = 2_048;
 
 /// Makes the receiver of a webhook.
 pub(crate) type Connect = Arc<dyn Fn(&Registration) -> Arc<dyn Receiver> + Send + Sync>;

@@ -9,12 +9,13 @@ use smallvec::SmallVec;
 use super::calls::{AddOption, BlockSeats, RescheduleOption, UnblockSeats};
 use super::{Engine, Inner, RETRY_AFTER};
 use crate::api::{Answered, ConcertOption, IdempotencyKey, NewOption, SaleFigures, Seats, WindowPatch};
+use crate::config;
 use crate::domain::catalogue::{self, Catalogue};
 #[cfg(feature = "server")]
 use crate::domain::concert_option::AreaState;
 use crate::domain::concert_option::{
-    Area, Command, ConcertOption as Aggregate, Counts, Definition, Focus, OptionStatus, Part, Price, PricedPlan, Reply,
-    SeatRefs, Window,
+    Area, Command, ConcertOption as Aggregate, Counts, Definition, Focus, LISTS_BYTES_MAX, OptionStatus, Part, Price,
+    PricedPlan, Reply, SeatRefs, Window,
 };
 #[cfg(feature = "server")]
 use crate::domain::seat_map::Status;
@@ -516,7 +517,7 @@ impl Inner {
             accessible: option.accessible.clone(),
             not_for_sale: plan.not_for_sale().collect(),
         };
-        let wrong = flaws(&definition, &plan, names as u64);
+        let wrong = flaws(&definition, &plan, limits);
         if !wrong.is_empty() {
             return Err(Error::Invalid(wrong.into_iter().map(FieldError::from).collect()));
         }
@@ -534,13 +535,16 @@ fn unusable(error: &plans::Error) -> Error {
 }
 
 /// What is wrong with a new option: with its terms, as it will be found when they are decided, but before its plan is stored;
-/// with its terms beside that plan; and with how many names there are.
-fn flaws(definition: &Definition, plan: &SeatingPlan, names_max: u64) -> Vec<Flaw> {
+/// with its terms beside that plan; and with how many names there are, and how long they are.
+fn flaws(definition: &Definition, plan: &SeatingPlan, limits: &config::Limits) -> Vec<Flaw> {
     let count = |field: &str, count: usize, what: &str| {
-        let wrong = Flaw::of_range(field, count as u64, 0, names_max)?;
+        let wrong = Flaw::of_range(field, count as u64, 0, limits.option_names)?;
         Some(Flaw { message: format!("{} {what}", wrong.message), ..wrong })
     };
     let mut wrong = definition.flaws();
+    if definition.flaw_of_lists(LISTS_BYTES_MAX).is_none() {
+        wrong.extend(definition.flaw_of_lists(limits.option_name_bytes));
+    }
     wrong.extend(count("prices", definition.prices.len(), "categories"));
     wrong.extend(count("areas", definition.areas.len(), "areas"));
     wrong.extend(definition.focus.as_ref().and_then(|focus| flaw_of_focus(focus, plan)));

@@ -150,7 +150,7 @@ impl Engine {
         }
     }
 
-    /// Sends dead letters again, one or all of them (of more than 100,000 the oldest), and gives a disabled receiver another
+    /// Sends dead letters again, one or all of them (of more than 15,000 the oldest), and gives a disabled receiver another
     /// chance. Gives how many. It begins at once: what waits for its next attempt is not waited for either, nor is a pause
     /// of the breaker. Of that nothing is written down, and a crash forgets it.
     ///

@@ -16,15 +16,13 @@ use std::time::Duration;
 use super::breaker::{self, Breaker};
 use super::event::Event;
 use super::{Failure, Outcome, Settings};
-use crate::domain::sink::{Command, Fate, Parked, Sink};
+use crate::domain::sink::{Command, Fate, PARKED_AT_ONCE, Parked, Sink};
 use crate::domain::{EventId, Timestamp};
 
 /// The least time between two cursors in the journal.
 const CURSOR_EVERY: Duration = Duration::from_secs(1);
 /// From how many lsns on that nobody wanted a cursor is worth an event of its own.
 const UNWANTED_LSNS: u64 = 100_000;
-/// Events that are parked with one command: what comes of it is one record, which must fit into a frame.
-const PARKED_AT_ONCE: usize = 1_000;
 
 /// Something to be delivered now.
 #[derive(Debug, Clone)]

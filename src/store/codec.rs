@@ -62,6 +62,14 @@ impl Record {
         (first.0..).map(move |lsn| Meta { lsn: Lsn(lsn), at })
     }
 
+    /// How many bytes it takes; it is encoded to find out.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let mut bytes = Vec::new();
+        self.encode_to(&mut bytes);
+        bytes.len()
+    }
+
     /// Appends the record's bytes.
     pub fn encode_to(&self, bytes: &mut Vec<u8>) {
         // Writing to memory cannot fail, and no encoder here reports an error of its own.

@@ -10,13 +10,9 @@ use std::time::Instant;
 use parking_lot::{Condvar, Mutex};
 
 use super::codec::Record;
-use super::journal::{FrameRef, Log};
+use super::journal::{FRAME_BYTES_MAX, FrameRef, Log};
 use super::node::{DurableBatch, Journal};
 use crate::domain::{Lsn, Timestamp};
-
-/// How full a frame may get before the next record goes into another one. With the largest record it stays below what
-/// the log takes.
-const FRAME_BYTES: usize = 8 << 20;
 
 /// What is held back until an lsn is durable.
 pub trait Held: Send + Sync {
@@ -333,12 +329,14 @@ impl Batches {
         self.bytes.clear();
         let mut encoded = 0;
         for (_, record) in &self.rest {
+            let before = self.bytes.len();
             record.encode_to(&mut self.bytes);
-            self.at = self.at.max(record.at);
-            encoded += 1;
-            if self.bytes.len() >= FRAME_BYTES {
+            if encoded > 0 && self.bytes.len() > FRAME_BYTES_MAX {
+                self.bytes.truncate(before);
                 break;
             }
+            self.at = self.at.max(record.at);
+            encoded += 1;
         }
         encoded
     }
@@ -452,15 +450,11 @@ impl<L: Log> Committer<L> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
-    use crate::domain::concert_option::{Area, Definition, Price, SeatSet, Window};
-    use crate::domain::idempotency::Key;
-    use crate::domain::seating_plan::PlanHash;
-    use crate::domain::{ConcertId, OptionId, Points, UserId, catalogue, wallet};
-    use crate::store::codec::{Facts, TheCatalogue, decode_batch};
+    use crate::domain::{Points, RECORD_BYTES_MAX, UserId, wallet};
+    use crate::store::codec::{Facts, decode_batch};
     use crate::store::journal;
 
-    /// Takes no frame above 16 MiB, as the real one.
+    /// Takes no frame that a replicated log would not take.
     #[derive(Default, Clone)]
     struct Frames(Arc<Mutex<Vec<Frame>>>);
 
@@ -468,17 +462,18 @@ mod tests {
     struct Frame {
         first: Lsn,
         events: u32,
+        bytes: usize,
         at: Timestamp,
     }
 
     impl Log for Frames {
         fn append(&mut self, frame: &FrameRef<'_>) -> Result<(), journal::Error> {
-            let bytes_max = journal::Options::default().payload_bytes_max;
-            if frame.payload.len() > bytes_max as usize {
-                return Err(journal::Error::TooLarge { bytes: frame.payload.len(), bytes_max });
+            let (bytes, bytes_max) = (frame.payload.len(), FRAME_BYTES_MAX as u32);
+            if bytes > FRAME_BYTES_MAX {
+                return Err(journal::Error::TooLarge { bytes, bytes_max });
             }
             decode_batch(frame.first_lsn, frame.count, frame.payload).unwrap();
-            self.0.lock().push(Frame { first: frame.first_lsn, events: frame.count, at: frame.at });
+            self.0.lock().push(Frame { first: frame.first_lsn, events: frame.count, bytes, at: frame.at });
             Ok(())
         }
 
@@ -572,37 +567,32 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_definition_fits() {
-        let name = |n: usize| format!("{n:04}{}", "\u{1f3b6}".repeat(196));
-        let mut config = Config::default();
-        while config.validate().is_ok() {
-            config.limits.option_names += 1;
+    fn a_frame_ends_before_the_record_that_would_take_it_past_its_bound() {
+        let log = Frames::default();
+        let (writer, mut committer) = Writer::begin(&Journal::of_nothing(Lsn(0)), log.clone());
+        // Small ones and the largest, in all kinds of rows.
+        let mut records = Vec::new();
+        for n in 0..60 {
+            records.extend((0..n % 7).map(|_| record(1 + 13 * n)));
+            records.push(record(1_200));
         }
-        let most = config.limits.option_names as usize - 1;
-        let definition = Definition {
-            concert: ConcertId(u64::MAX),
-            starts_at: Timestamp::MAX,
-            window: Window { sale_closes_at: Timestamp::MAX, ..Window::default() },
-            plan: PlanHash::of(b""),
-            seat_count: u32::MAX,
-            prices: (0..most).map(|n| Price { category: name(n), points: Points::MAX }).collect(),
-            areas: (0..most).map(|n| Area { name: name(n), capacity: u32::MAX, category: name(n) }).collect(),
-            hold_seconds: u32::MAX,
-            payment_seconds: u32::MAX,
-            max_seats_per_reservation: u32::MAX,
-            max_seats_per_user: u32::MAX,
-            focus: None,
-            accessible: Vec::new(),
-            not_for_sale: SeatSet::default(),
-        };
-        let event = catalogue::Event::OptionAdded {
-            option: OptionId(u64::MAX),
-            definition: Box::new(definition),
-            key: Some(Key { scope: [255; 16], payload: [255; 16], caller: "u".repeat(255).parse().unwrap() }),
-        };
-        let mut bytes = Vec::new();
-        Record { at: Timestamp::MAX, facts: Facts::Catalogue(TheCatalogue, vec![event]) }.encode_to(&mut bytes);
-        assert!(bytes.len() <= FRAME_BYTES, "{} bytes", bytes.len());
+        let sizes: Vec<_> = records.iter().map(|record| record.bytes()).collect();
+        assert!(sizes.iter().all(|bytes| *bytes <= RECORD_BYTES_MAX), "{sizes:?}");
+        for record in records {
+            writer.append(record, None).unwrap();
+        }
+        assert_eq!(committer.step(), Stepped::Worked);
+        let (mut left, frames) = (sizes.into_iter().peekable(), log.0.lock());
+        for frame in &*frames {
+            let mut bytes = 0;
+            while bytes < frame.bytes {
+                bytes += left.next().unwrap();
+            }
+            assert_eq!(bytes, frame.bytes, "a frame is of whole records");
+            let next = left.peek().copied().unwrap_or(FRAME_BYTES_MAX);
+            assert!(bytes <= FRAME_BYTES_MAX && bytes + next > FRAME_BYTES_MAX, "{bytes}, and then {next}");
+        }
+        assert!(left.next().is_none() && frames.len() > 10, "{frames:?}");
     }
 
     #[test]
@@ -644,7 +634,7 @@ mod tests {
 
     /// A record of `events` events of a wallet; a thousand take a good part of a frame.
     fn record(events: usize) -> Arc<Record> {
-        let user: UserId = "u".repeat(255).parse().unwrap();
+        let user: UserId = "u".repeat(200).parse().unwrap();
         let event = || wallet::Event::Charged {
             entry: 1,
             amount: Points::ZERO,

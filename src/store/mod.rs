@@ -11,6 +11,8 @@ pub mod lock;
 pub mod manifest;
 pub mod node;
 pub mod plans;
+#[cfg(test)]
+mod record_tests;
 pub mod redo;
 pub mod rows;
 pub mod sled_rows;

@@ -17,7 +17,7 @@ use crate::domain::seating_plan::SeatingPlan;
 use crate::domain::waiting_room::{self, Settings, WaitingRoom};
 use crate::domain::wallet::{self, Wallet};
 use crate::domain::{
-    Aggregate, Answer, ConcertId, Decided, Lsn, Message, OptionId, Rejection, Role, Timestamp, UserId,
+    Aggregate, Answer, ConcertId, Decided, Lsn, Message, OptionId, RECORD_BYTES_MAX, Rejection, Role, Timestamp, UserId,
 };
 use crate::store::codec::{Entity, Facts, Record, TheCatalogue};
 
@@ -110,6 +110,7 @@ impl Log {
     {
         if !decided.events.is_empty() {
             let record = Record { at, facts: A::facts(id, decided.events) };
+            assert!(record.bytes() <= RECORD_BYTES_MAX, "records are bounded: {record:?}");
             let first = self.append(record.clone()).unwrap_or_else(|broken| panic!("{broken}"));
             subject.take_in(first, at, A::events(&record.facts));
         }

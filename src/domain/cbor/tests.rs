@@ -156,8 +156,10 @@ fn events_of_an_option() {
         (Event::PaymentRefunded { refund: 3, payment: 2, key: key() }, format!("8208830302{KEY}")),
         (Event::RefundCredited { refund: 3, balance: points(4), refunded_at: at(5) }, "820983030405".into()),
         (Event::TokenCompleted { reservation: 1 }, "820a8101".into()),
-        (Event::SeatsBlocked { seats: smallvec![1, 2], key: key() }, format!("820b82820102{KEY}")),
-        (Event::SeatsUnblocked { seats: smallvec![1], key: key() }, format!("820c828101{KEY}")),
+        (blocked(&[1, 2], key(), &[]), format!("820b82820102{KEY}")),
+        (blocked(&[], None, &[3]), "820b8380f64108".into()),
+        (unblocked(&[1], key(), &[]), format!("820c828101{KEY}")),
+        (unblocked(&[], key(), &[3, 8]), format!("820c8380{KEY}420801")),
     ]);
 }
 
@@ -202,16 +204,26 @@ fn events_of_the_catalogue() {
     ]);
 }
 
+fn blocked(seats: &[u32], key: Option<Key>, many: &[u32]) -> concert_option::Event {
+    concert_option::Event::SeatsBlocked { seats: seats.into(), key, many: many.iter().copied().collect() }
+}
+
+fn unblocked(seats: &[u32], key: Option<Key>, many: &[u32]) -> concert_option::Event {
+    concert_option::Event::SeatsUnblocked { seats: seats.into(), key, many: many.iter().copied().collect() }
+}
+
 #[test]
 fn events_of_a_waiting_room() {
     use waiting_room::Event;
+    let configured = |returned, many: &[u32]| {
+        let many = many.iter().copied().collect();
+        Event::Configured { settings: settings(), returned, many }
+    };
     frozen(&[
         (Event::Opened { concert: ConcertId(4), settings: settings() }, format!("82008204{SETTINGS}")),
-        (Event::Configured { settings: settings(), returned: None }, format!("820181{SETTINGS}")),
-        (
-            Event::Configured { settings: settings(), returned: Some(vec![3, 400]) },
-            format!("820182{SETTINGS}8203190190"),
-        ),
+        (configured(None, &[]), format!("820181{SETTINGS}")),
+        (configured(Some(vec![3, 400]), &[]), format!("820182{SETTINGS}8203190190")),
+        (configured(None, &[0, 9]), format!("820183{SETTINGS}f6420102")),
         (Event::TokenIssued { no: 1, user: anna(), active_until: Some(at(2)) }, "8202830164616e6e6102".into()),
         (Event::LineOpened { seed: Some(3), draw: None }, "82038103".into()),
         (Event::LineOpened { seed: Some(3), draw: Some(Draw::Lots) }, "8203820300".into()),
@@ -231,8 +243,8 @@ fn what_was_written_before_the_last_field_came_can_be_read() {
     let started = concert_option::Event::PaymentStarted { payment: 2, reservation: 1, deadline: at(9), key: None };
     reads("820583 02 01 09", &started);
     reads("820882 03 02", &concert_option::Event::PaymentRefunded { refund: 3, payment: 2, key: None });
-    reads("820b81 820102", &concert_option::Event::SeatsBlocked { seats: smallvec![1, 2], key: None });
-    reads("820c81 8101", &concert_option::Event::SeatsUnblocked { seats: smallvec![1], key: None });
+    reads("820b81 820102", &blocked(&[1, 2], None, &[]));
+    reads("820c81 8101", &unblocked(&[1], None, &[]));
     let window = Window { refundable_until: None, ..window() };
     reads("820181 82 01 02", &concert_option::Event::OptionRescheduled { window });
     let (amount, balance) = (points(20), points(80));

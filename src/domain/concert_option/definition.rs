@@ -5,10 +5,16 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 use serde::Serialize;
 
+pub use crate::domain::bit_set::BitSet as SeatSet;
 use crate::domain::seat_map::{self, Preference};
 use crate::domain::seating_plan::{PlanHash, SeatingPlan};
 use crate::domain::{ConcertId, Flaw, OptionId, Points, Timestamp, cbor};
 
+/// The most bytes that the lists with names in them may take together in the journal: beside them a record has room for a
+/// bit for each seat, and for a key.
+pub const LISTS_BYTES_MAX: u64 = 128 << 10;
+/// The largest plan.
+pub const SEATS_MAX: u64 = 1_000_000;
 /// The largest area.
 const CAPACITY_MAX: u64 = 1_000_000;
 /// The longest time of a hold, in seconds: a day.
@@ -129,76 +135,6 @@ pub enum Focus {
 /// Its numbers are finite.
 impl Eq for Focus {}
 
-/// Some seats of a plan, by their places in it: a bit each, the lowest of a byte first, up to the last that is set.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct SeatSet(Vec<u8>);
-
-impl SeatSet {
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// How many there are.
-    #[must_use]
-    pub fn len(&self) -> u32 {
-        self.0.iter().map(|byte| byte.count_ones()).sum()
-    }
-
-    /// Whether `seat` is one of them.
-    #[must_use]
-    pub fn contains(&self, seat: u32) -> bool {
-        self.0.get(seat as usize / 8).is_some_and(|byte| byte >> (seat % 8) & 1 == 1)
-    }
-
-    /// All of them, ascending.
-    pub fn iter(&self) -> impl Iterator<Item = u32> {
-        (0..self.0.len() as u32 * 8).filter(|seat| self.contains(*seat))
-    }
-}
-
-impl FromIterator<u32> for SeatSet {
-    fn from_iter<I: IntoIterator<Item = u32>>(seats: I) -> Self {
-        let mut bytes = Vec::new();
-        for seat in seats {
-            let byte = seat as usize / 8;
-            bytes.resize(bytes.len().max(byte + 1), 0);
-            bytes[byte] |= 1 << (seat % 8);
-        }
-        Self(bytes)
-    }
-}
-
-impl<C> minicbor::Encode<C> for SeatSet {
-    fn encode<W: minicbor::encode::Write>(
-        &self,
-        e: &mut minicbor::Encoder<W>,
-        _: &mut C,
-    ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        e.bytes(&self.0)?.ok()
-    }
-
-    fn is_nil(&self) -> bool {
-        self.is_empty()
-    }
-}
-
-impl<'b, C> minicbor::Decode<'b, C> for SeatSet {
-    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        if d.datatype()? == minicbor::data::Type::Null {
-            d.null()?;
-            return Ok(Self::default());
-        }
-        Ok(Self(d.bytes()?.to_vec()))
-    }
-
-    fn nil() -> Option<Self> {
-        Some(Self::default())
-    }
-}
-
 /// Everything about an option that was decided when it was put on sale. Only the window can change later.
 #[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
 pub struct Definition {
@@ -262,6 +198,9 @@ impl Definition {
         ];
         let numbers = numbers.into_iter().filter_map(|(name, n, max)| Flaw::of_range(name, n.into(), 1, max));
         let mut flaws: Vec<_> = numbers.chain(self.window.flaw()).collect();
+        flaws.extend(self.flaw_of_lists(LISTS_BYTES_MAX));
+        let seats = Flaw::of_range("seating_plan", self.seat_count.into(), 0, SEATS_MAX);
+        flaws.extend(seats.map(|flaw| Flaw { message: format!("{} seats", flaw.message), ..flaw }));
         if self.seat_count == self.not_for_sale.len() && self.areas.is_empty() {
             flaws.push(Flaw::new("seating_plan", "must have seats that are for sale, unless there are areas"));
         }
@@ -289,6 +228,23 @@ impl Definition {
             Flaw::of_name(format!("prices.{category}"), category)
         }));
         flaws
+    }
+
+    /// What is wrong if the lists with names in them may take so many bytes in the journal; names the one that takes most.
+    #[must_use]
+    pub fn flaw_of_lists(&self, bytes_max: u64) -> Option<Flaw> {
+        let lists = [
+            ("prices", cbor::to_vec(&self.prices).len()),
+            ("areas", cbor::to_vec(&self.areas).len()),
+            ("accessible", cbor::to_vec(&self.accessible).len()),
+            ("focus.zones", cbor::to_vec(&self.focus).len()),
+        ];
+        let bytes = lists.iter().map(|(_, bytes)| *bytes as u64).sum::<u64>();
+        let (field, _) = lists.into_iter().max_by_key(|(_, bytes)| *bytes)?;
+        (bytes > bytes_max).then(|| {
+            let together = "prices, areas, accessible categories and zones in focus";
+            Flaw::new(field, format!("is too long: {together} take {bytes} bytes, and may take {bytes_max}"))
+        })
     }
 }
 

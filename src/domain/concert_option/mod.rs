@@ -26,7 +26,9 @@ use hashbrown::hash_map::EntryRef;
 use serde::Serialize;
 use smallvec::SmallVec;
 
-pub use self::definition::{Area, Definition, Focus, Price, PricedPlan, SeatSet, Window, WindowPatch};
+pub use self::definition::{
+    Area, Definition, Focus, LISTS_BYTES_MAX, Price, PricedPlan, SEATS_MAX, SeatSet, Window, WindowPatch,
+};
 pub use self::reservation::{
     AreaPlaces, FailureReason, Part, Payment, PaymentStatus, Refund, Reservation, ReservationStatus, SagaStep,
     SeatRefs, StepKind,
@@ -41,6 +43,8 @@ use super::{
 
 /// So many reservations stand in one event of expiry at most.
 const EXPIRE_BATCH_MAX: usize = 10_000;
+/// So many seats stand one by one in an event that blocks or unblocks them; of more there is a bit each.
+const BLOCKED_ONE_BY_ONE_MAX: usize = 10_000;
 
 /// On whose behalf a command comes.
 #[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
@@ -386,6 +390,10 @@ pub enum Event {
         /// The idempotency key it came with.
         #[n(1)]
         key: Option<Key>,
+        /// Which, if they are very many: then they do not stand in `seats`.
+        #[n(2)]
+        #[serde(skip_serializing_if = "SeatSet::is_empty")]
+        many: SeatSet,
     },
     /// Seats were put back on sale.
     #[n(12)]
@@ -397,6 +405,10 @@ pub enum Event {
         /// The idempotency key it came with.
         #[n(1)]
         key: Option<Key>,
+        /// Which, if they are very many: then they do not stand in `seats`.
+        #[n(2)]
+        #[serde(skip_serializing_if = "SeatSet::is_empty")]
+        many: SeatSet,
     },
 }
 
@@ -915,7 +927,7 @@ impl ConcertOption {
         changes: &mut impl Changes<Part>,
     ) {
         let owner = if to == SeatStatus::Free { 0 } else { no };
-        self.set_seats(&reservation.seats, to, owner, lsn, changes);
+        self.set_seats(reservation.seats.iter().copied(), to, owner, lsn, changes);
         for place in &reservation.areas {
             let state = &mut self.header.areas[usize::from(place.area)];
             state.seq = lsn;
@@ -934,13 +946,22 @@ impl ConcertOption {
         changes.touch(Part::Header);
     }
 
-    fn set_seats(&mut self, seats: &[u32], to: SeatStatus, owner: u64, lsn: Lsn, changes: &mut impl Changes<Part>) {
-        for seat in seats {
-            self.seats.set(*seat, to, owner, lsn);
-            changes.touch(Part::Seats(seat / seat_map::CHUNK_SEATS));
-        }
+    fn set_seats(
+        &mut self,
+        seats: impl IntoIterator<Item = u32>,
+        to: SeatStatus,
+        owner: u64,
+        lsn: Lsn,
+        changes: &mut impl Changes<Part>,
+    ) {
         // A block of seats that are blocked already is an event if it has a key to remember.
-        if !seats.is_empty() {
+        let mut is_any = false;
+        for seat in seats {
+            self.seats.set(seat, to, owner, lsn);
+            changes.touch(Part::Seats(seat / seat_map::CHUNK_SEATS));
+            is_any = true;
+        }
+        if is_any {
             self.header.seq = lsn;
             changes.touch(Part::Header);
         }
@@ -1109,6 +1130,14 @@ impl ConcertOption {
     }
 }
 
+/// Seats as they stand in an event: one by one if they are few, else as bits, of which those of the largest plan fit into a record.
+fn few_or_many(seats: SeatRefs) -> (SeatRefs, SeatSet) {
+    if seats.len() <= BLOCKED_ONE_BY_ONE_MAX {
+        return (seats, SeatSet::default());
+    }
+    (SeatRefs::new(), seats.into_iter().collect())
+}
+
 /// The sum of all prices; definitions are checked so that it fits.
 fn price(plan: &PricedPlan, seats: &[u32], areas: &[AreaPlaces]) -> Points {
     let seats = seats.iter().map(|seat| plan.seat_price(*seat).get());
@@ -1168,7 +1197,8 @@ impl Aggregate for ConcertOption {
                 let seats: SeatRefs = seats.collect();
                 self.all_free(&seats)?;
                 if !seats.is_empty() || request.key.is_some() {
-                    out.events.push(Event::SeatsBlocked { seats, key: request.key.clone() });
+                    let (seats, many) = few_or_many(seats);
+                    out.events.push(Event::SeatsBlocked { seats, key: request.key.clone(), many });
                 }
                 Ok(Answer::Reply(Reply::Done))
             }
@@ -1184,7 +1214,8 @@ impl Aggregate for ConcertOption {
                 });
                 let seats: SeatRefs = seats.collect();
                 if !seats.is_empty() || request.key.is_some() {
-                    out.events.push(Event::SeatsUnblocked { seats, key: request.key.clone() });
+                    let (seats, many) = few_or_many(seats);
+                    out.events.push(Event::SeatsUnblocked { seats, key: request.key.clone(), many });
                 }
                 Ok(Answer::Reply(Reply::Done))
             }
@@ -1221,8 +1252,7 @@ impl Aggregate for ConcertOption {
                     seq: lsn,
                 };
                 self.seats = SeatMap::new(definition.seat_count);
-                let never: SeatRefs = definition.not_for_sale.iter().collect();
-                self.set_seats(&never, SeatStatus::Blocked, 0, lsn, changes);
+                self.set_seats(definition.not_for_sale.iter(), SeatStatus::Blocked, 0, lsn, changes);
                 changes.touch(Part::Terms);
                 changes.touch(Part::Header);
             }
@@ -1310,11 +1340,13 @@ impl Aggregate for ConcertOption {
                 changes.remove(|| Part::TokenOwed(*reservation));
                 self.note(*reservation, StepKind::TokenCompleted, meta, changes);
             }
-            Event::SeatsBlocked { seats, key } => {
+            Event::SeatsBlocked { seats, key, many } => {
+                let seats = seats.iter().copied().chain(many.iter());
                 self.set_seats(seats, SeatStatus::Blocked, 0, lsn, changes);
                 self.remember(at, key.as_ref(), 0, changes);
             }
-            Event::SeatsUnblocked { seats, key } => {
+            Event::SeatsUnblocked { seats, key, many } => {
+                let seats = seats.iter().copied().chain(many.iter());
                 self.set_seats(seats, SeatStatus::Free, 0, lsn, changes);
                 self.remember(at, key.as_ref(), 0, changes);
             }

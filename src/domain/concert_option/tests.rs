@@ -136,11 +136,11 @@ fn unblock(seats: &[u32]) -> Command {
 }
 
 fn blocked(seats: &[u32]) -> Event {
-    Event::SeatsBlocked { seats: seats.into(), key: None }
+    Event::SeatsBlocked { seats: seats.into(), key: None, many: SeatSet::default() }
 }
 
 fn unblocked(seats: &[u32]) -> Event {
-    Event::SeatsUnblocked { seats: seats.into(), key: None }
+    Event::SeatsUnblocked { seats: seats.into(), key: None, many: SeatSet::default() }
 }
 
 fn started(payment: u64, reservation: u64, deadline: Timestamp) -> Event {
@@ -465,14 +465,14 @@ fn blocks_with_a_key() {
         |seats: &[u32], scope, payload| Command::Unblock { seats: seats.into(), request: with_key(scope, payload) };
     let then = defined()
         .when(asked(&[1], 1, 1), s(1))
-        .then_events([Event::SeatsBlocked { seats: smallvec![1], key: Some(key(1, 1)) }])
+        .then_events([Event::SeatsBlocked { seats: smallvec![1], key: Some(key(1, 1)), many: SeatSet::default() }])
         .when(asked(&[1], 1, 1), s(2))
         .then_nothing()
         .then_reply(Reply::Replayed(0))
         .when(asked(&[2], 1, 2), s(3))
         .then_rejected(Rejection::IdempotencyKeyReused)
         .when(undone(&[1], 2, 1), s(4))
-        .then_events([Event::SeatsUnblocked { seats: smallvec![1], key: Some(key(2, 1)) }])
+        .then_events([Event::SeatsUnblocked { seats: smallvec![1], key: Some(key(2, 1)), many: SeatSet::default() }])
         .when(undone(&[1], 2, 1), s(5))
         .then_nothing()
         .then_reply(Reply::Replayed(0))
@@ -483,7 +483,7 @@ fn blocks_with_a_key() {
     assert_eq!(seq, then.state().seats().seq(1));
     let then = then
         .when(undone(&[1], 3, 1), s(7))
-        .then_events([Event::SeatsUnblocked { seats: smallvec![], key: Some(key(3, 1)) }])
+        .then_events([Event::SeatsUnblocked { seats: smallvec![], key: Some(key(3, 1)), many: SeatSet::default() }])
         .reloaded()
         .when(undone(&[1], 3, 1), s(8))
         .then_reply(Reply::Replayed(0));
@@ -1030,7 +1030,7 @@ fn seats_that_are_not_for_sale_stay_blocked() {
     then.then_nothing().then_reply(Reply::Done);
     let then = defined().given(s(20), [blocked(&[3])]);
     then.when(Command::Unblock { seats: smallvec![3], request: Request::default() }, s(21))
-        .then_events([Event::SeatsUnblocked { seats: smallvec![3], key: None }]);
+        .then_events([Event::SeatsUnblocked { seats: smallvec![3], key: None, many: SeatSet::default() }]);
 }
 
 /// What is wrong with a wish is found here, and said with the field of the API that it is about.

@@ -4,7 +4,7 @@ use smallvec::smallvec;
 
 use super::*;
 use crate::domain::Lsn;
-use crate::domain::concert_option::{Event, FailureReason};
+use crate::domain::concert_option::{Event, FailureReason, SeatSet};
 
 const OPTION: OptionId = OptionId(5);
 
@@ -55,7 +55,7 @@ fn failed(payment: u64) -> Event {
 }
 
 fn blocked(seat: u32) -> Event {
-    Event::SeatsBlocked { seats: smallvec![seat], key: None }
+    Event::SeatsBlocked { seats: smallvec![seat], key: None, many: SeatSet::default() }
 }
 
 fn charge(entry: u64, amount: u64, balance: u64) -> wallet::Event {
@@ -96,7 +96,8 @@ fn events_of_options_that_break_something() {
     assert_eq!(after(&paid, held(3, 3)), Some("I1"));
     assert_eq!(after(&[blocked(3)], held(1, 3)), Some("I1"));
     assert_eq!(after(&paid, blocked(3)), Some("I1"));
-    assert_eq!(after(&paid, Event::SeatsUnblocked { seats: smallvec![3], key: None }), Some("I1"));
+    let unblocked = Event::SeatsUnblocked { seats: smallvec![3], key: None, many: SeatSet::default() };
+    assert_eq!(after(&paid, unblocked), Some("I1"));
     assert_eq!(after(&paid, held(7, 4)), Some("saga"), "a number is left out");
     assert_eq!(after(&paid, Event::ReservationReleased { reservation: 1 }), Some("saga"));
     assert_eq!(after(&paid, confirmed(2)), Some("saga"));

@@ -15,7 +15,9 @@
 //! - **Throttles are about the present.** A limit that is lowered throws nobody out; what was let in before counts.
 //! - **Switching the line on.** When the mode becomes `queue`, at most `max_active` stay inside: first those who hold seats,
 //!   who are named in the command since no room can know, then the others in their order; of these nobody if the line is
-//!   yet to open. Who does not stay waits again, where they stood before or would have stood: at the head.
+//!   yet to open. Who does not stay waits again, where they stood before or would have stood: at the head. All of them do at
+//!   once. Of more than [`ADMIT_BATCH_MAX`] the event says who by a bit for each of those inside, and later ones, as many again
+//!   each tick, tell their numbers; until then nobody is let in, and nobody's silence is noticed.
 //!
 //! What it must not know: who is still there. Signs of life are kept outside ([`Liveness`]); silence comes in as a command.
 
@@ -29,9 +31,11 @@ mod tokens;
 
 use std::collections::BTreeSet;
 
+use hashbrown::HashSet;
 pub use liveness::Liveness;
 pub use settings::{Mode, Order, Settings, SettingsPatch};
 
+use super::bit_set::BitSet;
 use super::{
     Aggregate, Answer, Changes, ConcertId, CorruptRow, Decided, Flaw, Message, Meta, Rejection, ReservationId,
     Timestamp, UserId, catalogue, concert_option,
@@ -43,8 +47,9 @@ use tokens::{State, Token, Tokens};
 
 /// So many tokens are let in by one event at most, and stand in one event of expiry at most.
 pub const ADMIT_BATCH_MAX: usize = 10_000;
-/// The most tokens that are sent back to the line at once: that is one event.
-const RETURNED_MAX: usize = 1_000_000;
+/// Of so many inside some can be sent back to the line, if those are more than stand in one event by their numbers: each of
+/// those inside is a bit of that event.
+const INSIDE_MAX: usize = 2_000_000;
 
 /// What can be asked of a waiting room.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,9 +115,15 @@ pub enum Event {
         /// How; all of it.
         #[n(0)]
         settings: Settings,
-        /// Tokens that were active and wait again, in the order of the line.
+        /// Tokens that were active and wait again, in the order of the line; or some of those who do since an earlier event of
+        /// the same settings has sent back very many.
         #[n(1)]
         returned: Option<Vec<u64>>,
+        /// Very many tokens that were active and wait again: their places among those that are active now, by their numbers,
+        /// from 0. Later events tell their numbers.
+        #[n(2)]
+        #[serde(skip_serializing_if = "BitSet::is_empty")]
+        many: BitSet,
     },
     /// A user has a new token.
     #[n(2)]
@@ -268,6 +279,9 @@ pub struct TokenRow {
     /// When it was used or expired.
     #[n(4)]
     pub ended_at: Option<Timestamp>,
+    /// That it waits again, and no event has told its number since; absent if not.
+    #[n(5)]
+    pub untold: Option<bool>,
 }
 
 /// A token as its holder sees it.
@@ -336,6 +350,8 @@ pub struct WaitingRoom {
     line: Line,
     /// When each active token runs out.
     deadlines: BTreeSet<(Timestamp, u64)>,
+    /// Those in the line who were sent back with very many others, until an event tells their numbers.
+    untold: BTreeSet<u64>,
 }
 
 /// All that is not about one token; it is a row.
@@ -475,9 +491,10 @@ impl WaitingRoom {
         self.line.iter()
     }
 
-    /// Those who wait at a place of the line or behind it: places and numbers, from the head.
+    /// Those who wait at a place of the line or behind it and owe a sign of life: places and numbers, from the head. Who was sent
+    /// back owes none before it is told.
     pub fn waiting_from(&self, place: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.line.iter_from(place)
+        self.line.iter_from(place).filter(|(_, no)| !self.untold.contains(no))
     }
 
     fn expected_wait(&self, now: Timestamp, position: u64) -> Option<u64> {
@@ -560,19 +577,44 @@ impl WaitingRoom {
         }
         let opens_to_all = settings.mode == Mode::Open && !self.line.is_empty();
         let expires_at = now.plus_millis(u64::from(settings.active_ttl_seconds) * 1000);
-        let returned = self.sent_back(&settings, holders);
-        if returned.len() > RETURNED_MAX {
-            let message =
-                format!("would send back more than {RETURNED_MAX}: pause the line until enough of them have lapsed");
-            return Err(Rejection::Invalid(vec![Flaw::new("mode", message)]));
-        }
-        let returned = Some(returned).filter(|tokens| !tokens.is_empty());
-        out.events.push(Event::Configured { settings, returned });
-        if opens_to_all {
+        let (returned, many) = self.few_or_many(self.sent_back(&settings, holders))?;
+        out.events.push(Event::Configured { settings, returned, many });
+        // Those who are untold are told first, and go in at a tick.
+        if opens_to_all && self.untold.is_empty() {
             let tokens = self.line.iter().take(ADMIT_BATCH_MAX).collect();
             out.events.push(Event::TokensAdmitted { tokens, expires_at });
         }
         Ok(())
+    }
+
+    /// Those who go back as they stand in the event that says so.
+    fn few_or_many(&self, returned: Vec<u64>) -> Result<(Option<Vec<u64>>, BitSet), Rejection> {
+        if returned.len() <= ADMIT_BATCH_MAX {
+            return Ok((Some(returned).filter(|tokens| !tokens.is_empty()), BitSet::default()));
+        }
+        let inside = self.inside();
+        if inside.len() > INSIDE_MAX {
+            let message = format!("more than {INSIDE_MAX} are inside: pause the line until enough of them have lapsed");
+            return Err(Rejection::Invalid(vec![Flaw::new("mode", message)]));
+        }
+        let returned: HashSet<u64> = returned.into_iter().collect();
+        let places = (0_u32..).zip(inside).filter(|(_, no)| returned.contains(no));
+        Ok((None, places.map(|(place, _)| place).collect()))
+    }
+
+    /// The numbers of those inside, ascending.
+    fn inside(&self) -> Vec<u64> {
+        self.numbers(|state| matches!(state, State::Active { .. }))
+    }
+
+    /// Tells the numbers of some of those who were sent back.
+    fn tell(&self, out: &mut Decided<Event>) {
+        let returned = Some(self.untold.iter().take(ADMIT_BATCH_MAX).copied().collect());
+        out.events.push(Event::Configured {
+            settings: self.header.settings.clone(),
+            returned,
+            many: BitSet::default(),
+        });
     }
 
     /// Who goes back to the line when it is run like this from now on, in the order of the line.
@@ -581,7 +623,7 @@ impl WaitingRoom {
             return Vec::new();
         }
         let holding: BTreeSet<u64> = holders.iter().filter_map(|user| self.tokens.of(user)).collect();
-        let inside = self.numbers(|state| matches!(state, State::Active { .. }));
+        let inside = self.inside();
         let is_closed = match self.header.doors {
             Doors::Unscheduled => settings.opens_at.is_some(),
             Doors::Closed => true,
@@ -618,11 +660,12 @@ impl WaitingRoom {
         Ok(Reply::Left)
     }
 
+    /// Of very many only as many as stand in one event: whoever looks again finds the others.
     fn expire_silent(&self, tokens: &[u64], out: &mut Decided<Event>) {
         let waits = |no: &u64| matches!(self.tokens.get(*no), Some(Token { state: State::Waiting { .. }, .. }));
         // A number that comes twice must not stand in the event twice.
         let waiting: BTreeSet<u64> = tokens.iter().copied().filter(waits).collect();
-        push_expired(waiting, out);
+        push_expired(waiting.into_iter().take(ADMIT_BATCH_MAX), out);
     }
 
     fn complete(&self, no: u64, reservation: ReservationId, out: &mut Decided<Event>) {
@@ -648,19 +691,43 @@ impl WaitingRoom {
         self.header.settings = settings.clone();
     }
 
-    /// Those wait again who were sent back.
+    /// Those wait again who were sent back; who does already is told.
     fn apply_returned(&mut self, tokens: &[u64], changes: &mut impl Changes<Part>) {
+        let mut is_any = false;
         for &no in tokens {
-            let Some(token) = self.tokens.get_mut(no) else { continue };
-            let State::Active { until } = token.state else { continue };
-            // Their place follows.
-            token.state = State::Waiting { place: 0 };
-            self.deadlines.remove(&(until, no));
-            changes.touch(Part::Token(no));
+            let is_sent_back = self.send_back(no);
+            if is_sent_back || self.untold.remove(&no) {
+                changes.touch(Part::Token(no));
+            }
+            is_any |= is_sent_back;
         }
-        if !tokens.is_empty() {
+        if is_any {
             self.line_up();
         }
+    }
+
+    /// Those wait again whose places among those inside these are.
+    fn apply_many(&mut self, places: &BitSet, changes: &mut impl Changes<Part>) {
+        if places.is_empty() {
+            return;
+        }
+        let inside = self.inside();
+        for no in places.iter().filter_map(|place| inside.get(place as usize).copied()) {
+            self.send_back(no);
+            self.untold.insert(no);
+            changes.touch(Part::Token(no));
+        }
+        self.line_up();
+    }
+
+    /// Whether it was inside.
+    fn send_back(&mut self, no: u64) -> bool {
+        let Some(token) = self.tokens.get_mut(no) else { return false };
+        let State::Active { until } = token.state else { return false };
+        // Their place follows.
+        token.state = State::Waiting { place: 0 };
+        self.deadlines.remove(&(until, no));
+        true
     }
 
     fn come_in(&mut self, at: Timestamp, no: u64, until: Timestamp) {
@@ -699,6 +766,7 @@ impl WaitingRoom {
             let State::Waiting { place } = token.state else { continue };
             token.state = State::Active { until };
             self.line.remove(place);
+            self.untold.remove(&no);
             self.come_in(at, no, until);
             changes.touch(Part::Token(no));
             admitted += 1;
@@ -713,6 +781,7 @@ impl WaitingRoom {
         let expires_at = match token.state {
             State::Waiting { place } => {
                 self.line.remove(place);
+                self.untold.remove(&no);
                 None
             }
             State::Active { until } => {
@@ -726,8 +795,9 @@ impl WaitingRoom {
             _ => self.header.expired += 1,
         }
         let Token { user, issued_at, .. } = token;
-        changes
-            .archive(Part::Token(no), || encode(&TokenRow { user, issued_at, status, expires_at, ended_at: Some(at) }));
+        changes.archive(Part::Token(no), || {
+            encode(&TokenRow { user, issued_at, status, expires_at, ended_at: Some(at), untold: None })
+        });
     }
 
     /// Gives everybody who waits their place.
@@ -763,10 +833,14 @@ impl WaitingRoom {
             State::Waiting { .. } => (TokenStatus::Waiting, None),
             State::Active { until } => (TokenStatus::Active, Some(until)),
         };
-        Some(TokenRow { user: user.clone(), issued_at: *issued_at, status, expires_at, ended_at: None })
+        let untold = self.untold.contains(&no).then_some(true);
+        Some(TokenRow { user: user.clone(), issued_at: *issued_at, status, expires_at, ended_at: None, untold })
     }
 
     fn load_token(&mut self, no: u64, row: TokenRow) {
+        if row.untold == Some(true) {
+            self.untold.insert(no);
+        }
         let state = match (row.status, row.expires_at) {
             (TokenStatus::Waiting, _) => State::Waiting { place: 0 },
             (TokenStatus::Active, Some(until)) => {
@@ -817,9 +891,10 @@ impl Aggregate for WaitingRoom {
                 self.header.concert = Some(*concert);
                 self.apply_settings(settings);
             }
-            Event::Configured { settings, returned } => {
+            Event::Configured { settings, returned, many } => {
                 self.apply_settings(settings);
                 self.apply_returned(returned.as_deref().unwrap_or_default(), changes);
+                self.apply_many(many, changes);
             }
             Event::TokenIssued { no, user, active_until } => {
                 self.apply_issued(meta.at, *no, user, *active_until);
@@ -836,6 +911,9 @@ impl Aggregate for WaitingRoom {
     }
 
     fn due(&self) -> Option<Timestamp> {
+        if !self.untold.is_empty() {
+            return Some(Timestamp::default());
+        }
         let expiry = self.deadlines.first().map(|&(until, _)| until);
         [expiry, self.opens_from(), self.admissible_from()].into_iter().flatten().min()
     }
@@ -850,9 +928,12 @@ impl Aggregate for WaitingRoom {
         self.due().is_some() || !self.line.is_empty()
     }
 
-    /// Opens the line, or else lets in as many as may go in. Those whom the opening lets in go in at the next tick, which
-    /// is due at once.
+    /// Tells who was sent back, or opens the line, or else lets in as many as may go in. Those whom the opening lets in go in at
+    /// the next tick, which is due at once.
     fn tick(&self, now: Timestamp, entropy: u64, out: &mut Decided<Event>) {
+        if !self.untold.is_empty() {
+            return self.tell(out);
+        }
         if self.opens_from().is_some_and(|from| from <= now) {
             let seed = (self.header.settings.order == Order::ShuffleAtOpen).then_some(entropy);
             out.events.push(Event::LineOpened { seed, draw: seed.map(|_| Draw::Lots) });

@@ -62,9 +62,12 @@ impl Driver {
     }
 
     fn take_in(&mut self, decided: Decided<Event>) -> Vec<Event> {
+        let mut bytes_left = crate::domain::RECORD_BYTES_MAX;
         for event in &decided.events {
             self.lsn = self.lsn.next();
-            let stored: Event = minicbor::decode(&minicbor::to_vec(event).unwrap()).unwrap();
+            let bytes = minicbor::to_vec(event).unwrap();
+            bytes_left = bytes_left.checked_sub(bytes.len()).expect("records are bounded");
+            let stored: Event = minicbor::decode(&bytes).unwrap();
             assert_eq!(stored, *event);
             self.room.evolve(Meta { lsn: self.lsn, at: self.now }, &stored, &mut self.rows);
         }
@@ -289,6 +292,7 @@ fn archives_what_has_ended() {
         status,
         expires_at,
         ended_at: Some(at(0)),
+        untold: None,
     };
     let archived: BTreeMap<u64, TokenRow> = driver.rows.archived.clone().into_iter().collect();
     let wanted = [
@@ -368,7 +372,10 @@ fn modes() {
     let events = driver.configure(mode(Mode::Open));
     assert_eq!(
         events,
-        [Event::Configured { settings, returned: None }, Event::TokensAdmitted { tokens, expires_at: at(600_000) }]
+        [
+            Event::Configured { settings, returned: None, many: BitSet::default() },
+            Event::TokensAdmitted { tokens, expires_at: at(600_000) }
+        ]
     );
     driver.configure(SettingsPatch { max_active: Some(1), ..SettingsPatch::default() });
     let eve = driver.issue("eve");
@@ -377,7 +384,8 @@ fn modes() {
 
     let settings = Settings { mode: Mode::Queue, max_active: 1, ..Settings::default() };
     let events = driver.configure_beside(mode(Mode::Queue), &["dan"]);
-    assert_eq!(events, [Event::Configured { settings, returned: Some(vec![anna, ben, cleo, eve]) }]);
+    let returned = Some(vec![anna, ben, cleo, eve]);
+    assert_eq!(events, [Event::Configured { settings, returned, many: BitSet::default() }]);
     let finn = driver.issue("finn");
     assert_eq!(driver.view(finn).status, TokenStatus::Waiting);
     assert!(driver.settle().is_empty());
@@ -629,7 +637,10 @@ impl Model {
     fn follow(&mut self, now: Timestamp, event: &Event) {
         match event {
             Event::Opened { settings, .. } => self.configured(settings),
-            Event::Configured { settings, returned } => self.follow_change(settings, returned.as_deref()),
+            Event::Configured { settings, returned, many } => {
+                assert!(many.is_empty(), "there are never so many here");
+                self.follow_change(settings, returned.as_deref());
+            }
             Event::TokenIssued { no, user, active_until } => {
                 assert_eq!(*no, self.last_no + 1);
                 assert!(!self.users.values().any(|other| other == user));

@@ -9,8 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// The longest URL, in bytes.
-pub const URL_BYTES_MAX: usize = 2_048;
+use crate::domain::sink::URL_BYTES_MAX;
 
 /// Why a receiver is not connected to.
 #[derive(Debug, thiserror::Error)]

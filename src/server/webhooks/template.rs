@@ -23,10 +23,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use self::parser::Stmt;
 use super::samples::samples;
+use crate::domain::sink::TEMPLATE_BYTES_MAX;
 use crate::domain::{EventFilter, EventType};
 
-/// The longest template, in bytes.
-const TEMPLATE_BYTES_MAX: usize = 8_192;
 /// How much one may write.
 const RENDERED_BYTES_MAX: usize = 256 << 10;
 

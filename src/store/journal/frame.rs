@@ -12,7 +12,7 @@
 //! | 36 | 4 | CRC32 of the 36 bytes above and the payload |
 //! | 40 | | payload, then zeros to the next multiple of 512 |
 
-use crate::domain::{Lsn, Timestamp};
+use crate::domain::{Lsn, RECORD_BYTES_MAX, Timestamp};
 
 /// Frames start at multiples of this many bytes: the smallest unit that disks write wholly or not at all.
 pub const BLOCK: usize = 512;
@@ -28,6 +28,10 @@ pub(super) const HEADER: usize = 40;
 
 /// How long the payload of a fence may be: with its header it fills a block.
 pub const FENCE_BYTES_MAX: usize = BLOCK - HEADER;
+
+/// How many bytes the events of one frame may take where a frame is a message of a replicated log: twice what a record may,
+/// so that a frame that is not full takes any record.
+pub const FRAME_BYTES_MAX: usize = 2 * RECORD_BYTES_MAX;
 
 /// One batch of events to be appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -35,9 +35,9 @@ pub use chain::{Tip, WholeFrame};
 pub use copy::LocalCopy;
 #[cfg(any(test, feature = "testing"))]
 pub use frame::FENCE_BYTES_MAX;
-pub use frame::FrameRef;
 #[cfg(test)]
 pub use frame::OwnedFrame;
+pub use frame::{FRAME_BYTES_MAX, FrameRef};
 pub(crate) use frames::DIR;
 pub use frames::Frames;
 pub use preallocate::Status;

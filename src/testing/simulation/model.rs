@@ -252,8 +252,8 @@ impl Model {
                 let key = self.refund_keys.remove(&no).flatten();
                 self.note_key(AggregateId::Option(id), key.as_ref(), *refund, at)?;
             }
-            Event::SeatsBlocked { seats, key } => {
-                self.taken.extend(seats.iter().map(|seat| (id, *seat)));
+            Event::SeatsBlocked { seats, key, many } => {
+                self.taken.extend(seats.iter().copied().chain(many.iter()).map(|seat| (id, seat)));
                 self.note_key(AggregateId::Option(id), key.as_ref(), 0, at)?;
             }
             Event::SeatsUnblocked { key, .. } => self.note_key(AggregateId::Option(id), key.as_ref(), 0, at)?,

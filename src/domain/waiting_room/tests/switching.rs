@@ -63,6 +63,84 @@ fn a_draw_is_over_those_who_wait() {
     driver.reload();
 }
 
+/// Very many are sent back by one event, and told in several: wherever a journal ends, the rest is told later.
+#[test]
+fn very_many_who_are_sent_back_wait_at_once_and_are_told_in_steps() {
+    const USERS: usize = 25_000;
+    let mut driver = open();
+    let all = users(&mut driver, USERS);
+    let last = all[USERS - 1];
+    let events = driver.configure_beside(switch_on(100), &[&USERS.to_string()]);
+    let [Event::Configured { returned: None, many, .. }] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((many.len() as usize, many.contains(98), many.contains(99)), (USERS - 100, false, true));
+    let sent_back = &all[99..USERS - 1];
+    let as_they_are = |driver: &Driver, gone: usize| {
+        let (waiting, active) = ((sent_back.len() - gone) as u64, 100);
+        assert_eq!(driver.room.counts(), Counts { waiting, active, used: 0, expired: gone as u64 });
+        assert!(driver.room.waiting().eq(sent_back[gone..].iter().copied()), "in their order");
+        assert_eq!(driver.view(sent_back[gone]).position, Some(1));
+        assert_eq!(driver.view(last).status, TokenStatus::Active, "who holds seats stays");
+        let owing = driver.room.waiting_from(0).count();
+        let told = driver.room.waiting().filter(|no| !driver.room.untold.contains(no)).count();
+        assert_eq!(owing, told, "no sign of life is owed before one is told");
+    };
+    as_they_are(&driver, 0);
+    driver.reload();
+    as_they_are(&driver, 0);
+    // One of them leaves, and there is a place inside: nobody gets it yet.
+    driver.run(&leave("100", sent_back[0])).unwrap();
+    as_they_are(&driver, 1);
+    driver.configure(SettingsPatch { max_active: Some(101), ..SettingsPatch::default() });
+    let mut told: Vec<u64> = Vec::new();
+    while !driver.room.untold.is_empty() {
+        assert!(driver.room.due().is_some_and(|due| due <= driver.now));
+        let events = driver.tick(3);
+        let [Event::Configured { settings, returned: Some(tokens), many }] = &events[..] else { panic!("{events:?}") };
+        assert!(many.is_empty() && tokens.len() <= ADMIT_BATCH_MAX && settings == driver.room.settings());
+        told.extend(tokens);
+        as_they_are(&driver, 1);
+        driver.reload();
+    }
+    assert_eq!(told, sent_back[1..]);
+    assert_eq!(driver.settle(), sent_back[1..2]);
+    driver.reload();
+}
+
+/// Who is not told yet can do all that others can.
+#[test]
+fn before_they_are_told_those_who_were_sent_back_leave_pay_and_go_in() {
+    const USERS: usize = 10_050;
+    let mut driver = open();
+    let all = users(&mut driver, USERS);
+    driver.configure(switch_on(1));
+    driver.run(&leave("2", all[1])).unwrap();
+    driver.run(&complete(all[2])).unwrap();
+    driver.run(&Command::ExpireSilent { tokens: vec![all[3]] }).unwrap();
+    assert_eq!(driver.room.counts(), Counts { waiting: USERS as u64 - 4, active: 1, used: 1, expired: 2 });
+    driver.reload();
+    let events = driver.configure(mode(Mode::Open));
+    assert_eq!(events.len(), 1, "they are told first");
+    let mut told = 0;
+    let mut admitted = 0;
+    while driver.room.due().is_some_and(|due| due <= driver.now) {
+        for event in driver.tick(5) {
+            match event {
+                Event::Configured { returned: Some(tokens), .. } => told += tokens.len(),
+                Event::TokensAdmitted { tokens, .. } => admitted += tokens.len(),
+                other => panic!("{other:?}"),
+            }
+        }
+        driver.reload();
+    }
+    assert_eq!((told, admitted), (USERS - 4, USERS - 4));
+    assert_eq!(driver.room.counts().active, USERS as u64 - 3);
+    // And all over again.
+    let holders: Vec<String> = (1..=USERS).map(|n| n.to_string()).collect();
+    driver.configure_beside(switch_on(7), &holders.iter().map(String::as_str).collect::<Vec<_>>());
+    driver.reload();
+    assert_eq!(driver.room.counts().active, 7);
+}
+
 /// Who holds seats stays before who holds none, and the others in their order; names that mean nothing here change nothing.
 #[test]
 fn who_stays_inside() {
