@@ -35,7 +35,7 @@ fn a_server_that_does_not_sync_each_message_is_refused_by_name() {
     };
     let error = refused(without(1));
     assert!(matches!(&error, Error::SyncUnknown { server, .. } if server == "n2"), "{error}");
-    let mut silent = without(1);
+    let mut silent = ClusterConfig { connect_timeout_ms: 1_000, ..without(1) };
     silent.monitor.push("http://127.0.0.1:1".to_owned());
     let error = refused(silent);
     assert!(matches!(&error, Error::SyncUnknown { server, .. } if server == "http://127.0.0.1:1"), "{error}");

@@ -295,7 +295,7 @@ impl NatsLink {
         let presence = presence::enter(&client, &alive, &config.node, life, seal.clone(), namesake).await?;
         tasks.spawn_on(presence, &handle);
 
-        let asked = monitor::ask(&config, tls).await?;
+        let asked = monitor::ask(&config, tls, deadline).await?;
         let log = api::log_settings(names.stream(), &names.log(), config.replicas);
         let info = api.stream(&log, deadline).await?;
         let plans = api::plans_settings(&names.plans_stream(), &format!("{}.>", names.plans()), config.replicas);
