@@ -99,11 +99,11 @@ pub struct Servers {
 impl Servers {
     /// Starts so many, and waits until they have a leader.
     pub fn start(count: usize) -> Self {
-        Self::start_with(&vec![Sync::Always; count])
+        Self::start_with(&vec![Sync::Always; count], "")
     }
 
-    /// Starts one for each.
-    pub fn start_with(syncs: &[Sync]) -> Self {
+    /// Starts one for each, with more of a configuration.
+    pub fn start_with(syncs: &[Sync], more: &str) -> Self {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let ports: Vec<[u16; 3]> = syncs.iter().map(|_| [port(), port(), port()]).collect();
         let routes: Vec<String> = ports.iter().map(|ports| format!("nats://127.0.0.1:{}", ports[2])).collect();
@@ -114,7 +114,8 @@ impl Servers {
             let always = if *sync == Sync::Always { "sync_interval: always" } else { "" };
             let mut text = format!(
                 "server_name: {name}\nlisten: 127.0.0.1:{client}\nhttp: 127.0.0.1:{monitor}\nlog_file: {log:?}\n\
-                 jetstream {{ store_dir: {store:?}, max_mem: 64M, max_file: 4G\n{always} }}\n"
+                 jetstream {{ store_dir: {store:?}, max_mem: 64M, max_file: 4G\n{always} }}\n\
+                 {more}\n"
             );
             if syncs.len() > 1 {
                 let routes = routes.join(", ");
@@ -157,6 +158,11 @@ impl Servers {
             replicas: self.servers.len() as u64,
             ..ClusterConfig::default()
         }
+    }
+
+    /// All that a server has written down.
+    pub fn log(&self, index: usize) -> String {
+        fs::read_to_string(&self.servers[index].log).unwrap_or_default()
     }
 
     /// The port for clients.

@@ -20,7 +20,7 @@ fn ask(servers: &Servers, what: &str, body: Value) -> Value {
 
 #[test]
 fn a_server_that_does_not_sync_each_message_is_refused_by_name() {
-    let servers = Servers::start_with(&[Sync::Always, Sync::Sometimes, Sync::Always]);
+    let servers = Servers::start_with(&[Sync::Always, Sync::Sometimes, Sync::Always], "");
     let refused = |config: ClusterConfig| Node::connect(config, 1).map(drop).unwrap_err();
     let error = refused(servers.config("a"));
     assert!(matches!(&error, Error::NotSynced { server } if server == "n2"), "{error}");
