@@ -163,6 +163,10 @@ impl Reading<'_> {
                     What::Message(sequence, number) if number == place + 1 => {
                         place = number;
                         given += 1;
+                        // At first that is what was purged. Later a replica cannot read what the leader may have.
+                        if place > 1 && sequence > self.last.next() {
+                            return Err(lost(&"a message is passed over"));
+                        }
                         if sequence > self.last {
                             self.give(sequence, wire::delivered(message.headers.as_ref(), &message.payload)).await?;
                         }

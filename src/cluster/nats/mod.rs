@@ -32,6 +32,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_nats::connection::State;
 use async_nats::{Client, ConnectOptions, Event};
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
@@ -39,7 +40,7 @@ use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 pub use self::calls::CallError;
 use self::api::{Api, ApiError};
@@ -199,16 +200,25 @@ struct Shared {
     life: u64,
     created: u64,
     hear: Hear,
-    /// Counts connections, and is odd while there is one.
-    connections: watch::Receiver<u64>,
+    /// Changes with each connection that comes or goes.
+    connections: watch::Receiver<()>,
     calls: calls::Calls,
 }
 
 impl Shared {
+    fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
     /// Waits for a connection.
     async fn connected(&self) {
-        // Nobody changes it any more: the client is closed, and whoever asks next is told.
-        let _ = self.connections.clone().wait_for(|count| count % 2 == 1).await;
+        let mut connections = self.connections.clone();
+        while !self.is_connected() {
+            // What changes may not be told, if too much does; and nobody tells any more once the client is closed.
+            if let Ok(Err(_)) = timeout(PAUSE, connections.changed()).await {
+                sleep(PAUSE).await;
+            }
+        }
     }
 
     /// The message at `sequence`, from the stream's leader.
@@ -263,7 +273,7 @@ impl NatsLink {
         let tls = tls::client_config(&config)?;
         let inbox = format!("_INBOX.{}.{}.{life:016x}", names.cluster, token(&config.node));
 
-        let (counter, connections) = watch::channel(0_u64);
+        let (changes, connections) = watch::channel(());
         let told = hear.clone();
         let options = options(&config, &inbox, tls.clone()).await?.event_callback(move |event| {
             let is_connected = match event {
@@ -272,12 +282,7 @@ impl NatsLink {
                 _ => None,
             };
             if let Some(is_connected) = is_connected {
-                // Odd while there is a connection; two events of one kind change nothing.
-                counter.send_if_modified(|count| {
-                    let changes = (*count % 2 == 1) != is_connected;
-                    *count += u64::from(changes);
-                    changes
-                });
+                changes.send_replace(());
                 told(Heard::Connected(is_connected));
             }
             async {}
@@ -399,7 +404,7 @@ impl Link for NatsLink {
     fn beat(&self, beat: &[u8]) {
         let shared = self.shared.clone();
         // Late ones are worth nothing.
-        if *shared.connections.borrow() % 2 == 0 {
+        if !shared.is_connected() {
             return;
         }
         let mut body = shared.life.to_le_bytes().to_vec();
@@ -507,10 +512,16 @@ async fn append(shared: &Shared, wire: super::Wire, expected: Option<Sequence>) 
 
 /// Asks until there is an answer.
 async fn until_answered<T, F: Future<Output = Result<T, ApiError>>>(shared: &Shared, ask: impl Fn() -> F) -> T {
+    let mut has_said = false;
     loop {
         shared.connected().await;
         match ask().await {
             Ok(answer) => return answer,
+            // As of a message that its leader cannot read. Whoever waits may let another lead.
+            Err(ApiError::Refused { code, why }) if !has_said => {
+                tracing::warn!(code, %why, "JetStream refuses, and is asked again and again");
+                has_said = true;
+            }
             Err(error) => tracing::debug!(%error, "asked again"),
         }
         sleep(PAUSE).await;
