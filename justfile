@@ -40,6 +40,7 @@ bench:
     cargo bench --bench cold_pages
     cargo bench --bench events
     cargo bench --bench sinks
+    cargo bench --no-default-features --features cluster,testing --bench cluster
 
 # Kills the real server so many times under load; this and what follows: see docs/RELIABILITY.md.
 kills count="1000":
@@ -48,6 +49,10 @@ kills count="1000":
 # Runs three nodes on a simulated stream with so many seeds.
 cluster seeds="100000":
     BOXOFFICE_CLUSTER_SEEDS={{seeds}} cargo test --release --no-default-features --test cluster one_owns -- --nocapture
+
+# Runs three nodes on real NATS servers that are killed and stopped, for so many seconds.
+cluster-nats seconds="600":
+    BOXOFFICE_CLUSTER_SECONDS={{seconds}} cargo test --features cluster --test cluster_nats members -- --nocapture
 
 # Checks so many histories of concurrent callers.
 histories count="10000":
