@@ -126,7 +126,7 @@ fn plans_are_put_once_and_got() {
     let get = |hash| node.runtime.block_on(node.link.plan(hash));
     let put = |hash, plan: &[u8]| node.runtime.block_on(node.link.put_plan(hash, plan));
     for bytes in [0, 1, 512 << 10, (512 << 10) + 1, 3 << 20] {
-        let plan: Vec<u8> = (0..bytes).map(|at: usize| (at * at >> 8) as u8).collect();
+        let plan: Vec<u8> = (0..bytes).map(|at: usize| ((at * at) >> 8) as u8).collect();
         let hash = PlanHash::of(&plan);
         assert_eq!(get(hash).unwrap(), None);
         put(hash, &plan).unwrap();

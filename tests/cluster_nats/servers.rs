@@ -175,9 +175,9 @@ impl Servers {
         get(self.servers[index].monitor, "/connz")
     }
 
-    /// The server whose replica of the stream leads, if those that can be asked agree that there is one.
+    /// The server that says that its replica of the stream leads.
     pub fn leader_of(&self, stream: &str) -> Option<usize> {
-        let said = self.servers.iter().filter_map(|server| {
+        let leaders = self.servers.iter().filter_map(|server| {
             let body = get(server.monitor, "/jsz?streams=true")?;
             let body: serde_json::Value = serde_json::from_str(&body).ok()?;
             let accounts = body["account_details"].as_array()?;
@@ -185,7 +185,7 @@ impl Servers {
             let leader = streams.find(|it| it["name"] == stream)?["cluster"]["leader"].as_str()?.to_owned();
             (leader == server.name).then_some(leader)
         });
-        let leader = said.last()?;
+        let leader = leaders.reduce(|_, last| last)?;
         self.servers.iter().position(|server| server.name == leader)
     }
 
