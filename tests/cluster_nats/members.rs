@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use boxoffice::cluster::{
-    Appending, ClusterConfig, FORMAT, Fence, Fencing, Heard, Link as _, Next, NodeName, Publish, Reader, Reply, Sequence,
-    Step, Taken, Wire,
+    Appending, ClusterConfig, FORMAT, Fence, Fencing, Heard, Link as _, Next, NodeName, Publish, Reader, Reply,
+    Sequence, Step, Taken, Wire,
 };
 use boxoffice::store::journal::{FrameRef, Tip, WholeFrame};
 use boxoffice::testing::random::{Random, seed};
@@ -305,7 +305,9 @@ fn all_take_in_the_same_and_nothing_acknowledged_is_lost() {
             journal
         })
     });
-    eventually(PATIENCE, "somebody owns", || truth.epochs.load(Ordering::SeqCst) > 0 || truth.has_ended.load(Ordering::SeqCst));
+    eventually(PATIENCE, "somebody owns", || {
+        truth.epochs.load(Ordering::SeqCst) > 0 || truth.has_ended.load(Ordering::SeqCst)
+    });
     let until = Instant::now() + Duration::from_secs(seconds);
     let faults = harm(&mut servers, &mut random, until, &founder, &truth);
     truth.is_ending.store(true, Ordering::SeqCst);

@@ -181,7 +181,8 @@ impl Servers {
             let body = get(server.monitor, "/jsz?streams=true")?;
             let body: serde_json::Value = serde_json::from_str(&body).ok()?;
             let accounts = body["account_details"].as_array()?;
-            let mut streams = accounts.iter().flat_map(|account| account["stream_detail"].as_array().into_iter().flatten());
+            let mut streams =
+                accounts.iter().flat_map(|account| account["stream_detail"].as_array().into_iter().flatten());
             let leader = streams.find(|it| it["name"] == stream)?["cluster"]["leader"].as_str()?.to_owned();
             (leader == server.name).then_some(leader)
         });

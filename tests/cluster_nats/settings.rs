@@ -68,7 +68,9 @@ fn a_stream_that_was_made_anew_is_not_read() {
     assert_eq!(node.read().0, 1);
     let config = ask(&servers, "STREAM.INFO.test", Value::Null)["config"].clone();
     ask(&servers, "STREAM.DELETE.test", Value::Null);
-    eventually(PATIENCE, "it is there again", || ask(&servers, "STREAM.CREATE.test", config.clone())["error"].is_null());
+    eventually(PATIENCE, "it is there again", || {
+        ask(&servers, "STREAM.CREATE.test", config.clone())["error"].is_null()
+    });
     node.hear("that it is another", |heard| (*heard == Heard::OtherStream).then_some(()));
     let created = node.found.created;
     drop(node);

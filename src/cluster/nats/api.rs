@@ -139,9 +139,25 @@ pub struct Settings {
 
 /// Off, in whatever way NATS says so.
 const MUST_BE_OFF: &[&str] = &[
-    "mirror", "sources", "no_ack", "sealed", "deny_purge", "allow_direct", "mirror_direct", "allow_rollup_hdrs",
-    "allow_msg_ttl", "allow_msg_counter", "allow_atomic", "allow_batched", "allow_msg_schedules", "republish",
-    "subject_transform", "discard_new_per_subject", "max_age", "persist_mode", "subject_delete_marker_ttl",
+    "mirror",
+    "sources",
+    "no_ack",
+    "sealed",
+    "deny_purge",
+    "allow_direct",
+    "mirror_direct",
+    "allow_rollup_hdrs",
+    "allow_msg_ttl",
+    "allow_msg_counter",
+    "allow_atomic",
+    "allow_batched",
+    "allow_msg_schedules",
+    "republish",
+    "subject_transform",
+    "discard_new_per_subject",
+    "max_age",
+    "persist_mode",
+    "subject_delete_marker_ttl",
 ];
 
 fn settings(name: &str, subjects: &str, replicas: u64, more: Vec<(&'static str, Value)>) -> Settings {
@@ -299,7 +315,9 @@ impl Api {
                 Err(error @ ApiError::Refused { code, .. }) if STREAM_INVALID.contains(&code) => {
                     return Err(refused("to make a stream", error));
                 }
-                Err(error) if Instant::now() > deadline => return Err(refused("to say what a stream is, or to make it", error)),
+                Err(error) if Instant::now() > deadline => {
+                    return Err(refused("to say what a stream is, or to make it", error));
+                }
                 Err(error) => tracing::debug!(%error, stream = settings.name, "there is no stream yet"),
             }
             sleep(PAUSE).await;

@@ -209,7 +209,8 @@ fn what(message: &Message) -> What {
         (Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND), _) => What::BatchEnds,
         (Some(status), _) if status.as_u16() == 409 => {
             let why = message.description.as_deref().unwrap_or_default();
-            let is_done = ["Message Size Exceeds MaxBytes", "Batch Completed"].iter().any(|done| why.eq_ignore_ascii_case(done));
+            let is_done =
+                ["Message Size Exceeds MaxBytes", "Batch Completed"].iter().any(|done| why.eq_ignore_ascii_case(done));
             if is_done { What::BatchEnds } else { What::Else }
         }
         _ => What::Else,

@@ -42,9 +42,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-pub use self::calls::CallError;
 use self::api::{Api, ApiError};
 use self::asks::Asks;
+pub use self::calls::CallError;
 use self::seal::Seal;
 use super::{ClusterConfig, Heard, Link, Publish, Reply, SECRET_BYTES_MIN, Secret, Sequence};
 use crate::domain::seating_plan::PlanHash;
@@ -265,7 +265,12 @@ impl NatsLink {
         }
     }
 
-    async fn connect_here(handle: Handle, config: ClusterConfig, life: u64, hear: Hear) -> Result<(Self, Found), Error> {
+    async fn connect_here(
+        handle: Handle,
+        config: ClusterConfig,
+        life: u64,
+        hear: Hear,
+    ) -> Result<(Self, Found), Error> {
         config.validate()?;
         let deadline = Instant::now() + config.connect_timeout();
         let seal = Seal::new(&secret(&config)?);
@@ -473,11 +478,7 @@ async fn options(config: &ClusterConfig, inbox: &str, tls: rustls::ClientConfig)
         .client_capacity(CLIENT_COMMANDS))
 }
 
-async fn connect_client(
-    config: &ClusterConfig,
-    options: ConnectOptions,
-    deadline: Instant,
-) -> Result<Client, Error> {
+async fn connect_client(config: &ClusterConfig, options: ConnectOptions, deadline: Instant) -> Result<Client, Error> {
     loop {
         match options.clone().connect(&config.servers[..]).await {
             Ok(client) => return Ok(client),
