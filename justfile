@@ -40,6 +40,7 @@ bench:
     cargo bench --bench cold_pages
     cargo bench --bench events
     cargo bench --bench sinks
+    cargo bench --no-default-features --features cluster,testing --bench cluster
 
 # Kills the real server so many times under load; this and what follows: see docs/RELIABILITY.md.
 kills count="1000":
@@ -56,6 +57,10 @@ cluster-seeds seeds="100000":
 # Runs suites whose every call goes through bytes and back, as if another node decided.
 forwarding:
     BOXOFFICE_FORWARD=always cargo test --test saga --test waiting_room --test actors --test recovery --test http
+
+# Runs three nodes on real NATS servers that are killed and stopped, for so many seconds.
+cluster-nats seconds="600":
+    BOXOFFICE_CLUSTER_SECONDS={{seconds}} cargo test --features cluster --test cluster_nats members -- --nocapture
 
 # Checks so many histories of concurrent callers.
 histories count="10000":

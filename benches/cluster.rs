@@ -26,7 +26,7 @@ fn main() {
     let (cluster, mut tip, mut last) = (ClusterId(1.try_into().unwrap()), Tip::default(), found.last);
     println!("| bytes | appends a second | p50 | p99 | longest |\n|---|---|---|---|---|");
     for bytes in [200, 16 << 10, 128 << 10] {
-        let payload: Vec<u8> = (0..bytes).map(|at: usize| (at * 31 >> 3) as u8).collect();
+        let payload: Vec<u8> = (0..bytes).map(|at: usize| ((at * 31) >> 3) as u8).collect();
         let (mut taken, begun) = (Vec::new(), Instant::now());
         while begun.elapsed() < Duration::from_secs(seconds) {
             let frame = FrameRef { first_lsn: tip.next_lsn, count: 1, at: tip.at.plus_millis(1), payload: &payload };

@@ -11,7 +11,7 @@
 //! |---|---|
 //! | `server` (default) | the HTTP server, its configuration and its command line |
 //! | `loadtest` (default) | rehearsals of an on-sale, and the command line for that |
-//! | `cluster` | several nodes on one replicated log: the connection to NATS JetStream |
+//! | `cluster` (with `server`) | several nodes on one replicated log: the connection to NATS JetStream |
 //! | `testing` | clocks and disks that tests set by hand, failpoints, the simulator; not for production |
 //!
 //! A host app takes none of them: `default-features = false` leaves the engine alone, without a web stack.

@@ -4,5 +4,6 @@ mod faults;
 mod members;
 mod node;
 mod one;
+mod secure;
 mod servers;
 mod settings;

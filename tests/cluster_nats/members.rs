@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use boxoffice::cluster::{
-    Appending, ClusterConfig, FORMAT, Fence, Fencing, Heard, Link as _, Next, NodeName, Publish, Reader, Reply, Sequence,
-    Step, Taken, Wire,
+    Appending, ClusterConfig, FORMAT, Fence, Fencing, Heard, Link as _, Next, NodeName, Publish, Reader, Reply,
+    Sequence, Step, Taken, Wire,
 };
 use boxoffice::store::journal::{FrameRef, Tip, WholeFrame};
 use boxoffice::testing::random::{Random, seed};
 
 use crate::node::{Node, PATIENCE, base};
-use crate::servers::Servers;
+use crate::servers::{Servers, eventually};
 
 /// How long a node waits until it looks whether there is anything to do.
 const TICK: Duration = Duration::from_millis(5);
@@ -249,13 +249,13 @@ impl Member {
 }
 
 /// Kills and stops servers, one at a time, and changes leaders.
-fn harm(servers: &mut Servers, random: &mut Random, until: Instant, nodes: &Node) -> u64 {
+fn harm(servers: &mut Servers, random: &mut Random, until: Instant, node: &Node, truth: &Truth) -> u64 {
     let mut faults = 0;
     let pause = |random: &mut Random, millis: u64| {
         let pause = Duration::from_millis(500 + random.below(millis));
         std::thread::sleep(pause.min(until.saturating_duration_since(Instant::now())));
     };
-    while Instant::now() < until {
+    while Instant::now() < until && !truth.has_ended.load(Ordering::SeqCst) {
         let index = random.below(3) as usize;
         match random.below(5) {
             0 | 1 => {
@@ -272,7 +272,7 @@ fn harm(servers: &mut Servers, random: &mut Random, until: Instant, nodes: &Node
             }
             _ => {
                 println!("stepped the leader down");
-                nodes.link.step_down();
+                node.link.step_down();
             }
         }
         faults += 1;
@@ -305,8 +305,11 @@ fn all_take_in_the_same_and_nothing_acknowledged_is_lost() {
             journal
         })
     });
+    eventually(PATIENCE, "somebody owns", || {
+        truth.epochs.load(Ordering::SeqCst) > 0 || truth.has_ended.load(Ordering::SeqCst)
+    });
     let until = Instant::now() + Duration::from_secs(seconds);
-    let faults = harm(&mut servers, &mut random, until, &founder);
+    let faults = harm(&mut servers, &mut random, until, &founder, &truth);
     truth.is_ending.store(true, Ordering::SeqCst);
 
     // The end stands still once nobody has anything under way.

@@ -73,7 +73,8 @@ fn a_purge_leaves_the_newest_and_the_count() {
 fn publish_raw(port: u16, headers: &[u8], payload: &[u8]) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let total = headers.len() + payload.len();
-    let command = format!("CONNECT {{\"verbose\": false, \"headers\": true}}\r\nHPUB test.log {} {total}\r\n", headers.len());
+    let command =
+        format!("CONNECT {{\"verbose\": false, \"headers\": true}}\r\nHPUB test.log {} {total}\r\n", headers.len());
     stream.write_all(&[command.as_bytes(), headers, payload, b"\r\nPING\r\n"].concat()).unwrap();
     let (mut answer, mut some) = (String::new(), [0; 4096]);
     while !answer.contains("PONG") {
@@ -126,7 +127,7 @@ fn plans_are_put_once_and_got() {
     let get = |hash| node.runtime.block_on(node.link.plan(hash));
     let put = |hash, plan: &[u8]| node.runtime.block_on(node.link.put_plan(hash, plan));
     for bytes in [0, 1, 512 << 10, (512 << 10) + 1, 3 << 20] {
-        let plan: Vec<u8> = (0..bytes).map(|at: usize| (at * at >> 8) as u8).collect();
+        let plan: Vec<u8> = (0..bytes).map(|at: usize| ((at * at) >> 8) as u8).collect();
         let hash = PlanHash::of(&plan);
         assert_eq!(get(hash).unwrap(), None);
         put(hash, &plan).unwrap();

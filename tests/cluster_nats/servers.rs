@@ -99,11 +99,11 @@ pub struct Servers {
 impl Servers {
     /// Starts so many, and waits until they have a leader.
     pub fn start(count: usize) -> Self {
-        Self::start_with(&vec![Sync::Always; count])
+        Self::start_with(&vec![Sync::Always; count], "")
     }
 
-    /// Starts one for each.
-    pub fn start_with(syncs: &[Sync]) -> Self {
+    /// Starts one for each, with more of a configuration.
+    pub fn start_with(syncs: &[Sync], more: &str) -> Self {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let ports: Vec<[u16; 3]> = syncs.iter().map(|_| [port(), port(), port()]).collect();
         let routes: Vec<String> = ports.iter().map(|ports| format!("nats://127.0.0.1:{}", ports[2])).collect();
@@ -114,7 +114,8 @@ impl Servers {
             let always = if *sync == Sync::Always { "sync_interval: always" } else { "" };
             let mut text = format!(
                 "server_name: {name}\nlisten: 127.0.0.1:{client}\nhttp: 127.0.0.1:{monitor}\nlog_file: {log:?}\n\
-                 jetstream {{ store_dir: {store:?}, max_mem: 64M, max_file: 4G\n{always} }}\n"
+                 jetstream {{ store_dir: {store:?}, max_mem: 64M, max_file: 4G\n{always} }}\n\
+                 {more}\n"
             );
             if syncs.len() > 1 {
                 let routes = routes.join(", ");
@@ -159,6 +160,11 @@ impl Servers {
         }
     }
 
+    /// All that a server has written down.
+    pub fn log(&self, index: usize) -> String {
+        fs::read_to_string(&self.servers[index].log).unwrap_or_default()
+    }
+
     /// The port for clients.
     pub fn client_port(&self, index: usize) -> u16 {
         self.servers[index].client
@@ -169,17 +175,18 @@ impl Servers {
         get(self.servers[index].monitor, "/connz")
     }
 
-    /// The server whose replica of the stream leads, if those that can be asked agree that there is one.
+    /// The server that says that its replica of the stream leads.
     pub fn leader_of(&self, stream: &str) -> Option<usize> {
-        let said = self.servers.iter().filter_map(|server| {
+        let leaders = self.servers.iter().filter_map(|server| {
             let body = get(server.monitor, "/jsz?streams=true")?;
             let body: serde_json::Value = serde_json::from_str(&body).ok()?;
             let accounts = body["account_details"].as_array()?;
-            let mut streams = accounts.iter().flat_map(|account| account["stream_detail"].as_array().into_iter().flatten());
+            let mut streams =
+                accounts.iter().flat_map(|account| account["stream_detail"].as_array().into_iter().flatten());
             let leader = streams.find(|it| it["name"] == stream)?["cluster"]["leader"].as_str()?.to_owned();
             (leader == server.name).then_some(leader)
         });
-        let leader = said.last()?;
+        let leader = leaders.reduce(|_, last| last)?;
         self.servers.iter().position(|server| server.name == leader)
     }
 

@@ -20,7 +20,7 @@ fn ask(servers: &Servers, what: &str, body: Value) -> Value {
 
 #[test]
 fn a_server_that_does_not_sync_each_message_is_refused_by_name() {
-    let servers = Servers::start_with(&[Sync::Always, Sync::Sometimes, Sync::Always]);
+    let servers = Servers::start_with(&[Sync::Always, Sync::Sometimes, Sync::Always], "");
     let refused = |config: ClusterConfig| Node::connect(config, 1).map(drop).unwrap_err();
     let error = refused(servers.config("a"));
     assert!(matches!(&error, Error::NotSynced { server } if server == "n2"), "{error}");
@@ -35,7 +35,7 @@ fn a_server_that_does_not_sync_each_message_is_refused_by_name() {
     };
     let error = refused(without(1));
     assert!(matches!(&error, Error::SyncUnknown { server, .. } if server == "n2"), "{error}");
-    let mut silent = without(1);
+    let mut silent = ClusterConfig { connect_timeout_ms: 1_000, ..without(1) };
     silent.monitor.push("http://127.0.0.1:1".to_owned());
     let error = refused(silent);
     assert!(matches!(&error, Error::SyncUnknown { server, .. } if server == "http://127.0.0.1:1"), "{error}");
@@ -68,7 +68,9 @@ fn a_stream_that_was_made_anew_is_not_read() {
     assert_eq!(node.read().0, 1);
     let config = ask(&servers, "STREAM.INFO.test", Value::Null)["config"].clone();
     ask(&servers, "STREAM.DELETE.test", Value::Null);
-    eventually(PATIENCE, "it is there again", || ask(&servers, "STREAM.CREATE.test", config.clone())["error"].is_null());
+    eventually(PATIENCE, "it is there again", || {
+        ask(&servers, "STREAM.CREATE.test", config.clone())["error"].is_null()
+    });
     node.hear("that it is another", |heard| (*heard == Heard::OtherStream).then_some(()));
     let created = node.found.created;
     drop(node);

@@ -139,9 +139,25 @@ pub struct Settings {
 
 /// Off, in whatever way NATS says so.
 const MUST_BE_OFF: &[&str] = &[
-    "mirror", "sources", "no_ack", "sealed", "deny_purge", "allow_direct", "mirror_direct", "allow_rollup_hdrs",
-    "allow_msg_ttl", "allow_msg_counter", "allow_atomic", "allow_batched", "allow_msg_schedules", "republish",
-    "subject_transform", "max_age", "persist_mode", "subject_delete_marker_ttl",
+    "mirror",
+    "sources",
+    "no_ack",
+    "sealed",
+    "deny_purge",
+    "allow_direct",
+    "mirror_direct",
+    "allow_rollup_hdrs",
+    "allow_msg_ttl",
+    "allow_msg_counter",
+    "allow_atomic",
+    "allow_batched",
+    "allow_msg_schedules",
+    "republish",
+    "subject_transform",
+    "discard_new_per_subject",
+    "max_age",
+    "persist_mode",
+    "subject_delete_marker_ttl",
 ];
 
 fn settings(name: &str, subjects: &str, replicas: u64, more: Vec<(&'static str, Value)>) -> Settings {
@@ -224,14 +240,14 @@ pub struct Api {
     asks: Asks,
     patience: Duration,
     began: Instant,
-    /// When JetStream last said anything, and when it was last looked for at another server, in milliseconds after `began`.
-    heard: AtomicU64,
+    /// Since when JetStream does not answer, in milliseconds after `began`; 0 if it does.
+    deaf: AtomicU64,
 }
 
 impl Api {
     /// Each answer is waited for so long.
     pub fn new(asks: Asks, patience: Duration) -> Self {
-        Self { asks, patience, began: Instant::now(), heard: AtomicU64::new(0) }
+        Self { asks, patience, began: Instant::now(), deaf: AtomicU64::new(0) }
     }
 
     /// How long an answer is waited for.
@@ -248,15 +264,16 @@ impl Api {
         patience: Duration,
     ) -> Result<Message, NoAnswer> {
         let answer = self.asks.ask(subject, headers, body, patience).await;
-        let now = self.began.elapsed().as_millis() as u64;
         match &answer {
-            Ok(_) => self.heard.store(now, Ordering::Relaxed),
+            Ok(_) => self.deaf.store(0, Ordering::Relaxed),
             Err(NoAnswer::TimedOut | NoAnswer::NobodyThere) => {
-                let heard = self.heard.load(Ordering::Relaxed);
-                let is_deaf = now.saturating_sub(heard) > DEAF.as_millis() as u64;
-                // One of those who notice.
-                let mine = is_deaf && self.heard.compare_exchange(heard, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-                if mine {
+                let now = (self.began.elapsed().as_millis() as u64).max(1);
+                let since = self.deaf.load(Ordering::Relaxed);
+                let is_long = since > 0 && now.saturating_sub(since) > DEAF.as_millis() as u64;
+                // Of all who notice, one does something.
+                let is_mine = (since == 0 || is_long)
+                    && self.deaf.compare_exchange(since, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+                if is_long && is_mine {
                     tracing::warn!("JetStream does not answer: looking for another NATS server");
                     if let Err(error) = self.asks.client().force_reconnect().await {
                         tracing::debug!(%error, "there is no connection any more");
@@ -298,7 +315,9 @@ impl Api {
                 Err(error @ ApiError::Refused { code, .. }) if STREAM_INVALID.contains(&code) => {
                     return Err(refused("to make a stream", error));
                 }
-                Err(error) if Instant::now() > deadline => return Err(refused("to say what a stream is, or to make it", error)),
+                Err(error) if Instant::now() > deadline => {
+                    return Err(refused("to say what a stream is, or to make it", error));
+                }
                 Err(error) => tracing::debug!(%error, stream = settings.name, "there is no stream yet"),
             }
             sleep(PAUSE).await;

@@ -163,6 +163,10 @@ impl Reading<'_> {
                     What::Message(sequence, number) if number == place + 1 => {
                         place = number;
                         given += 1;
+                        // At first that is what was purged. Later a replica cannot read what the leader may have.
+                        if place > 1 && sequence > self.last.next() {
+                            return Err(lost(&"a message is passed over"));
+                        }
                         if sequence > self.last {
                             self.give(sequence, wire::delivered(message.headers.as_ref(), &message.payload)).await?;
                         }
@@ -205,7 +209,8 @@ fn what(message: &Message) -> What {
         (Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND), _) => What::BatchEnds,
         (Some(status), _) if status.as_u16() == 409 => {
             let why = message.description.as_deref().unwrap_or_default();
-            let is_done = ["Message Size Exceeds MaxBytes", "Batch Completed"].iter().any(|done| why.eq_ignore_ascii_case(done));
+            let is_done =
+                ["Message Size Exceeds MaxBytes", "Batch Completed"].iter().any(|done| why.eq_ignore_ascii_case(done));
             if is_done { What::BatchEnds } else { What::Else }
         }
         _ => What::Else,

@@ -32,6 +32,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_nats::connection::State;
 use async_nats::{Client, ConnectOptions, Event};
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
@@ -39,11 +40,11 @@ use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
-pub use self::calls::CallError;
 use self::api::{Api, ApiError};
 use self::asks::Asks;
+pub use self::calls::CallError;
 use self::seal::Seal;
 use super::{Answer, Asked, ClusterConfig, Connect, Found, Hear, Heard, Joining, Link, NodeName, Patience, Publish, Reply, SECRET_BYTES_MIN, Secret, Sequence, Unanswered};
 use crate::domain::seating_plan::PlanHash;
@@ -187,16 +188,25 @@ struct Shared {
     life: u64,
     created: u64,
     hear: Hear,
-    /// Counts connections, and is odd while there is one.
-    connections: watch::Receiver<u64>,
+    /// Changes with each connection that comes or goes.
+    connections: watch::Receiver<()>,
     calls: calls::Calls,
 }
 
 impl Shared {
+    fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
     /// Waits for a connection.
     async fn connected(&self) {
-        // Nobody changes it any more: the client is closed, and whoever asks next is told.
-        let _ = self.connections.clone().wait_for(|count| count % 2 == 1).await;
+        let mut connections = self.connections.clone();
+        while !self.is_connected() {
+            // What changes may not be told, if too much does; and nobody tells any more once the client is closed.
+            if let Ok(Err(_)) = timeout(PAUSE, connections.changed()).await {
+                sleep(PAUSE).await;
+            }
+        }
     }
 
     /// The message at `sequence`, from the stream's leader.
@@ -244,7 +254,12 @@ impl NatsLink {
         }
     }
 
-    async fn connect_here(handle: Handle, config: ClusterConfig, life: u64, hear: Hear) -> Result<(Self, Found), Error> {
+    async fn connect_here(
+        handle: Handle,
+        config: ClusterConfig,
+        life: u64,
+        hear: Hear,
+    ) -> Result<(Self, Found), Error> {
         config.validate()?;
         let deadline = Instant::now() + config.connect_timeout();
         let seal = Seal::new(&secret(&config)?);
@@ -252,7 +267,7 @@ impl NatsLink {
         let tls = tls::client_config(&config)?;
         let inbox = format!("_INBOX.{}.{}.{life:016x}", names.cluster, token(&config.node));
 
-        let (counter, connections) = watch::channel(0_u64);
+        let (changes, connections) = watch::channel(());
         let told = hear.clone();
         let options = options(&config, &inbox, tls.clone()).await?.event_callback(move |event| {
             let is_connected = match event {
@@ -261,12 +276,7 @@ impl NatsLink {
                 _ => None,
             };
             if let Some(is_connected) = is_connected {
-                // Odd while there is a connection; two events of one kind change nothing.
-                counter.send_if_modified(|count| {
-                    let changes = (*count % 2 == 1) != is_connected;
-                    *count += u64::from(changes);
-                    changes
-                });
+                changes.send_replace(());
                 told(Heard::Connected(is_connected));
             }
             async {}
@@ -284,7 +294,7 @@ impl NatsLink {
         let presence = presence::enter(&client, &alive, &config.node, life, seal.clone(), namesake).await?;
         tasks.spawn_on(presence, &handle);
 
-        let asked = monitor::ask(&config, tls).await?;
+        let asked = monitor::ask(&config, tls, deadline).await?;
         let log = api::log_settings(names.stream(), &names.log(), config.replicas);
         let info = api.stream(&log, deadline).await?;
         let plans = api::plans_settings(&names.plans_stream(), &format!("{}.>", names.plans()), config.replicas);
@@ -422,7 +432,7 @@ impl Link for NatsLink {
     fn beat(&self, beat: &[u8]) {
         let shared = self.shared.clone();
         // Late ones are worth nothing.
-        if *shared.connections.borrow() % 2 == 0 {
+        if !shared.is_connected() {
             return;
         }
         let mut body = shared.life.to_le_bytes().to_vec();
@@ -521,11 +531,7 @@ async fn options(config: &ClusterConfig, inbox: &str, tls: rustls::ClientConfig)
         .client_capacity(CLIENT_COMMANDS))
 }
 
-async fn connect_client(
-    config: &ClusterConfig,
-    options: ConnectOptions,
-    deadline: Instant,
-) -> Result<Client, Error> {
+async fn connect_client(config: &ClusterConfig, options: ConnectOptions, deadline: Instant) -> Result<Client, Error> {
     loop {
         match options.clone().connect(&config.servers[..]).await {
             Ok(client) => return Ok(client),
@@ -560,10 +566,16 @@ async fn append(shared: &Shared, wire: super::Wire, expected: Option<Sequence>) 
 
 /// Asks until there is an answer.
 async fn until_answered<T, F: Future<Output = Result<T, ApiError>>>(shared: &Shared, ask: impl Fn() -> F) -> T {
+    let mut has_said = false;
     loop {
         shared.connected().await;
         match ask().await {
             Ok(answer) => return answer,
+            // As of a message that its leader cannot read. Whoever waits may let another lead.
+            Err(ApiError::Refused { code, why }) if !has_said => {
+                tracing::warn!(code, %why, "JetStream refuses, and is asked again and again");
+                has_said = true;
+            }
             Err(error) => tracing::debug!(%error, "asked again"),
         }
         sleep(PAUSE).await;

@@ -1,6 +1,6 @@
 //! Whether each NATS server syncs what it acknowledges. No client can see that; the monitoring port says it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::time::sleep;
@@ -10,8 +10,7 @@ use crate::cluster::ClusterConfig;
 
 /// How long a monitoring port may take.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often it is asked, if it does not answer.
-const TRIES: u32 = 3;
+/// Before one that does not answer is asked again.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Servers that sync always, by their names.
@@ -19,16 +18,17 @@ pub struct Asked {
     syncing: Vec<String>,
 }
 
-/// Asks all monitoring ports.
+/// Asks all monitoring ports, those that do not answer until `deadline`; but once if what is unknown is accepted.
 ///
 /// # Errors
 /// A server does not sync always; or one cannot be asked, and what is unknown is not accepted.
-pub async fn ask(config: &ClusterConfig, tls: rustls::ClientConfig) -> Result<Asked, Error> {
+pub async fn ask(config: &ClusterConfig, tls: rustls::ClientConfig, deadline: Instant) -> Result<Asked, Error> {
     let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).tls_backend_preconfigured(tls).build();
     let client = client.map_err(|error| Error::Unreachable(error.to_string()))?;
     let mut asked = Asked { syncing: Vec::new() };
+    let deadline = if config.accept_unknown_sync { Instant::now() } else { deadline };
     for address in &config.monitor {
-        match variables(&client, address).await.and_then(|variables| read(&variables)) {
+        match variables(&client, address, deadline).await.and_then(|variables| read(&variables)) {
             Ok((server, true)) => asked.syncing.push(server),
             Ok((server, false)) => return Err(Error::NotSynced { server }),
             Err(why) => unknown(config, address, why)?,
@@ -56,17 +56,15 @@ fn unknown(config: &ClusterConfig, server: &str, why: String) -> Result<(), Erro
     Err(Error::SyncUnknown { server: server.to_owned(), why })
 }
 
-async fn variables(client: &reqwest::Client, address: &str) -> Result<Value, String> {
+async fn variables(client: &reqwest::Client, address: &str, deadline: Instant) -> Result<Value, String> {
     let url = format!("{}/varz", address.trim_end_matches('/'));
-    let mut tries = 1;
     loop {
         let answer = async { client.get(&url).send().await?.error_for_status()?.bytes().await };
         match answer.await {
             Ok(body) => return serde_json::from_slice(&body).map_err(|error| error.to_string()),
-            Err(error) if tries == TRIES => return Err(error.to_string()),
+            Err(error) if Instant::now() >= deadline => return Err(error.to_string()),
             Err(error) => tracing::debug!(%error, "a monitoring port is asked again"),
         }
-        tries += 1;
         sleep(PAUSE).await;
     }
 }

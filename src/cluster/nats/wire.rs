@@ -55,7 +55,8 @@ mod tests {
 
     #[test]
     fn stored_headers_are_read_line_by_line() {
-        let table: &[(&[u8], &[(&str, &str)])] = &[
+        type Row = (&'static [u8], &'static [(&'static str, &'static str)]);
+        let table: &[Row] = &[
             (b"", &[]),
             (b"NATS/1.0\r\n\r\n", &[]),
             (b"NATS/1.0\r\nB: 2\r\nA:1 \r\n\r\n", &[("A", "1"), ("B", "2")]),
