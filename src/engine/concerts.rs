@@ -85,6 +85,7 @@ impl Engine {
     }
 }
 
+/// What this node decides or knows itself: see the methods of [`Engine`] of the same names.
 impl Inner {
     pub(in crate::engine) async fn create_concert(
         self: &Arc<Self>,

@@ -194,6 +194,7 @@ impl Engine {
     }
 }
 
+/// What this node decides or knows itself: see the methods of [`Engine`] of the same names.
 impl Inner {
     pub(in crate::engine) async fn add_option(
         self: &Arc<Self>,
@@ -412,11 +413,6 @@ impl Inner {
         let row = found.row().map_err(|error| self.fail(&error))?.ok_or(Rejection::NotFound)?;
         let definition = Aggregate::definition_from_row(&row);
         let definition = definition.map_err(|source| self.corrupt(&id, source))?;
-        self.offer_as_defined(id, definition)
-    }
-
-    /// As [`offer`](Self::offer), of an option that is defined like this. Blocks.
-    pub(super) fn offer_as_defined(&self, id: OptionId, definition: Definition) -> Result<Arc<PricedPlan>, Error> {
         let plan = self.seating_plan(definition.plan)?;
         if self.offers.len() as u64 >= self.config.actors.max_resident {
             // What nobody uses just now is read again when somebody does.
@@ -425,6 +421,13 @@ impl Inner {
         // Before the entry, which locks out others: it takes a look at every seat.
         let offer = Arc::new(PricedPlan::new(id, definition, plan));
         Ok(self.offers.entry(id).or_insert(offer).clone())
+    }
+
+    /// As [`offer`](Self::offer), of an option that this node has not heard of, and that is defined like this. It is not kept: all else
+    /// takes what is there for what the replica knows. Blocks.
+    pub(super) fn offer_as_defined(&self, id: OptionId, definition: Definition) -> Result<Arc<PricedPlan>, Error> {
+        let plan = self.seating_plan(definition.plan)?;
+        Ok(Arc::new(PricedPlan::new(id, definition, plan)))
     }
 
     /// A plan, if it is stored here.

@@ -129,6 +129,7 @@ fn settle(slot: Option<HoldSlot>, answer: Option<&Result<Reply, Rejection>>) {
     }
 }
 
+/// What this node decides or knows itself: see the methods of [`Engine`] of the same names.
 impl Inner {
     pub(in crate::engine) async fn hold(
         self: &Arc<Self>,

@@ -204,6 +204,7 @@ fn view_dead_letter(event: EventId, parked: &Parked) -> DeadLetter {
     }
 }
 
+/// What this node decides or knows itself: see the methods of [`Engine`] of the same names.
 impl Inner {
     pub(in crate::engine) async fn register_sink(
         self: &Arc<Self>,

@@ -149,6 +149,7 @@ fn verify(key: &[u8; 32], concert: ConcertId, user: &UserId, text: &str) -> Opti
     mac(key, id, user).verify_truncated_left(bytes).ok().map(|()| id)
 }
 
+/// What this node decides or knows itself: see the methods of [`Engine`] of the same names.
 impl Inner {
     pub(in crate::engine) async fn issue_token(
         self: &Arc<Self>,

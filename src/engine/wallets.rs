@@ -51,6 +51,7 @@ impl Engine {
     }
 }
 
+/// What this node decides or knows itself: see the methods of [`Engine`] of the same names.
 impl Inner {
     pub(in crate::engine) async fn charge(
         self: &Arc<Self>,

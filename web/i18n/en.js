@@ -177,6 +177,7 @@ export default {
 	problem_internal: "Something went wrong on our side. Nothing was taken from you; try again.",
 	problem_overloaded: "Very many people are here at once. Try again in a moment.",
 	problem_storage_full: "The box office cannot take orders at the moment. Try again later.",
+	problem_no_owner: "Nothing has changed. The service is changing over: try again in a few seconds.",
 	problem_outcome_unknown: "We do not know yet whether that worked. Look at your tickets before you try again: nothing is charged twice.",
 
 	ops_title: "boxoffice · operator",

@@ -107,6 +107,14 @@ impl Loopback {
         }
     }
 
+    /// Has another engine send its calls to the one that it leads to.
+    #[cfg(test)]
+    pub(in crate::engine) fn lead_from(&self, edge: &Engine) {
+        if let Some(secret) = Secret::new(&SECRET) {
+            edge.forward_always_by(Arc::new(self.clone()), secret);
+        }
+    }
+
     async fn serve(&self, question: &[u8], later: Duration) -> Result<Vec<u8>, Unanswered> {
         let nothing = || Unanswered::Unknown("nothing came back".into());
         let engine = self.0.engine.get().and_then(Weak::upgrade).map(Engine).ok_or_else(nothing)?;

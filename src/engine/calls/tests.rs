@@ -395,6 +395,37 @@ async fn what_an_owner_says_in_words_that_are_not_known_leaves_the_outcome_open(
     engine.shutdown().await.unwrap();
 }
 
+#[tokio::test]
+async fn an_order_is_told_by_a_node_that_has_not_even_heard_of_its_option() {
+    let (owner, loopback, _dir) = open(|_| ()).await;
+    let (edge, _edge_dir) = {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config { data_dir: dir.path().to_path_buf(), ..Config::default() };
+        config.journal.segment_bytes = 1 << 20;
+        config.storage.min_free_bytes = 1 << 20;
+        config.forwarding.behind_ms = 20;
+        (Engine::open(config).await.unwrap(), dir)
+    };
+    loopback.lead_from(&edge);
+    let concert = owner.create_concert(NewConcert::new("Concert"), None).await.unwrap().value.id;
+    let plan = br#"{"categories":[{"name":"A"}],"zones":[{"name":"Hall","rows":[{"row_number":"1","seats":[
+        {"seat_guid":"x","seat_number":"1","category":"A","position":{"x":0,"y":0}}]}]}]}"#;
+    let tomorrow = owner.now().plus_millis(86_400_000);
+    let option = NewOption { prices: vec![("A".into(), points(70))], ..NewOption::new(tomorrow, plan.to_vec()) };
+    let option = owner.add_option(concert, option, None).await.unwrap().value.id;
+    let held = edge.hold(option, &anna(), Wish::Seats(vec!["x".into()]), None, key()).await.unwrap();
+    assert_eq!((held.value.amount, held.value.seats().next().unwrap().id), (points(70), "x"));
+    assert!(edge.hold(option, &anna(), Wish::Seats(vec!["x".into()]), None, key()).await.unwrap().replayed);
+    let found = edge.reservations(&anna(), None, &PageRequest::default()).await.unwrap().items;
+    assert_eq!(serde_json::to_value(&found[0]).unwrap(), serde_json::to_value(&held.value).unwrap());
+    // What it would tell from its own replica it does not tell.
+    let told = edge.seats(option).await.map(drop);
+    assert!(matches!(told, Err(Error::Overloaded(_))), "{told:?}");
+    assert!(!edge.health().ready, "{:?}", edge.health());
+    edge.shutdown().await.unwrap();
+    owner.shutdown().await.unwrap();
+}
+
 /// Waits for what is asked for again and again.
 async fn eventually<F: Future<Output = bool>>(what: &str, ask: impl Fn() -> F) {
     let until = async {
