@@ -569,7 +569,7 @@ mod tests {
     #[test]
     fn a_frame_ends_before_the_record_that_would_take_it_past_its_bound() {
         let log = Frames::default();
-        let (writer, mut committer) = Writer::begin(&Journal::of_nothing(Lsn(0)), log.clone());
+        let (writer, mut committer) = begin(&Journal::of_nothing(Lsn(0)), log.clone());
         // Small ones and the largest, in all kinds of rows.
         let mut records = Vec::new();
         for n in 0..60 {

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use boxoffice::cluster::nats::{Error, Found, NatsLink};
+use boxoffice::cluster::Found;
+use boxoffice::cluster::nats::{Error, NatsLink};
 use boxoffice::cluster::{
     Body, ClusterConfig, ClusterId, Epoch, Heard, Link as _, Message, Publish, Reply, Sequence, Wire,
 };

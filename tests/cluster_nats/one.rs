@@ -46,7 +46,7 @@ fn a_message_gets_in_where_it_is_expected_and_nowhere_else() {
 
     // One that connects later finds it as it is.
     let other = Node::connect(servers.config("b"), 2).unwrap();
-    assert_eq!(other.found, boxoffice::cluster::nats::Found { last: Sequence(4), ..node.found });
+    assert_eq!(other.found, boxoffice::cluster::Found { last: Sequence(4), ..node.found });
 }
 
 #[test]

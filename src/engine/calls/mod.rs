@@ -1,5 +1,5 @@
 //! Calls that another node decides. One node, the owner, decides; any other one sends it what changes something, and reads
-//! of what is somebody's, and gives its answer as its own. See `docs/adr/0023-any-node-answers-any-call.md`.
+//! of what is somebody's, and gives its answer as its own. See `docs/adr/0025-any-node-answers-any-call.md`.
 //!
 //! - [`table`]: every call that can be sent, in one place.
 //! - [`edge`]: asks the owner, and knows when it may ask again.
