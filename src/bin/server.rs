@@ -68,6 +68,8 @@ enum Command {
 enum Cluster {
     /// Prints a table of the nodes that live, and where the log ends.
     Status(Place),
+    /// Lets another node own the log, and says which one does.
+    StepDown(Place),
     /// Takes the data directory of a node that is not running out of its cluster: a single machine's from then on.
     ///
     /// It first takes in what it lacks of the log. Before it joins again it has to be emptied.
@@ -381,6 +383,9 @@ fn cluster(command: &Cluster) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     match command {
         Cluster::Status(place) => print!("{}", runtime.block_on(cluster::status(&load(place, &[])?))?),
+        Cluster::StepDown(place) => {
+            println!("{} owns the log now", runtime.block_on(cluster::step_down(&load(place, &[])?))?);
+        }
         Cluster::Leave(arguments) => {
             let settings = load(&arguments.place, &[])?;
             runtime.block_on(cluster::leave(&settings, arguments.accept_loss))?;

@@ -60,6 +60,26 @@ pub type Asked = Pin<Box<dyn Future<Output = Result<Vec<u8>, Unanswered>> + Send
 /// Answers a question of another node.
 pub type Answer = Arc<dyn Fn(Vec<u8>) -> Pin<Box<dyn Future<Output = Vec<u8>> + Send>> + Send + Sync>;
 
+/// What one node asks of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asking {
+    /// To do a call.
+    Call = 0,
+    /// What follows in its journal.
+    Copy = 1,
+    /// To let another node own. The answer says that it was heard.
+    StepDown = 2,
+}
+
+impl Asking {
+    /// A question of this kind: its letter is the last byte.
+    #[must_use]
+    pub fn of(self, mut question: Vec<u8>) -> Vec<u8> {
+        question.push(self as u8);
+        question
+    }
+}
+
 /// Why a question has no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unanswered {

@@ -40,7 +40,7 @@ use std::fmt;
 pub use appending::{Appending, NotAppended, Step};
 pub use config::{ClusterConfig, SECRET_BYTES_MIN, Secret};
 pub use fencing::{Fencing, Next};
-pub use link::{Answer, Asked, Connect, Found, Hear, Heard, Joining, Link, Unanswered};
+pub use link::{Answer, Asked, Asking, Connect, Found, Hear, Heard, Joining, Link, Unanswered};
 pub use member::{Act, Member};
 pub use message::{Body, ClusterId, FRAME_BYTES_MAX, Fence, Message, NodeName, Unreadable, Wire};
 pub use peers::{Beat, Patience, Peer, Peers};

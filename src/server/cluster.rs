@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::config::Settings;
 use crate::Engine;
 use crate::cluster::nats::NatsLink;
-use crate::cluster::{Beat, ClusterConfig, Found, Heard, State};
+use crate::cluster::{Asking, Beat, ClusterConfig, Found, Heard, Link as _, NodeName, State};
 use crate::store::disk::RealDisk;
 use crate::store::journal::{Frames, Options};
 use crate::store::lock::DirLock;
@@ -20,6 +20,8 @@ use crate::store::standing::Standing;
 
 /// How long a node that lives may say nothing, at the most, in signs of life.
 const BEATS: u32 = 4;
+/// How long it may take until another node owns.
+const HAND_OVER: Duration = Duration::from_secs(30);
 /// How long a node that leaves may take to have all of the log.
 const CATCH_UP: Duration = Duration::from_secs(600);
 
@@ -58,6 +60,31 @@ pub async fn status(settings: &Settings) -> Result<Status> {
     drop(link);
     let nodes = nodes.lock().clone();
     Ok(Status { found, nodes })
+}
+
+/// Lets another node own, if one could; gives the name of the one that does.
+///
+/// # Errors
+/// Nobody owns, the owner does not answer, or no other node could take over.
+pub async fn step_down(settings: &Settings) -> Result<String> {
+    let (link, _, nodes) = look_on(settings).await?;
+    sleep(settings.cluster.beat() * BEATS).await;
+    let owner = || nodes.lock().values().filter(|beat| beat.owns).max_by_key(|beat| beat.epoch).cloned();
+    let before = owner().context("no node says that it owns the log")?;
+    if !nodes.lock().values().any(|beat| beat.node != before.node && beat.ready) {
+        bail!("no other node could own the log");
+    }
+    let node = NodeName::new(&before.node).context("the owner has no name")?;
+    let asked = link.ask(&node, Asking::StepDown.of(Vec::new()), settings.cluster.connect_timeout()).await;
+    asked.map_err(|unanswered| anyhow::anyhow!("node {node} does not answer: {unanswered:?}"))?;
+    let begun = Instant::now();
+    loop {
+        match owner() {
+            Some(now) if now.epoch > before.epoch => return Ok(now.node),
+            _ if begun.elapsed() > HAND_OVER => bail!("node {node} still owns the log"),
+            _ => sleep(settings.cluster.beat() / 2).await,
+        }
+    }
 }
 
 type Nodes = Arc<Mutex<BTreeMap<String, Beat>>>;

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use super::member::Inbox;
-use crate::cluster::{Beat, Found, Link, NodeName, Patience, Reader as LogReader, Sequence, State, Unanswered, Wire};
+use crate::cluster::{Asking, Beat, Found, Link, NodeName, Patience, Reader as LogReader, Sequence, State, Unanswered, Wire};
 use crate::cluster::{Body, Message};
 use crate::domain::{Lsn, Timestamp};
 use crate::error::OpenError;
@@ -246,7 +246,7 @@ impl Newcomer<'_> {
         let bytes = minicbor::to_vec(question).unwrap_or_default();
         let mut failed = String::new();
         for _ in 0..TRIES {
-            let asked = self.link.ask(node, super::member::Asking::Copy.of(bytes.clone()), ANSWER_TIME);
+            let asked = self.link.ask(node, Asking::Copy.of(bytes.clone()), ANSWER_TIME);
             match self.runtime.block_on(asked) {
                 Ok(answer) => return minicbor::decode(&answer).map_err(|error| error.to_string()),
                 Err(Unanswered::NotTaken(why) | Unanswered::Unknown(why)) => failed = why,

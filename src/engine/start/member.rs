@@ -18,7 +18,7 @@ use super::terms::Stage;
 use super::threads::{join, spawn};
 use crate::clock::wall_clock;
 use crate::cluster::{
-    Beat, ClusterId, Epoch, Fault, Fence, Found, Hear, Heard, Link, NodeName, Patience, Peers, Publish, Sequence, State,
+    Asking, Beat, ClusterId, Epoch, Fault, Fence, Found, Hear, Heard, Link, NodeName, Patience, Peers, Publish, Sequence, State,
     Unanswered, Wire,
 };
 use crate::domain::Lsn;
@@ -201,6 +201,10 @@ impl Seat {
                         let copy = move || seat.copying.answer(&question, &synced);
                         tokio::task::spawn_blocking(copy).await.unwrap_or_default()
                     }
+                    Some(kind) if kind == Asking::StepDown as u8 => {
+                        seat.step_down();
+                        vec![kind]
+                    }
                     _ => Vec::new(),
                 }
             })
@@ -285,23 +289,6 @@ impl Inbox {
             let (done, kept) = mpsc::channel();
             sender.send(Input::Keep(lsn, done)).is_ok() && kept.recv().is_ok()
         }
-    }
-}
-
-/// What one node asks of another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asking {
-    /// To do a call.
-    Call = 0,
-    /// What follows in its journal.
-    Copy = 1,
-}
-
-impl Asking {
-    /// A question of this kind.
-    pub(super) fn of(self, mut question: Vec<u8>) -> Vec<u8> {
-        question.push(self as u8);
-        question
     }
 }
 
