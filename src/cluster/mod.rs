@@ -10,7 +10,7 @@
 //! - [`Reader`]: what each message means. Every node has one.
 //! - [`Fencing`]: how a node becomes the owner.
 //! - [`Appending`]: how the owner appends, when something is durable, and when he may answer.
-//! - [`Link`]: what is asked of the stream and of the other nodes. The feature `cluster` has one on NATS JetStream, `nats`.
+//! - [`Link`]: what is asked of the stream and of the other nodes. With the feature `cluster` there is one on NATS, `nats`.
 //!
 //! These are plain state machines. Somebody else publishes, reads, waits and writes; the same inputs give the same outputs.
 //! How long he waits before he says that a publish has failed, or asks again, is his; nothing rests on it. But an answer

@@ -1,5 +1,5 @@
-//! What is asked of JetStream: requests on `$JS.API`, which are JSON documents, and messages to streams. Only a stream's leader
-//! answers what is asked of it.
+//! What is asked of JetStream: requests on `$JS.API`, which are JSON documents, and messages to streams. Only a
+//! stream's leader answers what is asked of it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
