@@ -1,6 +1,6 @@
-//! Appends to the replicated log: one frame under way, by the connection that a node has, on three NATS servers with `sync_interval:
-//! always` on this machine. `cargo bench --no-default-features --features cluster,testing --bench cluster`; seconds of each
-//! row with `BOXOFFICE_BENCH_SECONDS`.
+//! Appends to the replicated log: one frame under way, by the connection that a node has, on three NATS servers with
+//! `sync_interval: always` on this machine. `cargo bench --no-default-features --features cluster,testing --bench
+//! cluster`; seconds of each row with `BOXOFFICE_BENCH_SECONDS`.
 
 #[path = "../tests/cluster_nats/servers.rs"]
 mod servers;

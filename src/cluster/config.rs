@@ -57,11 +57,11 @@ section! {
         servers: Vec<String> = Vec::new(),
         /// Monitoring ports of all of them, `http://host:8222`: each must say that it syncs always.
         monitor: Vec<String> = Vec::new(),
-        /// Go on although it is not known whether a NATS server syncs always. One that says it does not is refused all the
-        /// same.
+        /// Go on although it is not known whether a NATS server syncs always. One that says it does not is refused all
+        /// the same.
         accept_unknown_sync: bool = false,
-        /// Name of the cluster, the same on all nodes, 1 to 32 letters, digits, hyphens and underscores. The stream and all
-        /// subjects begin with it.
+        /// Name of the cluster, the same on all nodes, 1 to 32 letters, digits, hyphens and underscores. The stream and
+        /// all subjects begin with it.
         name: String = "boxoffice".to_owned(),
         /// Name of this node, 1 to 64 letters, digits, dots, hyphens and underscores.
         node: String = String::new(),
@@ -83,8 +83,8 @@ section! {
         ack_timeout_ms: u64 = 2_000,
         /// Milliseconds between two signs of life of the owner, 50 to 10,000.
         beat_ms: u64 = 500,
-        /// Milliseconds without a sign of life or a frame of the owner after which another node wants to own, 500 to 60,000; at
-        /// least twice `beat_ms`.
+        /// Milliseconds without a sign of life or a frame of the owner after which another node wants to own, 500 to
+        /// 60,000; at least twice `beat_ms`.
         suspect_after_ms: u64 = 2_000,
         /// Milliseconds in which whoever wants to own must have read up to his fence, 500 to 60,000.
         patience_ms: u64 = 5_000,

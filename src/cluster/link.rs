@@ -8,28 +8,29 @@ use tokio::runtime::Handle;
 
 use super::{NodeName, Patience, Publish, Reply, Sequence, Wire};
 
-/// What is asked of the stream and of the other nodes. Nothing here waits. Answers come as [`Heard`], in any order and on any
-/// thread, if not said otherwise; some come before the call has returned.
+/// What is asked of the stream and of the other nodes. Nothing here waits. Answers come as [`Heard`], in any order and
+/// on any thread, if not said otherwise; some come before the call has returned.
 pub trait Link: Send + Sync + 'static {
-    /// Publishes. Answered by [`Heard::Replied`] with this number, exactly once: [`Reply::Failed`] if no answer came in time, or
-    /// if it cannot even be sent. It may get in long after that.
+    /// Publishes. Answered by [`Heard::Replied`] with this number, exactly once: [`Reply::Failed`] if no answer came in
+    /// time, or if it cannot even be sent. It may get in long after that.
     fn publish(&self, number: u64, publish: &Publish);
 
     /// Asks the stream's leader for one message, again and again until there is an answer: [`Heard::Fetched`].
     fn fetch(&self, sequence: Sequence);
 
-    /// Asks the stream's leader where the stream ends, until there is an answer: [`Heard::End`], of a time after the call.
+    /// Asks the stream's leader where the stream ends, until there is an answer: [`Heard::End`], of a time after the
+    /// call.
     fn look(&self);
 
-    /// Begins to read behind `after`, and ends whatever reading was under way: [`Heard::Following`], and then [`Heard::Read`] in
-    /// order. It goes on by itself through elections, lost connections and lost consumers.
+    /// Begins to read behind `after`, and ends whatever reading was under way: [`Heard::Following`], and then
+    /// [`Heard::Read`] in order. It goes on by itself through elections, lost connections and lost consumers.
     fn follow(&self, after: Sequence);
 
     /// Tells all other nodes, or some, or none: [`Heard::Beat`] there, and not here.
     fn beat(&self, beat: &[u8]);
 
-    /// Removes the messages below this one, but never the newest. Whether it was done is not said: what is still there is
-    /// removed by the next one.
+    /// Removes the messages below this one, but never the newest. Whether it was done is not said: what is still there
+    /// is removed by the next one.
     fn purge(&self, below: Sequence);
 
     /// Keeps a seating plan, by its SHA-256, where all nodes find it: for good when this returns. May block.

@@ -1,5 +1,5 @@
-//! Three nodes that run the protocol on real servers, while those are killed and stopped and the nodes depose each other.
-//! `BOXOFFICE_CLUSTER_SECONDS` says for how long.
+//! Three nodes that run the protocol on real servers, while those are killed and stopped and the nodes depose each
+//! other. `BOXOFFICE_CLUSTER_SECONDS` says for how long.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -33,7 +33,8 @@ struct Member {
     reader: Reader,
     role: Role,
     journal: Vec<WholeFrame>,
-    /// The last publish, as long as it is not answered, with what it expected. What older ones are answered is of no use.
+    /// The last publish, as long as it is not answered, with what it expected. What older ones are answered is of no
+    /// use.
     asked: Option<(u64, Option<Sequence>)>,
     numbers: u64,
     /// The end that a fence waits to have read.
@@ -248,7 +249,7 @@ impl Member {
     }
 }
 
-/// Kills and stops servers, one at a time, and changes leaders.
+/// Kills one server at a time, stops one or two, and changes leaders.
 fn harm(servers: &mut Servers, random: &mut Random, until: Instant, node: &Node, truth: &Truth) -> u64 {
     let mut faults = 0;
     let pause = |random: &mut Random, millis: u64| {
@@ -257,7 +258,7 @@ fn harm(servers: &mut Servers, random: &mut Random, until: Instant, node: &Node,
     };
     while Instant::now() < until && !truth.has_ended.load(Ordering::SeqCst) {
         let index = random.below(3) as usize;
-        match random.below(5) {
+        match random.below(6) {
             0 | 1 => {
                 println!("killed n{}", index + 1);
                 servers.kill(index);
@@ -270,6 +271,16 @@ fn harm(servers: &mut Servers, random: &mut Random, until: Instant, node: &Node,
                 pause(random, 4_000);
                 servers.go_on(index);
             }
+            4 => {
+                // No majority is left: what is published now may all get in later, at once.
+                let other = (index + 1) % 3;
+                println!("stopped n{} and n{}", index + 1, other + 1);
+                servers.stop(index);
+                servers.stop(other);
+                pause(random, 5_000);
+                servers.go_on(index);
+                servers.go_on(other);
+            }
             _ => {
                 println!("stepped the leader down");
                 node.link.step_down();
@@ -277,7 +288,6 @@ fn harm(servers: &mut Servers, random: &mut Random, until: Instant, node: &Node,
         }
         faults += 1;
         pause(random, 4_000);
-        // Two at once would leave no majority, and nothing to look at.
         servers.wait_for_all();
     }
     faults

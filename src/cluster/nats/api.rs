@@ -1,5 +1,5 @@
-//! What is asked of JetStream: requests on `$JS.API`, which are JSON documents, and messages to streams. Only a stream's leader
-//! answers what is asked of it.
+//! What is asked of JetStream: requests on `$JS.API`, which are JSON documents, and messages to streams. Only a
+//! stream's leader answers what is asked of it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -134,6 +134,7 @@ pub struct Kept {
 /// How a stream has to be: what is not named here is as NATS makes it, and must be off.
 pub struct Settings {
     name: String,
+    replicas: usize,
     fields: Vec<(&'static str, Value)>,
 }
 
@@ -176,7 +177,7 @@ fn settings(name: &str, subjects: &str, replicas: u64, more: Vec<(&'static str, 
         ("duplicate_window", json!(100_000_000)),
     ];
     fields.extend(more);
-    Settings { name: name.to_owned(), fields }
+    Settings { name: name.to_owned(), replicas: usize::try_from(replicas).unwrap_or(usize::MAX), fields }
 }
 
 /// Of the log: nothing is ever removed but by a purge.
@@ -303,23 +304,31 @@ impl Api {
     /// It is otherwise, cannot be made, or nobody answered until `deadline`.
     pub async fn stream(&self, settings: &Settings, deadline: Instant) -> Result<Info, Error> {
         loop {
-            let mut info = self.info(&settings.name).await;
-            if matches!(info, Err(ApiError::Refused { code: NO_STREAM, .. })) {
-                info = self.call(&format!("STREAM.CREATE.{}", settings.name), settings.document()).await;
-            }
-            match info {
+            let error = match self.info(&settings.name).await {
                 Ok(info) => {
                     settings.check(&info.config)?;
-                    return Ok(info);
+                    // All that it stands on, or nobody can say whether they sync.
+                    if info.servers().count() >= settings.replicas {
+                        return Ok(info);
+                    }
+                    ApiError::Unreadable("it does not say where the stream stands".to_owned())
                 }
-                Err(error @ ApiError::Refused { code, .. }) if STREAM_INVALID.contains(&code) => {
-                    return Err(refused("to make a stream", error));
+                Err(ApiError::Refused { code: NO_STREAM, .. }) => {
+                    let made = format!("STREAM.CREATE.{}", settings.name);
+                    match self.call::<Value>(&made, settings.document()).await {
+                        Ok(_) => ApiError::Unreadable("it was made just now".to_owned()),
+                        Err(error @ ApiError::Refused { code, .. }) if STREAM_INVALID.contains(&code) => {
+                            return Err(refused("to make a stream", error));
+                        }
+                        Err(error) => error,
+                    }
                 }
-                Err(error) if Instant::now() > deadline => {
-                    return Err(refused("to say what a stream is, or to make it", error));
-                }
-                Err(error) => tracing::debug!(%error, stream = settings.name, "there is no stream yet"),
+                Err(error) => error,
+            };
+            if Instant::now() > deadline {
+                return Err(refused("to say what a stream is, or to make it", error));
             }
+            tracing::debug!(%error, stream = settings.name, "there is no stream yet");
             sleep(PAUSE).await;
         }
     }

@@ -87,8 +87,8 @@ impl Asks {
         &self.inner.client
     }
 
-    /// Asks once, and waits so long. Whatever `Err` says but [`NoAnswer::TooLarge`]: it may still arrive, and be answered to
-    /// nobody.
+    /// Asks once, and waits so long. Whatever `Err` says but [`NoAnswer::TooLarge`]: it may still arrive, and be
+    /// answered to nobody.
     pub async fn ask(
         &self,
         subject: String,

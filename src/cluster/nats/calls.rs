@@ -1,8 +1,8 @@
 //! Calls between nodes: a request and its answer, both sealed, bounded in number and size.
 //!
-//! A call is a seal, a number that is drawn anew for each, and what is asked. The answer is a seal over the call's own, a
-//! byte that says what became of it, and what is answered: so nobody can take one answer for another, nor tell a caller
-//! that he was not heard when he was.
+//! A call is a seal, a number that is drawn anew for each, and what is asked. The answer is a seal over the call's own,
+//! a byte that says what became of it, and what is answered: so nobody can take one answer for another, nor tell a
+//! caller that he was not heard when he was.
 
 use std::future::Future;
 use std::sync::Arc;

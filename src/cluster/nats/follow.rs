@@ -1,9 +1,9 @@
 //! Reads the stream from a place on, in order, for as long as it is wanted.
 //!
-//! A consumer of JetStream gives messages in batches that are asked for, so that no more are under way than fit. It lives on
-//! one server, in memory, and is made anew where it is lost: behind the last message that was given. Since a consumer cannot be
-//! had while there is no leader of all (the *meta* leader), one message is asked of the stream's leader before each
-//! attempt; that one also gets past a message that no client can be given.
+//! A consumer of JetStream gives messages in batches that are asked for, so that no more are under way than fit. It
+//! lives on one server, in memory, and is made anew where it is lost: behind the last message that was given. Since a
+//! consumer cannot be had while there is no leader of all (the *meta* leader), one message is asked of the stream's
+//! leader before each attempt; that one also gets past a message that no client can be given.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -218,8 +218,8 @@ fn what(message: &Message) -> What {
 }
 
 /// The place in the stream and of this consumer, from the subject that a message would be acknowledged on:
-/// `$JS.ACK.<stream>.<consumer>.<delivered>.<stream's>.<consumer's>.<time>.<pending>`, in newer servers with a domain and an
-/// account before the stream, and maybe more at the end.
+/// `$JS.ACK.<stream>.<consumer>.<delivered>.<stream's>.<consumer's>.<time>.<pending>`, in newer servers with a domain
+/// and an account before the stream, and maybe more at the end.
 fn places(reply: &str) -> Option<(Sequence, u64)> {
     let words: Vec<&str> = reply.strip_prefix("$JS.ACK.")?.split('.').collect();
     let from = if words.len() == 7 { 3 } else { 5 };

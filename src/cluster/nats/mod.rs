@@ -1,7 +1,8 @@
 //! The stream and the other nodes, by NATS JetStream.
 //!
-//! What is asked of JetStream is a handful of JSON documents ([`api`]), so only the protocol of NATS itself comes from a crate. Everything
-//! runs as tasks of one tokio runtime; the protocol above does not know of it, and is told what was heard.
+//! What is asked of JetStream is a handful of JSON documents (`api.rs`), so only the protocol of NATS itself comes from
+//! a crate. Everything runs as tasks of one tokio runtime; the protocol above does not know of it, and is told what was
+//! heard.
 //!
 //! | subject | what |
 //! |---|---|
@@ -11,11 +12,11 @@
 //! | `<name>.alive.<node>` | who lives under a name |
 //! | `<name>.call.>` | calls between nodes |
 //!
-//! Signs of life and calls are sealed with the cluster's secret ([`seal`]); what stands in the streams is not, so that whoever may
-//! publish there can stop the cluster. `docs/OPERATIONS.md` says who may do what.
+//! Signs of life and calls are sealed with the cluster's secret (`seal.rs`); what stands in the streams is not, so that
+//! whoever may publish there can stop the cluster. `docs/OPERATIONS.md` says who may do what.
 //!
-//! Architecture invariant: nothing in here decides. Whatever is lost, late, doubled or out of order on its way through here is
-//! one of the accidents that the protocol is made for.
+//! Architecture invariant: nothing in here decides. Whatever is lost, late, doubled or out of order on its way through
+//! here is one of the accidents that the protocol is made for.
 
 mod api;
 mod asks;
@@ -232,12 +233,13 @@ impl std::fmt::Debug for NatsLink {
 }
 
 impl NatsLink {
-    /// Connects, with all that is to be checked first: that no other process of this name lives, that the streams are as they
-    /// must be (they are made if they are not there), and that each NATS server syncs what it acknowledges. `life` is the
-    /// number of this process, as in its fences. Runs on `handle`.
+    /// Connects, with all that is to be checked first: that no other process of this name lives, that the streams are
+    /// as they must be (they are made if they are not there), and that each NATS server syncs what it acknowledges.
+    /// `life` is the number of this process, as in its fences. Runs on `handle`.
     ///
     /// `hear` is called on any thread, also before this returns, and must not wait; but it may when it is given
-    /// [`Heard::Following`] and [`Heard::Read`], for which there is a thread: then reading waits as well, and nothing else.
+    /// [`Heard::Following`] and [`Heard::Read`], for which there is a thread: then reading waits as well, and nothing
+    /// else.
     ///
     /// # Errors
     /// See [`Error`]. What may pass by itself is tried until `connect_timeout_ms` is over.
@@ -542,9 +544,9 @@ async fn connect_client(config: &ClusterConfig, options: ConnectOptions, deadlin
     }
 }
 
-/// Publishes to the log, and hears what became of it within `ack_timeout_ms`. What expects a sequence is sent again and again in
-/// that time, since of any number of copies one gets in: what was on its way to a leader that is gone is lost. A fence
-/// has to be looked for first, and is sent once.
+/// Publishes to the log, and hears what became of it within `ack_timeout_ms`. What expects a sequence is sent again and
+/// again in that time, since of any number of copies one gets in: what was on its way to a leader that is gone is lost.
+/// A fence has to be looked for first, and is sent once.
 async fn append(shared: &Shared, wire: super::Wire, expected: Option<Sequence>) -> Reply {
     let begun = Instant::now();
     let copies = if expected.is_some() { COPIES } else { 1 };

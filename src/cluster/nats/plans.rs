@@ -1,5 +1,5 @@
-//! Seating plans, by their SHA-256, in a stream of their own. What is larger than a message is in chunks, each on a subject of its
-//! own, so that putting a plan again changes nothing, and mends a chunk that is damaged.
+//! Seating plans, by their SHA-256, in a stream of their own. What is larger than a message is in chunks, each on a
+//! subject of its own, so that putting a plan again changes nothing, and mends a chunk that is damaged.
 
 use std::time::{Duration, Instant};
 

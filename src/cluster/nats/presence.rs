@@ -1,7 +1,8 @@
-//! That no two processes of one name live. It is for people who start a node twice: safety rests on the life in each fence.
+//! That no two processes of one name live. It is for people who start a node twice: safety rests on the life in each
+//! fence.
 //!
-//! All processes of a name hear one subject. Who begins asks there, some times; who lives answers. Of two who begin at once the
-//! higher life goes on. Who lives also says so again and again, since whoever began may not have been heard.
+//! All processes of a name hear one subject. Who begins asks there, some times; who lives answers. Of two who begin at
+//! once the higher life goes on. Who lives also says so again and again, since whoever began may not have been heard.
 
 use std::future::Future;
 use std::time::Duration;

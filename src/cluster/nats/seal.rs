@@ -1,5 +1,5 @@
-//! What shows that something comes from a node of this cluster: HMAC-SHA-256 under the cluster's secret, before the text that it
-//! seals. It covers the subject and what the text answers, so that nothing can be taken to another place.
+//! What shows that something comes from a node of this cluster: HMAC-SHA-256 under the cluster's secret, before the
+//! text that it seals. It covers the subject and what the text answers, so that nothing can be taken to another place.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};

@@ -11,7 +11,8 @@ use rustls_platform_verifier::BuilderVerifierExt as _;
 use super::Error;
 use crate::cluster::ClusterConfig;
 
-/// TLS 1.2 and 1.3, as configured. It is made in any case: a server may ask for it although its address does not say so.
+/// TLS 1.2 and 1.3, as configured. It is made in any case: a server may ask for it although its address does not say
+/// so.
 pub fn client_config(config: &ClusterConfig) -> Result<ClientConfig, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();

@@ -1,5 +1,6 @@
-//! Headers, as they come from NATS. A message that is read from the stream's leader comes as a document with the headers' own
-//! bytes, and is to be read as the client reads those of messages that are delivered: all nodes judge the same.
+//! Headers, as they come from NATS. A message that is read from the stream's leader comes as a document with the
+//! headers' own bytes, and is to be read as the client reads those of messages that are delivered: all nodes judge the
+//! same.
 
 use async_nats::HeaderMap;
 
@@ -16,8 +17,8 @@ pub fn delivered(headers: Option<&HeaderMap>, payload: &[u8]) -> Wire {
     Wire { headers: lines, payload: payload.to_vec() }
 }
 
-/// A message out of a document. What cannot be read is left out: no client could have been given such a message, so that all who
-/// have it have it from here.
+/// A message out of a document. What cannot be read is left out: no client could have been given such a message, so
+/// that all who have it have it from here.
 pub fn stored(headers: &[u8], payload: Vec<u8>) -> Wire {
     let text = String::from_utf8_lossy(headers);
     let mut lines = text.lines().skip(1).peekable();

@@ -331,6 +331,8 @@ pub(super) struct Driver {
     later: Option<(Instant, u64, Publish)>,
     /// When to read again, after a fault.
     read_again: Option<Instant>,
+    /// Whether what comes is of the reading that was asked for last.
+    is_reading: bool,
     /// The end of the stream, as far as it is known.
     end: Sequence,
     connected: bool,
@@ -400,6 +402,7 @@ impl Driver {
             begun: now,
             later: None,
             read_again: Some(now),
+            is_reading: false,
             end: found.last,
             connected: true,
             closing: false,
@@ -495,14 +498,15 @@ impl Driver {
             Heard::Read(sequence, _) => {
                 self.inbox.unread.fetch_sub(1, Ordering::Relaxed);
                 self.end = self.end.max(*sequence);
-                // What was read too far ahead comes again.
-                if self.read_again.is_some() {
+                // What an older reading has left comes again.
+                if !self.is_reading {
                     return Ok(());
                 }
                 if *sequence > self.follower.state().last_sequence {
                     self.peers.has_news(now);
                 }
             }
+            Heard::Following(_) => self.is_reading = true,
             Heard::Fetched(sequence, Some(_)) => self.end = self.end.max(*sequence),
             Heard::End(last) => self.end = self.end.max(*last),
             Heard::Beat(bytes) => {
@@ -639,6 +643,7 @@ impl Driver {
             self.link.publish(number, &publish);
         }
         if self.read_again.take_if(|at| *at <= instant).is_some() {
+            self.is_reading = false;
             self.link.follow(self.follower.state().last_sequence);
         }
         if self.follower.member().is_late(now) {
