@@ -201,7 +201,8 @@ impl Engine {
     }
 
     /// Opens the engine as a node of a cluster: it follows the log that `joining` leads to, and owns it whenever it has to.
-    /// Until it does, calls that change something end with [`Error::OutcomeUnknown`], and nothing was taken.
+    /// Every call can be made on every node: what another one decides is asked there, and ends with [`Error::NoOwner`] while
+    /// nobody does.
     ///
     /// # Errors
     /// As [`open`](Self::open); and [`OpenError::Cluster`] if the log cannot be reached, or is another one than was followed.
