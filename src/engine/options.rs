@@ -312,6 +312,7 @@ impl Inner {
         Ok(Seats { seq, map, areas, plan })
     }
 
+    #[cfg(feature = "server")]
     pub(in crate::engine) async fn seats_after(
         self: &Arc<Self>,
         id: OptionId,

@@ -344,9 +344,11 @@ fn unknown(why: &str) -> Unanswered {
     Unanswered::Unknown(why.to_owned())
 }
 
-/// Returns when `owner` is none any more, and what it had answered has had time to come.
+/// Returns when another one than `owner` is known to own, and what that one had answered has had time to come. That nobody is
+/// known for a while says nothing of the answer.
 async fn deposed(mut owners: watch::Receiver<Option<OwnerId>>, owner: &OwnerId) {
-    let changed = owners.wait_for(|now| now.as_ref() != Some(owner)).await.is_ok();
+    let is_other = |now: &Option<OwnerId>| now.as_ref().is_some_and(|now| now != owner);
+    let changed = owners.wait_for(is_other).await.is_ok();
     if !changed {
         // Nobody says any more who owns.
         std::future::pending::<()>().await;

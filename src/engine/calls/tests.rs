@@ -375,8 +375,8 @@ async fn an_answer_is_given_though_this_node_is_behind_which_it_then_says() {
     for _ in 0..2 {
         engine.charge(&anna(), points(1), &anna(), None).await.unwrap();
     }
-    assert!(engine.health().ready, "{:?}", engine.health());
     assert_eq!(engine.wallet(&anna()).await.unwrap().balance, points(3));
+    assert!(engine.health().ready, "{:?}", engine.health());
     let told = engine.concert(ConcertId(5)).await;
     assert!(matches!(told, Err(Error::Rejected(Rejection::NotFound))), "{told:?}");
     engine.shutdown().await.unwrap();
