@@ -22,7 +22,7 @@ use tokio::sync::{Semaphore, watch};
 
 use self::checkpointer::Checkpointer;
 use self::disk_watch::DiskWatch;
-use self::follower::Follower;
+pub(crate) use self::follower::Follower;
 use self::housekeeper::Housekeeper;
 use self::member::{Character, Driver, Inbox};
 use self::member::Seat;
@@ -43,6 +43,8 @@ use crate::store::standing::Standing;
 
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::assemble::Term;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use self::follower::{Order, Stuck};
 pub(crate) use self::assemble::{Assembled, Node, assemble};
 pub(crate) use self::open::unreadable;
 #[cfg(any(test, feature = "testing"))]

@@ -6,7 +6,6 @@ use std::task::Poll;
 use smallvec::smallvec;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::machine::Machine;
 use super::model::{Model, broken, see};
 use super::relay::Offers;
 use super::stage::Stage;
@@ -31,13 +30,14 @@ use crate::domain::{
     Aggregate, ConcertId, EventFilter, EventId, EventType, OptionId, PaymentId, Points, RefundId, Rejection,
     ReservationId, SinkId, TokenId, UserId,
 };
+use crate::engine::start::Node;
 use crate::limits::HoldSlot;
 use crate::store::codec::TheCatalogue;
 use crate::testing::random::Dice;
 
 /// What a caller asks for.
 #[derive(Debug, Clone)]
-pub(super) enum Ask {
+pub(in crate::testing) enum Ask {
     Catalogue(catalogue::Command),
     Option(OptionId, concert_option::Command),
     Wallet(UserId, wallet::Command),
@@ -57,7 +57,7 @@ enum Waiting {
 }
 
 /// A call that is under way.
-pub(super) struct Call {
+pub(in crate::testing) struct Call {
     ask: Ask,
     waiting: Waiting,
     slot: Option<HoldSlot>,
@@ -76,7 +76,7 @@ impl Call {
 }
 
 /// What became of a call.
-pub(super) enum Answered {
+pub(in crate::testing) enum Answered {
     /// It is not over.
     NotYet(Call),
     /// The caller knows the outcome, which is true.
@@ -86,7 +86,7 @@ pub(super) enum Answered {
 }
 
 /// A caller of the world's few.
-pub(super) fn user(no: u64) -> UserId {
+pub(in crate::testing) fn user(no: u64) -> UserId {
     const NAMES: [&str; 4] = ["anna", "berta", "carl", "dora"];
     NAMES[no as usize % NAMES.len()].parse().expect("a name")
 }
@@ -107,9 +107,8 @@ fn send<A: Routed>(system: &Arc<System<Stage>>, id: &A::Id, command: A::Command)
 
 impl Ask {
     /// Asks the engine; nothing if it is overloaded.
-    pub fn send(self, machine: &Machine, slot: Option<HoldSlot>) -> Option<Call> {
-        let system = &machine.system;
-        if machine.node.journal.is_closed() {
+    pub fn send(self, node: &Node, system: &Arc<System<Stage>>, slot: Option<HoldSlot>) -> Option<Call> {
+        if node.journal.is_closed() {
             return None;
         }
         let sent = match self.clone() {
@@ -277,12 +276,15 @@ fn on_sink(ask: &Ask, told: &Result<sink::Reply, Rejection>, model: &Model) -> R
 }
 
 /// What callers know when they think of something to ask for.
-pub(super) struct Mind<'a> {
+pub(in crate::testing) struct Mind<'a> {
     pub swarm: &'a Swarm,
     pub dice: &'a Dice,
     pub model: &'a Model,
     pub plans: &'a Offers,
-    pub machine: &'a Machine,
+    /// That of the machine that is asked.
+    pub node: &'a Node,
+    /// That of its term.
+    pub system: &'a Arc<System<Stage>>,
 }
 
 impl Mind<'_> {
@@ -337,7 +339,7 @@ impl Mind<'_> {
         let limit = self.swarm.config.limits.user_open_holds;
         let slot = match ask {
             Ask::Option(_, concert_option::Command::Hold { user, .. }) if limit > 0 => {
-                Some(self.machine.node.counts.take_hold(user, limit).ok()?)
+                Some(self.node.counts.take_hold(user, limit).ok()?)
             }
             _ => None,
         };
@@ -391,7 +393,7 @@ impl Mind<'_> {
         };
         let mut slot = None;
         if limit > 0 {
-            match self.machine.node.counts.take_hold(&user, limit) {
+            match self.node.counts.take_hold(&user, limit) {
                 Ok(taken) => slot = Some(taken),
                 Err(already) => {
                     request.refused.get_or_insert(Rejection::LimitExceeded { limit, already });
@@ -403,8 +405,8 @@ impl Mind<'_> {
 
     /// As the engine does it: whether a user may hold seats, and with which token.
     fn let_in(&self, concert: ConcertId, user: &UserId) -> Option<Result<Option<u64>, Rejection>> {
-        let now = self.machine.system.env.clock.now();
-        let seen = see(&self.machine.system.replica, |replica| {
+        let now = self.system.env.clock.now();
+        let seen = see(&self.system.replica, |replica| {
             let room = replica.room(concert)?;
             let token = room.live_token(user).map(|no| (no, room.token(now, no)));
             Ok((room.settings().mode == Mode::Open, token))
@@ -414,7 +416,7 @@ impl Mind<'_> {
             return Some(Ok(None));
         }
         let Some((no, view)) = token else { return Some(Err(Rejection::QueueTokenRequired)) };
-        system::seen(&self.machine.node.liveness, TokenId { concert, no });
+        system::seen(&self.node.liveness, TokenId { concert, no });
         let is_active = view.is_some_and(|view| view.status == TokenStatus::Active);
         Some(if is_active { Ok(Some(no)) } else { Err(Rejection::QueueTokenNotActive) })
     }
@@ -485,7 +487,7 @@ impl Mind<'_> {
 
     /// As the engine does it: who holds seats of a concert.
     fn holders(&self, concert: ConcertId) -> Option<Vec<UserId>> {
-        let mut replica = self.machine.system.replica.lock().ok()?;
+        let mut replica = self.system.replica.lock().ok()?;
         let options = replica.catalogue().ok()?.concert(concert)?.options.clone();
         let mut holders = Vec::new();
         for option in options {
@@ -495,7 +497,7 @@ impl Mind<'_> {
     }
 
     fn reschedule(&self) -> Option<Ask> {
-        let now = self.machine.system.env.clock.now();
+        let now = self.system.env.clock.now();
         let patch = WindowPatch {
             sale_opens_at: self.dice.coin().then(|| self.dice.coin().then(|| now.plus_millis(self.dice.below(9_000)))),
             sale_closes_at: None,
@@ -515,7 +517,7 @@ impl Mind<'_> {
                 order: *self.dice.pick(&[Order::Fifo, Order::ShuffleAtOpen]),
                 ..Settings::default()
             };
-            let now = self.machine.system.env.clock.now();
+            let now = self.system.env.clock.now();
             waiting_room.opens_at = self.dice.chance(300).then(|| now.plus_millis(self.dice.below(20_000)));
             let request = self.request(&admin(), "concert");
             let title = "A concert".into();
@@ -564,7 +566,7 @@ impl Mind<'_> {
     fn sink(&self) -> Option<Ask> {
         let last = self.model.sinks.keys().next_back().map_or(0, |id| id.0);
         let id = SinkId(1 + self.dice.below(last.max(1)));
-        let dead = see(&self.machine.system.replica, |replica| {
+        let dead = see(&self.system.replica, |replica| {
             Ok(replica.sink(id)?.dead_letters().map(|(event, _)| event).collect::<Vec<EventId>>())
         });
         let dead = dead.ok()?;
@@ -574,7 +576,7 @@ impl Mind<'_> {
             2 if self.dice.chance(200) => sink::Command::Remove,
             3 => sink::Command::RotateSecret {
                 secret: Secret([self.dice.next() as u8; 32]),
-                previous_until: self.machine.system.env.clock.now().plus_millis(1_000),
+                previous_until: self.system.env.clock.now().plus_millis(1_000),
             },
             _ => {
                 let event = if dead.is_empty() || self.dice.coin() { None } else { Some(*self.dice.pick(&dead)) };

@@ -26,7 +26,7 @@ use crate::testing::random::Dice;
 
 /// A hold, as it was made.
 #[derive(Debug, Clone)]
-pub(super) struct Held {
+pub(in crate::testing) struct Held {
     pub user: UserId,
     pub seats: SeatRefs,
     pub areas: Vec<AreaPlaces>,
@@ -43,7 +43,7 @@ struct Used {
 }
 
 /// All that is known from the journal.
-pub(super) struct Model {
+pub(in crate::testing) struct Model {
     pub audit: Audit,
     pub last: Lsn,
     /// The latest time of all events.
@@ -80,7 +80,7 @@ pub(super) struct Model {
 }
 
 /// A replica that takes everything in and never crashes.
-struct Twin {
+pub(in crate::testing) struct Twin {
     store: Arc<StateStore>,
     replica: Replica,
     /// What it has not taken in yet.
@@ -88,7 +88,7 @@ struct Twin {
 }
 
 /// What does not hold.
-pub(super) fn broken(invariant: &'static str, what: impl Into<String>) -> Broken {
+pub(in crate::testing) fn broken(invariant: &'static str, what: impl Into<String>) -> Broken {
     Broken { invariant, what: what.into() }
 }
 
@@ -98,8 +98,6 @@ fn ensure(holds: bool, invariant: &'static str, what: impl FnOnce() -> String) -
 
 impl Default for Model {
     fn default() -> Self {
-        let store = Arc::new(StateStore::in_memory());
-        let replica = Replica::new(store.clone(), Lsn(0)).expect("there are no rows to be read");
         Self {
             audit: Audit::default(),
             last: Lsn(0),
@@ -127,16 +125,16 @@ impl Default for Model {
             dropped: BTreeSet::new(),
             used: BTreeMap::new(),
             begun: BTreeMap::new(),
-            twin: Twin { store, replica, later: Vec::new() },
+            twin: Twin::default(),
         }
     }
 }
 
 /// What is broken where the state cannot be read: nothing, if the engine has failed over it.
-pub(super) const UNREADABLE: &str = "unreadable";
+pub(in crate::testing) const UNREADABLE: &str = "unreadable";
 
 /// Looks at what is durable.
-pub(super) fn see<T>(replica: &SharedReplica, look: impl FnMut(&mut Replica) -> Result<T, Cold>) -> Result<T, Broken> {
+pub(in crate::testing) fn see<T>(replica: &SharedReplica, look: impl FnMut(&mut Replica) -> Result<T, Cold>) -> Result<T, Broken> {
     replica.read(look).map_err(|unseen| broken(UNREADABLE, format!("{unseen:?}")))
 }
 
@@ -448,8 +446,30 @@ impl Model {
 
     /// I4: rows that were written by checkpoints, over however many crashes, are those of the whole journal up to there.
     pub fn same_rows(&mut self, store: &StateStore) -> Result<(), Broken> {
+        self.twin.same_rows(store)
+    }
+}
+
+impl Default for Twin {
+    fn default() -> Self {
+        let store = Arc::new(StateStore::in_memory());
+        let replica = Replica::new(store.clone(), Lsn(0)).expect("there are no rows to be read");
+        Self { store, replica, later: Vec::new() }
+    }
+}
+
+impl Twin {
+    /// Will take in a frame.
+    pub fn take(&mut self, frame: &Frame) -> Result<(), Broken> {
+        let records = codec::decode_batch(frame.first, frame.count, &frame.payload);
+        self.later.extend(records.map_err(|error| broken("I4", error.to_string()))?);
+        Ok(())
+    }
+
+    /// See [`Model::same_rows`].
+    pub fn same_rows(&mut self, store: &StateStore) -> Result<(), Broken> {
         let settled = store.settled();
-        let Twin { store: twin, replica, later } = &mut self.twin;
+        let Self { store: twin, replica, later } = self;
         if settled.lsn < twin.settled().lsn {
             // From before the rows were lost.
             return Ok(());
