@@ -45,9 +45,10 @@ bench:
 kills count="1000":
     BOXOFFICE_KILLS={{count}} cargo test --release --test http kill:: -- --nocapture
 
-# Runs three nodes on a simulated stream with so many seeds.
+# Runs three nodes on a simulated stream with so many seeds, alone and with whole engines.
 cluster seeds="100000":
     BOXOFFICE_CLUSTER_SEEDS={{seeds}} cargo test --release --no-default-features --test cluster one_owns -- --nocapture
+    BOXOFFICE_CLUSTER_SEEDS={{seeds}} cargo test --release --no-default-features --test cluster_engines three_engines -- --nocapture
 
 # Checks so many histories of concurrent callers.
 histories count="10000":

@@ -27,7 +27,7 @@ use crate::domain::sink::{self, Destination, Registration, Secret, Sink};
 use crate::domain::waiting_room::{self, Mode, Order, Settings, SettingsPatch, TokenStatus, WaitingRoom};
 use crate::domain::wallet::{self, Wallet};
 use crate::domain::{
-    Aggregate, ConcertId, EventFilter, EventId, EventType, OptionId, PaymentId, Points, RefundId, Rejection,
+    Aggregate, ConcertId, EventFilter, EventId, EventType, Lsn, OptionId, PaymentId, Points, RefundId, Rejection,
     ReservationId, SinkId, TokenId, UserId,
 };
 use crate::engine::start::Node;
@@ -61,12 +61,19 @@ pub(in crate::testing) struct Call {
     ask: Ask,
     waiting: Waiting,
     slot: Option<HoldSlot>,
+    /// Where the log ended when it came.
+    since: Lsn,
 }
 
 impl Call {
     /// What was asked for.
     pub fn ask(&self) -> &Ask {
         &self.ask
+    }
+
+    /// Where the log ended when it came.
+    pub fn since(&self) -> Lsn {
+        self.since
     }
 
     /// Whether the caller may go away and leave nothing behind. Who holds seats has a slot for it until the outcome is known.
@@ -106,8 +113,8 @@ fn send<A: Routed>(system: &Arc<System<Stage>>, id: &A::Id, command: A::Command)
 }
 
 impl Ask {
-    /// Asks the engine; nothing if it is overloaded.
-    pub fn send(self, node: &Node, system: &Arc<System<Stage>>, slot: Option<HoldSlot>) -> Option<Call> {
+    /// Asks the engine, where the log ends at `since`; nothing if it is overloaded.
+    pub fn send(self, node: &Node, system: &Arc<System<Stage>>, slot: Option<HoldSlot>, since: Lsn) -> Option<Call> {
         if node.journal.is_closed() {
             return None;
         }
@@ -118,7 +125,7 @@ impl Ask {
             Self::Room(id, command) => send::<WaitingRoom>(system, &id, command).map(Waiting::Room),
             Self::Sink(id, command) => send::<Sink>(system, &id, command).map(Waiting::Sink),
         };
-        sent.ok().map(|waiting| Call { ask: self, waiting, slot })
+        sent.ok().map(|waiting| Call { ask: self, waiting, slot, since })
     }
 
     fn name(&self) -> AggregateId {
@@ -156,18 +163,18 @@ impl Ask {
 impl Call {
     /// Looks whether there is an answer, and if so, whether it is true.
     pub fn poll(mut self, model: &Model) -> Result<Answered, Broken> {
-        let ask = &self.ask;
+        let (ask, since) = (&self.ask, self.since);
         let judged = match &self.waiting {
-            Waiting::Catalogue(answer) => judge(answer, |told| on_catalogue(ask, told, model)),
+            Waiting::Catalogue(answer) => judge(answer, |told| on_catalogue(ask, told, model, since)),
             Waiting::Option(answer) => judge(answer, |told| {
                 if let (Ok(concert_option::Reply::Reservation(..)), Some(slot)) = (told, self.slot.take()) {
                     slot.made();
                 }
-                on_option(ask, told, model)
+                on_option(ask, told, model, since)
             }),
-            Waiting::Wallet(answer) => judge(answer, |told| on_wallet(ask, told, model)),
+            Waiting::Wallet(answer) => judge(answer, |told| on_wallet(ask, told, model, since)),
             Waiting::Room(answer) => judge(answer, |told| on_room(ask, told, model)),
-            Waiting::Sink(answer) => judge(answer, |told| on_sink(ask, told, model)),
+            Waiting::Sink(answer) => judge(answer, |told| on_sink(ask, told, model, since)),
         };
         match judged {
             Poll::Pending => Ok(Answered::NotYet(self)),
@@ -182,20 +189,20 @@ fn judge<T>(answer: &Reply<T>, judge: impl FnOnce(&T) -> Result<(), Broken>) -> 
 }
 
 /// What is true of every rejection.
-fn on_rejection(ask: &Ask, rejection: &Rejection, model: &Model) -> Result<(), Broken> {
+fn on_rejection(ask: &Ask, rejection: &Rejection, model: &Model, since: Lsn) -> Result<(), Broken> {
     match (ask, rejection) {
         (_, Rejection::IdempotencyKeyReused) => model.reused(&ask.name(), ask.key()),
-        (Ask::Option(option, _), Rejection::SeatsUnavailable { conflicts }) => model.knows_taken(*option, conflicts),
+        (Ask::Option(option, _), Rejection::SeatsUnavailable { conflicts }) => model.knows_taken(*option, conflicts, since),
         (_, Rejection::AlreadyPaid { payment }) => model.knows_payment(*payment),
         _ => Ok(()),
     }
 }
 
-fn on_catalogue(ask: &Ask, told: &Result<catalogue::Reply, Rejection>, model: &Model) -> Result<(), Broken> {
+fn on_catalogue(ask: &Ask, told: &Result<catalogue::Reply, Rejection>, model: &Model, since: Lsn) -> Result<(), Broken> {
     let (is_known, made) = match told {
         Ok(catalogue::Reply::Concert { concert, .. }) => (model.concerts.contains(concert), concert.0),
         Ok(catalogue::Reply::Option { option, .. }) => (model.options.contains_key(option), option.0),
-        Err(rejection) => return on_rejection(ask, rejection, model),
+        Err(rejection) => return on_rejection(ask, rejection, model, since),
     };
     if !is_known {
         return Err(broken("I3", format!("{told:?} was told, and is not durable")));
@@ -203,7 +210,7 @@ fn on_catalogue(ask: &Ask, told: &Result<catalogue::Reply, Rejection>, model: &M
     model.made_by(&ask.name(), ask.key(), made)
 }
 
-fn on_option(ask: &Ask, told: &Result<concert_option::Reply, Rejection>, model: &Model) -> Result<(), Broken> {
+fn on_option(ask: &Ask, told: &Result<concert_option::Reply, Rejection>, model: &Model, since: Lsn) -> Result<(), Broken> {
     use concert_option::{Command, Reply};
     let Ask::Option(option, command) = ask else { return Ok(()) };
     let (option, name, key) = (*option, ask.name(), ask.key());
@@ -226,17 +233,17 @@ fn on_option(ask: &Ask, told: &Result<concert_option::Reply, Rejection>, model: 
         Ok(Reply::Replayed(no)) => model.made_by(&name, key, *no),
         Ok(Reply::Done) => match command {
             Command::Block { seats, .. } => {
-                model.knows_taken(option, seats)?;
+                model.knows_taken(option, seats, since)?;
                 model.made_by(&name, key, 0)
             }
             _ => model.made_by(&name, key, 0),
         },
         Ok(Reply::Archived) => Ok(()),
-        Err(rejection) => on_rejection(ask, rejection, model),
+        Err(rejection) => on_rejection(ask, rejection, model, since),
     }
 }
 
-fn on_wallet(ask: &Ask, told: &Result<wallet::Reply, Rejection>, model: &Model) -> Result<(), Broken> {
+fn on_wallet(ask: &Ask, told: &Result<wallet::Reply, Rejection>, model: &Model, since: Lsn) -> Result<(), Broken> {
     let Ask::Wallet(user, _) = ask else { return Ok(()) };
     match told {
         Ok(wallet::Reply::Charged(entry)) => {
@@ -244,7 +251,7 @@ fn on_wallet(ask: &Ask, told: &Result<wallet::Reply, Rejection>, model: &Model) 
             model.made_by(&ask.name(), ask.key(), entry.no)
         }
         Ok(wallet::Reply::Replayed(no)) => model.made_by(&ask.name(), ask.key(), *no),
-        Err(rejection) => on_rejection(ask, rejection, model),
+        Err(rejection) => on_rejection(ask, rejection, model, since),
     }
 }
 
@@ -260,7 +267,7 @@ fn on_room(ask: &Ask, told: &Result<waiting_room::Reply, Rejection>, model: &Mod
     }
 }
 
-fn on_sink(ask: &Ask, told: &Result<sink::Reply, Rejection>, model: &Model) -> Result<(), Broken> {
+fn on_sink(ask: &Ask, told: &Result<sink::Reply, Rejection>, model: &Model, since: Lsn) -> Result<(), Broken> {
     let Ask::Sink(id, command) = ask else { return Ok(()) };
     let is_known = match (command, told) {
         (sink::Command::Register { .. }, Ok(_)) => model.sinks.contains_key(id),
@@ -269,7 +276,7 @@ fn on_sink(ask: &Ask, told: &Result<sink::Reply, Rejection>, model: &Model) -> R
         (_, Ok(sink::Reply::Redriven { count, replayed: true })) => {
             return model.made_by(&ask.name(), ask.key(), *count);
         }
-        (_, Err(rejection)) => return on_rejection(ask, rejection, model),
+        (_, Err(rejection)) => return on_rejection(ask, rejection, model, since),
         _ => true,
     };
     if is_known { Ok(()) } else { Err(broken("I3", format!("{command:?} was told to be done, and is not durable"))) }

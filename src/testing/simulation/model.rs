@@ -67,6 +67,8 @@ pub(in crate::testing) struct Model {
     credited: BTreeSet<RefundId>,
     /// Seats that were ever held or blocked.
     taken: BTreeSet<(OptionId, u32)>,
+    /// Of these, those that are free, each since which event.
+    free: BTreeMap<(OptionId, u32), Lsn>,
     pub tokens: BTreeMap<TokenId, UserId>,
     ended: BTreeSet<TokenId>,
     pub entries: BTreeMap<(UserId, u64), (Points, Points)>,
@@ -117,6 +119,7 @@ impl Default for Model {
             completed: BTreeSet::new(),
             credited: BTreeSet::new(),
             taken: BTreeSet::new(),
+            free: BTreeMap::new(),
             tokens: BTreeMap::new(),
             ended: BTreeSet::new(),
             entries: BTreeMap::new(),
@@ -164,7 +167,7 @@ impl Model {
                 Facts::Option(id, events) => {
                     self.changed.insert(AggregateId::Option(*id));
                     self.audit.option_event(*id, meta, &events[index])?;
-                    self.option(*id, record.at, &events[index])?;
+                    self.option(*id, Lsn(first.0 + index as u64), record.at, &events[index])?;
                 }
                 Facts::Wallet(user, events) => {
                     self.changed.insert(AggregateId::Wallet(user.clone()));
@@ -200,14 +203,14 @@ impl Model {
         }
     }
 
-    fn option(&mut self, id: OptionId, at: Timestamp, event: &concert_option::Event) -> Result<(), Broken> {
+    fn option(&mut self, id: OptionId, lsn: Lsn, at: Timestamp, event: &concert_option::Event) -> Result<(), Broken> {
         use concert_option::Event;
         let payment_of = |no| PaymentId { option: id, no };
         match event {
             Event::OptionDefined { .. } => drop(self.defined.insert(id)),
             Event::SeatsHeld { reservation, user, seats, areas, amount, expires_at, token, key } => {
                 let (no, user, areas) = (ReservationId { option: id, no: *reservation }, user.clone(), areas.to_vec());
-                self.taken.extend(seats.iter().map(|seat| (id, *seat)));
+                self.occupy(id, seats);
                 let held = Held { user, seats: seats.clone(), areas, amount: *amount, token: *token };
                 self.reservations.insert(no, held);
                 self.open.insert(no, *expires_at);
@@ -216,10 +219,12 @@ impl Model {
             }
             Event::ReservationReleased { reservation } => {
                 self.open.remove(&ReservationId { option: id, no: *reservation });
+                self.vacate(ReservationId { option: id, no: *reservation }, lsn);
             }
             Event::ReservationsExpired { reservations } => {
                 for no in reservations {
                     self.open.remove(&ReservationId { option: id, no: *no });
+                    self.vacate(ReservationId { option: id, no: *no }, lsn);
                 }
             }
             Event::PaymentStarted { payment, reservation, key, .. } => {
@@ -240,7 +245,10 @@ impl Model {
                     self.open.extend(self.deadlines.get(&no).map(|until| (no, *until)));
                 }
             }
-            Event::PaymentRefunded { refund, key, .. } => {
+            Event::PaymentRefunded { refund, payment, key, .. } => {
+                if let Some(no) = self.payments.get(&payment_of(*payment)) {
+                    self.vacate(ReservationId { option: id, no: *no }, lsn);
+                }
                 self.note_begun(AggregateId::Option(id), key.as_ref());
                 self.refund_keys.insert(RefundId { option: id, no: *refund }, key.clone());
             }
@@ -251,13 +259,28 @@ impl Model {
                 self.note_key(AggregateId::Option(id), key.as_ref(), *refund, at)?;
             }
             Event::SeatsBlocked { seats, key } => {
-                self.taken.extend(seats.iter().map(|seat| (id, *seat)));
+                self.occupy(id, seats);
                 self.note_key(AggregateId::Option(id), key.as_ref(), 0, at)?;
             }
-            Event::SeatsUnblocked { key, .. } => self.note_key(AggregateId::Option(id), key.as_ref(), 0, at)?,
+            Event::SeatsUnblocked { seats, key } => {
+                self.free.extend(seats.iter().map(|seat| ((id, *seat), lsn)));
+                self.note_key(AggregateId::Option(id), key.as_ref(), 0, at)?;
+            }
             Event::OptionRescheduled { .. } | Event::TokenCompleted { .. } => {}
         }
         Ok(())
+    }
+
+    fn occupy(&mut self, id: OptionId, seats: &[u32]) {
+        for seat in seats {
+            self.taken.insert((id, *seat));
+            self.free.remove(&(id, *seat));
+        }
+    }
+
+    fn vacate(&mut self, id: ReservationId, lsn: Lsn) {
+        let seats = self.reservations.get(&id).map(|held| held.seats.clone()).unwrap_or_default();
+        self.free.extend(seats.iter().map(|seat| ((id.option, *seat), lsn)));
     }
 
     fn room(&mut self, concert: ConcertId, event: &waiting_room::Event) {
@@ -357,10 +380,13 @@ impl Model {
         })
     }
 
-    /// I3: these seats are not free, or were not.
-    pub fn knows_taken(&self, option: OptionId, seats: &[u32]) -> Result<(), Broken> {
-        let free = seats.iter().find(|seat| !self.taken.contains(&(option, **seat)));
-        ensure(free.is_none(), "I3", || format!("seat {free:?} was told to be taken, and never was"))
+    /// I3: these seats were taken at some time since the log ended at `since`.
+    pub fn knows_taken(&self, option: OptionId, seats: &[u32], since: Lsn) -> Result<(), Broken> {
+        let never = seats.iter().find(|seat| !self.taken.contains(&(option, **seat)));
+        ensure(never.is_none(), "I3", || format!("seat {never:?} was told to be taken, and never was"))?;
+        let freed = |seat: &&u32| self.free.get(&(option, **seat)).is_some_and(|freed| *freed <= since);
+        let free = seats.iter().find(freed);
+        ensure(free.is_none(), "I3", || format!("seat {free:?} was told to be taken, and was free when it was asked for"))
     }
 
     /// I3: this token is durable, and its owner's.

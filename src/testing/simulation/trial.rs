@@ -175,8 +175,9 @@ impl Trial {
             return;
         }
         self.note(|| ask.to_string());
+        let since = self.model.last;
         let machine = self.machine();
-        let call = ask.clone().send(&machine.node, &machine.system, slot);
+        let call = ask.clone().send(&machine.node, &machine.system, slot, since);
         if let Some(call) = call {
             self.report.asked += 1;
             self.machine().calls.push(call);

@@ -108,8 +108,8 @@ pub(super) struct Process {
     pub leaving: Leaving,
     /// Whether it is to end.
     pub closing: bool,
-    /// Calls of the term under way, each with the end of the log when it came.
-    pub calls: Vec<(Lsn, Call)>,
+    /// Calls of the term under way.
+    pub calls: Vec<Call>,
     /// Calls of terms that have ended.
     pub orphans: Vec<Call>,
     /// Whose state has changed since it was last compared.
@@ -202,6 +202,15 @@ impl Machine {
             opened,
             rebuilt_because,
         });
+        // Actors have turns while something else waits for the disk or for rows, as on threads of their own.
+        let (stage, dice, often) = (self.process.as_ref().map(|process| process.stage.clone()), dice.clone(), swarm.interleaved);
+        if let (Some(stage), true) = (stage, often > 0) {
+            self.disk.between(Some(Box::new(move || {
+                if dice.chance(often) {
+                    (0..dice.below(3)).for_each(|_| drop(stage.turn()));
+                }
+            })));
+        }
         Ok(())
     }
 }
@@ -240,7 +249,7 @@ impl Process {
         if let Some(acting) = self.acting.take() {
             acting.system.end();
             self.stage.leave_behind();
-            self.orphans.extend(self.calls.drain(..).map(|(_, call)| call));
+            self.orphans.append(&mut self.calls);
         }
     }
 

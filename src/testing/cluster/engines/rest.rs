@@ -112,6 +112,7 @@ impl Trial {
         // Whatever was built wrong had its time.
         for machine in &mut self.machines {
             (machine.paused, machine.cut) = (false, false);
+            machine.disk.between(None);
             if !machine.disk.is_halted() {
                 machine.disk.heal();
             }
@@ -129,7 +130,7 @@ impl Trial {
         self.model.audit.settled()?;
         for machine in &self.machines {
             let Some(process) = &machine.process else { return Err(broken("rest", "a node is down")) };
-            if let Some(call) = process.calls.iter().map(|(_, call)| call).chain(&process.orphans).next() {
+            if let Some(call) = process.calls.iter().chain(&process.orphans).next() {
                 return Err(broken("rest", format!("{} is never answered", call.ask())));
             }
         }

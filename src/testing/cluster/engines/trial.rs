@@ -31,7 +31,7 @@ use crate::store::journal::{self, FrameRef, Tip};
 use crate::testing::clock::ManualClock;
 use crate::testing::random::{Dice, Random};
 use crate::testing::sim_disk::{Calls, Failure, Fault as DiskFault, SimDisk};
-use crate::testing::simulation::clients::{Answered, Ask, Mind, user};
+use crate::testing::simulation::clients::{Answered, Ask, Call, Mind, user};
 use crate::testing::simulation::machine::Checkpoint;
 use crate::testing::simulation::model::{Model, UNREADABLE, broken};
 use crate::testing::simulation::relay::Offers;
@@ -197,9 +197,12 @@ impl Trial {
         self.machines[index].is_up().then_some(index)
     }
 
-    /// A node that has a term and can do something; there may be several.
+    /// A node that can do something and of which this is true.
     fn any_acting(&self, may: impl Fn(&Process) -> bool) -> Option<usize> {
-        let is_it = |machine: &Machine| machine.is_up() && machine.process.as_ref().is_some_and(&may);
+        self.any_that(|machine| machine.is_up() && machine.process.as_ref().is_some_and(&may))
+    }
+
+    fn any_that(&self, is_it: impl Fn(&Machine) -> bool) -> Option<usize> {
         let all: Vec<_> = (0..NODES).filter(|index| is_it(&self.machines[*index])).collect();
         (!all.is_empty()).then(|| *self.dice.pick(&all))
     }
@@ -221,8 +224,8 @@ impl Trial {
         let end = self.model.last;
         let Some(process) = &mut self.machines[index].process else { return };
         let Some(acting) = &process.acting else { return };
-        if let Some(call) = ask.clone().send(&process.node, &acting.system, slot) {
-            process.calls.push((end, call));
+        if let Some(call) = ask.clone().send(&process.node, &acting.system, slot, end) {
+            process.calls.push(call);
             self.report.asked += 1;
             self.note(|| format!("at node {index}, {ask}"));
             self.asked.push(ask);
@@ -268,14 +271,20 @@ impl Trial {
                 let server = dice.below(SERVERS as u64) as usize;
                 self.stream.lose(server, &mut Random(dice.next()));
             }
-            Action::Start => return self.start(self.any()),
+            Action::Start => {
+                if let Some(index) = self.any_that(|machine| machine.process.is_none()) {
+                    return self.start(index);
+                }
+            }
             Action::Resume => {
-                let index = self.any();
-                self.machines[index].paused = false;
+                if let Some(index) = self.any_that(|machine| machine.paused) {
+                    self.machines[index].paused = false;
+                }
             }
             Action::Join => {
-                let index = self.any();
-                self.machines[index].cut = false;
+                if let Some(index) = self.any_that(|machine| machine.cut) {
+                    self.machines[index].cut = false;
+                }
             }
             Action::Pass => self.pass(1 + dice.below(1_500)),
             Action::PassLong => {
@@ -304,6 +313,9 @@ impl Trial {
             Action::Turn if dice.chance(900) => self.any_acting(has_term),
             Action::GoOnLeaving => self.any_acting(|process| process.leaving != Leaving::No || process.closing),
             Action::Append => self.any_acting(|process| process.filled.load(Ordering::Relaxed)),
+            Action::Later => self.any_acting(|process| process.later.is_some()),
+            Action::Fetch => self.any_acting(|process| process.looks || process.fetches.is_some()),
+            Action::TimeOut => self.any_acting(|process| !process.sent.is_empty()),
             _ => self.any_up(),
         };
         let Some(index) = chosen else { return Ok(()) };
@@ -322,7 +334,7 @@ impl Trial {
             Action::Cancel => {
                 let calls = &mut self.process(index).calls;
                 let any = dice.below(calls.len() as u64) as usize;
-                if calls.get(any).is_some_and(|(_, call)| call.may_go()) {
+                if calls.get(any).is_some_and(Call::may_go) {
                     calls.remove(any);
                 }
             }
@@ -616,7 +628,7 @@ impl Trial {
                 let goes_on = matches!(self.flaw, Some(Flaw::TermGoesOn | Flaw::AnswersAfterEnd));
                 if goes_on {
                     let process = self.process(index);
-                    process.orphans.extend(process.calls.drain(..).map(|(_, call)| call));
+                    process.orphans.append(&mut process.calls);
                 } else {
                     self.end(index)?;
                 }
@@ -792,10 +804,10 @@ impl Trial {
         self.see()?;
         let process = self.process(index);
         let known = process.node.journal.durable();
-        for (end, call) in std::mem::take(&mut process.calls) {
-            let ask = call.ask().clone();
+        for call in std::mem::take(&mut process.calls) {
+            let (ask, end) = (call.ask().clone(), call.since());
             match call.poll(&self.model)? {
-                Answered::NotYet(call) => self.process(index).calls.push((end, call)),
+                Answered::NotYet(call) => self.process(index).calls.push(call),
                 Answered::Told(_) if known < end => {
                     let what = format!("node {index} answers by lsn {known}, and {end} was in the log before: {ask}");
                     return Err(broken("I14: an answer is stale", what));
@@ -885,6 +897,7 @@ impl Trial {
         }
         let mut random = Random(self.dice.next());
         machine.paused = false;
+        machine.disk.between(None);
         machine.disk.heal();
         if power {
             machine.disk = machine.disk.crash(random.next(), self.swarm.tear);
@@ -902,6 +915,7 @@ impl Trial {
         self.poll(index)?;
         let mut random = Random(self.dice.next());
         let machine = &mut self.machines[index];
+        machine.disk.between(None);
         if let Some(process) = machine.process.take() {
             let calls = process.calls.len() + process.orphans.len();
             self.report.let_go += calls as u64;
