@@ -192,13 +192,20 @@ fn judge<T>(answer: &Reply<T>, judge: impl FnOnce(&T) -> Result<(), Broken>) -> 
 fn on_rejection(ask: &Ask, rejection: &Rejection, model: &Model, since: Lsn) -> Result<(), Broken> {
     match (ask, rejection) {
         (_, Rejection::IdempotencyKeyReused) => model.reused(&ask.name(), ask.key()),
-        (Ask::Option(option, _), Rejection::SeatsUnavailable { conflicts }) => model.knows_taken(*option, conflicts, since),
+        (Ask::Option(option, _), Rejection::SeatsUnavailable { conflicts }) => {
+            model.knows_taken(*option, conflicts, since)
+        }
         (_, Rejection::AlreadyPaid { payment }) => model.knows_payment(*payment),
         _ => Ok(()),
     }
 }
 
-fn on_catalogue(ask: &Ask, told: &Result<catalogue::Reply, Rejection>, model: &Model, since: Lsn) -> Result<(), Broken> {
+fn on_catalogue(
+    ask: &Ask,
+    told: &Result<catalogue::Reply, Rejection>,
+    model: &Model,
+    since: Lsn,
+) -> Result<(), Broken> {
     let (is_known, made) = match told {
         Ok(catalogue::Reply::Concert { concert, .. }) => (model.concerts.contains(concert), concert.0),
         Ok(catalogue::Reply::Option { option, .. }) => (model.options.contains_key(option), option.0),
@@ -210,7 +217,12 @@ fn on_catalogue(ask: &Ask, told: &Result<catalogue::Reply, Rejection>, model: &M
     model.made_by(&ask.name(), ask.key(), made)
 }
 
-fn on_option(ask: &Ask, told: &Result<concert_option::Reply, Rejection>, model: &Model, since: Lsn) -> Result<(), Broken> {
+fn on_option(
+    ask: &Ask,
+    told: &Result<concert_option::Reply, Rejection>,
+    model: &Model,
+    since: Lsn,
+) -> Result<(), Broken> {
     use concert_option::{Command, Reply};
     let Ask::Option(option, command) = ask else { return Ok(()) };
     let (option, name, key) = (*option, ask.name(), ask.key());

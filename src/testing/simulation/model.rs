@@ -137,7 +137,10 @@ impl Default for Model {
 pub(in crate::testing) const UNREADABLE: &str = "unreadable";
 
 /// Looks at what is durable.
-pub(in crate::testing) fn see<T>(replica: &SharedReplica, look: impl FnMut(&mut Replica) -> Result<T, Cold>) -> Result<T, Broken> {
+pub(in crate::testing) fn see<T>(
+    replica: &SharedReplica,
+    look: impl FnMut(&mut Replica) -> Result<T, Cold>,
+) -> Result<T, Broken> {
     replica.read(look).map_err(|unseen| broken(UNREADABLE, format!("{unseen:?}")))
 }
 
@@ -386,7 +389,9 @@ impl Model {
         ensure(never.is_none(), "I3", || format!("seat {never:?} was told to be taken, and never was"))?;
         let freed = |seat: &&u32| self.free.get(&(option, **seat)).is_some_and(|freed| *freed <= since);
         let free = seats.iter().find(freed);
-        ensure(free.is_none(), "I3", || format!("seat {free:?} was told to be taken, and was free when it was asked for"))
+        ensure(free.is_none(), "I3", || {
+            format!("seat {free:?} was told to be taken, and was free when it was asked for")
+        })
     }
 
     /// I3: this token is durable, and its owner's.

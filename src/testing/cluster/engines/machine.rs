@@ -203,11 +203,12 @@ impl Machine {
             rebuilt_because,
         });
         // Actors have turns while something else waits for the disk or for rows, as on threads of their own.
-        let (stage, dice, often) = (self.process.as_ref().map(|process| process.stage.clone()), dice.clone(), swarm.interleaved);
+        let (stage, dice, often) =
+            (self.process.as_ref().map(|process| process.stage.clone()), dice.clone(), swarm.interleaved);
         if let (Some(stage), true) = (stage, often > 0) {
             self.disk.between(Some(Box::new(move || {
                 if dice.chance(often) {
-                    (0..dice.below(3)).for_each(|_| drop(stage.turn()));
+                    (0..dice.below(3)).for_each(|_| _ = stage.turn());
                 }
             })));
         }

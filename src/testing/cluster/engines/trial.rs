@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::Xxh3Default;
 
+use super::super::Broken as Plain;
 use super::super::stream::{Request, SERVERS, SimStream, Ticket};
 use super::super::truth::{Meaning, Truth};
-use super::super::Broken as Plain;
 use super::machine::{DIR, Leaving, Machine, Process};
 use super::world::{Action, Weights};
 use super::{Flaw, Plan, Report};
@@ -470,7 +470,9 @@ impl Trial {
         let ticket = Ticket { node: index, life: process.life, number, expected: publish.expected, beside: false };
         let (wire, life) = (publish.message.encode(), process.life);
         self.authors.insert(key(&wire), (index, life));
-        self.note(|| format!("node {index} publishes no. {number} for {:?}: {}", publish.expected, told(&publish.message)));
+        self.note(|| {
+            format!("node {index} publishes no. {number} for {:?}: {}", publish.expected, told(&publish.message))
+        });
         self.requests.push(Request { ticket, wire });
     }
 
@@ -1002,6 +1004,8 @@ fn told(message: &Message) -> String {
         Body::Base(_) => "a base".into(),
         Body::Mark => format!("a mark of epoch {}", message.epoch),
         Body::Fence(fence) => format!("{fence:?} after epoch {}", message.epoch),
-        Body::Frame(frame) => format!("{} events from lsn {} in epoch {}", frame.count(), frame.first_lsn(), message.epoch),
+        Body::Frame(frame) => {
+            format!("{} events from lsn {} in epoch {}", frame.count(), frame.first_lsn(), message.epoch)
+        }
     }
 }
