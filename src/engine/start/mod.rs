@@ -22,7 +22,6 @@ use tokio::sync::{Semaphore, watch};
 
 use self::checkpointer::Checkpointer;
 use self::disk_watch::DiskWatch;
-pub(crate) use self::follower::Follower;
 use self::housekeeper::Housekeeper;
 use self::member::{Character, Driver, Inbox};
 use self::member::Seat;
@@ -43,9 +42,10 @@ use crate::store::standing::Standing;
 
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::assemble::Term;
+pub(crate) use self::assemble::{Assembled, Node, assemble};
+pub(crate) use self::follower::Follower;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::follower::{Order, Stuck};
-pub(crate) use self::assemble::{Assembled, Node, assemble};
 pub(crate) use self::open::unreadable;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::open::{Ground, open};

@@ -230,7 +230,9 @@ impl Trial {
             let frames = self.truth.frames.len();
             self.truth.see(wire)?;
             let at = self.truth.looked_at();
-            if let (Some(Meaning::Owned(node, life)), Some(frame)) = (self.truth.meaning(at), self.truth.frames.get(frames)) {
+            if let (Some(Meaning::Owned(node, life)), Some(frame)) =
+                (self.truth.meaning(at), self.truth.frames.get(frames))
+            {
                 let text = String::from_utf8_lossy(frame.payload()).into_owned();
                 if !text.starts_with(&format!("{node} {life} ")) {
                     return Err(Broken("I14: another than the owner appended", format!("message {at}: {text}")));

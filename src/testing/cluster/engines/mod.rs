@@ -16,6 +16,7 @@
 //!
 //! What is not in it: threads, NATS, sled (see `simulation`), the relay, and when a node wants to own, which dice decide.
 
+mod lives;
 mod machine;
 mod rest;
 mod trial;
