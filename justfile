@@ -50,9 +50,10 @@ kills count="1000":
 cluster:
     scripts/cluster.sh
 
-# Runs three nodes on a simulated stream with so many seeds.
+# Runs three nodes on a simulated stream with so many seeds, alone and with whole engines.
 cluster-seeds seeds="100000":
     BOXOFFICE_CLUSTER_SEEDS={{seeds}} cargo test --release --no-default-features --test cluster one_owns -- --nocapture
+    BOXOFFICE_CLUSTER_SEEDS={{seeds}} cargo test --release --no-default-features --test cluster_engines three_engines -- --nocapture
 
 # Runs suites whose every call goes through bytes and back, as if another node decided. Two tests let hours pass by their own clock
 # while the signs of life of one second are on their way.

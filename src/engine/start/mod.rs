@@ -25,7 +25,6 @@ use tokio::sync::{Semaphore, watch};
 use self::checkpointer::Checkpointer;
 use self::copying::{Copying, Newcomer};
 use self::disk_watch::DiskWatch;
-use self::follower::Follower;
 use self::housekeeper::Housekeeper;
 use self::member::{Character, Driver, Inbox};
 use self::member::Seat;
@@ -49,6 +48,9 @@ use crate::store::standing::Standing;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::assemble::Term;
 pub(crate) use self::assemble::{Assembled, Node, assemble};
+pub(crate) use self::follower::Follower;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use self::follower::{Order, Stuck};
 pub(crate) use self::open::unreadable;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::open::{Ground, open};

@@ -13,6 +13,7 @@
 //! twice and lsns have no gaps, and that whoever answers knows all that had been acknowledged to anybody when he was asked.
 //! At the end, that all of them come to rest with the same journal, in which one more frame can be written.
 
+pub mod engines;
 mod memory;
 mod node;
 mod stream;

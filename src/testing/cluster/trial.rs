@@ -1,5 +1,6 @@
 //! One run: who does what next, and what has to hold after it.
 
+use std::collections::HashSet;
 use std::num::NonZeroU128;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use super::super::random::Random;
 use super::super::sim_disk::{Calls, Failure, Fault as DiskFault, SimDisk, Tear};
 use super::node::{JOURNAL, Node, NotStarted, Process, options};
 use super::stream::{Request, SERVERS, SimStream, Ticket};
-use super::truth::{Meaning, Truth, payload};
+use super::truth::{Meaning, Truth};
 use super::{Broken, Flaw, Plan, Report};
 use crate::cluster::{
     Act, Body, ClusterId, Epoch, Fault, Member, Message, Publish, Reader, Reply, Sequence, State, Wire,
@@ -127,6 +128,8 @@ pub(super) struct Trial {
     cluster: ClusterId,
     stream: SimStream,
     truth: Truth,
+    /// Payloads of all batches.
+    seen: HashSet<Vec<u8>>,
     nodes: Vec<Node>,
     requests: Vec<Request>,
     replies: Vec<(Ticket, Reply)>,
@@ -159,6 +162,7 @@ impl Trial {
             cluster,
             stream: SimStream::new(first),
             truth: Truth::new(cluster, base),
+            seen: HashSet::new(),
             nodes: disks.into_iter().enumerate().map(|(index, disk)| Node::new(index, disk)).collect(),
             requests: Vec::new(),
             replies: Vec::new(),
@@ -223,8 +227,20 @@ impl Trial {
     /// Looks at what has become part of the stream.
     fn see(&mut self) -> Result<(), Broken> {
         while let Some(wire) = self.stream.at(self.truth.looked_at().next()) {
+            let frames = self.truth.frames.len();
             self.truth.see(wire)?;
             let at = self.truth.looked_at();
+            if let (Some(Meaning::Owned(node, life)), Some(frame)) =
+                (self.truth.meaning(at), self.truth.frames.get(frames))
+            {
+                let text = String::from_utf8_lossy(frame.payload()).into_owned();
+                if !text.starts_with(&format!("{node} {life} ")) {
+                    return Err(Broken("I14: another than the owner appended", format!("message {at}: {text}")));
+                }
+                if !self.seen.insert(frame.payload().to_vec()) {
+                    return Err(Broken("twice", format!("message {at}: {text}")));
+                }
+            }
             if self.truth.meaning(at) == Some(&Meaning::Fence) {
                 self.report.epochs += 1;
             }
@@ -894,4 +910,11 @@ fn bent(flaw: Option<Flaw>, state: &State, wire: &Wire) -> Option<Wire> {
     };
     message.epoch = state.epoch;
     bends.then(|| message.encode())
+}
+
+/// What an owner writes: who he is, and a number that he uses once.
+fn payload(node: &str, life: u64, number: u64, filling: usize) -> Vec<u8> {
+    let mut payload = format!("{node} {life} {number} ").into_bytes();
+    payload.resize(payload.len() + filling, b'.');
+    payload
 }

@@ -6,7 +6,6 @@ use std::task::Poll;
 use smallvec::smallvec;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::machine::Machine;
 use super::model::{Model, broken, see};
 use super::relay::Offers;
 use super::stage::Stage;
@@ -28,16 +27,17 @@ use crate::domain::sink::{self, Destination, Registration, Secret, Sink};
 use crate::domain::waiting_room::{self, Mode, Order, Settings, SettingsPatch, TokenStatus, WaitingRoom};
 use crate::domain::wallet::{self, Wallet};
 use crate::domain::{
-    Aggregate, ConcertId, EventFilter, EventId, EventType, OptionId, PaymentId, Points, RefundId, Rejection,
+    Aggregate, ConcertId, EventFilter, EventId, EventType, Lsn, OptionId, PaymentId, Points, RefundId, Rejection,
     ReservationId, SinkId, TokenId, UserId,
 };
+use crate::engine::start::Node;
 use crate::limits::HoldSlot;
 use crate::store::codec::TheCatalogue;
 use crate::testing::random::Dice;
 
 /// What a caller asks for.
 #[derive(Debug, Clone)]
-pub(super) enum Ask {
+pub(in crate::testing) enum Ask {
     Catalogue(catalogue::Command),
     Option(OptionId, concert_option::Command),
     Wallet(UserId, wallet::Command),
@@ -57,16 +57,23 @@ enum Waiting {
 }
 
 /// A call that is under way.
-pub(super) struct Call {
+pub(in crate::testing) struct Call {
     ask: Ask,
     waiting: Waiting,
     slot: Option<HoldSlot>,
+    /// Where the log ended when it came.
+    since: Lsn,
 }
 
 impl Call {
     /// What was asked for.
     pub fn ask(&self) -> &Ask {
         &self.ask
+    }
+
+    /// Where the log ended when it came.
+    pub fn since(&self) -> Lsn {
+        self.since
     }
 
     /// Whether the caller may go away and leave nothing behind. Who holds seats has a slot for it until the outcome is known.
@@ -76,7 +83,7 @@ impl Call {
 }
 
 /// What became of a call.
-pub(super) enum Answered {
+pub(in crate::testing) enum Answered {
     /// It is not over.
     NotYet(Call),
     /// The caller knows the outcome, which is true.
@@ -86,7 +93,7 @@ pub(super) enum Answered {
 }
 
 /// A caller of the world's few.
-pub(super) fn user(no: u64) -> UserId {
+pub(in crate::testing) fn user(no: u64) -> UserId {
     const NAMES: [&str; 4] = ["anna", "berta", "carl", "dora"];
     NAMES[no as usize % NAMES.len()].parse().expect("a name")
 }
@@ -106,10 +113,9 @@ fn send<A: Routed>(system: &Arc<System<Stage>>, id: &A::Id, command: A::Command)
 }
 
 impl Ask {
-    /// Asks the engine; nothing if it is overloaded.
-    pub fn send(self, machine: &Machine, slot: Option<HoldSlot>) -> Option<Call> {
-        let system = &machine.system;
-        if machine.node.journal.is_closed() {
+    /// Asks the engine, where the log ends at `since`; nothing if it is overloaded.
+    pub fn send(self, node: &Node, system: &Arc<System<Stage>>, slot: Option<HoldSlot>, since: Lsn) -> Option<Call> {
+        if node.journal.is_closed() {
             return None;
         }
         let sent = match self.clone() {
@@ -119,7 +125,7 @@ impl Ask {
             Self::Room(id, command) => send::<WaitingRoom>(system, &id, command).map(Waiting::Room),
             Self::Sink(id, command) => send::<Sink>(system, &id, command).map(Waiting::Sink),
         };
-        sent.ok().map(|waiting| Call { ask: self, waiting, slot })
+        sent.ok().map(|waiting| Call { ask: self, waiting, slot, since })
     }
 
     fn name(&self) -> AggregateId {
@@ -157,18 +163,18 @@ impl Ask {
 impl Call {
     /// Looks whether there is an answer, and if so, whether it is true.
     pub fn poll(mut self, model: &Model) -> Result<Answered, Broken> {
-        let ask = &self.ask;
+        let (ask, since) = (&self.ask, self.since);
         let judged = match &self.waiting {
-            Waiting::Catalogue(answer) => judge(answer, |told| on_catalogue(ask, told, model)),
+            Waiting::Catalogue(answer) => judge(answer, |told| on_catalogue(ask, told, model, since)),
             Waiting::Option(answer) => judge(answer, |told| {
                 if let (Ok(concert_option::Reply::Reservation(..)), Some(slot)) = (told, self.slot.take()) {
                     slot.made();
                 }
-                on_option(ask, told, model)
+                on_option(ask, told, model, since)
             }),
-            Waiting::Wallet(answer) => judge(answer, |told| on_wallet(ask, told, model)),
+            Waiting::Wallet(answer) => judge(answer, |told| on_wallet(ask, told, model, since)),
             Waiting::Room(answer) => judge(answer, |told| on_room(ask, told, model)),
-            Waiting::Sink(answer) => judge(answer, |told| on_sink(ask, told, model)),
+            Waiting::Sink(answer) => judge(answer, |told| on_sink(ask, told, model, since)),
         };
         match judged {
             Poll::Pending => Ok(Answered::NotYet(self)),
@@ -183,20 +189,27 @@ fn judge<T>(answer: &Reply<T>, judge: impl FnOnce(&T) -> Result<(), Broken>) -> 
 }
 
 /// What is true of every rejection.
-fn on_rejection(ask: &Ask, rejection: &Rejection, model: &Model) -> Result<(), Broken> {
+fn on_rejection(ask: &Ask, rejection: &Rejection, model: &Model, since: Lsn) -> Result<(), Broken> {
     match (ask, rejection) {
         (_, Rejection::IdempotencyKeyReused) => model.reused(&ask.name(), ask.key()),
-        (Ask::Option(option, _), Rejection::SeatsUnavailable { conflicts }) => model.knows_taken(*option, conflicts),
+        (Ask::Option(option, _), Rejection::SeatsUnavailable { conflicts }) => {
+            model.knows_taken(*option, conflicts, since)
+        }
         (_, Rejection::AlreadyPaid { payment }) => model.knows_payment(*payment),
         _ => Ok(()),
     }
 }
 
-fn on_catalogue(ask: &Ask, told: &Result<catalogue::Reply, Rejection>, model: &Model) -> Result<(), Broken> {
+fn on_catalogue(
+    ask: &Ask,
+    told: &Result<catalogue::Reply, Rejection>,
+    model: &Model,
+    since: Lsn,
+) -> Result<(), Broken> {
     let (is_known, made) = match told {
         Ok(catalogue::Reply::Concert { concert, .. }) => (model.concerts.contains(concert), concert.0),
         Ok(catalogue::Reply::Option { option, .. }) => (model.options.contains_key(option), option.0),
-        Err(rejection) => return on_rejection(ask, rejection, model),
+        Err(rejection) => return on_rejection(ask, rejection, model, since),
     };
     if !is_known {
         return Err(broken("I3", format!("{told:?} was told, and is not durable")));
@@ -204,7 +217,12 @@ fn on_catalogue(ask: &Ask, told: &Result<catalogue::Reply, Rejection>, model: &M
     model.made_by(&ask.name(), ask.key(), made)
 }
 
-fn on_option(ask: &Ask, told: &Result<concert_option::Reply, Rejection>, model: &Model) -> Result<(), Broken> {
+fn on_option(
+    ask: &Ask,
+    told: &Result<concert_option::Reply, Rejection>,
+    model: &Model,
+    since: Lsn,
+) -> Result<(), Broken> {
     use concert_option::{Command, Reply};
     let Ask::Option(option, command) = ask else { return Ok(()) };
     let (option, name, key) = (*option, ask.name(), ask.key());
@@ -227,17 +245,17 @@ fn on_option(ask: &Ask, told: &Result<concert_option::Reply, Rejection>, model: 
         Ok(Reply::Replayed(no)) => model.made_by(&name, key, *no),
         Ok(Reply::Done) => match command {
             Command::Block { seats, .. } => {
-                model.knows_taken(option, seats)?;
+                model.knows_taken(option, seats, since)?;
                 model.made_by(&name, key, 0)
             }
             _ => model.made_by(&name, key, 0),
         },
         Ok(Reply::Archived) => Ok(()),
-        Err(rejection) => on_rejection(ask, rejection, model),
+        Err(rejection) => on_rejection(ask, rejection, model, since),
     }
 }
 
-fn on_wallet(ask: &Ask, told: &Result<wallet::Reply, Rejection>, model: &Model) -> Result<(), Broken> {
+fn on_wallet(ask: &Ask, told: &Result<wallet::Reply, Rejection>, model: &Model, since: Lsn) -> Result<(), Broken> {
     let Ask::Wallet(user, _) = ask else { return Ok(()) };
     match told {
         Ok(wallet::Reply::Charged(entry)) => {
@@ -245,7 +263,7 @@ fn on_wallet(ask: &Ask, told: &Result<wallet::Reply, Rejection>, model: &Model) 
             model.made_by(&ask.name(), ask.key(), entry.no)
         }
         Ok(wallet::Reply::Replayed(no)) => model.made_by(&ask.name(), ask.key(), *no),
-        Err(rejection) => on_rejection(ask, rejection, model),
+        Err(rejection) => on_rejection(ask, rejection, model, since),
     }
 }
 
@@ -261,7 +279,7 @@ fn on_room(ask: &Ask, told: &Result<waiting_room::Reply, Rejection>, model: &Mod
     }
 }
 
-fn on_sink(ask: &Ask, told: &Result<sink::Reply, Rejection>, model: &Model) -> Result<(), Broken> {
+fn on_sink(ask: &Ask, told: &Result<sink::Reply, Rejection>, model: &Model, since: Lsn) -> Result<(), Broken> {
     let Ask::Sink(id, command) = ask else { return Ok(()) };
     let is_known = match (command, told) {
         (sink::Command::Register { .. }, Ok(_)) => model.sinks.contains_key(id),
@@ -270,19 +288,22 @@ fn on_sink(ask: &Ask, told: &Result<sink::Reply, Rejection>, model: &Model) -> R
         (_, Ok(sink::Reply::Redriven { count, replayed: true })) => {
             return model.made_by(&ask.name(), ask.key(), *count);
         }
-        (_, Err(rejection)) => return on_rejection(ask, rejection, model),
+        (_, Err(rejection)) => return on_rejection(ask, rejection, model, since),
         _ => true,
     };
     if is_known { Ok(()) } else { Err(broken("I3", format!("{command:?} was told to be done, and is not durable"))) }
 }
 
 /// What callers know when they think of something to ask for.
-pub(super) struct Mind<'a> {
+pub(in crate::testing) struct Mind<'a> {
     pub swarm: &'a Swarm,
     pub dice: &'a Dice,
     pub model: &'a Model,
     pub plans: &'a Offers,
-    pub machine: &'a Machine,
+    /// That of the machine that is asked.
+    pub node: &'a Node,
+    /// That of its term.
+    pub system: &'a Arc<System<Stage>>,
 }
 
 impl Mind<'_> {
@@ -337,7 +358,7 @@ impl Mind<'_> {
         let limit = self.swarm.config.limits.user_open_holds;
         let slot = match ask {
             Ask::Option(_, concert_option::Command::Hold { user, .. }) if limit > 0 => {
-                Some(self.machine.node.counts.take_hold(user, limit).ok()?)
+                Some(self.node.counts.take_hold(user, limit).ok()?)
             }
             _ => None,
         };
@@ -391,7 +412,7 @@ impl Mind<'_> {
         };
         let mut slot = None;
         if limit > 0 {
-            match self.machine.node.counts.take_hold(&user, limit) {
+            match self.node.counts.take_hold(&user, limit) {
                 Ok(taken) => slot = Some(taken),
                 Err(already) => {
                     request.refused.get_or_insert(Rejection::LimitExceeded { limit, already });
@@ -403,8 +424,8 @@ impl Mind<'_> {
 
     /// As the engine does it: whether a user may hold seats, and with which token.
     fn let_in(&self, concert: ConcertId, user: &UserId) -> Option<Result<Option<u64>, Rejection>> {
-        let now = self.machine.system.env.clock.now();
-        let seen = see(&self.machine.system.replica, |replica| {
+        let now = self.system.env.clock.now();
+        let seen = see(&self.system.replica, |replica| {
             let room = replica.room(concert)?;
             let token = room.live_token(user).map(|no| (no, room.token(now, no)));
             Ok((room.settings().mode == Mode::Open, token))
@@ -414,7 +435,7 @@ impl Mind<'_> {
             return Some(Ok(None));
         }
         let Some((no, view)) = token else { return Some(Err(Rejection::QueueTokenRequired)) };
-        system::seen(&self.machine.node.liveness, TokenId { concert, no });
+        system::seen(&self.node.liveness, TokenId { concert, no });
         let is_active = view.is_some_and(|view| view.status == TokenStatus::Active);
         Some(if is_active { Ok(Some(no)) } else { Err(Rejection::QueueTokenNotActive) })
     }
@@ -485,7 +506,7 @@ impl Mind<'_> {
 
     /// As the engine does it: who holds seats of a concert.
     fn holders(&self, concert: ConcertId) -> Option<Vec<UserId>> {
-        let mut replica = self.machine.system.replica.lock().ok()?;
+        let mut replica = self.system.replica.lock().ok()?;
         let options = replica.catalogue().ok()?.concert(concert)?.options.clone();
         let mut holders = Vec::new();
         for option in options {
@@ -495,7 +516,7 @@ impl Mind<'_> {
     }
 
     fn reschedule(&self) -> Option<Ask> {
-        let now = self.machine.system.env.clock.now();
+        let now = self.system.env.clock.now();
         let patch = WindowPatch {
             sale_opens_at: self.dice.coin().then(|| self.dice.coin().then(|| now.plus_millis(self.dice.below(9_000)))),
             sale_closes_at: None,
@@ -515,7 +536,7 @@ impl Mind<'_> {
                 order: *self.dice.pick(&[Order::Fifo, Order::ShuffleAtOpen]),
                 ..Settings::default()
             };
-            let now = self.machine.system.env.clock.now();
+            let now = self.system.env.clock.now();
             waiting_room.opens_at = self.dice.chance(300).then(|| now.plus_millis(self.dice.below(20_000)));
             let request = self.request(&admin(), "concert");
             let title = "A concert".into();
@@ -564,7 +585,7 @@ impl Mind<'_> {
     fn sink(&self) -> Option<Ask> {
         let last = self.model.sinks.keys().next_back().map_or(0, |id| id.0);
         let id = SinkId(1 + self.dice.below(last.max(1)));
-        let dead = see(&self.machine.system.replica, |replica| {
+        let dead = see(&self.system.replica, |replica| {
             Ok(replica.sink(id)?.dead_letters().map(|(event, _)| event).collect::<Vec<EventId>>())
         });
         let dead = dead.ok()?;
@@ -574,7 +595,7 @@ impl Mind<'_> {
             2 if self.dice.chance(200) => sink::Command::Remove,
             3 => sink::Command::RotateSecret {
                 secret: Secret([self.dice.next() as u8; 32]),
-                previous_until: self.machine.system.env.clock.now().plus_millis(1_000),
+                previous_until: self.system.env.clock.now().plus_millis(1_000),
             },
             _ => {
                 let event = if dead.is_empty() || self.dice.coin() { None } else { Some(*self.dice.pick(&dead)) };

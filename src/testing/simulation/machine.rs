@@ -29,7 +29,7 @@ use crate::testing::clock::ManualClock;
 use crate::testing::random::Dice;
 
 /// How far a checkpoint has come.
-pub(super) enum Checkpoint {
+pub(in crate::testing) enum Checkpoint {
     /// There is none; the last one stands at this lsn.
     None(Lsn),
     /// To be written.
@@ -191,11 +191,11 @@ impl Machine {
     }
 }
 
-fn evict(replica: &SharedReplica, most: usize) {
+pub(in crate::testing) fn evict(replica: &SharedReplica, most: usize) {
     drop(replica.lock().map(|mut replica| replica.evict(most)));
 }
 
-fn go_on(
+pub(in crate::testing) fn go_on(
     checkpoint: &mut Checkpoint,
     journal: &Journal,
     replica: &SharedReplica,
@@ -213,6 +213,10 @@ fn go_on(
             let lsn = changes.lsn;
             // Others may have a turn, and look at it.
             drop(replica);
+            if !journal.keep(lsn) {
+                *checkpoint = Checkpoint::Begun(changes);
+                return false;
+            }
             let written = store.checkpoint(lsn, changes.altered(store));
             *checkpoint = match written {
                 Ok(()) => Checkpoint::Written(lsn),

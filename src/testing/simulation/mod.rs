@@ -11,16 +11,16 @@
 //! but the one frame that was being written, and that rows are those of the whole journal; at the end, that everything
 //! that is owed gets done, money is conserved, holds run out in time and every event reaches its receivers in order.
 
-mod clients;
-mod machine;
-mod model;
-mod relay;
-mod rows;
+pub(in crate::testing) mod clients;
+pub(in crate::testing) mod machine;
+pub(in crate::testing) mod model;
+pub(in crate::testing) mod relay;
+pub(in crate::testing) mod rows;
 mod shrink;
-mod stage;
-mod swarm;
-mod trial;
-mod watched;
+pub(in crate::testing) mod stage;
+pub(in crate::testing) mod swarm;
+pub(in crate::testing) mod trial;
+pub(in crate::testing) mod watched;
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -26,7 +26,7 @@ use crate::testing::random::Dice;
 
 /// A hold, as it was made.
 #[derive(Debug, Clone)]
-pub(super) struct Held {
+pub(in crate::testing) struct Held {
     pub user: UserId,
     pub seats: SeatRefs,
     pub areas: Vec<AreaPlaces>,
@@ -43,7 +43,7 @@ struct Used {
 }
 
 /// All that is known from the journal.
-pub(super) struct Model {
+pub(in crate::testing) struct Model {
     pub audit: Audit,
     pub last: Lsn,
     /// The latest time of all events.
@@ -67,6 +67,8 @@ pub(super) struct Model {
     credited: BTreeSet<RefundId>,
     /// Seats that were ever held or blocked.
     taken: BTreeSet<(OptionId, u32)>,
+    /// Of these, those that are free, each since which event.
+    free: BTreeMap<(OptionId, u32), Lsn>,
     pub tokens: BTreeMap<TokenId, UserId>,
     ended: BTreeSet<TokenId>,
     pub entries: BTreeMap<(UserId, u64), (Points, Points)>,
@@ -80,7 +82,7 @@ pub(super) struct Model {
 }
 
 /// A replica that takes everything in and never crashes.
-struct Twin {
+pub(in crate::testing) struct Twin {
     store: Arc<StateStore>,
     replica: Replica,
     /// What it has not taken in yet.
@@ -88,7 +90,7 @@ struct Twin {
 }
 
 /// What does not hold.
-pub(super) fn broken(invariant: &'static str, what: impl Into<String>) -> Broken {
+pub(in crate::testing) fn broken(invariant: &'static str, what: impl Into<String>) -> Broken {
     Broken { invariant, what: what.into() }
 }
 
@@ -98,8 +100,6 @@ fn ensure(holds: bool, invariant: &'static str, what: impl FnOnce() -> String) -
 
 impl Default for Model {
     fn default() -> Self {
-        let store = Arc::new(StateStore::in_memory());
-        let replica = Replica::new(store.clone(), Lsn(0)).expect("there are no rows to be read");
         Self {
             audit: Audit::default(),
             last: Lsn(0),
@@ -119,6 +119,7 @@ impl Default for Model {
             completed: BTreeSet::new(),
             credited: BTreeSet::new(),
             taken: BTreeSet::new(),
+            free: BTreeMap::new(),
             tokens: BTreeMap::new(),
             ended: BTreeSet::new(),
             entries: BTreeMap::new(),
@@ -127,16 +128,19 @@ impl Default for Model {
             dropped: BTreeSet::new(),
             used: BTreeMap::new(),
             begun: BTreeMap::new(),
-            twin: Twin { store, replica, later: Vec::new() },
+            twin: Twin::default(),
         }
     }
 }
 
 /// What is broken where the state cannot be read: nothing, if the engine has failed over it.
-pub(super) const UNREADABLE: &str = "unreadable";
+pub(in crate::testing) const UNREADABLE: &str = "unreadable";
 
 /// Looks at what is durable.
-pub(super) fn see<T>(replica: &SharedReplica, look: impl FnMut(&mut Replica) -> Result<T, Cold>) -> Result<T, Broken> {
+pub(in crate::testing) fn see<T>(
+    replica: &SharedReplica,
+    look: impl FnMut(&mut Replica) -> Result<T, Cold>,
+) -> Result<T, Broken> {
     replica.read(look).map_err(|unseen| broken(UNREADABLE, format!("{unseen:?}")))
 }
 
@@ -166,7 +170,7 @@ impl Model {
                 Facts::Option(id, events) => {
                     self.changed.insert(AggregateId::Option(*id));
                     self.audit.option_event(*id, meta, &events[index])?;
-                    self.option(*id, record.at, &events[index])?;
+                    self.option(*id, Lsn(first.0 + index as u64), record.at, &events[index])?;
                 }
                 Facts::Wallet(user, events) => {
                     self.changed.insert(AggregateId::Wallet(user.clone()));
@@ -202,14 +206,14 @@ impl Model {
         }
     }
 
-    fn option(&mut self, id: OptionId, at: Timestamp, event: &concert_option::Event) -> Result<(), Broken> {
+    fn option(&mut self, id: OptionId, lsn: Lsn, at: Timestamp, event: &concert_option::Event) -> Result<(), Broken> {
         use concert_option::Event;
         let payment_of = |no| PaymentId { option: id, no };
         match event {
             Event::OptionDefined { .. } => drop(self.defined.insert(id)),
             Event::SeatsHeld { reservation, user, seats, areas, amount, expires_at, token, key } => {
                 let (no, user, areas) = (ReservationId { option: id, no: *reservation }, user.clone(), areas.to_vec());
-                self.taken.extend(seats.iter().map(|seat| (id, *seat)));
+                self.occupy(id, seats);
                 let held = Held { user, seats: seats.clone(), areas, amount: *amount, token: *token };
                 self.reservations.insert(no, held);
                 self.open.insert(no, *expires_at);
@@ -218,10 +222,12 @@ impl Model {
             }
             Event::ReservationReleased { reservation } => {
                 self.open.remove(&ReservationId { option: id, no: *reservation });
+                self.vacate(ReservationId { option: id, no: *reservation }, lsn);
             }
             Event::ReservationsExpired { reservations } => {
                 for no in reservations {
                     self.open.remove(&ReservationId { option: id, no: *no });
+                    self.vacate(ReservationId { option: id, no: *no }, lsn);
                 }
             }
             Event::PaymentStarted { payment, reservation, key, .. } => {
@@ -242,7 +248,10 @@ impl Model {
                     self.open.extend(self.deadlines.get(&no).map(|until| (no, *until)));
                 }
             }
-            Event::PaymentRefunded { refund, key, .. } => {
+            Event::PaymentRefunded { refund, payment, key, .. } => {
+                if let Some(no) = self.payments.get(&payment_of(*payment)) {
+                    self.vacate(ReservationId { option: id, no: *no }, lsn);
+                }
                 self.note_begun(AggregateId::Option(id), key.as_ref());
                 self.refund_keys.insert(RefundId { option: id, no: *refund }, key.clone());
             }
@@ -253,13 +262,30 @@ impl Model {
                 self.note_key(AggregateId::Option(id), key.as_ref(), *refund, at)?;
             }
             Event::SeatsBlocked { seats, key, many } => {
-                self.taken.extend(seats.iter().copied().chain(many.iter()).map(|seat| (id, seat)));
+                let seats: Vec<_> = seats.iter().copied().chain(many.iter()).collect();
+                self.occupy(id, &seats);
                 self.note_key(AggregateId::Option(id), key.as_ref(), 0, at)?;
             }
-            Event::SeatsUnblocked { key, .. } => self.note_key(AggregateId::Option(id), key.as_ref(), 0, at)?,
+            Event::SeatsUnblocked { seats, key, many } => {
+                let seats = seats.iter().copied().chain(many.iter());
+                self.free.extend(seats.map(|seat| ((id, seat), lsn)));
+                self.note_key(AggregateId::Option(id), key.as_ref(), 0, at)?;
+            }
             Event::OptionRescheduled { .. } | Event::TokenCompleted { .. } => {}
         }
         Ok(())
+    }
+
+    fn occupy(&mut self, id: OptionId, seats: &[u32]) {
+        for seat in seats {
+            self.taken.insert((id, *seat));
+            self.free.remove(&(id, *seat));
+        }
+    }
+
+    fn vacate(&mut self, id: ReservationId, lsn: Lsn) {
+        let seats = self.reservations.get(&id).map(|held| held.seats.clone()).unwrap_or_default();
+        self.free.extend(seats.iter().map(|seat| ((id.option, *seat), lsn)));
     }
 
     fn room(&mut self, concert: ConcertId, event: &waiting_room::Event) {
@@ -359,10 +385,15 @@ impl Model {
         })
     }
 
-    /// I3: these seats are not free, or were not.
-    pub fn knows_taken(&self, option: OptionId, seats: &[u32]) -> Result<(), Broken> {
-        let free = seats.iter().find(|seat| !self.taken.contains(&(option, **seat)));
-        ensure(free.is_none(), "I3", || format!("seat {free:?} was told to be taken, and never was"))
+    /// I3: these seats were taken at some time since the log ended at `since`.
+    pub fn knows_taken(&self, option: OptionId, seats: &[u32], since: Lsn) -> Result<(), Broken> {
+        let never = seats.iter().find(|seat| !self.taken.contains(&(option, **seat)));
+        ensure(never.is_none(), "I3", || format!("seat {never:?} was told to be taken, and never was"))?;
+        let freed = |seat: &&u32| self.free.get(&(option, **seat)).is_some_and(|freed| *freed <= since);
+        let free = seats.iter().find(freed);
+        ensure(free.is_none(), "I3", || {
+            format!("seat {free:?} was told to be taken, and was free when it was asked for")
+        })
     }
 
     /// I3: this token is durable, and its owner's.
@@ -448,8 +479,30 @@ impl Model {
 
     /// I4: rows that were written by checkpoints, over however many crashes, are those of the whole journal up to there.
     pub fn same_rows(&mut self, store: &StateStore) -> Result<(), Broken> {
+        self.twin.same_rows(store)
+    }
+}
+
+impl Default for Twin {
+    fn default() -> Self {
+        let store = Arc::new(StateStore::in_memory());
+        let replica = Replica::new(store.clone(), Lsn(0)).expect("there are no rows to be read");
+        Self { store, replica, later: Vec::new() }
+    }
+}
+
+impl Twin {
+    /// Will take in a frame.
+    pub fn take(&mut self, frame: &Frame) -> Result<(), Broken> {
+        let records = codec::decode_batch(frame.first, frame.count, &frame.payload);
+        self.later.extend(records.map_err(|error| broken("I4", error.to_string()))?);
+        Ok(())
+    }
+
+    /// See [`Model::same_rows`].
+    pub fn same_rows(&mut self, store: &StateStore) -> Result<(), Broken> {
         let settled = store.settled();
-        let Twin { store: twin, replica, later } = &mut self.twin;
+        let Self { store: twin, replica, later } = self;
         if settled.lsn < twin.settled().lsn {
             // From before the rows were lost.
             return Ok(());

@@ -28,7 +28,7 @@ use crate::testing::random::Dice;
 const READ_EVENTS: usize = 8;
 
 /// All plans that options have.
-pub(super) type Offers = BTreeMap<OptionId, Arc<PricedPlan>>;
+pub(in crate::testing) type Offers = BTreeMap<OptionId, Arc<PricedPlan>>;
 
 /// What a receiver has got.
 #[derive(Debug, Default)]

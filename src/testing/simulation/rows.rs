@@ -17,7 +17,7 @@ use crate::testing::sim_disk::SimDisk;
 
 /// Rows that outlive a process. Clones are the same.
 #[derive(Clone)]
-pub(super) struct SimRows(Arc<Mutex<Stored>>);
+pub(in crate::testing) struct SimRows(Arc<Mutex<Stored>>);
 
 struct Stored {
     exists: bool,

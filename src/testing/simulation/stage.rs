@@ -15,14 +15,14 @@ use crate::testing::random::Dice;
 
 /// What becomes of messages between aggregates, in thousandths. Nothing, in an engine; much, between machines.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Post {
+pub(in crate::testing) struct Post {
     pub lost: u64,
     pub doubled: u64,
 }
 
 /// All actors of an engine. Clones are the same.
 #[derive(Clone)]
-pub(super) struct Stage(Arc<Shared>);
+pub(in crate::testing) struct Stage(Arc<Shared>);
 
 struct Shared {
     seats: Mutex<Seats>,
@@ -125,7 +125,7 @@ impl Host for Stage {
 }
 
 /// The way to an actor.
-pub(super) struct Way<A: Routed> {
+pub(in crate::testing) struct Way<A: Routed> {
     inbox: Arc<Inbox<A>>,
     /// Whether the actor knows that something is in it.
     is_called: Arc<AtomicBool>,

@@ -9,7 +9,7 @@ use crate::testing::sim_disk::Tear;
 
 /// What a step does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Action {
+pub(in crate::testing) enum Action {
     /// A caller asks for something.
     Ask,
     /// A caller asks for the same again.
@@ -98,7 +98,7 @@ enum Spread {
 
 /// One run's world.
 #[derive(Debug, Clone)]
-pub(super) struct Swarm {
+pub(in crate::testing) struct Swarm {
     weights: Vec<(Action, u64)>,
     pub config: Config,
     /// The journal replays so many events between two checkpoints at the start.

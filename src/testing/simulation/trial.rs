@@ -154,7 +154,8 @@ impl Trial {
     fn mind<T>(&self, think: impl FnOnce(&Mind<'_>) -> T) -> Option<T> {
         let machine = self.machine.as_ref()?;
         let (swarm, dice, model, plans) = (&self.swarm, &self.dice, &self.model, &self.plans);
-        Some(think(&Mind { swarm, dice, model, plans, machine }))
+        let (node, system) = (&machine.node, &machine.system);
+        Some(think(&Mind { swarm, dice, model, plans, node, system }))
     }
 
     /// Concerts, options and money.
@@ -174,7 +175,9 @@ impl Trial {
             return;
         }
         self.note(|| ask.to_string());
-        let call = ask.clone().send(self.machine(), slot);
+        let since = self.model.last;
+        let machine = self.machine();
+        let call = ask.clone().send(&machine.node, &machine.system, slot, since);
         if let Some(call) = call {
             self.report.asked += 1;
             self.machine().calls.push(call);
@@ -795,7 +798,7 @@ enum Crash {
 }
 
 /// A hall of one row.
-fn seating_plan(seats: u64) -> Arc<SeatingPlan> {
+pub(in crate::testing) fn seating_plan(seats: u64) -> Arc<SeatingPlan> {
     let seat = |no: u64| format!(r#"{{"seat_guid":"{no}","seat_number":"{no}","category":"A"}}"#);
     let seats: Vec<_> = (1..=seats).map(seat).collect();
     let json = format!(

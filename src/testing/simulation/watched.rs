@@ -10,7 +10,7 @@ use crate::store::journal::{self, FrameRef, LocalLog, Log};
 
 /// A frame, as it was given to the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Frame {
+pub(in crate::testing) struct Frame {
     pub first: Lsn,
     pub count: u32,
     pub at: Timestamp,
@@ -26,7 +26,7 @@ impl Frame {
 
 /// What a log was asked, and what it promised.
 #[derive(Default)]
-pub(super) struct Told {
+pub(in crate::testing) struct Told {
     /// Frames that it said are durable, since the last look.
     pub durable: Vec<Frame>,
     /// The one that it failed to write, if it did.
@@ -36,7 +36,7 @@ pub(super) struct Told {
 }
 
 /// Watches a log.
-pub(super) struct Watched {
+pub(in crate::testing) struct Watched {
     pub log: LocalLog,
     pub told: Arc<Mutex<Told>>,
 }
