@@ -108,7 +108,8 @@ struct Serve {
     /// Have a concert on sale and a buyer with points, made once, and print how to try them
     #[arg(long)]
     demo: bool,
-    /// Deliver nothing to webhooks, which can be looked at, changed and removed all the same (webhooks.enabled = false)
+    /// Deliver nothing to webhooks, which can be looked at, changed and removed all the same, nor to Kafka
+    /// (webhooks.enabled = false, kafka.enabled = false)
     #[arg(long)]
     no_deliveries: bool,
 }
@@ -188,6 +189,7 @@ fn serve(arguments: &Serve) -> Result<()> {
         ("http.listen", &arguments.listen),
         ("http.ops_listen", &arguments.ops_listen),
         ("webhooks.enabled", &deliveries),
+        ("kafka.enabled", &deliveries),
     ];
     let settings = load(&arguments.place, &flags)?;
     log_to_stderr(&settings);
