@@ -261,6 +261,24 @@ async fn faults_that_pass_are_waited_for() {
 }
 
 #[tokio::test]
+async fn what_got_through_is_not_sent_again_because_others_wait() {
+    let cluster = FakeBroker::start().await.unwrap();
+    for kind in ["reservation", "wallet"] {
+        cluster.create_topic(&format!("boxoffice.{kind}"), 3);
+    }
+    let server = serve(&cluster, |_| ()).await;
+    sell(&server, 0..4).await;
+    until(&server, |state| state["attempts"]["failed"].as_u64() > Some(5)).await;
+    let waiting = state(&server).await;
+    assert!(waiting["last_failure"]["text"].as_str().unwrap().contains("boxoffice.payment"), "{waiting}");
+    for kind in ["payment", "token"] {
+        cluster.create_topic(&format!("boxoffice.{kind}"), 3);
+    }
+    until(&server, is_delivered).await;
+    assert_eq!(assert_arrived(&cluster, &published(&server).await), 0, "nothing came twice");
+}
+
+#[tokio::test]
 async fn what_the_brokers_refuse_for_good_waits_for_an_operator() {
     let cluster = cluster().await;
     let server = serve(&cluster, |_| ()).await;

@@ -207,6 +207,7 @@ async fn run(settings: Settings, with_demo: bool) -> Result<()> {
     // What cannot be used is found before there is an engine to shut down again.
     auth::Verifier::new(&settings)?;
     descriptors::check(&settings)?;
+    settings.kafka.check()?;
     let engine = Engine::open(settings.engine()).await?;
     let address = listener.local_addr()?;
     if with_demo {

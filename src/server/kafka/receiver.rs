@@ -1,6 +1,6 @@
 //! One delivery: records out of events, and an outcome out of what the brokers say.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,13 +10,14 @@ use krafka::admin::{CreateTopicsOptions, NewTopic};
 use krafka::error::ErrorCode;
 use krafka::producer::Producer;
 use krafka::{CloseOptions, KrafkaError, Record};
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use super::properties::Client;
 use super::settings::{Format, Kafka as Settings};
 use crate::config::Error as ValueError;
-use crate::domain::{EventFilter, EventType};
+use crate::domain::{EventFilter, EventId, EventType};
 use crate::relay::{Delivery, Event, Failure, Outcome, Receiver};
 
 /// How many partitions and replicas a new topic has: as many as the broker says.
@@ -38,6 +39,8 @@ struct Inner {
     /// Connected when there is something to send, and anew when it cannot be used any more. As long as it can, it is kept:
     /// what one client gave up on it does not write later, after another has gone on.
     connected: tokio::sync::Mutex<Option<Arc<Producer>>>,
+    /// What got through of deliveries that did not as a whole, and will come again. No more than the window has.
+    acknowledged: Mutex<HashSet<EventId>>,
 }
 
 impl Topics {
@@ -47,8 +50,11 @@ impl Topics {
     /// A setting that is not what it may be.
     pub fn new(settings: &Settings, runtime: Handle) -> Result<Self, ValueError> {
         let (client, filter) = (Client::new(settings)?, settings.filter()?);
-        let connected = tokio::sync::Mutex::default();
-        Ok(Self { inner: Arc::new(Inner { settings: settings.clone(), client, filter, connected }), runtime })
+        let (connected, acknowledged) = (tokio::sync::Mutex::default(), Mutex::default());
+        Ok(Self {
+            inner: Arc::new(Inner { settings: settings.clone(), client, filter, connected, acknowledged }),
+            runtime,
+        })
     }
 
     /// Ends the connections. What is under way is not waited for: nobody waits for its acknowledgement any more.
@@ -90,27 +96,37 @@ impl Inner {
             Ok(rounds) => rounds,
             Err(why) => return Outcome::Undeliverable(failure(why)),
         };
-        if rounds.is_empty() {
-            return Outcome::Delivered;
-        }
-        let producer = match self.producer().await {
-            Ok(producer) => producer,
-            Err(error) => return unreachable(error.to_string()),
-        };
-        for round in rounds {
-            let largest = round.iter().map(Record::estimated_size).max().unwrap_or_default();
-            if let Err(error) = send(&producer, round).await {
-                return self.outcome(&producer, &error, largest).await;
+        if !rounds.is_empty() {
+            let producer = match self.producer().await {
+                Ok(producer) => producer,
+                Err(error) => return unreachable(error.to_string()),
+            };
+            for round in rounds {
+                let largest = round.iter().map(|(_, record)| record.estimated_size()).max().unwrap_or_default();
+                let sent = send(&producer, round).await;
+                self.acknowledged.lock().extend(sent.acknowledged);
+                if let Some(error) = sent.error {
+                    return self.outcome(&producer, &error, largest).await;
+                }
             }
+        }
+        let mut acknowledged = self.acknowledged.lock();
+        for event in events {
+            acknowledged.remove(&event.id);
         }
         Outcome::Delivered
     }
 
-    /// Records of events, no two of a subject in one round: the second of them must not be written without the first.
-    fn rounds(&self, events: &[Arc<Event>]) -> Result<Vec<Vec<Record>>, String> {
-        let mut rounds: Vec<Vec<Record>> = Vec::new();
+    /// Records of events that did not get through yet, no two of a subject in one round: the second of them must not be written without the first.
+    fn rounds(&self, events: &[Arc<Event>]) -> Result<Vec<Vec<(EventId, Record)>>, String> {
+        let mut rounds: Vec<Vec<_>> = Vec::new();
         let mut before: HashMap<&str, usize> = HashMap::new();
-        for event in events.iter().filter(|event| self.filter.takes(event.kind)) {
+        let acknowledged: HashSet<_> = {
+            let known = self.acknowledged.lock();
+            events.iter().map(|event| event.id).filter(|id| known.contains(id)).collect()
+        };
+        let wanted = |event: &&Arc<Event>| self.filter.takes(event.kind) && !acknowledged.contains(&event.id);
+        for event in events.iter().filter(wanted) {
             let record = record(&self.settings, event).map_err(|error| error.to_string())?;
             let (bytes, most) = (record.estimated_size(), self.client.message_bytes);
             if bytes > most {
@@ -120,7 +136,7 @@ impl Inner {
             if *round == rounds.len() {
                 rounds.push(Vec::new());
             }
-            rounds[*round].push(record);
+            rounds[*round].push((event.id, record));
             *round += 1;
         }
         Ok(rounds)
@@ -175,12 +191,19 @@ impl Inner {
     }
 }
 
-/// Sends records, and waits until all of them have an answer. Of several errors it gives one that may pass, if there is one.
-async fn send(producer: &Producer, records: Vec<Record>) -> Result<(), KrafkaError> {
-    let (mut acknowledgements, mut errors) = (Vec::with_capacity(records.len()), Vec::new());
-    for record in records {
+/// What became of a round.
+struct Sent {
+    acknowledged: Vec<EventId>,
+    /// What another one met; one that may pass, if there is one.
+    error: Option<KrafkaError>,
+}
+
+/// Sends records, and waits until all of them have an answer.
+async fn send(producer: &Producer, records: Vec<(EventId, Record)>) -> Sent {
+    let (mut under_way, mut errors) = (Vec::with_capacity(records.len()), Vec::new());
+    for (id, record) in records {
         match producer.enqueue(record).await {
-            Ok(acknowledgement) => acknowledgements.push(acknowledgement),
+            Ok(acknowledgement) => under_way.push((id, acknowledgement)),
             // Each would take as long to find that out.
             Err(error) => {
                 errors.push(error);
@@ -188,14 +211,15 @@ async fn send(producer: &Producer, records: Vec<Record>) -> Result<(), KrafkaErr
             }
         }
     }
-    for acknowledgement in acknowledgements {
-        errors.extend(acknowledgement.await.err());
+    let mut acknowledged = Vec::with_capacity(under_way.len());
+    for (id, acknowledgement) in under_way {
+        match acknowledgement.await {
+            Ok(_) => acknowledged.push(id),
+            Err(error) => errors.push(error),
+        }
     }
     let passing = errors.iter().position(|error| !is_refused(error));
-    match errors.into_iter().nth(passing.unwrap_or_default()) {
-        Some(error) => Err(error),
-        None => Ok(()),
-    }
+    Sent { acknowledged, error: errors.into_iter().nth(passing.unwrap_or_default()) }
 }
 
 /// Whether the broker will never take this message.
@@ -235,4 +259,50 @@ fn failure(text: String) -> Failure {
 
 fn unreachable(text: String) -> Outcome {
     Outcome::Unreachable(failure(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::WalletEntry;
+    use crate::domain::wallet::EntryKind;
+    use crate::domain::{EntryId, EventId, Lsn, Points, Timestamp};
+    use crate::relay::EventData;
+
+    fn event(lsn: u64, subject: &str) -> Arc<Event> {
+        let entry = WalletEntry {
+            id: EntryId { wallet: 1, no: 1 },
+            kind: EntryKind::Charge,
+            amount: Points::ZERO,
+            balance: Points::ZERO,
+            reference: String::new(),
+            at: Timestamp::default(),
+        };
+        Arc::new(Event {
+            id: EventId { lsn: Lsn(lsn), index: 0 },
+            kind: EventType::WalletCharged,
+            source: String::new(),
+            subject: subject.into(),
+            time: Timestamp::from_millis(1_000),
+            data: EventData::WalletEntry(entry),
+        })
+    }
+
+    #[tokio::test]
+    async fn a_second_event_of_a_subject_waits_for_the_first_to_be_acknowledged() {
+        let topics = Topics::new(&Settings::default(), Handle::current()).unwrap();
+        let events =
+            [(1, "a"), (2, "b"), (3, "a"), (4, "c"), (5, "a"), (6, "b")].map(|(lsn, subject)| event(lsn, subject));
+        let rounds = topics.inner.rounds(&events).unwrap();
+        let ids: Vec<Vec<_>> = rounds.iter().map(|round| round.iter().map(|(id, _)| id.lsn.0).collect()).collect();
+        assert_eq!(ids, [vec![1, 2, 4], vec![3, 6], vec![5]]);
+        assert_eq!(rounds[0][0].1.timestamp, Some(1_000));
+        topics.inner.acknowledged.lock().insert(events[0].id);
+        let again = topics.inner.rounds(&events).unwrap();
+        assert_eq!(
+            again[0].iter().map(|(id, _)| id.lsn.0).collect::<Vec<_>>(),
+            [2, 3, 4],
+            "what got through is not sent again"
+        );
+    }
 }

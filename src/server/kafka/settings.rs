@@ -190,6 +190,18 @@ impl Kafka {
         // Whoever serves says what is missing; to look at a configuration, or to make a token, nothing is.
         Ok(())
     }
+
+    /// Whether this program can deliver as it is said here.
+    ///
+    /// # Errors
+    /// It was built without the client.
+    pub fn check(&self) -> Result<(), ValueError> {
+        if cfg!(feature = "kafka") || !self.is_on() || !self.enabled {
+            return Ok(());
+        }
+        let servers = self.bootstrap_servers.join(", ");
+        Err(refused("bootstrap_servers", servers, "empty in a program that was built without the feature kafka"))
+    }
 }
 
 /// That a value of this section is not what it may be.
