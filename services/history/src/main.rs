@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result, bail};
-use boxoffice_listener::Listener;
+use boxoffice_listener::{Brokers, Listener};
 use clap::Parser;
 
 use crate::store::Store;
@@ -28,6 +28,12 @@ struct Arguments {
     /// The topics; {kind} stands for payment and wallet
     #[arg(long, env = "KAFKA_TOPIC", value_name = "PATTERN", default_value = "boxoffice.{kind}")]
     kafka_topic: String,
+    /// As what it is known to the brokers; offsets there decide nothing
+    #[arg(long, env = "KAFKA_GROUP", value_name = "NAME", default_value = "boxoffice-history")]
+    kafka_group: String,
+    /// A file with TLS and SASL of the brokers, as lines name=value
+    #[arg(long, env = "KAFKA_PROPERTIES_FILE", value_name = "FILE")]
+    kafka_properties_file: Option<PathBuf>,
     /// Where to keep it: sqlite:FILE
     #[arg(long, env = "DATABASE_URL", value_name = "URL", default_value = "sqlite:history.db")]
     database_url: String,
@@ -46,6 +52,9 @@ fn main() -> Result<()> {
 }
 
 async fn run(arguments: Arguments) -> Result<()> {
+    let brokers =
+        Brokers::new(&arguments.kafka_group, &arguments.kafka_bootstrap, arguments.kafka_properties_file.as_deref());
+    let brokers = brokers.context("--kafka-properties-file")?;
     let Some(path) = arguments.database_url.strip_prefix("sqlite:") else {
         bail!("--database-url {}: must begin with sqlite:", arguments.database_url);
     };
@@ -62,6 +71,6 @@ async fn run(arguments: Arguments) -> Result<()> {
     let topics = ["payment", "wallet"].map(|kind| arguments.kafka_topic.replace("{kind}", kind));
     tokio::select! {
         ended = server => ended.context("serving"),
-        ended = boxoffice_listener::read("boxoffice-history", &arguments.kafka_bootstrap, &topics, &shared) => ended,
+        ended = boxoffice_listener::read(&brokers, &topics, &shared) => ended,
     }
 }

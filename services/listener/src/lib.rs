@@ -5,9 +5,11 @@
 
 #![forbid(unsafe_code)]
 
+mod brokers;
 mod event;
 mod reader;
 
+pub use brokers::Brokers;
 pub use event::Event;
 pub use reader::{Listener, Progress, read};
 

@@ -5,10 +5,10 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use krafka::KrafkaError;
 use krafka::consumer::{AutoOffsetReset, Consumer};
-use krafka::{Kafka, KrafkaError};
 
-use crate::{Event, Place, Store, lock};
+use crate::{Brokers, Event, Place, Store, lock};
 
 /// How long to wait before the brokers are tried again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -47,13 +47,13 @@ pub struct Listener<S> {
     pub progress: Mutex<Progress>,
 }
 
-/// Reads for ever, as `client`; brokers that are gone are waited for.
+/// Reads for ever; brokers that are gone are waited for.
 ///
 /// # Errors
 /// The database fails.
-pub async fn read<S: Store>(client: &str, bootstrap: &str, topics: &[String], shared: &Listener<S>) -> Result<()> {
+pub async fn read<S: Store>(brokers: &Brokers, topics: &[String], shared: &Listener<S>) -> Result<()> {
     loop {
-        let Err(error) = read_until_it_fails(client, bootstrap, topics, shared).await else { continue };
+        let Err(error) = read_until_it_fails(brokers, topics, shared).await else { continue };
         let Some(error) = error.downcast_ref::<KrafkaError>() else { return Err(error) };
         tracing::warn!(%error, "the topics cannot be read, and will be tried again");
         lock(&shared.progress).warning = Some(error.to_string());
@@ -61,13 +61,8 @@ pub async fn read<S: Store>(client: &str, bootstrap: &str, topics: &[String], sh
     }
 }
 
-async fn read_until_it_fails<S: Store>(
-    client: &str,
-    bootstrap: &str,
-    topics: &[String],
-    shared: &Listener<S>,
-) -> Result<()> {
-    let kafka = Kafka::builder(bootstrap).client_id(client).connect().await?;
+async fn read_until_it_fails<S: Store>(brokers: &Brokers, topics: &[String], shared: &Listener<S>) -> Result<()> {
+    let kafka = brokers.connect().await?;
     let consumer = kafka.consumer_without_group().auto_offset_reset(AutoOffsetReset::Earliest).build().await?;
     let begun = Instant::now();
     for topic in topics {
