@@ -268,7 +268,9 @@ fn log_to_stderr(settings: &Settings) {
     };
     // What strangers send to the listener for figures, which is actix's own, would be a line of ERROR each.
     let dispatcher = if level > LevelFilter::INFO { level } else { LevelFilter::OFF };
-    let filter = EnvFilter::new(format!("{level},actix_http::h1::dispatcher={dispatcher}"));
+    // Brokers that are gone for a day would be a line of WARN for each attempt; what delivers to them says it once.
+    let client = if level > LevelFilter::INFO { level } else { LevelFilter::OFF };
+    let filter = EnvFilter::new(format!("{level},actix_http::h1::dispatcher={dispatcher},krafka={client}"));
     // A log that cannot be written is no reason to leave requests unanswered: to complain about it panics.
     let subscriber = tracing_subscriber::fmt().log_internal_errors(false);
     let subscriber = subscriber.with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_env_filter(filter);

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use krafka::admin::{CreateTopicsOptions, NewTopic};
@@ -41,6 +42,8 @@ struct Inner {
     connected: tokio::sync::Mutex<Option<Arc<Producer>>>,
     /// What got through of deliveries that did not as a whole, and will come again. No more than the window has.
     acknowledged: Mutex<HashSet<EventId>>,
+    /// Whether the log has it that nothing gets through.
+    is_said: AtomicBool,
 }
 
 impl Topics {
@@ -52,7 +55,14 @@ impl Topics {
         let (client, filter) = (Client::new(settings)?, settings.filter()?);
         let (connected, acknowledged) = (tokio::sync::Mutex::default(), Mutex::default());
         Ok(Self {
-            inner: Arc::new(Inner { settings: settings.clone(), client, filter, connected, acknowledged }),
+            inner: Arc::new(Inner {
+                settings: settings.clone(),
+                client,
+                filter,
+                connected,
+                acknowledged,
+                is_said: AtomicBool::new(false),
+            }),
             runtime,
         })
     }
@@ -80,7 +90,14 @@ impl Receiver for Topics {
             // Dropping the set calls it off.
             let mut one = JoinSet::new();
             let (inner, events) = (self.inner.clone(), delivery.events.clone());
-            one.spawn_on(async move { inner.deliver(&events).await }, &self.runtime);
+            one.spawn_on(
+                async move {
+                    let outcome = inner.deliver(&events).await;
+                    inner.say(&outcome);
+                    outcome
+                },
+                &self.runtime,
+            );
             match one.join_next().await {
                 Some(Ok(outcome)) => outcome,
                 Some(Err(error)) => unreachable(format!("the delivery ended: {error}")),
@@ -115,6 +132,19 @@ impl Inner {
             acknowledged.remove(&event.id);
         }
         Outcome::Delivered
+    }
+
+    /// Tells the log when nothing gets through any more, and when it does again.
+    fn say(&self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Unreachable(failure) if !self.is_said.swap(true, Ordering::Relaxed) => {
+                tracing::warn!(why = failure.text, "nothing gets through to Kafka, and will be tried again and again");
+            }
+            Outcome::Delivered if self.is_said.swap(false, Ordering::Relaxed) => {
+                tracing::info!("Kafka takes events again")
+            }
+            _ => {}
+        }
     }
 
     /// Records of events that did not get through yet, no two of a subject in one round: the second of them must not be written without the first.
