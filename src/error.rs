@@ -111,7 +111,9 @@ pub enum OpenError {
     #[error("configuration: {0}")]
     Config(#[from] crate::config::Error),
     /// The data directory belongs to a cluster.
-    #[error("data directory {0} belongs to a cluster: start it with [cluster], or let it leave with `boxoffice-server cluster leave`")]
+    #[error(
+        "data directory {0} belongs to a cluster: start it with [cluster], or let it leave with `boxoffice-server cluster leave`"
+    )]
     InCluster(String),
     /// The cluster cannot be joined.
     #[error("cluster: {0}")]

@@ -96,8 +96,8 @@ pub use domain::{
     ReservationId, SinkId, Timestamp, TokenId, UserId,
 };
 pub use engine::{
-    Engine, EventBatch, EventStream, IssuedToken, Membership, PlanJson, SeatChanges, Seen, Start, TokenChanges, VerifyReport, backup,
-    export, repair_state, restore, verify,
+    Engine, EventBatch, EventStream, IssuedToken, Membership, PlanJson, SeatChanges, Seen, Start, TokenChanges,
+    VerifyReport, backup, export, repair_state, restore, verify,
 };
 pub use error::{Error, FieldError, OpenError};
 pub use live::seats::SeatUpdate;

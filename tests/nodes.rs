@@ -5,10 +5,10 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::name;
-use boxoffice::testing::cluster::{Cable, MemoryStream};
 use boxoffice::cluster::{Joining, Sequence};
+use boxoffice::testing::cluster::{Cable, MemoryStream};
 use boxoffice::{Caller, Config, Engine, Error, Lsn, OptionId, PaymentStatus, Rejection, Wish, verify};
+use common::name;
 use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(30);

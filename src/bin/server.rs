@@ -136,7 +136,8 @@ struct Serve {
     /// Have a concert on sale and a buyer with points, made once, and print how to try them
     #[arg(long)]
     demo: bool,
-    /// Deliver nothing to webhooks, which can be looked at, changed and removed all the same (webhooks.enabled = false)
+    /// Deliver nothing to webhooks, which can be looked at, changed and removed all the same, nor to Kafka
+    /// (webhooks.enabled = false, kafka.enabled = false)
     #[arg(long)]
     no_deliveries: bool,
     /// Be a node of a cluster: addresses of its NATS servers, such as nats://10.0.0.1:4222, with commas between them
@@ -229,6 +230,7 @@ fn serve(arguments: &Serve) -> Result<()> {
         ("webhooks.enabled", &deliveries),
         ("cluster.servers", &arguments.cluster),
         ("cluster.node", &arguments.node),
+        ("kafka.enabled", &deliveries),
     ];
     let settings = load(&arguments.place, &flags)?;
     log_to_stderr(&settings);
@@ -246,6 +248,7 @@ async fn run(settings: Settings, arguments: &Serve) -> Result<()> {
     // What cannot be used is found before there is an engine to shut down again.
     auth::Verifier::new(&settings)?;
     descriptors::check(&settings)?;
+    settings.kafka.check()?;
     let engine = open(&settings, arguments.found).await?;
     let address = listener.local_addr()?;
     if arguments.demo {
@@ -329,7 +332,9 @@ fn log_to_stderr(settings: &Settings) {
     };
     // What strangers send to the listener for figures, which is actix's own, would be a line of ERROR each.
     let dispatcher = if level > LevelFilter::INFO { level } else { LevelFilter::OFF };
-    let filter = EnvFilter::new(format!("{level},actix_http::h1::dispatcher={dispatcher}"));
+    // Brokers that are gone for a day would be a line of WARN for each attempt; what delivers to them says it once.
+    let client = if level > LevelFilter::INFO { level } else { LevelFilter::OFF };
+    let filter = EnvFilter::new(format!("{level},actix_http::h1::dispatcher={dispatcher},krafka={client}"));
     // A log that cannot be written is no reason to leave requests unanswered: to complain about it panics.
     let subscriber = tracing_subscriber::fmt().log_internal_errors(false);
     let subscriber = subscriber.with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_env_filter(filter);

@@ -23,8 +23,8 @@ pub struct Secret(String);
 impl Secret {
     /// Keeps it.
     #[must_use]
-    pub fn new(text: String) -> Self {
-        Self(text)
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
     }
 
     /// The text itself.

@@ -281,7 +281,8 @@ mod tests {
         eva.hear(secs(3_000), WALL, beat("ben", 9), &known);
         assert!(eva.should_own(secs(3_001), &known));
         // A sign of life of an owner of another epoch, or of another process, is none.
-        let [old, other] = [Beat { epoch: 2, owns: true, ..beat("ada", 10) }, Beat { life: 8, owns: true, ..beat("ada", 10) }];
+        let [old, other] =
+            [Beat { epoch: 2, owns: true, ..beat("ada", 10) }, Beat { life: 8, owns: true, ..beat("ada", 10) }];
         for strange in [old, other] {
             ben.hear(secs(3_000), WALL, strange, &known);
             assert!(ben.should_own(secs(3_001), &known));

@@ -367,7 +367,11 @@ impl Courier {
             (error.id(), failed("the receiver panicked".into()))
         });
         let Some(no) = self.attempts.remove(&task) else { return };
-        if let Outcome::Failed(failure) | Outcome::Undeliverable(failure) | Outcome::Gone(failure) = &mut outcome {
+        if let Outcome::Failed(failure)
+        | Outcome::Undeliverable(failure)
+        | Outcome::Unreachable(failure)
+        | Outcome::Gone(failure) = &mut outcome
+        {
             failure.text = cut(std::mem::take(&mut failure.text));
         }
         let now = self.engine.now();
@@ -377,7 +381,10 @@ impl Courier {
                 progress.delivered += 1;
                 progress.last_delivered_at = Some(now);
             }
-            Outcome::Failed(failure) | Outcome::Undeliverable(failure) | Outcome::Gone(failure) => {
+            Outcome::Failed(failure)
+            | Outcome::Undeliverable(failure)
+            | Outcome::Unreachable(failure)
+            | Outcome::Gone(failure) => {
                 progress.failed += 1;
                 progress.last_failure = Some(failure.response(now));
             }

@@ -46,8 +46,8 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::calls::Away;
 use self::deliveries::Deliveries;
-use self::start::{Node, Place, Terms, Threads};
 pub use self::start::{Membership, Seen};
+use self::start::{Node, Place, Terms, Threads};
 use self::tokens::RoomInfo;
 use crate::Map;
 use crate::actors::actor::Delivery;

@@ -81,6 +81,12 @@ impl Breaker {
         self.probing = false;
     }
 
+    /// An attempt found no way to the receiver: there is none for others either.
+    pub fn unreachable(&mut self, now: Timestamp) {
+        self.failures = self.failures.max(self.limits.failures.saturating_sub(1));
+        self.failed(now, None);
+    }
+
     /// An attempt failed. With `retry_after` the receiver asks not to be asked before that time.
     pub fn failed(&mut self, now: Timestamp, retry_after: Option<Duration>) {
         self.probing = false;
@@ -124,6 +130,16 @@ mod tests {
         breaker.started();
         breaker.succeeded();
         assert_eq!(breaker.state(at(62)), State::Closed);
+    }
+
+    #[test]
+    fn one_that_cannot_be_reached_is_left_alone_at_once() {
+        let mut breaker = Breaker::new(LIMITS);
+        breaker.unreachable(at(0));
+        assert_eq!(breaker.opens_at(at(0)), Some(at(30)));
+        breaker.started();
+        breaker.unreachable(at(30));
+        assert_eq!(breaker.opens_at(at(30)), Some(at(60)));
     }
 
     #[test]

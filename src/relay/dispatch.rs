@@ -339,6 +339,10 @@ impl Dispatch {
                 let fate = if in_flight.is_one() { Fate::Dead } else { Fate::Retry { at: now } };
                 self.failed_to(in_flight, &failure, now, |_, _| fate);
             }
+            Outcome::Unreachable(_) => {
+                self.breaker.unreachable(now);
+                self.put_back(in_flight, now);
+            }
             Outcome::Gone(failure) => {
                 self.disabled = true;
                 self.commands.push(Command::Disable { reason: failure.text.clone() });
@@ -356,6 +360,33 @@ impl Dispatch {
                 lane.busy = false;
                 self.settle_lane(&event.subject, now);
             }
+        }
+    }
+
+    /// Lets what was in an attempt wait as before.
+    fn put_back(&mut self, in_flight: InFlight, now: Timestamp) {
+        let ids = match in_flight {
+            InFlight::Events(ids) => ids,
+            InFlight::Parked(id) => {
+                self.ended(id);
+                self.retries.extend(self.parked.contains_key(&id).then_some((now, id)));
+                return;
+            }
+        };
+        let mut subjects = BTreeSet::new();
+        for id in ids {
+            let Some(held) = self.window.get_mut(&id) else { continue };
+            let Held::InFlight(event) = held else { continue };
+            let event = event.clone();
+            *held = Held::Waiting(event.clone());
+            if let Some(lane) = self.lanes.get_mut(&event.subject) {
+                lane.waiting.insert(id);
+                lane.busy = false;
+            }
+            subjects.insert(event.subject.clone());
+        }
+        for subject in &subjects {
+            self.settle_lane(subject, now);
         }
     }
 

@@ -93,6 +93,9 @@ pub enum Outcome {
     /// It cannot be given it, now or later, and not because of the receiver: there is nothing to send. An event makes a dead
     /// letter at once, and whether the receiver is well is as open as before. The events of a batch are tried one by one.
     Undeliverable(Failure),
+    /// There is no way to the receiver now, whatever is sent. It was not an attempt: the events wait where they are, for as
+    /// long as it takes, and the receiver is left alone for the breaker's pause. It may have them all the same.
+    Unreachable(Failure),
     /// It does not want anything any more.
     Gone(Failure),
 }

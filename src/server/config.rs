@@ -14,14 +14,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::{Table, Value};
 
 use super::address::{NoNetwork, Proxies};
-pub use crate::config::Error as ValueError;
-pub use crate::cluster::Secret;
+use super::kafka::settings::{self as kafka, Kafka};
 use crate::cluster::ClusterConfig;
+pub use crate::cluster::Secret;
+pub use crate::config::Error as ValueError;
 use crate::config::{Actors, Clock, Config, Events, Journal, Limits, Storage, section};
 use crate::relay;
 
 /// What begins the name of an environment variable that is a setting.
 const ENV_PREFIX: &str = "BOXOFFICE_";
+/// What begins the keys of Kafka's properties, of which any may be given.
+const PROPERTIES: &str = "kafka.properties.";
 /// Names the TOML file; not itself a setting.
 const ENV_CONFIG_FILE: &str = "BOXOFFICE_CONFIG";
 /// The shortest secret for HS256, in bytes: as long as its digest.
@@ -67,7 +70,8 @@ pub enum Error {
 }
 
 fn value_error(key: &str, value: impl fmt::Display, allowed: impl Into<String>) -> ValueError {
-    let value = if key.ends_with(".secret") { "***".to_owned() } else { value.to_string() };
+    let is_secret = key.ends_with(".secret") || key.strip_prefix(PROPERTIES).is_some_and(kafka::is_secret);
+    let value = if is_secret { "***".to_owned() } else { value.to_string() };
     ValueError { key: key.into(), value, allowed: allowed.into() }
 }
 
@@ -461,6 +465,8 @@ pub struct Settings {
     pub wallet: Wallet,
     /// Receivers of events over HTTP.
     pub webhooks: Webhooks,
+    /// Events to Kafka.
+    pub kafka: Kafka,
     /// Those who look on.
     pub live: Live,
     /// Logs.
@@ -505,6 +511,7 @@ impl Settings {
             cors: Cors::default(),
             wallet: Wallet::default(),
             webhooks: Webhooks::default(),
+            kafka: Kafka::default(),
             live: Live::new(&live),
             log: Log::default(),
             history: History::default(),
@@ -541,6 +548,9 @@ impl Settings {
         for (key, value) in flags {
             layers.set_text(key, value)?;
         }
+        layers.add_properties_file()?;
+        // What the environment says of a property counts more than the file that it may name.
+        layers.add_environment(environment.iter().filter(|(name, _)| property(name).is_some()))?;
         let settings = layers.finish()?;
         settings.validate()?;
         Ok(settings)
@@ -590,6 +600,7 @@ impl Settings {
         self.check_spans()?;
         self.check_texts()?;
         self.check_cluster()?;
+        self.kafka.validate()?;
         // Last, since it has other names for the times of `live`.
         self.engine().validate()
     }
@@ -753,7 +764,7 @@ impl Layers {
         let mut given = BTreeMap::new();
         flatten("", &table, &mut given);
         for (key, value) in given {
-            if !self.values.contains_key(&key) {
+            if !self.values.contains_key(&key) && !key.starts_with(PROPERTIES) {
                 return Err(self.unknown(path.display().to_string(), key, str::to_owned));
             }
             self.set(&key, value)?;
@@ -761,12 +772,32 @@ impl Layers {
         Ok(())
     }
 
-    fn add_environment(&mut self, variables: &[(String, String)]) -> Result<(), Error> {
-        for (name, text) in variables.iter().filter(|(name, _)| name != ENV_CONFIG_FILE) {
-            let Some(key) = self.values.keys().find(|key| variable(key) == *name).cloned() else {
+    fn add_environment<'a>(&mut self, variables: impl IntoIterator<Item = &'a (String, String)>) -> Result<(), Error> {
+        for (name, text) in variables.into_iter().filter(|(name, _)| name != ENV_CONFIG_FILE) {
+            let known = self.values.keys().find(|key| variable(key) == *name).cloned();
+            let Some(key) = known.or_else(|| property(name)) else {
                 return Err(self.unknown("environment".into(), name.clone(), variable));
             };
             self.set_text(&key, text)?;
+        }
+        Ok(())
+    }
+
+    /// The properties in the file that the other layers name.
+    fn add_properties_file(&mut self) -> Result<(), Error> {
+        let Some(Value::String(path)) = self.values.get("kafka.properties_file") else { return Ok(()) };
+        let path = PathBuf::from(path);
+        if path.as_os_str().is_empty() {
+            return Ok(());
+        }
+        let text = std::fs::read_to_string(&path).map_err(|source| Error::File { path: path.clone(), source })?;
+        let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
+        for (number, line) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
+            let Some((name, value)) = line.split_once('=') else {
+                let place = format!("{}, line {number}", path.display());
+                return Err(value_error("kafka.properties_file", place, "name=value, or a comment after #").into());
+            };
+            self.set_text(&format!("{PROPERTIES}{}", name.trim()), value.trim())?;
         }
         Ok(())
     }
@@ -787,10 +818,15 @@ impl Layers {
     }
 
     fn set(&mut self, key: &str, value: Value) -> Result<(), ValueError> {
+        let value = match value {
+            Value::String(text) if key == "kafka.bootstrap_servers" => return self.set_text(key, &text),
+            Value::Integer(_) | Value::Boolean(_) if key.starts_with(PROPERTIES) => Value::String(value.to_string()),
+            value => value,
+        };
         let fits = match (&value, self.values.get(key)) {
             (Value::Array(items), Some(Value::Array(_))) => items.iter().all(Value::is_str),
             (value, Some(default)) => value.same_type(default),
-            (_, None) => false,
+            (value, None) => key.starts_with(PROPERTIES) && value.is_str(),
         };
         if !fits {
             return Err(value_error(key, value, self.kind(key)));
@@ -823,8 +859,14 @@ impl Layers {
                 }
                 Some((section, name)) => {
                     let section = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
-                    if let Value::Table(section) = section {
-                        section.insert(name.into(), value.clone());
+                    let Value::Table(section) = section else { continue };
+                    match key.strip_prefix(PROPERTIES) {
+                        None => drop(section.insert(name.into(), value.clone())),
+                        Some(name) => {
+                            let properties = section.entry("properties").or_insert_with(|| Value::Table(Table::new()));
+                            let properties = properties.as_table_mut();
+                            properties.map(|properties| properties.insert(name.into(), value.clone()));
+                        }
                     }
                 }
             }
@@ -852,6 +894,12 @@ fn flatten(prefix: &str, table: &Table, into: &mut BTreeMap<String, Value>) {
             }
         }
     }
+}
+
+/// The key of the property that an environment variable sets, if it is one of those.
+fn property(variable: &str) -> Option<String> {
+    let name = variable.strip_prefix(ENV_PREFIX)?.strip_prefix("KAFKA_PROPERTIES_").filter(|name| *name != "FILE")?;
+    Some(format!("{PROPERTIES}{}", name.to_lowercase().replace('_', ".")))
 }
 
 /// The environment variable of a key.
@@ -934,6 +982,21 @@ mod tests {
             ),
             ("[http]\nport = 1", "HOME", "", "unknown key http.port; known are actors.arbiters, "),
             ("[http]\nkept_polls = \"2\"", "HOME", "", "http.kept_polls = \"2\": must be a whole number"),
+            ("[kafka]\nproperties = \"hunter2\"", "HOME", "", "unknown key kafka.properties; known are "),
+            (
+                "[kafka.properties]\nsasl.password = [1]",
+                "HOME",
+                "",
+                "kafka.properties.sasl.password = ***: must be a text",
+            ),
+            ("[kafka]\ntopic = \"{sort}\"", "HOME", "", "kafka.topic = {sort}: must be up to 249 letters, digits"),
+            ("[kafka]\nstart = \"soon\"", "HOME", "", "kafka.start = soon: must be `now`, `beginning` or the id"),
+            (
+                "[kafka]\nevent_types = [\"paid\"]",
+                "HOME",
+                "",
+                "kafka.event_types = paid: must be among boxoffice.reser",
+            ),
             ("[cors]\nallowed_origins = [1]", "HOME", "", "cors.allowed_origins = [1]: must be a list of texts"),
             ("http = 1", "HOME", "", "unknown key http; known are"),
             ("[http", "HOME", "", "TOML parse error at line 1"),
@@ -955,6 +1018,36 @@ mod tests {
         assert!(!format!("{settings:?}").contains(secret));
         let printed = Settings::default().to_toml().unwrap();
         assert_eq!(load(&printed, &[], &[]).unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn properties_of_kafka_come_from_table_file_and_environment() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kafka.properties");
+        std::fs::write(&path, "# ours\n\nsasl.password = from=file \nlinger.ms=3\n").unwrap();
+        let file = format!(
+            "[kafka]\nbootstrap_servers = \"\"\nproperties_file = {path:?}\n[kafka.properties]\n\"linger.ms\" = 1\nbatch.size = \
+             2000\nsasl.username = \"anna\"\nsecurity.protocol = \"sasl_ssl\""
+        );
+        let environment = [("BOXOFFICE_KAFKA_PROPERTIES_SASL_USERNAME", "ben")];
+        let settings = load(&file, &environment, &[]).unwrap();
+        let given = |name: &str| settings.kafka.properties.0[name].as_str();
+        assert_eq!(["linger.ms", "batch.size", "sasl.username"].map(given), ["3", "2000", "ben"]);
+        assert_eq!(given("sasl.password"), "from=file");
+        let printed = settings.to_toml().unwrap();
+        assert!(printed.contains("\"sasl.password\" = \"***\"") && !printed.contains("from=file"), "{printed}");
+        assert!(!format!("{settings:?}").contains("from=file"));
+        let servers =
+            load("[kafka]\nbootstrap_servers = \"a:1, b:2\"", &[], &[("kafka.bootstrap_servers", "")]).unwrap();
+        assert_eq!(servers.kafka.bootstrap_servers, Vec::<String>::new());
+        std::fs::write(&path, "hunter2").unwrap();
+        let error = load(&file, &[], &[]).unwrap_err().to_string();
+        assert!(
+            error.contains("kafka.properties, line 1: must be name=value") && !error.contains("hunter2"),
+            "{error}"
+        );
+        let error = load("[kafka.properties]\n\"sasl.password\" = [\"hunter2\"]", &[], &[]).unwrap_err().to_string();
+        assert!(error.contains("kafka.properties.sasl.password = ***"), "{error}");
     }
 
     #[test]

@@ -91,8 +91,9 @@ pub(super) fn share(settings: &mut Settings, limit: Option<u64>) -> Result<Optio
 fn needed(settings: &Settings) -> u64 {
     let threads = RUNTIMES + settings.actors.arbiters + 1 + settings.live.threads;
     let ops = OPS_CONNECTIONS as u64;
+    let kafka = if settings.kafka.is_on() { RUNTIME + super::kafka::CONNECTIONS as u64 } else { 0 };
     let readers = READING + settings.http.kept_polls + settings.limits.sinks * SINK;
-    FIXED + threads * RUNTIME + ops + readers + RESOLVING + settings.http.spare_descriptors
+    FIXED + threads * RUNTIME + ops + readers + kafka + RESOLVING + settings.http.spare_descriptors
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ mod flow;
 mod history;
 mod hosts;
 mod json;
+pub mod kafka;
 mod limiter;
 mod live;
 mod metrics;
@@ -40,6 +41,7 @@ mod reservations;
 mod respond;
 mod seats;
 mod seldom;
+mod sinks;
 mod unread;
 mod waiting_room;
 mod wallet;
@@ -72,6 +74,7 @@ use self::events::Polls;
 use self::expect::{Expectations, Resuming};
 use self::history::History;
 use self::hosts::Hosts;
+use self::kafka::Kafka;
 use self::limiter::Limiter;
 use self::live::Live;
 use self::live::upgrade::Upgrades;
@@ -121,6 +124,9 @@ pub enum Error {
     /// Webhooks cannot be served.
     #[error("webhooks: {0}")]
     Webhooks(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Kafka cannot be served.
+    #[error("kafka: {0}")]
+    Kafka(#[source] crate::error::Error),
     /// The engine has failed, and must be opened again.
     #[error("the engine has failed: {0}")]
     EngineFailed(String),
@@ -142,6 +148,7 @@ pub struct App {
     seats: ReadySeats,
     polls: Polls,
     webhooks: Webhooks,
+    kafka: Kafka,
     /// Whether the server is told to stop: whoever waits for something to happen need not.
     stopping: watch::Sender<bool>,
     history: History,
@@ -182,6 +189,7 @@ impl App {
             ),
             polls: Polls::new(whole(settings.http.kept_polls)),
             webhooks: Webhooks::new(engine.clone(), &settings.webhooks)?,
+            kafka: Kafka::new(&settings)?,
             stopping: watch::Sender::new(false),
             history: History::new(&settings.history),
             live: Live::start(&settings.live)?,
@@ -211,6 +219,7 @@ pub async fn run(
 ) -> Result<(), Error> {
     let app = web::Data::new(App::new(engine.clone(), settings)?);
     app.webhooks.serve().await.map_err(|error| Error::Webhooks(error.into()))?;
+    app.kafka.serve(&engine, &app.settings.kafka).await.map_err(Error::Kafka)?;
     let mut api = serve_api(listener, &app).await?;
     let ops = ops.map(|listener| serve_ops(listener, &app)).transpose()?;
     let ops_handle = ops.as_ref().map(Server::handle);
@@ -242,6 +251,7 @@ pub async fn run(
     drop(ops);
     // Deliveries hold on to the engine until it is shut down, also to one that has failed.
     let ended = engine.shutdown().await;
+    app.kafka.close().await;
     match failure {
         Some(reason) => Err(Error::EngineFailed(reason)),
         None => ended.map_err(Error::Shutdown),
@@ -344,6 +354,11 @@ fn api_routes(services: &mut ServiceConfig) {
         at("/v1/webhooks/{id}/redrive", [post(hooks::redrive)]),
         at("/v1/webhooks/{id}/dead-letters", [get(hooks::dead_letters)]),
         at("/v1/webhooks/{id}/dead-letters/{event_id}", [delete(hooks::drop_dead_letter)]),
+        at("/v1/sinks", [get(sinks::list)]),
+        at("/v1/sinks/{id}", [get(sinks::read)]),
+        at("/v1/sinks/{id}/redrive", [post(sinks::redrive)]),
+        at("/v1/sinks/{id}/dead-letters", [get(sinks::dead_letters)]),
+        at("/v1/sinks/{id}/dead-letters/{event_id}", [delete(sinks::drop_dead_letter)]),
         at("/v1/stats", [get(operations::stats)]),
         at("/problems/{name}", [get(problem::page)]),
         at("/openapi.json", [get(openapi::json)]),

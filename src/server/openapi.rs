@@ -20,7 +20,9 @@ use super::problem::{self, Code, Problem};
 use super::ready::Ready;
 use super::respond::Cache;
 use super::webhooks::routes as webhooks;
-use super::{App, apart, concerts, events, live, operations, options, payments, reservations, waiting_room, wallet};
+use super::{
+    App, apart, concerts, events, live, operations, options, payments, reservations, sinks, waiting_room, wallet,
+};
 use crate::api::{
     AreaSeats, Payment, PaymentStatus, Reservation, ReservationStatus, ReservedArea, ReservedSeat, Seats,
 };
@@ -81,6 +83,11 @@ const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
         webhooks::dead_letters,
         webhooks::drop_dead_letter,
         webhooks::redrive,
+        sinks::list,
+        sinks::read,
+        sinks::dead_letters,
+        sinks::drop_dead_letter,
+        sinks::redrive,
         operations::healthz,
         operations::readyz,
         operations::stats,

@@ -130,7 +130,8 @@ impl Writer {
                 Self(shared).end();
             }
         }));
-        let batches = Batches { writer: writer.clone(), rest: Vec::new(), bytes: Vec::new(), out: None, at: journal.at() };
+        let batches =
+            Batches { writer: writer.clone(), rest: Vec::new(), bytes: Vec::new(), out: None, at: journal.at() };
         (writer, batches)
     }
 

@@ -4,8 +4,8 @@
 //! What is asked here is the same for a node that owns the log and for one that follows it: it must not know who appends,
 //! nor when that is somebody else.
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 

@@ -78,6 +78,12 @@ fn rows() -> Vec<(&'static str, &'static str, Value, Statuses)> {
         ("GET", "/v1/webhooks/{id}/dead-letters", none(), ADMIN_READS),
         // There is none.
         ("DELETE", "/v1/webhooks/{id}/dead-letters/{event_id}", none(), [401, 403, 403, 404]),
+        ("GET", "/v1/sinks", none(), ADMIN_READS),
+        ("GET", "/v1/sinks/{id}", none(), ADMIN_READS),
+        ("POST", "/v1/sinks/{id}/redrive", none(), ADMIN_READS),
+        ("GET", "/v1/sinks/{id}/dead-letters", none(), ADMIN_READS),
+        // There is none.
+        ("DELETE", "/v1/sinks/{id}/dead-letters/{event_id}", none(), [401, 403, 403, 404]),
         ("GET", "/v1/stats", none(), ADMIN_READS),
         ("GET", "/healthz", none(), ANYBODY),
         ("GET", "/readyz", none(), ANYBODY),
@@ -108,7 +114,7 @@ async fn something_of(server: &Server, owner: &str, path: &str) -> String {
             let held = server.hold(&option(server).await, owner, &["S1"]).await;
             server.post(&format!("/v1/reservations/{held}/payments"), owner, Value::Null).await.created()
         }
-        "webhooks" => server.post("/v1/webhooks", &server.admin, webhook()).await.created(),
+        "webhooks" | "sinks" => server.post("/v1/webhooks", &server.admin, webhook()).await.created(),
         "users" => "owner".to_owned(),
         other => panic!("what is {other}?"),
     };

@@ -31,5 +31,6 @@ mod routes;
 mod sale;
 mod same_body;
 mod secrets;
+mod sinks;
 mod webhooks;
 mod wire;

@@ -47,7 +47,10 @@ use self::api::{Api, ApiError};
 use self::asks::Asks;
 pub use self::calls::CallError;
 use self::seal::Seal;
-use super::{Answer, Asked, ClusterConfig, Connect, Found, Hear, Heard, Joining, Link, NodeName, Patience, Publish, Reply, SECRET_BYTES_MIN, Secret, Sequence, Unanswered};
+use super::{
+    Answer, Asked, ClusterConfig, Connect, Found, Hear, Heard, Joining, Link, NodeName, Patience, Publish, Reply,
+    SECRET_BYTES_MIN, Secret, Sequence, Unanswered,
+};
 use crate::domain::seating_plan::PlanHash;
 
 /// A server that says nothing for so long is given up.
@@ -177,7 +180,6 @@ impl Names {
 pub fn token(node: &str) -> String {
     node.replace('.', "%")
 }
-
 
 /// What all tasks share.
 struct Shared {
@@ -378,8 +380,7 @@ impl ClusterConfig {
     /// The first value that cannot be.
     pub fn joining(self, founds: bool) -> Result<Joining, crate::config::Error> {
         self.validate()?;
-        let patience =
-            Patience { beat: self.beat(), suspect_after: self.suspect_after(), read_up_to: self.patience() };
+        let patience = Patience { beat: self.beat(), suspect_after: self.suspect_after(), read_up_to: self.patience() };
         // It was seen to be one.
         let node = self.node_name().unwrap_or_else(|| unreachable!("the name was checked"));
         let secret = secret(&self).map_err(|error| crate::config::Error {

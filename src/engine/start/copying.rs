@@ -12,7 +12,9 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use super::member::Inbox;
-use crate::cluster::{Asking, Beat, Found, Link, NodeName, Patience, Reader as LogReader, Sequence, State, Unanswered, Wire};
+use crate::cluster::{
+    Asking, Beat, Found, Link, NodeName, Patience, Reader as LogReader, Sequence, State, Unanswered, Wire,
+};
 use crate::cluster::{Body, Message};
 use crate::domain::{Lsn, Timestamp};
 use crate::error::OpenError;

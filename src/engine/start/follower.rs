@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::{Act, ClusterId, Epoch, Fault, Fence, Heard, Member, NotAppended, Publish, Reader, Sequence, State};
+use crate::cluster::{
+    Act, ClusterId, Epoch, Fault, Fence, Heard, Member, NotAppended, Publish, Reader, Sequence, State,
+};
 use crate::domain::Lsn;
 use crate::store::codec;
 use crate::store::committer::{Batches, Next};

@@ -18,8 +18,8 @@ use super::terms::Stage;
 use super::threads::{join, spawn};
 use crate::clock::wall_clock;
 use crate::cluster::{
-    Asking, Beat, ClusterId, Epoch, Fault, Fence, Found, Hear, Heard, Link, NodeName, Patience, Peers, Publish, Sequence, State,
-    Unanswered, Wire,
+    Asking, Beat, ClusterId, Epoch, Fault, Fence, Found, Hear, Heard, Link, NodeName, Patience, Peers, Publish,
+    Sequence, State, Unanswered, Wire,
 };
 use crate::domain::Lsn;
 use crate::domain::seating_plan::PlanHash;
@@ -611,9 +611,7 @@ impl Driver {
     /// Goes on to let another node own.
     fn go_on_leaving(&mut self) -> Result<(), Stuck> {
         match self.leaving {
-            Leaving::Retiring(since)
-                if self.calls.load(Ordering::Acquire) == 0 || since.elapsed() > DRAINING_MAX =>
-            {
+            Leaving::Retiring(since) if self.calls.load(Ordering::Acquire) == 0 || since.elapsed() > DRAINING_MAX => {
                 self.leaving = Leaving::Draining;
                 self.stage.close();
             }

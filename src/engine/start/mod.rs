@@ -26,8 +26,8 @@ use self::checkpointer::Checkpointer;
 use self::copying::{Copying, Newcomer};
 use self::disk_watch::DiskWatch;
 use self::housekeeper::Housekeeper;
-use self::member::{Character, Driver, Inbox};
 use self::member::Seat;
+use self::member::{Character, Driver, Inbox};
 use self::threads::{Blocking, Stop, spawn, start_arbiters};
 use super::calls::Secret;
 use super::deliveries::Deliveries;
@@ -51,6 +51,7 @@ pub(crate) use self::assemble::{Assembled, Node, assemble};
 pub(crate) use self::follower::Follower;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::follower::{Order, Stuck};
+pub use self::member::{Membership, Seen};
 pub(crate) use self::open::unreadable;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::open::{Ground, open};
@@ -59,9 +60,8 @@ pub(in crate::engine) use self::open::{journal_options, rebuild};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::projector::Projector;
 pub(in crate::engine) use self::replay::replay;
-pub use self::member::{Membership, Seen};
-pub(in crate::engine) use self::terms::{Place, Terms};
 use self::terms::{Owner, Stage};
+pub(in crate::engine) use self::terms::{Place, Terms};
 pub(in crate::engine) use self::threads::Threads;
 
 /// Threads for reads that may block.
@@ -213,8 +213,17 @@ impl Connected {
         let standing = Standing::in_dir(disk.clone(), &config.data_dir);
         let options = journal_options(config, Lsn(0));
         let (ways, seen) = (&link, &inbox);
-        let newcomer =
-            Newcomer { frames: &frames, options, standing: &standing, link: ways, found, inbox: seen, patience, runtime, founds };
+        let newcomer = Newcomer {
+            frames: &frames,
+            options,
+            standing: &standing,
+            link: ways,
+            found,
+            inbox: seen,
+            patience,
+            runtime,
+            founds,
+        };
         newcomer.catch_up()?;
         Ok(Self { character: Character { me, patience, founds }, secret, link, found, inbox, frames, standing })
     }

@@ -156,6 +156,10 @@ fn undeliverable() -> Outcome {
     Outcome::Undeliverable(Failure { text: "no words for it".into(), ..Failure::default() })
 }
 
+fn unreachable() -> Outcome {
+    Outcome::Unreachable(Failure { text: "nobody listens".into(), ..Failure::default() })
+}
+
 fn redrive(event: Option<EventId>) -> Command {
     Command::Redrive { event, request: Request::default() }
 }
@@ -391,6 +395,42 @@ fn what_cannot_be_sent_is_a_dead_letter_at_once_and_says_nothing_of_the_receiver
     let probe = bench.step(s(33)).remove(0)[0];
     bench.end(s(33), probe, undeliverable());
     assert!(bench.dispatch.breaker.lets_through(s(33)), "the next probe");
+}
+
+#[test]
+fn what_finds_no_way_waits_where_it_is_for_as_long_as_it_takes() {
+    let mut bench = Bench::new(Settings { concurrency: 1, ..settings() }, 2);
+    bench.take(&[(1, "a"), (2, "b"), (3, "a"), (4, "c")]);
+    assert_eq!(bench.step(s(0)), [[1, 2]]);
+    bench.end(s(0), 1, unreachable());
+    for pause in 1..=10_000 {
+        assert_eq!(bench.step(s(30 * pause - 1)), Vec::<Vec<u64>>::new(), "left alone at once");
+        assert!(!bench.dispatch.has_room(s(30 * pause - 1)), "no more is read");
+        assert_eq!(bench.step(s(30 * pause)), [[1, 2]], "as it was, one at a time");
+        bench.end(s(30 * pause), 1, unreachable());
+    }
+    assert_eq!(bench.parked(), [], "nothing of it is written down");
+    let healed = s(30 * 10_001);
+    assert_eq!(bench.step(healed), [[1, 2]]);
+    bench.deliver(healed, 1);
+    assert_eq!(bench.step(healed), [[3, 4]]);
+}
+
+#[test]
+fn a_parked_one_that_finds_no_way_has_not_been_tried() {
+    let mut bench = Bench::new(settings(), 1);
+    bench.take(&[(1, "a"), (2, "a")]);
+    bench.step(s(0));
+    bench.fail(s(0), 1);
+    bench.step(s(0));
+    let (attempts, wait) = (bench.parked()[0].1, s(5));
+    assert_eq!(bench.step(wait), [[1]]);
+    bench.end(wait, 1, unreachable());
+    assert_eq!(bench.step(s(34)), Vec::<Vec<u64>>::new());
+    assert_eq!(bench.step(s(35)), [[1]]);
+    assert_eq!(bench.parked()[0].1, attempts);
+    bench.deliver(s(35), 1);
+    assert_eq!(bench.step(s(35)), [[2]]);
 }
 
 #[test]
@@ -640,7 +680,8 @@ proptest! {
                         let outcome = match (arrives, said) {
                             (true, true) => Outcome::Delivered,
                             (false, true) => undeliverable(),
-                            (_, false) => failed(),
+                            (_, false) if which % 2 == 0 => failed(),
+                            (_, false) => unreachable(),
                         };
                         bench.end(now, *first, outcome);
                     }

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use super::template::{self, Template};
 use super::{addresses, signature, webhook};
-use crate::api::{DeadLetter, Page, Sink};
+use crate::api::{DeadLetter, DeliveryProgress, Page, Sink};
 use crate::domain::sink::{Destination, Format as SinkFormat, Response};
 use crate::domain::{EventFilter, EventId, EventType, SinkId, Timestamp};
 use crate::engine::Start;
@@ -112,19 +112,29 @@ pub(in crate::server) struct Webhook {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = WebhookStatus)]
-enum Status {
+pub(in crate::server) enum Status {
     /// It is.
     Active,
     /// It is not, since the receiver answered 410: redrive gives it another chance.
     Disabled,
-    /// It is not, to nobody, since this server is configured so (`webhooks.enabled`, `--no-deliveries`).
+    /// It is not, since this server is configured so (`webhooks.enabled`, `kafka.enabled`, `--no-deliveries`), or since nobody
+    /// has attached it.
     Suspended,
 }
 
+/// Whether this server delivers to a receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::server) enum Deliveries {
+    /// It does.
+    On,
+    /// It does not.
+    Off,
+}
+
 impl Status {
-    fn of(sink: &Sink, settings: &config::Webhooks) -> Self {
+    pub(in crate::server) fn of(sink: &Sink, deliveries: Deliveries) -> Self {
         match &sink.disabled {
-            _ if !settings.enabled => Self::Suspended,
+            _ if deliveries == Deliveries::Off => Self::Suspended,
             Some(_) => Self::Disabled,
             None => Self::Active,
         }
@@ -134,11 +144,18 @@ impl Status {
 /// How attempts went.
 #[derive(Debug, Default, Serialize, ToSchema)]
 #[schema(as = WebhookAttempts)]
-struct Attempts {
+pub(in crate::server) struct Attempts {
     /// Those that succeeded.
     delivered: u64,
     /// The others.
     failed: u64,
+}
+
+impl Attempts {
+    /// None if nobody makes any.
+    pub(in crate::server) fn of(progress: Option<&DeliveryProgress>) -> Self {
+        progress.map_or_else(Self::default, |progress| Self { delivered: progress.delivered, failed: progress.failed })
+    }
 }
 
 /// A receiver that was just registered.
@@ -168,14 +185,14 @@ pub(in crate::server) struct Redrive {
     /// Only this one; one that waits for another attempt is tried now.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<EventId>, nullable = false)]
-    event_id: Option<EventId>,
+    pub(in crate::server) event_id: Option<EventId>,
 }
 
 /// What is sent again.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::server) struct Redriven {
     /// How many dead letters.
-    redriven: u64,
+    pub(in crate::server) redriven: u64,
 }
 
 /// Registers a receiver of events. Since the answer shows a secret, it is not remembered: `Idempotency-Key` has no effect.
@@ -335,7 +352,7 @@ async fn find(app: &App, id: SinkId) -> Result<Webhook, Problem> {
 }
 
 fn view(sink: Sink, settings: &config::Webhooks) -> Option<Webhook> {
-    let status = Status::of(&sink, settings);
+    let status = Status::of(&sink, if settings.enabled { Deliveries::On } else { Deliveries::Off });
     let (url, format) = webhook(&sink.registration.receiver)?;
     let (format, template) = match format {
         SinkFormat::Cloudevent => (Format::Cloudevent, None),
@@ -358,10 +375,7 @@ fn view(sink: Sink, settings: &config::Webhooks) -> Option<Webhook> {
         breaker: progress.as_ref().map_or(breaker::State::Closed, |progress| progress.breaker),
         paused_until: pause.map(|pause| pause.until),
         pause_reason: pause.map(|pause| pause.reason),
-        attempts: progress.as_ref().map_or_else(Attempts::default, |progress| Attempts {
-            delivered: progress.delivered,
-            failed: progress.failed,
-        }),
+        attempts: Attempts::of(progress.as_ref()),
         parked: sink.parked,
         dead_letters: sink.dead_letters,
         last_delivered_at: progress.as_ref().and_then(|progress| progress.last_delivered_at),
@@ -435,7 +449,11 @@ fn built_in_filter(filter: Option<EventFilter>) -> Result<EventFilter, FieldErro
     Err(FieldError::new("event_types", format!("must be among those of the template: {}", names.join(", "))))
 }
 
-fn start(text: Option<&str>) -> Result<Start, String> {
+/// Where a new receiver begins, as a text says.
+///
+/// # Errors
+/// What it may be.
+pub(in crate::server) fn start(text: Option<&str>) -> Result<Start, String> {
     match text {
         None | Some("now") => Ok(Start::Now),
         Some("beginning") => Ok(Start::Beginning),

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Error, Tip, WholeFrame};
 use super::frame::{self, Kind, OwnedFrame};
 use super::segment::{self, FIRST_FRAME, Found, Segment};
+use super::{Error, Tip, WholeFrame};
 use crate::domain::Lsn;
 use crate::store::disk::{Disk, Open};
 

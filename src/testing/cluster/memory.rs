@@ -9,7 +9,8 @@ use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Handle;
 
 use crate::cluster::{
-    Answer, Asked, Connect, Found, Hear, Heard, Joining, Link, NodeName, Patience, Publish, Reply, Sequence, Unanswered, Wire,
+    Answer, Asked, Connect, Found, Hear, Heard, Joining, Link, NodeName, Patience, Publish, Reply, Sequence,
+    Unanswered, Wire,
 };
 
 /// When every such stream was created.

@@ -409,7 +409,8 @@ impl Trial {
             return Ok(());
         }
         process.sent.take_if(|sent| *sent == ticket.number);
-        if let (Reply::Acknowledged(sequence), Some(Flaw::NotReadUpTo), true) = (reply, flaw, process.member.is_candidate())
+        if let (Reply::Acknowledged(sequence), Some(Flaw::NotReadUpTo), true) =
+            (reply, flaw, process.member.is_candidate())
         {
             // It passes over what stands between.
             let state = State { last_sequence: Sequence(sequence.0 - 1), ..process.member.state().clone() };
@@ -445,7 +446,9 @@ impl Trial {
         }
         let server = node.server;
         let Some(process) = &node.process else { return Ok(()) };
-        let Some((sequence, wire)) = self.stream.consume(server, process.member.state().last_sequence.next()) else { return Ok(()) };
+        let Some((sequence, wire)) = self.stream.consume(server, process.member.state().last_sequence.next()) else {
+            return Ok(());
+        };
         self.take_in(index, sequence, &wire)
     }
 
@@ -857,7 +860,8 @@ impl Trial {
         let end = self.truth.tip();
         let is_at_end =
             |node: &Node| node.process.as_ref().is_some_and(|it| it.copy.tip() == end && it.copy.end() == end);
-        let answered = self.nodes[0].process.as_ref().is_some_and(|it| it.questions.is_empty() && it.covered.is_empty());
+        let answered =
+            self.nodes[0].process.as_ref().is_some_and(|it| it.questions.is_empty() && it.covered.is_empty());
         self.truth.acknowledged >= lsn && answered && self.nodes.iter().all(is_at_end)
     }
 

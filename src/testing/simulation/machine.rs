@@ -75,7 +75,10 @@ impl Machine {
         let unusable = |source| OpenError::DataDirectory { dir: "/data".into(), source };
         start::make_dir(&**disk, Path::new("/data")).map_err(unusable)?;
         let (preallocate, replay_events) = (Preallocate::Inline, swarm.replay_events);
-        let opened = start::open(&Ground { config, disk, backing: rows, preallocate, replay_events, in_cluster: false }, clock.wall())?;
+        let opened = start::open(
+            &Ground { config, disk, backing: rows, preallocate, replay_events, in_cluster: false },
+            clock.wall(),
+        )?;
         let checkpoint = Arc::new(Mutex::new(Checkpoint::None(opened.checkpointed)));
         let rebuilt_because = opened.rebuilt_because.clone();
         let stage = Stage::new(dice.clone(), swarm.post);

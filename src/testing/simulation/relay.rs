@@ -273,6 +273,7 @@ impl Courier {
         }
         Ok(match fate {
             0..55 => Outcome::Delivered,
+            65..85 => Outcome::Unreachable(Failure::default()),
             97..99 => Outcome::Undeliverable(Failure::default()),
             99 => Outcome::Gone(Failure::default()),
             _ => failed(),
