@@ -79,6 +79,9 @@ async fn one_owns_and_the_others_have_what_it_does() {
         until("all have it", || (node.engine.durable_lsn() == nodes[first].engine.durable_lsn()).then_some(())).await;
         let counts = until("all see it", || Some(node.engine.stats().applied_lsn)).await;
         assert!(counts > 0);
+        let plans = config(&node.dir).data_dir.join("plans");
+        until("all have its plan", || std::fs::read_dir(&plans).is_ok_and(|plans| plans.count() == 1).then_some(()))
+            .await;
     }
     for node in nodes {
         node.engine.shutdown().await.unwrap();
@@ -254,6 +257,8 @@ async fn a_machine_of_its_own_becomes_the_first_node_and_others_copy_what_it_has
     for node in &nodes {
         node.engine.shutdown().await.unwrap();
     }
+    let plans = |dir: &TempDir| std::fs::read_dir(config(dir).data_dir.join("plans")).map_or(0, Iterator::count);
+    assert_eq!(plans(&nodes[1].dir), 1, "the plan came with the journal");
     let [first, second] = [first, second].map(|config| verify(&config).unwrap());
     assert!(first.ok && second.ok, "{first}\n{second}");
     assert_eq!((first.events, first.last_lsn), (second.events, second.last_lsn));
@@ -281,4 +286,44 @@ async fn who_was_away_for_so_long_that_the_log_has_forgotten_copies_what_it_lack
     until("it has caught up", || (back.engine.durable_lsn() == last).then_some(())).await;
     assert_eq!(state(&back.engine, option).await, state(&nodes[first].engine, option).await);
     common::hold(&back.engine, option, &name("anna"), &["9-9"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_cannot_read_on_since_the_log_has_forgotten_ends_and_says_so() {
+    let stream = MemoryStream::default();
+    let nodes = three(&stream).await;
+    let first = owner(&nodes, &[0, 1, 2]).await;
+    let others: Vec<_> = (0..3).filter(|index| *index != first).collect();
+    let option = common::on_sale(&nodes[first].engine, 10, 20).await;
+    nodes[others[0]].cable.cut();
+    for n in 0..5 {
+        common::hold(&nodes[first].engine, option, &common::user(n), &[&format!("1-{}", n + 1)]).await;
+    }
+    stream.purge(Sequence(stream.messages().len() as u64));
+    nodes[others[0]].cable.mend();
+    let behind = &nodes[others[0]].engine;
+    let why = until("it ends", || behind.failed()).await;
+    assert!(why.contains("start it again") && !behind.health().ready, "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_under_way_when_their_owner_is_told_to_stop_are_done_by_it_or_by_the_next_one() {
+    let stream = MemoryStream::default();
+    let nodes = three(&stream).await;
+    let first = owner(&nodes, &[0, 1, 2]).await;
+    let option = common::on_sale(&nodes[first].engine, 10, 20).await;
+    let edge = nodes[(first + 1) % 3].engine.clone();
+    let calls = tokio::spawn(async move {
+        let mut told = Vec::new();
+        for n in 0..200 {
+            told.push(edge.hold(option, &common::user(n), common::best(1), None, None).await.map(|_| ()));
+        }
+        told
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    nodes[first].engine.shutdown().await.unwrap();
+    let told = calls.await.unwrap();
+    assert!(told.iter().all(Result::is_ok), "{:?}", told.iter().find(|told| told.is_err()));
+    let counts = nodes[(first + 1) % 3].engine.option(option).await.unwrap().counts;
+    assert_eq!(counts.held, 200);
 }

@@ -20,7 +20,7 @@
 //! They are proven by their tests, and by `crate::testing::cluster`, where three nodes run them on a stream with the accidents
 //! of a real one.
 //!
-//! Architecture invariant: nothing in here but `nats` knows of NATS, async, threads, files, clocks or randomness, nor what an event is.
+//! Architecture invariant: nothing in here but `nats`, and `link` by which it is asked, knows of NATS, async, threads, files, clocks or randomness, nor what an event is.
 
 mod appending;
 mod config;

@@ -275,10 +275,11 @@ mod tests {
             eva.hear(secs(now), WALL, beat("ben", 10), &known);
         }
         assert!(!ben.should_own(secs(3_000), &known) && ben.should_own(secs(3_001), &known));
+        eva.hear(secs(3_000), WALL, beat("ben", 10), &known);
         assert!(!eva.should_own(secs(3_500), &known), "ben comes first: his name is less");
         assert!(eva.should_own(secs(3_501), &known), "but he may be gone too");
         // Who has read further comes first, whatever his name.
-        eva.hear(secs(3_000), WALL, beat("ben", 9), &known);
+        eva.hear(secs(3_001), WALL, beat("ben", 9), &known);
         assert!(eva.should_own(secs(3_001), &known));
         // A sign of life of an owner of another epoch, or of another process, is none.
         let [old, other] =

@@ -105,6 +105,7 @@ const SKEW_WARNING_MS: u64 = 1_000;
 /// | for | |
 /// |---|---|
 /// | **opening** | [`open`](Self::open), once a process and directory; everything else comes after it. A host waits for [`failure`](Self::failure) beside its work, and ends with [`shutdown`](Self::shutdown), also when the engine has failed. Tests have `open_with` (a clock that is set by hand), `open_on` (a disk that fails) and `open_failing` (messages that are lost) and `open_forwarding` (as a node that asks another one), and end a term and begin another with `end_term` and `begin_term` |
+/// | **several nodes** | [`open_in_cluster`](Self::open_in_cluster) in place of `open`: one node decides, and all answer; [`membership`](Self::membership) tells who decides, [`step_down`](Self::step_down) lets another one |
 /// | **the catalogue** | [`create_concert`](Self::create_concert), then [`add_option`](Self::add_option) for each of its performances. What there is: [`concerts`](Self::concerts), [`concert`](Self::concert) with its options, [`option`](Self::option), [`plan`](Self::plan) and [`plan_json`](Self::plan_json) for the map of its seats |
 /// | **running a sale** | [`reschedule_option`](Self::reschedule_option), [`block_seats`](Self::block_seats), [`unblock_seats`](Self::unblock_seats); [`sale_figures`](Self::sale_figures) |
 /// | **the line** | Whoever runs the sale: [`configure_waiting_room`](Self::configure_waiting_room), [`waiting_room`](Self::waiting_room). Each buyer, before holding seats, if the room is not open: [`issue_token`](Self::issue_token), then [`token_changes`](Self::token_changes) or [`token`](Self::token) now and then, until it is active; [`still_there`](Self::still_there), [`leave_queue`](Self::leave_queue). In all lines: [`waiting_tokens`](Self::waiting_tokens) |
@@ -144,7 +145,7 @@ struct Inner {
     terms: Arc<Terms>,
     place: Place,
     host: Arbiters,
-    plans: Plans,
+    plans: Arc<Plans>,
     log_status: journal::Status,
     /// What does not change of an option, once it has been asked for; of about as many as may be in memory.
     offers: Map<OptionId, Arc<PricedPlan>>,
@@ -383,8 +384,9 @@ impl Engine {
         }
         let membership = self.membership();
         let has_term = self.0.terms.look(|_| ()).is_some();
-        if reasons.is_empty() && !has_term {
-            let obstacle = membership.as_ref().map_or(Some(NO_OWNER), |membership| membership.obstacle());
+        if reasons.is_empty() {
+            let nobody = self.0.nobody_decides().then_some(NO_OWNER);
+            let obstacle = membership.as_ref().map_or(nobody, |membership| membership.obstacle());
             reasons.extend(obstacle.map(str::to_owned));
         }
         let node = membership.map(|membership| NodeHealth {
@@ -531,11 +533,8 @@ impl Inner {
         }
         self.calls.fetch_add(1, Ordering::AcqRel);
         let call = Call(&self.calls);
-        if self.closing.load(Ordering::Acquire) {
-            return Err(Error::OutcomeUnknown("the engine is shutting down; the command was not taken".into()));
-        }
-        if self.node.journal.is_closed() {
-            return Err(self.outcome_unknown());
+        if self.is_over() {
+            return Err(self.not_taken());
         }
         self.owned(|_| ())?;
         match self.obstacle() {
@@ -562,10 +561,17 @@ impl Inner {
     }
 
     fn no_owner(&self) -> Error {
-        if self.is_over() {
-            return self.outcome_unknown();
+        if self.is_over() { self.not_taken() } else { Error::NoOwner }
+    }
+
+    /// Of a call that came when this engine had ended, or was about to. Another node may take it.
+    fn not_taken(&self) -> Error {
+        match self.place {
+            _ if self.node.journal.failure().is_some() => self.outcome_unknown(),
+            Place::Member(_) => Error::NoOwner,
+            Place::Alone(_) if self.node.journal.is_closed() => self.outcome_unknown(),
+            Place::Alone(_) => Error::OutcomeUnknown("the engine is shutting down; the command was not taken".into()),
         }
-        Error::NoOwner
     }
 
     /// Of what comes after the first command of a call: something has changed by then, whatever stands against the rest.

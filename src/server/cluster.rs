@@ -95,7 +95,8 @@ async fn look_on(settings: &Settings) -> Result<(NatsLink, Found, Nodes)> {
         bail!("cluster.servers is empty: there is no cluster to look at");
     }
     let life = getrandom::u64().context("a random number")?;
-    let config = ClusterConfig { node: format!("cli-{life:016x}"), ..settings.cluster.clone() };
+    let config =
+        ClusterConfig { node: format!("cli-{life:016x}"), accept_unknown_sync: true, ..settings.cluster.clone() };
     let nodes = Nodes::default();
     let listener = nodes.clone();
     let hear = move |heard: Heard| {

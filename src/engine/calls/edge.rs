@@ -111,6 +111,14 @@ impl Inner {
         (away.always || self.terms.look(|_| ()).is_none()).then_some(&**away)
     }
 
+    /// Whether there is nobody, as far as this node knows, who decides what it is asked for.
+    pub(in crate::engine) fn nobody_decides(&self) -> bool {
+        match self.away() {
+            Some(away) => away.forward.owners().borrow().is_none(),
+            None => self.terms.look(|_| ()).is_none(),
+        }
+    }
+
     /// Whether this node has given answers which it has not taken in itself.
     pub(in crate::engine) fn is_behind(&self) -> bool {
         let behind = self.away.get().map_or(0, |away| away.behind.load(Ordering::Acquire));
@@ -174,7 +182,7 @@ impl Inner {
         }
         let under_way = UnderWay(&away.under_way);
         if self.is_over() {
-            return Err(self.outcome_unknown());
+            return Err(self.not_taken());
         }
         Ok(under_way)
     }

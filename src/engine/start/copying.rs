@@ -4,6 +4,7 @@
 //!
 //! One question asks for what follows the end of a chain. The answer has as many frames as fit, or a part of one that does not.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use minicbor::{Decode, Encode};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
+use super::follower::plan_of;
 use super::member::Inbox;
 use crate::cluster::{
     Asking, Beat, Found, Link, NodeName, Patience, Reader as LogReader, Sequence, State, Unanswered, Wire,
@@ -18,7 +20,9 @@ use crate::cluster::{
 use crate::cluster::{Body, Message};
 use crate::domain::{Lsn, Timestamp};
 use crate::error::OpenError;
+use crate::store::codec;
 use crate::store::journal::{self, Frames, LocalCopy, Options, Tip, WholeFrame};
+use crate::store::plans::Plans;
 use crate::store::standing::Standing;
 
 /// Bytes of frames in one answer, at the most.
@@ -94,7 +98,14 @@ impl Copying {
         let mut tip = Tip { next_lsn: Lsn(question.next_lsn), at, crc: question.crc };
         let mut reader = match self.last.lock().take() {
             Some((end, reader)) if end == tip => reader,
-            _ => self.frames.from_tip(tip).map_err(|error| error.to_string())?,
+            _ => self.frames.from_tip(tip).map_err(|error| match error {
+                journal::Error::Damaged { .. } => {
+                    "this node's journal is another than the cluster's, or damaged: empty \
+                                                   its data directory, and it is copied anew"
+                        .into()
+                }
+                error => error.to_string(),
+            })?,
         };
         let mut copied = Copied { frames: Vec::new(), part: None, state: None, refused: None };
         let mut bytes = 0;
@@ -126,6 +137,17 @@ impl Copying {
     }
 }
 
+/// What to do about a damaged copy.
+fn anew(error: journal::Error) -> OpenError {
+    match error {
+        journal::Error::Damaged { file, offset, what, .. } => OpenError::Cluster(format!(
+            "{} is damaged at byte {offset}: {what}; empty the data directory, and it is copied anew from another node",
+            file.display()
+        )),
+        error => error.into(),
+    }
+}
+
 /// What a node that is to join has of itself, and what it finds.
 pub(super) struct Newcomer<'a> {
     pub(super) frames: &'a Frames,
@@ -136,6 +158,7 @@ pub(super) struct Newcomer<'a> {
     pub(super) inbox: &'a Inbox,
     pub(super) patience: Patience,
     pub(super) runtime: &'a Handle,
+    pub(super) plans: &'a Plans,
     /// Whether it may begin the log with what it has.
     pub(super) founds: bool,
 }
@@ -151,7 +174,7 @@ impl Newcomer<'_> {
         let bytes = self.standing.read().map_err(|error| failed(error.to_string()))?;
         let state = bytes.map(|bytes| State::decode(&bytes)).transpose().map_err(|error| failed(error.to_string()))?;
         let (mut copy, state) = match state {
-            Some(state) => (self.frames.open_copy(self.options.clone(), state.tip)?, Some(state)),
+            Some(state) => (self.frames.open_copy(self.options.clone(), state.tip).map_err(anew)?, Some(state)),
             None => (self.frames.begin_copy(self.options.clone(), Lsn(0))?, None),
         };
         let Found { created, last, .. } = self.found;
@@ -205,7 +228,7 @@ impl Newcomer<'_> {
 
     fn copy_from(&self, node: &NodeName, copy: &mut LocalCopy) -> Result<State, OpenError> {
         let refused = |why: String| OpenError::Cluster(format!("the journal cannot be copied from node {node}: {why}"));
-        let (mut part, mut unsynced) = (Vec::new(), 0);
+        let (mut part, mut unsynced, mut plans) = (Vec::new(), 0, BTreeSet::new());
         loop {
             let tip = copy.tip();
             let question = Question {
@@ -228,6 +251,7 @@ impl Newcomer<'_> {
             for bytes in frames {
                 let frame = WholeFrame::read_of_chain(&bytes).map_err(|why| refused(why.into()))?;
                 copy.take(&frame)?;
+                plans.extend(plans_of(&frame).map_err(refused)?);
                 unsynced += bytes.len();
             }
             if unsynced > SYNC_BYTES {
@@ -238,6 +262,9 @@ impl Newcomer<'_> {
                 let state = State::decode(&state).map_err(|error| refused(error.to_string()))?;
                 if state.tip != copy.tip() || state.created != self.found.created {
                     return Err(refused("it does not end where it says".into()));
+                }
+                for plan in plans {
+                    self.plans.get(plan)?;
                 }
                 return Ok(state);
             }
@@ -257,6 +284,15 @@ impl Newcomer<'_> {
         }
         Err(failed)
     }
+}
+
+/// The seating plans that options were added with.
+fn plans_of(frame: &WholeFrame) -> Result<Vec<[u8; 32]>, String> {
+    let records = match frame.count() {
+        0 => Vec::new(),
+        count => codec::decode_batch(frame.first_lsn(), count, frame.payload()).map_err(|error| error.to_string())?,
+    };
+    Ok(records.iter().filter_map(|(_, record)| plan_of(record)).map(|hash| hash.0).collect())
 }
 
 /// Waits for something among what is heard.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::cluster::{
     Act, ClusterId, Epoch, Fault, Fence, Heard, Member, NotAppended, Publish, Reader, Sequence, State,
 };
-use crate::domain::Lsn;
+use crate::domain::seating_plan::PlanHash;
+use crate::domain::{Lsn, catalogue};
 use crate::store::codec;
 use crate::store::committer::{Batches, Next};
 use crate::store::journal::{self, LocalCopy, WholeFrame};
@@ -42,6 +43,8 @@ pub(crate) enum Order {
     Fetch(Sequence),
     /// Ask the stream's leader where the stream ends.
     Look,
+    /// An option was added whose seating plan is this one: it should be on this node's disk.
+    Plan(PlanHash),
     /// Begin a term, and hand its batches over by [`Follower::begun`].
     Begin(Epoch),
     /// End the term.
@@ -56,6 +59,11 @@ pub(crate) enum Stuck {
     /// The stream cannot be read on.
     #[error("the log cannot be followed: {0}")]
     Log(#[from] Fault),
+    /// The log has forgotten what this node would have to read next.
+    #[error(
+        "the log cannot be followed: {0}; this node was away for too long: start it again, and it copies what it lacks"
+    )]
+    Forgotten(Fault),
     /// This node's own journal.
     #[error("the journal cannot be written: {0}")]
     Journal(#[from] journal::Error),
@@ -168,7 +176,11 @@ impl Follower {
                     return Ok(Some(Order::End));
                 }
                 Act::Write(frame) => self.copy.take(&frame)?,
-                Act::Follow(frame) => self.follow(&frame)?,
+                Act::Follow(frame) => {
+                    if let Some(hash) = self.follow(&frame)? {
+                        return Ok(Some(Order::Plan(hash)));
+                    }
+                }
                 Act::Durable(_) => {
                     let done = self.batches.as_mut().is_none_or(Batches::done);
                     if !done {
@@ -179,16 +191,18 @@ impl Follower {
         }
     }
 
-    fn follow(&mut self, frame: &WholeFrame) -> Result<(), Stuck> {
+    /// Takes in a frame of another node; gives the plan that the last option of it was added with, if one was.
+    fn follow(&mut self, frame: &WholeFrame) -> Result<Option<PlanHash>, Stuck> {
         self.copy.take(frame)?;
         if frame.is_fence() {
-            return Ok(());
+            return Ok(None);
         }
         let records = codec::decode_batch(frame.first_lsn(), frame.count(), frame.payload())?;
+        let plan = records.iter().filter_map(|(_, record)| plan_of(record)).last();
         let batch = records.into_iter().map(|(lsn, record)| (lsn, Arc::new(record))).collect();
         let after = frame.after();
         let taken = self.journal.advance(Lsn(after.next_lsn.0 - 1), after.at, &Arc::new(batch));
-        if taken { Ok(()) } else { Err(Stuck::Closed) }
+        if taken { Ok(plan) } else { Err(Stuck::Closed) }
     }
 
     /// Appends what the term has decided, if nothing is under way.
@@ -237,4 +251,13 @@ impl Follower {
     pub(crate) fn synced(&self) -> &State {
         &self.synced
     }
+}
+
+/// The seating plan that an option was added with.
+pub(super) fn plan_of(record: &codec::Record) -> Option<PlanHash> {
+    let codec::Facts::Catalogue(_, events) = &record.facts else { return None };
+    events.iter().find_map(|event| match event {
+        catalogue::Event::OptionAdded { definition, .. } => Some(definition.plan),
+        _ => None,
+    })
 }

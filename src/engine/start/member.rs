@@ -28,7 +28,7 @@ use crate::engine::{Engine, Gauges, Inner};
 use crate::error::OpenError;
 use crate::store::committer::Way;
 use crate::store::lock::DirLock;
-use crate::store::plans::Elsewhere;
+use crate::store::plans::{Elsewhere, Plans};
 
 /// How often the thread looks around.
 const LOOK_AROUND: Duration = Duration::from_millis(50);
@@ -36,6 +36,8 @@ const LOOK_AROUND: Duration = Duration::from_millis(50);
 const PAUSE: Duration = Duration::from_millis(50);
 /// How often this node's journal is made durable on its own disk.
 const SYNC: Duration = Duration::from_secs(1);
+/// How long an owner appends nothing before it makes certain that it could.
+const MARK: Duration = Duration::from_secs(1);
 /// How long a fault of reading is let be before it is read again.
 const READ_AGAIN: Duration = Duration::from_millis(200);
 /// How often who hands over looks whether calls are still under way, and for how long.
@@ -84,6 +86,8 @@ pub struct Membership {
     pub news: Instant,
     /// Whether the way to the stream is open.
     pub connected: bool,
+    /// When a message of the stream was read last. An owner reads what it writes.
+    pub moved: Instant,
     /// Terms that this node began.
     pub terms: u64,
     /// What the other nodes said last.
@@ -117,6 +121,7 @@ impl Membership {
         match () {
             () if self.owner.is_none() => Some("nobody owns the log yet"),
             () if !self.connected => Some("there is no connection to the log"),
+            () if self.owns && self.moved.elapsed() > NEWS_OLD => Some("the log takes nothing"),
             () if !self.owns && self.news.elapsed() > NEWS_OLD => Some("there is no news of the owner of the log"),
             () => None,
         }
@@ -137,13 +142,15 @@ pub(in crate::engine) struct Seat {
 }
 
 /// Plans go by the same way as the log.
-impl Elsewhere for Seat {
+pub(super) struct PlansByLink(pub(super) Arc<dyn Link>);
+
+impl Elsewhere for PlansByLink {
     fn put(&self, hash: [u8; 32], bytes: &[u8]) -> Result<(), String> {
-        self.link.put_plan(hash, bytes)
+        self.0.put_plan(hash, bytes)
     }
 
     fn get(&self, hash: [u8; 32]) -> Result<Option<Vec<u8>>, String> {
-        self.link.plan(hash)
+        self.0.plan(hash)
     }
 }
 
@@ -318,6 +325,7 @@ pub(super) struct Driver {
     node: Node,
     stage: Stage,
     gauges: Arc<Gauges>,
+    plans: Arc<Plans>,
     character: Character,
     peers: Peers,
     inbox: Inbox,
@@ -331,6 +339,10 @@ pub(super) struct Driver {
     later: Option<(Instant, u64, Publish)>,
     /// When to read again, after a fault.
     read_again: Option<Instant>,
+    /// The message after which some were missing when they were last asked for.
+    gap_after: Option<Sequence>,
+    /// When the last message was read.
+    moved_at: Instant,
     /// Whether what comes is of the reading that was asked for last.
     is_reading: bool,
     /// The end of the stream, as far as it is known.
@@ -367,6 +379,7 @@ impl Driver {
         calls: Arc<AtomicU64>,
         inbox: Inbox,
         copying: Copying,
+        plans: Arc<Plans>,
         lock: Arc<DirLock>,
     ) -> Result<Seat, OpenError> {
         let (sender, now, way) = (inbox.sender.clone(), Instant::now(), link.clone());
@@ -380,6 +393,7 @@ impl Driver {
             lag: 0,
             news: now,
             connected: true,
+            moved: now,
             terms: 0,
             peers: BTreeMap::new(),
         };
@@ -393,6 +407,7 @@ impl Driver {
             node,
             stage,
             gauges,
+            plans,
             character,
             peers,
             inbox,
@@ -402,6 +417,8 @@ impl Driver {
             begun: now,
             later: None,
             read_again: Some(now),
+            gap_after: None,
+            moved_at: now,
             is_reading: false,
             end: found.last,
             connected: true,
@@ -486,6 +503,8 @@ impl Driver {
             Input::StepDown => self.leave(),
             Input::Stop => {
                 self.closing = true;
+                // Nobody is to hand over to a node that goes.
+                self.beat();
                 self.leave();
             }
         }
@@ -501,9 +520,6 @@ impl Driver {
                 // What an older reading has left comes again.
                 if !self.is_reading {
                     return Ok(());
-                }
-                if *sequence > self.follower.state().last_sequence {
-                    self.peers.has_news(now);
                 }
             }
             Heard::Following(_) => self.is_reading = true,
@@ -529,9 +545,19 @@ impl Driver {
             }
             _ => {}
         }
+        let before = self.follower.state().last_sequence;
         match self.follower.hear(now, heard) {
-            Ok(()) => Ok(()),
-            Err(Fault::Gap { .. }) => {
+            Ok(()) => {
+                if self.follower.state().last_sequence > before {
+                    (self.gap_after, self.moved_at) = (None, Instant::now());
+                    self.peers.has_news(now);
+                }
+                Ok(())
+            }
+            // It was asked for right after the last one, and the log has it no more.
+            Err(fault @ Fault::Gap { last, .. }) if self.gap_after == Some(last) => Err(Stuck::Forgotten(fault)),
+            Err(Fault::Gap { last, .. }) => {
+                self.gap_after = matches!(heard, Heard::Read(..)).then_some(last);
                 self.read_again.get_or_insert(Instant::now() + READ_AGAIN);
                 Ok(())
             }
@@ -558,6 +584,7 @@ impl Driver {
                 }
                 Order::Fetch(sequence) => self.link.fetch(sequence),
                 Order::Look => self.link.look(),
+                Order::Plan(hash) => self.fetch_plan(hash),
                 Order::Begin(epoch) => self.begin(epoch)?,
                 Order::End => {
                     tracing::warn!("another node owns the log now");
@@ -599,6 +626,16 @@ impl Driver {
             self.stage.retire();
             self.leaving = Leaving::Retiring(Instant::now());
         }
+    }
+
+    /// Has a seating plan on this node's own disk, before somebody needs it.
+    fn fetch_plan(&self, hash: PlanHash) {
+        let plans = self.plans.clone();
+        self.stage.host.blocking.spawn_blocking(move || {
+            if let Err(error) = plans.get(hash.0) {
+                tracing::warn!(%hash, %error, "a seating plan is not here yet; it is fetched when it is needed");
+            }
+        });
     }
 
     /// Names who is to own from now on.
@@ -659,6 +696,11 @@ impl Driver {
         let (fit, closing, connected) = (self.is_ready(), self.closing, self.connected);
         let member = self.follower.member();
         if member.owns() {
+            // Also with nothing to write an owner has to know whether it still is one.
+            if self.moved_at.elapsed() >= MARK && member.ready().is_some() {
+                // It is idle, and owns.
+                let _ = member.mark();
+            }
             let is_unfit = !fit || self.peers.is_off(now);
             let since = is_unfit.then(|| *self.unfit.get_or_insert(instant));
             self.unfit = since.filter(|since| since.elapsed() <= UNFIT);
@@ -748,6 +790,7 @@ impl Driver {
             lag: self.end.0.saturating_sub(state.last_sequence.0),
             news: begun + self.peers.news(),
             connected: self.connected,
+            moved: self.moved_at,
             terms: self.terms,
             peers: self.peers.all().map(|peer| (peer.beat.node.clone(), seen(peer))).collect(),
         };

@@ -14,6 +14,7 @@ mod replay;
 mod terms;
 mod threads;
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -27,7 +28,7 @@ use self::copying::{Copying, Newcomer};
 use self::disk_watch::DiskWatch;
 use self::housekeeper::Housekeeper;
 use self::member::Seat;
-use self::member::{Character, Driver, Inbox};
+use self::member::{Character, Driver, Inbox, PlansByLink};
 use self::threads::{Blocking, Stop, spawn, start_arbiters};
 use super::calls::Secret;
 use super::deliveries::Deliveries;
@@ -142,7 +143,7 @@ pub(super) fn start(
         _ended: ending,
     };
     let calls = Arc::<AtomicU64>::default();
-    let mut plans = Plans::new(disk.clone(), dir.join("plans"));
+    let mut plans = Arc::new(Plans::new(disk.clone(), dir.join("plans")));
     let stage = Stage::new(terms.clone(), host.clone(), own);
     let secret = connected.as_ref().map(|connected| connected.secret.clone());
     let place = match (log, connected) {
@@ -154,9 +155,8 @@ pub(super) fn start(
         }
         (Journaled::Copy(copy, state), Some(connected)) => {
             let (gauges, calls) = (gauges.clone(), calls.clone());
-            let seat = Arc::new(connected.join(*copy, state, &plans, &node, stage, gauges, calls, lock)?);
-            plans = plans.shared_by(seat.clone());
-            Place::Member(seat)
+            plans = Arc::new(connected.plans(&disk));
+            Place::Member(Arc::new(connected.join(*copy, state, &plans, &node, stage, gauges, calls, lock)?))
         }
         (Journaled::Copy(..), None) => return Err(OpenError::InCluster(dir.display().to_string())),
     };
@@ -198,6 +198,7 @@ struct Connected {
     inbox: Inbox,
     frames: Frames,
     standing: Standing,
+    plans_dir: PathBuf,
 }
 
 impl Connected {
@@ -213,7 +214,10 @@ impl Connected {
         let standing = Standing::in_dir(disk.clone(), &config.data_dir);
         let options = journal_options(config, Lsn(0));
         let (ways, seen) = (&link, &inbox);
+        let plans_dir = config.data_dir.join("plans");
+        let plans = Plans::new(disk.clone(), plans_dir.clone()).shared_by(Arc::new(PlansByLink(link.clone())));
         let newcomer = Newcomer {
+            plans: &plans,
             frames: &frames,
             options,
             standing: &standing,
@@ -225,7 +229,21 @@ impl Connected {
             founds,
         };
         newcomer.catch_up()?;
-        Ok(Self { character: Character { me, patience, founds }, secret, link, found, inbox, frames, standing })
+        Ok(Self {
+            character: Character { me, patience, founds },
+            secret,
+            link,
+            found,
+            inbox,
+            frames,
+            standing,
+            plans_dir,
+        })
+    }
+
+    /// The seating plans of all nodes.
+    fn plans(&self, disk: &Arc<dyn Disk>) -> Plans {
+        Plans::new(disk.clone(), self.plans_dir.clone()).shared_by(Arc::new(PlansByLink(self.link.clone())))
     }
 
     /// Follows the log from now on.
@@ -234,7 +252,7 @@ impl Connected {
         self,
         copy: LocalCopy,
         state: Option<Box<State>>,
-        plans: &Plans,
+        plans: &Arc<Plans>,
         node: &Node,
         stage: Stage,
         gauges: Arc<Gauges>,
@@ -256,7 +274,7 @@ impl Connected {
         let follower = Follower::new(me, copy, state.map(|state| *state), of_stream, journal, standing, patient);
         let follower = follower.map_err(|stuck| OpenError::Cluster(stuck.to_string()))?;
         let (node, copying) = (node.clone(), Copying::new(frames));
-        Driver::start(follower, link, found, node, stage, gauges, character, calls, inbox, copying, lock)
+        Driver::start(follower, link, found, node, stage, gauges, character, calls, inbox, copying, plans.clone(), lock)
     }
 }
 

@@ -622,6 +622,8 @@ impl Trial {
             }
             Order::Fetch(sequence) => self.process(index).fetches = Some(sequence),
             Order::Look => self.process(index).looks = true,
+            // There are none here.
+            Order::Plan(_) => {}
             Order::Begin(epoch) => return self.begin(index, epoch),
             Order::End => {
                 self.report.deposed += 1;
