@@ -382,8 +382,12 @@ impl Engine {
         }
         let membership = self.membership();
         let has_term = self.0.terms.look(|_| ()).is_some();
-        if reasons.is_empty() && !has_term {
-            let obstacle = membership.as_ref().map_or(Some(NO_OWNER), |membership| membership.obstacle());
+        if reasons.is_empty() {
+            // Also of an owner: without a connection it tells nobody anything, and another one owns soon.
+            let obstacle = match &membership {
+                Some(membership) => membership.obstacle(),
+                None => (!has_term).then_some(NO_OWNER),
+            };
             reasons.extend(obstacle.map(str::to_owned));
         }
         let node = membership.map(|membership| NodeHealth {
