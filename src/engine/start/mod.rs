@@ -147,17 +147,27 @@ pub(super) fn start(
         (Journaled::Alone(log), _) => {
             let owner = Owner::new(log, lock, stage);
             // A machine of its own owns its log for as long as it is open.
-            owner.begin(&node)?;
-            Place::Alone(owner)
+            owner.begin(&node).map(|()| Place::Alone(owner))
         }
         (Journaled::Copy(copy, state), Some(connected)) => {
             let (gauges, calls) = (gauges.clone(), calls.clone());
-            let seat = Arc::new(connected.join(*copy, state, &plans, &node, stage, gauges, calls, lock)?);
-            plans = plans.shared_by(seat.clone());
-            Place::Member(seat)
+            let seat = connected.join(*copy, state, &plans, &node, stage, gauges, calls, lock);
+            seat.map(|seat| Place::Member(Arc::new(seat)))
         }
-        (Journaled::Copy(..), None) => return Err(OpenError::InCluster(dir.display().to_string())),
+        (Journaled::Copy(..), None) => Err(OpenError::InCluster(dir.display().to_string())),
     };
+    let place = match place {
+        Ok(place) => place,
+        Err(error) => {
+            // The threads would go on, and hold the directory.
+            node.journal.close();
+            threads.end(&node.journal);
+            return Err(error);
+        }
+    };
+    if let Place::Member(seat) = &place {
+        plans = plans.shared_by(seat.clone());
+    }
     let inner = Inner {
         plans,
         config,
