@@ -126,7 +126,7 @@ async fn who_lacks_what_the_log_has_forgotten_says_so_and_copies_it_at_the_next_
     stream.purge(Sequence(stream.messages().len() as u64));
     away.cable.mend();
     let reason = until("it says so", || away.engine.failed()).await;
-    assert!(reason.contains("start this node again"), "{reason}");
+    assert!(reason.contains("again, and it copies"), "{reason}");
     let node = away.engine.membership().unwrap().node.to_string();
     away.engine.shutdown().await.unwrap_err();
     let back = node_in(&stream, &node, away.dir).await;
