@@ -81,6 +81,8 @@ impl Default for Patience {
 const OWNER_OFF_MS: u64 = 500;
 /// From how far off a node does not own while another can.
 const CANDIDATE_OFF_MS: u64 = 1_000;
+/// Names of other nodes that are kept, living or gone.
+const PEERS_MAX: usize = 64;
 /// How many signs of life may be lost before a node counts as gone.
 const BEATS_LOST: u32 = 4;
 
@@ -130,6 +132,13 @@ impl Peers {
         }
         let ahead_ms = beat.wall_millis.cast_signed().wrapping_sub(wall.as_millis().cast_signed());
         self.peers.insert(beat.node.clone(), Peer { beat, heard: now, ahead_ms });
+        if self.peers.len() > PEERS_MAX {
+            // Where each process has a name of its own, they would be ever more, and hold all of the log.
+            let longest = self.peers.iter().min_by_key(|(_, peer)| peer.heard).map(|(name, _)| name.clone());
+            if let Some(name) = longest {
+                self.peers.remove(&name);
+            }
+        }
     }
 
     /// Something of the owner was read.
@@ -154,7 +163,7 @@ impl Peers {
         self.peers.values().filter(move |peer| now.saturating_sub(peer.heard) <= most)
     }
 
-    /// All that were ever heard of by this process.
+    /// All that were heard of by this process, but those that went long ago where there are many.
     pub fn all(&self) -> impl Iterator<Item = &Peer> {
         self.peers.values()
     }
@@ -185,11 +194,14 @@ impl Peers {
         state.owner.as_ref().is_some_and(|owner| owner.node.to_string() == peer.beat.node)
     }
 
-    /// The one who should own after this node: who could, and has read furthest.
+    /// The one who should own after this node: who could, whose clock is not off, and who has read furthest.
     #[must_use]
     pub fn successor(&self, now: Duration) -> Option<String> {
         let able = self.living(now).filter(|peer| peer.beat.ready && !peer.beat.owns);
-        let best = able.max_by_key(|peer| (peer.beat.sequence, std::cmp::Reverse(&peer.beat.node)));
+        let median = self.median_ahead(now);
+        let is_on_time = |peer: &Peer| peer.ahead_ms.abs_diff(median) <= OWNER_OFF_MS;
+        let key = |peer: &Peer| (is_on_time(peer), peer.beat.sequence, std::cmp::Reverse(peer.beat.node.clone()));
+        let best = able.max_by_key(|peer| key(peer));
         best.map(|peer| peer.beat.node.clone())
     }
 
@@ -319,6 +331,38 @@ mod tests {
         assert!(ada.is_off(secs(1)));
         ada.hear(secs(2), WALL, beat("eva", 10), &known);
         assert!(!ada.is_off(secs(2)));
+    }
+
+    #[test]
+    fn an_owner_whose_clock_is_off_names_somebody_whose_clock_is_not() {
+        let known = state(Some("ada"), 10);
+        let mut ada = peers("ada");
+        let with_clock =
+            |node: &str, sequence: u64, ahead: u64| Beat { wall_millis: 1_000_000 + ahead, ..beat(node, sequence) };
+        // Two clocks show about the same, and whoever has read furthest is as far off as the owner, to the other side.
+        for beat in [with_clock("ben", 10, 900), with_clock("eva", 10, 950), with_clock("ida", 12, 1_900)] {
+            ada.hear(secs(1), WALL, beat, &known);
+        }
+        assert!(ada.is_off(secs(1)));
+        assert_eq!(ada.successor(secs(1)).as_deref(), Some("ben"));
+        // Better one whose clock is off than none.
+        let mut ada = peers("ada");
+        ada.hear(secs(1), WALL, with_clock("ida", 12, 5_000), &known);
+        assert_eq!(ada.successor(secs(1)).as_deref(), Some("ida"));
+    }
+
+    #[test]
+    fn of_nodes_that_come_and_go_those_are_forgotten_that_went_long_ago() {
+        let known = state(Some("ada"), 10);
+        let mut ada = peers("ada");
+        for n in 0..10_000 {
+            ada.hear(secs(n), WALL, Beat { synced: n, ..beat(&format!("pod-{n}"), 10) }, &known);
+            ada.hear(secs(n), WALL, Beat { synced: 10_000, ..beat("ben", 10) }, &known);
+        }
+        let names: Vec<_> = ada.all().map(|peer| peer.beat.node.as_str()).collect();
+        assert!((8..=1_000).contains(&names.len()), "{}", names.len());
+        assert!(names.contains(&"ben") && names.contains(&"pod-9999"), "{names:?}");
+        assert!(ada.synced_by_all(Sequence(10_000)) > Some(Sequence(9_000)), "the log can be purged again");
     }
 
     #[test]

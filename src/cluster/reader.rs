@@ -70,7 +70,9 @@ pub enum Void {
 #[non_exhaustive]
 pub enum Fault {
     /// Messages are missing.
-    #[error("message {found} of the stream follows {last}: those between are missing; copy this node anew from a peer")]
+    #[error(
+        "message {found} of the stream follows {last}: those between are missing; start this node again, and it copies them from another"
+    )]
     Gap {
         /// The last one that was read.
         last: Sequence,

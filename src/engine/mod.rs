@@ -385,6 +385,7 @@ impl Engine {
         let membership = self.membership();
         let has_term = self.0.terms.look(|_| ()).is_some();
         if reasons.is_empty() {
+            // Also of an owner: without a connection it tells nobody anything, and another one owns soon.
             let nobody = self.0.nobody_decides().then_some(NO_OWNER);
             let obstacle = membership.as_ref().map_or(nobody, |membership| membership.obstacle());
             reasons.extend(obstacle.map(str::to_owned));

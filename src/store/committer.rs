@@ -252,7 +252,7 @@ impl Writer {
     }
 }
 
-/// The batches of one term, one frame after the other. A plain part: whoever drives it gets what [`next`](Self::next) gives
+/// The batches of one term, one frame after the other. A plain part: whoever drives it gets what [`take`](Self::take) gives
 /// into the log, and says so by [`done`](Self::done).
 pub struct Batches {
     writer: Writer,
@@ -291,7 +291,7 @@ pub enum Next<'a> {
 
 impl Batches {
     /// What is to be done next. What was given before must be [`done`](Self::done).
-    pub fn next(&mut self) -> Next<'_> {
+    pub fn take(&mut self) -> Next<'_> {
         debug_assert!(self.out.is_none(), "one frame after the other");
         if self.rest.is_empty() {
             let mut batch = self.writer.0.open.lock();
@@ -417,7 +417,7 @@ impl<L: Log> Committer<L> {
     /// Takes the open batch, makes it durable, and releases what waited for it.
     pub fn step(&mut self) -> Stepped {
         loop {
-            let written = match self.batches.next() {
+            let written = match self.batches.take() {
                 Next::Frame(frame) => self.log.append(&frame),
                 // Nobody else appends.
                 Next::Confirm => Ok(()),

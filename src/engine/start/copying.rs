@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use super::follower::plan_of;
-use super::member::Inbox;
+use super::member::{Inbox, SYNC};
 use crate::cluster::{
     Asking, Beat, Found, Link, NodeName, Patience, Reader as LogReader, Sequence, State, Unanswered, Wire,
 };
@@ -94,6 +94,9 @@ impl Copying {
     }
 
     fn copied(&self, question: &Question, synced: &State) -> Result<Copied, String> {
+        if synced.tip.next_lsn < Lsn(question.next_lsn) {
+            return Err("this node has not got so far itself".into());
+        }
         let at = Timestamp::from_millis(question.at_millis);
         let mut tip = Tip { next_lsn: Lsn(question.next_lsn), at, crc: question.crc };
         let mut reader = match self.last.lock().take() {
@@ -188,17 +191,14 @@ impl Newcomer<'_> {
         if !self.lacks(state.as_ref(), copy.tip()) {
             return Ok(());
         }
-        let peer = self.inbox.wait_for_peer(self.patience.suspect_after.max(self.patience.beat * 8));
+        // What the log has forgotten, others may only just have on their disks.
+        let patience = self.patience.suspect_after.max(self.patience.beat * 8) + SYNC * 2;
+        let peer = self.inbox.wait_for_peer(self.found.first, patience);
         let node = peer.as_ref().and_then(|beat: &Beat| NodeName::new(&beat.node)).ok_or_else(|| {
             failed("this node lacks what the log has no more, and there is no other node to copy it from".into())
         })?;
         tracing::info!(%node, lsn = %copy.tip().next_lsn, "the journal is copied from another node");
-        if state.is_none() {
-            // From here on it is a copy, which may end otherwise than the journal of one machine.
-            let begun = LogReader::join(self.found.created, copy.tip()).state().encode();
-            self.standing.write(&begun).map_err(|error| failed(error.to_string()))?;
-        }
-        let state = self.copy_from(&node, &mut copy)?;
+        let state = self.copy_from(&node, &mut copy, state.is_none())?;
         copy.sync()?;
         self.standing.write(&state.encode()).map_err(|error| failed(error.to_string()))?;
         tracing::info!(lsn = %copy.tip().next_lsn, "the journal was copied");
@@ -226,8 +226,9 @@ impl Newcomer<'_> {
         }
     }
 
-    fn copy_from(&self, node: &NodeName, copy: &mut LocalCopy) -> Result<State, OpenError> {
+    fn copy_from(&self, node: &NodeName, copy: &mut LocalCopy, mut is_new: bool) -> Result<State, OpenError> {
         let refused = |why: String| OpenError::Cluster(format!("the journal cannot be copied from node {node}: {why}"));
+        let frame_bytes_max = u64::from(self.options.payload_bytes_max) + ANSWER_BYTES as u64;
         let (mut part, mut unsynced, mut plans) = (Vec::new(), 0, BTreeSet::new());
         loop {
             let tip = copy.tip();
@@ -242,14 +243,27 @@ impl Newcomer<'_> {
                 return Err(refused(why));
             }
             let mut frames: Vec<Vec<u8>> = answer.frames.into_iter().map(Into::into).collect();
+            if frames.is_empty() && answer.part.is_none() && answer.state.is_none() {
+                return Err(refused("there is nothing in its answer".into()));
+            }
             if let Some((more, total)) = answer.part {
                 part.extend_from_slice(&more);
+                if more.is_empty() || total > frame_bytes_max || part.len() as u64 > total {
+                    return Err(refused("it gives a part of a frame that cannot be".into()));
+                }
                 if part.len() as u64 == total {
                     frames.push(std::mem::take(&mut part));
                 }
             }
             for bytes in frames {
                 let frame = WholeFrame::read_of_chain(&bytes).map_err(|why| refused(why.into()))?;
+                if is_new && tip.admits(&frame) {
+                    // From here on it is a copy, which may end otherwise than the journal of one machine. Before that the
+                    // directory may still turn out to be of no use here, and stays what it is.
+                    let begun = LogReader::join(self.found.created, tip).state().encode();
+                    self.standing.write(&begun).map_err(|error| refused(error.to_string()))?;
+                    is_new = false;
+                }
                 copy.take(&frame)?;
                 plans.extend(plans_of(&frame).map_err(refused)?);
                 unsynced += bytes.len();

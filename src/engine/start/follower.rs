@@ -198,7 +198,7 @@ impl Follower {
             return Ok(None);
         }
         let records = codec::decode_batch(frame.first_lsn(), frame.count(), frame.payload())?;
-        let plan = records.iter().filter_map(|(_, record)| plan_of(record)).last();
+        let plan = records.iter().rev().find_map(|(_, record)| plan_of(record));
         let batch = records.into_iter().map(|(lsn, record)| (lsn, Arc::new(record))).collect();
         let after = frame.after();
         let taken = self.journal.advance(Lsn(after.next_lsn.0 - 1), after.at, &Arc::new(batch));
@@ -208,7 +208,7 @@ impl Follower {
     /// Appends what the term has decided, if nothing is under way.
     fn send(&mut self) -> Result<Option<Order>, Stuck> {
         let (Some(batches), Some(_)) = (&mut self.batches, self.member.ready()) else { return Ok(None) };
-        let sent = match batches.next() {
+        let sent = match batches.take() {
             Next::Frame(frame) => self.member.append(&frame),
             Next::Confirm => self.member.mark(),
             Next::Idle => return Ok(None),

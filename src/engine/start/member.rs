@@ -35,20 +35,29 @@ const LOOK_AROUND: Duration = Duration::from_millis(50);
 /// After how long something that did not get in at once is published again.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How often this node's journal is made durable on its own disk.
-const SYNC: Duration = Duration::from_secs(1);
+pub(super) const SYNC: Duration = Duration::from_secs(1);
 /// How long an owner appends nothing before it makes certain that it could.
 const MARK: Duration = Duration::from_secs(1);
-/// How long a fault of reading is let be before it is read again.
+/// How long a fault of reading is let be before it is read again, of another replica that has to be elected first if it is damage,
+/// and how often at one place: what none of three replicas has is not to be had.
 const READ_AGAIN: Duration = Duration::from_millis(200);
+const READ_ANOTHER: Duration = Duration::from_secs(1);
+const READ_AGAIN_MAX: u32 = 3;
 /// How often who hands over looks whether calls are still under way, and for how long.
 const DRAINING: Duration = Duration::from_millis(2);
 const DRAINING_MAX: Duration = Duration::from_millis(500);
+/// How long who ends waits for what its term has decided to come into the log.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// For how long an owner may be unfit before another one is to own.
 const UNFIT: Duration = Duration::from_secs(3);
 /// How long who hands over waits until somebody else owns.
 const HAND_OVER: Duration = Duration::from_secs(3);
-/// Messages that were read and not taken in yet; past it reading waits.
-const READ_AHEAD: u64 = 1_024;
+/// Bytes of messages that were read and not taken in yet; past it reading waits.
+const READ_AHEAD: u64 = 16 << 20;
+/// What a message takes beside its body.
+const MESSAGE_BYTES: u64 = 16 << 10;
+/// What is taken in at once before the thread looks around.
+const AT_ONCE: u32 = 64;
 /// Messages that the log is told to forget at once, at the least.
 const PURGE_AT_ONCE: u64 = 1_000;
 /// After how long without news a node does not say any more that it knows how things are.
@@ -246,37 +255,47 @@ impl Seat {
 pub(super) struct Inbox {
     sender: mpsc::Sender<Input>,
     receiver: mpsc::Receiver<Input>,
-    /// Messages of the stream in it.
+    /// Bytes of messages of the stream in it. Once this is gone, nobody listens any more.
     unread: Arc<AtomicU64>,
+    /// The last lsn that the node's own disk is known to have.
+    kept: Arc<AtomicU64>,
 }
 
 impl Inbox {
     pub(super) fn new() -> Self {
         let (sender, receiver) = mpsc::channel();
-        Self { sender, receiver, unread: Arc::default() }
+        Self { sender, receiver, unread: Arc::default(), kept: Arc::default() }
     }
 
     /// What is heard goes in here.
     pub(super) fn hear(&self) -> Hear {
-        let (sender, unread) = (self.sender.clone(), self.unread.clone());
+        let (sender, unread) = (self.sender.clone(), Arc::downgrade(&self.unread));
         Arc::new(move |heard| {
-            if matches!(heard, Heard::Read(..)) {
-                while unread.load(Ordering::Relaxed) > READ_AHEAD {
+            if let Some(bytes) = bytes_of(&heard) {
+                while unread.upgrade().is_some_and(|unread| unread.load(Ordering::Relaxed) > READ_AHEAD) {
                     std::thread::sleep(Duration::from_millis(1));
                 }
-                unread.fetch_add(1, Ordering::Relaxed);
+                let Some(unread) = unread.upgrade() else { return };
+                unread.fetch_add(bytes, Ordering::Relaxed);
             }
             // Nobody listens any more once the node has ended.
-            if sender.send(Input::Heard(heard)).is_err() {
-                unread.store(0, Ordering::Relaxed);
-            }
+            let _ = sender.send(Input::Heard(heard));
         })
     }
 
-    /// Another node that could be asked, of those that are heard of within this time.
-    pub(super) fn wait_for_peer(&self, at_most: Duration) -> Option<Beat> {
+    /// What was heard is not in it any more.
+    fn taken(&self, heard: &Heard) {
+        if let Some(bytes) = bytes_of(heard) {
+            self.unread.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Another node that could be asked, of those that are heard of within this time: one that has read the log from its
+    /// beginning, and has all on its disk that is before `first`.
+    pub(super) fn wait_for_peer(&self, first: Sequence, at_most: Duration) -> Option<Beat> {
+        let has_it = |beat: &Beat| beat.sequence > 0 && Sequence(beat.synced).next() >= first;
         wait_for(at_most, |left| match self.receiver.recv_timeout(left).ok()? {
-            Input::Heard(Heard::Beat(bytes)) => Some(Beat::decode(&bytes).filter(|beat| beat.sequence > 0)),
+            Input::Heard(Heard::Beat(bytes)) => Some(Beat::decode(&bytes).filter(has_it)),
             _ => Some(None),
         })
     }
@@ -291,11 +310,24 @@ impl Inbox {
 
     /// What makes the node's own disk have something, by way of the thread.
     pub(super) fn keep(&self) -> impl Fn(Lsn) -> bool + Send + Sync + 'static {
-        let sender = self.sender.clone();
+        let (sender, kept) = (self.sender.clone(), self.kept.clone());
         move |lsn| {
-            let (done, kept) = mpsc::channel();
-            sender.send(Input::Keep(lsn, done)).is_ok() && kept.recv().is_ok()
+            let has_it = || kept.load(Ordering::Acquire) >= lsn.0;
+            let ask = || {
+                let (done, is_done) = mpsc::channel();
+                sender.send(Input::Keep(lsn, done)).is_ok() && is_done.recv().is_ok()
+            };
+            // The thread has ended by then if this is the last time: what it knew at its end holds.
+            has_it() || ask() || has_it()
         }
+    }
+}
+
+/// What a message of the stream that was read takes in memory, about; `None` of all else.
+fn bytes_of(heard: &Heard) -> Option<u64> {
+    match heard {
+        Heard::Read(_, wire) => Some(MESSAGE_BYTES + wire.payload.len() as u64),
+        _ => None,
     }
 }
 
@@ -314,7 +346,7 @@ enum Leaving {
     /// No more calls are let in; those under way come to an end.
     Retiring(Instant),
     /// The term decides nothing more, and what it has decided goes into the log.
-    Draining,
+    Draining(Instant),
     /// The next one was named.
     HandedOver(Instant),
 }
@@ -339,12 +371,12 @@ pub(super) struct Driver {
     later: Option<(Instant, u64, Publish)>,
     /// When to read again, after a fault.
     read_again: Option<Instant>,
-    /// The message after which some were missing when they were last asked for.
-    gap_after: Option<Sequence>,
+    /// Behind which message the reading begins that was asked for: what comes before that is of an older one.
+    awaited: Option<Sequence>,
+    /// Behind which message there was a fault last, and how often.
+    faults: (Sequence, u32),
     /// When the last message was read.
     moved_at: Instant,
-    /// Whether what comes is of the reading that was asked for last.
-    is_reading: bool,
     /// The end of the stream, as far as it is known.
     end: Sequence,
     connected: bool,
@@ -400,6 +432,7 @@ impl Driver {
         let shown = Arc::new(ArcSwap::from_pointee(shown));
         let (owners, runtime) = (watch::Sender::new(None), stage.host.blocking.clone());
         let synced = Arc::new(ArcSwap::from_pointee(follower.synced().clone()));
+        inbox.kept.store(follower.synced().tip.next_lsn.0 - 1, Ordering::Release);
         let mut driver = Self {
             synced: synced.clone(),
             follower,
@@ -417,9 +450,9 @@ impl Driver {
             begun: now,
             later: None,
             read_again: Some(now),
-            gap_after: None,
+            awaited: None,
+            faults: (Sequence::default(), 0),
             moved_at: now,
-            is_reading: false,
             end: found.last,
             connected: true,
             closing: false,
@@ -476,7 +509,7 @@ impl Driver {
             self.go_on()?;
             taken += 1;
             // Somebody else's turn now and then.
-            next = if taken < READ_AHEAD { self.inbox.receiver.try_recv().ok() } else { None };
+            next = if taken < AT_ONCE { self.inbox.receiver.try_recv().ok() } else { None };
         }
         if self.node.journal.is_closed() {
             return Err(Stuck::Closed);
@@ -515,14 +548,17 @@ impl Driver {
         let now = self.now();
         match heard {
             Heard::Read(sequence, _) => {
-                self.inbox.unread.fetch_sub(1, Ordering::Relaxed);
+                self.inbox.taken(heard);
                 self.end = self.end.max(*sequence);
-                // What an older reading has left comes again.
-                if !self.is_reading {
+                // What was read too far ahead comes again.
+                if self.read_again.is_some() || self.awaited.is_some() {
                     return Ok(());
                 }
             }
-            Heard::Following(_) => self.is_reading = true,
+            Heard::Following(after) => {
+                self.awaited.take_if(|awaited| awaited == after);
+                return Ok(());
+            }
             Heard::Fetched(sequence, Some(_)) => self.end = self.end.max(*sequence),
             Heard::End(last) => self.end = self.end.max(*last),
             Heard::Beat(bytes) => {
@@ -549,26 +585,36 @@ impl Driver {
         match self.follower.hear(now, heard) {
             Ok(()) => {
                 if self.follower.state().last_sequence > before {
-                    (self.gap_after, self.moved_at) = (None, Instant::now());
+                    self.moved_at = Instant::now();
                     self.peers.has_news(now);
                 }
                 Ok(())
             }
-            // It was asked for right after the last one, and the log has it no more.
-            Err(fault @ Fault::Gap { last, .. }) if self.gap_after == Some(last) => Err(Stuck::Forgotten(fault)),
-            Err(Fault::Gap { last, .. }) => {
-                self.gap_after = matches!(heard, Heard::Read(..)).then_some(last);
-                self.read_again.get_or_insert(Instant::now() + READ_AGAIN);
-                Ok(())
-            }
-            Err(fault @ Fault::Broken { .. }) => {
-                tracing::error!(%fault, "another replica of the stream is asked");
-                self.link.step_down();
-                self.read_again.get_or_insert(Instant::now() + READ_AGAIN);
-                Ok(())
-            }
+            Err(fault @ (Fault::Gap { .. } | Fault::Broken { .. })) => self.read_once_more(fault),
             Err(fault) => Err(fault.into()),
         }
+    }
+
+    /// Reads again after a fault, but not for ever: what is purged does not come back, and each change of the stream's leader
+    /// holds up all nodes.
+    fn read_once_more(&mut self, fault: Fault) -> Result<(), Stuck> {
+        let last = self.follower.state().last_sequence;
+        let times = if self.faults.0 == last { self.faults.1 + 1 } else { 1 };
+        self.faults = (last, times);
+        if times > READ_AGAIN_MAX {
+            return Err(match fault {
+                Fault::Gap { .. } => Stuck::Forgotten(fault),
+                fault => fault.into(),
+            });
+        }
+        let mut pause = READ_AGAIN;
+        if matches!(fault, Fault::Broken { .. }) {
+            tracing::error!(%fault, "another replica of the stream is asked");
+            self.link.step_down();
+            pause = READ_ANOTHER;
+        }
+        self.read_again.get_or_insert(Instant::now() + pause);
+        Ok(())
     }
 
     /// Does what the follower orders.
@@ -649,7 +695,7 @@ impl Driver {
     fn go_on_leaving(&mut self) -> Result<(), Stuck> {
         match self.leaving {
             Leaving::Retiring(since) if self.calls.load(Ordering::Acquire) == 0 || since.elapsed() > DRAINING_MAX => {
-                self.leaving = Leaving::Draining;
+                self.leaving = Leaving::Draining(Instant::now());
                 self.stage.close();
             }
             // Nobody came.
@@ -667,7 +713,9 @@ impl Driver {
         self.closing
             && match self.leaving {
                 Leaving::No => !self.follower.has_term(),
-                Leaving::Retiring(_) | Leaving::Draining => false,
+                Leaving::Retiring(_) => false,
+                // Nobody was told of the rest.
+                Leaving::Draining(since) => since.elapsed() > DRAIN_MAX,
                 Leaving::HandedOver(since) => self.successor.is_none() || since.elapsed() > HAND_OVER,
             }
     }
@@ -678,8 +726,9 @@ impl Driver {
             self.link.publish(number, &publish);
         }
         if self.read_again.take_if(|at| *at <= instant).is_some() {
-            self.is_reading = false;
-            self.link.follow(self.follower.state().last_sequence);
+            let last = self.follower.state().last_sequence;
+            self.awaited = Some(last);
+            self.link.follow(last);
         }
         if self.follower.member().is_late(now) {
             self.follower.member().give_up();
@@ -769,7 +818,9 @@ impl Driver {
     /// Lets others see how things are.
     fn show(&mut self) {
         if **self.synced.load() != *self.follower.synced() {
-            self.synced.store(Arc::new(self.follower.synced().clone()));
+            let synced = self.follower.synced().clone();
+            self.inbox.kept.store(synced.tip.next_lsn.0 - 1, Ordering::Release);
+            self.synced.store(Arc::new(synced));
         }
         let begun = self.begun;
         let owns = self.follower.has_term();
@@ -808,4 +859,67 @@ impl Driver {
 fn drawn() -> ClusterId {
     let id = u128::from(super::entropy()) << 64 | u128::from(super::entropy());
     ClusterId(std::num::NonZeroU128::new(id).unwrap_or(std::num::NonZeroU128::MIN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(sequence: u64, bytes: usize) -> Heard {
+        Heard::Read(Sequence(sequence), Wire { headers: Vec::new(), payload: vec![0; bytes] })
+    }
+
+    /// Reads `messages` of so many bytes on a thread of its own; gives that, and how many were taken in so far.
+    fn reading(inbox: &Inbox, messages: u64, bytes: usize) -> (JoinHandle<()>, Arc<AtomicU64>) {
+        let (hear, taken) = (inbox.hear(), Arc::new(AtomicU64::new(0)));
+        let counted = taken.clone();
+        let thread = std::thread::spawn(move || {
+            for n in 1..=messages {
+                hear(read(n, bytes));
+                counted.store(n, Ordering::Release);
+            }
+        });
+        (thread, taken)
+    }
+
+    /// Until nothing more is taken in.
+    fn still(taken: &AtomicU64) -> u64 {
+        let (mut last, mut same) = (0, 0);
+        while same < 50 {
+            std::thread::sleep(Duration::from_millis(2));
+            let now = taken.load(Ordering::Acquire);
+            (last, same) = (now, if now == last && now > 0 { same + 1 } else { 0 });
+        }
+        last
+    }
+
+    #[test]
+    fn who_reads_ahead_waits_and_is_let_go_when_the_node_ends() {
+        let inbox = Inbox::new();
+        let (thread, taken) = reading(&inbox, 5_000, 0);
+        assert!(still(&taken) < 2_000);
+        drop(inbox);
+        let begun = Instant::now();
+        while !thread.is_finished() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "it waits for ever");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn what_is_read_ahead_is_bounded_in_bytes() {
+        const BYTES: usize = 512 << 10;
+        let inbox = Inbox::new();
+        let (thread, taken) = reading(&inbox, 200, BYTES);
+        let ahead = still(&taken);
+        assert!((1..=100).contains(&ahead), "{ahead} messages of 512 KiB");
+        let mut read = 0;
+        while read < 200 {
+            if let Input::Heard(heard) = inbox.receiver.recv().unwrap() {
+                inbox.taken(&heard);
+                read += 1;
+            }
+        }
+        thread.join().unwrap();
+    }
 }

@@ -148,17 +148,26 @@ pub(super) fn start(
     let secret = connected.as_ref().map(|connected| connected.secret.clone());
     let place = match (log, connected) {
         (Journaled::Alone(log), _) => {
-            let owner = Owner::new(log, lock, stage);
+            let owner = Owner::new(*log, lock, stage);
             // A machine of its own owns its log for as long as it is open.
-            owner.begin(&node)?;
-            Place::Alone(owner)
+            owner.begin(&node).map(|()| Place::Alone(owner))
         }
         (Journaled::Copy(copy, state), Some(connected)) => {
             let (gauges, calls) = (gauges.clone(), calls.clone());
             plans = Arc::new(connected.plans(&disk));
-            Place::Member(Arc::new(connected.join(*copy, state, &plans, &node, stage, gauges, calls, lock)?))
+            let seat = connected.join(*copy, state, &plans, &node, stage, gauges, calls, lock);
+            seat.map(|seat| Place::Member(Arc::new(seat)))
         }
-        (Journaled::Copy(..), None) => return Err(OpenError::InCluster(dir.display().to_string())),
+        (Journaled::Copy(..), None) => Err(OpenError::InCluster(dir.display().to_string())),
+    };
+    let place = match place {
+        Ok(place) => place,
+        Err(error) => {
+            // The threads would go on, and hold the directory.
+            node.journal.close();
+            threads.end(&node.journal);
+            return Err(error);
+        }
     };
     let inner = Inner {
         plans,

@@ -49,7 +49,7 @@ pub(crate) struct Ground<'a> {
 /// The journal of a data directory, open for appending.
 pub(crate) enum Journaled {
     /// It is the log.
-    Alone(LocalLog),
+    Alone(Box<LocalLog>),
     /// It is a copy of a log, which was read so far; of none yet, if there is no state.
     Copy(Box<LocalCopy>, Option<Box<State>>),
 }
@@ -180,7 +180,7 @@ fn open_journal(
         if recovered.torn_bytes > 0 {
             tracing::warn!(bytes = recovered.torn_bytes, "cut a torn batch off the journal; nobody was told of it");
         }
-        return Ok((Journaled::Alone(log), recovered.last_lsn, recovered.last_at));
+        return Ok((Journaled::Alone(Box::new(log)), recovered.last_lsn, recovered.last_at));
     }
     let bad_state = |error| unreadable(io::Error::new(io::ErrorKind::InvalidData, error));
     let state = state.map(|bytes| State::decode(&bytes)).transpose().map_err(bad_state)?;

@@ -443,3 +443,24 @@ fn frames_are_read_whole_or_not_at_all() {
     let last = FrameRef { first_lsn: Lsn(u64::MAX), count: 1, ..none };
     assert_eq!(Tip { next_lsn: Lsn(u64::MAX), ..Tip::default() }.batch(&last), None);
 }
+
+#[test]
+fn every_place_of_a_chain_can_be_gone_on_from_by_who_copies_it() {
+    for seed in 0..20 {
+        let frames = frames(Tip::default(), 60, seed);
+        let (disk, last) = (copied(&frames), frames[59].after());
+        let of_disk = Frames::in_dir(shared(&disk), Path::new(DIR).parent().unwrap());
+        let mut tip = Tip::default();
+        for frame in &frames {
+            let here = format!("seed {seed}, behind lsn {}, crc {}", tip.next_lsn.0 - 1, tip.crc);
+            let mut reader = of_disk.from_tip(tip).unwrap_or_else(|error| panic!("{here}: {error}"));
+            assert_eq!(reader.next_link_bytes(last).unwrap(), Some(frame.bytes().len()), "{here}");
+            assert_eq!(reader.link().unwrap(), *frame, "{here}");
+            tip = frame.after();
+        }
+        assert_eq!(of_disk.from_tip(last).unwrap().next_link_bytes(last).unwrap(), None);
+        for wrong in [Tip { crc: !last.crc, ..last }, Tip { next_lsn: Lsn(0), ..last }] {
+            assert!(of_disk.from_tip(wrong).is_err());
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! A stream in memory, for engines on threads: a cluster in one process, whose nodes can be cut off.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ struct Shared {
     grown: Condvar,
     plans: Mutex<BTreeMap<[u8; 32], Vec<u8>>>,
     answers: Mutex<BTreeMap<String, (Arc<State>, Answer)>>,
+    step_downs: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -94,6 +95,27 @@ impl MemoryStream {
         log.purged = log.purged.max((below.0 as usize).saturating_sub(1).min(most));
     }
 
+    /// Changes a bit of every message behind this one that has a body, in all replicas.
+    pub fn damage(&self, behind: Sequence) {
+        for wire in self.0.log.lock().messages.iter_mut().skip(behind.0 as usize) {
+            if let Some(byte) = wire.payload.last_mut() {
+                *byte ^= 1;
+            }
+        }
+    }
+
+    /// How often another replica was to lead.
+    #[must_use]
+    pub fn step_downs(&self) -> usize {
+        self.0.step_downs.load(Ordering::Relaxed)
+    }
+
+    /// Publishes that are neither acknowledged nor lost.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.0.log.lock().waiting.len()
+    }
+
     /// Nothing is acknowledged from now on: it has no leader.
     pub fn stall(&self) {
         self.0.log.lock().stalled = true;
@@ -146,7 +168,7 @@ impl Connect for Connector {
             log.links.push((Arc::downgrade(&state), hear.clone()));
             (Sequence(log.purged as u64 + 1), Sequence(log.messages.len() as u64))
         };
-        let link = Arc::new(MemoryLink { node, stream, state, hear });
+        let link = Arc::new(MemoryLink { knows: AtomicBool::new(false), node, stream, state, hear });
         let reading = Arc::downgrade(&link);
         std::thread::spawn(move || while reading.upgrade().is_some_and(|link| link.read()) {});
         Ok((link, Found { created: CREATED, first, last }))
@@ -154,6 +176,8 @@ impl Connect for Connector {
 }
 
 struct MemoryLink {
+    /// Whether the node was told that it is cut off.
+    knows: AtomicBool,
     node: NodeName,
     stream: MemoryStream,
     state: Arc<State>,
@@ -167,6 +191,10 @@ impl MemoryLink {
 
     /// Reads the next message, or waits a little for one.
     fn read(&self) -> bool {
+        let is_cut = self.is_cut();
+        if self.knows.swap(is_cut, Ordering::AcqRel) != is_cut {
+            (self.hear)(Heard::Connected(!is_cut));
+        }
         let message = {
             let mut log = self.stream.0.log.lock();
             let mut after = self.state.after.lock();
@@ -269,5 +297,7 @@ impl Link for MemoryLink {
         self.stream.0.answers.lock().insert(self.node.to_string(), (self.state.clone(), answer));
     }
 
-    fn step_down(&self) {}
+    fn step_down(&self) {
+        self.stream.0.step_downs.fetch_add(1, Ordering::Relaxed);
+    }
 }

@@ -86,7 +86,7 @@ impl Machine {
         let assembled = start::assemble(opened, Arc::new(clock.clone()), config);
         let Assembled { node, log, store, projector, durable, log_status, .. } = assembled;
         let Journaled::Alone(log) = log else { return Err(OpenError::Row("it is in a cluster".into())) };
-        let (entropy, log) = (dice.clone(), Watched { log, told: told.clone() });
+        let (entropy, log) = (dice.clone(), Watched { log: *log, told: told.clone() });
         let begun = node.begin_term(Way::Alone, stage.clone(), move || entropy.next()).map_err(|unseen| match unseen {
             Unseen::Unreadable(error) => start::unreadable(error),
             Unseen::Ended => OpenError::Row("there is no replica".into()),
