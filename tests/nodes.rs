@@ -226,7 +226,7 @@ async fn while_nobody_owns_nothing_is_taken_and_it_is_said_so() {
 /// What the whole cluster must agree on.
 async fn state(engine: &Engine, option: OptionId) -> (u64, u64, Lsn) {
     let counts = engine.option(option).await.unwrap().counts;
-    (counts.held.into(), counts.sold.into(), engine.durable_lsn())
+    (counts.held, counts.sold, engine.durable_lsn())
 }
 
 #[tokio::test(flavor = "multi_thread")]

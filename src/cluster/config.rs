@@ -252,7 +252,7 @@ mod tests {
             ("cluster.node = : ", |c| c.node.clear()),
             ("cluster.node = a b: ", |c| c.node = "a b".into()),
             ("cluster.secret = : ", |c| c.secret = Secret::default()),
-            ("cluster.secret = ***: ", |c| c.secret = Secret::new("hunter2".into())),
+            ("cluster.secret = ***: ", |c| c.secret = Secret::new("hunter2")),
             ("cluster.secret_file = /s: ", |c| c.secret_file = "/s".into()),
             ("cluster.key_file = : ", |c| c.cert_file = "/c".into()),
             ("cluster.key_file = /k: ", |c| c.key_file = "/k".into()),

@@ -198,7 +198,7 @@ fn calls_are_answered_or_it_is_said_whether_they_were_taken() {
     while ask("never", b"", 100) != Err(CallError::Busy) {}
 
     // With another secret nobody is heard.
-    let secret = Secret::new("another secret of thirty-two bytes or more".into());
+    let secret = Secret::new("another secret of thirty-two bytes or more");
     let stranger = Node::connect(boxoffice::cluster::ClusterConfig { secret, ..servers.config("c") }, 3).unwrap();
     let asking = stranger.link.request("echo", b"x", Duration::from_millis(500));
     assert_eq!(stranger.runtime.block_on(asking), Err(CallError::NoAnswer));

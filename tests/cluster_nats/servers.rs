@@ -154,7 +154,7 @@ impl Servers {
             monitor: addresses("http", |server| server.monitor),
             name: "test".to_owned(),
             node: node.to_owned(),
-            secret: Secret::new("a secret of thirty-two bytes, or more".to_owned()),
+            secret: Secret::new("a secret of thirty-two bytes, or more"),
             replicas: self.servers.len() as u64,
             ..ClusterConfig::default()
         }

@@ -512,7 +512,7 @@ fn secret(config: &ClusterConfig) -> Result<Secret, Error> {
     if text.len() < SECRET_BYTES_MIN {
         return Err(failed(format!("a cluster's secret has at least {SECRET_BYTES_MIN} bytes")));
     }
-    Ok(Secret::new(text.to_owned()))
+    Ok(Secret::new(text))
 }
 
 async fn options(config: &ClusterConfig, inbox: &str, tls: rustls::ClientConfig) -> Result<ConnectOptions, Error> {
