@@ -36,8 +36,8 @@ const LOOK_AROUND: Duration = Duration::from_millis(50);
 const PAUSE: Duration = Duration::from_millis(50);
 /// How often this node's journal is made durable on its own disk.
 pub(super) const SYNC: Duration = Duration::from_secs(1);
-/// How long a fault of reading is let be before it is read again, of another replica that has to be elected first if it is damage,
-/// and how often at one place: what none of three replicas has is not to be had.
+/// How long a fault of reading is let be before it is read again; of another replica, which has to be elected first, if it is
+/// damage; and how often at one place: what none of three replicas has is not to be had.
 const READ_AGAIN: Duration = Duration::from_millis(200);
 const READ_ANOTHER: Duration = Duration::from_secs(1);
 const READ_AGAIN_MAX: u32 = 3;
