@@ -76,7 +76,6 @@ macro_rules! section {
         }
     };
 }
-#[cfg(any(test, feature = "server", feature = "testing", feature = "cluster"))]
 pub(crate) use section;
 
 section! {

@@ -76,6 +76,7 @@ impl Standing {
     ///
     /// # Errors
     /// What the disk said.
+    #[cfg(any(test, feature = "testing", all(feature = "server", feature = "cluster")))]
     pub fn remove(&self) -> io::Result<()> {
         self.disk.remove(&self.path())?;
         self.disk.sync_dir(&self.dir)

@@ -101,7 +101,7 @@ impl Copying {
         let mut tip = Tip { next_lsn: Lsn(question.next_lsn), at, crc: question.crc };
         let mut reader = match self.last.lock().take() {
             Some((end, reader)) if end == tip => reader,
-            _ => self.frames.from_tip(tip).map_err(|error| match error {
+            _ => self.frames.after(tip).map_err(|error| match error {
                 journal::Error::Damaged { .. } => {
                     "this node's journal is another than the cluster's, or damaged: empty \
                                                    its data directory, and it is copied anew"

@@ -453,14 +453,14 @@ fn every_place_of_a_chain_can_be_gone_on_from_by_who_copies_it() {
         let mut tip = Tip::default();
         for frame in &frames {
             let here = format!("seed {seed}, behind lsn {}, crc {}", tip.next_lsn.0 - 1, tip.crc);
-            let mut reader = of_disk.from_tip(tip).unwrap_or_else(|error| panic!("{here}: {error}"));
+            let mut reader = of_disk.after(tip).unwrap_or_else(|error| panic!("{here}: {error}"));
             assert_eq!(reader.next_link_bytes(last).unwrap(), Some(frame.bytes().len()), "{here}");
             assert_eq!(reader.link().unwrap(), *frame, "{here}");
             tip = frame.after();
         }
-        assert_eq!(of_disk.from_tip(last).unwrap().next_link_bytes(last).unwrap(), None);
+        assert_eq!(of_disk.after(last).unwrap().next_link_bytes(last).unwrap(), None);
         for wrong in [Tip { crc: !last.crc, ..last }, Tip { next_lsn: Lsn(0), ..last }] {
-            assert!(of_disk.from_tip(wrong).is_err());
+            assert!(of_disk.after(wrong).is_err());
         }
     }
 }

@@ -42,7 +42,7 @@ impl Frames {
     ///
     /// # Errors
     /// As [`Reader::open`]; and [`Error::Damaged`] if the journal never ended there.
-    pub fn from_tip(&self, tip: Tip) -> Result<Reader, Error> {
+    pub fn after(&self, tip: Tip) -> Result<Reader, Error> {
         // From the last event on: fences stand behind it, be it at the end of its segment.
         let last = Lsn(tip.next_lsn.0.saturating_sub(1));
         let mut reader = Reader::open(self.disk.clone(), &self.dir, last)?;
