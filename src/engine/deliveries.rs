@@ -103,15 +103,35 @@ impl Engine {
     #[cfg(feature = "server")]
     pub(crate) async fn serve_webhooks(&self, settings: Settings, connect: Connect) -> Result<(), Error> {
         *self.0.deliveries.webhooks.lock() = Some((settings, connect));
-        let (sinks, _) = self.0.look_at_sinks(|id, sink| (id, sink.clone())).await?;
-        for (id, sink) in sinks {
-            self.0.serve_webhook(id, &sink);
-        }
+        let (inner, mut terms) = (Arc::downgrade(&self.0), self.0.terms.changes());
+        self.0.serve_webhooks().await?;
+        // Others may have registered some while they owned.
+        self.0.host.blocking.spawn(async move {
+            while terms.changed().await.is_ok() {
+                let Some(inner) = inner.upgrade() else { return };
+                if inner.terms.look(|_| ()).is_none() {
+                    continue;
+                }
+                if let Err(error) = inner.serve_webhooks().await {
+                    tracing::error!(%error, "webhooks that other nodes have registered are not served");
+                }
+            }
+        });
         Ok(())
     }
 }
 
 impl Inner {
+    /// Starts the deliveries to all webhooks that have none yet.
+    #[cfg(feature = "server")]
+    async fn serve_webhooks(self: &Arc<Self>) -> Result<(), Error> {
+        let (sinks, _) = self.look_at_sinks(|id, sink| (id, sink.clone())).await?;
+        for (id, sink) in sinks {
+            self.serve_webhook(id, &sink);
+        }
+        Ok(())
+    }
+
     /// Starts the deliveries to a sink, if it is a webhook and those are served here.
     pub(super) fn serve_webhook(self: &Arc<Self>, id: SinkId, sink: &Sink) {
         let Some(registration) = sink.registration() else { return };

@@ -93,6 +93,8 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 const LISTS_AT_ONCE: usize = 8;
 /// How long requests may take to end once the engine has failed: they have their answers already.
 const FAILED_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two attempts to begin with Kafka, while nobody decides.
+const KAFKA_PAUSE: Duration = Duration::from_secs(1);
 
 /// Why a server stopped, or did not start.
 #[derive(Debug, thiserror::Error)]
@@ -219,7 +221,11 @@ pub async fn run(
 ) -> Result<(), Error> {
     let app = web::Data::new(App::new(engine.clone(), settings)?);
     app.webhooks.serve().await.map_err(|error| Error::Webhooks(error.into()))?;
-    app.kafka.serve(&engine, &app.settings.kafka).await.map_err(Error::Kafka)?;
+    let kafka = match app.kafka.serve(&engine, &app.settings.kafka).await {
+        // The nodes of a cluster start when they can, and not all at once.
+        Err(crate::error::Error::NoOwner) => Some(actix_web::rt::spawn(serve_kafka(app.clone()))),
+        served => served.map(|()| None).map_err(Error::Kafka)?,
+    };
     let mut api = serve_api(listener, &app).await?;
     let ops = ops.map(|listener| serve_ops(listener, &app)).transpose()?;
     let ops_handle = ops.as_ref().map(Server::handle);
@@ -234,6 +240,9 @@ pub async fn run(
         () = api.ended() => None,
     };
     forgetting.abort();
+    if let Some(kafka) = kafka {
+        kafka.abort();
+    }
     app.stopping.send_replace(true);
     noting.abort();
     let patience = if failure.is_some() { FAILED_TIMEOUT } else { app.settings.http.shutdown_timeout.0 };
@@ -255,6 +264,16 @@ pub async fn run(
     match failure {
         Some(reason) => Err(Error::EngineFailed(reason)),
         None => ended.map_err(Error::Shutdown),
+    }
+}
+
+/// Begins to hand events to Kafka once there is a node that decides.
+async fn serve_kafka(app: web::Data<App>) {
+    while let Err(error) = app.kafka.serve(&app.engine, &app.settings.kafka).await {
+        if !matches!(error, crate::error::Error::NoOwner | crate::error::Error::OutcomeUnknown(_)) {
+            return tracing::error!(%error, "events are not handed to Kafka");
+        }
+        actix_web::rt::time::sleep(KAFKA_PAUSE).await;
     }
 }
 

@@ -108,7 +108,7 @@ impl Inner {
     /// The way to the node that decides, if it is not this one.
     pub(in crate::engine) fn away(&self) -> Option<&Away> {
         let away = self.away.get()?;
-        (away.always || self.terms.look(|_| ()).is_none()).then_some(&**away)
+        (away.always || !self.terms.takes_calls()).then_some(&**away)
     }
 
     /// Whether there is nobody, as far as this node knows, who decides what it is asked for.
@@ -166,7 +166,7 @@ impl Inner {
                 Ok(true) => pause = ASK_AGAIN,
                 Err(_) => pause = ASK_AGAIN_MAX.min(pause * 2),
             }
-            if !away.always && self.terms.look(|_| ()).is_some() {
+            if !away.always && self.terms.takes_calls() {
                 return self.decide(call).await;
             }
         }

@@ -102,7 +102,7 @@ impl Inner {
         me: Option<&OwnerId>,
         now_ms: u64,
     ) -> Option<Outcome> {
-        if me != Some(&question.to) || self.terms.look(|_| ()).is_none() {
+        if me != Some(&question.to) || !self.terms.takes_calls() {
             return Some(Outcome::NotTaken);
         }
         let verdict = away.taken.lock().take(question, now_ms, self.config.forwarding.time_ms);

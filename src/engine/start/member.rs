@@ -45,7 +45,7 @@ const READ_ANOTHER: Duration = Duration::from_secs(1);
 const READ_AGAIN_MAX: u32 = 3;
 /// How often who hands over looks whether calls are still under way, and for how long.
 const DRAINING: Duration = Duration::from_millis(2);
-const DRAINING_MAX: Duration = Duration::from_millis(500);
+const DRAINING_MAX: Duration = Duration::from_secs(2);
 /// How long who ends waits for what its term has decided to come into the log.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// For how long an owner may be unfit before another one is to own.
@@ -669,7 +669,7 @@ impl Driver {
     /// Lets the term come to its end, and another node own after it.
     fn leave(&mut self) {
         if self.follower.has_term() && matches!(self.leaving, Leaving::No) {
-            self.stage.retire();
+            self.stage.leave();
             self.leaving = Leaving::Retiring(Instant::now());
         }
     }
@@ -696,6 +696,7 @@ impl Driver {
         match self.leaving {
             Leaving::Retiring(since) if self.calls.load(Ordering::Acquire) == 0 || since.elapsed() > DRAINING_MAX => {
                 self.leaving = Leaving::Draining(Instant::now());
+                self.stage.retire();
                 self.stage.close();
             }
             // Nobody came.

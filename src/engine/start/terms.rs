@@ -1,6 +1,7 @@
 //! Terms that threads drive: how one begins and ends, and what those see of it who outlive it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use actix::prelude::*;
@@ -25,6 +26,8 @@ use crate::store::lock::DirLock;
 /// The term under way, if there is one, as those see it who outlive it.
 pub(in crate::engine) struct Terms {
     now: ArcSwap<Now>,
+    /// Whether the term under way is about to end: what comes from now on is for the next one, wherever that is.
+    leaving: AtomicBool,
     changes: watch::Sender<()>,
 }
 
@@ -37,7 +40,11 @@ struct Now {
 impl Terms {
     /// None yet; it is what `clock` shows.
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { now: ArcSwap::from_pointee(Now { clock, system: None }), changes: watch::Sender::new(()) }
+        Self {
+            now: ArcSwap::from_pointee(Now { clock, system: None }),
+            leaving: AtomicBool::new(false),
+            changes: watch::Sender::new(()),
+        }
     }
 
     /// What time it is.
@@ -53,6 +60,11 @@ impl Terms {
     /// Looks at what the actors share; `None` if there is no term.
     pub(in crate::engine) fn look<T>(&self, look: impl FnOnce(&Arc<System>) -> T) -> Option<T> {
         self.now.load().system.as_ref().map(look)
+    }
+
+    /// Whether there is a term that takes what comes now.
+    pub(in crate::engine) fn takes_calls(&self) -> bool {
+        !self.leaving.load(Ordering::Acquire) && self.look(|_| ()).is_some()
     }
 
     /// Whether this is what the actors share in the term under way.
@@ -71,6 +83,7 @@ impl Terms {
     }
 
     fn begin(&self, system: Arc<System>) {
+        self.leaving.store(false, Ordering::Release);
         self.set(system.env.clock.clone(), Some(system));
     }
 
@@ -124,6 +137,11 @@ impl Stage {
         if let Some(system) = self.terms.end().or(retired) {
             system.end();
         }
+    }
+
+    /// Lets calls that come from now on go to another node. Those that have been let in go on, and may still be many.
+    pub(super) fn leave(&self) {
+        self.terms.leaving.store(true, Ordering::Release);
     }
 
     /// Lets no more calls into the term. Those that are under way go on.
