@@ -50,7 +50,7 @@ pub(super) enum Outcome {
 }
 
 impl Engine {
-    /// Does a call that another node has sent ([`Forward`](super::Forward)), if it is meant for `me`: what this node is as the
+    /// Does a call that another node has sent (`Forward`), if it is meant for `me`: what this node is as the
     /// owner, if it is that. Gives what is to be sent back; `None` if nothing is: what was asked for is not from a node of
     /// this cluster, or came before and is answered there.
     ///
