@@ -53,7 +53,9 @@ async fn every_figure_in_an_alert_is_there() {
     for name in named.into_iter().filter(|name| !is_of_a_node(name)) {
         assert!(samples.contains(name), "{name} is not among {samples:?}");
     }
-    for name in figures(RUNBOOK).into_iter().filter(|name| !is_of_a_node(name)) {
+    // A stream of NATS has such a name too.
+    let is_figure = |name: &&str| !is_of_a_node(name) && *name != "boxoffice_plans";
+    for name in figures(RUNBOOK).into_iter().filter(is_figure) {
         let is_there = samples.contains(name) || samples.contains(format!("{name}_bucket").as_str());
         assert!(is_there, "{name} is not among {samples:?}");
     }
@@ -96,7 +98,7 @@ fn every_alert_leads_to_what_to_do() {
         assert!(headings.contains(heading), "{heading}");
         led_to.insert(heading.to_owned());
     }
-    // A damaged segment is found when nobody is there to raise an alarm.
+    // A damaged segment is found when nobody is there to raise an alarm, and Kafka is one of those whose alarm is "sink down".
     let others: Vec<_> = headings.difference(&led_to).collect();
-    assert_eq!(others, ["damaged-segment"]);
+    assert_eq!(others, ["damaged-segment", "kafka-gone"]);
 }
