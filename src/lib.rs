@@ -21,7 +21,7 @@
 //! what takes time). `simulate` runs the simulator of this crate's own tests.
 //!
 //! ```
-//! use boxoffice::{Config, Engine, NewConcert, NewOption, NodeHealth, NodeRole, UserId, Wish};
+//! use boxoffice::{Config, Engine, NewConcert, NewOption, UserId, Wish};
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -78,9 +78,9 @@ pub mod testing;
 
 pub use api::{
     Answered, AreaSeats, BestAvailable, Caller, Concert, ConcertOption, DeadLetter, DeliveryProgress, Focus, Health,
-    IdempotencyKey, NewArea, NewConcert, NewOption, Page, PageRequest, Pause, PauseReason, Payment, PaymentStatus,
-    Refund, Reservation, ReservationStatus, ReservedArea, ReservedSeat, SaleFigures, Seats, Sink, Stats, Token,
-    WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish, seat_status_name,
+    IdempotencyKey, NewArea, NewConcert, NewOption, NodeHealth, NodeRole, Page, PageRequest, Pause, PauseReason,
+    Payment, PaymentStatus, Refund, Reservation, ReservationStatus, ReservedArea, ReservedSeat, SaleFigures, Seats,
+    Sink, Stats, Token, WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish, seat_status_name,
 };
 pub use config::Config;
 pub use domain::concert_option::{Area, Counts as SeatCounts, OptionStatus, Price, PricedPlan, SagaStep, StepKind};

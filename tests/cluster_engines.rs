@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use boxoffice::testing::cluster::engines::{Flaw, Plan, Report, run};
 
 /// How long new seeds are begun.
-const BUDGET: Duration = Duration::from_secs(25);
+const BUDGET: Duration = Duration::from_secs(15);
 /// Seeds that are run whatever the time.
 const SEEDS_MIN: u64 = 100;
 const STEPS: u64 = 5_000;

@@ -292,7 +292,11 @@ pub enum Next<'a> {
 impl Batches {
     /// What is to be done next. What was given before must be [`done`](Self::done).
     pub fn take(&mut self) -> Next<'_> {
-        debug_assert!(self.out.is_none(), "one frame after the other");
+        if self.out.is_some() {
+            // It did not get into the log: that was the end.
+            debug_assert!(self.writer.is_over() || self.writer.0.journal.is_closed(), "one frame after the other");
+            return Next::Ended;
+        }
         if self.rest.is_empty() {
             let mut batch = self.writer.0.open.lock();
             // Under the lock, or a journal that is poisoned and then closed meanwhile would be sealed.
