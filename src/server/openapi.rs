@@ -455,6 +455,7 @@ pub fn document() -> String {
     for (name, schema) in schemas() {
         document["components"]["schemas"][name] = schema;
     }
+    spread_node(&mut document["components"]["schemas"]);
     let operations = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
     for operation in operations.filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
         complete(operation);
@@ -485,6 +486,18 @@ fn problems() -> Value {
     answers.into()
 }
 
+/// What a node of a cluster says of itself stands beside the rest, and is not there on a machine of its own.
+fn spread_node(schemas: &mut Value) {
+    let node = schemas["NodeHealth"]["properties"].clone();
+    let parts = schemas["Health"]["allOf"].take();
+    let own = parts.as_array().into_iter().flatten().find(|part| part.get("properties").is_some());
+    let mut health = own.cloned().unwrap_or_default();
+    for (name, schema) in node.as_object().into_iter().flatten() {
+        health["properties"][name] = schema.clone();
+    }
+    schemas["Health"] = health;
+}
+
 /// Adds to an operation what its kind has in common.
 fn complete(operation: &mut Value) {
     // Alive or not, ready or not: no engine is asked that might refuse.
@@ -498,8 +511,10 @@ fn complete(operation: &mut Value) {
     }
     if let Some(body) = operation.get_mut("requestBody") {
         statuses.extend([400, 408, 413, 415]);
-        let is_empty = body["content"]["application/json"]["schema"] == refer("Empty");
-        body["required"] = (!is_empty).into();
+        // Where nothing has to be said, no body does as well.
+        let schema = &body["content"]["application/json"]["schema"];
+        let may_be_missing = ["Empty", "Redrive"].iter().any(|name| *schema == refer(name));
+        body["required"] = (!may_be_missing).into();
     }
     let answers = &mut operation["responses"];
     for status in statuses {
