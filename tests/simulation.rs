@@ -11,7 +11,7 @@ use boxoffice::testing::sim_disk::SimDisk;
 use boxoffice::testing::simulation::{Plan, Report, run, shrink};
 
 /// How long new seeds are begun.
-const BUDGET: Duration = Duration::from_secs(100);
+const BUDGET: Duration = Duration::from_secs(50);
 /// Seeds that are run whatever the time.
 const SEEDS_MIN: u64 = 200;
 const SEEDS_MAX: u64 = 3_000;
