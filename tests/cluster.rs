@@ -1,21 +1,18 @@
 //! Three nodes on one replicated log, in a world of accidents: a slice of it. `BOXOFFICE_CLUSTER_SEEDS` says how many seeds
 //! to run instead, from `BOXOFFICE_TEST_SEED` on (from 1 if that is not set).
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+mod seeds;
+
+use std::time::Duration;
 
 use boxoffice::testing::cluster::{Flaw, Plan, Report, run};
+use seeds::Seeds;
 
 /// How long new seeds are begun.
 const BUDGET: Duration = Duration::from_secs(10);
 /// Seeds that are run whatever the time.
 const SEEDS_MIN: u64 = 150;
 const STEPS: u64 = 4_000;
-
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().and_then(|number| number.parse().ok())
-}
 
 /// Runs a plan that must hold.
 fn holds(plan: &Plan) -> Report {
@@ -28,39 +25,17 @@ fn holds(plan: &Plan) -> Report {
 
 #[test]
 fn one_owns_and_all_take_in_the_same() {
-    let asked = number("BOXOFFICE_CLUSTER_SEEDS");
-    let first = number("BOXOFFICE_TEST_SEED").unwrap_or(1);
-    let (begun, next, total) = (Instant::now(), AtomicU64::new(first), Mutex::new((0, Report::default())));
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    let is_over = match asked {
-                        Some(seeds) => seed >= first + seeds,
-                        None => seed >= first + SEEDS_MIN && begun.elapsed() > BUDGET,
-                    };
-                    if is_over {
-                        return;
-                    }
-                    let report = holds(&Plan::new(seed, STEPS));
-                    let mut total = total.lock().unwrap();
-                    total.0 += 1;
-                    total.1.add(&report);
-                }
-            });
-        }
-    });
-    let (seeds, total) = total.into_inner().unwrap();
-    println!("{seeds} seeds from {first}, {STEPS} steps each: {total}");
-    if asked.is_some_and(|seeds| seeds < SEEDS_MIN) {
+    let seeds = Seeds::of_a_cluster(SEEDS_MIN, BUDGET);
+    let (count, total) = seeds.run(|seed| holds(&Plan::new(seed, STEPS)), Report::add);
+    println!("{count} seeds from {}, {STEPS} steps each: {total}", seeds.first);
+    if seeds.are_few() {
         return;
     }
     // That it was a world of accidents.
-    assert!(total.epochs > seeds * 3 && total.deposed > seeds && total.durable > seeds * 10, "{total}");
-    assert!(total.void > seeds && total.refused > seeds && total.again > seeds, "{total}");
-    assert!(total.answered > seeds && total.elections > seeds && total.crashes > seeds * 3, "{total}");
-    assert!(total.power_cuts > seeds && total.kept > seeds / 2 && total.faults > seeds / 4, "{total}");
+    assert!(total.epochs > count * 3 && total.deposed > count && total.durable > count * 10, "{total}");
+    assert!(total.void > count && total.refused > count && total.again > count, "{total}");
+    assert!(total.answered > count && total.elections > count && total.crashes > count * 3, "{total}");
+    assert!(total.power_cuts > count && total.kept > count / 2 && total.faults > count / 4, "{total}");
 }
 
 #[test]

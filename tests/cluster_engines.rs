@@ -1,21 +1,18 @@
 //! Three whole engines on one replicated log, in a world of accidents: a slice of it. `BOXOFFICE_CLUSTER_SEEDS` says how many
 //! seeds to run instead, from `BOXOFFICE_TEST_SEED` on (from 1 if that is not set).
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+mod seeds;
+
+use std::time::Duration;
 
 use boxoffice::testing::cluster::engines::{Flaw, Plan, Report, run};
+use seeds::Seeds;
 
 /// How long new seeds are begun.
 const BUDGET: Duration = Duration::from_secs(15);
 /// Seeds that are run whatever the time.
 const SEEDS_MIN: u64 = 100;
 const STEPS: u64 = 5_000;
-
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().and_then(|number| number.parse().ok())
-}
 
 /// Runs a plan that must hold.
 fn holds(plan: &Plan) -> Report {
@@ -28,39 +25,17 @@ fn holds(plan: &Plan) -> Report {
 
 #[test]
 fn three_engines_tell_the_truth_and_end_with_the_same() {
-    let asked = number("BOXOFFICE_CLUSTER_SEEDS");
-    let first = number("BOXOFFICE_TEST_SEED").unwrap_or(1);
-    let (begun, next, total) = (Instant::now(), AtomicU64::new(first), Mutex::new((0, Report::default())));
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    let is_over = match asked {
-                        Some(seeds) => seed >= first + seeds,
-                        None => seed >= first + SEEDS_MIN && begun.elapsed() > BUDGET,
-                    };
-                    if is_over {
-                        return;
-                    }
-                    let report = holds(&Plan::new(seed, STEPS));
-                    let mut total = total.lock().unwrap();
-                    total.0 += 1;
-                    total.1.add(&report);
-                }
-            });
-        }
-    });
-    let (seeds, total) = total.into_inner().unwrap();
-    println!("{seeds} seeds from {first}, {STEPS} steps each: {total}");
-    if asked.is_some_and(|seeds| seeds < 100) {
+    let seeds = Seeds::of_a_cluster(SEEDS_MIN, BUDGET);
+    let (count, total) = seeds.run(|seed| holds(&Plan::new(seed, STEPS)), Report::add);
+    println!("{count} seeds from {}, {STEPS} steps each: {total}", seeds.first);
+    if seeds.are_few() {
         return;
     }
     // That it was a world of accidents, in which something was sold.
-    assert!(total.epochs > seeds * 3 && total.deposed > seeds && total.handed_over > seeds / 3, "{total}");
-    assert!(total.events > seeds * 20 && total.told > seeds * 30 && total.let_go > seeds * 10, "{total}");
-    assert!(total.crashes > seeds * 4 && total.power_cuts > seeds * 2 && total.kept > seeds, "{total}");
-    assert!(total.elections > seeds && total.checkpoints > seeds * 4 && total.faults > seeds / 20, "{total}");
+    assert!(total.epochs > count * 3 && total.deposed > count && total.handed_over > count / 3, "{total}");
+    assert!(total.events > count * 20 && total.told > count * 30 && total.let_go > count * 10, "{total}");
+    assert!(total.crashes > count * 4 && total.power_cuts > count * 2 && total.kept > count, "{total}");
+    assert!(total.elections > count && total.checkpoints > count * 4 && total.faults > count / 20, "{total}");
 }
 
 #[test]

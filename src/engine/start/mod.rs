@@ -14,7 +14,6 @@ mod replay;
 mod terms;
 mod threads;
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -143,7 +142,8 @@ pub(super) fn start(
         _ended: ending,
     };
     let calls = Arc::<AtomicU64>::default();
-    let mut plans = Arc::new(Plans::new(disk.clone(), dir.join("plans")));
+    let plans_here = || Arc::new(Plans::new(disk.clone(), dir.join("plans")));
+    let plans = connected.as_ref().map_or_else(plans_here, |connected| connected.plans.clone());
     let stage = Stage::new(terms.clone(), host.clone(), own);
     let secret = connected.as_ref().map(|connected| connected.secret.clone());
     let place = match (log, connected) {
@@ -154,8 +154,7 @@ pub(super) fn start(
         }
         (Journaled::Copy(copy, state), Some(connected)) => {
             let (gauges, calls) = (gauges.clone(), calls.clone());
-            plans = Arc::new(connected.plans(&disk));
-            let seat = connected.join(*copy, state, &plans, &node, stage, gauges, calls, lock);
+            let seat = connected.join(*copy, state, &node, stage, gauges, calls, lock);
             seat.map(|seat| Place::Member(Arc::new(seat)))
         }
         (Journaled::Copy(..), None) => Err(OpenError::InCluster(dir.display().to_string())),
@@ -207,7 +206,8 @@ struct Connected {
     inbox: Inbox,
     frames: Frames,
     standing: Standing,
-    plans_dir: PathBuf,
+    /// Those of all nodes.
+    plans: Arc<Plans>,
 }
 
 impl Connected {
@@ -223,8 +223,8 @@ impl Connected {
         let standing = Standing::in_dir(disk.clone(), &config.data_dir);
         let options = journal_options(config, Lsn(0));
         let (ways, seen) = (&link, &inbox);
-        let plans_dir = config.data_dir.join("plans");
-        let plans = Plans::new(disk.clone(), plans_dir.clone()).shared_by(Arc::new(PlansByLink(link.clone())));
+        let plans = Plans::new(disk.clone(), config.data_dir.join("plans"));
+        let plans = Arc::new(plans.shared_by(Arc::new(PlansByLink(link.clone()))));
         let newcomer = Newcomer {
             plans: &plans,
             frames: &frames,
@@ -238,21 +238,7 @@ impl Connected {
             founds,
         };
         newcomer.catch_up()?;
-        Ok(Self {
-            character: Character { me, patience, founds },
-            secret,
-            link,
-            found,
-            inbox,
-            frames,
-            standing,
-            plans_dir,
-        })
-    }
-
-    /// The seating plans of all nodes.
-    fn plans(&self, disk: &Arc<dyn Disk>) -> Plans {
-        Plans::new(disk.clone(), self.plans_dir.clone()).shared_by(Arc::new(PlansByLink(self.link.clone())))
+        Ok(Self { character: Character { me, patience, founds }, secret, link, found, inbox, frames, standing, plans })
     }
 
     /// Follows the log from now on.
@@ -261,14 +247,13 @@ impl Connected {
         self,
         copy: LocalCopy,
         state: Option<Box<State>>,
-        plans: &Arc<Plans>,
         node: &Node,
         stage: Stage,
         gauges: Arc<Gauges>,
         calls: Arc<AtomicU64>,
         lock: Arc<DirLock>,
     ) -> Result<Seat, OpenError> {
-        let Self { mut character, link, found, inbox, frames, standing, .. } = self;
+        let Self { mut character, link, found, inbox, frames, standing, plans, .. } = self;
         node.journal.kept_by(inbox.keep());
         let is_empty = copy.tip() == Tip::default();
         character.founds |= is_empty;
@@ -283,7 +268,7 @@ impl Connected {
         let follower = Follower::new(me, copy, state.map(|state| *state), of_stream, journal, standing, patient);
         let follower = follower.map_err(|stuck| OpenError::Cluster(stuck.to_string()))?;
         let (node, copying) = (node.clone(), Copying::new(frames));
-        Driver::start(follower, link, found, node, stage, gauges, character, calls, inbox, copying, plans.clone(), lock)
+        Driver::start(follower, link, found, node, stage, gauges, character, calls, inbox, copying, plans, lock)
     }
 }
 
