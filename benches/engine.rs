@@ -15,13 +15,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use boxoffice::{BestAvailable, Caller, Config, Engine, Error, OptionId, Points, UserId, Wish};
-use common::{Result, concert, house, new_option, on_sale, percentile, processor_time, scratch};
+use common::{ROW_SEATS, Result, concert, house, new_option, on_sale, processor_time, report, scratch, stop_after};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// Seats in a row of the house.
-const ROW_SEATS: usize = 50;
 
 /// Whether sled is written while something is measured, as it always is in the long run, or only after a burst.
 #[derive(Clone, Copy, PartialEq)]
@@ -57,23 +54,6 @@ async fn open_with(config: Config, seats: usize) -> Result<(Engine, OptionId)> {
     Ok((engine, option))
 }
 
-fn report(name: &str, operations: u64, elapsed: Duration, mut latencies: Vec<u32>) -> f64 {
-    latencies.sort_unstable();
-    let rate = operations as f64 / elapsed.as_secs_f64();
-    println!(
-        "{name:<44} {rate:>12.0}/s   p50 {:>6} us   p99 {:>6} us   p99.9 {:>6} us",
-        percentile(&latencies, 0.5),
-        percentile(&latencies, 0.99),
-        percentile(&latencies, 0.999),
-    );
-    rate
-}
-
-async fn stop_after(duration: Duration, stop: &AtomicBool) {
-    tokio::time::sleep(duration).await;
-    stop.store(true, Ordering::Relaxed);
-}
-
 fn report_cost(before: Duration, operations: u64) -> Result<()> {
     let spent = processor_time()?.saturating_sub(before);
     println!("    {:.2} us of processor time each", spent.as_secs_f64() * 1e6 / operations as f64);
@@ -84,35 +64,8 @@ fn report_cost(before: Duration, operations: u64) -> Result<()> {
 async fn rush(callers: usize, duration: Duration, checkpoints: Checkpoints) -> Result<f64> {
     let dir = scratch(&format!("rush-{callers}"));
     let (engine, option) = open(&dir, callers * 2, checkpoints).await?;
-    let stop = Arc::new(AtomicBool::new(false));
     let cpu = processor_time()?;
-    let begun = Instant::now();
-    let mut tasks = Vec::new();
-    for n in 0..callers {
-        let (engine, stop) = (engine.clone(), stop.clone());
-        let user: UserId = format!("user-{n}").parse()?;
-        tasks.push(tokio::spawn(async move {
-            let caller = Caller::User(user.clone());
-            let mut latencies = Vec::new();
-            let seats: Vec<_> =
-                [2 * n, 2 * n + 1].iter().map(|s| format!("{}-{}", s / ROW_SEATS, s % ROW_SEATS)).collect();
-            while !stop.load(Ordering::Relaxed) {
-                let begun = Instant::now();
-                let held = engine.hold(option, &user, Wish::Seats(seats.clone()), None, None).await?;
-                let between = Instant::now();
-                engine.release(&caller, held.value.id).await?;
-                latencies.push((between - begun).as_micros() as u32);
-                latencies.push(between.elapsed().as_micros() as u32);
-            }
-            Ok::<_, Error>(latencies)
-        }));
-    }
-    let mut latencies = Vec::new();
-    stop_after(duration, &stop).await;
-    for task in tasks {
-        latencies.extend(task.await??);
-    }
-    let elapsed = begun.elapsed();
+    let (elapsed, latencies) = common::rush(&engine, option, callers, duration).await?;
     let stats = engine.stats();
     let operations = latencies.len() as u64;
     let rate =

@@ -2,11 +2,18 @@
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use boxoffice::{ConcertId, Engine, NewConcert, NewOption, OptionId, Points, RoomSettings};
+use boxoffice::{
+    Caller, ConcertId, Engine, Error, NewConcert, NewOption, OptionId, Points, RoomSettings, UserId, Wish,
+};
 
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Seats in a row of the house of a [`rush`].
+pub const ROW_SEATS: usize = 50;
 
 /// A directory for this process, which is not there yet.
 pub fn scratch(name: &str) -> PathBuf {
@@ -62,4 +69,60 @@ pub fn processor_time() -> Result<Duration> {
     let ticks = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
     let ticks: Vec<u64> = ticks.map(str::parse).collect::<std::result::Result<_, _>>()?;
     Ok(Duration::from_millis(10 * ticks.iter().sum::<u64>()))
+}
+
+/// `callers` at once hold two seats each of a [`house`] in rows of [`ROW_SEATS`], and release them, over and over: for how long,
+/// and how many microseconds each hold and each release took.
+pub async fn rush(
+    engine: &Engine,
+    option: OptionId,
+    callers: usize,
+    duration: Duration,
+) -> Result<(Duration, Vec<u32>)> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let begun = Instant::now();
+    let mut tasks = Vec::new();
+    for n in 0..callers {
+        let (engine, stop) = (engine.clone(), stop.clone());
+        let user: UserId = format!("user-{n}").parse()?;
+        tasks.push(tokio::spawn(async move {
+            let caller = Caller::User(user.clone());
+            let mut latencies = Vec::new();
+            let seats: Vec<_> =
+                [2 * n, 2 * n + 1].iter().map(|s| format!("{}-{}", s / ROW_SEATS, s % ROW_SEATS)).collect();
+            while !stop.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                let held = engine.hold(option, &user, Wish::Seats(seats.clone()), None, None).await?;
+                let between = Instant::now();
+                engine.release(&caller, held.value.id).await?;
+                latencies.push((between - begun).as_micros() as u32);
+                latencies.push(between.elapsed().as_micros() as u32);
+            }
+            Ok::<_, Error>(latencies)
+        }));
+    }
+    let mut latencies = Vec::new();
+    stop_after(duration, &stop).await;
+    for task in tasks {
+        latencies.extend(task.await??);
+    }
+    Ok((begun.elapsed(), latencies))
+}
+
+pub async fn stop_after(duration: Duration, stop: &AtomicBool) {
+    tokio::time::sleep(duration).await;
+    stop.store(true, Ordering::Relaxed);
+}
+
+/// Prints a row, and returns how many there were a second.
+pub fn report(name: &str, operations: u64, elapsed: Duration, mut latencies: Vec<u32>) -> f64 {
+    latencies.sort_unstable();
+    let rate = operations as f64 / elapsed.as_secs_f64();
+    println!(
+        "{name:<44} {rate:>12.0}/s   p50 {:>6} us   p99 {:>6} us   p99.9 {:>6} us",
+        percentile(&latencies, 0.5),
+        percentile(&latencies, 0.99),
+        percentile(&latencies, 0.999),
+    );
+    rate
 }

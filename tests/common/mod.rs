@@ -2,6 +2,8 @@
 //! asked about it.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod nodes;
+
 use std::fmt::Write;
 use std::future::Future;
 use std::path::{Path, PathBuf};
