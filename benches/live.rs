@@ -4,17 +4,24 @@
 //! `cargo bench --bench live [-- SUBSCRIBERS [SECONDS [PERCENT]]]`: so many per cent do not read in the second run, 10 unless
 //! it is said. Each subscriber is a connection of its own. Latency is counted from when a change was decided, a little before
 //! its commit, to when the other process has the whole frame; of a frame that holds many changes, from the first of them.
+//!
+//! `cargo bench --bench live -- follower [SUBSCRIBERS [SECONDS]]`: of two nodes on three NATS servers, this process owns the log
+//! and sells, and one that follows, in a process of its own, has the subscribers; beside the same sale with nobody looking on.
 
 mod common;
+#[path = "../tests/cluster_nats/servers.rs"]
+mod servers;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use boxoffice::cluster::{ClusterConfig, Secret};
 use boxoffice::server::config::Settings;
 use boxoffice::{Engine, EventFilter, EventId, Lsn, NewOption, OptionId, Points, Wish};
 use common::{Result, concert, processor_time};
@@ -44,8 +51,15 @@ fn main() -> Result<()> {
     )?;
     match arguments.first().map(String::as_str) {
         Some("subscribe") => subscribers::run(&serde_json::from_str(&arguments[1])?),
-        _ => {
-            let number = |place: usize, default| arguments.get(place).map_or(Ok(default), |text| text.parse());
+        Some("follow") => follower::run(serde_json::from_str(&arguments[1])?),
+        first => {
+            let of_follower = first == Some("follower");
+            let number = |place: usize, default| {
+                arguments.get(place + usize::from(of_follower)).map_or(Ok(default), |text| text.parse())
+            };
+            if of_follower {
+                return follower::bench(number(0, 10_000)?, Duration::from_secs(number(1, 10)? as u64));
+            }
             bench(number(0, 10_000)?, Duration::from_secs(number(1, 10)? as u64), number(2, 10)?)
         }
     }
@@ -455,6 +469,95 @@ impl Sale {
     }
 }
 
+/// A node that follows, in a process of its own.
+mod follower {
+    use super::*;
+    use servers::Servers;
+
+    /// Where it finds the log, and keeps what it has.
+    #[derive(Serialize, Deserialize)]
+    pub(super) struct Place {
+        data_dir: PathBuf,
+        node: String,
+        servers: Vec<String>,
+        monitor: Vec<String>,
+    }
+
+    impl Place {
+        fn settings(self) -> Settings {
+            let Self { data_dir, node, servers, monitor } = self;
+            let cluster = ClusterConfig {
+                servers,
+                monitor,
+                node,
+                name: "bench".to_owned(),
+                secret: Secret::new("a secret of thirty-two bytes, or more"),
+                ..ClusterConfig::default()
+            };
+            let mut settings = Settings { data_dir, cluster, ..Settings::default() };
+            settings.limits.user_open_holds = 0;
+            settings
+        }
+    }
+
+    /// Serves until its input ends.
+    pub(super) fn run(place: Place) -> Result<()> {
+        let settings = place.settings();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let joining = settings.cluster.clone().joining(false)?;
+        let engine = runtime.block_on(Engine::open_in_cluster(settings.engine(), joining))?;
+        let serving = serve(&engine, settings)?;
+        println!("{}", serving.address);
+        std::io::stdin().read_to_string(&mut String::new())?;
+        serving.stop()?;
+        Ok(runtime.block_on(engine.shutdown())?)
+    }
+
+    pub(super) fn bench(subscribers: usize, duration: Duration) -> Result<()> {
+        let nats = Servers::start(3);
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+        let place = |node: &str| {
+            let ClusterConfig { servers, monitor, .. } = nats.config(node);
+            Place { data_dir: dir.path().join(node), node: node.to_owned(), servers, monitor }
+        };
+        let settings = place("owner").settings();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let joining = settings.cluster.clone().joining(true)?;
+        let engine = runtime.block_on(Engine::open_in_cluster(settings.engine(), joining))?;
+        while !engine.membership().is_some_and(|seen| seen.owns) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("follow").arg(serde_json::to_string(&place("follower"))?);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut line)?;
+        let address = line.trim().parse()?;
+        let (alone, watched) = runtime.block_on(async {
+            let concert = concert(&engine).await?;
+            let sale = Arc::new(Sale { engine: engine.clone(), address, concert, buyers: AtomicUsize::new(0) });
+            let (mut alone, mut watched) = (Vec::new(), Vec::new());
+            for round in 0..ROUNDS {
+                alone.push(sale.run(3 + 2 * round, 0, 0, duration).await?);
+                watched.push(sale.run(4 + 2 * round, subscribers, 0, duration).await?);
+            }
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>((Run::sum(&alone), Run::sum(&watched)))
+        })?;
+        let frames_per_second = watched.frames / (duration.as_secs() * u64::from(ROUNDS)).max(1);
+        tell("frames a second of the follower", format!("{frames_per_second}"));
+        tell("the owner's processor time, nobody looking on", format!("{} ms", alone.cpu[0].as_millis()));
+        let ratio = watched.cpu[0].as_secs_f64() / alone.cpu[0].as_secs_f64();
+        judge("  beside it with subscribers, within 1.05", format!("{ratio:.3} times"), ratio <= 1.05);
+        tell("latency p50", format!("{} ms", watched.p50));
+        judge("latency p99, below 350 ms", format!("{} ms", watched.p99), watched.p99 < 350);
+        let faults = format!("{} + {}", watched.incomplete, watched.wrong);
+        judge("readers with a gap or a wrong end", faults, watched.incomplete + watched.wrong == 0);
+        drop(child.stdin.take());
+        child.wait()?;
+        Ok(runtime.block_on(engine.shutdown())?)
+    }
+}
+
 /// Writes frames of so many bytes to so many connections, one after the other, and does nothing else.
 fn bare_writer(connections: usize, bytes: u64, frames: u64) -> Result<Duration> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -486,22 +589,50 @@ fn bare_writer(connections: usize, bytes: u64, frames: u64) -> Result<Duration> 
     Ok(cpu)
 }
 
+/// A server on a thread of its own.
+struct Serving {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    thread: std::thread::JoinHandle<std::result::Result<(), boxoffice::server::Error>>,
+}
+
+fn serve(engine: &Engine, settings: Settings) -> Result<Serving> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = engine.clone();
+    let thread = std::thread::spawn(move || {
+        actix_web::rt::System::new().block_on(async move {
+            let shutdown = async { drop(stopped.await) };
+            boxoffice::server::run(listener, None, serving, settings, shutdown).await
+        })
+    });
+    Ok(Serving { address, stop, thread })
+}
+
+impl Serving {
+    fn stop(self) -> Result<()> {
+        let _ = self.stop.send(());
+        Ok(self.thread.join().map_err(|_| "the server panicked")??)
+    }
+}
+
+fn tell(what: &str, value: String) {
+    println!("{what:<46} {value:>12}");
+}
+
+fn judge(what: &str, value: String, holds: bool) {
+    println!("{what:<46} {value:>12}   {}", if holds { "ok" } else { "MISSED" });
+}
+
 fn bench(subscribers: usize, duration: Duration, deaf_percent: usize) -> Result<()> {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let mut settings = Settings { data_dir: dir.path().join("data"), ..Settings::default() };
     settings.limits.user_open_holds = 0;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let engine = runtime.block_on(Engine::open(settings.engine()))?;
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let address = listener.local_addr()?;
-    let (stop, stopped) = oneshot::channel::<()>();
-    let serving = engine.clone();
-    let server = std::thread::spawn(move || {
-        actix_web::rt::System::new().block_on(async move {
-            let shutdown = async { drop(stopped.await) };
-            boxoffice::server::run(listener, None, serving, settings, shutdown).await
-        })
-    });
+    let serving = serve(&engine, settings)?;
+    let address = serving.address;
     runtime.block_on(async {
         let concert = concert(&engine).await?;
         let sale = Arc::new(Sale { engine: engine.clone(), address, concert, buyers: AtomicUsize::new(0) });
@@ -519,10 +650,6 @@ fn bench(subscribers: usize, duration: Duration, deaf_percent: usize) -> Result<
         let bare = tokio::task::block_in_place(|| bare_writer(subscribers, frame_bytes, bare_frames))?;
         let each = |cpu: Duration, frames: u64| cpu.as_secs_f64() * 1e6 / frames.max(1) as f64;
         let live = |run: &Run| each(run.cpu[0].saturating_sub(alone.cpu[0] * u32::from(ROUNDS)), run.frames);
-        let tell = |what: &str, value: String| println!("{what:<46} {value:>12}");
-        let judge = |what: &str, value: String, holds: bool| {
-            println!("{what:<46} {value:>12}   {}", if holds { "ok" } else { "MISSED" });
-        };
         tell("processor time of idle ones, in 5 s", format!("{} ms", idle.as_millis()));
         tell("processor time of the sale alone", format!("{} ms", alone.cpu[0].as_millis()));
         let bare = each(bare, bare_frames);
@@ -545,7 +672,5 @@ fn bench(subscribers: usize, duration: Duration, deaf_percent: usize) -> Result<
         judge("p99 beside those who do not read, below 1.1", format!("{ratio:.2} times"), ratio < 1.1);
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
     })?;
-    let _ = stop.send(());
-    server.join().map_err(|_| "the server panicked")??;
-    Ok(())
+    serving.stop()
 }
