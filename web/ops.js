@@ -62,11 +62,12 @@ class SaleDesk extends View {
 		this.room = `/v1/concerts/${concert.id}/waiting-room`;
 		this.buildFigures();
 		this.buildControls();
+		this.nodes = h("section.card.nodes", { hidden: true });
 		this.hooks = h("section.card.hooks", { hidden: true });
 		this.hall = h("section.card.seats");
 		put(this.node, h("div.tiles", Object.values(this.tiles).map((tile) => tile.node)),
 			h("div.curves", this.charts.map((chart) => chart.node)),
-			h("div.controls", this.lineForm, this.windowForm), this.hooks, this.hall);
+			h("div.controls", this.lineForm, this.windowForm), this.nodes, this.hooks, this.hall);
 		this.ending.push(every(EVERY_MS, () => this.read()));
 		this.buildMap().catch((problem) => toast(problem.words ?? problem.message, "bad"));
 	}
@@ -132,6 +133,7 @@ class SaleDesk extends View {
 		this.charts[1].update(this.samples);
 		this.showRoom(room);
 		this.showWindow();
+		this.showNodes(stats.nodes);
 		health(true);
 	}
 
@@ -148,6 +150,15 @@ class SaleDesk extends View {
 		this.tiles.commit.show(t("ops_milliseconds", { n: Math.round(milliseconds * 100) / 100 }),
 			`${t("ops_commit_rate", { n: rate })} · ${t("ops_checkpoint", { n: Math.max(0, stats.durable_lsn - stats.checkpointed_lsn) })}`);
 		this.charts[2].update(commits);
+	}
+
+	showNodes(nodes) {
+		this.nodes.hidden = nodes.length === 0;
+		const row = ({ node, role, lsn, ready, heard_seconds: heard }) => h("li",
+			h("div.grow", h("p.strong", node), h("p.muted", t("ops_node_lsn", { n: lsn }), heard > 0 && ` · ${t("ops_node_heard", { n: Math.round(heard) })}`)),
+			h("span.muted", t(`ops_node_${role}`)),
+			h(`span.pill.${ready ? "good" : "bad"}`, t(ready ? "ops_ready" : "ops_unready")));
+		put(this.nodes, h("h2", t("ops_nodes")), h("ul", nodes.sort((a, b) => (a.node < b.node ? -1 : 1)).map(row)));
 	}
 
 	async readHooks() {

@@ -1,5 +1,6 @@
 //! The operator's page.
 
+use boxoffice::testing::cluster::MemoryStream;
 use serde_json::json;
 
 use crate::browser::{Browsers, Look, theatre};
@@ -121,6 +122,27 @@ async fn an_operator_sees_who_does_not_receive_and_sends_again() {
     window.find(".toast.good").await;
     let after = server.get(&path, &server.admin).await.body;
     assert!(failed(&after) > failed(&before) || after["dead_letters"] == 0, "{after}");
+    window.close().await;
+}
+
+#[tokio::test]
+async fn the_operators_page_shows_the_nodes() {
+    let Some(browsers) = Browsers::start("the_operators_page_shows_the_nodes").await else { return };
+    let stream = MemoryStream::default();
+    let owner = Server::node(&stream, "ada").await;
+    let (_, option) = theatre(&owner, "Chamber Music", json!({}), json!({})).await;
+    let follower = Server::node(&stream, "ben").await;
+    let window = browsers.window(&follower, Look::DESKTOP).await;
+    window.open_as("/ops", &follower.admin, "").await;
+    window.until("document.querySelectorAll('.nodes li').length === 2").await;
+    let told = window.text(".nodes").await;
+    let places: Vec<_> = ["ada", "Owner", "ben", "Follower"].map(|part| told.find(part)).into();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{told}");
+    // What one decides is seen through the other.
+    owner.hold(&option, &owner.buyer("anna"), &["S-A-1"]).await;
+    window.until_seat("S-A-1", 1).await;
+    window.script("document.querySelector('.nodes').scrollIntoView()").await;
+    window.picture("nodes").await;
     window.close().await;
 }
 

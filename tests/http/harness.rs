@@ -10,6 +10,7 @@ use boxoffice::Engine;
 use boxoffice::server::auth::{self, Role};
 use boxoffice::server::config::Settings;
 use boxoffice::testing::clock::ManualClock;
+use boxoffice::testing::cluster::{Cable, MemoryStream};
 use boxoffice::testing::failpoints::Failpoints;
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::{Value, json};
@@ -28,8 +29,17 @@ pub struct Server {
     pub settings: Settings,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
-    failing: Option<(ManualClock, Failpoints)>,
+    opening: Opening,
     dir: Arc<TempDir>,
+}
+
+/// How its engine is opened.
+#[derive(Clone)]
+enum Opening {
+    Alone,
+    Failing(ManualClock, Failpoints),
+    /// As a node of this name.
+    Member(MemoryStream, &'static str),
 }
 
 impl Server {
@@ -39,44 +49,52 @@ impl Server {
 
     /// One that is set up in another way.
     pub async fn with(configure: impl FnOnce(&mut Settings)) -> Self {
-        Self::begin(configure, None).await
+        Self::begin(configure, Opening::Alone).await
     }
 
     /// One with a clock that is set by hand, where messages between aggregates meet failpoints.
     pub async fn start_failing(clock: &ManualClock, failpoints: &Failpoints) -> Self {
-        Self::begin(|_| (), Some((clock.clone(), failpoints.clone()))).await
+        Self::begin(|_| (), Opening::Failing(clock.clone(), failpoints.clone())).await
     }
 
-    async fn begin(configure: impl FnOnce(&mut Settings), failing: Option<(ManualClock, Failpoints)>) -> Self {
+    /// One of several on one log.
+    pub async fn node(stream: &MemoryStream, name: &'static str) -> Self {
+        Self::begin(|_| (), Opening::Member(stream.clone(), name)).await
+    }
+
+    async fn begin(configure: impl FnOnce(&mut Settings), opening: Opening) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut settings = Settings { data_dir: dir.path().join("data"), ..Settings::default() };
         settings.limits.user_requests_per_second = 0;
         settings.storage.min_free_bytes = 0;
         settings.http.shutdown_timeout = "1s".parse().unwrap();
         configure(&mut settings);
-        Self::run(settings, failing, Arc::new(dir)).await
+        Self::run(settings, opening, Arc::new(dir)).await
     }
 
     /// Stops it, cleanly, and starts it again after `meanwhile` had the data directory for itself.
     pub async fn restart(self, meanwhile: impl FnOnce(&Path)) -> Self {
-        let (settings, failing, dir) = (self.settings.clone(), self.failing.clone(), self.dir.clone());
+        let (settings, opening, dir) = (self.settings.clone(), self.opening.clone(), self.dir.clone());
         drop(self);
         meanwhile(&settings.data_dir);
-        Self::run(settings, failing, dir).await
+        Self::run(settings, opening, dir).await
     }
 
-    async fn run(settings: Settings, failing: Option<(ManualClock, Failpoints)>, dir: Arc<TempDir>) -> Self {
+    async fn run(settings: Settings, opening: Opening, dir: Arc<TempDir>) -> Self {
         let [api, ops] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let (address, ops_address) = (api.local_addr().unwrap(), ops.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = oneshot::channel();
-        let (thread_settings, thread_failing) = (settings.clone(), failing.clone());
+        let (thread_settings, thread_opening) = (settings.clone(), opening.clone());
         let thread = std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
                 let config = thread_settings.engine();
-                let engine = match &thread_failing {
-                    None => Engine::open(config).await,
-                    Some((clock, failpoints)) => Engine::open_failing(config, clock, failpoints).await,
+                let engine = match &thread_opening {
+                    Opening::Alone => Engine::open(config).await,
+                    Opening::Failing(clock, failpoints) => Engine::open_failing(config, clock, failpoints).await,
+                    Opening::Member(stream, name) => {
+                        Engine::open_in_cluster(config, stream.joining(name, &Cable::default())).await
+                    }
                 };
                 let engine = engine.unwrap();
                 let shutdown = async {
@@ -97,7 +115,7 @@ impl Server {
             settings,
             stop: Some(stop),
             thread: Some(thread),
-            failing,
+            opening,
             dir,
         }
     }
