@@ -150,6 +150,9 @@ mod subscribers {
                 head.push(stream.read_u8().await?);
             }
             if !head.starts_with(b"HTTP/1.1 101") {
+                let mut body = vec![0; 1 << 12];
+                let read = stream.read(&mut body).await?;
+                head.extend_from_slice(&body[..read]);
                 return Err(String::from_utf8_lossy(&head).into_owned().into());
             }
             if is_deaf {
