@@ -499,6 +499,8 @@ mod follower {
             };
             let mut settings = Settings { data_dir, cluster, ..Settings::default() };
             settings.limits.user_open_holds = 0;
+            // Of the files that it may have open, so that others are left for those who look on.
+            settings.http.max_connections = 1_000;
             settings
         }
     }
