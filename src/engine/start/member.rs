@@ -658,7 +658,9 @@ impl Driver {
                 let _ = sender.send(Input::Filled);
             }
         });
-        let batches = self.stage.begin(&self.node, Way::Shared { wake }).map_err(|_| Stuck::Closed)?;
+        let begun = self.begun;
+        let way = Way::Shared { wake, elapsed: Box::new(move || begun.elapsed()) };
+        let batches = self.stage.begin(&self.node, way).map_err(|_| Stuck::Closed)?;
         self.follower.begun(batches);
         self.terms += 1;
         tracing::info!(%epoch, "this node owns the log");
