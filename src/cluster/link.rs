@@ -33,6 +33,9 @@ pub trait Link: Send + Sync + 'static {
     /// is removed by the next one.
     fn purge(&self, below: Sequence);
 
+    /// Asks how many bytes the stream has: [`Heard::Bytes`], or nothing, if there is no answer.
+    fn measure(&self);
+
     /// Keeps a seating plan, by its SHA-256, where all nodes find it: for good when this returns. May block.
     ///
     /// # Errors
@@ -70,6 +73,8 @@ pub enum Asking {
     Copy = 1,
     /// To let another node own. The answer says that it was heard.
     StepDown = 2,
+    /// To forget a node that is gone for good, by its name. The answer says why that cannot be; it is empty if it was done.
+    Forget = 3,
 }
 
 impl Asking {
@@ -104,6 +109,8 @@ pub enum Heard {
     Following(Sequence),
     /// A message of the stream. Each follows the one before, unless those between were purged.
     Read(Sequence, Wire),
+    /// How many bytes the stream has.
+    Bytes(u64),
     /// From another node.
     Beat(Vec<u8>),
     /// Whether there is a connection.
@@ -147,6 +154,8 @@ pub struct Joining {
     pub founds: bool,
     /// How long it waits for whom.
     pub patience: Patience,
+    /// Bytes that the log may have before its owner takes no more holds.
+    pub log_bytes_max: u64,
     /// What all nodes know, and nobody else: 32 bytes or more.
     pub secret: Vec<u8>,
     /// Its way to the log.

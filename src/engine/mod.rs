@@ -70,6 +70,7 @@ use crate::replica::{self, Cold, Found, Holds, Listed, Replica};
 use crate::store::codec::Entity;
 use crate::store::disk::{Disk, RealDisk};
 use crate::store::journal;
+use crate::store::node::Journal;
 use crate::store::plans::Plans;
 
 pub use self::backup::{backup, restore};
@@ -129,7 +130,8 @@ const SKEW_WARNING_MS: u64 = 1_000;
 ///
 /// and those that change something also with
 ///
-/// - [`Error::Overloaded`], [`Error::StorageFull`] and [`Error::NoOwner`]: nothing has changed.
+/// - [`Error::Overloaded`], [`Error::StorageFull`] and [`Error::NoOwner`]: nothing has changed. A hold also with
+///   [`Error::LogFull`].
 /// - where they take an [`IdempotencyKey`], [`Rejection::IdempotencyKeyReused`] and
 ///   [`Rejection::TooManyIdempotencyKeys`] ("those of the idempotency key").
 ///
@@ -182,7 +184,19 @@ struct Gauges {
     is_putting_off: AtomicBool,
     free_bytes: AtomicU64,
     storage_full: AtomicBool,
+    /// Whether the log of the cluster is at its limit.
+    log_full: AtomicBool,
     overloaded: Alone,
+}
+
+impl Gauges {
+    /// Whether there is more than there may be that is in no checkpoint.
+    fn has_too_much(&self, journal: &Journal, limits: &crate::config::Checkpoint) -> bool {
+        let pending = journal.durable().0.saturating_sub(self.checkpointed.load(Ordering::Relaxed));
+        let pending_bytes = journal.counters().bytes.load(Ordering::Relaxed);
+        let pending_bytes = pending_bytes.saturating_sub(self.checkpointed_bytes.load(Ordering::Relaxed));
+        limits.enabled && (pending > limits.max_pending_events || pending_bytes > limits.max_pending_bytes)
+    }
 }
 
 /// A counter with a cache line of its own: whoever looks at its neighbors does not wait for those who count.
@@ -244,6 +258,15 @@ impl Engine {
     #[cfg(any(test, feature = "testing"))]
     pub async fn open_on(config: Config, disk: impl Disk) -> Result<Self, OpenError> {
         Self::open_at(config, ThisMachine, disk, None, None).await
+    }
+
+    /// Opens the engine as a node of a cluster, on a disk of which a test says how it is.
+    ///
+    /// # Errors
+    /// As [`open_in_cluster`](Self::open_in_cluster).
+    #[cfg(any(test, feature = "testing"))]
+    pub async fn open_in_cluster_on(config: Config, disk: impl Disk, joining: Joining) -> Result<Self, OpenError> {
+        Self::open_at(config, ThisMachine, disk, None, Some(joining)).await
     }
 
     /// Opens the engine with a clock that a test sets by hand, where messages between aggregates meet `failpoints`.
@@ -409,6 +432,10 @@ impl Engine {
             Some(Error::Overloaded(_)) => reasons.push("too much is under way".into()),
             _ => {}
         }
+        if self.0.gauges.log_full.load(Ordering::Relaxed) {
+            reasons
+                .push("the log of the cluster is at its limit: a node has not synced what it could forget else".into());
+        }
         let skew_ms = self.0.terms.clock().skew_millis();
         let mut warnings = Vec::new();
         if skew_ms.unsigned_abs() > SKEW_WARNING_MS {
@@ -503,13 +530,10 @@ impl Inner {
         if self.gauges.storage_full.load(Ordering::Relaxed) || self.log_status.space_exhausted() {
             return Some(Error::StorageFull);
         }
-        let pending = journal.durable().0.saturating_sub(self.gauges.checkpointed.load(Ordering::Relaxed));
-        let pending_bytes = journal.counters().bytes.load(Ordering::Relaxed);
-        let pending_bytes = pending_bytes.saturating_sub(self.gauges.checkpointed_bytes.load(Ordering::Relaxed));
-        let limits = &self.config.checkpoint;
-        let behind = pending > limits.max_pending_events || pending_bytes > limits.max_pending_bytes;
         let waiting = self.terms.look(|system| system.env.writer.waiting_events()).unwrap_or_default();
-        if limits.enabled && behind || waiting > self.config.journal.max_waiting_events {
+        if self.gauges.has_too_much(journal, &self.config.checkpoint)
+            || waiting > self.config.journal.max_waiting_events
+        {
             return Some(Error::Overloaded(RETRY_AFTER));
         }
         None
@@ -578,7 +602,7 @@ impl Inner {
     /// Of what comes after the first command of a call: something has changed by then, whatever stands against the rest.
     fn after_the_first(error: Error) -> Error {
         match error {
-            Error::NoOwner | Error::Overloaded(_) | Error::StorageFull => {
+            Error::NoOwner | Error::Overloaded(_) | Error::StorageFull | Error::LogFull => {
                 Error::OutcomeUnknown(format!("a part of it was done, and then: {error}"))
             }
             error => error,

@@ -389,7 +389,8 @@ impl ClusterConfig {
             allowed: error.to_string(),
         })?;
         let secret = secret.reveal().as_bytes().to_vec();
-        Ok(Joining { node, founds, patience, secret, connect: Box::new(self) })
+        let log_bytes_max = self.log_bytes_max;
+        Ok(Joining { node, founds, patience, log_bytes_max, secret, connect: Box::new(self) })
     }
 }
 
@@ -484,6 +485,16 @@ impl Link for NatsLink {
         self.spawn(async move {
             if let Err(error) = purge(&shared, below).await {
                 tracing::warn!(%error, %below, "the stream could not be purged");
+            }
+        });
+    }
+
+    fn measure(&self) {
+        let shared = self.shared.clone();
+        self.spawn(async move {
+            match shared.api.info(shared.names.stream()).await {
+                Ok(info) => (shared.hear)(Heard::Bytes(info.bytes())),
+                Err(error) => tracing::debug!(%error, "the stream could not be measured"),
             }
         });
     }

@@ -1,6 +1,6 @@
 //! The thread that drives a node of a cluster: what was heard goes to the [`Follower`], and what it orders is done here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -18,9 +18,10 @@ use super::terms::Stage;
 use super::threads::{join, spawn};
 use crate::clock::wall_clock;
 use crate::cluster::{
-    Asking, Beat, ClusterId, Epoch, Fault, Fence, Found, Hear, Heard, Link, NodeName, Patience, Peers, Publish,
+    Asking, Beat, ClusterId, Epoch, Fault, Fence, Found, Hear, Heard, Known, Link, NodeName, Patience, Peers, Publish,
     Sequence, State, Unanswered, Wire,
 };
+use crate::config::Config;
 use crate::domain::Lsn;
 use crate::domain::seating_plan::PlanHash;
 use crate::engine::calls::{Forward, OwnerId, Secret, Sending};
@@ -43,7 +44,8 @@ const MARK: Duration = Duration::from_secs(1);
 const READ_AGAIN: Duration = Duration::from_millis(200);
 const READ_ANOTHER: Duration = Duration::from_secs(1);
 const READ_AGAIN_MAX: u32 = 3;
-/// How often who hands over looks whether calls are still under way, and for how long.
+/// How often who hands over looks whether calls are still under way, and for how long; and who begins a term, whether its replica
+/// has taken in everything.
 const DRAINING: Duration = Duration::from_millis(2);
 const DRAINING_MAX: Duration = Duration::from_secs(2);
 /// How long who ends waits for what its term has decided to come into the log.
@@ -72,6 +74,8 @@ pub(super) enum Input {
     Keep(Lsn, mpsc::Sender<()>),
     /// Somebody else is to own.
     StepDown,
+    /// A node of this name is gone for good; why it cannot be forgotten, if it cannot.
+    Forget(String, mpsc::Sender<Result<(), String>>),
     /// The node is to end.
     Stop,
 }
@@ -101,6 +105,13 @@ pub struct Membership {
     pub terms: u64,
     /// What the other nodes said last.
     pub peers: BTreeMap<String, Seen>,
+    /// Other nodes of the cluster, heard of by this process or not: the log forgets nothing that one of them has not synced, up
+    /// to this message.
+    pub known: BTreeMap<String, Sequence>,
+    /// Bytes that the log has, as the owner was told last; 0 of a node that does not own it.
+    pub log_bytes: u64,
+    /// Another node whose journal differs from this one's, which most have as it is there.
+    pub contradicted_by: Option<String>,
 }
 
 /// Another node, as it was heard of last.
@@ -129,6 +140,7 @@ impl Membership {
     pub fn obstacle(&self) -> Option<&'static str> {
         match () {
             () if self.owner.is_none() => Some("nobody owns the log yet"),
+            () if self.contradicted_by.is_some() => Some("this node's journal is another than that of most others"),
             () if !self.connected => Some("there is no connection to the log"),
             () if self.owns && self.moved.elapsed() > NEWS_OLD => Some("the log takes nothing"),
             () if !self.owns && self.news.elapsed() > NEWS_OLD => Some("there is no news of the owner of the log"),
@@ -217,6 +229,12 @@ impl Seat {
                         let copy = move || seat.copying.answer(&question, &synced);
                         tokio::task::spawn_blocking(copy).await.unwrap_or_default()
                     }
+                    Some(kind) if kind == Asking::Forget as u8 => {
+                        let forget = move || seat.forget(&question);
+                        let forgotten = tokio::task::spawn_blocking(forget).await;
+                        let why = forgotten.map_or_else(|error| Err(error.to_string()), |forgotten| forgotten);
+                        why.err().unwrap_or_default().into_bytes()
+                    }
                     Some(kind) if kind == Asking::StepDown as u8 => {
                         seat.step_down();
                         vec![kind]
@@ -235,6 +253,15 @@ impl Seat {
     /// Somebody else is to own.
     pub(in crate::engine) fn step_down(&self) {
         let _ = self.inbox.send(Input::StepDown);
+    }
+
+    /// Forgets a node that is gone for good. Blocks.
+    fn forget(&self, name: &[u8]) -> Result<(), String> {
+        let name = std::str::from_utf8(name).map_err(|error| error.to_string())?;
+        let (done, is_done) = mpsc::channel();
+        let ended = || "this node ends".to_owned();
+        self.inbox.send(Input::Forget(name.to_owned(), done)).map_err(|_| ended())?;
+        is_done.recv().unwrap_or_else(|_| Err(ended()))
     }
 
     /// Hands over, makes the node's journal durable, and ends.
@@ -337,6 +364,9 @@ pub(super) struct Character {
     pub(super) patience: Patience,
     /// Whether it may begin a new cluster.
     pub(super) founds: bool,
+    /// Bytes that the log may have before no more holds are taken.
+    pub(super) log_bytes_max: u64,
+    pub(super) config: Config,
 }
 
 /// How far an owner has come that lets another one own.
@@ -361,6 +391,13 @@ pub(super) struct Driver {
     character: Character,
     peers: Peers,
     inbox: Inbox,
+    /// Messages of the stream that are taken in once there is room for them.
+    held_back: VecDeque<Heard>,
+    /// A term that is to begin once the replica has taken in everything, and since when.
+    beginning: Option<(Epoch, Instant)>,
+    log_bytes: u64,
+    /// Whether another node's journal was found to differ.
+    contradicted_by: Option<String>,
     /// Whether the thread was told that the term has something.
     filled: Arc<AtomicBool>,
     shown: Arc<ArcSwap<Membership>>,
@@ -412,10 +449,11 @@ impl Driver {
         inbox: Inbox,
         copying: Copying,
         plans: Arc<Plans>,
+        known: Known,
         lock: Arc<DirLock>,
     ) -> Result<Seat, OpenError> {
         let (sender, now, way) = (inbox.sender.clone(), Instant::now(), link.clone());
-        let peers = Peers::new(character.me.clone(), character.patience, Duration::ZERO);
+        let peers = Peers::new(character.me.clone(), character.patience, Duration::ZERO, known);
         let shown = Membership {
             node: character.me.node.clone(),
             owner: None,
@@ -428,6 +466,9 @@ impl Driver {
             moved: now,
             terms: 0,
             peers: BTreeMap::new(),
+            known: BTreeMap::new(),
+            log_bytes: 0,
+            contradicted_by: None,
         };
         let shown = Arc::new(ArcSwap::from_pointee(shown));
         let (owners, runtime) = (watch::Sender::new(None), stage.host.blocking.clone());
@@ -444,6 +485,10 @@ impl Driver {
             character,
             peers,
             inbox,
+            held_back: VecDeque::new(),
+            beginning: None,
+            log_bytes: 0,
+            contradicted_by: None,
             filled: Arc::default(),
             shown: shown.clone(),
             owners: owners.clone(),
@@ -500,12 +545,33 @@ impl Driver {
 
     /// Waits for something, and does what comes of it; false if the node is to end.
     fn turn(&mut self) -> Result<bool, Stuck> {
-        let most = if matches!(self.leaving, Leaving::Retiring(_)) { DRAINING } else { LOOK_AROUND };
+        let in_a_hurry = matches!(self.leaving, Leaving::Retiring(_)) || self.beginning.is_some();
+        let most = match in_a_hurry {
+            _ if !self.held_back.is_empty() && !self.has_too_much() => Duration::ZERO,
+            true => DRAINING,
+            false => LOOK_AROUND,
+        };
         let until = self.later.as_ref().map_or(most, |(at, ..)| at.saturating_duration_since(Instant::now()));
         let mut next = self.inbox.receiver.recv_timeout(until.min(most)).ok();
         let mut taken = 0;
+        while taken < AT_ONCE
+            && !self.has_too_much()
+            && let Some(heard) = self.held_back.pop_front()
+        {
+            self.hear(&heard)?;
+            self.go_on()?;
+            taken += 1;
+        }
         while let Some(input) = next {
-            self.take(input)?;
+            match input {
+                // All of them, so that none overtakes another.
+                Input::Heard(heard @ (Heard::Read(..) | Heard::Following(_)))
+                    if !self.held_back.is_empty() || self.has_too_much() =>
+                {
+                    self.held_back.push_back(heard);
+                }
+                input => self.take(input)?,
+            }
             self.go_on()?;
             taken += 1;
             // Somebody else's turn now and then.
@@ -534,6 +600,9 @@ impl Driver {
                 tracing::warn!("no other node could own the log: this one goes on");
             }
             Input::StepDown => self.leave(),
+            Input::Forget(node, done) => {
+                let _ = done.send(self.forget(&node));
+            }
             Input::Stop => {
                 self.closing = true;
                 // Nobody is to hand over to a node that goes.
@@ -563,9 +632,12 @@ impl Driver {
             Heard::End(last) => self.end = self.end.max(*last),
             Heard::Beat(bytes) => {
                 if let Some(beat) = Beat::decode(bytes) {
-                    self.end = self.end.max(Sequence(beat.sequence));
                     self.peers.hear(now, wall_clock(), beat, self.follower.state());
                 }
+                return Ok(());
+            }
+            Heard::Bytes(bytes) => {
+                self.log_bytes = *bytes;
                 return Ok(());
             }
             Heard::Connected(connected) => {
@@ -635,6 +707,7 @@ impl Driver {
                 Order::End => {
                     tracing::warn!("another node owns the log now");
                     self.stage.end();
+                    self.beginning = None;
                     (self.leaving, self.successor) = (Leaving::No, None);
                 }
                 Order::Drained => {
@@ -648,9 +721,24 @@ impl Driver {
 
     fn begin(&mut self, epoch: Epoch) -> Result<(), Stuck> {
         (self.leaving, self.successor) = (Leaving::No, None);
-        if self.closing {
+        self.beginning = (!self.closing).then(|| (epoch, Instant::now()));
+        self.go_on_beginning()
+    }
+
+    /// Begins the term, once the replica has taken in all that came before it. Meanwhile the thread goes on: others have to hear
+    /// that this node lives.
+    fn go_on_beginning(&mut self) -> Result<(), Stuck> {
+        let Some((epoch, since)) = self.beginning else { return Ok(()) };
+        if self.node.replica.applied() < self.node.journal.durable() {
+            if since.elapsed() > UNFIT && self.successor.is_none() {
+                self.successor = self.peers.successor(self.now());
+                tracing::warn!(%epoch, next = ?self.successor, "this node has not taken in yet what is in the log");
+                self.beat();
+            }
             return Ok(());
         }
+        self.beginning = None;
+        self.successor = None;
         let (sender, filled) = (self.inbox.sender.clone(), self.filled.clone());
         filled.store(false, Ordering::Release);
         let wake = Box::new(move || {
@@ -670,6 +758,9 @@ impl Driver {
 
     /// Lets the term come to its end, and another node own after it.
     fn leave(&mut self) {
+        if self.beginning.take().is_some() {
+            return self.hand_over();
+        }
         if self.follower.has_term() && matches!(self.leaving, Leaving::No) {
             self.stage.leave();
             self.leaving = Leaving::Retiring(Instant::now());
@@ -735,7 +826,11 @@ impl Driver {
         }
         if self.follower.member().is_late(now) {
             self.follower.member().give_up();
+            self.successor = self.peers.successor(now);
+            tracing::warn!(next = ?self.successor, "this node does not come to read up to its fence: another one is to own");
+            self.beat();
         }
+        self.go_on_beginning()?;
         let state = self.follower.state().clone();
         if state.cluster.is_none() && self.character.founds && self.end == Sequence(0) {
             let is_due = self.founded_at.is_none_or(|at| at.elapsed() > self.character.patience.suspect_after);
@@ -761,8 +856,14 @@ impl Driver {
             }
             return self.do_now_and_then();
         }
-        let could = !member.is_candidate() && !closing && connected;
-        if could && self.is_ready() && self.end <= state.last_sequence && self.peers.should_own(now, &state) {
+        let could = !member.is_candidate() && !closing && connected && self.held_back.is_empty();
+        self.compare(now, &state);
+        if could
+            && self.contradicted_by.is_none()
+            && self.is_ready()
+            && self.end <= state.last_sequence
+            && self.peers.should_own(now, &state)
+        {
             tracing::warn!(epoch = %state.epoch, "no news of the owner of the log: this node wants to own");
             self.peers.tries(now);
             self.follower.member().fence();
@@ -777,17 +878,72 @@ impl Driver {
         if self.synced_at.elapsed() >= SYNC {
             self.synced_at = Instant::now();
             self.go_on()?;
+            self.follower.remember(self.peers.known());
             self.follower.sync()?;
             self.purge();
+            self.watch_the_log();
         }
         Ok(())
     }
 
-    /// Lets the log forget what all nodes that this one has heard of have on their own disks.
+    /// Looks whether the others that have read as far have the same journal.
+    fn compare(&mut self, now: Duration, state: &State) {
+        let other = self.peers.contradicted_by(now, state);
+        if other != self.contradicted_by {
+            if let Some(node) = &other {
+                tracing::error!(%node, sequence = %state.last_sequence, "this node's journal is another than that node's");
+            }
+            self.contradicted_by = other;
+        }
+    }
+
+    /// Takes no more holds while the log is at its limit.
+    fn watch_the_log(&mut self) {
+        let has_term = self.follower.has_term();
+        if has_term {
+            self.link.measure();
+        } else {
+            self.log_bytes = 0;
+        }
+        let full = self.log_bytes > self.character.log_bytes_max;
+        if self.gauges.log_full.swap(full, Ordering::Relaxed) != full {
+            let (bytes, most) = (self.log_bytes, self.character.log_bytes_max);
+            tracing::warn!(bytes, most, full, "the log is at its limit, or is not any more");
+        }
+    }
+
+    /// Forgets a node that is gone for good, as the owner of the log.
+    fn forget(&mut self, node: &str) -> Result<(), String> {
+        if !self.follower.has_term() {
+            return Err("this node does not own the log".into());
+        }
+        self.peers.forget(self.now(), self.follower.state().epoch, node)?;
+        tracing::warn!(node, "a node is forgotten: the log keeps nothing for it any more");
+        self.follower.remember(self.peers.known());
+        self.beat();
+        Ok(())
+    }
+
+    /// Whether this node has so much that is in no checkpoint, or so little room, that it reads no further for now. An owner has to
+    /// see a fence, and who wants to own has to come to its own.
+    fn has_too_much(&mut self) -> bool {
+        let member = self.follower.member();
+        if member.owns() || member.is_candidate() {
+            return false;
+        }
+        let Self { gauges, node, character, .. } = self;
+        let unseen = node.journal.durable().0.saturating_sub(node.replica.applied().0);
+        gauges.storage_full.load(Ordering::Relaxed)
+            || gauges.has_too_much(&node.journal, &character.config.checkpoint)
+            || unseen > character.config.journal.max_waiting_events
+    }
+
+    /// Lets the log forget what all nodes that are known have on their own disks.
     fn purge(&mut self) {
         let synced = self.follower.synced().last_sequence;
         let below = self.peers.synced_by_all(synced).filter(|_| self.follower.has_term());
-        if let Some(below) = below.filter(|below| below.0 >= self.purged.0 + PURGE_AT_ONCE) {
+        let at_once = if self.gauges.log_full.load(Ordering::Relaxed) { 1 } else { PURGE_AT_ONCE };
+        if let Some(below) = below.filter(|below| below.0 >= self.purged.0 + at_once) {
             self.purged = below;
             self.link.purge(below);
         }
@@ -801,8 +957,11 @@ impl Driver {
     fn beat(&mut self) {
         self.beat_at = Instant::now();
         let owns = self.follower.member().owns();
-        let (ready, synced) = (self.is_ready() && !self.closing, self.follower.synced().last_sequence.0);
+        let (ready, synced) = (self.is_ready() && !self.closing, self.follower.synced().last_sequence);
+        let ready = ready && self.contradicted_by.is_none();
+        let known = self.peers.known_to_all(synced);
         let State { epoch, last_sequence, tip, .. } = self.follower.state();
+        let known_of = if owns { *epoch } else { self.peers.known().of };
         let beat = Beat {
             node: self.character.me.node.to_string(),
             life: self.character.me.life,
@@ -810,10 +969,13 @@ impl Driver {
             owns,
             sequence: last_sequence.0,
             next_lsn: tip.next_lsn.0,
-            synced,
+            synced: synced.0,
             wall_millis: wall_clock().as_millis(),
             ready,
             successor: self.successor.clone(),
+            crc: tip.crc,
+            known,
+            known_of: known_of.0,
         };
         self.link.beat(&beat.encode());
     }
@@ -841,12 +1003,15 @@ impl Driver {
             owns,
             epoch: state.epoch,
             sequence: state.last_sequence,
-            lag: self.end.0.saturating_sub(state.last_sequence.0),
+            lag: self.end.max(self.peers.furthest(self.now())).0.saturating_sub(state.last_sequence.0),
             news: begun + self.peers.news(),
             connected: self.connected,
             moved: self.moved_at,
             terms: self.terms,
             peers: self.peers.all().map(|peer| (peer.beat.node.clone(), seen(peer))).collect(),
+            known: self.peers.known().synced.iter().map(|(node, synced)| (node.clone(), Sequence(*synced))).collect(),
+            log_bytes: self.log_bytes,
+            contradicted_by: self.contradicted_by.clone(),
         };
         let owner = shown.owner.as_ref().map(|node| OwnerId { node: node.to_string(), epoch: shown.epoch.0 });
         self.shown.store(Arc::new(shown));

@@ -35,7 +35,7 @@ use super::{Gauges, Inner};
 use crate::Map;
 use crate::actors::arbiters::{Arbiters, Failpoints};
 use crate::clock::{TimeSource, wall_clock};
-use crate::cluster::{self, Fence, Found, Joining, Link, Sequence, State};
+use crate::cluster::{self, Fence, Found, Joining, Known, Link, Sequence, State};
 use crate::config::Config;
 use crate::domain::Lsn;
 use crate::error::OpenError;
@@ -213,7 +213,7 @@ struct Connected {
 impl Connected {
     /// Connects, and copies from another node what the log has no more. Blocks.
     fn new(joining: Joining, config: &Config, disk: &Arc<dyn Disk>, runtime: &Handle) -> Result<Self, OpenError> {
-        let Joining { node, founds, patience, secret, connect } = joining;
+        let Joining { node, founds, patience, log_bytes_max, secret, connect } = joining;
         let short = || OpenError::Cluster(format!("the secret is shorter than {} bytes", cluster::SECRET_BYTES_MIN));
         let secret = Secret::new(&secret).ok_or_else(short)?;
         let me = Fence { node, life: entropy(), format: cluster::FORMAT };
@@ -238,7 +238,8 @@ impl Connected {
             founds,
         };
         newcomer.catch_up()?;
-        Ok(Self { character: Character { me, patience, founds }, secret, link, found, inbox, frames, standing, plans })
+        let character = Character { me, patience, founds, log_bytes_max, config: config.clone() };
+        Ok(Self { character, secret, link, found, inbox, frames, standing, plans })
     }
 
     /// Follows the log from now on.
@@ -264,11 +265,15 @@ impl Connected {
             }
         }
         let (me, patient) = (character.me.clone(), character.patience.read_up_to);
+        let unreadable = |error: &dyn std::fmt::Display| OpenError::Cluster(error.to_string());
+        let bytes = standing.read().map_err(|error| unreadable(&error))?;
+        let known = bytes.map(|bytes| State::decode_with(&bytes)).transpose().map_err(|error| unreadable(&error))?;
+        let known = known.map_or_else(Known::default, |(_, known)| known);
         let (of_stream, journal) = ((found.created, found.last), node.journal.clone());
         let follower = Follower::new(me, copy, state.map(|state| *state), of_stream, journal, standing, patient);
         let follower = follower.map_err(|stuck| OpenError::Cluster(stuck.to_string()))?;
         let (node, copying) = (node.clone(), Copying::new(frames));
-        Driver::start(follower, link, found, node, stage, gauges, character, calls, inbox, copying, plans, lock)
+        Driver::start(follower, link, found, node, stage, gauges, character, calls, inbox, copying, plans, known, lock)
     }
 }
 
