@@ -1,20 +1,29 @@
-//! Nodes of a cluster that do not know what the others know: what they say and do meanwhile, and what they keep.
+//! Nodes of a cluster that are apart, in what they hear, have room for, remember or can read: what they say and do meanwhile.
 
 mod common;
 
+use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use boxoffice::cluster::{Asking, Beat, Heard, Joining, Link, NodeName};
+use boxoffice::domain::waiting_room::{Settings as Room, SettingsPatch};
 use boxoffice::relay::{Delivery, Outcome, Receiver, Settings};
+use boxoffice::server::config::Settings as ServerSettings;
 use boxoffice::testing::cluster::{Cable, MemoryStream};
 use boxoffice::testing::failing_disk::FailingDisk;
-use boxoffice::{Config, Engine, Error, EventFilter, OptionId, Start};
+use boxoffice::{Config, Engine, Error, EventFilter, NewConcert, OptionId, Start};
 use common::{PATIENCE, name};
+use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tokio_tungstenite::connect_async;
+use tokio_tungstenite::tungstenite::{self, Message};
 
 struct Node {
     engine: Engine,
@@ -253,4 +262,201 @@ async fn a_follower_whose_disk_is_nearly_full_says_so_reads_no_further_and_goes_
     until("it has all", has_all).await;
     until("it is ready", || second.health().ready.then_some(())).await;
     assert_eq!(NodeName::new("ben"), Some(second.membership().unwrap().node.clone()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owners_own_call_has_an_end_while_the_log_takes_nothing() {
+    let (stream, dir) = (MemoryStream::default(), tempfile::tempdir().unwrap());
+    let mut settings = config(&dir);
+    settings.forwarding.time_ms = 500;
+    let engine = Engine::open_in_cluster(settings, stream.joining("ada", &Cable::default())).await.unwrap();
+    until("it owns", || engine.membership().unwrap().owns.then_some(())).await;
+    let option = common::on_sale(&engine, 2, 2).await;
+    stream.stall();
+    let held = timeout(PATIENCE, hold(&engine, option, 0)).await.expect("it has an end");
+    assert!(matches!(held, Err(Error::OutcomeUnknown(_))), "{held:?}");
+    let read = timeout(PATIENCE, engine.wallet(&name("anna"))).await.expect("it has an end");
+    assert!(matches!(read, Err(Error::OutcomeUnknown(_))), "{read:?}");
+    stream.go_on();
+    until("it goes on", || engine.health().ready.then_some(())).await;
+    hold(&engine, option, 1).await.unwrap();
+    assert_eq!(engine.option(option).await.unwrap().counts.held, 2, "what was under way has come");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rejection_waits_for_one_mark() {
+    let stream = MemoryStream::default();
+    let alone = node(&stream, "ada").await;
+    owns(&alone).await;
+    let option = common::on_sale(&alone.engine, 2, 2).await;
+    common::hold(&alone.engine, option, &name("anna"), &["1-1"]).await;
+    let (before, begun) = (stream.messages().len(), Instant::now());
+    for _ in 0..50 {
+        let taken = common::seats(&["1-1"]);
+        let refused = alone.engine.hold(option, &name("ben"), taken, None, None).await;
+        assert!(matches!(refused, Err(Error::SeatsUnavailable(_))), "{refused:?}");
+    }
+    // One a second is there anyway.
+    let more = stream.messages().len() - before - begun.elapsed().as_secs() as usize;
+    assert!((50..60).contains(&more), "{more} messages for 50 rejections");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_in_a_line_of_a_cluster_may_be_silent_for_ten_seconds_at_least() {
+    let stream = MemoryStream::default();
+    let nodes = vec![node(&stream, "ada").await, node(&stream, "ben").await];
+    let first = owner(&nodes).await;
+    let concert = |seconds| NewConcert {
+        title: "Concert".into(),
+        waiting_room: Room { waiting_ttl_seconds: seconds, ..Room::default() },
+    };
+    let made = nodes[first].engine.create_concert(concert(10), None).await.unwrap().value.id;
+    for node in &nodes {
+        let patch = SettingsPatch { waiting_ttl_seconds: Some(9), ..SettingsPatch::default() };
+        let refused = [
+            node.engine.create_concert(concert(9), None).await.err().unwrap(),
+            node.engine.configure_waiting_room(made, patch).await.err().unwrap(),
+        ];
+        for (error, field) in refused.into_iter().zip(["waiting_room.waiting_ttl_seconds", "waiting_ttl_seconds"]) {
+            let Error::Invalid(errors) = error else { panic!("{error:?}") };
+            assert_eq!(errors.iter().map(|error| &*error.field).collect::<Vec<_>>(), [field]);
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let alone = Engine::open(config(&dir)).await.unwrap();
+    alone.create_concert(concert(1), None).await.unwrap();
+    alone.shutdown().await.unwrap();
+}
+
+/// A server of a node; it ends when the other end is dropped.
+async fn serve(stream: MemoryStream, name: &'static str, cable: Cable) -> (SocketAddr, Engine, oneshot::Sender<()>) {
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (ready, is_ready) = oneshot::channel();
+    std::thread::spawn(move || {
+        actix_web::rt::System::new().block_on(async move {
+            let dir = tempfile::tempdir().unwrap();
+            let mut settings = ServerSettings { data_dir: dir.path().join("data"), ..ServerSettings::default() };
+            settings.storage.min_free_bytes = 0;
+            let engine = Engine::open_in_cluster(settings.engine(), stream.joining(name, &cable)).await.unwrap();
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            drop(ready.send((listener.local_addr().unwrap(), engine.clone())));
+            let shutdown = async { drop(stopped.await) };
+            boxoffice::server::run(listener, None, engine, settings, shutdown).await.unwrap();
+        });
+    });
+    let (address, engine) = is_ready.await.unwrap();
+    (address, engine, stop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_news_lets_those_go_who_look_at_it_and_takes_no_others() {
+    let stream = MemoryStream::default();
+    let first = node(&stream, "ada").await;
+    owns(&first).await;
+    let option = common::on_sale(&first.engine, 2, 2).await;
+    let cable = Cable::default();
+    let (address, engine, stop) = serve(stream.clone(), "ben", cable.clone()).await;
+    until("it is ready", || engine.health().ready.then_some(())).await;
+    let url = format!("ws://{address}/v1/options/{option}/live");
+    let (mut socket, _) = connect_async(&url).await.unwrap();
+    assert!(matches!(socket.next().await, Some(Ok(Message::Text(_)))), "it is told how things are");
+    cable.cut();
+    let goodbye = async {
+        loop {
+            if let Message::Close(frame) = socket.next().await.expect("a goodbye").unwrap() {
+                return frame.unwrap();
+            }
+        }
+    };
+    let goodbye = timeout(PATIENCE, goodbye).await.expect("it is let go");
+    assert_eq!(u16::from(goodbye.code), 1012, "{goodbye:?}");
+    assert!(!engine.health().ready, "{:?}", engine.health());
+    let refused = connect_async(&url).await.err().unwrap();
+    assert!(matches!(&refused, tungstenite::Error::Http(answer) if answer.status() == 503), "{refused}");
+    cable.mend();
+    until("it is ready again", || engine.health().ready.then_some(())).await;
+    let begun = Instant::now();
+    while connect_async(&url).await.is_err() {
+        assert!(begun.elapsed() < PATIENCE, "nobody is let in again");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    drop(stop);
+}
+
+async fn of_version(stream: &MemoryStream, name: &str, format: u32, dir: TempDir) -> Node {
+    let cable = Cable::default();
+    let joining = Joining { format, ..stream.joining(name, &cable) };
+    let engine = Engine::open_in_cluster(config(&dir), joining).await.unwrap();
+    Node { engine, cable, dir }
+}
+
+/// Asks the owner to write the highest format there is.
+async fn upgrade(stream: &MemoryStream, owner: &Node) -> String {
+    let owner = owner.engine.membership().unwrap().node.clone();
+    let asked = way(stream, "cli", |_| ()).ask(&owner, Asking::Upgrade.of(Vec::new()), PATIENCE);
+    String::from_utf8(asked.await.unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_written_so_that_all_can_read_it_until_it_is_upgraded() {
+    let (stream, heard) = (MemoryStream::default(), Arc::<Mutex<Option<u32>>>::default());
+    let writes = heard.clone();
+    let _ida = way(&stream, "ida", move |heard| {
+        if let Heard::Beat(bytes) = heard
+            && let Some(beat) = Beat::decode(&bytes)
+            && beat.owns
+        {
+            *writes.lock() = Some(beat.writes);
+        }
+    });
+    let old = of_version(&stream, "ben", 1, tempfile::tempdir().unwrap()).await;
+    owns(&old).await;
+    let mut nodes = vec![old, of_version(&stream, "ada", 2, tempfile::tempdir().unwrap()).await];
+    let option = common::on_sale(&nodes[0].engine, 10, 20).await;
+    let first = owner(&nodes).await;
+    let told = upgrade(&stream, &nodes[first]).await;
+    assert!(told.contains("format 2") && told.ends_with(": ben"), "{told}");
+    // Also the new one, as the owner, writes what the other one can read.
+    let Node { engine, dir, .. } = nodes.remove(0);
+    engine.shutdown().await.unwrap();
+    owns(&nodes[0]).await;
+    let told = upgrade(&stream, &nodes[0]).await;
+    assert!(told.ends_with(": ben"), "who is away cannot be asked: {told}");
+    nodes.push(of_version(&stream, "ben", 1, dir).await);
+    let first = owner(&nodes).await;
+    hold(&nodes[first].engine, option, 0).await.unwrap();
+    until("it is written in format 1", || (*heard.lock() == Some(1)).then_some(())).await;
+    let Node { engine, dir, .. } = nodes.remove(1);
+    engine.shutdown().await.unwrap();
+    nodes.push(of_version(&stream, "ben", 2, dir).await);
+    let first = owner(&nodes).await;
+    let epoch = nodes[first].engine.membership().unwrap().epoch;
+    let begun = Instant::now();
+    // What the old process has said last still counts for a moment.
+    while !upgrade(&stream, &nodes[first]).await.is_empty() {
+        assert!(begun.elapsed() < PATIENCE, "ben is not heard of");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    until("it is written in format 2", || (*heard.lock() == Some(2)).then_some(())).await;
+    let first = owner(&nodes).await;
+    let now = nodes[first].engine.membership().unwrap().epoch;
+    assert!(now > epoch, "it stands in a fence");
+    for (user, node) in nodes.iter().enumerate() {
+        hold(&node.engine, option, 1 + user).await.unwrap();
+    }
+    assert_eq!(upgrade(&stream, &nodes[first]).await, "", "there is nothing to do");
+    assert_eq!(nodes[first].engine.membership().unwrap().epoch, now);
+    let late = of_version(&stream, "eva", 1, tempfile::tempdir().unwrap()).await;
+    let why = until("an old version says so", || late.engine.failed()).await;
+    assert!(why.contains("writes format 2, and this program reads 1"), "{why}");
+}
+
+#[test]
+fn what_begins_a_cluster_needs_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_boxoffice-server"));
+    let ended = command.args(["--found", "--listen", "127.0.0.1:0", "--ops-listen", "off", "--data"]).arg(dir.path());
+    let ended = ended.output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(!ended.status.success() && said.contains("--found") && said.contains("cluster.servers"), "{said}");
 }

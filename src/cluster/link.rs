@@ -1,5 +1,6 @@
 //! The contract between whoever drives the protocol and the stream. `nats` keeps it, and so can anything in a test.
 
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,6 +76,8 @@ pub enum Asking {
     StepDown = 2,
     /// To forget a node that is gone for good, by its name. The answer says why that cannot be; it is empty if it was done.
     Forget = 3,
+    /// To write the highest format that a node reads from now on. The answer says why that cannot be; it is empty if it does, or did.
+    Upgrade = 4,
 }
 
 impl Asking {
@@ -115,6 +118,8 @@ pub enum Heard {
     Beat(Vec<u8>),
     /// Whether there is a connection.
     Connected(bool),
+    /// A server of the log does not make durable what it acknowledges; this is its name.
+    NotSynced(String),
     /// The stream is gone, or was made anew: nothing more will be read.
     OtherStream,
     /// Another process with this node's name lives; this is the number of its life.
@@ -138,6 +143,9 @@ pub type Hear = Arc<dyn Fn(Heard) + Send + Sync>;
 
 /// Finds the stream.
 pub trait Connect: Send + 'static {
+    /// The node's own directory, where it may keep what is to be remembered. Told before it connects.
+    fn at_home(&mut self, _: &Path) {}
+
     /// Connects on `runtime`. `life` is the number of this process, as in its fences. May block.
     ///
     /// # Errors
@@ -152,6 +160,8 @@ pub struct Joining {
     /// Whether it may begin the log of a new cluster with its own journal, if there is no log. Nodes whose journal is empty may
     /// all do so: one of them does.
     pub founds: bool,
+    /// The highest format that it reads. What it writes is the cluster's.
+    pub format: u32,
     /// How long it waits for whom.
     pub patience: Patience,
     /// Bytes that the log may have before its owner takes no more holds.

@@ -51,6 +51,12 @@ pub struct Beat {
     /// The epoch of the owner whose list that was.
     #[n(12)]
     pub known_of: u64,
+    /// The highest format that it reads.
+    #[n(13)]
+    pub reads: u32,
+    /// The format in which the log is written, as it knows.
+    #[n(14)]
+    pub writes: u32,
 }
 
 impl Beat {
@@ -271,6 +277,25 @@ impl Peers {
         let is_same = |peer: &&Peer| (peer.beat.next_lsn, peer.beat.crc) == (state.tip.next_lsn.0, state.tip.crc);
         let (same, other): (Vec<_>, Vec<_>) = there.partition(is_same);
         other.first().filter(|_| other.len() > same.len()).map(|peer| peer.beat.node.clone())
+    }
+
+    /// Known nodes that cannot read `format`, or do not live to be asked.
+    #[must_use]
+    pub fn who_cannot_read(&self, now: Duration, format: u32) -> Vec<String> {
+        let can = |name: &String| self.living(now).any(|peer| peer.beat.node == *name && peer.beat.reads >= format);
+        self.known.synced.keys().filter(|name| !can(name)).cloned().collect()
+    }
+
+    /// The lowest format of what those that live read.
+    #[must_use]
+    pub fn read_by_all(&self, now: Duration, own: u32) -> u32 {
+        self.living(now).map(|peer| peer.beat.reads).fold(own, u32::min)
+    }
+
+    /// The highest format of what those that live read.
+    #[must_use]
+    pub fn read_by_any(&self, now: Duration, own: u32) -> u32 {
+        self.living(now).map(|peer| peer.beat.reads).fold(own, u32::max)
     }
 
     /// How far those that live have read the log, at the most.

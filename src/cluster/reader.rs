@@ -112,12 +112,14 @@ pub enum Fault {
         journal: Tip,
     },
     /// The owner writes a format that is not known here.
-    #[error("node {node} writes format {found}, and this program reads {FORMAT}; use a later version")]
+    #[error("node {node} writes format {found}, and this program reads {reads}; use a later version")]
     Format {
         /// Who.
         node: String,
         /// Its format.
         found: u32,
+        /// The highest that is read here.
+        reads: u32,
     },
     /// This is not the stream that was read before.
     #[error("this is another stream than the one that was followed, or it was made anew")]
@@ -136,6 +138,8 @@ pub enum Fault {
 #[derive(Debug, Clone)]
 pub struct Reader {
     state: State,
+    /// The highest format that it reads.
+    reads: u32,
 }
 
 impl Reader {
@@ -143,13 +147,19 @@ impl Reader {
     #[must_use]
     pub fn join(created: u64, tip: Tip) -> Self {
         let (last_sequence, epoch) = (Sequence::default(), Epoch::default());
-        Self { state: State { cluster: None, created, last_sequence, epoch, owner: None, tip } }
+        Self { state: State { cluster: None, created, last_sequence, epoch, owner: None, tip }, reads: FORMAT }
     }
 
     /// Goes on where it was.
     #[must_use]
     pub fn resume(state: State) -> Self {
-        Self { state }
+        Self { state, reads: FORMAT }
+    }
+
+    /// Reads formats up to this one, as another version of this program does.
+    #[must_use]
+    pub fn of_version(self, reads: u32) -> Self {
+        Self { reads, ..self }
     }
 
     /// Where it is.
@@ -238,8 +248,8 @@ impl Reader {
         match decoded.map_err(|unreadable| broken(unreadable.why))?.body {
             // Of epoch 0, as all bases are.
             Body::Base(_) => Ok(Taken::Void(Void::BaseAgain)),
-            Body::Fence(fence) if fence.format > FORMAT => {
-                Err(Fault::Format { node: fence.node.to_string(), found: fence.format })
+            Body::Fence(fence) if fence.format > self.reads => {
+                Err(Fault::Format { node: fence.node.to_string(), found: fence.format, reads: self.reads })
             }
             Body::Fence(fence) => {
                 let payload = fence.in_the_journal(sequence, current);

@@ -1,20 +1,35 @@
 //! The engine: opening and closing it, and what all calls have in common. The calls themselves stand in one file a
 //! service.
 
-/// What this node decides itself. A refusal rests on what there was, and is told once that is certain.
-macro_rules! decided {
+/// What comes of a call in the time that it has: a log that takes nothing is no reason to wait for ever. A machine of its own
+/// waits for nobody but itself, and its calls are not moved to where there is a timer.
+macro_rules! in_time {
     ($inner:expr, $call:expr) => {
-        match $call.await {
-            Err(error) => Err($inner.sure(error).await),
-            told => told,
+        match $inner.time_for_calls() {
+            None => $call.await,
+            Some(time) => match tokio::time::timeout(time, Box::pin($call)).await {
+                Ok(told) => told,
+                Err(_) => Err($crate::engine::took_too_long()),
+            },
         }
     };
+}
+
+/// What this node decides itself. A refusal rests on what there was, and is told once that is certain.
+macro_rules! decided {
+    ($inner:expr, $call:expr) => {{
+        let asked = $inner.moment();
+        match in_time!($inner, $call) {
+            Err(error) => Err($inner.sure(error, asked).await),
+            told => told,
+        }
+    }};
 }
 
 /// What this node knows itself of what is somebody's, told once that is certain.
 macro_rules! known {
     ($inner:expr, $call:expr) => {{
-        let told = $call.await;
+        let told = in_time!($inner, $call);
         $inner.certain().await?;
         told
     }};
@@ -489,6 +504,11 @@ impl Engine {
     }
 }
 
+/// Of a call that has an end before the log has taken what it rests on.
+fn took_too_long() -> Error {
+    Error::OutcomeUnknown("the log did not take it in time".into())
+}
+
 /// Why nothing is decided where there is no term.
 const NO_OWNER: &str = "there is no owner of the log";
 
@@ -685,13 +705,34 @@ impl Inner {
         if let Some(effect) = tell.leave(()) {
             self.owned(|system| system.env.writer.when_durable(self.node.journal.durable(), effect))?;
         }
-        told.await.ok_or(Error::NoOwner)
+        let told = async { told.await.ok_or(Error::NoOwner) };
+        in_time!(self, told)
+    }
+
+    /// How long a call may take; `None` on a machine of its own.
+    fn time_for_calls(&self) -> Option<Duration> {
+        matches!(self.place, Place::Member(_)).then(|| Duration::from_millis(self.config.forwarding.time_ms))
+    }
+
+    /// What time it is for what is [certain](Self::certain); `None` on a machine of its own, and without a term.
+    fn moment(&self) -> Option<Duration> {
+        match self.place {
+            Place::Alone(_) => None,
+            Place::Member(_) => self.terms.look(|system| system.env.writer.moment()).flatten(),
+        }
+    }
+
+    /// Whether this node has certainly owned the log at some time after this one.
+    fn has_owned_since(&self, moment: Duration) -> bool {
+        self.terms.look(|system| system.env.writer.has_owned_since(moment)).unwrap_or_default()
     }
 
     /// What came of a call that this node has decided, once it is [certain](Self::certain). What says that nothing was done, it
-    /// says of this node alone, and is true in any case.
-    async fn sure(&self, error: Error) -> Error {
+    /// says of this node alone, and is true in any case. `asked` is when the call came: what was found out by way of the log since
+    /// need not be found out again.
+    async fn sure(&self, error: Error, asked: Option<Duration>) -> Error {
         match &error {
+            _ if asked.is_some_and(|asked| self.has_owned_since(asked)) => error,
             Error::Rejected(_) | Error::SeatsUnavailable(_) => self.certain().await.err().unwrap_or(error),
             _ => error,
         }

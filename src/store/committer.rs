@@ -208,6 +208,21 @@ impl Writer {
         }
     }
 
+    /// What time it is for [`has_owned_since`](Self::has_owned_since); `None` where nobody else appends.
+    #[must_use]
+    pub fn moment(&self) -> Option<Duration> {
+        match &self.0.way {
+            Way::Alone => None,
+            Way::Shared { elapsed, .. } => Some(elapsed()),
+        }
+    }
+
+    /// Whether the log has taken something of this term that was published after `moment`.
+    #[must_use]
+    pub fn has_owned_since(&self, moment: Duration) -> bool {
+        self.0.owned_at.lock().is_some_and(|at| at >= moment)
+    }
+
     fn wake(&self, batch: parking_lot::MutexGuard<'_, Batch>) {
         self.0.waiting.store(u64::from(batch.events), Ordering::Relaxed);
         drop(batch);

@@ -85,6 +85,9 @@ pub(crate) enum Stuck {
         /// What the disk said.
         source: std::io::Error,
     },
+    /// A server that was not there when this node started.
+    #[error("NATS server {0} does not sync each message: set `sync_interval: always` in its section `jetstream`")]
+    NotSynced(String),
     /// Another process has the name of this node.
     #[error("another process is node {0} too: each needs a name of its own")]
     Namesake(String),
@@ -109,7 +112,7 @@ impl Follower {
         patience: Duration,
     ) -> Result<Self, Stuck> {
         let is_new = state.is_none();
-        let reader = state.map_or_else(|| Reader::join(created, copy.tip()), Reader::resume);
+        let reader = state.map_or_else(|| Reader::join(created, copy.tip()), Reader::resume).of_version(me.format);
         reader.recognise(created, last)?;
         let synced = reader.state().clone();
         let member = Member::new(me, reader, patience);

@@ -76,6 +76,8 @@ pub(super) enum Input {
     StepDown,
     /// A node of this name is gone for good; why it cannot be forgotten, if it cannot.
     Forget(String, mpsc::Sender<Result<(), String>>),
+    /// What is written is to be of the highest format that a node reads; why it cannot be, if it cannot.
+    Upgrade(mpsc::Sender<Result<(), String>>),
     /// The node is to end.
     Stop,
 }
@@ -135,6 +137,13 @@ impl Membership {
         self.owns.then(|| OwnerId { node: self.node.to_string(), epoch: self.epoch.0 })
     }
 
+    /// Whether it has had no news for so long that what it shows may be what others know better.
+    #[must_use]
+    pub fn is_out_of_touch(&self) -> bool {
+        let heard = if self.owns { self.moved } else { self.news };
+        heard.elapsed() > NEWS_OLD
+    }
+
     /// Whether it knows how things are, and who decides.
     #[must_use]
     pub fn obstacle(&self) -> Option<&'static str> {
@@ -142,8 +151,8 @@ impl Membership {
             () if self.owner.is_none() => Some("nobody owns the log yet"),
             () if self.contradicted_by.is_some() => Some("this node's journal is another than that of most others"),
             () if !self.connected => Some("there is no connection to the log"),
-            () if self.owns && self.moved.elapsed() > NEWS_OLD => Some("the log takes nothing"),
-            () if !self.owns && self.news.elapsed() > NEWS_OLD => Some("there is no news of the owner of the log"),
+            () if self.owns && self.is_out_of_touch() => Some("the log takes nothing"),
+            () if self.is_out_of_touch() => Some("there is no news of the owner of the log"),
             () => None,
         }
     }
@@ -230,11 +239,10 @@ impl Seat {
                         tokio::task::spawn_blocking(copy).await.unwrap_or_default()
                     }
                     Some(kind) if kind == Asking::Forget as u8 => {
-                        let forget = move || seat.forget(&question);
-                        let forgotten = tokio::task::spawn_blocking(forget).await;
-                        let why = forgotten.map_or_else(|error| Err(error.to_string()), |forgotten| forgotten);
-                        why.err().unwrap_or_default().into_bytes()
+                        let Ok(name) = String::from_utf8(question) else { return Vec::new() };
+                        seat.order(|done| Input::Forget(name, done)).await
                     }
+                    Some(kind) if kind == Asking::Upgrade as u8 => seat.order(Input::Upgrade).await,
                     Some(kind) if kind == Asking::StepDown as u8 => {
                         seat.step_down();
                         vec![kind]
@@ -255,13 +263,15 @@ impl Seat {
         let _ = self.inbox.send(Input::StepDown);
     }
 
-    /// Forgets a node that is gone for good. Blocks.
-    fn forget(&self, name: &[u8]) -> Result<(), String> {
-        let name = std::str::from_utf8(name).map_err(|error| error.to_string())?;
+    /// Has the thread do something; why it cannot, in words.
+    async fn order(&self, order: impl FnOnce(mpsc::Sender<Result<(), String>>) -> Input) -> Vec<u8> {
         let (done, is_done) = mpsc::channel();
-        let ended = || "this node ends".to_owned();
-        self.inbox.send(Input::Forget(name.to_owned(), done)).map_err(|_| ended())?;
-        is_done.recv().unwrap_or_else(|_| Err(ended()))
+        // Without the thread the other end is gone.
+        let _ = self.inbox.send(order(done));
+        let told = tokio::task::spawn_blocking(move || is_done.recv()).await;
+        let told =
+            told.map_or_else(|error| Err(error.to_string()), |told| told.unwrap_or(Err("this node ends".into())));
+        told.err().unwrap_or_default().into_bytes()
     }
 
     /// Hands over, makes the node's journal durable, and ends.
@@ -396,6 +406,8 @@ pub(super) struct Driver {
     /// A term that is to begin once the replica has taken in everything, and since when.
     beginning: Option<(Epoch, Instant)>,
     log_bytes: u64,
+    /// Whether this node is to own after itself, in its own format.
+    upgrading: bool,
     /// Whether another node's journal was found to differ.
     contradicted_by: Option<String>,
     /// Whether the thread was told that the term has something.
@@ -488,6 +500,7 @@ impl Driver {
             held_back: VecDeque::new(),
             beginning: None,
             log_bytes: 0,
+            upgrading: false,
             contradicted_by: None,
             filled: Arc::default(),
             shown: shown.clone(),
@@ -603,6 +616,9 @@ impl Driver {
             Input::Forget(node, done) => {
                 let _ = done.send(self.forget(&node));
             }
+            Input::Upgrade(done) => {
+                let _ = done.send(self.upgrade());
+            }
             Input::Stop => {
                 self.closing = true;
                 // Nobody is to hand over to a node that goes.
@@ -644,6 +660,7 @@ impl Driver {
                 self.connected = *connected;
                 return Ok(());
             }
+            Heard::NotSynced(server) => return Err(Stuck::NotSynced(server.clone())),
             Heard::OtherStream => return Err(Fault::OtherStream.into()),
             Heard::Namesake(life) => {
                 if *life > self.character.me.life {
@@ -708,11 +725,17 @@ impl Driver {
                     tracing::warn!("another node owns the log now");
                     self.stage.end();
                     self.beginning = None;
+                    self.upgrading = false;
                     (self.leaving, self.successor) = (Leaving::No, None);
                 }
                 Order::Drained => {
                     self.stage.end();
-                    self.hand_over();
+                    if std::mem::take(&mut self.upgrading) && !self.closing {
+                        self.leaving = Leaving::No;
+                        self.follower.member().fence(self.character.me.format);
+                    } else {
+                        self.hand_over();
+                    }
                 }
             }
         }
@@ -866,7 +889,8 @@ impl Driver {
         {
             tracing::warn!(epoch = %state.epoch, "no news of the owner of the log: this node wants to own");
             self.peers.tries(now);
-            self.follower.member().fence();
+            let format = self.writes();
+            self.follower.member().fence(format);
         }
         self.do_now_and_then()
     }
@@ -924,6 +948,38 @@ impl Driver {
         Ok(())
     }
 
+    /// The format in which this node would write as the owner: that of the owner before it, and at first the lowest that those
+    /// read who live.
+    fn writes(&self) -> u32 {
+        let owner = self.follower.state().owner.as_ref();
+        owner.map_or_else(|| self.peers.read_by_all(self.now(), self.character.me.format), |owner| owner.format)
+    }
+
+    /// Lets what is written be of the highest format that a node reads, by a term of this node's own after this one.
+    fn upgrade(&mut self) -> Result<(), String> {
+        if !self.follower.has_term() || !matches!(self.leaving, Leaving::No) {
+            return Err("this node does not own the log".into());
+        }
+        let (now, own) = (self.now(), self.character.me.format);
+        let format = self.peers.read_by_any(now, own);
+        if self.writes() >= format {
+            return Ok(());
+        }
+        let mut others = self.peers.who_cannot_read(now, format);
+        if own < format {
+            others.push(self.character.me.node.to_string());
+        }
+        if !others.is_empty() {
+            let others = others.join(", ");
+            return Err(format!(
+                "format {format} cannot be read by these nodes, or they are not there to say so: {others}"
+            ));
+        }
+        self.upgrading = true;
+        self.leave();
+        Ok(())
+    }
+
     /// Whether this node has so much that is in no checkpoint, or so little room, that it reads no further for now. An owner has to
     /// see a fence, and who wants to own has to come to its own.
     fn has_too_much(&mut self) -> bool {
@@ -976,6 +1032,8 @@ impl Driver {
             crc: tip.crc,
             known,
             known_of: known_of.0,
+            reads: self.character.me.format,
+            writes: self.writes(),
         };
         self.link.beat(&beat.encode());
     }

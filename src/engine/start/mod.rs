@@ -213,11 +213,12 @@ struct Connected {
 impl Connected {
     /// Connects, and copies from another node what the log has no more. Blocks.
     fn new(joining: Joining, config: &Config, disk: &Arc<dyn Disk>, runtime: &Handle) -> Result<Self, OpenError> {
-        let Joining { node, founds, patience, log_bytes_max, secret, connect } = joining;
+        let Joining { node, founds, format, patience, log_bytes_max, secret, mut connect } = joining;
         let short = || OpenError::Cluster(format!("the secret is shorter than {} bytes", cluster::SECRET_BYTES_MIN));
         let secret = Secret::new(&secret).ok_or_else(short)?;
-        let me = Fence { node, life: entropy(), format: cluster::FORMAT };
+        let me = Fence { node, life: entropy(), format };
         let inbox = Inbox::new();
+        connect.at_home(&config.data_dir);
         let (link, found) = connect.connect(runtime, me.life, inbox.hear()).map_err(OpenError::Cluster)?;
         let frames = Frames::in_dir(disk.clone(), &config.data_dir);
         let standing = Standing::in_dir(disk.clone(), &config.data_dir);

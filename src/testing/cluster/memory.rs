@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Handle;
 
 use crate::cluster::{
-    Answer, Asked, Connect, Found, Hear, Heard, Joining, Link, NodeName, Patience, Publish, Reply, Sequence,
+    Answer, Asked, Connect, FORMAT, Found, Hear, Heard, Joining, Link, NodeName, Patience, Publish, Reply, Sequence,
     Unanswered, Wire,
 };
 
@@ -77,6 +77,7 @@ impl MemoryStream {
             node: node.clone(),
             founds: false,
             patience: Patience { beat: millis(50), suspect_after: millis(400), read_up_to: millis(5_000) },
+            format: FORMAT,
             log_bytes_max: u64::MAX,
             secret: vec![7; 32],
             connect: Box::new(Connector { node, stream: self.clone(), cable: cable.clone() }),

@@ -753,7 +753,7 @@ impl Trial {
         if self.process(index).closing {
             return Ok(());
         }
-        self.process(index).follower.lock().member().fence();
+        self.process(index).follower.lock().member().fence(FORMAT);
         self.go_on(index)
     }
 
