@@ -71,8 +71,8 @@ pub enum Error {
     #[n(5)]
     #[error("the disk is nearly full")]
     StorageFull,
-    /// The log of the cluster is at its limit, since a node has not synced what it could forget else: no hold is taken. Nothing has
-    /// changed.
+    /// The log of the cluster is at its limit, since a node has not synced what it could forget else: no hold is
+    /// taken. Nothing has changed.
     #[n(9)]
     #[error("the log of the cluster is at its limit, and no hold is taken")]
     LogFull,

@@ -90,8 +90,8 @@ section! {
         patience_ms: u64 = 5_000,
         /// Milliseconds that a start may wait for NATS servers, 1,000 to 600,000.
         connect_timeout_ms: u64 = 30_000,
-        /// Bytes that the log may have, 16 MiB to 1 PiB; past it the owner takes no more holds, until it has forgotten what all
-        /// nodes have on their disks.
+        /// Bytes that the log may have, 16 MiB to 1 PiB; past it the owner takes no more holds, until it has forgotten
+        /// what all nodes have on their disks.
         log_bytes_max: u64 = 10 << 30,
         /// Calls of other nodes that are answered at once, of each kind, 1 to 65,536; what comes beyond is told `busy`.
         calls: u64 = 1_024,

@@ -74,9 +74,11 @@ pub enum Asking {
     Copy = 1,
     /// To let another node own. The answer says that it was heard.
     StepDown = 2,
-    /// To forget a node that is gone for good, by its name. The answer says why that cannot be; it is empty if it was done.
+    /// To forget a node that is gone for good, by its name. The answer says why that cannot be; it is empty if it was
+    /// done.
     Forget = 3,
-    /// To write the highest format that a node reads from now on. The answer says why that cannot be; it is empty if it does, or did.
+    /// To write the highest format that a node reads from now on. The answer says why that cannot be; it is empty if
+    /// it does, or did.
     Upgrade = 4,
 }
 

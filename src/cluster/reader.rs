@@ -272,8 +272,8 @@ const MAGIC: [u8; 8] = *b"BOXFOLLO";
 #[error("this is not how far the stream was read: it is damaged, or of another version")]
 pub struct BadState;
 
-/// What a node knows of the others: how far each has read the log down to its own disk, as far as was heard. What one of
-/// them has not there, the log may not forget.
+/// What a node knows of the others: how far each has read the log down to its own disk, as far as was heard. What one
+/// of them has not there, the log may not forget.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Known {
     /// The epoch of the owner whose list it was.
@@ -290,8 +290,8 @@ impl State {
         sealed(self.fields(1))
     }
 
-    /// As bytes, with what is known of other nodes: as [`encode`](Self::encode), but for the version, 2; and before the CRC the
-    /// epoch of that (8), and of each node what it has synced (8), the length of its name (1), its name.
+    /// As bytes, with what is known of other nodes: as [`encode`](Self::encode), but for the version, 2; and before
+    /// the CRC the epoch of that (8), and of each node what it has synced (8), the length of its name (1), its name.
     #[must_use]
     pub fn encode_with(&self, known: &Known) -> Vec<u8> {
         let mut bytes = self.fields(2);

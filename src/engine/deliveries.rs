@@ -21,8 +21,8 @@ use crate::relay::{Delivery, Failure, Outcome, Receiver, Settings, breaker};
 const READ_EVENTS: usize = 512;
 /// How long new events are gathered before they are read: each read costs a hop between threads.
 const GATHER: Duration = Duration::from_millis(10);
-/// How long before an attempt begins this node must still have owned the log, for certain: a deposed owner may not know that it is
-/// one, and what it delivers comes late, and beside what the next one does.
+/// How long before an attempt begins this node must still have owned the log, for certain: a deposed owner may not
+/// know that it is one, and what it delivers comes late, and beside what the next one does.
 const OWNED_WITHIN: Duration = Duration::from_secs(1);
 /// The least time before deliveries that broke off begin anew.
 const BEGIN_ANEW: Duration = Duration::from_millis(100);

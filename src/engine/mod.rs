@@ -1,8 +1,8 @@
 //! The engine: opening and closing it, and what all calls have in common. The calls themselves stand in one file a
 //! service.
 
-/// What comes of a call in the time that it has: a log that takes nothing is no reason to wait for ever. A machine of its own
-/// waits for nobody but itself, and its calls are not moved to where there is a timer.
+/// What comes of a call in the time that it has: a log that takes nothing is no reason to wait for ever. A machine of
+/// its own waits for nobody but itself, and its calls are not moved to where there is a timer.
 macro_rules! in_time {
     ($inner:expr, $call:expr) => {
         match $inner.time_for_calls() {
@@ -120,7 +120,7 @@ const SKEW_WARNING_MS: u64 = 1_000;
 ///
 /// | for | |
 /// |---|---|
-/// | **opening** | [`open`](Self::open), once a process and directory; everything else comes after it. A host waits for [`failure`](Self::failure) beside its work, and ends with [`shutdown`](Self::shutdown), also when the engine has failed. Tests have `open_with` (a clock that is set by hand), `open_on` (a disk that fails) and `open_failing` (messages that are lost) and `open_forwarding` (as a node that asks another one), and end a term and begin another with `end_term` and `begin_term` |
+/// | **opening** | [`open`](Self::open), once a process and directory; everything else comes after it. A host waits for [`failure`](Self::failure) beside its work, and ends with [`shutdown`](Self::shutdown), also when the engine has failed. Tests have `open_with` (a clock that is set by hand), `open_on` and `open_in_cluster_on` (a disk that fails) and `open_failing` (messages that are lost) and `open_forwarding` (as a node that asks another one), and end a term and begin another with `end_term` and `begin_term` |
 /// | **several nodes** | [`open_in_cluster`](Self::open_in_cluster) in place of `open`: one node decides, and all answer; [`membership`](Self::membership) tells who decides, [`step_down`](Self::step_down) lets another one |
 /// | **the catalogue** | [`create_concert`](Self::create_concert), then [`add_option`](Self::add_option) for each of its performances. What there is: [`concerts`](Self::concerts), [`concert`](Self::concert) with its options, [`option`](Self::option), [`plan`](Self::plan) and [`plan_json`](Self::plan_json) for the map of its seats |
 /// | **running a sale** | [`reschedule_option`](Self::reschedule_option), [`block_seats`](Self::block_seats), [`unblock_seats`](Self::unblock_seats); [`sale_figures`](Self::sale_figures) |
@@ -728,8 +728,8 @@ impl Inner {
     }
 
     /// What came of a call that this node has decided, once it is [certain](Self::certain). What says that nothing was done, it
-    /// says of this node alone, and is true in any case. `asked` is when the call came: what was found out by way of the log since
-    /// need not be found out again.
+    /// says of this node alone, and is true in any case. `asked` is when the call came: what was found out by way of
+    /// the log since need not be found out again.
     async fn sure(&self, error: Error, asked: Option<Duration>) -> Error {
         match &error {
             _ if asked.is_some_and(|asked| self.has_owned_since(asked)) => error,

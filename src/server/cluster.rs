@@ -125,8 +125,8 @@ pub async fn forget(settings: &Settings, gone: &str) -> Result<()> {
     Ok(())
 }
 
-/// Lets what is written be of the highest format that a node reads. Gives the format in which the log is written now, and
-/// whether that is new.
+/// Lets what is written be of the highest format that a node reads. Gives the format in which the log is written now,
+/// and whether that is new.
 ///
 /// # Errors
 /// Nobody owns, or a known node could not read it.
@@ -190,8 +190,8 @@ async fn look_on(settings: &Settings) -> Result<(NatsLink, Found, Nodes)> {
 }
 
 /// Takes a data directory out of its cluster: it holds all of the log, and is a single machine's from then on. With
-/// `accept_loss` it does so with what it has, whether that is all or not. The others are told to forget it; gives why they were not,
-/// if so.
+/// `accept_loss` it does so with what it has, whether that is all or not. The others are told to forget it; gives why
+/// they were not, if so.
 ///
 /// # Errors
 /// It is in no cluster, the log cannot be reached, or the directory is in use.

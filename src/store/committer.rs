@@ -196,8 +196,8 @@ impl Writer {
         self.wake(batch);
     }
 
-    /// Whether it is certain that this term was the last that was begun at some moment of this last while. It counts from when
-    /// what the log took was published: the answer may have lain somewhere since.
+    /// Whether it is certain that this term was the last that was begun at some moment of this last while. It counts
+    /// from when what the log took was published: the answer may have lain somewhere since.
     #[must_use]
     pub fn has_owned_within(&self, most: Duration) -> bool {
         match &self.0.way {

@@ -77,8 +77,8 @@ impl Memory {
     }
 }
 
-/// Asks all monitoring ports, those that do not answer until `deadline`; but once if what is unknown is accepted, or if it is
-/// remembered in `home` what one has said before.
+/// Asks all monitoring ports, those that do not answer until `deadline`; but once if what is unknown is accepted, or
+/// if it is remembered in `home` what one has said before.
 ///
 /// # Errors
 /// A server does not sync always; or one cannot be asked and is not remembered, and what is unknown is not accepted.
@@ -106,7 +106,7 @@ pub async fn ask(
             }
             Err(why) => match remembered {
                 Some(server) => {
-                    tracing::warn!(%server, %address, %why, "a NATS server does not say that it syncs each message, as it did before");
+                    tracing::warn!(%server, %why, "a NATS server is asked on whether it syncs each message, as it has said");
                     asked.silent.push(address.clone());
                     asked.syncing.push(server);
                 }

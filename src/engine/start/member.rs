@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::assemble::Node;
 use super::copying::{Copying, wait_for};
 use super::follower::{Follower, Order, Stuck};
+use super::membership::{Membership, Seen};
 use super::terms::Stage;
 use super::threads::{join, spawn};
 use crate::clock::wall_clock;
@@ -44,8 +45,8 @@ const MARK: Duration = Duration::from_secs(1);
 const READ_AGAIN: Duration = Duration::from_millis(200);
 const READ_ANOTHER: Duration = Duration::from_secs(1);
 const READ_AGAIN_MAX: u32 = 3;
-/// How often who hands over looks whether calls are still under way, and for how long; and who begins a term, whether its replica
-/// has taken in everything.
+/// How often who hands over looks whether calls are still under way, and for how long; and who begins a term, whether
+/// its replica has taken in everything.
 const DRAINING: Duration = Duration::from_millis(2);
 const DRAINING_MAX: Duration = Duration::from_secs(2);
 /// How long who ends waits for what its term has decided to come into the log.
@@ -62,8 +63,6 @@ const MESSAGE_BYTES: u64 = 16 << 10;
 const AT_ONCE: u32 = 64;
 /// Messages that the log is told to forget at once, at the least.
 const PURGE_AT_ONCE: u64 = 1_000;
-/// After how long without news a node does not say any more that it knows how things are.
-const NEWS_OLD: Duration = Duration::from_secs(5);
 
 /// What comes to the thread.
 pub(super) enum Input {
@@ -80,82 +79,6 @@ pub(super) enum Input {
     Upgrade(mpsc::Sender<Result<(), String>>),
     /// The node is to end.
     Stop,
-}
-
-/// A node of a cluster, as those see it who do not drive it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Membership {
-    /// This node.
-    pub node: NodeName,
-    /// Whose epoch it is, if anybody's.
-    pub owner: Option<NodeName>,
-    /// Whether that is this node, in a term that takes calls.
-    pub owns: bool,
-    /// The present epoch.
-    pub epoch: Epoch,
-    /// The last message of the stream that was read.
-    pub sequence: Sequence,
-    /// How many messages of the stream are known that were not read yet.
-    pub lag: u64,
-    /// When there was news of the owner, or a message.
-    pub news: Instant,
-    /// Whether the way to the stream is open.
-    pub connected: bool,
-    /// When a message of the stream was read last. An owner reads what it writes.
-    pub moved: Instant,
-    /// Terms that this node began.
-    pub terms: u64,
-    /// What the other nodes said last.
-    pub peers: BTreeMap<String, Seen>,
-    /// Other nodes of the cluster, heard of by this process or not: the log forgets nothing that one of them has not synced, up
-    /// to this message.
-    pub known: BTreeMap<String, Sequence>,
-    /// Bytes that the log has, as the owner was told last; 0 of a node that does not own it.
-    pub log_bytes: u64,
-    /// Another node whose journal differs from this one's, which most have as it is there.
-    pub contradicted_by: Option<String>,
-}
-
-/// Another node, as it was heard of last.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
-    /// The lsn of its last event.
-    pub lsn: Lsn,
-    /// The last message of the stream that it had read.
-    pub sequence: Sequence,
-    /// Whether it owned.
-    pub owns: bool,
-    /// Whether it could own.
-    pub ready: bool,
-    /// When it was heard of.
-    pub at: Instant,
-}
-
-impl Membership {
-    /// What this node is as the owner, if it is that.
-    fn as_owner(&self) -> Option<OwnerId> {
-        self.owns.then(|| OwnerId { node: self.node.to_string(), epoch: self.epoch.0 })
-    }
-
-    /// Whether it has had no news for so long that what it shows may be what others know better.
-    #[must_use]
-    pub fn is_out_of_touch(&self) -> bool {
-        let heard = if self.owns { self.moved } else { self.news };
-        heard.elapsed() > NEWS_OLD
-    }
-
-    /// Whether it knows how things are, and who decides.
-    #[must_use]
-    pub fn obstacle(&self) -> Option<&'static str> {
-        match () {
-            () if self.owner.is_none() => Some("nobody owns the log yet"),
-            () if self.contradicted_by.is_some() => Some("this node's journal is another than that of most others"),
-            () if !self.connected => Some("there is no connection to the log"),
-            () if self.owns && self.is_out_of_touch() => Some("the log takes nothing"),
-            () if self.is_out_of_touch() => Some("there is no news of the owner of the log"),
-            () => None,
-        }
-    }
 }
 
 /// How others reach the thread, and the other nodes.
@@ -748,8 +671,8 @@ impl Driver {
         self.go_on_beginning()
     }
 
-    /// Begins the term, once the replica has taken in all that came before it. Meanwhile the thread goes on: others have to hear
-    /// that this node lives.
+    /// Begins the term, once the replica has taken in all that came before it. Meanwhile the thread goes on: others
+    /// have to hear that this node lives.
     fn go_on_beginning(&mut self) -> Result<(), Stuck> {
         let Some((epoch, since)) = self.beginning else { return Ok(()) };
         if self.node.replica.applied() < self.node.journal.durable() {
@@ -850,7 +773,7 @@ impl Driver {
         if self.follower.member().is_late(now) {
             self.follower.member().give_up();
             self.successor = self.peers.successor(now);
-            tracing::warn!(next = ?self.successor, "this node does not come to read up to its fence: another one is to own");
+            tracing::warn!(next = ?self.successor, "this node does not come to read up to its fence");
             self.beat();
         }
         self.go_on_beginning()?;
@@ -915,7 +838,7 @@ impl Driver {
         let other = self.peers.contradicted_by(now, state);
         if other != self.contradicted_by {
             if let Some(node) = &other {
-                tracing::error!(%node, sequence = %state.last_sequence, "this node's journal is another than that node's");
+                tracing::error!(%node, read = %state.last_sequence, "this node's journal is another than that node's");
             }
             self.contradicted_by = other;
         }
@@ -948,8 +871,8 @@ impl Driver {
         Ok(())
     }
 
-    /// The format in which this node would write as the owner: that of the owner before it, and at first the lowest that those
-    /// read who live.
+    /// The format in which this node would write as the owner: that of the owner before it, and at first the lowest
+    /// that those read who live.
     fn writes(&self) -> u32 {
         let owner = self.follower.state().owner.as_ref();
         owner.map_or_else(|| self.peers.read_by_all(self.now(), self.character.me.format), |owner| owner.format)
@@ -980,8 +903,8 @@ impl Driver {
         Ok(())
     }
 
-    /// Whether this node has so much that is in no checkpoint, or so little room, that it reads no further for now. An owner has to
-    /// see a fence, and who wants to own has to come to its own.
+    /// Whether this node has so much that is in no checkpoint, or so little room, that it reads no further for now. An
+    /// owner has to see a fence, and who wants to own has to come to its own.
     fn has_too_much(&mut self) -> bool {
         let member = self.follower.member();
         if member.owns() || member.is_candidate() {

@@ -7,6 +7,7 @@ mod disk_watch;
 mod follower;
 mod housekeeper;
 mod member;
+mod membership;
 mod open;
 mod pace;
 mod projector;
@@ -51,7 +52,7 @@ pub(crate) use self::assemble::{Assembled, Node, assemble};
 pub(crate) use self::follower::Follower;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::follower::{Order, Stuck};
-pub use self::member::{Membership, Seen};
+pub use self::membership::{Membership, Seen};
 pub(crate) use self::open::unreadable;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::open::{Ground, open};

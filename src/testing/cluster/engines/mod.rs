@@ -9,8 +9,8 @@
 //! What is looked at: all that stands in the stream, as a naive reader takes it, goes into the model of the simulation, so that
 //! the invariants are checked of the log itself, whoever wrote it. After every step: that each node's journal is the log's up to
 //! some place (I15), that nothing is durable to it which is not in the log, that what callers were told is there (I3),
-//! that whoever answers had read all that was in the log when he was asked, rejections included, and that nobody who was
-//! deposed more than a second ago begins a delivery (I14), that nobody is
+//! that whoever answers had read all that was in the log when he was asked, rejections included, and that nobody who
+//! was deposed more than a second ago begins a delivery (I14), that nobody is
 //! told anything by a term that has ended, and that states and rows agree with events (I1, I2, I4, I6), keys with what they have made,
 //! wherever they come (I7). At the end, that all nodes come to rest with the same journal, each call is answered, everything
 //! that is owed gets done, and holds run out in time (I5).
