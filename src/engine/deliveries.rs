@@ -383,7 +383,7 @@ impl Courier {
     }
 
     fn start(&mut self, attempt: Attempt, now: Timestamp) {
-        let (signing, engine, system) = (self.signing.clone(), self.engine.clone(), self.system.clone());
+        let (signing, engine, system) = (self.signing, self.engine.clone(), self.system.clone());
         let (parked, receiver) = (self.parked.clone(), self.receiver.clone());
         let task = self.under_way.spawn(async move {
             let events = match attempt.what {

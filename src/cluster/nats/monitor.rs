@@ -121,7 +121,7 @@ impl Asked {
     /// Asks those on that did not answer; `not_synced` hears of one that does not sync always. Nothing if all have.
     pub fn go_on(self, not_synced: impl Fn(String) + Send + 'static) -> Option<impl Future<Output = ()> + Send> {
         let Self { mut silent, mut memory, client, .. } = self;
-        (!silent.is_empty()).then(|| async move {
+        (!silent.is_empty()).then_some(async move {
             while !silent.is_empty() {
                 sleep(ASK_AGAIN).await;
                 for address in std::mem::take(&mut silent) {

@@ -19,8 +19,8 @@ use super::terms::Stage;
 use super::threads::{join, spawn};
 use crate::clock::wall_clock;
 use crate::cluster::{
-    Asking, Beat, ClusterId, Epoch, Fault, Fence, Found, Hear, Heard, Known, Link, NodeName, Patience, Peers, Publish,
-    Sequence, State, Unanswered, Wire,
+    Asking, Beat, Epoch, Fault, Fence, Found, Hear, Heard, Known, Link, NodeName, Patience, Peers, Publish, Sequence,
+    State, Unanswered, Wire,
 };
 use crate::config::Config;
 use crate::domain::Lsn;
@@ -30,7 +30,7 @@ use crate::engine::{Engine, Gauges, Inner};
 use crate::error::OpenError;
 use crate::store::committer::Way;
 use crate::store::lock::DirLock;
-use crate::store::plans::{Elsewhere, Plans};
+use crate::store::plans::Plans;
 
 /// How often the thread looks around.
 const LOOK_AROUND: Duration = Duration::from_millis(50);
@@ -92,19 +92,6 @@ pub(in crate::engine) struct Seat {
     thread: Mutex<Option<JoinHandle<()>>>,
     shown: Arc<ArcSwap<Membership>>,
     link: Arc<dyn Link>,
-}
-
-/// Plans go by the same way as the log.
-pub(super) struct PlansByLink(pub(super) Arc<dyn Link>);
-
-impl Elsewhere for PlansByLink {
-    fn put(&self, hash: [u8; 32], bytes: &[u8]) -> Result<(), String> {
-        self.0.put_plan(hash, bytes)
-    }
-
-    fn get(&self, hash: [u8; 32]) -> Result<Option<Vec<u8>>, String> {
-        self.0.plan(hash)
-    }
 }
 
 impl Forward for Seat {
@@ -782,7 +769,7 @@ impl Driver {
             let is_due = self.founded_at.is_none_or(|at| at.elapsed() > self.character.patience.suspect_after);
             if is_due {
                 self.founded_at = Some(instant);
-                self.follower.found(drawn());
+                self.follower.found(super::drawn());
             }
         }
         self.go_on_leaving()?;
@@ -1002,12 +989,6 @@ impl Driver {
             changes
         });
     }
-}
-
-/// The id of a new cluster.
-fn drawn() -> ClusterId {
-    let id = u128::from(super::entropy()) << 64 | u128::from(super::entropy());
-    ClusterId(std::num::NonZeroU128::new(id).unwrap_or(std::num::NonZeroU128::MIN))
 }
 
 #[cfg(test)]

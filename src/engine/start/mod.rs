@@ -28,7 +28,7 @@ use self::copying::{Copying, Newcomer};
 use self::disk_watch::DiskWatch;
 use self::housekeeper::Housekeeper;
 use self::member::Seat;
-use self::member::{Character, Driver, Inbox, PlansByLink};
+use self::member::{Character, Driver, Inbox};
 use self::threads::{Blocking, Stop, spawn, start_arbiters};
 use super::calls::Secret;
 use super::deliveries::Deliveries;
@@ -36,14 +36,14 @@ use super::{Gauges, Inner};
 use crate::Map;
 use crate::actors::arbiters::{Arbiters, Failpoints};
 use crate::clock::{TimeSource, wall_clock};
-use crate::cluster::{self, Fence, Found, Joining, Known, Link, Sequence, State};
+use crate::cluster::{self, ClusterId, Fence, Found, Joining, Known, Link, Sequence, State};
 use crate::config::Config;
 use crate::domain::Lsn;
 use crate::error::OpenError;
 use crate::store::disk::Disk;
 use crate::store::journal::{Frames, LocalCopy, Tip};
 use crate::store::lock::DirLock;
-use crate::store::plans::Plans;
+use crate::store::plans::{Elsewhere, Plans};
 use crate::store::standing::Standing;
 
 #[cfg(any(test, feature = "testing"))]
@@ -198,6 +198,19 @@ pub(super) fn start(
     Ok(inner)
 }
 
+/// Plans go by the same way as the log.
+struct PlansByLink(Arc<dyn Link>);
+
+impl Elsewhere for PlansByLink {
+    fn put(&self, hash: [u8; 32], bytes: &[u8]) -> Result<(), String> {
+        self.0.put_plan(hash, bytes)
+    }
+
+    fn get(&self, hash: [u8; 32]) -> Result<Option<Vec<u8>>, String> {
+        self.0.plan(hash)
+    }
+}
+
 /// A node that has found the log of its cluster, and whose directory is fit to follow it.
 struct Connected {
     character: Character,
@@ -283,4 +296,10 @@ impl Connected {
 pub(super) fn entropy() -> u64 {
     // The system's source does not fail on any system that sled runs on.
     getrandom::u64().unwrap_or_else(|_| wall_clock().as_millis())
+}
+
+/// The id of a new cluster.
+pub(super) fn drawn() -> ClusterId {
+    let id = u128::from(entropy()) << 64 | u128::from(entropy());
+    ClusterId(std::num::NonZeroU128::new(id).unwrap_or(std::num::NonZeroU128::MIN))
 }
