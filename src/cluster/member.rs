@@ -124,9 +124,11 @@ impl Member {
         }
     }
 
-    /// Wants to own from now on, if it follows a log. `now` is the time since any moment, but always the same one.
-    pub fn fence(&mut self) {
-        let (Role::Following, Some(cluster)) = (&self.role, self.state().cluster) else { return };
+    /// Wants to own from now on, and to write this format, if it follows a log; or owns it, and has nothing under way.
+    pub fn fence(&mut self, format: u32) {
+        let is_free = matches!(self.role, Role::Following) || self.ready().is_some();
+        let (true, Some(cluster)) = (is_free, self.state().cluster) else { return };
+        self.me.format = format;
         let (fencing, publish) = Fencing::begin(cluster, self.me.clone(), self.state(), self.patience);
         (self.role, self.wants) = (Role::Fencing(fencing), Want::Nothing);
         self.publish(publish, false);
