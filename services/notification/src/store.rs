@@ -182,12 +182,12 @@ impl Store {
 }
 
 impl boxoffice_listener::Store for Store {
-    fn position(&self, topic: &str, partition: i32) -> anyhow::Result<Option<i64>> {
+    fn position(&mut self, topic: &str, partition: i32) -> anyhow::Result<Option<i64>> {
         let next = "SELECT next FROM positions WHERE topic = ? AND partition = ?";
         Ok(self.connection.query_row(next, params![topic, partition], |row| row.get(0)).optional()?)
     }
 
-    fn write(&mut self, records: Vec<(Place<'_>, Result<Event, String>)>) -> anyhow::Result<()> {
+    fn write(&mut self, records: Vec<(Place, Result<Event, String>)>) -> anyhow::Result<()> {
         let transaction = self.connection.transaction()?;
         for (place, event) in records {
             let written =
@@ -270,7 +270,7 @@ mod tests {
             event(5, "created", "carl", now),
             event(6, "released", "anna", now),
         ];
-        let place = |offset| Place { topic: "t", partition: 0, offset };
+        let place = |offset| Place { topic: "t".into(), partition: 0, offset };
         let records = events.iter().cloned().enumerate().map(|(at, event)| (place(at as i64), Ok(event)));
         store.write(records.collect()).unwrap();
         let status = |store: &Store| {
