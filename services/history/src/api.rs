@@ -92,7 +92,7 @@ fn place(id: &str) -> Option<(i64, i64)> {
 }
 
 async fn readyz(shared: web::Data<Shared>) -> HttpResponse {
-    let database = ask(shared.clone(), Store::counts).await.err().map(|error| format!("the database: {error:#}"));
+    let database = ask(shared.clone(), Store::check).await.err().map(|error| format!("the database: {error:#}"));
     let progress = lock(&shared.progress);
     let reading = (!progress.is_ready()).then(|| "what was there at the start is not read yet".to_owned());
     let reasons: Vec<_> = database.into_iter().chain(reading).collect();

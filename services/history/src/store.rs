@@ -39,6 +39,7 @@ const PAYMENTS: &str =
     WHERE user_id = $1 AND (lsn, place) < ($2, $3) ORDER BY lsn DESC, place DESC LIMIT $4";
 const ENTRIES: &str = "SELECT id, kind, user_id, amount, reference, at, event_id FROM wallet_entries
     WHERE user_id = $1 AND (lsn, place) < ($2, $3) ORDER BY lsn DESC, place DESC LIMIT $4";
+const CHECK: &str = "SELECT next FROM positions LIMIT 1";
 const COUNTS: &str = "SELECT (SELECT count(*) FROM payments), (SELECT count(*) FROM wallet_entries),
     (SELECT count(*) FROM unreadable)";
 
@@ -124,6 +125,11 @@ impl Store {
             })
         };
         rows.into_iter().map(entry).collect()
+    }
+
+    /// Whether it can be read.
+    pub fn check(&mut self) -> Result<()> {
+        self.0.rows(CHECK, &[]).map(drop)
     }
 
     /// How many payments, movements and unreadable records there are.
