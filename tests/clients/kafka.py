@@ -234,7 +234,8 @@ def readme_consumer(broker, topic, folder):
         section = file.read().split("\n## Kafka\n")[1].split("\n## ")[0]
     path = os.path.join(folder, "consumer.py")
     with open(path, "w", encoding="utf-8") as file:
-        file.write(re.search(r"```python\n(.*?)```", section, re.S).group(1))
+        # Of a group whose members were killed others get nothing for a while.
+        file.write(re.search(r"```python\n(.*?)```", section, re.S).group(1).replace('"ledger"', f'"{uuid.uuid4()}"'))
     output = open(os.path.join(folder, "consumed"), "w+", encoding="utf-8")
     environment = {**os.environ, "KAFKA_BOOTSTRAP": broker.outside, "TOPIC": topic}
     return subprocess.Popen([sys.executable, path], env=environment, stdout=output, stderr=subprocess.DEVNULL), output
