@@ -69,11 +69,11 @@ impl Demo {
         (0..NAMES.len()).find(|&node| self.health(node).is_some_and(|health| health["role"] == "owner"))
     }
 
-    /// Holds two seats through a node, and finds them there.
+    /// Holds a seat through a node, and finds them there.
     async fn hold(&self, http: &Client, node: usize) {
         let base = format!("http://127.0.0.1:{}/v1", self.port(node));
         let hold = http.post(format!("{base}/options/{}/reservations", self.option)).bearer_auth(&self.buyer);
-        let held = hold.json(&json!({"best_available": {"count": 2}})).send().await.unwrap();
+        let held = hold.json(&json!({"best_available": {"count": 1}})).send().await.unwrap();
         let (status, held): (_, Value) = (held.status(), held.json().await.unwrap());
         assert_eq!(status, 201, "{}: {held}", NAMES[node]);
         let found =
