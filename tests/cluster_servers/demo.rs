@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::callers::id;
+use crate::faults::{COUNT_VARIABLE, KINDS_VARIABLE};
 use crate::machines::{NAMES, server};
 use crate::servers::{self, eventually, get, port};
 use crate::{ALONE, run_name};
@@ -37,6 +38,8 @@ impl Demo {
         command.args(["--pdeathsig", "TERM", "bash", "scripts/cluster.sh"]).arg(dir);
         command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).stdout(Stdio::piped());
         command.env("SERVER", server()).env("NATS_SERVER", servers::program()).env("PORT_BASE", base.to_string());
+        // Those are no settings of a server.
+        command.env_remove(COUNT_VARIABLE).env_remove(KINDS_VARIABLE);
         let mut script = command.spawn().unwrap();
         let lines = BufReader::new(script.stdout.take().unwrap()).lines();
         let mut demo = Self { script, nodes: Vec::new(), base, option: String::new(), buyer: String::new() };

@@ -12,8 +12,8 @@ use crate::callers::Callers;
 use crate::machines::{Cluster, NAMES, Part};
 use crate::network::Cable;
 
-const COUNT_VARIABLE: &str = "BOXOFFICE_CLUSTER_FAULTS";
-const KINDS_VARIABLE: &str = "BOXOFFICE_CLUSTER_KINDS";
+pub const COUNT_VARIABLE: &str = "BOXOFFICE_CLUSTER_FAULTS";
+pub const KINDS_VARIABLE: &str = "BOXOFFICE_CLUSTER_KINDS";
 /// How long a fault that does not keep anybody from holding lasts.
 const FOR_A_WHILE: Duration = Duration::from_secs(1);
 

@@ -114,8 +114,13 @@ impl Network {
     /// Pulls a cable out, as far as machine and program can tell, or puts it back in.
     pub fn set(&self, machine: usize, cable: Cable, is_in: bool) {
         let state = if is_in { "up" } else { "down" };
-        // The end that is not the machine's: it keeps its addresses, and loses its carrier.
-        ip(&["link", "set", &self.link(machine, cable), state]).unwrap();
+        match cable {
+            // Here the end that is not the machine's: it keeps its addresses, and loses its carrier.
+            Cable::Inner => ip(&["link", "set", &self.link(machine, cable), state]),
+            // And here the other one: those who call lose no route, which would have them call somebody else.
+            Cable::Outer => ip(&["-n", &self.space(machine), "link", "set", "o0", state]),
+        }
+        .unwrap();
     }
 
     fn space(&self, machine: usize) -> String {
