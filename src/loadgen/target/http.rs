@@ -38,7 +38,7 @@ const IDLE_MAX: Duration = Duration::from_secs(5);
 const TOKEN_TTL_S: u64 = 7 * 24 * 3_600;
 /// With several nodes: how often one may be silent in the time that an answer may take.
 const SILENCES: u32 = 6;
-/// With several nodes: the pause before somebody asks again.
+/// With several nodes: the pause after all have been asked.
 const AGAIN: Duration = Duration::from_millis(50);
 /// Until when what is put on sale is on sale.
 const STARTS_AT: &str = "2099-12-31T20:00:00Z";
@@ -205,7 +205,7 @@ impl Http {
     async fn ask_nodes<T>(&self, question: Question<'_>, read: &impl Fn(&[u8]) -> Answer<T>) -> Answer<T> {
         let (begun, first) = (Instant::now(), self.next());
         let mut open = None;
-        for node in self.nodes.iter().cycle().skip(first) {
+        for (attempt, node) in (1..).zip(self.nodes.iter().cycle().skip(first)) {
             let left = self.settings.timeout.saturating_sub(begun.elapsed());
             let answer = timeout(left.min(self.settings.timeout / SILENCES), self.ask_node(node, question, read));
             let answer = answer.await.unwrap_or(Err(Code::Timeout));
@@ -218,7 +218,10 @@ impl Http {
                 // An attempt that was not answered may be carried out yet: a later refusal says nothing of it.
                 return Err(open.unwrap_or(code));
             }
-            sleep(AGAIN).await;
+            // Another node is asked at once, and the first one again after a while.
+            if attempt % self.nodes.len() == 0 {
+                sleep(AGAIN).await;
+            }
         }
         Err(Code::Internal)
     }
