@@ -1,6 +1,7 @@
 //! Faults of machines and networks under load: after each, all that was acknowledged is there, once, and on all nodes alike.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
 use boxoffice::testing::random::{Random, seed};
@@ -189,8 +190,10 @@ fn plan(cluster: &Cluster, dice: &mut Random) -> Vec<Kind> {
         kinds = if count.is_some() { Kind::ALL.to_vec() } else { Kind::slice(has_cables) };
     }
     if let Some(why) = cluster.lacks_cables() {
-        let left_out: Vec<_> = kinds.iter().filter(|kind| kind.needs_cables()).map(|kind| kind.name()).collect();
-        println!("no network namespaces ({why}): all on loopback, and left out: {left_out:?}");
+        let left_out: Vec<_> = Kind::ALL.iter().filter(|kind| kind.needs_cables()).map(|kind| kind.name()).collect();
+        // In any case, and not only if it fails.
+        let _ =
+            writeln!(io::stderr(), "no network namespaces ({why}): all on loopback, without {}", left_out.join(", "));
         kinds.retain(|kind| !kind.needs_cables());
     }
     let mut plan: Vec<_> = (0..count.unwrap_or(kinds.len())).map(|n| kinds[n % kinds.len()]).collect();
