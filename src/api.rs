@@ -61,8 +61,8 @@ use crate::domain::sink::{Registration, Response};
 use crate::domain::waiting_room::{self, Settings};
 use crate::domain::wallet::{self, EntryKind};
 use crate::domain::{
-    ConcertId, EntryId, EventId, EventType, Lsn, OptionId, PaymentId, Points, RefundId, ReservationId, SinkId,
-    Timestamp, TokenId, UserId, idempotency,
+    ConcertId, Currency, EntryId, EventId, EventType, Lsn, OptionId, PaymentId, Points, RefundId, ReservationId,
+    SinkId, Timestamp, TokenId, UserId, idempotency,
 };
 
 pub(crate) use self::reservations::BareReservation;
@@ -260,6 +260,13 @@ pub struct NewOption {
     /// Categories that the best available seats are of only for those who name them.
     #[n(11)]
     pub accessible: Vec<String>,
+    /// How it can be paid: `points`, or the names of providers in the configuration; none: by points.
+    #[n(12)]
+    #[cbor(default)]
+    pub payment_methods: Vec<String>,
+    /// What its prices are of; required with any other method than points.
+    #[n(13)]
+    pub currency: Option<Currency>,
 }
 
 impl NewOption {
@@ -280,6 +287,8 @@ impl NewOption {
             refundable_until: None,
             focus: None,
             accessible: Vec::new(),
+            payment_methods: Vec::new(),
+            currency: None,
         }
     }
 }
@@ -345,6 +354,14 @@ pub struct ConcertOption {
     /// When it was put on sale.
     #[n(16)]
     pub created_at: Timestamp,
+    /// How it can be paid.
+    #[n(17)]
+    #[cbor(default)]
+    pub payment_methods: Vec<String>,
+    /// What its prices are of; null: of points.
+    #[n(18)]
+    #[cfg_attr(feature = "server", schema(required))]
+    pub currency: Option<Currency>,
 }
 
 fn as_map<S: Serializer>(prices: &[concert_option::Price], serializer: S) -> Result<S::Ok, S::Error> {
@@ -435,6 +452,7 @@ impl From<concert_option::PaymentStatus> for PaymentStatus {
             Status::Completed => Self::Completed,
             Status::Failed { .. } => Self::Failed,
             Status::Refunded { .. } => Self::Refunded,
+            Status::ByProvider => Self::Pending,
         }
     }
 }

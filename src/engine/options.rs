@@ -520,6 +520,8 @@ impl Inner {
             focus: option.focus.clone(),
             accessible: option.accessible.clone(),
             not_for_sale: plan.not_for_sale().collect(),
+            payment_methods: option.payment_methods.clone(),
+            currency: option.currency,
         };
         let wrong = flaws(&definition, &plan, limits);
         if !wrong.is_empty() {
@@ -648,6 +650,8 @@ fn view(
         max_seats_per_user: definition.max_seats_per_user,
         focus: definition.focus.clone(),
         accessible: definition.accessible.clone(),
+        payment_methods: definition.methods().map(ToOwned::to_owned).collect(),
+        currency: definition.currency,
         counts,
         created_at,
     }

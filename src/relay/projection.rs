@@ -160,6 +160,7 @@ impl Known {
                         balance: crate::Points::ZERO,
                         paid_at: at,
                         key: None,
+                        provider: None,
                     };
                     self.payment(PaymentId { option, no }, payment);
                 }
@@ -286,7 +287,12 @@ fn of_option(option: OptionId, event: &concert_option::Event, index: usize) -> O
         | Event::PaymentStarted { .. }
         | Event::TokenCompleted { .. }
         | Event::SeatsBlocked { .. }
-        | Event::SeatsUnblocked { .. } => None,
+        | Event::SeatsUnblocked { .. }
+        | Event::ProviderPaymentStarted { .. }
+        | Event::ProviderPaymentMoved { .. }
+        | Event::ProviderAttemptFailed { .. }
+        | Event::ProviderPaymentsWentCold { .. }
+        | Event::ProviderPaymentRevived { .. } => None,
     }
 }
 

@@ -31,8 +31,8 @@ use crate::domain::sink::Response;
 use crate::domain::waiting_room::{Counts as TokenCounts, Mode, Order, Settings, TokenStatus};
 use crate::domain::wallet::EntryKind;
 use crate::domain::{
-    ConcertId, EntryId, EventId, EventType, OptionId, PaymentId, Points, RefundId, ReservationId, SinkId, Timestamp,
-    TokenId, UserId,
+    ConcertId, Currency, EntryId, EventId, EventType, OptionId, PaymentId, Points, RefundId, ReservationId, SinkId,
+    Timestamp, TokenId, UserId,
 };
 use crate::error::FieldError;
 
@@ -173,6 +173,7 @@ described! {
     EntryId => "EntryId",
     UserId => "UserId",
     Points => "Points",
+    Currency => "Currency",
     Timestamp => "Timestamp",
     Mode => "WaitingRoomMode",
     Order => "WaitingRoomOrder",
@@ -241,6 +242,7 @@ fn schemas() -> Vec<(&'static str, Value)> {
             "UserId",
             json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$", "description": "The subject of a JWT"}),
         ),
+        ("Currency", json!({"type": "string", "pattern": "^[A-Z]{3}$", "description": "A code of ISO 4217"})),
         ("Points", json!({"type": "integer", "minimum": 0, "maximum": Points::MAX})),
         (
             "Timestamp",
@@ -301,7 +303,8 @@ fn schemas() -> Vec<(&'static str, Value)> {
                     "description": "for an admin: how it came to be what it is",
                     "items": object(json!({
                         "step": one_of(&["held", "payment_started", "payment_confirmed", "payment_failed",
-                            "token_completed", "refund_started", "refund_credited", "released", "expired"]),
+                            "token_completed", "refund_started", "refund_credited", "released", "expired",
+                            "payment_authorized", "taken_again"]),
                         "at": refer("Timestamp"),
                         "lsn": count,
                     })),

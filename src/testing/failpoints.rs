@@ -84,6 +84,10 @@ impl Step {
                 | Option_::Hold { .. }
                 | Option_::Release { .. }
                 | Option_::BeginPayment { .. }
+                | Option_::BeginPaymentBy { .. }
+                | Option_::GiveUp { .. }
+                | Option_::Report { .. }
+                | Option_::Attempted { .. }
                 | Option_::Refund { .. }
                 | Option_::Block { .. }
                 | Option_::Unblock { .. } => None,
@@ -102,6 +106,7 @@ impl Step {
                 | catalogue::Command::RoomOpened { .. }
                 | catalogue::Command::OptionDefined { .. } => None,
             },
+            Message::Providers(_) => None,
         }
     }
 }
@@ -264,6 +269,10 @@ fn deliver(system: &Arc<System>, message: Message) -> Pin<Box<dyn Future<Output 
         Message::Option(id, command) => to::<ConcertOption>(system, &id, command),
         Message::Wallet(id, command) => to::<Wallet>(system, &id, command),
         Message::Room(id, command) => to::<WaitingRoom>(system, &id, command),
+        Message::Providers(_) => {
+            system.send(message);
+            Box::pin(std::future::ready(()))
+        }
     }
 }
 

@@ -58,6 +58,8 @@ fn definition(concert: u64) -> Box<Definition> {
         focus: None,
         accessible: Vec::new(),
         not_for_sale: SeatSet::default(),
+        payment_methods: Vec::new(),
+        currency: None,
     })
 }
 

@@ -73,6 +73,11 @@ fn rejections() -> Vec<Rejection> {
         R::QueueTokenNotActive,
         R::IdempotencyKeyReused,
         R::TooManyIdempotencyKeys,
+        R::PaymentPending { payment },
+        R::PaymentUnderWay,
+        R::AmountTooSmall { minimum: points(100) },
+        R::FactConflict,
+        R::ReferenceInUse,
     ];
     // A new one must be added above.
     for one in &all {
@@ -92,7 +97,12 @@ fn rejections() -> Vec<Rejection> {
             | R::QueueTokenRequired
             | R::QueueTokenNotActive
             | R::IdempotencyKeyReused
-            | R::TooManyIdempotencyKeys => {}
+            | R::TooManyIdempotencyKeys
+            | R::PaymentPending { .. }
+            | R::PaymentUnderWay
+            | R::AmountTooSmall { .. }
+            | R::FactConflict
+            | R::ReferenceInUse => {}
         }
     }
     all

@@ -80,6 +80,12 @@ fn rejection_code(rejection: &Rejection) -> Code {
         Rejection::QueueTokenNotActive => Code::QueueTokenNotActive,
         Rejection::IdempotencyKeyReused => Code::IdempotencyKeyReused,
         Rejection::TooManyIdempotencyKeys => Code::RateLimited,
+        // It pays by points only, and reports nothing.
+        Rejection::PaymentPending { .. }
+        | Rejection::PaymentUnderWay
+        | Rejection::AmountTooSmall { .. }
+        | Rejection::FactConflict
+        | Rejection::ReferenceInUse => Code::Malformed,
     }
 }
 

@@ -242,6 +242,8 @@ fn on_option(
             model.knows_refund(RefundId { option, no: *no })?;
             model.made_by(&name, key, *no)
         }
+        Ok(Reply::Payment(no, _)) => model.knows_payment(PaymentId { option, no: *no }),
+        Ok(Reply::RefundOwed(no, _)) => model.made_by(&name, key, *no),
         Ok(Reply::Replayed(no)) => model.made_by(&name, key, *no),
         Ok(Reply::Done) => match command {
             Command::Block { seats, .. } => {
@@ -579,6 +581,8 @@ impl Mind<'_> {
             focus: None,
             accessible: Vec::new(),
             not_for_sale: SeatSet::default(),
+            payment_methods: Vec::new(),
+            currency: None,
         }
     }
 

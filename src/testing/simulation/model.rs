@@ -272,6 +272,11 @@ impl Model {
                 self.note_key(AggregateId::Option(id), key.as_ref(), 0, at)?;
             }
             Event::OptionRescheduled { .. } | Event::TokenCompleted { .. } => {}
+            Event::ProviderPaymentStarted { .. }
+            | Event::ProviderPaymentMoved { .. }
+            | Event::ProviderAttemptFailed { .. }
+            | Event::ProviderPaymentsWentCold { .. }
+            | Event::ProviderPaymentRevived { .. } => {}
         }
         Ok(())
     }
