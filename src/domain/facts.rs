@@ -16,7 +16,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Currency, Flaw, Points, Timestamp};
 
@@ -28,7 +28,9 @@ const NAME_BYTES: RangeInclusive<usize> = 1..=255;
 const REASON_BYTES_MAX: usize = 500;
 
 /// What a provider can say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode, Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode, Serialize, Deserialize,
+)]
 #[cbor(index_only)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {

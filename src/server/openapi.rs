@@ -69,6 +69,8 @@ const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
         payments::read,
         payments::list,
         payments::refund,
+        payments::give_up,
+        payments::report,
         wallet::own,
         wallet::entries,
         wallet::charge_own,
@@ -98,6 +100,7 @@ const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
         ReservedSeat,
         ReservedArea,
         crate::api::BestAvailable,
+        crate::api::OwedItem,
         reservations::AreaWish
     ))
 )]
@@ -313,15 +316,28 @@ fn schemas() -> Vec<(&'static str, Value)> {
         ),
         (
             "Payment",
-            object(json!({
-                "id": refer("PaymentId"),
-                "reservation_id": refer("ReservationId"),
-                "user_id": refer("UserId"),
-                "amount": refer("Points"),
-                "status": one_of(&PaymentStatus::ALL.iter().map(|status| status.as_str()).collect::<Vec<_>>()),
-                "balance": {"oneOf": [{"type": "null"}, refer("Points")]},
-                "paid_at": {"oneOf": [{"type": "null"}, refer("Timestamp")]},
-            })),
+            object_with(
+                json!({
+                    "id": refer("PaymentId"),
+                    "reservation_id": refer("ReservationId"),
+                    "user_id": refer("UserId"),
+                    "amount": refer("Points"),
+                    "status": one_of(&PaymentStatus::ALL.iter().map(|status| status.as_str()).collect::<Vec<_>>()),
+                    "balance": {"oneOf": [{"type": "null"}, refer("Points")]},
+                    "paid_at": {"oneOf": [{"type": "null"}, refer("Timestamp")]},
+                }),
+                json!({
+                    "method": {"type": "string", "description": "the provider; this and the rest only where one takes the payment"},
+                    "currency": refer("Currency"),
+                    "expires_at": refer("Timestamp"),
+                    "provider_id": {"type": "string", "description": "what the payment is called at the provider"},
+                    "verdict": json!({"enum": ["capture", "void", "refund", null]}),
+                    "refunded": count,
+                    "disputed": {"type": "boolean"},
+                    "shortfall": {"type": "integer", "minimum": 1, "description": "what is missing of the price"},
+                    "owed": {"type": "array", "items": refer("OwedItem")},
+                }),
+            ),
         ),
         (
             "Hold",
@@ -442,6 +458,15 @@ fn object(properties: Value) -> Value {
     json!({"type": "object", "required": required, "properties": properties})
 }
 
+/// An object that always has all of the first ones, and may have the others.
+fn object_with(properties: Value, others: Value) -> Value {
+    let mut schema = object(properties);
+    if let (Some(all), Value::Object(others)) = (schema["properties"].as_object_mut(), others) {
+        all.extend(others);
+    }
+    schema
+}
+
 /// An object that has all of these and nothing else.
 fn closed(properties: Value) -> Value {
     let mut schema = object(properties);
@@ -516,7 +541,7 @@ fn complete(operation: &mut Value) {
         statuses.extend([400, 408, 413, 415]);
         // Where nothing has to be said, no body does as well.
         let schema = &body["content"]["application/json"]["schema"];
-        let may_be_missing = ["Empty", "Redrive"].iter().any(|name| *schema == refer(name));
+        let may_be_missing = ["Empty", "Pay", "Redrive"].iter().any(|name| *schema == refer(name));
         body["required"] = (!may_be_missing).into();
     }
     let answers = &mut operation["responses"];

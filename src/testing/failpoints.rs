@@ -104,7 +104,8 @@ impl Step {
                 catalogue::Command::CreateConcert { .. }
                 | catalogue::Command::AddOption { .. }
                 | catalogue::Command::RoomOpened { .. }
-                | catalogue::Command::OptionDefined { .. } => None,
+                | catalogue::Command::OptionDefined { .. }
+                | catalogue::Command::DrawInstallation { .. } => None,
             },
             Message::Providers(_) => None,
         }

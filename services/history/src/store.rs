@@ -164,6 +164,8 @@ fn write(transaction: &Transaction<'_>, event: &Event) -> Result<(), String> {
         "boxoffice.wallet.charged" => return entry(text("id")?, "charge", &event.subject, text("reference")?),
         _ => return Ok(()),
     };
+    // What a provider takes is in no wallet.
+    let moves = moves.filter(|_| event.data["method"].is_null());
     let (payment, user) = (text("id")?, text("user_id")?);
     let compensates = undoes.then(|| format!("{payment}/payment"));
     let (id, reservation) = (format!("{payment}/{kind}"), text("reservation_id")?);
@@ -202,6 +204,8 @@ mod tests {
         let path = dir.path().join("history.db");
         let mut store = Store::open(&path).unwrap();
         let charge = serde_json::json!({"id": "w1-1", "amount": 500, "reference": "bank"});
+        let by_card =
+            serde_json::json!({"id": "p2", "reservation_id": "r2", "user_id": "bob", "amount": 7, "method": "card"});
         let events = [
             event(1, "wallet.charged", charge),
             event(2, "payment.completed", payment()),
@@ -209,11 +213,12 @@ mod tests {
             event(3, "payment.refunded", payment()),
             event(4, "seat.painted", payment()),
             event(5, "payment.failed", serde_json::json!({})),
+            event(6, "payment.completed", by_card),
         ];
         let place = |offset| Place { topic: "t", partition: 1, offset };
         let records = || events.iter().cloned().enumerate().map(|(at, event)| (place(at as i64), Ok(event))).collect();
         store.write(records()).unwrap();
-        store.write(vec![(place(6), Err("no event".into()))]).unwrap();
+        store.write(vec![(place(7), Err("no event".into()))]).unwrap();
         let payments = store.payments("anna", END, 10).unwrap();
         let kinds: Vec<_> = payments.iter().map(|entry| (entry.id.as_str(), entry.compensates.as_deref())).collect();
         assert_eq!(kinds, [("p1/refund", Some("p1/payment")), ("p1/payment", None)]);
@@ -221,14 +226,15 @@ mod tests {
         let moved: Vec<_> = moved.iter().map(|entry| (entry.kind.as_str(), entry.amount)).collect();
         assert_eq!(moved, [("credit", 120), ("debit", 120), ("charge", 500)]);
         assert_eq!(store.payments("anna", (3, 0), 1).unwrap()[0].event_id, "0-2-0");
-        assert_eq!((store.position("t", 1).unwrap(), store.position("t", 2).unwrap()), (Some(7), None));
-        assert_eq!(store.counts().unwrap(), [2, 3, 2]);
+        assert_eq!((store.position("t", 1).unwrap(), store.position("t", 2).unwrap()), (Some(8), None));
+        assert_eq!(store.counts().unwrap(), [3, 3, 2]);
+        assert_eq!(store.payments("bob", END, 10).unwrap()[0].amount, 7);
         assert!(Store::open(&path).is_err(), "another one has it");
         store.clear().unwrap();
         assert_eq!((store.counts().unwrap(), store.position("t", 1).unwrap()), ([0; 3], None));
         store.write(records()).unwrap();
         assert_eq!(store.payments("anna", END, 10).unwrap(), payments, "the same content again");
         drop(store);
-        assert_eq!(Store::open(&path).unwrap().counts().unwrap(), [2, 3, 1]);
+        assert_eq!(Store::open(&path).unwrap().counts().unwrap(), [3, 3, 1]);
     }
 }

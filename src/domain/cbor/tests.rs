@@ -208,7 +208,7 @@ fn events_of_payments_by_providers() {
         by_hand: false,
     };
     let totals = Totals { captured: 20, confirmed: 0, refunded: 0, lost: 0, owed: 20, shortfall: 0 };
-    let standing = Standing { status: ProviderStatus::RefundOwed, totals, disputed: false };
+    let standing = Standing { status: ProviderStatus::RefundOwed, totals, disputed: false, verdict: None };
     let moved = |fact, turn, owing, key| Event::ProviderPaymentMoved {
         payment: 2,
         moved: Box::new(Moved { fact, turn, owing, standing, key }),
@@ -282,6 +282,7 @@ fn events_of_the_catalogue() {
     let signing_key = "07".repeat(32);
     frozen(&[
         (created, format!("82008504634f6e65{SETTINGS}5820{signing_key}{KEY}")),
+        (Event::InstallationDrawn { installation: concert_option::Installation(7) }, "82048107".into()),
         (
             Event::OptionAdded { option: OptionId(5), definition: definition(), key: key() },
             format!("82018305{DEFINITION}{KEY}"),

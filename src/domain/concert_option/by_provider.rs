@@ -317,6 +317,10 @@ impl ConcertOption {
         let owing = by.owing(payment.amount, now);
         by.owe(&owing);
         let standing = by.standing(payment.amount);
+        if !owing.begun.is_empty() {
+            // At once, and each second from now on.
+            out.tell.push(Message::Providers(self.id()));
+        }
         if matches!(turn, Some(Turn::Confirmed { .. })) {
             moved.paid_at = now;
         }
@@ -399,8 +403,8 @@ impl ConcertOption {
             payment.paid_at = meta.at;
         }
         let (owes, due_then) = (!by.owed.is_empty(), by.due_at(deadline));
-        if due != due_then {
-            self.timers.retain(|(_, other)| *other != no);
+        if let Some(at) = due.filter(|_| due != due_then) {
+            self.timers.remove(&(at, no));
         }
         if owes {
             self.owing.insert(no)
@@ -514,11 +518,14 @@ impl ConcertOption {
         let payment = self.payments.remove(&no)?;
         self.header.cooled = Some(meta.lsn);
         changes.touch(Part::Header);
-        self.timers.retain(|(_, other)| *other != no);
         self.owing.remove(&no);
-        let facts = payment.provider.as_ref().map(|by| &by.facts);
-        for reference in facts.into_iter().flat_map(|facts| facts.references()) {
-            self.references.remove(reference);
+        if let Some(by) = &payment.provider {
+            if let Some(at) = by.due_at(payment.deadline) {
+                self.timers.remove(&(at, no));
+            }
+            for reference in by.facts.references() {
+                self.references.remove(reference);
+            }
         }
         changes.archive(Part::Payment(no), || cbor::to_vec(&payment));
         let others = self.by_reservation.get_mut(&payment.reservation)?;

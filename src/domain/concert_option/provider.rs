@@ -4,11 +4,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::facts::{Charge, Fact, Facts, Totals};
 use crate::domain::idempotency::Key;
-use crate::domain::{Currency, Points, Timestamp, cbor};
+use crate::domain::{Currency, PaymentId, Points, Timestamp, cbor};
 
 /// The name by which points are a method of payment.
 pub const POINTS: &str = "points";
@@ -39,7 +39,7 @@ impl Serialize for Installation {
 }
 
 /// What becomes of money that comes after its seats are free.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize, Deserialize)]
 #[cbor(index_only)]
 #[serde(rename_all = "snake_case")]
 pub enum Late {
@@ -92,6 +92,14 @@ pub struct ProviderTerms {
     /// Until when the payment stays in memory once nothing of it is open.
     #[n(5)]
     pub late_until: Timestamp,
+}
+
+impl ProviderTerms {
+    /// What a payment on these terms is called at the provider.
+    #[must_use]
+    pub fn provider_id(&self, id: PaymentId) -> String {
+        format!("{}-{id}", self.installation)
+    }
 }
 
 /// Why a payment has its seats no more.
@@ -340,6 +348,9 @@ pub struct Standing {
     /// While it is, no refund leaves.
     #[n(2)]
     pub disputed: bool,
+    /// What is to be done first.
+    #[n(3)]
+    pub verdict: Option<OwedKind>,
 }
 
 /// What a payment by a provider has beside any payment.
@@ -382,7 +393,12 @@ impl ByProvider {
     #[must_use]
     pub fn standing(&self, price: Points) -> Standing {
         let totals = self.facts.totals(self.terms.currency, self.confirmed(price).1);
-        Standing { status: self.status(&totals), totals, disputed: self.facts.is_disputed() }
+        Standing {
+            status: self.status(&totals),
+            totals,
+            disputed: self.facts.is_disputed(),
+            verdict: self.verdict(None),
+        }
     }
 
     /// Which charge has paid for its seats, and how much that is.

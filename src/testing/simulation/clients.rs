@@ -209,6 +209,7 @@ fn on_catalogue(
     let (is_known, made) = match told {
         Ok(catalogue::Reply::Concert { concert, .. }) => (model.concerts.contains(concert), concert.0),
         Ok(catalogue::Reply::Option { option, .. }) => (model.options.contains_key(option), option.0),
+        Ok(catalogue::Reply::Installation(_)) => return Ok(()),
         Err(rejection) => return on_rejection(ask, rejection, model, since),
     };
     if !is_known {

@@ -202,7 +202,9 @@ impl Model {
                 ensure(twice.is_none(), "I1", || format!("{option} is added twice"))?;
                 self.note_key(AggregateId::Catalogue(TheCatalogue), key.as_ref(), option.0, at)
             }
-            catalogue::Event::RoomOpened { .. } | catalogue::Event::OptionDefined { .. } => Ok(()),
+            catalogue::Event::RoomOpened { .. }
+            | catalogue::Event::OptionDefined { .. }
+            | catalogue::Event::InstallationDrawn { .. } => Ok(()),
         }
     }
 
