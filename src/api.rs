@@ -62,8 +62,8 @@ use crate::domain::sink::{Registration, Response};
 use crate::domain::waiting_room::{self, Settings};
 use crate::domain::wallet::{self, EntryKind};
 use crate::domain::{
-    ConcertId, Currency, EntryId, EventId, EventType, Lsn, OptionId, Points, ReservationId, SinkId, Timestamp, TokenId,
-    UserId, idempotency,
+    ConcertId, Currency, EntryId, EventId, EventType, Lsn, OptionId, Points, SinkId, Timestamp, TokenId, UserId,
+    idempotency,
 };
 
 pub use self::payments::{OwedItem, Payment, PaymentFilter, PaymentStatus, Provided, Refund, RefundStatus, Verdict};

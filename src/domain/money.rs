@@ -94,7 +94,7 @@ impl Currency {
     #[must_use]
     pub fn as_str(&self) -> &str {
         // From the journal anything may come; what is no text is shown as no currency.
-        std::str::from_utf8(&self.0).unwrap_or("XXX")
+        std::str::from_utf8(&self.0).unwrap_or("???")
     }
 }
 

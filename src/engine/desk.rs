@@ -13,10 +13,9 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use super::{Engine, Inner};
-use crate::actors::desk::Desk;
 use crate::api::Caller;
 use crate::domain::concert_option::Payment;
-use crate::domain::{OptionId, PaymentId, Rejection};
+use crate::domain::{PaymentId, Rejection};
 use crate::error::Error;
 use crate::payment::{Charge, Fact, Failure, Kind, Opened, Order, Owed, OwedKind, Provider};
 
@@ -135,6 +134,11 @@ impl Driver {
     /// What is owed, not under way, and has waited for long enough.
     async fn due(&self, inner: &Arc<Inner>) -> Vec<Task> {
         let options = inner.host.desk().owing();
+        // What was said just now is not durable yet: who looked at once would find nothing, and forget it.
+        let Ok(appended) = inner.owned(|system| system.env.writer.appended()) else { return Vec::new() };
+        if inner.node.replica.reached(appended).await.is_err() {
+            return Vec::new();
+        }
         let mut due = Vec::new();
         let mut known = BTreeSet::new();
         for option in options {
