@@ -113,6 +113,8 @@ impl Sale {
             focus: None,
             accessible: Vec::new(),
             not_for_sale: SeatSet::default(),
+            payment_methods: Vec::new(),
+            currency: None,
         };
         let plan = Arc::new(PricedPlan::new(OptionId(1), definition.clone(), Arc::new(plan)));
         let user = "user".parse().expect("a user id");

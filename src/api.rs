@@ -47,6 +47,7 @@ macro_rules! statuses {
     };
 }
 
+mod payments;
 mod reservations;
 
 use std::sync::Arc;
@@ -61,10 +62,11 @@ use crate::domain::sink::{Registration, Response};
 use crate::domain::waiting_room::{self, Settings};
 use crate::domain::wallet::{self, EntryKind};
 use crate::domain::{
-    ConcertId, EntryId, EventId, EventType, Lsn, OptionId, PaymentId, Points, RefundId, ReservationId, SinkId,
-    Timestamp, TokenId, UserId, idempotency,
+    ConcertId, Currency, EntryId, EventId, EventType, Lsn, OptionId, Points, SinkId, Timestamp, TokenId, UserId,
+    idempotency,
 };
 
+pub use self::payments::{OwedItem, Payment, PaymentFilter, PaymentStatus, Provided, Refund, RefundStatus, Verdict};
 pub(crate) use self::reservations::BareReservation;
 pub use self::reservations::{Reservation, ReservationStatus, ReservedArea, ReservedSeat};
 pub use crate::domain::concert_option::{Caller, Focus, WindowPatch};
@@ -260,6 +262,13 @@ pub struct NewOption {
     /// Categories that the best available seats are of only for those who name them.
     #[n(11)]
     pub accessible: Vec<String>,
+    /// How it can be paid: `points`, or the names of providers in the configuration; none: by points.
+    #[n(12)]
+    #[cbor(default)]
+    pub payment_methods: Vec<String>,
+    /// What its prices are of; required with any other method than points.
+    #[n(13)]
+    pub currency: Option<Currency>,
 }
 
 impl NewOption {
@@ -280,6 +289,8 @@ impl NewOption {
             refundable_until: None,
             focus: None,
             accessible: Vec::new(),
+            payment_methods: Vec::new(),
+            currency: None,
         }
     }
 }
@@ -345,6 +356,17 @@ pub struct ConcertOption {
     /// When it was put on sale.
     #[n(16)]
     pub created_at: Timestamp,
+    /// How it can be paid; absent: by points.
+    #[n(17)]
+    #[cbor(default)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "server", schema(required = false))]
+    pub payment_methods: Vec<String>,
+    /// What its prices are of; absent: of points.
+    #[n(18)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "server", schema(required = false))]
+    pub currency: Option<Currency>,
 }
 
 fn as_map<S: Serializer>(prices: &[concert_option::Price], serializer: S) -> Result<S::Ok, S::Error> {
@@ -411,95 +433,6 @@ pub struct BestAvailable {
 
 fn yes() -> bool {
     true
-}
-
-statuses! {
-    /// What has come of a payment.
-    PaymentStatus {
-        /// The wallet has not answered yet.
-        Pending "pending",
-        /// The points were taken.
-        Completed "completed",
-        /// No points were taken, and none will be.
-        Failed "failed",
-        /// The points were taken, and are given back.
-        Refunded "refunded",
-    }
-}
-
-impl From<concert_option::PaymentStatus> for PaymentStatus {
-    fn from(status: concert_option::PaymentStatus) -> Self {
-        use concert_option::PaymentStatus as Status;
-        match status {
-            Status::Pending => Self::Pending,
-            Status::Completed => Self::Completed,
-            Status::Failed { .. } => Self::Failed,
-            Status::Refunded { .. } => Self::Refunded,
-        }
-    }
-}
-
-/// A payment.
-#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
-pub struct Payment {
-    /// Its id.
-    #[n(0)]
-    pub id: PaymentId,
-    /// What was paid.
-    #[n(1)]
-    pub reservation_id: ReservationId,
-    /// Who paid.
-    #[n(2)]
-    pub user_id: UserId,
-    /// How much.
-    #[n(3)]
-    pub amount: Points,
-    /// What has come of it.
-    #[n(4)]
-    pub status: PaymentStatus,
-    /// The wallet's balance after it; null unless points were taken.
-    #[n(5)]
-    pub balance: Option<Points>,
-    /// When the points were taken; null unless they were.
-    #[n(6)]
-    pub paid_at: Option<Timestamp>,
-}
-
-impl Payment {
-    pub(crate) fn new(id: PaymentId, payment: concert_option::Payment) -> Self {
-        let status = PaymentStatus::from(payment.status);
-        let taken = matches!(status, PaymentStatus::Completed | PaymentStatus::Refunded);
-        Self {
-            id,
-            reservation_id: ReservationId { option: id.option, no: payment.reservation },
-            user_id: payment.user,
-            amount: payment.amount,
-            status,
-            balance: taken.then_some(payment.balance),
-            paid_at: taken.then_some(payment.paid_at),
-        }
-    }
-}
-
-/// A refund.
-#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
-#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
-pub struct Refund {
-    /// Its id.
-    #[n(0)]
-    pub id: RefundId,
-    /// What was given back.
-    #[n(1)]
-    pub payment_id: PaymentId,
-    /// How much.
-    #[n(2)]
-    pub amount: Points,
-    /// The wallet's balance after it.
-    #[n(3)]
-    pub balance: Points,
-    /// When.
-    #[n(4)]
-    pub refunded_at: Timestamp,
 }
 
 /// A user's points.

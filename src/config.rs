@@ -4,7 +4,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::concert_option::{LISTS_BYTES_MAX, SEATS_MAX};
+use crate::domain::Currency;
+use crate::domain::concert_option::{LISTS_BYTES_MAX, POINTS, SEATS_MAX};
+use crate::payment::Method;
+
+/// So many providers there may be.
+const PROVIDERS_MAX: usize = 64;
 
 /// A value out of its bounds.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +47,8 @@ pub struct Config {
     pub live: Live,
     /// Calls that another node decides.
     pub forwarding: Forwarding,
+    /// Payments by providers.
+    pub payments: Payments,
 }
 
 impl Default for Config {
@@ -57,6 +64,7 @@ impl Default for Config {
             events: Events::default(),
             live: Live::default(),
             forwarding: Forwarding::default(),
+            payments: Payments::default(),
         }
     }
 }
@@ -191,6 +199,16 @@ section! {
 }
 
 section! {
+    /// Payments by providers.
+    Payments {
+        /// What points are of.
+        points_currency: Currency = Currency::KRW,
+        /// How options can be paid beside by points, at most 64.
+        providers: Vec<Method> = Vec::new(),
+    }
+}
+
+section! {
     /// Calls that another node decides.
     Forwarding {
         /// Calls that are under way to the node that decides at once, 32 to 1,000,000; past it callers are told `overloaded`.
@@ -248,10 +266,42 @@ impl Config {
             ("forwarding.answer_bytes", self.forwarding.answer_bytes, 4 << 10, 64 << 20),
             ("forwarding.behind_ms", self.forwarding.behind_ms, 1, 600_000),
         ];
+        self.payments.validate()?;
         for &(key, value, min, max) in bounds {
             if !(min..=max).contains(&value) {
                 let allowed = format!("a whole number from {min} to {max}");
                 return Err(Error { key: key.into(), value: value.to_string(), allowed });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Payments {
+    fn validate(&self) -> Result<(), Error> {
+        let error =
+            |key: &str, value: String, allowed: String| Error { key: format!("payments.{key}"), value, allowed };
+        if self.providers.len() > PROVIDERS_MAX {
+            let allowed = format!("at most {PROVIDERS_MAX}");
+            return Err(error("providers", self.providers.len().to_string(), allowed));
+        }
+        for (index, one) in self.providers.iter().enumerate() {
+            let key = |name: &str| format!("providers[{index}].{name}");
+            let fits = (1..=64).contains(&one.name.len())
+                && one.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+            let twice = self.providers[..index].iter().any(|other| other.name == one.name);
+            if !fits || twice || one.name == POINTS {
+                let allowed = "1 to 64 letters, digits, - and _, not \"points\", and no name twice";
+                return Err(error(&key("name"), one.name.clone(), allowed.into()));
+            }
+            for (name, value, min, max) in [
+                ("pay_within_ms", one.pay_within_ms, 1_000, 86_400_000),
+                ("capture_within_ms", one.capture_within_ms, 1_000, 86_400_000),
+                ("late_within_ms", one.late_within_ms, 0, 31_536_000_000),
+            ] {
+                if !(min..=max).contains(&value) {
+                    return Err(error(&key(name), value.to_string(), format!("a whole number from {min} to {max}")));
+                }
             }
         }
         Ok(())

@@ -65,6 +65,7 @@ mod limits;
 mod live;
 #[cfg(feature = "loadtest")]
 pub mod loadgen;
+pub mod payment;
 pub mod relay;
 mod replica;
 #[cfg(feature = "server")]
@@ -78,9 +79,10 @@ pub mod testing;
 
 pub use api::{
     Answered, AreaSeats, BestAvailable, Caller, Concert, ConcertOption, DeadLetter, DeliveryProgress, Focus, Health,
-    IdempotencyKey, NewArea, NewConcert, NewOption, NodeHealth, NodeRole, Page, PageRequest, Pause, PauseReason,
-    Payment, PaymentStatus, Refund, Reservation, ReservationStatus, ReservedArea, ReservedSeat, SaleFigures, Seats,
-    Sink, Stats, Token, WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish, seat_status_name,
+    IdempotencyKey, NewArea, NewConcert, NewOption, NodeHealth, NodeRole, OwedItem, Page, PageRequest, Pause,
+    PauseReason, Payment, PaymentFilter, PaymentStatus, Provided, Refund, RefundStatus, Reservation, ReservationStatus,
+    ReservedArea, ReservedSeat, SaleFigures, Seats, Sink, Stats, Token, Verdict, WaitingRoom, Wallet, WalletEntry,
+    WindowPatch, Wish, seat_status_name,
 };
 pub use config::Config;
 pub use domain::concert_option::{Area, Counts as SeatCounts, OptionStatus, Price, PricedPlan, SagaStep, StepKind};
@@ -92,12 +94,12 @@ pub use domain::waiting_room::{
 };
 pub use domain::wallet::EntryKind;
 pub use domain::{
-    ConcertId, EntryId, EventFilter, EventId, EventType, Lsn, OptionId, PaymentId, Points, RefundId, Rejection,
-    ReservationId, SinkId, Timestamp, TokenId, UserId,
+    ConcertId, Currency, EntryId, EventFilter, EventId, EventType, Lsn, OptionId, PaymentId, Points, RefundId,
+    Rejection, ReservationId, SinkId, Timestamp, TokenId, UserId,
 };
 pub use engine::{
-    Engine, EventBatch, EventStream, IssuedToken, Membership, PlanJson, SeatChanges, Seen, Start, TokenChanges,
-    VerifyReport, backup, export, repair_state, restore, verify,
+    AttachedProvider, Engine, EventBatch, EventStream, IssuedToken, Membership, PlanJson, SeatChanges, Seen, Start,
+    TokenChanges, VerifyReport, backup, export, repair_state, restore, verify,
 };
 pub use error::{Error, FieldError, OpenError};
 pub use live::seats::SeatUpdate;
@@ -105,7 +107,9 @@ pub use relay::{Event, EventData};
 
 /// The sections of a [`Config`].
 pub mod settings {
-    pub use crate::config::{Actors, Checkpoint, Clock, Error, Events, Forwarding, Journal, Limits, Live, Storage};
+    pub use crate::config::{
+        Actors, Checkpoint, Clock, Error, Events, Forwarding, Journal, Limits, Live, Payments, Storage,
+    };
 }
 
 /// A map that many threads share.

@@ -16,11 +16,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use boxoffice::payment::{Fact, Kind, Method};
 use boxoffice::testing::clock::ManualClock;
 use boxoffice::testing::data_dir::copy_until;
 use boxoffice::{
-    Caller, Engine, EventFilter, LineOrder, Lsn, NewOption, PageRequest, PaymentStatus, RoomMode, RoomSettings,
-    RoomSettingsPatch, Start, Timestamp, TokenStatus, WindowPatch, export, relay, verify,
+    Caller, Currency, Engine, EventFilter, LineOrder, Lsn, NewOption, PageRequest, PaymentStatus, RoomMode,
+    RoomSettings, RoomSettingsPatch, Start, Timestamp, TokenStatus, WindowPatch, export, relay, verify,
 };
 use common::*;
 use serde::{Deserialize, Serialize};
@@ -167,12 +168,16 @@ fn the_present_format_has_every_event_that_there_is() {
 #[ignore = "writes tests/fixtures/format-1 anew"]
 async fn write_the_fixture() {
     let dir = tempfile::tempdir().unwrap();
-    let config = config(&dir.path().join("data"));
+    let mut config = config(&dir.path().join("data"));
+    // No longer than it has to be.
+    let card = Method { name: "card".into(), pay_within_ms: 1_000, ..Method::default() };
+    config.payments.providers = vec![card];
     let late = a_payment_that_timed_out(&config).await;
     let engine = Engine::open(config.clone()).await.unwrap();
     let mut sale = Sale::hold(&engine).await;
     sale.users.push(late);
     the_rest(&engine, &mut sale).await;
+    cards(&engine, &mut sale).await;
     a_sink(&engine, &mut sale).await;
     engine.shutdown().await.unwrap();
     // Asked for at a moment that can be come back to. What was owed is paid, so nothing happens at the start.
@@ -224,6 +229,49 @@ async fn a_payment_that_timed_out(config: &boxoffice::Config) -> boxoffice::User
     assert_eq!((payments.len(), payments[0].status), (1, PaymentStatus::Failed));
     engine.shutdown().await.unwrap();
     user
+}
+
+/// A payment by card that took no money, was forgotten, and took some after all, which goes back; and one that stays paid.
+async fn cards(engine: &Engine, sale: &mut Sale) {
+    let user = user(92);
+    let concert = engine.create_concert(new_concert("Cards", RoomSettings::default()), None).await.unwrap().value.id;
+    let (payment_methods, currency) = (vec!["card".into()], Some(Currency::KRW));
+    let option = NewOption { payment_methods, currency, ..new_option(engine, 2, 5) };
+    let option = engine.add_option(concert, NewOption { starts_at: engine.now().plus_millis(1_500), ..option }, None);
+    let option = option.await.unwrap().value.id;
+    let said = |kind, reference: &str| Fact {
+        kind,
+        reference: reference.into(),
+        id: None,
+        amount: points(100),
+        currency: Currency::KRW,
+        at: None,
+        reason: None,
+    };
+    let mut paid = Vec::new();
+    for seat in ["1-1", "1-2"] {
+        let held = hold(engine, option, &user, &[seat]).await;
+        paid.push(engine.begin_payment(&user, held.id, "card", None).await.unwrap().value.id);
+    }
+    engine.report(paid[0], said(Kind::Authorized, "ch-0")).await.unwrap();
+    engine.report(paid[0], said(Kind::Captured, "ch-0")).await.unwrap();
+    engine.report(paid[1], said(Kind::Failed, "ch-1")).await.unwrap();
+    // Once it has left memory, its reservation is over as well.
+    eventually("it has left memory", || async {
+        let events = engine.stats().durable_lsn;
+        let told = engine.report(paid[1], said(Kind::Failed, "ch-1")).await.unwrap();
+        (engine.now() > told.provided.unwrap().expires_at.plus_millis(1_000)).then_some(events)
+    })
+    .await;
+    engine.report(paid[1], said(Kind::Captured, "ch-1")).await.unwrap();
+    engine.attempted(paid[1], 1, 0).await.unwrap();
+    engine.report(paid[1], said(Kind::Refunded, "ch-1")).await.unwrap();
+    eventually("it is over", || async {
+        let payment = engine.payment(&Caller::Admin, paid[1]).await.unwrap();
+        (payment.status == PaymentStatus::Refunded).then_some(())
+    })
+    .await;
+    sale.users.push(user);
 }
 
 /// A receiver that fails, comes back, goes, and is removed; and one that stays, with dead letters.

@@ -317,7 +317,7 @@ impl Stage {
         let engine = self.engine.clone();
         tokio::spawn(async move {
             match engine.refund(&Caller::Admin, payment, None).await {
-                Ok(refund) => Told::Refunded(refund.value.payment_id, refund.value.balance),
+                Ok(refund) => Told::Refunded(refund.value.payment_id, refund.value.balance.unwrap()),
                 Err(error) => Told::of_error(error),
             }
         })

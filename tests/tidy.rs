@@ -60,7 +60,7 @@ const CONNECTION: &[&str] = &["src/cluster/nats/", "src/cluster/link.rs"];
 /// The modules, from the bottom up: each may name those before it, and those of its own line. `testing` stands outside.
 const LAYERS: &[&[&str]] = &[
     &["domain"],
-    &["config", "clock"],
+    &["config", "clock", "payment"],
     &["store", "aggregates"],
     &["cluster"],
     &["limits"],

@@ -9,7 +9,7 @@ use super::alarms::Alarm;
 use super::registry::Full;
 use super::shell::{ReplyTo, Shell};
 use super::system::{Routed, System};
-use crate::domain::{Message, Timestamp};
+use crate::domain::{Message, OptionId, Timestamp};
 use crate::replica::Pin;
 
 /// What an actor is sent.
@@ -35,6 +35,9 @@ pub(crate) trait Host: Send + Sync + Sized + 'static {
 
     /// Does what may block, without waiting for it.
     fn in_background(&self, work: impl FnOnce() + Send + 'static);
+
+    /// Something is owed of providers' payments on this option.
+    fn owes_providers(&self, _option: OptionId) {}
 
     /// Sends a message of one aggregate to another.
     fn tell(&self, system: &Arc<System<Self>>, message: Message) {

@@ -8,10 +8,12 @@ use actix::dev::channel;
 use actix::prelude::*;
 
 use super::actor::{Address, Delivery, Driver, Host, Then};
+use super::desk::Desk;
 use super::inbox::{Call, Inbox};
 use super::registry::Full;
 use super::system::{Routed, System};
 use super::timer::Timer;
+use crate::domain::OptionId;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use crate::testing::failpoints::Failpoints;
 
@@ -42,6 +44,8 @@ pub(crate) struct Arbiters {
     pub(crate) blocking: tokio::runtime::Handle,
     /// What befalls messages on their way.
     failpoints: Option<Failpoints>,
+    /// Who is told what providers owe.
+    desk: Arc<Desk>,
 }
 
 impl Arbiters {
@@ -50,7 +54,12 @@ impl Arbiters {
         blocking: tokio::runtime::Handle,
         failpoints: Option<Failpoints>,
     ) -> Self {
-        Self { arbiters, hasher: RandomState::new(), blocking, failpoints }
+        Self { arbiters, hasher: RandomState::new(), blocking, failpoints, desk: Arc::default() }
+    }
+
+    /// Who is told what providers owe.
+    pub(crate) fn desk(&self) -> &Arc<Desk> {
+        &self.desk
     }
 
     /// The threads of the actors.
@@ -76,6 +85,10 @@ impl Host for Arbiters {
 
     fn in_background(&self, work: impl FnOnce() + Send + 'static) {
         self.blocking.spawn_blocking(work);
+    }
+
+    fn owes_providers(&self, option: OptionId) {
+        self.desk.owes(option);
     }
 
     fn tell(&self, system: &Arc<System>, message: crate::domain::Message) {

@@ -6,6 +6,7 @@
 pub(crate) mod actor;
 pub(crate) mod alarms;
 pub(crate) mod arbiters;
+pub(crate) mod desk;
 pub(crate) mod inbox;
 pub(crate) mod registry;
 pub(crate) mod reply;

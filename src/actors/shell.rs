@@ -219,6 +219,8 @@ mod tests {
             focus: None,
             accessible: Vec::new(),
             not_for_sale: SeatSet::default(),
+            payment_methods: Vec::new(),
+            currency: None,
         };
         Event::OptionDefined { option, definition: Box::new(definition) }
     }

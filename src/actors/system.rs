@@ -249,6 +249,7 @@ impl<H: Host> System<H> {
             Message::Option(id, command) => self.command::<ConcertOption>(&id, command),
             Message::Wallet(id, command) => self.command::<Wallet>(&id, command),
             Message::Room(id, command) => self.command::<WaitingRoom>(&id, command),
+            Message::Providers(option) => self.host.owes_providers(option),
         }
     }
 

@@ -207,6 +207,8 @@ struct Token {
 enum RoleArg {
     /// Runs the sale
     Admin,
+    /// Reports what providers of payments did, and reads what is owed
+    Payments,
 }
 
 #[derive(Args)]
@@ -404,7 +406,10 @@ fn log_to_stderr(settings: &Settings) {
 
 fn token(arguments: &Token) -> Result<()> {
     let settings = load(&arguments.place, &[])?;
-    let role = arguments.role.map(|RoleArg::Admin| Role::Admin);
+    let role = arguments.role.map(|role| match role {
+        RoleArg::Admin => Role::Admin,
+        RoleArg::Payments => Role::Payments,
+    });
     println!("{}", auth::issue(&settings, &arguments.user, role, arguments.ttl.0)?);
     Ok(())
 }

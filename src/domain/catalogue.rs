@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::cbor;
-use super::concert_option::{self, Definition};
+use super::concert_option::{self, Definition, Installation};
 use super::idempotency::{Key, Memory, Remembered, Request};
 use super::waiting_room::{self, Settings};
 use super::{
@@ -50,6 +50,11 @@ pub enum Command {
     OptionDefined {
         /// Which.
         option: OptionId,
+    },
+    /// Asks whose payments these are for providers; the first who asks brings a random number.
+    DrawInstallation {
+        /// What it is to be, if it is nothing yet.
+        drawn: Installation,
     },
 }
 
@@ -105,6 +110,13 @@ pub enum Event {
         #[n(0)]
         option: OptionId,
     },
+    /// From now on, payments that begin are this one's for providers.
+    #[n(4)]
+    InstallationDrawn {
+        /// Drawn at random when the first one begins, and anew when a backup is restored.
+        #[n(0)]
+        installation: Installation,
+    },
 }
 
 /// What the catalogue answers.
@@ -124,6 +136,8 @@ pub enum Reply {
         /// Whether the answer is remembered.
         replayed: bool,
     },
+    /// Whose payments these are for providers.
+    Installation(Installation),
 }
 
 /// A concert.
@@ -200,6 +214,8 @@ struct Header {
     last_concert: u64,
     #[n(1)]
     last_option: u64,
+    #[n(2)]
+    installation: Option<Installation>,
 }
 
 /// All concerts.
@@ -236,6 +252,17 @@ impl Catalogue {
     fn has_room(&self, limit: u64) -> Result<(), Rejection> {
         let already = self.entries();
         if already < limit { Ok(()) } else { Err(Rejection::LimitExceeded { limit, already }) }
+    }
+
+    /// Whose payments these are for providers, if any has begun.
+    #[must_use]
+    pub fn installation(&self) -> Option<Installation> {
+        self.header.installation
+    }
+
+    /// All options, by concert.
+    pub fn options(&self) -> impl Iterator<Item = OptionId> {
+        self.concerts.values().flat_map(|concert| concert.options.iter().copied())
     }
 
     /// All concerts before `before`, newest first.
@@ -299,6 +326,13 @@ impl Aggregate for Catalogue {
                 }
                 Ok(Answer::Silent)
             }
+            &Command::DrawInstallation { drawn } => {
+                let known = self.header.installation;
+                if known.is_none() {
+                    out.events.push(Event::InstallationDrawn { installation: drawn });
+                }
+                Ok(Answer::Reply(Reply::Installation(known.unwrap_or(drawn))))
+            }
         }
     }
 
@@ -349,6 +383,10 @@ impl Aggregate for Catalogue {
             Event::OptionDefined { option } => {
                 self.undefined.remove(option);
                 changes.touch(Part::Undefined(*option));
+            }
+            Event::InstallationDrawn { installation } => {
+                self.header.installation = Some(*installation);
+                changes.touch(Part::Header);
             }
         }
     }

@@ -62,6 +62,24 @@ event_types! {
     11 TokenUsed "token.used",
     /// Points were added to a wallet.
     12 WalletCharged "wallet.charged",
+    /// A payment by a provider has begun: the buyer may pay.
+    13 PaymentPending "payment.pending",
+    /// Money is reserved.
+    14 PaymentAuthorized "payment.authorized",
+    /// It took no money, and never will.
+    15 PaymentVoided "payment.voided",
+    /// Money is to go back to the buyer.
+    16 PaymentRefundOwed "payment.refund_owed",
+    /// A hint: a capture is owed.
+    17 CaptureRequested "payment.capture_requested",
+    /// A hint: a charge is to be called off.
+    18 VoidRequested "payment.void_requested",
+    /// A hint: a refund is owed.
+    19 RefundRequested "payment.refund_requested",
+    /// A hint: it is to be looked whether there is a charge.
+    20 CheckRequested "payment.check_requested",
+    /// The buyer's bank wants money back.
+    21 PaymentDisputed "payment.disputed",
 }
 
 impl fmt::Display for EventType {

@@ -1,4 +1,4 @@
-//! The invariants of DESIGN.md that can be checked from events and states alone: I1, I2, I5 and I6, and that sagas end as
+//! The invariants of DESIGN.md that can be checked from events and states alone: I1, I2, I5, I6 and I13, and that sagas end as
 //! they should.
 //!
 //! [`Audit`] is a second, naive reading of the events: it shares no code with the aggregates, so that a mistake of theirs
@@ -7,7 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::concert_option::{self, ConcertOption, PaymentStatus, ReservationStatus};
+use self::money::Provided;
+use super::concert_option::{self, ConcertOption, Moved, PaymentStatus, ReservationStatus, Turn};
 use super::seat_map::Status;
 use super::waiting_room::{self, Mode, Settings, WaitingRoom};
 use super::wallet::{self, Wallet};
@@ -30,6 +31,8 @@ macro_rules! ensure {
         }
     };
 }
+
+mod money;
 
 /// I1 in one state: each seat that is held or sold belongs to one reservation, in that reservation's status, and the
 /// areas and the users' counts add up to the reservations.
@@ -103,6 +106,10 @@ struct Sales {
     payments: BTreeMap<u64, Paid>,
     /// Payments given back: which, and whether the points are known to be there.
     refunds: BTreeMap<u64, (u64, bool)>,
+    /// Payments by providers.
+    provided: BTreeMap<u64, Provided>,
+    /// The last number of what providers give back.
+    last_given_back: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -216,8 +223,9 @@ impl Audit {
             let known = state.reservation(*no).map(|reservation| reservation.status);
             let over = match sale.status {
                 ReservationStatus::Refunded { payment } => {
-                    let refunded = sales.refunds.values().any(|(of, credited)| *of == payment && *credited);
-                    refunded && !sale.token_owed
+                    let credited = sales.refunds.values().any(|(of, credited)| *of == payment && *credited);
+                    let cold = sales.provided.get(&payment).is_some_and(|payment| payment.cold);
+                    (credited || cold) && !sale.token_owed
                 }
                 _ => matches!(sale.status, ReservationStatus::Released | ReservationStatus::Expired),
             };
@@ -323,6 +331,8 @@ impl Audit {
             let paying =
                 sales.reservations.iter().find(|(_, sale)| matches!(sale.status, ReservationStatus::Paying { .. }));
             ensure!(paying.is_none(), "saga", "{id} has a paying reservation: {paying:?}");
+            let owed = sales.provided.iter().find(|(_, payment)| payment.owed.values().any(|owed| !owed.by_hand));
+            ensure!(owed.is_none(), "I13", "{id} still owes: {owed:?}");
             let used = sales.reservations.iter().find(|(_, sale)| sale.token_owed);
             ensure!(used.is_none(), "saga", "{id} owes a token: {used:?}");
         }
@@ -364,20 +374,12 @@ impl Sales {
                 ensure!(owed, "saga", "the token of {reservation} is acknowledged, and was not owed");
             }
             Event::SeatsHeld { reservation: no, user, seats, areas, amount, expires_at, token, .. } => {
-                for seat in seats {
-                    let other = self.seats.insert(*seat, *no);
-                    ensure!(other.is_none(), "I1", "seat {seat} is held for {no}, and was {other:?}'s");
-                }
-                for place in areas {
-                    let taken = self.areas.entry(place.area).or_default();
-                    *taken += u64::from(place.count);
-                    let capacity = self.capacities.get(usize::from(place.area)).copied().unwrap_or(0);
-                    ensure!(*taken <= capacity, "I1", "{taken} of {capacity} places of {} are taken", place.area);
-                }
+                let areas: Vec<_> = areas.iter().map(|place| (place.area, u64::from(place.count))).collect();
+                self.occupy(*no, seats, &areas)?;
                 let sale = Sale {
                     user: user.clone(),
                     seats: seats.to_vec(),
-                    areas: areas.iter().map(|place| (place.area, u64::from(place.count))).collect(),
+                    areas,
                     amount: *amount,
                     expires_at: *expires_at,
                     status: ReservationStatus::Held,
@@ -443,13 +445,119 @@ impl Sales {
                     ensure!(other == Some(0), "I1", "seat {seat} is unblocked, and was {other:?}'s");
                 }
             }
+            Event::ProviderPaymentStarted { payment, reservation, terms, amount, deadline, .. } => {
+                self.number(*payment)?;
+                self.go(*reservation, ReservationStatus::Held, ReservationStatus::Paying { payment: *payment })?;
+                let price = self.reservations.get(reservation).map(|sale| sale.amount);
+                ensure!(price == Some(*amount), "I13", "{payment} is of {amount}, and the price is {price:?}");
+                self.provided.insert(*payment, Provided::new(*reservation, amount.get(), terms, *deadline));
+            }
+            Event::ProviderPaymentMoved { payment, moved } => self.take_in_moved(meta, *payment, moved)?,
+            Event::ProviderAttemptFailed { payment, owed, .. } => {
+                let known = self.provided.get(payment).is_some_and(|payment| payment.owed.contains_key(owed));
+                ensure!(known, "I13", "{payment} was tried to be settled, and does not owe {owed}");
+            }
+            Event::ProviderPaymentsWentCold { payments } => {
+                for no in payments {
+                    let payment = self.provided.get_mut(no);
+                    let may = payment.as_ref().is_some_and(|payment| payment.owed.is_empty() && !payment.cold);
+                    ensure!(may, "I13", "{no} leaves memory: {payment:?}");
+                    payment.into_iter().for_each(|payment| payment.cold = true);
+                }
+            }
+            Event::ProviderPaymentRevived { payment, .. } => {
+                let was = self.provided.get_mut(payment).map(|payment| std::mem::take(&mut payment.cold));
+                ensure!(was == Some(true), "I13", "{payment} comes back, and had not left memory");
+            }
+        }
+        Ok(())
+    }
+
+    fn take_in_moved(&mut self, meta: Meta, no: u64, moved: &Moved) -> Result<(), Broken> {
+        let Some(payment) = self.provided.get_mut(&no) else {
+            return Err(Broken { invariant: "I13", what: format!("{no} moves, and never began") });
+        };
+        let (reservation, pinned_until) = (payment.reservation, payment.pinned_until);
+        payment.take_in(no, meta.at, moved)?;
+        let paying = ReservationStatus::Paying { payment: no };
+        match &moved.turn {
+            Some(Turn::Authorized { again, .. }) => self.claim(reservation, no, *again, paying)?,
+            Some(Turn::Confirmed { again, .. }) => {
+                self.claim(reservation, no, *again, ReservationStatus::Confirmed { payment: no })?;
+                if let Some(sale) = self.reservations.get_mut(&reservation) {
+                    sale.token_owed = sale.token.is_some();
+                }
+            }
+            Some(Turn::Ended { why, lapses }) => {
+                use concert_option::Ending;
+                let by_time = matches!(why, Ending::Lapsed | Ending::CaptureLapsed);
+                let early = by_time && pinned_until.is_none_or(|until| until > meta.at);
+                ensure!(!early, "I5", "{no} lapses at {}, and was pinned until {pinned_until:?}", meta.at);
+                self.go(reservation, paying, ReservationStatus::Held)?;
+                let until = self.reservations.get(&reservation).map(|sale| sale.expires_at);
+                let over = until.is_some_and(|until| until <= meta.at);
+                ensure!(over == *lapses, "I5", "{reservation} lapses at {}: {lapses}, held until {until:?}", meta.at);
+                if *lapses {
+                    self.go(reservation, ReservationStatus::Held, ReservationStatus::Expired)?;
+                    self.vacate(reservation)?;
+                }
+            }
+            Some(Turn::Refunded { refund, .. }) => {
+                if let Some(refund) = refund {
+                    self.number(*refund)?;
+                    self.last_given_back = *refund;
+                }
+                let from = ReservationStatus::Confirmed { payment: no };
+                self.go(reservation, from, ReservationStatus::Refunded { payment: no })?;
+                self.vacate(reservation)?;
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Seats are a payment's, which may have to take them again.
+    fn claim(&mut self, no: u64, payment: u64, again: bool, to: ReservationStatus) -> Result<(), Broken> {
+        let Some(sale) = self.reservations.get_mut(&no) else {
+            return Err(Broken { invariant: "saga", what: format!("{payment} is for {no}, which never was") });
+        };
+        let was = std::mem::replace(&mut sale.status, to);
+        let may = if again {
+            was == ReservationStatus::Expired
+        } else {
+            was == ReservationStatus::Held || was == ReservationStatus::Paying { payment }
+        };
+        ensure!(may, "I13", "{payment} takes the seats of {no}, which was {was:?}");
+        if again {
+            let (seats, areas) = (sale.seats.clone(), sale.areas.clone());
+            self.occupy(no, &seats, &areas)?;
+        }
+        Ok(())
+    }
+
+    fn occupy(&mut self, no: u64, seats: &[u32], areas: &[(u16, u64)]) -> Result<(), Broken> {
+        for seat in seats {
+            let other = self.seats.insert(*seat, no);
+            ensure!(other.is_none(), "I1", "seat {seat} is held for {no}, and was {other:?}'s");
+        }
+        for (area, count) in areas {
+            let taken = self.areas.entry(*area).or_default();
+            *taken += count;
+            let capacity = self.capacities.get(usize::from(*area)).copied().unwrap_or(0);
+            ensure!(*taken <= capacity, "I1", "{taken} of {capacity} places of {area} are taken");
         }
         Ok(())
     }
 
     /// Numbers are given once, ascending, to reservations, payments and refunds together.
     fn number(&self, no: u64) -> Result<(), Broken> {
-        let last = [self.reservations.keys().last(), self.payments.keys().last(), self.refunds.keys().last()];
+        let last = [
+            self.reservations.keys().last(),
+            self.payments.keys().last(),
+            self.refunds.keys().last(),
+            self.provided.keys().last(),
+            Some(&self.last_given_back),
+        ];
         let last = last.into_iter().flatten().max().copied().unwrap_or(0);
         ensure!(no == last + 1, "saga", "number {no} comes after {last}");
         Ok(())

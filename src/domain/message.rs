@@ -14,4 +14,6 @@ pub enum Message {
     Wallet(UserId, wallet::Command),
     /// To a waiting room.
     Room(ConcertId, waiting_room::Command),
+    /// To whoever drives what providers owe: something is owed on this option.
+    Providers(OptionId),
 }

@@ -8,6 +8,7 @@ pub mod catalogue;
 pub(crate) mod cbor;
 pub mod concert_option;
 pub mod event_type;
+pub mod facts;
 pub mod idempotency;
 pub mod ids;
 pub mod invariants;
@@ -26,7 +27,7 @@ use std::fmt;
 pub use event_type::{EventFilter, EventType};
 pub use ids::{ConcertId, EntryId, EventId, OptionId, PaymentId, RefundId, ReservationId, SinkId, TokenId, UserId};
 pub use message::Message;
-pub use money::Points;
+pub use money::{Currency, Points};
 pub use rejection::{Flaw, Rejection};
 pub use time::Timestamp;
 

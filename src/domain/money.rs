@@ -1,6 +1,7 @@
-//! Money: whole points, checked.
+//! Money: whole points, checked; and what they are worth something in.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -75,9 +76,80 @@ impl<'de> Deserialize<'de> for Points {
     }
 }
 
+/// Not three capital letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be three capital letters, as KRW")]
+pub struct ParseCurrencyError;
+
+/// A currency by its code of ISO 4217. Amounts are its minor units, and those of two currencies are never added.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode)]
+#[cbor(transparent)]
+pub struct Currency(#[cbor(n(0), with = "minicbor::bytes")] [u8; 3]);
+
+impl Currency {
+    /// South Korean won: what points are, unless something else is configured.
+    pub const KRW: Self = Self(*b"KRW");
+
+    /// Its code.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // From the journal anything may come; what is no text is shown as no currency.
+        std::str::from_utf8(&self.0).unwrap_or("???")
+    }
+}
+
+impl Default for Currency {
+    fn default() -> Self {
+        Self::KRW
+    }
+}
+
+impl FromStr for Currency {
+    type Err = ParseCurrencyError;
+
+    fn from_str(text: &str) -> Result<Self, ParseCurrencyError> {
+        let code: [u8; 3] = text.as_bytes().try_into().map_err(|_| ParseCurrencyError)?;
+        if code.iter().all(u8::is_ascii_uppercase) { Ok(Self(code)) } else { Err(ParseCurrencyError) }
+    }
+}
+
+impl fmt::Display for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Currency {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Currency {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_currency_is_three_capital_letters() {
+        assert_eq!("KRW".parse(), Ok(Currency::KRW));
+        assert_eq!(Currency::KRW.to_string(), "KRW");
+        for text in ["", "krw", "KR", "KRWX", "K1W", "ÄÖ"] {
+            assert_eq!(text.parse::<Currency>(), Err(ParseCurrencyError), "{text:?}");
+        }
+    }
 
     #[test]
     fn arithmetic_stays_in_bounds() {

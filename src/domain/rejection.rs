@@ -151,4 +151,32 @@ pub enum Rejection {
     #[n(15)]
     #[error("too many idempotency keys in 24 hours")]
     TooManyIdempotencyKeys,
+    /// A payment of the reservation is under way.
+    #[n(16)]
+    #[error("a payment of the reservation is pending")]
+    PaymentPending {
+        /// Which.
+        #[n(0)]
+        payment: PaymentId,
+    },
+    /// The payment has come too far to be given up.
+    #[n(17)]
+    #[error("the payment is under way, and cannot be given up any more")]
+    PaymentUnderWay,
+    /// The provider takes no payments of so little.
+    #[n(18)]
+    #[error("the least that can be paid so is {minimum}")]
+    AmountTooSmall {
+        /// The least that it takes.
+        #[n(0)]
+        minimum: Points,
+    },
+    /// The same was said of the payment with another amount.
+    #[n(19)]
+    #[error("the same was reported with another amount or currency")]
+    FactConflict,
+    /// The reference is known of another payment.
+    #[n(20)]
+    #[error("the reference is known of another payment")]
+    ReferenceInUse,
 }

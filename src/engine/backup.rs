@@ -10,8 +10,10 @@ use std::sync::Arc;
 
 use super::verify::{VerifyReport, check_journal, verify};
 use crate::config::Config;
-use crate::domain::{Lsn, Timestamp};
+use crate::domain::concert_option::Installation;
+use crate::domain::{Lsn, Timestamp, catalogue};
 use crate::error::OpenError;
+use crate::store::codec::{Entity as _, Facts, Record, TheCatalogue, decode_batch};
 use crate::store::disk::{Disk, RealDisk, make_private_dirs};
 use crate::store::journal::{self, FrameRef, Frames, Log};
 use crate::store::lock;
@@ -31,6 +33,10 @@ const BATCH_BYTES: usize = 1 << 20;
 /// # Errors
 /// `to` is in use, the journal or a plan is damaged, or the copy cannot be written.
 pub fn backup(config: &Config, to: &Path) -> Result<VerifyReport, OpenError> {
+    copy_to(config, to, Whose::Same)
+}
+
+fn copy_to(config: &Config, to: &Path, whose: Whose) -> Result<VerifyReport, OpenError> {
     check_journal(config)?;
     let unusable = |source| OpenError::DataDirectory { dir: to.display().to_string(), source };
     if fs::read_dir(to).is_ok_and(|mut names| names.next().is_some()) {
@@ -39,7 +45,8 @@ pub fn backup(config: &Config, to: &Path) -> Result<VerifyReport, OpenError> {
     }
     let draft = to.join(UNFINISHED);
     make_private_dirs(&draft).map_err(unusable)?;
-    let copied = copy(config, &draft).and_then(|report| put_in_place(&draft, to).map_err(unusable).map(|()| report));
+    let copied =
+        copy(config, &draft, whose).and_then(|report| put_in_place(&draft, to).map_err(unusable).map(|()| report));
     if copied.is_err() {
         // What is wrong has been found; that some of it may stay behind is not worse.
         let _ = fs::remove_dir_all(&draft);
@@ -47,12 +54,21 @@ pub fn backup(config: &Config, to: &Path) -> Result<VerifyReport, OpenError> {
     copied
 }
 
-fn copy(config: &Config, draft: &Path) -> Result<VerifyReport, OpenError> {
+/// Whose payments a copy's are, for providers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// Those of what it is a copy of.
+    Same,
+    /// Those of another one: both may go on, and a provider must be able to tell them apart.
+    Another,
+}
+
+fn copy(config: &Config, draft: &Path, whose: Whose) -> Result<VerifyReport, OpenError> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let draft = Config { data_dir: draft.to_path_buf(), ..config.clone() };
     // Before the copy is begun: the journal goes on, and checkpoints with it.
     let floor = StateStore::floor_of(&config.data_dir, &*disk)?;
-    copy_journal(&disk, config, &draft)?;
+    copy_journal(&disk, config, &draft, whose)?;
     // A plan is there before the event that names it.
     copy_plans(&disk, &config.data_dir, &draft.data_dir)?;
     let report = verify(&draft)?;
@@ -80,7 +96,8 @@ fn put_in_place(draft: &Path, to: &Path) -> io::Result<()> {
     to.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), |parent| RealDisk.sync_dir(parent))
 }
 
-/// Copies a backup to the data directory of `config`, which must be empty or not be there.
+/// Copies a backup to the data directory of `config`, which must be empty or not be there. If payments by providers were begun,
+/// those that begin from now on are another installation's.
 ///
 /// # Errors
 /// The backup is damaged or was not finished, or as [`backup`].
@@ -91,15 +108,19 @@ pub fn restore(from: &Path, config: &Config) -> Result<VerifyReport, OpenError> 
         let error = io::Error::new(io::ErrorKind::UnexpectedEof, "its journal has no end: this is no whole backup");
         return Err(OpenError::DataDirectory { dir: from.display().to_string(), source: error });
     }
-    backup(&backed_up, &config.data_dir)
+    copy_to(&backed_up, &config.data_dir, Whose::Another)
 }
 
-fn copy_journal(disk: &Arc<dyn Disk>, from: &Config, to: &Config) -> Result<(), OpenError> {
+fn copy_journal(disk: &Arc<dyn Disk>, from: &Config, to: &Config, whose: Whose) -> Result<(), OpenError> {
     let mut reader = Frames::in_dir(disk.clone(), &from.data_dir).from(Lsn(1))?;
     let options = super::start::journal_options(to, Lsn(0));
     let (mut log, _) = Frames::in_dir(disk.clone(), &to.data_dir).open(options, Lsn(0))?;
     let mut batch = Batch::default();
+    let mut is_drawn = false;
     while let Some(frame) = reader.next_whole()? {
+        if whose == Whose::Another && !is_drawn {
+            is_drawn = draws_installation(frame.first_lsn, frame.count, &frame.payload)?;
+        }
         if batch.payload.len() + frame.payload.len() > BATCH_BYTES {
             batch.write(&mut log)?;
         }
@@ -107,8 +128,21 @@ fn copy_journal(disk: &Arc<dyn Disk>, from: &Config, to: &Config) -> Result<(), 
         batch.count += frame.count;
         batch.at = frame.at;
     }
+    if is_drawn {
+        // What was begun before keeps the old one: it stands in each payment.
+        let drawn = catalogue::Event::InstallationDrawn { installation: Installation(super::start::entropy()) };
+        let record = Record { at: batch.at, facts: Facts::Catalogue(TheCatalogue, vec![drawn]) };
+        record.encode_to(&mut batch.payload);
+        batch.count += 1;
+    }
     batch.write(&mut log)?;
     Ok(log.seal()?)
+}
+
+fn draws_installation(first: Lsn, count: u32, payload: &[u8]) -> Result<bool, OpenError> {
+    let records = decode_batch(first, count, payload)?;
+    let drawn = |event: &catalogue::Event| matches!(event, catalogue::Event::InstallationDrawn { .. });
+    Ok(records.iter().any(|(_, record)| catalogue::Catalogue::events(&record.facts).iter().any(drawn)))
 }
 
 /// Several batches in one.

@@ -14,8 +14,8 @@ use crate::domain::catalogue::{self, Catalogue};
 #[cfg(feature = "server")]
 use crate::domain::concert_option::AreaState;
 use crate::domain::concert_option::{
-    Area, Command, ConcertOption as Aggregate, Counts, Definition, Focus, LISTS_BYTES_MAX, OptionStatus, Part, Price,
-    PricedPlan, Reply, SeatRefs, Window,
+    Area, Command, ConcertOption as Aggregate, Counts, Definition, Focus, LISTS_BYTES_MAX, OptionStatus, POINTS, Part,
+    Price, PricedPlan, Reply, SeatRefs, Window,
 };
 #[cfg(feature = "server")]
 use crate::domain::seat_map::Status;
@@ -520,12 +520,35 @@ impl Inner {
             focus: option.focus.clone(),
             accessible: option.accessible.clone(),
             not_for_sale: plan.not_for_sale().collect(),
+            payment_methods: option.payment_methods.clone(),
+            currency: option.currency,
         };
-        let wrong = flaws(&definition, &plan, limits);
+        let mut wrong = flaws(&definition, &plan, limits);
+        wrong.extend(self.flaws_of_payment(&definition));
         if !wrong.is_empty() {
             return Err(Error::Invalid(wrong.into_iter().map(FieldError::from).collect()));
         }
         Ok(definition)
+    }
+}
+
+impl Inner {
+    /// What is wrong with how an option is to be paid.
+    fn flaws_of_payment(&self, definition: &Definition) -> Vec<Flaw> {
+        let payments = &self.config.payments;
+        let known = |name: &str| name == POINTS || payments.providers.iter().any(|one| one.name == name);
+        let unknown = definition.payment_methods.iter().enumerate().filter(|(_, name)| !known(name));
+        let unknown = unknown.map(|(index, _)| {
+            let names: Vec<_> = payments.providers.iter().map(|one| &*one.name).collect();
+            let message = format!("must be points or one of the providers of the configuration: {}", names.join(", "));
+            Flaw::new(format!("payment_methods[{index}]"), message)
+        });
+        let other = definition.currency.filter(|of| definition.takes(POINTS) && *of != payments.points_currency);
+        let other = other.map(|_| {
+            let message = format!("must be {}, as that of points, which are a method too", payments.points_currency);
+            Flaw::new("currency", message)
+        });
+        unknown.chain(other).collect()
     }
 }
 
@@ -648,6 +671,8 @@ fn view(
         max_seats_per_user: definition.max_seats_per_user,
         focus: definition.focus.clone(),
         accessible: definition.accessible.clone(),
+        payment_methods: definition.payment_methods.clone(),
+        currency: definition.currency,
         counts,
         created_at,
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::calls::{GetPayment, GiveBack, ListPayments, Pay};
 use super::{Engine, Inner, check_limit, page, parse_cursor};
-use crate::api::{Answered, Caller, IdempotencyKey, Page, PageRequest, Payment, Refund};
+use crate::api::{Answered, Caller, IdempotencyKey, Page, PageRequest, Payment, Refund, RefundStatus};
 use crate::domain::concert_option::{self, Command, ConcertOption, Part, PaymentStatus, Reply};
 use crate::domain::{Lsn, OptionId, PaymentId, RefundId, Rejection, ReservationId, UserId};
 use crate::error::Error;
@@ -138,10 +138,15 @@ impl Inner {
         let request = inner.request(key, None);
         let command = Command::Refund { payment: id.no, caller: caller.clone(), request };
         match inner.ask_and_park::<ConcertOption>(&option, command).await? {
+            Reply::RefundOwed(no, refund) => Ok(Answered { value: view_owed(option, no, &refund), replayed: false }),
             Reply::Refunded(no, refund) => Ok(Answered { value: view_refund(option, no, &refund), replayed: false }),
             Reply::Replayed(no) => {
                 inner.certain().await?;
                 let refund = Box::pin(inner.find_refund(RefundId { option, no })).await?;
+                let payment = Box::pin(inner.find_payment(PaymentId { option, no: refund.payment })).await?;
+                if payment.provider.is_some() {
+                    return Ok(Answered { value: view_owed(option, no, &refund), replayed: true });
+                }
                 Ok(Answered { value: view_refund(option, no, &refund), replayed: true })
             }
             Reply::Archived => {
@@ -153,7 +158,7 @@ impl Inner {
         }
     }
 
-    async fn find_payment(self: &Arc<Self>, id: PaymentId) -> Result<concert_option::Payment, Error> {
+    pub(super) async fn find_payment(self: &Arc<Self>, id: PaymentId) -> Result<concert_option::Payment, Error> {
         let row = self.find::<ConcertOption>(&id.option, &Part::Payment(id.no)).await?.ok_or(Rejection::NotFound)?;
         concert_option::Payment::from_row(id.no, &row).map_err(|source| self.corrupt(&id.option, source))
     }
@@ -169,7 +174,20 @@ fn view_refund(option: OptionId, no: u64, refund: &concert_option::Refund) -> Re
         id: RefundId { option, no },
         payment_id: PaymentId { option, no: refund.payment },
         amount: refund.amount,
-        balance: refund.balance,
-        refunded_at: refund.refunded_at,
+        balance: Some(refund.balance),
+        refunded_at: Some(refund.refunded_at),
+        status: None,
+    }
+}
+
+/// One that a provider is to do.
+fn view_owed(option: OptionId, no: u64, refund: &concert_option::Refund) -> Refund {
+    Refund {
+        id: RefundId { option, no },
+        payment_id: PaymentId { option, no: refund.payment },
+        amount: refund.amount,
+        balance: None,
+        refunded_at: None,
+        status: Some(RefundStatus::Owed),
     }
 }

@@ -12,6 +12,8 @@
 //! | `PaymentConfirmed` | `reservation.confirmed`, `payment.completed` |
 //! | `PaymentFailed` | `payment.failed` |
 //! | `PaymentRefunded` | `reservation.refunded`: its seats are free |
+//! | `ProviderPaymentStarted` | `payment.pending` |
+//! | `ProviderPaymentMoved` | what it has become of payment and reservation, and hints of what is owed: see [`of_moved`] |
 //! | `RefundCredited` | `payment.refunded`: its points are back |
 //! | `TokenIssued` | `token.issued`, and `token.activated` if it need not wait |
 //! | `Configured` | `token.issued`, for each that waits again: there is no type of its own |
@@ -32,7 +34,11 @@ use smallvec::SmallVec;
 
 use super::event::{Event, EventData, EventId, EventType};
 use crate::api;
-use crate::domain::concert_option::{self, Payment, PaymentStatus, PricedPlan, Reservation, ReservationStatus};
+use crate::domain::concert_option::{
+    self, ByProvider, Moved, OwedKind, Payment, PaymentStatus, PricedPlan, ProviderStatus, Reservation,
+    ReservationStatus, Standing, Turn,
+};
+use crate::domain::facts::{Kind, Totals};
 use crate::domain::waiting_room::{self, TokenStatus};
 use crate::domain::wallet::{self, Entry, EntryKind};
 use crate::domain::{ConcertId, OptionId, PaymentId, RefundId, ReservationId, Timestamp, TokenId, UserId};
@@ -160,8 +166,26 @@ impl Known {
                         balance: crate::Points::ZERO,
                         paid_at: at,
                         key: None,
+                        provider: None,
                     };
                     self.payment(PaymentId { option, no }, payment);
+                }
+            }
+            Event::ProviderPaymentStarted { payment: no, reservation, terms, amount, deadline, .. } => {
+                if let Some(held) = self.reservations.things.get(&ReservationId { option, no: *reservation }) {
+                    let payment = Payment {
+                        reservation: *reservation,
+                        user: held.user.clone(),
+                        amount: *amount,
+                        started_at: at,
+                        deadline: *deadline,
+                        status: PaymentStatus::ByProvider,
+                        balance: crate::Points::ZERO,
+                        paid_at: at,
+                        key: None,
+                        provider: Some(Box::new(ByProvider::new((**terms).clone()))),
+                    };
+                    self.payment(PaymentId { option, no: *no }, payment);
                 }
             }
             &Event::PaymentConfirmed { payment: no, balance, paid_at } => {
@@ -229,6 +253,8 @@ enum About {
     Paid(PaymentId, crate::Points, Timestamp),
     /// The payment that a refund gives back.
     PaymentOf(RefundId),
+    /// A payment by a provider, and when it paid for its seats, if it just did.
+    Provided(PaymentId, Standing, Option<Timestamp>),
     Token(TokenId, TokenStatus, Option<Timestamp>),
     Entry(UserId, Entry),
 }
@@ -238,14 +264,19 @@ pub(crate) fn draft(record: &Record, fact: usize, id: EventId) -> Option<Draft> 
     let index = id.index as usize;
     let (kind, about) = match &record.facts {
         Facts::Catalogue(..) | Facts::Sink(..) => None,
-        Facts::Option(option, events) => of_option(*option, &events[fact], index),
+        Facts::Option(option, events) => of_option(*option, record.at, &events[fact], index),
         Facts::Wallet(user, events) => of_wallet(user, record.at, &events[fact], index),
         Facts::Room(concert, events) => of_room(*concert, &events[fact], index),
     }?;
     Some(Draft { id, kind, time: record.at, about })
 }
 
-fn of_option(option: OptionId, event: &concert_option::Event, index: usize) -> Option<(EventType, About)> {
+fn of_option(
+    option: OptionId,
+    at: Timestamp,
+    event: &concert_option::Event,
+    index: usize,
+) -> Option<(EventType, About)> {
     use concert_option::Event;
     let reservation = |no, status| About::Reservation(ReservationId { option, no }, status);
     let only = |kind, about| (index == 0).then_some((kind, about));
@@ -281,13 +312,75 @@ fn of_option(option: OptionId, event: &concert_option::Event, index: usize) -> O
         Event::RefundCredited { refund: no, .. } => {
             only(EventType::PaymentRefunded, About::PaymentOf(RefundId { option, no }))
         }
+        Event::ProviderPaymentStarted { payment: no, .. } => {
+            let verdict = None;
+            let (status, totals, disputed) = (ProviderStatus::Pending, Totals::default(), false);
+            let standing = Standing { status, totals, disputed, verdict };
+            only(EventType::PaymentPending, About::Provided(PaymentId { option, no }, standing, None))
+        }
+        Event::ProviderPaymentMoved { payment: no, ref moved } => {
+            of_moved(PaymentId { option, no }, at, moved).into_iter().nth(index)
+        }
         Event::OptionDefined { .. }
         | Event::OptionRescheduled { .. }
         | Event::PaymentStarted { .. }
         | Event::TokenCompleted { .. }
         | Event::SeatsBlocked { .. }
-        | Event::SeatsUnblocked { .. } => None,
+        | Event::SeatsUnblocked { .. }
+        | Event::ProviderAttemptFailed { .. }
+        | Event::ProviderPaymentsWentCold { .. }
+        | Event::ProviderPaymentRevived { .. } => None,
     }
+}
+
+/// What has become of a payment by a provider, and what is owed from now on.
+fn of_moved(id: PaymentId, at: Timestamp, moved: &Moved) -> SmallVec<[(EventType, About); 4]> {
+    let standing = moved.standing;
+    let payment = |kind| (kind, About::Provided(id, standing, None));
+    let reservation = |kind, status| (kind, About::ReservationOf(id, status));
+    let mut events = SmallVec::new();
+    match &moved.turn {
+        Some(Turn::Authorized { .. }) => events.push(payment(EventType::PaymentAuthorized)),
+        Some(Turn::Confirmed { .. }) => {
+            let confirmed = ReservationStatus::Confirmed { payment: id.no };
+            events.push(reservation(EventType::ReservationConfirmed, confirmed));
+            events.push((EventType::PaymentCompleted, About::Provided(id, standing, Some(at))));
+        }
+        Some(Turn::Ended { lapses: true, .. }) => {
+            events.push(reservation(EventType::ReservationExpired, ReservationStatus::Expired));
+        }
+        Some(Turn::Refunded { .. }) => {
+            let refunded = ReservationStatus::Refunded { payment: id.no };
+            events.push(reservation(EventType::ReservationRefunded, refunded));
+        }
+        Some(Turn::Ended { lapses: false, .. }) | None => {}
+    }
+    let has_changed = moved.turn.is_some() || !moved.owing.settled.is_empty();
+    let kind = moved.fact.as_ref().map(|fact| fact.kind);
+    match standing.status {
+        ProviderStatus::Failed if has_changed => events.push(payment(EventType::PaymentFailed)),
+        ProviderStatus::Voided if has_changed => events.push(payment(EventType::PaymentVoided)),
+        ProviderStatus::Refunded if matches!(kind, Some(Kind::Refunded | Kind::DisputeLost)) => {
+            events.push(payment(EventType::PaymentRefunded));
+        }
+        ProviderStatus::RefundOwed if moved.owing.begun.iter().any(|owed| owed.kind == OwedKind::Refund) => {
+            events.push(payment(EventType::PaymentRefundOwed));
+        }
+        _ => {}
+    }
+    if kind == Some(Kind::Disputed) {
+        events.push(payment(EventType::PaymentDisputed));
+    }
+    // What is settled by hand nobody need be asked for.
+    events.extend(moved.owing.begun.iter().filter(|owed| !owed.by_hand).map(|owed| {
+        payment(match owed.kind {
+            OwedKind::Capture => EventType::CaptureRequested,
+            OwedKind::Void => EventType::VoidRequested,
+            OwedKind::Refund => EventType::RefundRequested,
+            OwedKind::Check => EventType::CheckRequested,
+        })
+    }));
+    events
 }
 
 fn of_wallet(user: &UserId, at: Timestamp, event: &wallet::Event, index: usize) -> Option<(EventType, About)> {
@@ -346,6 +439,14 @@ impl Draft {
             &About::Paid(id, balance, paid_at) => {
                 let status = PaymentStatus::Completed;
                 payment(id, Payment { status, balance, paid_at, ..known.get_payment(id)?.clone() })
+            }
+            About::Provided(id, standing, paid_at) => {
+                let found = known.get_payment(*id)?;
+                let reservation = ReservationId { option: id.option, no: found.reservation };
+                // Only what never changes is taken from what was found.
+                let by = found.provider.as_deref().ok_or(Missing::Payment(*id))?;
+                let payment = api::Payment::standing(*id, found, by, standing, *paid_at);
+                (format!("/options/{}", id.option), reservation.to_string(), EventData::Payment(payment))
             }
             About::PaymentOf(refund) => {
                 let id = known.get_refund(*refund)?;

@@ -126,6 +126,8 @@ impl Model {
                 focus: None,
                 accessible: Vec::new(),
                 not_for_sale: SeatSet::default(),
+                payment_methods: Vec::new(),
+                currency: None,
             };
             let event = Event::OptionDefined { option: OptionId(option), definition: Box::new(definition) };
             self.option(replica, option, event);

@@ -81,6 +81,8 @@ pub enum Error {
 pub enum Role {
     /// Runs the sale.
     Admin,
+    /// Reports what providers of payments did, reads payments and what is owed of them, and does nothing else.
+    Payments,
 }
 
 /// What is read of a token.
@@ -121,7 +123,8 @@ impl Identity {
     #[must_use]
     pub fn caller(&self) -> Caller {
         match self.role {
-            Some(Role::Admin) => Caller::Admin,
+            // What else it may not do is refused before.
+            Some(Role::Admin | Role::Payments) => Caller::Admin,
             None => Caller::User(self.user.clone()),
         }
     }
@@ -345,6 +348,35 @@ pub struct User(pub Identity);
 #[derive(Debug, Clone)]
 pub struct Admin(pub Identity);
 
+/// The user of a request about payments, whatever their role: also one who does nothing else.
+#[derive(Debug, Clone)]
+pub struct Payer(pub Identity);
+
+/// Who may report what providers did, and read what is owed. Taking it in a handler refuses buyers with 403.
+#[derive(Debug, Clone)]
+pub struct Cashier(pub Identity);
+
+impl FromRequest for Payer {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(identify_anybody(request).map(|(identity, _)| Self(identity)))
+    }
+}
+
+impl FromRequest for Cashier {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(identify_anybody(request).and_then(|(identity, _)| match identity.role {
+            Some(Role::Admin | Role::Payments) => Ok(Self(identity)),
+            None => Err(Problem::new(Code::Forbidden, "Only an admin or the role payments may do this.")),
+        }))
+    }
+}
+
 impl FromRequest for User {
     type Error = Problem;
     type Future = Ready<Result<Self, Problem>>;
@@ -361,7 +393,7 @@ impl FromRequest for Admin {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         ready(identify(request).and_then(|(identity, _)| match identity.role {
             Some(Role::Admin) => Ok(Self(identity)),
-            None => Err(Problem::new(Code::Forbidden, "Only an admin may do this.")),
+            Some(Role::Payments) | None => Err(Problem::new(Code::Forbidden, "Only an admin may do this.")),
         }))
     }
 }
@@ -372,8 +404,22 @@ pub(super) fn identify(request: &HttpRequest) -> Result<(Identity, SystemTime), 
     identify_by(request, header.to_str().ok().and_then(bearer))
 }
 
+/// Who asks, also one who may only do what is to be done about payments.
+fn identify_anybody(request: &HttpRequest) -> Result<(Identity, SystemTime), Problem> {
+    let header = request.headers().get(header::AUTHORIZATION).ok_or_else(|| unauthenticated("Bearer"))?;
+    identify_anybody_by(request, header.to_str().ok().and_then(bearer))
+}
+
 /// Who asks, by a token that was shown in some way, and until when that holds.
 pub(super) fn identify_by(request: &HttpRequest, token: Option<&str>) -> Result<(Identity, SystemTime), Problem> {
+    let (identity, until) = identify_anybody_by(request, token)?;
+    if identity.role == Some(Role::Payments) {
+        return Err(Problem::new(Code::Forbidden, "The role payments may only read payments and report facts."));
+    }
+    Ok((identity, until))
+}
+
+fn identify_anybody_by(request: &HttpRequest, token: Option<&str>) -> Result<(Identity, SystemTime), Problem> {
     let app = request.app_data::<web::Data<App>>();
     let app = app.ok_or_else(|| Problem::new(Code::Internal, "The server is not set up."))?;
     let known = token.and_then(|token| app.verifier.verified(token, SystemTime::now()));

@@ -19,12 +19,17 @@ use crate::cluster::ClusterConfig;
 pub use crate::cluster::Secret;
 pub use crate::config::Error as ValueError;
 use crate::config::{Actors, Clock, Config, Events, Journal, Limits, Storage, section};
+use crate::domain::concert_option::Late;
+use crate::domain::{Currency, Points};
+use crate::payment::Method;
 use crate::relay;
 
 /// What begins the name of an environment variable that is a setting.
 const ENV_PREFIX: &str = "BOXOFFICE_";
 /// What begins the keys of Kafka's properties, of which any may be given.
 const PROPERTIES: &str = "kafka.properties.";
+/// Of this list each item is a table.
+const PROVIDERS: &str = "payments.providers";
 /// Names the TOML file; not itself a setting.
 const ENV_CONFIG_FILE: &str = "BOXOFFICE_CONFIG";
 /// The shortest secret for HS256, in bytes: as long as its digest.
@@ -237,6 +242,69 @@ section! {
     Wallet {
         /// Whether users may charge their own.
         self_charge: bool = false,
+        /// What points are of, by its code of ISO 4217.
+        currency: Currency = Currency::KRW,
+    }
+}
+
+/// What tells the server what a provider reports.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProviderKind {
+    /// Facts come over the API only.
+    #[default]
+    Reported,
+}
+
+/// A provider of payments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Provider {
+    /// The name by which options list it among their `payment_methods`.
+    pub name: String,
+    /// How the server learns what it did.
+    pub kind: ProviderKind,
+    /// How long seats stay pinned while the buyer pays.
+    pub pay_within: Span,
+    /// How long they stay pinned after the verdict to capture.
+    pub capture_within: Span,
+    /// What becomes of money that comes when its seats are free: `reacquire` or `refund`.
+    pub late: Late,
+    /// The least amount that it takes, if not nothing.
+    pub minimum: Points,
+    /// Whether payments may begin.
+    pub enabled: bool,
+}
+
+impl Default for Provider {
+    fn default() -> Self {
+        let Method { name, pay_within_ms, capture_within_ms, late, minimum, enabled, .. } = Method::default();
+        let [pay_within, capture_within] =
+            [pay_within_ms, capture_within_ms].map(|millis| Span(Duration::from_millis(millis)));
+        Self { name, kind: ProviderKind::default(), pay_within, capture_within, late, minimum, enabled }
+    }
+}
+
+impl Provider {
+    /// The engine's part.
+    fn engine(&self) -> Method {
+        Method {
+            name: self.name.clone(),
+            pay_within_ms: millis(self.pay_within),
+            capture_within_ms: millis(self.capture_within),
+            late: self.late,
+            minimum: self.minimum,
+            enabled: self.enabled,
+            ..Method::default()
+        }
+    }
+}
+
+section! {
+    /// Payments by providers.
+    Payments {
+        /// How options can be paid beside by points: a table `[[payments.providers]]` each.
+        providers: Vec<Provider> = Vec::new(),
     }
 }
 
@@ -463,6 +531,8 @@ pub struct Settings {
     pub cors: Cors,
     /// Wallets.
     pub wallet: Wallet,
+    /// Payments by providers.
+    pub payments: Payments,
     /// Receivers of events over HTTP.
     pub webhooks: Webhooks,
     /// Events to Kafka.
@@ -503,13 +573,26 @@ impl Settings {
     /// The defaults of the server, for an engine that is set up like this.
     #[must_use]
     pub fn new(engine: Config) -> Self {
-        let Config { data_dir, journal, checkpoint, actors, limits, clock, storage, events, live, forwarding } = engine;
+        let Config {
+            data_dir,
+            journal,
+            checkpoint,
+            actors,
+            limits,
+            clock,
+            storage,
+            events,
+            live,
+            forwarding,
+            payments,
+        } = engine;
         Self {
             data_dir,
             http: Http::default(),
             auth: Auth::default(),
             cors: Cors::default(),
-            wallet: Wallet::default(),
+            wallet: Wallet { currency: payments.points_currency, ..Wallet::default() },
+            payments: Payments::default(),
             webhooks: Webhooks::default(),
             kafka: Kafka::default(),
             live: Live::new(&live),
@@ -578,6 +661,10 @@ impl Settings {
             events: self.events.clone(),
             live: self.live.engine(),
             forwarding: self.forwarding.engine(),
+            payments: crate::config::Payments {
+                points_currency: self.wallet.currency,
+                providers: self.payments.providers.iter().map(Provider::engine).collect(),
+            },
         }
     }
 
@@ -824,6 +911,7 @@ impl Layers {
             value => value,
         };
         let fits = match (&value, self.values.get(key)) {
+            (Value::Array(items), Some(Value::Array(_))) if key == PROVIDERS => items.iter().all(Value::is_table),
             (Value::Array(items), Some(Value::Array(_))) => items.iter().all(Value::is_str),
             (value, Some(default)) => value.same_type(default),
             (value, None) => key.starts_with(PROPERTIES) && value.is_str(),
@@ -840,6 +928,7 @@ impl Layers {
         match self.values.get(key) {
             Some(Value::Integer(_)) => "a whole number",
             Some(Value::Boolean(_)) => "true or false",
+            Some(Value::Array(_)) if key == PROVIDERS => "a table [[payments.providers]] for each, in the file",
             Some(Value::Array(_)) => "a list of texts",
             _ => "a text",
         }

@@ -31,8 +31,8 @@ use crate::domain::sink::Response;
 use crate::domain::waiting_room::{Counts as TokenCounts, Mode, Order, Settings, TokenStatus};
 use crate::domain::wallet::EntryKind;
 use crate::domain::{
-    ConcertId, EntryId, EventId, EventType, OptionId, PaymentId, Points, RefundId, ReservationId, SinkId, Timestamp,
-    TokenId, UserId,
+    ConcertId, Currency, EntryId, EventId, EventType, OptionId, PaymentId, Points, RefundId, ReservationId, SinkId,
+    Timestamp, TokenId, UserId,
 };
 use crate::error::FieldError;
 
@@ -69,6 +69,8 @@ const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
         payments::read,
         payments::list,
         payments::refund,
+        payments::give_up,
+        payments::report,
         wallet::own,
         wallet::entries,
         wallet::charge_own,
@@ -98,6 +100,7 @@ const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
         ReservedSeat,
         ReservedArea,
         crate::api::BestAvailable,
+        crate::api::OwedItem,
         reservations::AreaWish
     ))
 )]
@@ -173,6 +176,7 @@ described! {
     EntryId => "EntryId",
     UserId => "UserId",
     Points => "Points",
+    Currency => "Currency",
     Timestamp => "Timestamp",
     Mode => "WaitingRoomMode",
     Order => "WaitingRoomOrder",
@@ -241,6 +245,7 @@ fn schemas() -> Vec<(&'static str, Value)> {
             "UserId",
             json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$", "description": "The subject of a JWT"}),
         ),
+        ("Currency", json!({"type": "string", "pattern": "^[A-Z]{3}$", "description": "A code of ISO 4217"})),
         ("Points", json!({"type": "integer", "minimum": 0, "maximum": Points::MAX})),
         (
             "Timestamp",
@@ -301,7 +306,8 @@ fn schemas() -> Vec<(&'static str, Value)> {
                     "description": "for an admin: how it came to be what it is",
                     "items": object(json!({
                         "step": one_of(&["held", "payment_started", "payment_confirmed", "payment_failed",
-                            "token_completed", "refund_started", "refund_credited", "released", "expired"]),
+                            "token_completed", "refund_started", "refund_credited", "released", "expired",
+                            "payment_authorized", "taken_again"]),
                         "at": refer("Timestamp"),
                         "lsn": count,
                     })),
@@ -310,15 +316,28 @@ fn schemas() -> Vec<(&'static str, Value)> {
         ),
         (
             "Payment",
-            object(json!({
-                "id": refer("PaymentId"),
-                "reservation_id": refer("ReservationId"),
-                "user_id": refer("UserId"),
-                "amount": refer("Points"),
-                "status": one_of(&PaymentStatus::ALL.iter().map(|status| status.as_str()).collect::<Vec<_>>()),
-                "balance": {"oneOf": [{"type": "null"}, refer("Points")]},
-                "paid_at": {"oneOf": [{"type": "null"}, refer("Timestamp")]},
-            })),
+            object_with(
+                json!({
+                    "id": refer("PaymentId"),
+                    "reservation_id": refer("ReservationId"),
+                    "user_id": refer("UserId"),
+                    "amount": refer("Points"),
+                    "status": one_of(&PaymentStatus::ALL.iter().map(|status| status.as_str()).collect::<Vec<_>>()),
+                    "balance": {"oneOf": [{"type": "null"}, refer("Points")]},
+                    "paid_at": {"oneOf": [{"type": "null"}, refer("Timestamp")]},
+                }),
+                json!({
+                    "method": {"type": "string", "description": "the provider; this and the rest only where one takes the payment"},
+                    "currency": refer("Currency"),
+                    "expires_at": refer("Timestamp"),
+                    "provider_id": {"type": "string", "description": "what the payment is called at the provider"},
+                    "verdict": json!({"enum": ["capture", "void", "refund", null]}),
+                    "refunded": count,
+                    "disputed": {"type": "boolean"},
+                    "shortfall": {"type": "integer", "minimum": 1, "description": "what is missing of the price"},
+                    "owed": {"type": "array", "items": refer("OwedItem")},
+                }),
+            ),
         ),
         (
             "Hold",
@@ -439,6 +458,15 @@ fn object(properties: Value) -> Value {
     json!({"type": "object", "required": required, "properties": properties})
 }
 
+/// An object that always has all of the first ones, and may have the others.
+fn object_with(properties: Value, others: Value) -> Value {
+    let mut schema = object(properties);
+    if let (Some(all), Value::Object(others)) = (schema["properties"].as_object_mut(), others) {
+        all.extend(others);
+    }
+    schema
+}
+
 /// An object that has all of these and nothing else.
 fn closed(properties: Value) -> Value {
     let mut schema = object(properties);
@@ -513,7 +541,7 @@ fn complete(operation: &mut Value) {
         statuses.extend([400, 408, 413, 415]);
         // Where nothing has to be said, no body does as well.
         let schema = &body["content"]["application/json"]["schema"];
-        let may_be_missing = ["Empty", "Redrive"].iter().any(|name| *schema == refer(name));
+        let may_be_missing = ["Empty", "Pay", "Redrive"].iter().any(|name| *schema == refer(name));
         body["required"] = (!may_be_missing).into();
     }
     let answers = &mut operation["responses"];

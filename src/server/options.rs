@@ -17,7 +17,7 @@ use super::ready::{Coding, Form};
 use super::respond::{self, Cache};
 use super::{App, apart, id, unless_missing};
 use crate::api::{Answered, ConcertOption, IdempotencyKey, NewArea, NewOption, Seats, WindowPatch};
-use crate::domain::{ConcertId, Lsn, OptionId, Points, Timestamp};
+use crate::domain::{ConcertId, Currency, Lsn, OptionId, Points, Timestamp};
 
 /// An option to be put on sale.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -68,6 +68,12 @@ pub(super) struct CreateOption {
     /// Categories that the best available seats are of only for those who name them.
     #[serde(default)]
     accessible: Vec<String>,
+    /// How it can be paid: `points`, or the names of providers in the configuration; by points by default.
+    #[serde(default)]
+    payment_methods: Vec<String>,
+    /// What its prices are of, by its code of ISO 4217; required with any other method than points.
+    #[serde(default)]
+    currency: Option<Currency>,
 }
 
 /// Either a point or zones.
@@ -125,6 +131,8 @@ impl TryFrom<CreateOption> for NewOption {
             refundable_until: body.refundable_until,
             focus: body.focus.map(|Object(focus)| focus.try_into()).transpose()?,
             accessible: body.accessible,
+            payment_methods: body.payment_methods,
+            currency: body.currency,
         })
     }
 }

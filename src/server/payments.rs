@@ -1,22 +1,77 @@
-//! Payments from the wallet, and refunds.
+//! Payments from the wallet or by a provider, what providers report, and refunds.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::auth::User;
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+
+use super::auth::{Cashier, Payer, User};
 use super::json::{Empty, Input};
 use super::openapi::{Idempotent, Paged};
-use super::problem::Problem;
+use super::problem::{Code, Problem};
 use super::query::Query;
 use super::respond::{self, Cache};
 use super::{App, id, unless_missing};
-use crate::api::{Caller, Page, Payment, Refund};
-use crate::domain::{PaymentId, ReservationId};
+use crate::api::{Caller, Page, Payment, PaymentFilter, Refund};
+use crate::domain::concert_option::POINTS;
+use crate::domain::facts::{Fact, Kind};
+use crate::domain::{Currency, PaymentId, Points, ReservationId, Timestamp};
 
-/// Pays for a reservation from the caller's wallet.
+/// How to pay.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pay {
+    /// One of the option's methods; by points by default.
+    #[serde(default)]
+    method: Option<String>,
+}
+
+/// What a provider did.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Report {
+    /// What.
+    #[schema(value_type = String)]
+    kind: Kind,
+    /// The provider's name for the charge.
+    #[schema(min_length = 1, max_length = 255)]
+    reference: String,
+    /// Of this refund or dispute; the reference by default.
+    #[serde(default)]
+    #[schema(min_length = 1, max_length = 255)]
+    id: Option<String>,
+    /// How much.
+    amount: Points,
+    /// Of what; of what the payment is by default.
+    #[serde(default)]
+    currency: Option<Currency>,
+    /// When, by the provider's clock.
+    #[serde(default)]
+    at: Option<Timestamp>,
+    /// Why.
+    #[serde(default)]
+    #[schema(max_length = 500)]
+    reason: Option<String>,
+}
+
+/// Which payments by providers are wanted, of everybody.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "it describes what is read by name")]
+pub(super) struct Wanted {
+    /// `true`: those of which something is owed, with what that is, oldest first.
+    owed: Option<bool>,
+    /// `true`: those that a bank wants back.
+    disputed: Option<bool>,
+    /// `true`: those of which something is missing while the buyer has the seats.
+    shortfall: Option<bool>,
+}
+
+/// Pays for a reservation: from the caller's wallet, or by a provider, whose payment is pending then.
 #[utoipa::path(post, path = "/v1/reservations/{id}/payments", tag = "payments", operation_id = "pay",
-    params(("id" = ReservationId, Path), Idempotent), request_body = Empty, security(("bearer" = [])),
+    params(("id" = ReservationId, Path), Idempotent), request_body = Pay, security(("bearer" = [])),
     responses((status = 201, description = "The payment", body = Payment),
-        (status = 402), (status = 404), (status = 409), (status = 422)))]
+        (status = 400), (status = 402), (status = 404), (status = 409), (status = 422)))]
 pub(super) async fn pay(
     request: HttpRequest,
     path: web::Path<String>,
@@ -26,11 +81,14 @@ pub(super) async fn pay(
 ) -> Result<HttpResponse, Problem> {
     let reservation: ReservationId = id(&path)?;
     let operation = format!("POST /v1/reservations/{reservation}/payments");
-    let key = async { Input::read(&request, payload, &app, &user.user, &operation).await?.nothing() };
+    let body = async { Input::read(&request, payload, &app, &user.user, &operation).await?.parse_if_any::<Pay>() };
     // Nobody pays for others, not even an admin.
     let owner = Caller::User(user.user.clone());
-    let key = unless_missing(key.await, app.engine.reservation(&owner, reservation)).await?;
-    let answered = app.engine.pay(&user.user, reservation, key).await?;
+    let (Pay { method }, key) = unless_missing(body.await, app.engine.reservation(&owner, reservation)).await?;
+    let answered = match method.as_deref() {
+        None | Some(POINTS) => app.engine.pay(&user.user, reservation, key).await?,
+        Some(method) => app.engine.begin_payment(&user.user, reservation, method, key).await?,
+    };
     respond::created(&answered, &format!("/v1/payments/{}", answered.value.id))
 }
 
@@ -40,25 +98,92 @@ pub(super) async fn pay(
     responses((status = 200, description = "The payment", body = Payment), (status = 404)))]
 pub(super) async fn read(
     path: web::Path<String>,
-    User(user): User,
+    Payer(user): Payer,
     app: web::Data<App>,
 ) -> Result<HttpResponse, Problem> {
     respond::ok(&app.engine.payment(&user.caller(), id(&path)?).await?, Cache::Private)
 }
 
-/// Lists the caller's payments, newest first; those that were refused are there as `failed`.
-#[utoipa::path(get, path = "/v1/payments", tag = "payments", operation_id = "list_payments", params(Paged),
+/// Lists the caller's payments, newest first; those that were refused are there as `failed`. With `owed`, `disputed` or
+/// `shortfall` those of everybody by providers, for an admin or the role `payments`.
+#[utoipa::path(get, path = "/v1/payments", tag = "payments", operation_id = "list_payments", params(Paged, Wanted),
     security(("bearer" = [])),
-    responses((status = 200, description = "A page of payments", body = Page<Payment>), (status = 400)))]
-pub(super) async fn list(request: HttpRequest, User(user): User, app: web::Data<App>) -> Result<HttpResponse, Problem> {
-    let page = Query::read(&request, Query::PAGE)?.page()?;
-    respond::page(&app, app.engine.payments(&user.user, &page), Cache::Private).await
+    responses((status = 200, description = "A page of payments", body = Page<Payment>), (status = 400), (status = 403)))]
+pub(super) async fn list(
+    request: HttpRequest,
+    Payer(user): Payer,
+    app: web::Data<App>,
+) -> Result<HttpResponse, Problem> {
+    const FILTERS: [(&str, PaymentFilter); 3] =
+        [("owed", PaymentFilter::Owed), ("disputed", PaymentFilter::Disputed), ("shortfall", PaymentFilter::Shortfall)];
+    let query = Query::read(&request, &["limit", "cursor", "owed", "disputed", "shortfall"]);
+    let asks = query.as_ref().is_ok_and(|query| FILTERS.iter().any(|(name, _)| query.get(name).is_some()));
+    if asks && user.role.is_none() {
+        return Err(Problem::new(Code::Forbidden, "Only an admin or the role payments may see all payments."));
+    }
+    let query = query?;
+    let page = query.page()?;
+    let mut wanted = None;
+    for (name, filter) in FILTERS {
+        match query.get(name) {
+            None => {}
+            Some("true") if wanted.is_none() => wanted = Some(filter),
+            Some("true") => return Err(Problem::invalid_field(name, "goes with no other one")),
+            Some(_) => return Err(Problem::invalid_field(name, "must be true, if it is given")),
+        }
+    }
+    match wanted {
+        Some(filter) => respond::page(&app, app.engine.provided_payments(filter, &page), Cache::Private).await,
+        None => respond::page(&app, app.engine.payments(&user.user, &page), Cache::Private).await,
+    }
+}
+
+/// Gives a pending payment by a provider up: its reservation is held again until its old deadline.
+#[utoipa::path(delete, path = "/v1/payments/{id}", tag = "payments", operation_id = "give_up_payment",
+    params(("id" = PaymentId, Path)), security(("bearer" = [])),
+    responses((status = 200, description = "The payment", body = Payment), (status = 404), (status = 409)))]
+pub(super) async fn give_up(
+    path: web::Path<String>,
+    User(user): User,
+    app: web::Data<App>,
+) -> Result<HttpResponse, Problem> {
+    // Nobody gives up for others, not even an admin.
+    let owner = Caller::User(user.user);
+    respond::ok(&app.engine.give_up_payment(&owner, id(&path)?).await?, Cache::Private)
+}
+
+/// Says what a provider did with a payment. It is idempotent by itself: the same again changes nothing.
+#[utoipa::path(post, path = "/v1/payments/{id}/facts", tag = "payments", operation_id = "report_fact",
+    params(("id" = PaymentId, Path)), request_body = Report, security(("bearer" = [])),
+    responses((status = 200, description = "The payment, as it stands now", body = Payment),
+        (status = 400), (status = 403), (status = 404), (status = 409)))]
+pub(super) async fn report(
+    request: HttpRequest,
+    path: web::Path<String>,
+    Cashier(_): Cashier,
+    app: web::Data<App>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let payment: PaymentId = id(&path)?;
+    let body = async { Input::read_without_key(&request, payload, &app).await?.parse::<Report>() };
+    let found = app.engine.payment(&Caller::Admin, payment);
+    let (Report { kind, reference, id, amount, currency, at, reason }, _) = unless_missing(body.await, found).await?;
+    let own = match currency {
+        Some(currency) => currency,
+        None => {
+            let seen = app.engine.payment(&Caller::Admin, payment).await?;
+            seen.provided.ok_or_else(Problem::not_found)?.currency
+        }
+    };
+    let fact = Fact { kind, reference, id, amount, currency: own, at, reason };
+    respond::ok(&app.engine.report(payment, fact).await?, Cache::Private)
 }
 
 /// Gives a payment back, and makes its seats available again.
 #[utoipa::path(post, path = "/v1/payments/{id}/refunds", tag = "payments", operation_id = "refund_payment",
     params(("id" = PaymentId, Path), Idempotent), request_body = Empty, security(("bearer" = [])),
     responses((status = 201, description = "The refund", body = Refund),
+        (status = 202, description = "The refund, which a provider is to do", body = Refund),
         (status = 404), (status = 409), (status = 422)))]
 pub(super) async fn refund(
     request: HttpRequest,
@@ -74,5 +199,10 @@ pub(super) async fn refund(
     let key = unless_missing(key.await, app.engine.payment(&caller, payment)).await?;
     let answered = app.engine.refund(&caller, payment, key).await?;
     // A refund is seen where its payment is.
-    respond::created(&answered, &format!("/v1/payments/{payment}"))
+    let location = format!("/v1/payments/{payment}");
+    if answered.value.status.is_some() {
+        respond::accepted(&answered, &location)
+    } else {
+        respond::created(&answered, &location)
+    }
 }

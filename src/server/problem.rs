@@ -99,6 +99,16 @@ codes! {
         "The payment is payment_id.";
     NotRefundable, 409, "not_refundable", "The payment cannot be refunded",
         "The time for refunds is over, there never was one, or it has been refunded.";
+    PaymentPending, 409, "payment_pending", "A payment is pending",
+        "The payment payment_id of this reservation is under way: pay by that, or give it up first.";
+    PaymentUnderWay, 409, "payment_under_way", "The payment is under way",
+        "It has come too far to be given up. Once it is completed it can be refunded.";
+    AmountTooSmall, 409, "amount_too_small", "The amount is too small",
+        "The least that can be paid by this method is minimum. The seats stay held: pay in another way.";
+    FactConflict, 409, "fact_conflict", "The fact is known otherwise",
+        "The same was reported before, with another amount or currency. What was reported first stands.";
+    ReferenceInUse, 409, "reference_in_use", "The reference is in use",
+        "It is known of another payment. A charge at a provider belongs to one payment.";
     PayloadTooLarge, 413, "payload_too_large", "The body is too large",
         "A body may have 16 KiB, one with a seating plan as much as the server is configured for.";
     UnsupportedMediaType, 415, "unsupported_media_type", "The media type is not supported",
@@ -320,6 +330,11 @@ fn rejected(rejection: &Rejection, detail: String) -> Problem {
         R::QueueTokenRequired => Problem::new(Code::QueueTokenRequired, detail),
         R::QueueTokenNotActive => Problem::new(Code::QueueTokenNotActive, detail),
         R::IdempotencyKeyReused => Problem::new(Code::IdempotencyKeyReused, detail),
+        R::PaymentPending { payment } => Problem::new(Code::PaymentPending, detail).with("payment_id", json!(payment)),
+        R::PaymentUnderWay => Problem::new(Code::PaymentUnderWay, detail),
+        R::AmountTooSmall { minimum } => Problem::new(Code::AmountTooSmall, detail).with("minimum", json!(minimum)),
+        R::FactConflict => Problem::new(Code::FactConflict, detail),
+        R::ReferenceInUse => Problem::new(Code::ReferenceInUse, detail),
         R::TooManyIdempotencyKeys => Problem::new(Code::RateLimited, detail).retry_after(KEYS_RETRY_SECONDS),
     }
 }
@@ -392,6 +407,17 @@ mod tests {
             ),
             (Rejection::PaymentTimedOut.into(), 503, "overloaded", json!({}), Some("1")),
             (Rejection::NotRefundable.into(), 409, "not_refundable", json!({}), None),
+            (Rejection::PaymentPending { payment }.into(), 409, "payment_pending", json!({"payment_id": "p1-2"}), None),
+            (Rejection::PaymentUnderWay.into(), 409, "payment_under_way", json!({}), None),
+            (
+                Rejection::AmountTooSmall { minimum: amount }.into(),
+                409,
+                "amount_too_small",
+                json!({"minimum": 2}),
+                None,
+            ),
+            (Rejection::FactConflict.into(), 409, "fact_conflict", json!({}), None),
+            (Rejection::ReferenceInUse.into(), 409, "reference_in_use", json!({}), None),
             (Rejection::QueueTokenRequired.into(), 403, "queue_token_required", json!({}), None),
             (Rejection::QueueTokenNotActive.into(), 403, "queue_token_not_active", json!({}), None),
             (Rejection::IdempotencyKeyReused.into(), 422, "idempotency_key_reused", json!({}), None),

@@ -73,6 +73,17 @@ pub fn created<T: Serialize>(answered: &Answered<T>, location: &str) -> Result<H
     json(&mut response, &answered.value, Cache::Private)
 }
 
+/// `202` with what is to be done, and where that can be seen.
+///
+/// # Errors
+/// 500 if it cannot be written.
+pub fn accepted<T: Serialize>(answered: &Answered<T>, location: &str) -> Result<HttpResponse, Problem> {
+    let mut response = HttpResponse::Accepted();
+    response.insert_header((header::LOCATION, location));
+    mark_replayed(&mut response, answered.replayed);
+    json(&mut response, &answered.value, Cache::Private)
+}
+
 /// `200` with what was done.
 ///
 /// # Errors

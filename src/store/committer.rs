@@ -235,7 +235,6 @@ impl Writer {
     }
 
     /// The last lsn that was given out.
-    #[cfg(any(test, feature = "testing"))]
     #[must_use]
     pub fn appended(&self) -> Lsn {
         self.0.open.lock().last

@@ -107,6 +107,8 @@ fn definition(seat_count: u32) -> Definition {
         focus: None,
         accessible: Vec::new(),
         not_for_sale: SeatSet::default(),
+        payment_methods: Vec::new(),
+        currency: None,
     }
 }
 

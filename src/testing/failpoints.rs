@@ -84,6 +84,10 @@ impl Step {
                 | Option_::Hold { .. }
                 | Option_::Release { .. }
                 | Option_::BeginPayment { .. }
+                | Option_::BeginPaymentBy { .. }
+                | Option_::GiveUp { .. }
+                | Option_::Report { .. }
+                | Option_::Attempted { .. }
                 | Option_::Refund { .. }
                 | Option_::Block { .. }
                 | Option_::Unblock { .. } => None,
@@ -100,8 +104,10 @@ impl Step {
                 catalogue::Command::CreateConcert { .. }
                 | catalogue::Command::AddOption { .. }
                 | catalogue::Command::RoomOpened { .. }
-                | catalogue::Command::OptionDefined { .. } => None,
+                | catalogue::Command::OptionDefined { .. }
+                | catalogue::Command::DrawInstallation { .. } => None,
             },
+            Message::Providers(_) => None,
         }
     }
 }
@@ -264,6 +270,10 @@ fn deliver(system: &Arc<System>, message: Message) -> Pin<Box<dyn Future<Output 
         Message::Option(id, command) => to::<ConcertOption>(system, &id, command),
         Message::Wallet(id, command) => to::<Wallet>(system, &id, command),
         Message::Room(id, command) => to::<WaitingRoom>(system, &id, command),
+        Message::Providers(_) => {
+            system.send(message);
+            Box::pin(std::future::ready(()))
+        }
     }
 }
 

@@ -337,6 +337,8 @@ impl World {
             Message::Option(id, command) => self.option_from(id, &command, None),
             Message::Wallet(user, command) => drop(self.wallet(&user, &command)),
             Message::Room(concert, command) => drop(self.room(concert, &command)),
+            // It is listed where it is owed.
+            Message::Providers(_) => {}
         }
         true
     }

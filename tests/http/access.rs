@@ -61,8 +61,17 @@ fn rows() -> Vec<(&'static str, &'static str, Value, Statuses)> {
         // Nobody pays for others, not even an admin.
         ("POST", "/v1/reservations/{id}/payments", none(), [401, 404, 201, 404]),
         ("GET", "/v1/payments", none(), EACH_THEIR_OWN),
+        ("GET", "/v1/payments?owed=true", none(), ADMIN_READS),
         ("GET", "/v1/payments/{id}", none(), OWNER_OR_ADMIN),
         ("POST", "/v1/payments/{id}/refunds", none(), [401, 404, 201, 201]),
+        // Only a payment by a provider can be given up, and only by its owner, or has facts.
+        ("DELETE", "/v1/payments/{id}", none(), [401, 404, 409, 404]),
+        (
+            "POST",
+            "/v1/payments/{id}/facts",
+            json!({"kind": "voided", "reference": "a", "amount": 1}),
+            [401, 403, 403, 404],
+        ),
         ("GET", "/v1/wallet", none(), EACH_THEIR_OWN),
         ("GET", "/v1/wallet/entries", none(), EACH_THEIR_OWN),
         ("POST", "/v1/wallet/charges", json!({"amount": 1}), [401, 403, 403, 403]),

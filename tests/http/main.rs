@@ -19,6 +19,7 @@ mod houses;
 mod https;
 mod kill;
 mod live;
+mod money;
 mod no_deliveries;
 mod operations;
 mod order;

@@ -253,7 +253,7 @@ impl Scene {
         let Some((payment, no, amount)) = pick(&self.paid.lock(), dice) else { return Ok(()) };
         self.ask(caller, (Some(SeatsCall::Refund(no)), Some(WalletCall::Refund(no, amount))));
         let told = match answer(engine.refund(&Caller::Admin, payment, None).await)? {
-            Ok(refund) => (SeatsAnswer::Done, WalletAnswer::Balance(refund.value.balance.get())),
+            Ok(refund) => (SeatsAnswer::Done, WalletAnswer::Balance(refund.value.balance.unwrap().get())),
             Err(Error::Rejected(Rejection::NotRefundable)) => (SeatsAnswer::TooLate, WalletAnswer::Nothing),
             Err(error) => panic!("{error}"),
         };

@@ -58,6 +58,8 @@ fn definition(concert: u64) -> Box<Definition> {
         focus: None,
         accessible: Vec::new(),
         not_for_sale: SeatSet::default(),
+        payment_methods: Vec::new(),
+        currency: None,
     })
 }
 
@@ -205,4 +207,15 @@ fn events_about_unknown_things_change_nothing_else() {
     assert!(then.state().concert(ConcertId(9)).is_none());
     let load = |part, row: &[u8]| Catalogue::load([(part, row.to_vec())].into_iter()).map(drop).unwrap_err().part;
     assert_eq!(load(Part::Concert(ConcertId(2)), b"?"), "Concert(c2)");
+}
+
+#[test]
+fn whose_payments_these_are_is_drawn_once() {
+    let draw = |drawn| Command::DrawInstallation { drawn: Installation(drawn) };
+    let drawn = |installation| Event::InstallationDrawn { installation: Installation(installation) };
+    let then = one().when(draw(7), s(1)).then_events([drawn(7)]).then_reply(Reply::Installation(Installation(7)));
+    let then = then.reloaded().when(draw(8), s(2)).then_nothing().then_reply(Reply::Installation(Installation(7)));
+    // A restore draws another one.
+    let then = then.given(s(3), [drawn(9)]).reloaded();
+    then.when(draw(8), s(4)).then_nothing().then_reply(Reply::Installation(Installation(9)));
 }

@@ -6,10 +6,11 @@ use std::fmt::Debug;
 use smallvec::smallvec;
 
 use crate::domain::concert_option::{self, Area, AreaPlaces, Definition, FailureReason, Focus, Price, SeatSet, Window};
+use crate::domain::facts::{Fact, Kind, Totals};
 use crate::domain::idempotency::Key;
 use crate::domain::seating_plan::PlanHash;
 use crate::domain::waiting_room::{self, Draw, Mode, Order, Settings};
-use crate::domain::{ConcertId, OptionId, PaymentId, Points, RefundId, Timestamp, UserId, catalogue, wallet};
+use crate::domain::{ConcertId, Currency, OptionId, PaymentId, Points, RefundId, Timestamp, UserId, catalogue, wallet};
 use crate::testing::subject::StoredEvent;
 
 fn points(n: u64) -> Points {
@@ -51,6 +52,8 @@ fn definition() -> Box<Definition> {
         focus: None,
         accessible: Vec::new(),
         not_for_sale: SeatSet::default(),
+        payment_methods: Vec::new(),
+        currency: None,
     })
 }
 
@@ -72,6 +75,14 @@ fn what_came_to_a_definition_later_stands_after_it() {
         (full_definition(Focus::Zones { zones: vec!["B".into()] }), "8201818161 42 816157 420102"),
         (
             Box::new(Definition {
+                payment_methods: vec!["card".into()],
+                currency: Some("EUR".parse().unwrap()),
+                ..*full_definition(Focus::Zones { zones: vec!["B".into()] })
+            }),
+            "8201818161 42 816157 420102 8164 63617264 43455552",
+        ),
+        (
+            Box::new(Definition {
                 focus: None,
                 accessible: Vec::new(),
                 ..*full_definition(Focus::Zones { zones: vec![] })
@@ -79,7 +90,8 @@ fn what_came_to_a_definition_later_stands_after_it() {
             "f6 f6 420102",
         ),
     ] {
-        let bytes = unhex(&format!("8e{before}{after}").replace(' ', ""));
+        let array = if definition.currency.is_some() { "90" } else { "8e" };
+        let bytes = unhex(&format!("{array}{before}{after}").replace(' ', ""));
         assert_eq!(minicbor::to_vec(&definition).unwrap(), bytes, "{definition:?}");
         assert_eq!(minicbor::decode::<Box<Definition>>(&bytes).unwrap(), definition);
     }
@@ -164,6 +176,81 @@ fn events_of_an_option() {
 }
 
 #[test]
+fn events_of_payments_by_providers() {
+    use concert_option::{
+        Ending, Event, Installation, Late, Moved, Owed, OwedKind, Owing, ProviderStatus, ProviderTerms, Standing, Turn,
+    };
+    let terms = ProviderTerms {
+        method: "card".into(),
+        currency: Currency::KRW,
+        installation: Installation(7),
+        late: Late::Refund,
+        capture_within_ms: 8,
+        late_until: at(9),
+    };
+    let fact = Fact {
+        kind: Kind::Captured,
+        reference: "r".into(),
+        id: Some("i".into()),
+        amount: points(20),
+        currency: Currency::KRW,
+        at: Some(at(3)),
+        reason: Some("w".into()),
+    };
+    let owed = Owed {
+        no: 1,
+        kind: OwedKind::Refund,
+        reference: Some("r".into()),
+        amount: points(20),
+        currency: Currency::KRW,
+        since: at(4),
+        attempts: 0,
+        by_hand: false,
+    };
+    let totals = Totals { captured: 20, confirmed: 0, refunded: 0, lost: 0, owed: 20, shortfall: 0 };
+    let standing = Standing { status: ProviderStatus::RefundOwed, totals, disputed: false, verdict: None };
+    let moved = |fact, turn, owing, key| Event::ProviderPaymentMoved {
+        payment: 2,
+        moved: Box::new(Moved { fact, turn, owing, standing, key }),
+    };
+    let owing = Owing { begun: vec![owed], settled: vec![3] };
+    let turned = |turn| moved(None, Some(turn), Owing::default(), None);
+    let authorized = Turn::Authorized { reference: "r".into(), until: at(5), again: true };
+    let started = Event::ProviderPaymentStarted {
+        payment: 2,
+        reservation: 1,
+        terms: Box::new(terms),
+        amount: points(20),
+        deadline: at(6),
+        key: key(),
+    };
+    frozen(&[
+        (started, format!("820d8602018664 63617264434b525707010809 1406{KEY}")),
+        (
+            moved(Some(fact), None, owing, key()),
+            format!(
+                "820e82028587026172616914434b5257036177f68281880102617214434b52570400f48103830686140000001400f4{KEY}"
+            ),
+        ),
+        (turned(authorized), "820e820284f6820083617205f580830686140000001400f4".into()),
+        (
+            turned(Turn::Confirmed { reference: None, again: false }),
+            "820e820284f6820182f6f480830686140000001400f4".into(),
+        ),
+        (
+            turned(Turn::Ended { why: Ending::Lapsed, lapses: true }),
+            "820e820284f682028201f580830686140000001400f4".into(),
+        ),
+        (
+            turned(Turn::Refunded { why: Ending::Refunded, refund: Some(3) }),
+            "820e820284f6820382050380830686140000001400f4".into(),
+        ),
+        (Event::ProviderAttemptFailed { payment: 2, owed: 1, attempt: 0 }, "820f83020100".into()),
+        (Event::ProviderPaymentsWentCold { payments: vec![2, 3] }, "821081820203".into()),
+    ]);
+}
+
+#[test]
 fn events_of_a_wallet() {
     use wallet::Event;
     let payment = PaymentId { option: OptionId(5), no: 2 };
@@ -195,6 +282,7 @@ fn events_of_the_catalogue() {
     let signing_key = "07".repeat(32);
     frozen(&[
         (created, format!("82008504634f6e65{SETTINGS}5820{signing_key}{KEY}")),
+        (Event::InstallationDrawn { installation: concert_option::Installation(7) }, "82048107".into()),
         (
             Event::OptionAdded { option: OptionId(5), definition: definition(), key: key() },
             format!("82018305{DEFINITION}{KEY}"),

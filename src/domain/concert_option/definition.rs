@@ -5,10 +5,11 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 use serde::Serialize;
 
+use super::provider::POINTS;
 pub use crate::domain::bit_set::BitSet as SeatSet;
 use crate::domain::seat_map::{self, Preference};
 use crate::domain::seating_plan::{PlanHash, SeatingPlan};
-use crate::domain::{ConcertId, Flaw, OptionId, Points, Timestamp, cbor};
+use crate::domain::{ConcertId, Currency, Flaw, OptionId, Points, Timestamp, cbor};
 
 /// The most bytes that the lists with names in them may take together in the journal: beside them a record has room for a
 /// bit for each seat, and for a key.
@@ -25,6 +26,9 @@ const PAYMENT_SECONDS_MAX: u64 = 3_600;
 const SEATS_PER_RESERVATION_MAX: u64 = 100;
 /// The most seats and places of one user.
 const SEATS_PER_USER_MAX: u64 = 10_000;
+
+/// By so many methods an option can be paid.
+const METHODS_MAX: usize = 8;
 
 /// When an option is on sale.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
@@ -184,9 +188,42 @@ pub struct Definition {
     #[n(13)]
     #[serde(skip_serializing_if = "SeatSet::is_empty")]
     pub not_for_sale: SeatSet,
+    /// How it can be paid; none: by points.
+    #[n(14)]
+    #[cbor(with = "cbor::list", has_nil)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub payment_methods: Vec<String>,
+    /// What its prices are of; absent: of points.
+    #[n(15)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub currency: Option<Currency>,
 }
 
 impl Definition {
+    /// Whether it can be paid by this.
+    #[must_use]
+    pub fn takes(&self, method: &str) -> bool {
+        self.methods().any(|one| one == method)
+    }
+
+    /// How it can be paid.
+    pub fn methods(&self) -> impl Iterator<Item = &str> {
+        let points = self.payment_methods.is_empty().then_some(POINTS);
+        points.into_iter().chain(self.payment_methods.iter().map(String::as_str))
+    }
+
+    fn flaws_of_methods(&self) -> impl Iterator<Item = Flaw> {
+        let names: Vec<&str> = self.payment_methods.iter().map(String::as_str).collect();
+        let others = names.iter().any(|name| *name != POINTS);
+        let many = names.len() > METHODS_MAX;
+        let many = many.then(|| Flaw::new("payment_methods", format!("must be at most {METHODS_MAX}")));
+        let lacks = others && self.currency.is_none();
+        let lacks = lacks.then(|| Flaw::new("currency", "is required with any other method than points"));
+        let name = |(index, name): (usize, &&str)| Flaw::of_name(format!("payment_methods[{index}]"), name);
+        let flaws: Vec<_> = names.iter().enumerate().filter_map(name).collect();
+        flaws.into_iter().chain(Flaw::of_twice("payment_methods", "", &names)).chain(many).chain(lacks)
+    }
+
     /// What is wrong with it by itself. Whether it fits its plan is to be seen where the plan is.
     #[must_use]
     pub fn flaws(&self) -> Vec<Flaw> {
@@ -199,6 +236,7 @@ impl Definition {
         let numbers = numbers.into_iter().filter_map(|(name, n, max)| Flaw::of_range(name, n.into(), 1, max));
         let mut flaws: Vec<_> = numbers.chain(self.window.flaw()).collect();
         flaws.extend(self.flaw_of_lists(LISTS_BYTES_MAX));
+        flaws.extend(self.flaws_of_methods());
         let seats = Flaw::of_range("seating_plan", self.seat_count.into(), 0, SEATS_MAX);
         flaws.extend(seats.map(|flaw| Flaw { message: format!("{} seats", flaw.message), ..flaw }));
         if self.seat_count == self.not_for_sale.len() && self.areas.is_empty() {

@@ -13,7 +13,10 @@
 //! Reservations, payments and refunds are numbered with one counter, so the lowest number of a step that still owes
 //! something tells a wallet what it may forget.
 
+mod by_provider;
 mod definition;
+mod paying;
+mod provider;
 mod reservation;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -22,18 +25,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use hashbrown::hash_map::EntryRef;
 use serde::Serialize;
 use smallvec::SmallVec;
 
+pub use self::by_provider::Cold;
 pub use self::definition::{
     Area, Definition, Focus, LISTS_BYTES_MAX, Price, PricedPlan, SEATS_MAX, SeatSet, Window, WindowPatch,
+};
+pub use self::provider::{
+    ByProvider, Ending, Installation, Late, Method, Moved, Owed, OwedKind, Owing, POINTS, ProviderTerms, Stand,
+    Standing, Status as ProviderStatus, Turn,
 };
 pub use self::reservation::{
     AreaPlaces, FailureReason, Part, Payment, PaymentStatus, Refund, Reservation, ReservationStatus, SagaStep,
     SeatRefs, StepKind,
 };
 use super::cbor;
+use super::facts::Fact;
 use super::idempotency::{Key, Memory, Remembered, Request};
 use super::seat_map::{self, BestAvailable, SeatMap, Status as SeatStatus};
 use super::{
@@ -177,6 +185,42 @@ pub enum Command {
         user: UserId,
         /// Idempotency.
         request: Request,
+    },
+    /// Lets a provider take the payment of a held reservation: its seats are pinned until the provider's deadline.
+    BeginPaymentBy {
+        /// Which.
+        reservation: u64,
+        /// On whose behalf.
+        user: UserId,
+        /// The provider's terms.
+        method: Box<Method>,
+        /// Idempotency.
+        request: Request,
+    },
+    /// Gives a payment by a provider up that is pending.
+    GiveUp {
+        /// Which.
+        payment: u64,
+        /// On whose behalf.
+        caller: Caller,
+    },
+    /// Says what a provider did.
+    Report {
+        /// With which payment.
+        payment: u64,
+        /// What.
+        fact: Box<Fact>,
+        /// The payment, if it has left memory.
+        cold: Option<Box<Cold>>,
+    },
+    /// Says that what is owed was tried, and is certain not to have been done.
+    Attempted {
+        /// Of which payment.
+        payment: u64,
+        /// What is owed.
+        owed: u32,
+        /// Which attempt it was, from 0.
+        attempt: u32,
     },
     /// Gives a payment back, and frees its seats.
     Refund {
@@ -410,6 +454,71 @@ pub enum Event {
         #[serde(skip_serializing_if = "SeatSet::is_empty")]
         many: SeatSet,
     },
+    /// A payment by a provider has begun; its seats are pinned until its deadline.
+    #[n(13)]
+    ProviderPaymentStarted {
+        /// The payment's number.
+        #[n(0)]
+        payment: u64,
+        /// Of which reservation.
+        #[n(1)]
+        reservation: u64,
+        /// All that later decisions need.
+        #[n(2)]
+        terms: Box<ProviderTerms>,
+        /// How much.
+        #[n(3)]
+        amount: Points,
+        /// Until when its seats are pinned, if nothing is heard.
+        #[n(4)]
+        deadline: Timestamp,
+        /// The idempotency key it came with.
+        #[n(5)]
+        key: Option<Key>,
+    },
+    /// A provider has said something of a payment, or time or a user has brought it to a turn.
+    #[n(14)]
+    ProviderPaymentMoved {
+        /// Which.
+        #[n(0)]
+        payment: u64,
+        /// How.
+        #[n(1)]
+        moved: Box<Moved>,
+    },
+    /// What is owed of a payment was tried, and is certain not to have been done.
+    #[n(15)]
+    ProviderAttemptFailed {
+        /// Of which payment.
+        #[n(0)]
+        payment: u64,
+        /// What is owed.
+        #[n(1)]
+        owed: u32,
+        /// Which attempt it was, from 0.
+        #[n(2)]
+        attempt: u32,
+    },
+    /// Nothing of these payments is open any more: they have left memory.
+    #[n(16)]
+    ProviderPaymentsWentCold {
+        /// Which.
+        #[n(0)]
+        payments: Vec<u64>,
+    },
+    /// Something was heard of a payment that had left memory: it is back, as it was.
+    #[n(17)]
+    ProviderPaymentRevived {
+        /// Which.
+        #[n(0)]
+        payment: u64,
+        /// All of it.
+        #[n(1)]
+        row: Box<Payment>,
+        /// Its reservation, if that had left memory too.
+        #[n(2)]
+        reservation: Option<Box<Reservation>>,
+    },
 }
 
 /// What an option answers. Small, since it is handed on many times.
@@ -425,6 +534,10 @@ pub enum Reply {
     Paid(u64, Box<Payment>),
     /// A refund that has reached the wallet, and the payment it gives back.
     Refunded(u64, Box<Refund>),
+    /// A payment by a provider, as it is now.
+    Payment(u64, Box<Payment>),
+    /// A refund that a provider is to do.
+    RefundOwed(u64, Box<Refund>),
     /// There was such a thing; it has come to its end and has left memory.
     Archived,
 }
@@ -498,6 +611,9 @@ struct Header {
     /// The event that changed a seat or area last.
     #[n(3)]
     seq: Lsn,
+    /// The event by which a payment by a provider has left memory last.
+    #[n(4)]
+    cooled: Option<Lsn>,
 }
 
 /// What never changes once it is defined: apart from the header, which every hold writes.
@@ -534,6 +650,16 @@ pub struct ConcertOption {
     /// Used tokens that the waiting room has not acknowledged: by reservation.
     tokens_owed: BTreeMap<u64, u64>,
     keys: Memory,
+    /// Reservations that have ended, and of whose payments by providers something may still be heard.
+    lapsed: HashMap<u64, Reservation>,
+    /// Payments by providers in memory: by reservation.
+    by_reservation: HashMap<u64, SmallVec<[u64; 2]>>,
+    /// When time does something to them.
+    timers: BTreeSet<(Timestamp, u64)>,
+    /// Those of which something is owed.
+    owing: BTreeSet<u64>,
+    /// Whose the references are that providers have for them.
+    references: HashMap<String, u64>,
 }
 
 impl ConcertOption {
@@ -790,127 +916,6 @@ impl ConcertOption {
         if conflicts.is_empty() { Ok(()) } else { Err(Rejection::SeatsUnavailable { conflicts }) }
     }
 
-    fn decide_payment(
-        &self,
-        now: Timestamp,
-        no: u64,
-        user: &UserId,
-        request: &Request,
-        out: &mut Decided<Event>,
-    ) -> Result<Answer<Reply>, Rejection> {
-        if let Some(answer) = self.known(now, request)? {
-            return Ok(answer);
-        }
-        let Some(reservation) = self.reachable(no, &Caller::User(user.clone()))? else {
-            return Ok(Answer::Reply(Reply::Archived));
-        };
-        match reservation.status {
-            ReservationStatus::Held => {
-                let payment = self.header.last_no + 1;
-                let payment_seconds = self.definition().map_or(0, |terms| terms.payment_seconds);
-                let deadline = now.plus_millis(u64::from(payment_seconds) * 1000);
-                let key = request.key.clone();
-                out.events.push(Event::PaymentStarted { payment, reservation: no, deadline, key });
-                out.tell.push(self.debit(payment, reservation, now, deadline));
-                Ok(Answer::Park { ticket: payment, role: Role::Starter })
-            }
-            ReservationStatus::Paying { payment } => Ok(Answer::Park { ticket: payment, role: Role::Other }),
-            ReservationStatus::Confirmed { payment } => {
-                Err(Rejection::AlreadyPaid { payment: PaymentId { option: self.id(), no: payment } })
-            }
-            _ => Err(Rejection::ReservationNotHeld),
-        }
-    }
-
-    fn decide_refund(
-        &self,
-        now: Timestamp,
-        no: u64,
-        caller: &Caller,
-        request: &Request,
-        out: &mut Decided<Event>,
-    ) -> Result<Answer<Reply>, Rejection> {
-        if let Some(answer) = self.known(now, request)? {
-            return Ok(answer);
-        }
-        let payment = match self.payments.get(&no) {
-            Some(payment) if caller.may_reach(&payment.user) => payment,
-            None if (1..=self.header.last_no).contains(&no) => return Ok(Answer::Reply(Reply::Archived)),
-            _ => return Err(Rejection::NotFound),
-        };
-        if let PaymentStatus::Refunded { refund } = payment.status {
-            return Ok(Answer::Park { ticket: refund, role: Role::Other });
-        }
-        let in_time = self.header.window.refundable_until.is_some_and(|until| now < until);
-        if payment.status != PaymentStatus::Completed || !(in_time || *caller == Caller::Admin) {
-            return Err(Rejection::NotRefundable);
-        }
-        let refund = self.header.last_no + 1;
-        out.events.push(Event::PaymentRefunded { refund, payment: no, key: request.key.clone() });
-        out.tell.push(self.credit(refund, &payment.user, payment.amount));
-        Ok(Answer::Park { ticket: refund, role: Role::Starter })
-    }
-
-    fn decide_debit_answered(
-        &self,
-        now: Timestamp,
-        no: u64,
-        outcome: DebitOutcome,
-        out: &mut Decided<Event>,
-    ) -> Answer<Reply> {
-        let Some(payment) = self.payments.get(&no).filter(|payment| payment.status == PaymentStatus::Pending) else {
-            return Answer::Silent;
-        };
-        let refused = match outcome {
-            DebitOutcome::Debited { balance, at: paid_at } => {
-                out.events.push(Event::PaymentConfirmed { payment: no, balance, paid_at });
-                let reservation = self.reservations.get(&payment.reservation);
-                if let Some(token) = reservation.and_then(|reservation| reservation.token) {
-                    out.tell.extend(self.complete_token(payment.reservation, token));
-                }
-                let paid = Box::new(Payment { status: PaymentStatus::Completed, balance, paid_at, ..payment.clone() });
-                return Answer::Settle {
-                    ticket: no,
-                    starter: Ok(Reply::Paid(no, paid)),
-                    duplicate: Ok(Reply::Replayed(no)),
-                    other: Err(Rejection::AlreadyPaid { payment: PaymentId { option: self.id(), no } }),
-                };
-            }
-            DebitOutcome::Refused { balance } => {
-                let reason = FailureReason::InsufficientPoints { balance };
-                out.events.push(Event::PaymentFailed { payment: no, reason });
-                Rejection::InsufficientPoints { balance, amount: payment.amount }
-            }
-            DebitOutcome::Cancelled => {
-                out.events.push(Event::PaymentFailed { payment: no, reason: FailureReason::TimedOut });
-                Rejection::PaymentTimedOut
-            }
-        };
-        let reservation = self.reservations.get(&payment.reservation);
-        if reservation.is_some_and(|reservation| reservation.expires_at <= now) {
-            out.events.push(Event::ReservationsExpired { reservations: vec![payment.reservation] });
-        }
-        let refused = Err(refused);
-        Answer::Settle { ticket: no, starter: refused.clone(), duplicate: refused.clone(), other: refused }
-    }
-
-    fn debit(&self, no: u64, reservation: &Reservation, now: Timestamp, deadline: Timestamp) -> Message {
-        let payment = PaymentId { option: self.id(), no };
-        let settled_below = self.settled_below(no);
-        let command = if now < deadline {
-            wallet::Command::Debit { payment, amount: reservation.amount, settled_below }
-        } else {
-            wallet::Command::CancelDebit { payment, settled_below }
-        };
-        Message::Wallet(reservation.user.clone(), command)
-    }
-
-    fn credit(&self, no: u64, user: &UserId, amount: Points) -> Message {
-        let refund = RefundId { option: self.id(), no };
-        let settled_below = self.settled_below(no);
-        Message::Wallet(user.clone(), wallet::Command::Credit { refund, amount, settled_below })
-    }
-
     fn complete_token(&self, reservation: u64, no: u64) -> Option<Message> {
         let concert = self.definition()?.concert;
         let reservation = ReservationId { option: self.id(), no: reservation };
@@ -989,16 +994,13 @@ impl ConcertOption {
             let expired = step == StepKind::Expired;
             reservation.status = if expired { ReservationStatus::Expired } else { ReservationStatus::Released };
             reservation.note(step, meta);
-            changes.archive(Part::Reservation(no), || cbor::to_vec(&reservation));
             self.deadlines.remove(&(reservation.expires_at, no));
-        }
-    }
-
-    /// A payment or refund waits for a wallet no more.
-    fn settle(&mut self, no: u64, key: Option<&Key>) {
-        self.unsettled.remove(&no);
-        if let Some(key) = key {
-            self.begun.remove(&key.scope);
+            if self.by_reservation.contains_key(&no) {
+                changes.touch(Part::Reservation(no));
+                self.lapsed.insert(no, reservation);
+            } else {
+                changes.archive(Part::Reservation(no), || cbor::to_vec(&reservation));
+            }
         }
     }
 
@@ -1009,124 +1011,26 @@ impl ConcertOption {
         }
     }
 
-    fn evolve_confirmed(
-        &mut self,
-        meta: Meta,
-        no: u64,
-        balance: Points,
-        paid_at: Timestamp,
-        changes: &mut impl Changes<Part>,
-    ) -> Option<()> {
-        let payment = self.payments.get_mut(&no)?;
-        payment.status = PaymentStatus::Completed;
-        payment.balance = balance;
-        payment.paid_at = paid_at;
-        let (key, reservation_no) = (payment.key.take(), payment.reservation);
-        self.settle(no, key.as_ref());
-        changes.touch(Part::Payment(no));
-        self.remember(meta.at, key.as_ref(), no, changes);
-        let mut reservation = self.reservations.remove(&reservation_no)?;
-        self.occupy(reservation_no, &reservation, (SeatStatus::Held, SeatStatus::Sold), meta.lsn, changes);
-        changes.count(&reservation.user, Counted::HoldClosed);
-        reservation.status = ReservationStatus::Confirmed { payment: no };
-        reservation.note(StepKind::PaymentConfirmed, meta);
-        if let Some(token) = reservation.token {
-            self.tokens_owed.insert(reservation_no, token);
-            changes.create(|| Part::TokenOwed(reservation_no));
-        }
-        self.reservations.insert(reservation_no, reservation);
-        changes.touch(Part::Reservation(reservation_no));
-        Some(())
-    }
-
-    fn evolve_failed(
-        &mut self,
-        meta: Meta,
-        no: u64,
-        reason: FailureReason,
-        changes: &mut impl Changes<Part>,
-    ) -> Option<()> {
-        let mut payment = self.payments.remove(&no)?;
-        payment.status = PaymentStatus::Failed { reason };
-        let key = payment.key.take();
-        self.settle(no, key.as_ref());
-        changes.archive(Part::Payment(no), || cbor::to_vec(&payment));
-        let reservation = self.reservations.get_mut(&payment.reservation)?;
-        reservation.status = ReservationStatus::Held;
-        reservation.note(StepKind::PaymentFailed, meta);
-        self.deadlines.insert((reservation.expires_at, payment.reservation));
-        changes.touch(Part::Reservation(payment.reservation));
-        Some(())
-    }
-
-    fn evolve_refunded(
-        &mut self,
-        meta: Meta,
-        refund: u64,
-        no: u64,
-        key: Option<&Key>,
-        changes: &mut impl Changes<Part>,
-    ) -> Option<()> {
-        let payment = self.payments.get_mut(&no)?;
-        payment.status = PaymentStatus::Refunded { refund };
-        let (amount, reservation_no) = (payment.amount, payment.reservation);
-        let made = Refund {
-            payment: no,
-            user: payment.user.clone(),
-            amount,
-            requested_at: meta.at,
-            balance: Points::ZERO,
-            refunded_at: meta.at,
-            key: key.cloned(),
-        };
-        self.refunds.insert(refund, made);
-        self.unsettled.insert(refund, Unsettled::Refund);
-        self.begun.extend(key.map(|key| (key.scope, refund)));
-        self.header.last_no = refund;
-        let mut reservation = self.reservations.remove(&reservation_no)?;
-        self.vacate(reservation_no, &reservation, meta.lsn, changes);
-        reservation.status = ReservationStatus::Refunded { payment: no };
-        reservation.note(StepKind::RefundStarted, meta);
-        self.reservations.insert(reservation_no, reservation);
-        changes.create(|| Part::Refund(refund));
-        changes.touch(Part::Payment(no));
-        changes.touch(Part::Reservation(reservation_no));
-        Some(())
-    }
-
-    fn evolve_credited(
-        &mut self,
-        meta: Meta,
-        no: u64,
-        balance: Points,
-        refunded_at: Timestamp,
-        changes: &mut impl Changes<Part>,
-    ) -> Option<()> {
-        let mut refund = self.refunds.remove(&no)?;
-        let key = refund.key.take();
-        refund.balance = balance;
-        refund.refunded_at = refunded_at;
-        self.settle(no, key.as_ref());
-        changes.archive(Part::Refund(no), || cbor::to_vec(&refund));
-        self.remember(meta.at, key.as_ref(), no, changes);
-        let payment = self.payments.remove(&refund.payment)?;
-        changes.archive(Part::Payment(refund.payment), || cbor::to_vec(&payment));
-        self.note(payment.reservation, StepKind::RefundCredited, meta, changes);
-        Some(())
-    }
-
     /// Writes a step of a paid reservation down. One whose refund is paid out leaves memory, unless its token is not
     /// acknowledged yet, which is a step too.
     fn note(&mut self, no: u64, step: StepKind, meta: Meta, changes: &mut impl Changes<Part>) {
         let Some(reservation) = self.reservations.get_mut(&no) else { return };
         reservation.note(step, meta);
+        if !self.forget_refunded(no, changes) {
+            changes.touch(Part::Reservation(no));
+        }
+    }
+
+    /// Lets a reservation leave memory if it is refunded, and nothing of it is open any more.
+    fn forget_refunded(&mut self, no: u64, changes: &mut impl Changes<Part>) -> bool {
+        let Some(reservation) = self.reservations.get(&no) else { return false };
         let refunded = matches!(reservation.status, ReservationStatus::Refunded { payment } if !self.payments.contains_key(&payment));
         if refunded && !self.tokens_owed.contains_key(&no) {
             changes.archive(Part::Reservation(no), || cbor::to_vec(reservation));
             self.reservations.remove(&no);
-        } else {
-            changes.touch(Part::Reservation(no));
+            return true;
         }
+        false
     }
 }
 
@@ -1185,6 +1089,15 @@ impl Aggregate for ConcertOption {
             }
             Command::BeginPayment { reservation, user, request } => {
                 self.decide_payment(now, *reservation, user, request, out)
+            }
+            Command::BeginPaymentBy { reservation, user, method, request } => {
+                self.decide_begin(now, (*reservation, user), method, request, out)
+            }
+            Command::GiveUp { payment, caller } => self.decide_give_up(now, *payment, caller, out),
+            Command::Report { payment, fact, cold } => self.decide_report(now, *payment, fact, cold.as_deref(), out),
+            &Command::Attempted { payment, owed, attempt } => {
+                self.decide_attempted(payment, owed, attempt, out);
+                Ok(Answer::Reply(Reply::Done))
             }
             Command::Refund { payment, caller, request } => self.decide_refund(now, *payment, caller, request, out),
             Command::Block { seats, request } => {
@@ -1250,6 +1163,7 @@ impl Aggregate for ConcertOption {
                     last_no: 0,
                     areas: vec![AreaState::default(); definition.areas.len()],
                     seq: lsn,
+                    cooled: None,
                 };
                 self.seats = SeatMap::new(definition.seat_count);
                 self.set_seats(definition.not_for_sale.iter(), SeatStatus::Blocked, 0, lsn, changes);
@@ -1275,16 +1189,7 @@ impl Aggregate for ConcertOption {
                 reservation.note(StepKind::Held, meta);
                 self.header.last_no = *no;
                 self.occupy(*no, &reservation, (SeatStatus::Free, SeatStatus::Held), lsn, changes);
-                match self.users.entry_ref(user) {
-                    EntryRef::Occupied(mut places) => {
-                        *places.get_mut() += reservation.places();
-                        changes.touch_named(|| Part::User(user.clone()));
-                    }
-                    EntryRef::Vacant(entry) => {
-                        entry.insert(reservation.places());
-                        changes.create(|| Part::User(user.clone()));
-                    }
-                }
+                self.count_places(&reservation, changes);
                 self.deadlines.insert((*expires_at, *no));
                 self.reservations.insert(*no, reservation);
                 changes.count(user, Counted::HoldOpened);
@@ -1316,6 +1221,7 @@ impl Aggregate for ConcertOption {
                     balance: Points::ZERO,
                     paid_at: at,
                     key: key.clone(),
+                    provider: None,
                 };
                 self.unsettled.insert(*payment, Unsettled::Payment { deadline: *deadline });
                 self.begun.extend(key.as_ref().map(|key| (key.scope, *payment)));
@@ -1350,14 +1256,35 @@ impl Aggregate for ConcertOption {
                 self.set_seats(seats, SeatStatus::Free, 0, lsn, changes);
                 self.remember(at, key.as_ref(), 0, changes);
             }
+            Event::ProviderPaymentStarted { payment, reservation, terms, amount, deadline, key } => {
+                let agreed = (&**terms, *amount, *deadline);
+                self.evolve_started(meta, (*payment, *reservation), agreed, key.as_ref(), changes);
+            }
+            Event::ProviderPaymentMoved { payment, moved } => {
+                self.evolve_moved(meta, *payment, moved, changes);
+            }
+            Event::ProviderAttemptFailed { payment, owed, .. } => {
+                self.evolve_attempted(*payment, *owed, changes);
+            }
+            Event::ProviderPaymentsWentCold { payments } => {
+                for no in payments {
+                    self.evolve_cold(meta, *no, changes);
+                }
+            }
+            Event::ProviderPaymentRevived { payment, row, reservation } => {
+                self.evolve_revived(*payment, row, reservation.as_deref(), changes);
+            }
         }
     }
 
     fn due(&self) -> Option<Timestamp> {
-        self.deadlines.first().map(|(at, _)| *at)
+        let holds = self.deadlines.first().map(|(at, _)| *at);
+        let Some((at, _)) = self.timers.first() else { return holds };
+        Some(holds.map_or(*at, |hold| hold.min(*at)))
     }
 
     fn expire(&self, now: Timestamp, out: &mut Decided<Event>) {
+        self.expire_provider_payments(now, out);
         let due = self.deadlines.iter().take_while(|(at, _)| *at <= now);
         let due: Vec<_> = due.map(|(_, no)| *no).collect();
         let batches = due.chunks(EXPIRE_BATCH_MAX).map(<[u64]>::to_vec);
@@ -1381,10 +1308,13 @@ impl Aggregate for ConcertOption {
         let tokens =
             self.tokens_owed.iter().filter_map(|(reservation, token)| self.complete_token(*reservation, *token));
         out.extend(tokens);
+        if !self.owing.is_empty() {
+            out.push(Message::Providers(self.id()));
+        }
     }
 
     fn owes(&self) -> bool {
-        !self.unsettled.is_empty() || !self.tokens_owed.is_empty()
+        !self.unsettled.is_empty() || !self.tokens_owed.is_empty() || !self.owing.is_empty()
     }
 
     fn row(&self, part: &Part) -> Option<Vec<u8>> {
@@ -1393,7 +1323,7 @@ impl Aggregate for ConcertOption {
             Part::Header => Some(cbor::to_vec(&self.header)),
             Part::Seats(chunk) => self.seats.encode_chunk(*chunk),
             Part::User(user) => self.users.get(user).map(cbor::to_vec),
-            Part::Reservation(no) => self.reservations.get(no).map(cbor::to_vec),
+            Part::Reservation(no) => self.any_reservation(*no).map(cbor::to_vec),
             Part::Payment(no) => self.payments.get(no).map(cbor::to_vec),
             Part::Refund(no) => self.refunds.get(no).map(cbor::to_vec),
             Part::TokenOwed(reservation) => self.tokens_owed.get(reservation).map(cbor::to_vec),
@@ -1413,10 +1343,10 @@ impl Aggregate for ConcertOption {
                     option.users.insert(user.clone(), cbor::from_row(&part, &row)?);
                 }
                 Part::Reservation(no) => {
-                    option.reservations.insert(no, Reservation::from_row(no, &row)?);
+                    option.lapsed_or_not(no, Reservation::from_row(no, &row)?);
                 }
                 Part::Payment(no) => {
-                    option.payments.insert(no, Payment::from_row(no, &row)?);
+                    option.warm(no, Payment::from_row(no, &row)?);
                 }
                 Part::Refund(no) => {
                     option.refunds.insert(no, Refund::from_row(no, &row)?);

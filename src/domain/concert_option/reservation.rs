@@ -3,6 +3,7 @@
 use serde::Serialize;
 use smallvec::SmallVec;
 
+use super::ByProvider;
 use crate::domain::idempotency::Key;
 use crate::domain::{CorruptRow, Lsn, Meta, Points, Rejection, Timestamp, UserId, cbor};
 
@@ -21,7 +22,8 @@ pub struct AreaPlaces {
 }
 
 /// Where a reservation stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
 pub enum ReservationStatus {
     /// Its seats are held until its deadline.
     #[n(0)]
@@ -95,6 +97,12 @@ pub enum StepKind {
     /// Its time ran out.
     #[n(8)]
     Expired,
+    /// The provider has reserved the money: the verdict is to capture it.
+    #[n(9)]
+    PaymentAuthorized,
+    /// Its seats were free, and were taken again for money that came late.
+    #[n(10)]
+    TakenAgain,
 }
 
 /// One step of a reservation's way.
@@ -115,7 +123,7 @@ pub struct SagaStep {
 const STEPS_MAX: usize = 32;
 
 /// Seats and places that one user has, had or gave up.
-#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
 pub struct Reservation {
     /// Whose.
     #[n(0)]
@@ -201,7 +209,8 @@ pub enum FailureReason {
 }
 
 /// Where a payment stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
 pub enum PaymentStatus {
     /// The wallet has not answered yet.
     #[n(0)]
@@ -223,10 +232,13 @@ pub enum PaymentStatus {
         #[n(0)]
         refund: u64,
     },
+    /// A provider takes it: see [`Payment::provider`].
+    #[n(4)]
+    ByProvider,
 }
 
 /// An attempt to pay a reservation.
-#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
 pub struct Payment {
     /// Which.
     #[n(0)]
@@ -255,6 +267,9 @@ pub struct Payment {
     /// The idempotency key it came with, while it is under way.
     #[n(8)]
     pub key: Option<Key>,
+    /// What a payment by a provider has beside.
+    #[n(9)]
+    pub provider: Option<Box<ByProvider>>,
 }
 
 impl Payment {

@@ -7,6 +7,7 @@ use crate::domain::seating_plan::{Limits, PlanHash, SeatingPlan};
 use crate::domain::{ConcertId, idempotency};
 use crate::testing::scenario::{Scenario, given};
 
+mod by_provider;
 mod rules;
 
 const OPTION: OptionId = OptionId(5);
@@ -68,6 +69,8 @@ fn definition() -> Definition {
         focus: None,
         accessible: Vec::new(),
         not_for_sale: SeatSet::default(),
+        payment_methods: Vec::new(),
+        currency: None,
     }
 }
 
@@ -598,6 +601,7 @@ fn payments_are_confirmed() {
         balance: points(5),
         paid_at: s(39),
         key: None,
+        provider: None,
     };
     let then = anna_pays()
         .when(answered(2, debited(5, s(39))), s(40))

@@ -10,9 +10,11 @@ use minicbor::{Decode, Decoder, Encode, Encoder};
 use super::super::{Inner, IssuedToken, Start};
 use crate::api::{
     Answered, BareReservation, Caller, Concert, ConcertOption, DeadLetter, IdempotencyKey, NewConcert, NewOption, Page,
-    PageRequest, Payment, Refund, ReservationStatus, Sink, Token, WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish,
+    PageRequest, Payment, PaymentFilter, Refund, ReservationStatus, Sink, Token, WaitingRoom, Wallet, WalletEntry,
+    WindowPatch, Wish,
 };
-use crate::domain::concert_option::Definition;
+use crate::domain::concert_option::{Definition, Owed};
+use crate::domain::facts::Fact;
 use crate::domain::seating_plan::PlanHash;
 use crate::domain::sink::{Destination, Secret};
 use crate::domain::waiting_room::SettingsPatch;
@@ -189,6 +191,17 @@ calls! {
         = |here| here.redrive(id, event, key).await;
     /// Signs of life of those who wait in a line.
     20 Change Seen { 0 concert: ConcertId, 1 tokens: Vec<u64> } -> () = |here| here.heard_of(concert, &tokens);
+    /// See [`begin_payment`](crate::Engine::begin_payment).
+    21 Change BeginPayment {
+        0 user: UserId, 1 id: ReservationId, 2 method: String, 3 key: Option<IdempotencyKey>,
+    } -> Answered<Payment> = |here| here.begin_payment(&user, id, &method, key).await;
+    /// See [`give_up_payment`](crate::Engine::give_up_payment).
+    22 Change GiveUp { 0 caller: Caller, 1 id: PaymentId } -> Payment = |here| here.give_up_payment(&caller, id).await;
+    /// See [`report`](crate::Engine::report).
+    23 Change Report { 0 id: PaymentId, 1 fact: Fact } -> Payment = |here| here.report(id, fact).await;
+    /// See [`attempted`](crate::Engine::attempted).
+    24 Change Attempted { 0 id: PaymentId, 1 owed: u32, 2 attempt: u32 } -> ()
+        = |here| here.attempted(id, owed, attempt).await;
 
     /// See [`token`](crate::Engine::token).
     32 Read GetToken { 0 caller: Caller, 1 id: TokenId } -> Token = |here| {
@@ -230,4 +243,9 @@ calls! {
     43 Read GetDefinition { 0 id: OptionId } -> Definition = |here| {
         Ok(here.offer(id).await?.definition.clone())
     };
+    /// See [`owed`](crate::Engine::owed).
+    44 Read GetOwed { 0 id: PaymentId } -> Vec<Owed> = |here| here.owed(id).await;
+    /// See [`provided_payments`](crate::Engine::provided_payments).
+    45 Read ListProvided { 0 filter: PaymentFilter, 1 request: PageRequest } -> Page<Payment>, halved by request
+        = |here| here.provided_payments(filter, &request).await;
 }

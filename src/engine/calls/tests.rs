@@ -13,16 +13,17 @@ use super::loopback::{Fate, Loopback};
 use super::*;
 use crate::api::{
     Answered, BareReservation, BestAvailable, Caller, DeadLetter, DeliveryProgress, IdempotencyKey, NewArea,
-    NewConcert, NewOption, Page, PageRequest, Pause, PauseReason, ReservationStatus, Sink, Token, Wallet, WindowPatch,
-    Wish,
+    NewConcert, NewOption, OwedItem, Page, PageRequest, Pause, PauseReason, Payment, PaymentFilter, Provided, Refund,
+    RefundStatus, ReservationStatus, Sink, Token, Verdict, Wallet, WindowPatch, Wish,
 };
 use crate::config::Config;
-use crate::domain::concert_option::Focus;
+use crate::domain::concert_option::{Focus, OwedKind};
+use crate::domain::facts::{Fact, Kind};
 use crate::domain::sink::{Destination, Format, Registration, Response, Secret as SinkSecret};
 use crate::domain::waiting_room::{Mode, Order, Settings, SettingsPatch, TokenStatus};
 use crate::domain::{
-    ConcertId, EventFilter, EventId, EventType, Flaw, Lsn, OptionId, PaymentId, Points, Rejection, ReservationId,
-    SinkId, Timestamp, TokenId, UserId,
+    ConcertId, Currency, EventFilter, EventId, EventType, Flaw, Lsn, OptionId, PaymentId, Points, RefundId, Rejection,
+    ReservationId, SinkId, Timestamp, TokenId, UserId,
 };
 use crate::engine::{Engine, Start};
 use crate::error::{Error, FieldError};
@@ -73,6 +74,11 @@ fn rejections() -> Vec<Rejection> {
         R::QueueTokenNotActive,
         R::IdempotencyKeyReused,
         R::TooManyIdempotencyKeys,
+        R::PaymentPending { payment },
+        R::PaymentUnderWay,
+        R::AmountTooSmall { minimum: points(100) },
+        R::FactConflict,
+        R::ReferenceInUse,
     ];
     // A new one must be added above.
     for one in &all {
@@ -92,7 +98,12 @@ fn rejections() -> Vec<Rejection> {
             | R::QueueTokenRequired
             | R::QueueTokenNotActive
             | R::IdempotencyKeyReused
-            | R::TooManyIdempotencyKeys => {}
+            | R::TooManyIdempotencyKeys
+            | R::PaymentPending { .. }
+            | R::PaymentUnderWay
+            | R::AmountTooSmall { .. }
+            | R::FactConflict
+            | R::ReferenceInUse => {}
         }
     }
     all
@@ -197,6 +208,45 @@ fn every_answer_arrives_as_it_was() {
     }
     ReservationStatus::ALL.iter().for_each(travel);
     crate::api::PaymentStatus::ALL.iter().for_each(travel);
+    let payment = PaymentId { option: OptionId(4), no: 6 };
+    let owed = OwedItem {
+        id: "p4-6-1".into(),
+        kind: OwedKind::Refund,
+        reference: None,
+        amount: points(3),
+        since: at,
+        attempts: 2,
+        by_hand: true,
+    };
+    let provided = Provided {
+        method: "card".into(),
+        currency: Currency::KRW,
+        expires_at: at,
+        provider_id: "ff-p4-6".into(),
+        verdict: Some(Verdict::Refund),
+        refunded: 1,
+        disputed: true,
+        shortfall: 2,
+        owed: Some(vec![owed]),
+    };
+    travel(&Payment {
+        id: payment,
+        reservation_id: ReservationId { option: OptionId(4), no: 5 },
+        user_id: anna(),
+        amount: points(7),
+        status: crate::api::PaymentStatus::RefundOwed,
+        balance: None,
+        paid_at: Some(at),
+        provided: Some(Box::new(provided)),
+    });
+    travel(&Refund {
+        id: RefundId { option: OptionId(4), no: 7 },
+        payment_id: payment,
+        amount: points(7),
+        balance: None,
+        refunded_at: None,
+        status: Some(RefundStatus::Owed),
+    });
 }
 
 /// Reads the call out of its bytes, and tells what it has read.
@@ -258,6 +308,15 @@ async fn every_call_arrives_as_it_was() {
         ..NewOption::new(at, Vec::new())
     };
     let best = BestAvailable { count: 2, category: Some("A".into()), zone: None, adjacent: true, companions: 1 };
+    let fact = Fact {
+        kind: Kind::DisputeLost,
+        reference: "r".into(),
+        id: Some("i".into()),
+        amount: points(7),
+        currency: "EUR".parse().unwrap(),
+        at: Some(at),
+        reason: Some("ü".into()),
+    };
     let hold = |wish| Hold { option, user: anna(), wish, queue_token: Some("t.f".into()), key: key() };
     send![
         CreateConcert { concert: NewConcert { title: "ä".into(), waiting_room: settings }, key: key() },
@@ -286,6 +345,10 @@ async fn every_call_arrives_as_it_was() {
         DropDeadLetter { id: sink, event },
         Redrive { id: sink, event: Some(event), key: key() },
         Seen { concert, tokens: vec![1, u64::MAX] },
+        BeginPayment { user: anna(), id: reservation, method: "card".into(), key: key() },
+        GiveUp { caller: caller.clone(), id: payment },
+        Report { id: payment, fact },
+        Attempted { id: payment, owed: 3, attempt: 4 },
         GetToken { caller: caller.clone(), id: token },
         GetReservation { caller: caller.clone(), id: reservation },
         ListReservations { user: anna(), status: Some(ReservationStatus::Paying), request: page() },
@@ -298,6 +361,8 @@ async fn every_call_arrives_as_it_was() {
         ListDeadLetters { id: sink, request: page() },
         Confirm {},
         GetDefinition { id: option },
+        GetOwed { id: payment },
+        ListProvided { filter: PaymentFilter::Shortfall, request: page() },
     ];
     assert_eq!(told, sent);
     sent.dedup();

@@ -184,6 +184,8 @@ pub(super) fn start(
         event_readers: Arc::new(Semaphore::new(super::events::READERS_AT_ONCE)),
         gauges,
         deliveries: Deliveries::default(),
+        installation: OnceLock::new(),
+        providers: Mutex::default(),
         away: OnceLock::new(),
         calls,
         closing: AtomicBool::new(false),
@@ -293,7 +295,7 @@ impl Connected {
 }
 
 /// A random number.
-pub(super) fn entropy() -> u64 {
+pub(in crate::engine) fn entropy() -> u64 {
     // The system's source does not fail on any system that sled runs on.
     getrandom::u64().unwrap_or_else(|_| wall_clock().as_millis())
 }

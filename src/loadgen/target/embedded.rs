@@ -80,6 +80,12 @@ fn rejection_code(rejection: &Rejection) -> Code {
         Rejection::QueueTokenNotActive => Code::QueueTokenNotActive,
         Rejection::IdempotencyKeyReused => Code::IdempotencyKeyReused,
         Rejection::TooManyIdempotencyKeys => Code::RateLimited,
+        // It pays by points only, and reports nothing.
+        Rejection::PaymentPending { .. }
+        | Rejection::PaymentUnderWay
+        | Rejection::AmountTooSmall { .. }
+        | Rejection::FactConflict
+        | Rejection::ReferenceInUse => Code::Malformed,
     }
 }
 
@@ -196,7 +202,7 @@ impl Target for Embedded {
 
     async fn refund(&self, id: PaymentId) -> Answer<(u64, u64)> {
         let refund = self.engine.refund(&Caller::Admin, id, None).await.map_err(code)?.value;
-        Ok((refund.amount.get(), refund.balance.get()))
+        Ok((refund.amount.get(), refund.balance.ok_or(Code::Malformed)?.get()))
     }
 
     async fn reservation(&self, offer: &Offer, user: &UserId, id: ReservationId) -> Answer<Reserved> {

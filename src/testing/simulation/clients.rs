@@ -209,6 +209,7 @@ fn on_catalogue(
     let (is_known, made) = match told {
         Ok(catalogue::Reply::Concert { concert, .. }) => (model.concerts.contains(concert), concert.0),
         Ok(catalogue::Reply::Option { option, .. }) => (model.options.contains_key(option), option.0),
+        Ok(catalogue::Reply::Installation(_)) => return Ok(()),
         Err(rejection) => return on_rejection(ask, rejection, model, since),
     };
     if !is_known {
@@ -242,6 +243,8 @@ fn on_option(
             model.knows_refund(RefundId { option, no: *no })?;
             model.made_by(&name, key, *no)
         }
+        Ok(Reply::Payment(no, _)) => model.knows_payment(PaymentId { option, no: *no }),
+        Ok(Reply::RefundOwed(no, _)) => model.made_by(&name, key, *no),
         Ok(Reply::Replayed(no)) => model.made_by(&name, key, *no),
         Ok(Reply::Done) => match command {
             Command::Block { seats, .. } => {
@@ -579,6 +582,8 @@ impl Mind<'_> {
             focus: None,
             accessible: Vec::new(),
             not_for_sale: SeatSet::default(),
+            payment_methods: Vec::new(),
+            currency: None,
         }
     }
 

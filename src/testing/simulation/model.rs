@@ -202,7 +202,9 @@ impl Model {
                 ensure(twice.is_none(), "I1", || format!("{option} is added twice"))?;
                 self.note_key(AggregateId::Catalogue(TheCatalogue), key.as_ref(), option.0, at)
             }
-            catalogue::Event::RoomOpened { .. } | catalogue::Event::OptionDefined { .. } => Ok(()),
+            catalogue::Event::RoomOpened { .. }
+            | catalogue::Event::OptionDefined { .. }
+            | catalogue::Event::InstallationDrawn { .. } => Ok(()),
         }
     }
 
@@ -272,6 +274,11 @@ impl Model {
                 self.note_key(AggregateId::Option(id), key.as_ref(), 0, at)?;
             }
             Event::OptionRescheduled { .. } | Event::TokenCompleted { .. } => {}
+            Event::ProviderPaymentStarted { .. }
+            | Event::ProviderPaymentMoved { .. }
+            | Event::ProviderAttemptFailed { .. }
+            | Event::ProviderPaymentsWentCold { .. }
+            | Event::ProviderPaymentRevived { .. } => {}
         }
         Ok(())
     }

@@ -51,6 +51,8 @@ fn definition(concert: ConcertId) -> Definition {
         focus: None,
         accessible: Vec::new(),
         not_for_sale: SeatSet::default(),
+        payment_methods: Vec::new(),
+        currency: None,
     }
 }
 

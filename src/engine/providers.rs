@@ -1,0 +1,283 @@
+//! Payments by providers: beginning one, giving it up, what providers report, and what is owed.
+
+use std::sync::Arc;
+
+use super::calls::{Attempted, BeginPayment, GetOwed, GiveUp, ListProvided, Report};
+use super::{Engine, Inner, check_limit};
+use crate::api::{Answered, Caller, IdempotencyKey, Page, PageRequest, Payment, PaymentFilter};
+use crate::domain::concert_option::{self, Cold, Command, ConcertOption, Installation, Method, Part, Reply};
+use crate::domain::facts::Fact;
+use crate::domain::{OptionId, PaymentId, Rejection, ReservationId, UserId, catalogue};
+use crate::error::Error;
+use crate::payment;
+use crate::store::codec::TheCatalogue;
+
+/// How often the row of a payment is read that has left memory, while others leave it.
+const COLD_READS_MAX: usize = 10;
+
+impl Engine {
+    /// Begins a payment by a provider of the configuration. Its seats are pinned until the provider's deadline, and the buyer
+    /// may pay; what comes of it is [reported](Self::report).
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]: it is no method of this option, or switched off. Of the rejections `NotFound`, `PaymentPending`,
+    /// `AlreadyPaid`, `AmountTooSmall`, `ReservationExpired`, `ReservationNotHeld` and those of the idempotency key.
+    pub async fn begin_payment(
+        &self,
+        user: &UserId,
+        id: ReservationId,
+        method: &str,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<Payment>, Error> {
+        let method = method.to_owned();
+        match self.0.away() {
+            None => decided!(self.0, self.0.begin_payment(user, id, &method, key)),
+            Some(_) => self.0.ask_owner(BeginPayment { user: user.clone(), id, method, key }).await,
+        }
+    }
+
+    /// Gives a pending payment up: its reservation is held again until its old deadline.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`], [`Rejection::PaymentUnderWay`].
+    pub async fn give_up_payment(&self, caller: &Caller, id: PaymentId) -> Result<Payment, Error> {
+        match self.0.away() {
+            None => decided!(self.0, self.0.give_up_payment(caller, id)),
+            Some(_) => self.0.ask_owner(GiveUp { caller: caller.clone(), id }).await,
+        }
+    }
+
+    /// Says what a provider did with a payment; the payment as it stands then. Facts may be reported in any order, as often as
+    /// one likes, and from everywhere at once.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]; [`Rejection::NotFound`], [`Rejection::FactConflict`], [`Rejection::ReferenceInUse`],
+    /// [`Rejection::LimitExceeded`] (too many facts of one payment).
+    pub async fn report(&self, id: PaymentId, fact: Fact) -> Result<Payment, Error> {
+        match self.0.away() {
+            None => decided!(self.0, self.0.report(id, fact)),
+            Some(_) => self.0.ask_owner(Report { id, fact }).await,
+        }
+    }
+
+    /// Says that what is owed of a payment was tried as attempt `attempt`, and is certain not to have been done: the next one
+    /// is another attempt.
+    ///
+    /// # Errors
+    /// None of its own: what is not owed any more need not be tried.
+    pub async fn attempted(&self, id: PaymentId, owed: u32, attempt: u32) -> Result<(), Error> {
+        match self.0.away() {
+            None => decided!(self.0, self.0.attempted(id, owed, attempt)),
+            Some(_) => self.0.ask_owner(Attempted { id, owed, attempt }).await,
+        }
+    }
+
+    /// Payments by providers of which something is owed, disputed or missing; of those that owe, the one that has for longest
+    /// comes first. They are looked for on all options that take payments by providers.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]: the limit or the cursor.
+    pub async fn provided_payments(
+        &self,
+        filter: PaymentFilter,
+        request: &PageRequest,
+    ) -> Result<Page<Payment>, Error> {
+        match self.0.away() {
+            None => known!(self.0, self.0.provided_payments(filter, request)),
+            Some(_) => self.0.ask_owner(ListProvided { filter, request: request.clone() }).await,
+        }
+    }
+
+    /// What is owed of a payment at this moment, for whoever is about to do it.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`].
+    pub async fn owed(&self, id: PaymentId) -> Result<Vec<payment::Owed>, Error> {
+        match self.0.away() {
+            None => known!(self.0, self.0.owed(id)),
+            Some(_) => self.0.ask_owner(GetOwed { id }).await,
+        }
+    }
+}
+
+/// What this node decides or knows itself: see the methods of [`Engine`] of the same names.
+impl Inner {
+    pub(in crate::engine) async fn begin_payment(
+        self: &Arc<Self>,
+        user: &UserId,
+        id: ReservationId,
+        method: &str,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<Payment>, Error> {
+        let _call = self.admit()?;
+        let option = id.option;
+        let known = self.config.payments.providers.iter().find(|one| one.name == method);
+        let Some(known) = known else { return Err(Error::invalid("method", "is not a method of payment here")) };
+        if !known.enabled {
+            return Err(Error::invalid("method", "is switched off"));
+        }
+        let method = Box::new(Method {
+            name: known.name.clone(),
+            installation: self.installation().await?,
+            pay_within_ms: known.pay_within_ms,
+            capture_within_ms: known.capture_within_ms,
+            late_within_ms: known.late_within_ms,
+            late: known.late,
+            minimum: known.minimum,
+        });
+        let request = self.request(key, None);
+        let command = Command::BeginPaymentBy { reservation: id.no, user: user.clone(), method, request };
+        match self.ask::<ConcertOption>(&option, command).await? {
+            Reply::Payment(no, payment) => {
+                Ok(Answered { value: Payment::new(PaymentId { option, no }, *payment), replayed: false })
+            }
+            Reply::Replayed(no) => {
+                self.certain().await?;
+                let payment = Box::pin(self.find_payment(PaymentId { option, no })).await?;
+                Ok(Answered { value: Payment::as_begun(PaymentId { option, no }, payment), replayed: true })
+            }
+            Reply::Archived => {
+                let reservation = Box::pin(self.find_reservation(id)).await?;
+                Err(reservation.why_not_payable(user).into())
+            }
+            _ => Err(Error::Internal("the option answered something else".into())),
+        }
+    }
+
+    /// Whose payments these are for providers; drawn when the first one begins.
+    async fn installation(self: &Arc<Self>) -> Result<Installation, Error> {
+        if let Some(known) = self.installation.get() {
+            return Ok(*known);
+        }
+        let drawn = getrandom::u64().map_err(|error| Error::Internal(error.to_string()))?;
+        let command = catalogue::Command::DrawInstallation { drawn: Installation(drawn) };
+        match self.ask::<catalogue::Catalogue>(&TheCatalogue, command).await? {
+            catalogue::Reply::Installation(installation) => Ok(*self.installation.get_or_init(|| installation)),
+            _ => Err(Error::Internal("the catalogue answered something else".into())),
+        }
+    }
+
+    pub(in crate::engine) async fn give_up_payment(
+        self: &Arc<Self>,
+        caller: &Caller,
+        id: PaymentId,
+    ) -> Result<Payment, Error> {
+        let _call = self.admit()?;
+        let command = Command::GiveUp { payment: id.no, caller: caller.clone() };
+        match self.ask::<ConcertOption>(&id.option, command).await? {
+            Reply::Payment(_, payment) => Ok(Payment::new(id, *payment)),
+            Reply::Archived => {
+                // Whatever it came to in the end: if it was given up, that stands.
+                let found = Box::pin(self.payment(caller, id)).await?;
+                if found.provided.is_some() && found.paid_at.is_none() {
+                    return Ok(found);
+                }
+                Err(Rejection::PaymentUnderWay.into())
+            }
+            _ => Err(Error::Internal("the option answered something else".into())),
+        }
+    }
+
+    pub(in crate::engine) async fn report(self: &Arc<Self>, id: PaymentId, fact: Fact) -> Result<Payment, Error> {
+        let _call = self.admit()?;
+        let (fact, mut cold) = (Box::new(fact), None);
+        for _ in 0..COLD_READS_MAX {
+            let command = Command::Report { payment: id.no, fact: fact.clone(), cold };
+            match self.ask::<ConcertOption>(&id.option, command).await? {
+                Reply::Payment(_, payment) => {
+                    let reference = Some(&*fact.reference);
+                    return Ok(Payment::told_of(id, *payment, reference));
+                }
+                Reply::Archived => cold = Some(Box::new(self.read_cold(id).await?)),
+                _ => return Err(Error::Internal("the option answered something else".into())),
+            }
+        }
+        Err(self.overloaded())
+    }
+
+    /// The rows of a payment that has left memory, and up to where they are certain to be what there was.
+    async fn read_cold(self: &Arc<Self>, id: PaymentId) -> Result<Cold, Error> {
+        self.up_to_date().await?;
+        let read_at = self.node.replica.applied();
+        let payment = self.find_payment(id).await?;
+        if payment.provider.is_none() {
+            return Err(Rejection::NotFound.into());
+        }
+        let reservation = self.find_reservation(ReservationId { option: id.option, no: payment.reservation }).await?;
+        Ok(Cold { read_at, payment, reservation })
+    }
+
+    pub(in crate::engine) async fn attempted(
+        self: &Arc<Self>,
+        id: PaymentId,
+        owed: u32,
+        attempt: u32,
+    ) -> Result<(), Error> {
+        let _call = self.admit()?;
+        let command = Command::Attempted { payment: id.no, owed, attempt };
+        self.ask::<ConcertOption>(&id.option, command).await.map(drop)
+    }
+
+    pub(in crate::engine) async fn owed(self: &Arc<Self>, id: PaymentId) -> Result<Vec<payment::Owed>, Error> {
+        let found = self.find_payment(id).await?;
+        Ok(found.provider.ok_or(Rejection::NotFound)?.owed)
+    }
+
+    /// All options that take payments by providers.
+    async fn provided_options(self: &Arc<Self>) -> Result<Vec<OptionId>, Error> {
+        let all = self.read(|replica| {
+            let catalogue = replica.catalogue()?;
+            // Before an installation is drawn there was no such payment.
+            let any = catalogue.installation().is_some();
+            Ok(any.then(|| catalogue.options().collect::<Vec<_>>()).unwrap_or_default())
+        });
+        let mut provided = Vec::new();
+        for id in all.await? {
+            // Its terms alone: most options have to do with no provider, and need not be brought into memory.
+            let Some(terms) = self.find::<ConcertOption>(&id, &Part::Terms).await? else { continue };
+            let terms = ConcertOption::definition_from_row(&terms).map_err(|source| self.corrupt(&id, source))?;
+            if terms.currency.is_some() {
+                provided.push(id);
+            }
+        }
+        Ok(provided)
+    }
+
+    pub(in crate::engine) async fn provided_payments(
+        self: &Arc<Self>,
+        filter: PaymentFilter,
+        request: &PageRequest,
+    ) -> Result<Page<Payment>, Error> {
+        check_limit(request.limit)?;
+        let after = request.cursor.as_deref().map(parse_place).transpose()?;
+        let mut found = Vec::new();
+        for option in self.provided_options().await? {
+            let some = self.read(|replica| {
+                let state = replica.option(option)?;
+                let wanted = state.provider_payments().filter(|(_, payment, by)| filter.takes(payment, by));
+                Ok(wanted.map(|(no, payment, by)| (filter.place(payment, by), no, payment.clone())).collect::<Vec<_>>())
+            });
+            let some = some.await?.into_iter();
+            found.extend(some.map(|(since, no, payment)| ((since.as_millis(), option.0, no), payment)));
+        }
+        found.sort_by_key(|(place, _)| *place);
+        found.retain(|(place, _)| after.is_none_or(|after| *place > after));
+        let more = found.len() > request.limit;
+        found.truncate(request.limit);
+        let next_cursor =
+            found.last().filter(|_| more).map(|((since, option, no), _)| format!("{since}.{option}.{no}"));
+        let item = |((_, option, no), payment): ((u64, u64, u64), concert_option::Payment)| {
+            Payment::listed(PaymentId { option: OptionId(option), no }, payment)
+        };
+        Ok(Page { items: found.into_iter().map(item).collect(), next_cursor })
+    }
+}
+
+/// Where a page begins: since when, on which option, which payment.
+fn parse_place(cursor: &str) -> Result<(u64, u64, u64), Error> {
+    let wrong = || Error::invalid("cursor", "is not a cursor of this list");
+    let mut parts = cursor.split('.').map(|part| part.parse::<u64>().map_err(|_| wrong()));
+    let mut next = || parts.next().ok_or_else(wrong)?;
+    let place = (next()?, next()?, next()?);
+    if parts.next().is_some() { Err(wrong()) } else { Ok(place) }
+}

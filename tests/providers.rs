@@ -1,0 +1,286 @@
+//! Hosts that bring a provider: what is owed is done, whatever the provider does, and done once.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use boxoffice::payment::{Charge, Doing, Fact, Failure, Kind, Method, Opened, Order, Provider};
+use boxoffice::settings::Payments;
+use boxoffice::testing::clock::ManualClock;
+use boxoffice::{
+    Caller, Config, Currency, Engine, NewOption, PageRequest, Payment, PaymentFilter, PaymentId, PaymentStatus,
+    Rejection, RoomSettings, Timestamp, UserId,
+};
+use parking_lot::Mutex;
+
+use self::common::{config, eventually, hold, new_concert, new_option, rejection, user};
+
+#[derive(Debug, Default)]
+struct Bank {
+    /// By reference: amount, captured, refunded, dead.
+    charges: BTreeMap<String, (u32, bool, u32, bool)>,
+    /// By what payments are called here.
+    of: BTreeMap<String, String>,
+    /// Keys, and what was answered.
+    keys: BTreeMap<String, Vec<Fact>>,
+    calls: Vec<String>,
+    /// So many of the next answers are lost, after what was asked for was done.
+    loses: usize,
+    /// So many of the next calls are certain to fail.
+    refuses: usize,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Fake(Arc<Mutex<Bank>>);
+
+fn said(kind: Kind, reference: &str, amount: u32) -> Fact {
+    Fact {
+        kind,
+        reference: reference.into(),
+        id: None,
+        amount: amount.into(),
+        currency: Currency::KRW,
+        at: None,
+        reason: None,
+    }
+}
+
+impl Fake {
+    fn act(
+        &self,
+        what: &str,
+        charge: &Charge,
+        act: impl FnOnce(&mut (u32, bool, u32, bool)) -> Option<Fact>,
+    ) -> Result<Vec<Fact>, Failure> {
+        let mut bank = self.0.lock();
+        bank.calls.push(format!("{what} {} {}", charge.reference, charge.amount));
+        if bank.refuses > 0 {
+            bank.refuses -= 1;
+            return Err(Failure::Definite("not today".into()));
+        }
+        let facts = match bank.keys.get(&charge.key).cloned() {
+            Some(facts) => facts,
+            None => {
+                let Some(known) = bank.charges.get_mut(&charge.reference) else {
+                    return Err(Failure::Definite("no such charge".into()));
+                };
+                let Some(fact) = act(known) else { return Err(Failure::Definite("it cannot be done".into())) };
+                bank.keys.insert(charge.key.clone(), vec![fact.clone()]);
+                vec![fact]
+            }
+        };
+        if bank.loses > 0 {
+            bank.loses -= 1;
+            return Err(Failure::Unknown("no answer".into()));
+        }
+        Ok(facts)
+    }
+}
+
+impl Provider for Fake {
+    fn begin<'a>(&'a self, order: &'a Order) -> Doing<'a, Opened> {
+        let mut bank = self.0.lock();
+        let reference = format!("ch-{}", order.payment);
+        bank.charges.entry(reference.clone()).or_insert((u32::try_from(order.amount.get()).unwrap(), false, 0, false));
+        bank.of.insert(order.provider_id.clone(), reference.clone());
+        Box::pin(async move { Ok(Opened { reference, checkout: r#"{"secret":"s"}"#.into() }) })
+    }
+
+    fn capture<'a>(&'a self, charge: &'a Charge) -> Doing<'a, Vec<Fact>> {
+        let done = self.act("capture", charge, |known| {
+            known.1 |= !known.3;
+            known.1.then(|| said(Kind::Captured, &charge.reference, known.0))
+        });
+        Box::pin(async move { done })
+    }
+
+    fn void<'a>(&'a self, charge: &'a Charge) -> Doing<'a, Vec<Fact>> {
+        let done = self.act("void", charge, |known| {
+            known.3 |= !known.1;
+            known.3.then(|| said(Kind::Voided, &charge.reference, known.0))
+        });
+        Box::pin(async move { done })
+    }
+
+    fn refund<'a>(&'a self, charge: &'a Charge) -> Doing<'a, Vec<Fact>> {
+        let amount = u32::try_from(charge.amount.get()).unwrap();
+        let done = self.act("refund", charge, |known| {
+            known.2 += amount;
+            Some(Fact { id: Some(charge.key.clone()), ..said(Kind::Refunded, &charge.reference, amount) })
+        });
+        Box::pin(async move { done })
+    }
+
+    fn look_up<'a>(&'a self, provider_id: &'a str) -> Doing<'a, Vec<Fact>> {
+        let mut bank = self.0.lock();
+        bank.calls.push("look up".into());
+        let reference = bank.of.get(provider_id).cloned();
+        let facts = reference.into_iter().filter_map(|reference| {
+            let (amount, captured, _, dead) = bank.charges[&reference];
+            let kind = if captured {
+                Kind::Captured
+            } else if dead {
+                Kind::Voided
+            } else {
+                return None;
+            };
+            Some(said(kind, &reference, amount))
+        });
+        let facts = facts.collect();
+        Box::pin(async move { Ok(facts) })
+    }
+}
+
+fn takes_cards(config: Config) -> Config {
+    let card = Method { name: "card".into(), ..Method::default() };
+    Config { payments: Payments { providers: vec![card], ..Payments::default() }, ..config }
+}
+
+/// A pending payment of seat 1-1, and its option.
+async fn begin(engine: &Engine, owner: &UserId) -> Payment {
+    let concert = engine.create_concert(new_concert("Cards", RoomSettings::default()), None).await.unwrap().value.id;
+    let payment_methods = vec!["card".into()];
+    let option = NewOption { payment_methods, currency: Some(Currency::KRW), ..new_option(engine, 2, 2) };
+    let option = engine.add_option(concert, option, None).await.unwrap().value.id;
+    let held = hold(engine, option, owner, &["1-1"]).await;
+    engine.begin_payment(owner, held.id, "card", None).await.unwrap().value
+}
+
+async fn becomes(engine: &Engine, id: PaymentId, status: PaymentStatus) -> Payment {
+    eventually(&format!("{status:?}"), || async {
+        let payment = engine.payment(&Caller::Admin, id).await.unwrap();
+        (payment.status == status).then_some(payment)
+    })
+    .await
+}
+
+async fn owes_nothing(engine: &Engine) {
+    eventually("nothing is owed", || async {
+        let owed = engine.provided_payments(PaymentFilter::Owed, &PageRequest::default()).await.unwrap();
+        owed.items.is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_owed_is_done_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(takes_cards(config(dir.path()))).await.unwrap();
+    let (fake, anna) = (Fake::default(), user(1));
+    let attached = engine.attach_provider("card", Arc::new(fake.clone()));
+    let payment = begin(&engine, &anna).await;
+    let checkout = engine.checkout(&Caller::User(anna.clone()), payment.id).await.unwrap();
+    assert_eq!(checkout, engine.checkout(&Caller::User(anna.clone()), payment.id).await.unwrap());
+    let not_his = engine.checkout(&Caller::User(user(2)), payment.id).await;
+    assert_eq!(rejection(not_his), Rejection::NotFound);
+    let reference = format!("ch-{}", payment.id);
+    // The answer to the capture is lost once, and the first refund is refused.
+    fake.0.lock().loses = 1;
+    engine.report(payment.id, said(Kind::Authorized, &reference, 100)).await.unwrap();
+    becomes(&engine, payment.id, PaymentStatus::Completed).await;
+    fake.0.lock().refuses = 1;
+    engine.refund(&Caller::Admin, payment.id, None).await.unwrap();
+    let back = becomes(&engine, payment.id, PaymentStatus::Refunded).await;
+    assert_eq!(back.provided.unwrap().refunded, 100);
+    owes_nothing(&engine).await;
+    let bank = fake.0.lock();
+    assert_eq!(bank.charges[&reference], (100, true, 100, false), "{bank:?}");
+    let keys = bank.keys.keys().map(|key| key.rsplit_once('-').unwrap().1.to_owned()).collect::<Vec<_>>();
+    assert_eq!(keys, ["0", "1"], "the refund was done at its second attempt: {bank:?}");
+    drop(bank);
+    drop(attached);
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_owed_survives_a_crash_and_is_looked_up_when_it_is_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = ManualClock::at(Timestamp::from_millis(1_000_000_000_000));
+    let (fake, anna) = (Fake::default(), user(1));
+    let engine = Engine::open_with(takes_cards(config(dir.path())), &clock).await.unwrap();
+    let attached = engine.attach_provider("card", Arc::new(fake.clone()));
+    let payment = begin(&engine, &anna).await;
+    engine.checkout(&Caller::User(anna.clone()), payment.id).await.unwrap();
+    drop(attached);
+    let reference = format!("ch-{}", payment.id);
+    engine.report(payment.id, said(Kind::Captured, &reference, 100)).await.unwrap();
+    engine.refund(&Caller::Admin, payment.id, None).await.unwrap();
+    engine.shutdown().await.unwrap();
+    // It was captured there; and the provider has forgotten all keys by now.
+    fake.0.lock().charges.get_mut(&reference).unwrap().1 = true;
+    clock.advance(13 * 3_600_000);
+    let engine = Engine::open_with(takes_cards(config(dir.path())), &clock).await.unwrap();
+    let _attached = engine.attach_provider("card", Arc::new(fake.clone()));
+    becomes(&engine, payment.id, PaymentStatus::Refunded).await;
+    assert_eq!(fake.0.lock().calls, ["look up".to_owned(), format!("refund {reference} 100")]);
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_pays_after_the_deadline_and_the_charge_is_called_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = ManualClock::at(Timestamp::from_millis(1_000_000_000_000));
+    let (fake, anna) = (Fake::default(), user(1));
+    let engine = Engine::open_with(takes_cards(config(dir.path())), &clock).await.unwrap();
+    let _attached = engine.attach_provider("card", Arc::new(fake.clone()));
+    let (opened, unknown) = (begin(&engine, &anna).await, begin(&engine, &anna).await);
+    engine.checkout(&Caller::User(anna.clone()), opened.id).await.unwrap();
+    clock.advance(601_000);
+    // One is voided; of the other nobody knows, and none can begin.
+    becomes(&engine, opened.id, PaymentStatus::Voided).await;
+    becomes(&engine, unknown.id, PaymentStatus::Voided).await;
+    owes_nothing(&engine).await;
+    assert!(fake.0.lock().charges[&format!("ch-{}", opened.id)].3);
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_that_left_memory_is_heard_of_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = ManualClock::at(Timestamp::from_millis(1_000_000_000_000));
+    let engine = Engine::open_with(takes_cards(config(dir.path())), &clock).await.unwrap();
+    let payment = begin(&engine, &user(1)).await;
+    engine.report(payment.id, said(Kind::Failed, "ch", 100)).await.unwrap();
+    // The performance has begun: nothing of it is in memory.
+    clock.advance(3 * 86_400_000);
+    let seen = becomes(&engine, payment.id, PaymentStatus::Failed).await;
+    assert_eq!(seen.id, payment.id);
+    let engine = {
+        engine.shutdown().await.unwrap();
+        Engine::open_with(takes_cards(config(dir.path())), &clock).await.unwrap()
+    };
+    // Together, from everywhere.
+    let captured = said(Kind::Captured, "ch", 100);
+    let reports = (0..20).map(|_| engine.report(payment.id, captured.clone()));
+    for told in futures_util::future::join_all(reports).await {
+        assert_eq!(told.unwrap().status, PaymentStatus::RefundOwed);
+    }
+    engine.report(payment.id, said(Kind::Refunded, "ch", 100)).await.unwrap();
+    becomes(&engine, payment.id, PaymentStatus::Refunded).await;
+    owes_nothing(&engine).await;
+    engine.shutdown().await.unwrap();
+    let report = boxoffice::verify(&config(dir.path())).unwrap();
+    assert!(report.ok, "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_is_another_installation() {
+    let [dir, copy, other] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let engine = Engine::open(takes_cards(config(dir.path()))).await.unwrap();
+    let payment = begin(&engine, &user(1)).await;
+    let installation =
+        |payment: &Payment| payment.provided.as_ref().unwrap().provider_id.split('-').next().unwrap().to_owned();
+    let second = begin(&engine, &user(1)).await;
+    assert_eq!(installation(&payment), installation(&second));
+    engine.shutdown().await.unwrap();
+    let (copy, other) = (copy.path().join("copy"), other.path().join("other"));
+    boxoffice::backup(&config(dir.path()), &copy).unwrap();
+    boxoffice::restore(&copy, &config(&other)).unwrap();
+    let engine = Engine::open(takes_cards(config(&other))).await.unwrap();
+    let third = begin(&engine, &user(1)).await;
+    assert_ne!(installation(&payment), installation(&third));
+    let first = engine.payment(&Caller::Admin, payment.id).await.unwrap();
+    assert_eq!(installation(&payment), installation(&first), "it keeps the one that it began with");
+    engine.shutdown().await.unwrap();
+}
