@@ -212,7 +212,7 @@ async fn execute(inner: &Arc<Inner>, provider: &dyn Provider, task: &Task) -> Re
     let said = |error: Error| error.to_string();
     // Only the owner may say what is owed, and it may have been done meanwhile.
     inner.certain().await.map_err(said)?;
-    let is_owed = || async { Ok(inner.owed(task.payment).await?.iter().any(|owed| *owed == task.owed)) };
+    let is_owed = || async { Ok(inner.owed(task.payment).await?.contains(&task.owed)) };
     if !is_owed().await.map_err(said)? {
         return Ok(());
     }

@@ -229,7 +229,7 @@ impl Inner {
             let catalogue = replica.catalogue()?;
             // Before an installation is drawn there was no such payment.
             let any = catalogue.installation().is_some();
-            Ok(any.then(|| catalogue.options().collect::<Vec<_>>()).unwrap_or_default())
+            Ok(if any { catalogue.options().collect() } else { Vec::new() })
         });
         let mut provided = Vec::new();
         for id in all.await? {
