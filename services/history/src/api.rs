@@ -51,11 +51,14 @@ async fn wallet_entries(query: web::Query<Query>, shared: web::Data<Shared>) -> 
     page(&query, shared, Store::wallet_entries, |entry| &entry.event_id).await
 }
 
+/// Reads so many of a user, those before a place.
+type Read<T> = fn(&mut Store, &str, (i64, i64), i64) -> Result<Vec<T>>;
+
 /// A page, newest first.
 async fn page<T: Serialize + Send + 'static>(
     query: &Query,
     shared: web::Data<Shared>,
-    read: fn(&mut Store, &str, (i64, i64), i64) -> Result<Vec<T>>,
+    read: Read<T>,
     id: fn(&T) -> &String,
 ) -> HttpResponse {
     let limit = query.limit.unwrap_or(LIMIT);
