@@ -248,14 +248,16 @@ async fn cards(engine: &Engine, sale: &mut Sale) {
         at: None,
         reason: None,
     };
-    let mut paid = Vec::new();
+    let (mut paid, mut reservations) = (Vec::new(), Vec::new());
     for seat in ["1-1", "1-2"] {
         let held = hold(engine, option, &user, &[seat]).await;
+        reservations.push(held.id);
         paid.push(engine.begin_payment(&user, held.id, "card", None).await.unwrap().value.id);
     }
     engine.report(paid[0], said(Kind::Authorized, "ch-0")).await.unwrap();
     engine.report(paid[0], said(Kind::Captured, "ch-0")).await.unwrap();
     engine.report(paid[1], said(Kind::Failed, "ch-1")).await.unwrap();
+    engine.release(&Caller::Admin, reservations[1]).await.unwrap();
     // Once it has left memory, its reservation is over as well.
     eventually("it has left memory", || async {
         let events = engine.stats().durable_lsn;
