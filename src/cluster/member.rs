@@ -124,10 +124,22 @@ impl Member {
         }
     }
 
-    /// Wants to own from now on, and to write this format, if it follows a log; or owns it, and has nothing under way.
+    /// Wants to own from now on, and to write this format, if it follows a log.
     pub fn fence(&mut self, format: u32) {
-        let is_free = matches!(self.role, Role::Following) || self.ready().is_some();
-        let (true, Some(cluster)) = (is_free, self.state().cluster) else { return };
+        if matches!(self.role, Role::Following) {
+            self.put_fence(format);
+        }
+    }
+
+    /// Wants to own after itself, and to write this format, if it owns and has nothing under way. Its term must be over.
+    pub fn fence_after_itself(&mut self, format: u32) {
+        if self.ready().is_some() {
+            self.put_fence(format);
+        }
+    }
+
+    fn put_fence(&mut self, format: u32) {
+        let Some(cluster) = self.state().cluster else { return };
         self.me.format = format;
         let (fencing, publish) = Fencing::begin(cluster, self.me.clone(), self.state(), self.patience);
         (self.role, self.wants) = (Role::Fencing(fencing), Want::Nothing);

@@ -642,7 +642,7 @@ impl Driver {
                     self.stage.end();
                     if std::mem::take(&mut self.upgrading) && !self.closing {
                         self.leaving = Leaving::No;
-                        self.follower.member().fence(self.character.me.format);
+                        self.follower.member().fence_after_itself(self.character.me.format);
                     } else {
                         self.hand_over();
                     }
