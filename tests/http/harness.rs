@@ -54,7 +54,7 @@ impl Server {
 
     /// One with a clock that is set by hand.
     pub async fn with_clock(clock: &ManualClock, configure: impl FnOnce(&mut Settings)) -> Self {
-        Self::begin(configure, Some((clock.clone(), Failpoints::default()))).await
+        Self::begin(configure, Opening::Failing(clock.clone(), Failpoints::default())).await
     }
 
     /// One with a clock that is set by hand, where messages between aggregates meet failpoints.

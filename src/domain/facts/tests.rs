@@ -34,8 +34,8 @@ fn what_facts_add_up_to() {
     let check = |facts: &[Fact], confirmed, expected| assert_eq!(adds_up(facts, confirmed), expected, "{facts:#?}");
     check(&[], 0, [0; 5]);
     check(&[fact(Authorized, "a", "", 50)], 0, [0; 5]);
-    check(&[captured.clone()], 50, [50, 0, 0, 0, 0]);
-    check(&[captured.clone()], 0, [50, 0, 0, 50, 0]);
+    check(std::slice::from_ref(&captured), 50, [50, 0, 0, 0, 0]);
+    check(std::slice::from_ref(&captured), 0, [50, 0, 0, 50, 0]);
     check(&[captured.clone(), fact(Failed, "a", "", 50), fact(Voided, "a", "", 50)], 0, [50, 0, 0, 50, 0]);
     // Two refunds of one charge are two, and one is one however often it is told.
     check(&[captured.clone(), refunded("1", 20), refunded("2", 20), refunded("1", 20)], 0, [50, 40, 0, 10, 0]);
