@@ -490,9 +490,11 @@ impl Chaos {
         }
         let fact = Box::new(fact);
         let mut answer = self.ask(Command::Report { payment, fact: fact.clone(), cold: None });
-        if answer == Ok(Answer::Reply(Reply::Archived)) {
+        // Others may go cold meanwhile.
+        while answer == Ok(Answer::Reply(Reply::Archived)) {
             let cold = cold(&self.then, payment);
-            answer = self.ask(Command::Report { payment, fact, cold });
+            assert!(cold.is_some(), "{payment} is nowhere");
+            answer = self.ask(Command::Report { payment, fact: fact.clone(), cold });
         }
         assert!(matches!(answer, Ok(Answer::Reply(Reply::Payment(..)))), "{answer:?}");
     }
