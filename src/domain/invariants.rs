@@ -225,7 +225,8 @@ impl Audit {
                 ReservationStatus::Refunded { payment } => {
                     let credited = sales.refunds.values().any(|(of, credited)| *of == payment && *credited);
                     let cold = sales.provided.get(&payment).is_some_and(|payment| payment.cold);
-                    (credited || cold) && !sale.token_owed
+                    let warm = sales.provided.values().any(|other| other.reservation == *no && !other.cold);
+                    (credited || cold) && !warm && !sale.token_owed
                 }
                 _ => matches!(sale.status, ReservationStatus::Released | ReservationStatus::Expired),
             };

@@ -229,7 +229,9 @@ impl ConcertOption {
         let charge = after.facts.of(&fact.reference)?;
         let reference = fact.reference.clone();
         match (&after.stand, fact.kind) {
-            (Stand::Pending | Stand::Over { .. }, Kind::Authorized) if is_whole(&charge, payment, after) => {
+            (Stand::Pending | Stand::Over { .. }, Kind::Authorized)
+                if charge.open && is_whole(&charge, payment, after) =>
+            {
                 let again = self.again(now, no, after, reservation)?;
                 let until = now.plus_millis(after.terms.capture_within_ms);
                 // Whoever was called off in words is not asked for money; who has money pays.

@@ -1025,7 +1025,8 @@ impl ConcertOption {
     fn forget_refunded(&mut self, no: u64, changes: &mut impl Changes<Part>) -> bool {
         let Some(reservation) = self.reservations.get(&no) else { return false };
         let refunded = matches!(reservation.status, ReservationStatus::Refunded { payment } if !self.payments.contains_key(&payment));
-        if refunded && !self.tokens_owed.contains_key(&no) {
+        let is_open = self.tokens_owed.contains_key(&no) || self.by_reservation.contains_key(&no);
+        if refunded && !is_open {
             changes.archive(Part::Reservation(no), || cbor::to_vec(reservation));
             self.reservations.remove(&no);
             return true;
