@@ -184,12 +184,13 @@ async fn what_is_owed_is_done_once() {
     let back = becomes(&engine, payment.id, PaymentStatus::Refunded).await;
     assert_eq!(back.provided.unwrap().refunded, 100);
     owes_nothing(&engine).await;
-    let bank = fake.0.lock();
-    assert_eq!(bank.charges[&reference], (100, true, 100, false), "{bank:?}");
-    let keys = bank.keys.keys().map(|key| key.rsplit_once('-').unwrap().1.to_owned()).collect::<Vec<_>>();
-    assert_eq!(keys, ["0", "1"], "the refund was done at its second attempt: {bank:?}");
-    drop(bank);
     drop(attached);
+    {
+        let bank = fake.0.lock();
+        assert_eq!(bank.charges[&reference], (100, true, 100, false), "{bank:?}");
+        let keys = bank.keys.keys().map(|key| key.rsplit_once('-').unwrap().1.to_owned()).collect::<Vec<_>>();
+        assert_eq!(keys, ["0", "1"], "the refund was done at its second attempt: {bank:?}");
+    }
     engine.shutdown().await.unwrap();
 }
 

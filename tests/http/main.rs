@@ -22,6 +22,7 @@ mod kill;
 mod live;
 mod money;
 mod no_deliveries;
+mod nodes;
 mod operations;
 mod order;
 mod process;

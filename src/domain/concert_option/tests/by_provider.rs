@@ -616,9 +616,10 @@ impl Chaos {
         let reference = owed.reference.clone().unwrap_or_default();
         let key = (no, reference.clone());
         if owed.by_hand {
-            let reference = format!("hand-{no}-{}", owed.no);
-            // Done once, and perhaps told twice.
-            self.by_hand.insert((no, owed.no), amount);
+            // Whoever looks again before it was told pays once more, with a reference of its own.
+            self.names += 1;
+            let reference = format!("hand-{no}-{}", self.names);
+            *self.by_hand.entry((no, owed.no)).or_default() += amount;
             self.untold.push((no, fact(Kind::Refunded, &reference, amount)));
             return;
         }
