@@ -156,6 +156,17 @@ fn nothing_that_goes_back_takes_seats_away_that_cost_nothing() {
 }
 
 #[test]
+fn who_pays_by_a_provider_holds_seats() {
+    let holders = |then: &Scenario<ConcertOption>| then.state().holders().cloned().collect::<Vec<_>>();
+    let then = anna_pays_by_card().reloaded();
+    assert_eq!(holders(&then), [anna()]);
+    let then = then.when(report(2, fact(Kind::Authorized, "a", 20)), s(40));
+    assert_eq!(holders(&then), [anna()]);
+    assert_eq!(holders(&then.clone().when(report(2, fact(Kind::Failed, "a", 20)), s(50))), [anna()]);
+    assert!(holders(&then.when(report(2, fact(Kind::Captured, "a", 20)), s(50))).is_empty());
+}
+
+#[test]
 fn a_key_is_answered_again() {
     let request = with_key(1, 1);
     let begin = Command::BeginPaymentBy { reservation: 1, user: anna(), method: method(Late::Refund).into(), request };
