@@ -254,7 +254,8 @@ impl ConcertOption {
                 let why = if fact.kind == Kind::Failed { Ending::Failed } else { Ending::Voided };
                 Some(self.ended(now, payment, why))
             }
-            (Stand::Confirmed { .. }, Kind::Refunded) => {
+            // What cost nothing has nothing to go back: a refund is of something else.
+            (Stand::Confirmed { reference: Some(_) }, Kind::Refunded) => {
                 let totals = after.facts.totals(after.terms.currency, Points::ZERO);
                 let all = charge.refunded > 0 && totals.refunded >= totals.captured;
                 all.then_some(Turn::Refunded { why: Ending::Undone, refund: None })

@@ -746,7 +746,13 @@ impl ConcertOption {
     pub fn holders(&self) -> impl Iterator<Item = &UserId> {
         let paid_for = |no| Some(self.payments.get(no)?.reservation);
         let paying = self.unsettled.keys().filter_map(paid_for);
-        let held = self.deadlines.iter().map(|(_, no)| *no).chain(paying);
+        // Time does something to each of them that is pending or authorised.
+        let by_providers = self.timers.iter().filter_map(|(_, payment)| {
+            let no = self.payments.get(payment)?.reservation;
+            let pays = self.reservations.get(&no)?.status == ReservationStatus::Paying { payment: *payment };
+            pays.then_some(no)
+        });
+        let held = self.deadlines.iter().map(|(_, no)| *no).chain(paying).chain(by_providers);
         let held = held.filter_map(|no| self.reservations.get(&no));
         held.filter(|reservation| reservation.status.may_be_held()).map(|reservation| &reservation.user)
     }

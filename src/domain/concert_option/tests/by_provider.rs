@@ -146,6 +146,27 @@ fn nothing_to_pay_is_paid_at_once() {
 }
 
 #[test]
+fn nothing_that_goes_back_takes_seats_away_that_cost_nothing() {
+    let then = card_defined().given(s(20), [held(1, "anna", &[10], s(320))]).when(begin(1, "anna"), s(30));
+    let then = then.when(report(2, fact(Kind::Captured, "stray", 5)), s(40));
+    assert_eq!(by(&then, 2).1, [(Refund_, 5)]);
+    let then = then.when(report(2, fact(Kind::Refunded, "stray", 5)), s(50));
+    let (standing, owed) = by(&then, 2);
+    assert_eq!((standing.status, &*owed, then.state().seats().status(10)), (P::Completed, &[][..], Sold));
+}
+
+#[test]
+fn who_pays_by_a_provider_holds_seats() {
+    let holders = |then: &Scenario<ConcertOption>| then.state().holders().cloned().collect::<Vec<_>>();
+    let then = anna_pays_by_card().reloaded();
+    assert_eq!(holders(&then), [anna()]);
+    let then = then.when(report(2, fact(Kind::Authorized, "a", 20)), s(40));
+    assert_eq!(holders(&then), [anna()]);
+    assert_eq!(holders(&then.clone().when(report(2, fact(Kind::Failed, "a", 20)), s(50))), [anna()]);
+    assert!(holders(&then.when(report(2, fact(Kind::Captured, "a", 20)), s(50))).is_empty());
+}
+
+#[test]
 fn a_key_is_answered_again() {
     let request = with_key(1, 1);
     let begin = Command::BeginPaymentBy { reservation: 1, user: anna(), method: method(Late::Refund).into(), request };
