@@ -71,6 +71,11 @@ pub enum Error {
     #[n(5)]
     #[error("the disk is nearly full")]
     StorageFull,
+    /// The log of the cluster is at its limit, since a node has not synced what it could forget else: no hold is
+    /// taken. Nothing has changed.
+    #[n(9)]
+    #[error("the log of the cluster is at its limit, and no hold is taken")]
+    LogFull,
     /// The engine has failed or is shutting down, or the node that decides did not answer, and whether the command took effect
     /// is not known: ask again, with the same idempotency key, once it is back.
     #[n(6)]

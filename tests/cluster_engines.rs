@@ -34,6 +34,7 @@ fn three_engines_tell_the_truth_and_end_with_the_same() {
     // That it was a world of accidents, in which something was sold.
     assert!(total.epochs > count * 3 && total.deposed > count && total.handed_over > count / 3, "{total}");
     assert!(total.events > count * 20 && total.told > count * 30 && total.let_go > count * 10, "{total}");
+    assert!(total.deliveries > count * 2, "{total}");
     assert!(total.crashes > count * 4 && total.power_cuts > count * 2 && total.kept > count, "{total}");
     assert!(total.elections > count && total.checkpoints > count * 4 && total.faults > count / 20, "{total}");
 }
@@ -66,6 +67,7 @@ fn every_flaw_is_noticed() {
         (Flaw::BeginsBehind, &["saga", "I"]),
         (Flaw::SkipsGaps, &["I15"]),
         (Flaw::StateBeforeSync, &["lost"]),
+        (Flaw::DeliversOn, &["I14: a delivery is late"]),
     ];
     let noticed = table.iter().map(|(flaw, kinds)| (flaw, noticed(*flaw, kinds)));
     let missed: Vec<_> = noticed.inspect(|it| println!("{it:?}")).filter(|(_, noticed)| noticed.is_none()).collect();

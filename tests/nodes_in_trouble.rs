@@ -223,9 +223,8 @@ async fn a_peer_that_answers_nonsense_does_not_hold_a_newcomer_for_ever() {
             sequence: last.0,
             next_lsn: 1,
             synced: last.0,
-            wall_millis: 0,
             ready: true,
-            successor: None,
+            ..Beat::default()
         };
         let beating = tokio::spawn(async move {
             loop {

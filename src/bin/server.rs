@@ -67,9 +67,13 @@ enum Command {
 #[derive(Subcommand)]
 enum Cluster {
     /// Prints a table of the nodes that live, and where the log ends.
-    Status(Place),
+    Status(Member),
     /// Lets another node own the log, and says which one does.
-    StepDown(Place),
+    StepDown(Member),
+    /// Forgets a node that is gone for good, for which the log keeps all that it lacks.
+    Forget(Forget),
+    /// Lets what is written be of the highest format, once all nodes are of a version that reads it.
+    Upgrade(Member),
     /// Takes the data directory of a node that is not running out of its cluster: a single machine's from then on.
     ///
     /// It first takes in what it lacks of the log. Before it joins again it has to be emptied.
@@ -78,9 +82,38 @@ enum Cluster {
 
 #[cfg(feature = "cluster")]
 #[derive(Args)]
-struct Leave {
+struct Member {
     #[command(flatten)]
     place: Place,
+    /// Addresses of the cluster's NATS servers, such as nats://10.0.0.1:4222, with commas between them
+    #[arg(long, visible_alias = "url", value_name = "URLS")]
+    cluster: Option<String>,
+    /// The name of this node in its cluster
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+}
+
+#[cfg(feature = "cluster")]
+impl Member {
+    fn load(&self) -> Result<Settings> {
+        load(&self.place, &[("cluster.servers", &self.cluster), ("cluster.node", &self.node)])
+    }
+}
+
+#[cfg(feature = "cluster")]
+#[derive(Args)]
+struct Forget {
+    #[command(flatten)]
+    member: Member,
+    /// The name of the node that is gone
+    gone: String,
+}
+
+#[cfg(feature = "cluster")]
+#[derive(Args)]
+struct Leave {
+    #[command(flatten)]
+    member: Member,
     /// Go on with what the directory has, also if the log cannot be reached or has more
     #[arg(long)]
     accept_loss: bool,
@@ -274,13 +307,15 @@ async fn until_somebody_decides(engine: &Engine) {
 #[cfg(feature = "cluster")]
 async fn open(settings: &Settings, founds: bool) -> Result<Engine> {
     if !settings.cluster.is_configured() {
+        anyhow::ensure!(!founds, "--found begins a cluster, and there is none: cluster.servers is empty");
         return Ok(Engine::open(settings.engine()).await?);
     }
     Ok(Engine::open_in_cluster(settings.engine(), settings.cluster.clone().joining(founds)?).await?)
 }
 
 #[cfg(not(feature = "cluster"))]
-async fn open(settings: &Settings, _: bool) -> Result<Engine> {
+async fn open(settings: &Settings, founds: bool) -> Result<Engine> {
+    anyhow::ensure!(!founds, "--found begins a cluster, and this program was built without");
     Ok(Engine::open(settings.engine()).await?)
 }
 
@@ -334,7 +369,10 @@ fn log_to_stderr(settings: &Settings) {
     let dispatcher = if level > LevelFilter::INFO { level } else { LevelFilter::OFF };
     // Brokers that are gone for a day would be a line of WARN for each attempt; what delivers to them says it once.
     let client = if level > LevelFilter::INFO { level } else { LevelFilter::OFF };
-    let filter = EnvFilter::new(format!("{level},actix_http::h1::dispatcher={dispatcher},krafka={client}"));
+    // As would a NATS server that is down, of INFO; what connects to it says that now and then.
+    let nats = if level == LevelFilter::INFO { LevelFilter::WARN } else { level };
+    let filter = format!("{level},actix_http::h1::dispatcher={dispatcher},krafka={client},async_nats={nats}");
+    let filter = EnvFilter::new(filter);
     // A log that cannot be written is no reason to leave requests unanswered: to complain about it panics.
     let subscriber = tracing_subscriber::fmt().log_internal_errors(false);
     let subscriber = subscriber.with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_env_filter(filter);
@@ -387,14 +425,25 @@ fn cluster(command: &Cluster) -> Result<()> {
     use boxoffice::server::cluster;
     let runtime = tokio::runtime::Runtime::new()?;
     match command {
-        Cluster::Status(place) => print!("{}", runtime.block_on(cluster::status(&load(place, &[])?))?),
-        Cluster::StepDown(place) => {
-            println!("{} owns the log now", runtime.block_on(cluster::step_down(&load(place, &[])?))?);
+        Cluster::Status(member) => print!("{}", runtime.block_on(cluster::status(&member.load()?))?),
+        Cluster::StepDown(member) => {
+            println!("{} owns the log now", runtime.block_on(cluster::step_down(&member.load()?))?);
         }
+        Cluster::Forget(Forget { member, gone }) => {
+            runtime.block_on(cluster::forget(&member.load()?, gone))?;
+            println!("{gone} is forgotten: the log keeps nothing for it any more");
+        }
+        Cluster::Upgrade(member) => match runtime.block_on(cluster::upgrade(&member.load()?))? {
+            (format, true) => println!("the log is written in format {format} from now on"),
+            (format, false) => println!("nothing to do: the log is written in format {format}"),
+        },
         Cluster::Leave(arguments) => {
-            let settings = load(&arguments.place, &[])?;
-            runtime.block_on(cluster::leave(&settings, arguments.accept_loss))?;
+            let settings = arguments.member.load()?;
+            let unsaid = runtime.block_on(cluster::leave(&settings, arguments.accept_loss))?;
             println!("{} belongs to no cluster any more", settings.data_dir.display());
+            if let Some(why) = unsaid {
+                println!("the others keep what it lacks until `cluster forget {}`: {why}", settings.cluster.node);
+            }
         }
     }
     Ok(())

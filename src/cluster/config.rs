@@ -90,6 +90,9 @@ section! {
         patience_ms: u64 = 5_000,
         /// Milliseconds that a start may wait for NATS servers, 1,000 to 600,000.
         connect_timeout_ms: u64 = 30_000,
+        /// Bytes that the log may have, 16 MiB to 1 PiB; past it the owner takes no more holds, until it has forgotten
+        /// what all nodes have on their disks.
+        log_bytes_max: u64 = 10 << 30,
         /// Calls of other nodes that are answered at once, of each kind, 1 to 65,536; what comes beyond is told `busy`.
         calls: u64 = 1_024,
     }
@@ -181,6 +184,7 @@ impl ClusterConfig {
             ("patience_ms", self.patience_ms, 500, 60_000),
             ("connect_timeout_ms", self.connect_timeout_ms, 1_000, 600_000),
             ("calls", self.calls, 1, 65_536),
+            ("log_bytes_max", self.log_bytes_max, 16 << 20, 1 << 50),
         ] {
             if !(min..=max).contains(&value) {
                 return Err(wrong(key, value, format!("a whole number from {min} to {max}")));
@@ -264,6 +268,7 @@ mod tests {
             ("cluster.patience_ms = 0: ", |c| c.patience_ms = 0),
             ("cluster.connect_timeout_ms = 0: ", |c| c.connect_timeout_ms = 0),
             ("cluster.calls = 0: ", |c| c.calls = 0),
+            ("cluster.log_bytes_max = 1: ", |c| c.log_bytes_max = 1),
         ];
         for (expected, spoil) in table {
             let mut config = config();

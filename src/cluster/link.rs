@@ -1,5 +1,6 @@
 //! The contract between whoever drives the protocol and the stream. `nats` keeps it, and so can anything in a test.
 
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,9 @@ pub trait Link: Send + Sync + 'static {
     /// Removes the messages below this one, but never the newest. Whether it was done is not said: what is still there
     /// is removed by the next one.
     fn purge(&self, below: Sequence);
+
+    /// Asks how many bytes the stream has: [`Heard::Bytes`], or nothing, if there is no answer.
+    fn measure(&self);
 
     /// Keeps a seating plan, by its SHA-256, where all nodes find it: for good when this returns. May block.
     ///
@@ -70,6 +74,12 @@ pub enum Asking {
     Copy = 1,
     /// To let another node own. The answer says that it was heard.
     StepDown = 2,
+    /// To forget a node that is gone for good, by its name. The answer says why that cannot be; it is empty if it was
+    /// done.
+    Forget = 3,
+    /// To write the highest format that a node reads from now on. The answer says why that cannot be; it is empty if
+    /// it does, or did.
+    Upgrade = 4,
 }
 
 impl Asking {
@@ -104,10 +114,14 @@ pub enum Heard {
     Following(Sequence),
     /// A message of the stream. Each follows the one before, unless those between were purged.
     Read(Sequence, Wire),
+    /// How many bytes the stream has.
+    Bytes(u64),
     /// From another node.
     Beat(Vec<u8>),
     /// Whether there is a connection.
     Connected(bool),
+    /// A server of the log does not make durable what it acknowledges; this is its name.
+    NotSynced(String),
     /// The stream is gone, or was made anew: nothing more will be read.
     OtherStream,
     /// Another process with this node's name lives; this is the number of its life.
@@ -131,6 +145,9 @@ pub type Hear = Arc<dyn Fn(Heard) + Send + Sync>;
 
 /// Finds the stream.
 pub trait Connect: Send + 'static {
+    /// The node's own directory, where it may keep what is to be remembered. Told before it connects.
+    fn at_home(&mut self, _: &Path) {}
+
     /// Connects on `runtime`. `life` is the number of this process, as in its fences. May block.
     ///
     /// # Errors
@@ -145,8 +162,12 @@ pub struct Joining {
     /// Whether it may begin the log of a new cluster with its own journal, if there is no log. Nodes whose journal is empty may
     /// all do so: one of them does.
     pub founds: bool,
+    /// The highest format that it reads. What it writes is the cluster's.
+    pub format: u32,
     /// How long it waits for whom.
     pub patience: Patience,
+    /// Bytes that the log may have before its owner takes no more holds.
+    pub log_bytes_max: u64,
     /// What all nodes know, and nobody else: 32 bytes or more.
     pub secret: Vec<u8>,
     /// Its way to the log.

@@ -124,9 +124,23 @@ impl Member {
         }
     }
 
-    /// Wants to own from now on, if it follows a log. `now` is the time since any moment, but always the same one.
-    pub fn fence(&mut self) {
-        let (Role::Following, Some(cluster)) = (&self.role, self.state().cluster) else { return };
+    /// Wants to own from now on, and to write this format, if it follows a log.
+    pub fn fence(&mut self, format: u32) {
+        if matches!(self.role, Role::Following) {
+            self.put_fence(format);
+        }
+    }
+
+    /// Wants to own after itself, and to write this format, if it owns and has nothing under way. Its term must be over.
+    pub fn fence_after_itself(&mut self, format: u32) {
+        if self.ready().is_some() {
+            self.put_fence(format);
+        }
+    }
+
+    fn put_fence(&mut self, format: u32) {
+        let Some(cluster) = self.state().cluster else { return };
+        self.me.format = format;
         let (fencing, publish) = Fencing::begin(cluster, self.me.clone(), self.state(), self.patience);
         (self.role, self.wants) = (Role::Fencing(fencing), Want::Nothing);
         self.publish(publish, false);

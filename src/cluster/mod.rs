@@ -44,7 +44,7 @@ pub use link::{Answer, Asked, Asking, Connect, Found, Hear, Heard, Joining, Link
 pub use member::{Act, Member};
 pub use message::{Body, ClusterId, FRAME_BYTES_MAX, Fence, Message, NodeName, Unreadable, Wire};
 pub use peers::{Beat, Patience, Peer, Peers};
-pub use reader::{BadState, Fault, Reader, State, Taken, Void};
+pub use reader::{BadState, Fault, Known, Reader, State, Taken, Void};
 
 /// The format of messages and frames that is written, and the highest that is read.
 pub const FORMAT: u32 = 1;

@@ -6,9 +6,10 @@
 //! end; what names an epoch that is still to come shows that a fence was missed here. Both are damage, as is a gap: the node
 //! stops and is repaired, and does not pass over what others may have taken in.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use super::message::{Body, ClusterId, Fence, Message, Unreadable, Wire, decode_tip, encode_tip};
+use super::message::{Body, ClusterId, Fence, Message, NodeName, Unreadable, Wire, decode_tip, encode_tip};
 use super::{Epoch, FORMAT, Sequence};
 use crate::store::journal::{Tip, WholeFrame};
 
@@ -111,12 +112,14 @@ pub enum Fault {
         journal: Tip,
     },
     /// The owner writes a format that is not known here.
-    #[error("node {node} writes format {found}, and this program reads {FORMAT}; use a later version")]
+    #[error("node {node} writes format {found}, and this program reads {reads}; use a later version")]
     Format {
         /// Who.
         node: String,
         /// Its format.
         found: u32,
+        /// The highest that is read here.
+        reads: u32,
     },
     /// This is not the stream that was read before.
     #[error("this is another stream than the one that was followed, or it was made anew")]
@@ -135,6 +138,8 @@ pub enum Fault {
 #[derive(Debug, Clone)]
 pub struct Reader {
     state: State,
+    /// The highest format that it reads.
+    reads: u32,
 }
 
 impl Reader {
@@ -142,13 +147,19 @@ impl Reader {
     #[must_use]
     pub fn join(created: u64, tip: Tip) -> Self {
         let (last_sequence, epoch) = (Sequence::default(), Epoch::default());
-        Self { state: State { cluster: None, created, last_sequence, epoch, owner: None, tip } }
+        Self { state: State { cluster: None, created, last_sequence, epoch, owner: None, tip }, reads: FORMAT }
     }
 
     /// Goes on where it was.
     #[must_use]
     pub fn resume(state: State) -> Self {
-        Self { state }
+        Self { state, reads: FORMAT }
+    }
+
+    /// Reads formats up to this one, as another version of this program does.
+    #[must_use]
+    pub fn of_version(self, reads: u32) -> Self {
+        Self { reads, ..self }
     }
 
     /// Where it is.
@@ -237,8 +248,8 @@ impl Reader {
         match decoded.map_err(|unreadable| broken(unreadable.why))?.body {
             // Of epoch 0, as all bases are.
             Body::Base(_) => Ok(Taken::Void(Void::BaseAgain)),
-            Body::Fence(fence) if fence.format > FORMAT => {
-                Err(Fault::Format { node: fence.node.to_string(), found: fence.format })
+            Body::Fence(fence) if fence.format > self.reads => {
+                Err(Fault::Format { node: fence.node.to_string(), found: fence.format, reads: self.reads })
             }
             Body::Fence(fence) => {
                 let payload = fence.in_the_journal(sequence, current);
@@ -261,13 +272,41 @@ const MAGIC: [u8; 8] = *b"BOXFOLLO";
 #[error("this is not how far the stream was read: it is damaged, or of another version")]
 pub struct BadState;
 
+/// What a node knows of the others: how far each has read the log down to its own disk, as far as was heard. What one
+/// of them has not there, the log may not forget.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Known {
+    /// The epoch of the owner whose list it was.
+    pub of: Epoch,
+    /// By name.
+    pub synced: BTreeMap<String, u64>,
+}
+
 impl State {
     /// As bytes: magic (8), version 1 (4), cluster (16, 0 for none), created (8), last sequence (8), epoch (8), tip (20), owner's
     /// length (4, 0 for none), owner, CRC of all that (4). Integers are little endian.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
+        sealed(self.fields(1))
+    }
+
+    /// As bytes, with what is known of other nodes: as [`encode`](Self::encode), but for the version, 2; and before
+    /// the CRC the epoch of that (8), and of each node what it has synced (8), the length of its name (1), its name.
+    #[must_use]
+    pub fn encode_with(&self, known: &Known) -> Vec<u8> {
+        let mut bytes = self.fields(2);
+        bytes.extend_from_slice(&known.of.0.to_le_bytes());
+        for (name, synced) in known.synced.iter().filter(|(name, _)| NodeName::new(name).is_some()) {
+            bytes.extend_from_slice(&synced.to_le_bytes());
+            bytes.push(name.len() as u8);
+            bytes.extend_from_slice(name.as_bytes());
+        }
+        sealed(bytes)
+    }
+
+    fn fields(&self, version: u32) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
-        bytes.extend_from_slice(&1_u32.to_le_bytes());
+        bytes.extend_from_slice(&version.to_le_bytes());
         bytes.extend_from_slice(&self.cluster.map_or(0, |cluster| cluster.0.get()).to_le_bytes());
         for number in [self.created, self.last_sequence.0, self.epoch.0] {
             bytes.extend_from_slice(&number.to_le_bytes());
@@ -279,16 +318,22 @@ impl State {
         }
         bytes.extend_from_slice(&(owner.len() as u32).to_le_bytes());
         bytes.extend_from_slice(&owner);
-        let crc = crc32fast::hash(&bytes);
-        bytes.extend_from_slice(&crc.to_le_bytes());
         bytes
     }
 
-    /// Reads what [`encode`](Self::encode) has written.
+    /// Reads what [`encode`](Self::encode) or [`encode_with`](Self::encode_with) has written.
     ///
     /// # Errors
-    /// It has not.
+    /// Neither has.
     pub fn decode(bytes: &[u8]) -> Result<Self, BadState> {
+        Self::decode_with(bytes).map(|(state, _)| state)
+    }
+
+    /// The same, with what is known of other nodes.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn decode_with(bytes: &[u8]) -> Result<(Self, Known), BadState> {
         let (bytes, crc) = bytes.split_last_chunk().ok_or(BadState)?;
         if crc32fast::hash(bytes) != u32::from_le_bytes(*crc) {
             return Err(BadState);
@@ -296,27 +341,54 @@ impl State {
         Self::decode_fields(bytes).ok_or(BadState)
     }
 
-    fn decode_fields(bytes: &[u8]) -> Option<Self> {
-        let rest = bytes.strip_prefix(&MAGIC)?.strip_prefix(&1_u32.to_le_bytes())?;
+    fn decode_fields(bytes: &[u8]) -> Option<(Self, Known)> {
+        let (version, rest) = bytes.strip_prefix(&MAGIC)?.split_first_chunk()?;
+        let version = u32::from_le_bytes(*version);
         let (cluster, rest) = rest.split_first_chunk()?;
         let (created, rest) = rest.split_first_chunk()?;
         let (last_sequence, rest) = rest.split_first_chunk()?;
         let (epoch, rest) = rest.split_first_chunk()?;
         let (tip, rest) = rest.split_first_chunk::<20>()?;
-        let (length, owner) = rest.split_first_chunk()?;
-        if u32::from_le_bytes(*length) as usize != owner.len() {
-            return None;
-        }
+        let (length, rest) = rest.split_first_chunk()?;
+        let (owner, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
         let owner = if owner.is_empty() { None } else { Some(Fence::decode(owner)?) };
-        Some(Self {
+        let known = match version {
+            1 if rest.is_empty() => Known::default(),
+            2 => Known::decode(rest)?,
+            _ => return None,
+        };
+        let state = Self {
             cluster: std::num::NonZeroU128::new(u128::from_le_bytes(*cluster)).map(ClusterId),
             created: u64::from_le_bytes(*created),
             last_sequence: Sequence(u64::from_le_bytes(*last_sequence)),
             epoch: Epoch(u64::from_le_bytes(*epoch)),
             owner,
             tip: decode_tip(tip)?,
-        })
+        };
+        Some((state, known))
     }
+}
+
+impl Known {
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (of, mut rest) = bytes.split_first_chunk()?;
+        let mut synced = BTreeMap::new();
+        while !rest.is_empty() {
+            let (number, more) = rest.split_first_chunk()?;
+            let (length, more) = more.split_first()?;
+            let (name, more) = more.split_at_checked(usize::from(*length))?;
+            let name = NodeName::new(std::str::from_utf8(name).ok()?)?;
+            synced.insert(name.to_string(), u64::from_le_bytes(*number));
+            rest = more;
+        }
+        Some(Self { of: Epoch(u64::from_le_bytes(*of)), synced })
+    }
+}
+
+fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
+    let crc = crc32fast::hash(&bytes);
+    bytes.extend_from_slice(&crc.to_le_bytes());
+    bytes
 }
 
 impl fmt::Display for Void {

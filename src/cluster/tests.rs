@@ -178,6 +178,11 @@ proptest! {
             let mut bytes = state.encode();
             prop_assert_eq!(State::decode(&bytes), Ok(state.clone()));
             prop_assert_eq!(State::decode(&bytes[..bytes.len() - 1]), Err(BadState));
+            let known = Known { of: Epoch(7), synced: [("ada".to_owned(), 5), ("b.c".to_owned(), u64::MAX)].into() };
+            let with = state.encode_with(&known);
+            prop_assert_eq!(State::decode_with(&with), Ok((state.clone(), known)));
+            prop_assert_eq!(State::decode_with(&bytes), Ok((state.clone(), Known::default())));
+            prop_assert_eq!(State::decode(&with[..with.len() - 1]), Err(BadState));
             if let Some(byte) = bytes.get_mut(at) {
                 *byte ^= xor;
                 prop_assert_eq!(State::decode(&bytes), Err(BadState));

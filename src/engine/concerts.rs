@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::calls::{ConfigureWaitingRoom, CreateConcert};
+use super::start::Place;
 use super::{Engine, Inner, check_limit, page, parse_cursor};
 use crate::api::{Answered, Concert, IdempotencyKey, NewConcert, Page, PageRequest, WaitingRoom};
 use crate::domain::catalogue::{self, Command, Reply};
@@ -10,6 +11,9 @@ use crate::domain::waiting_room::{self, Mode, Settings, SettingsPatch, WaitingRo
 use crate::domain::{ConcertId, Rejection, UserId};
 use crate::error::Error;
 use crate::store::codec::TheCatalogue;
+
+/// For how long who waits in a line may say nothing in a cluster, at the least.
+const WAITING_TTL_SECONDS_MIN: u32 = 10;
 
 impl Engine {
     /// Announces a concert. It is given as it was then: without options, and with the waiting room that it began with.
@@ -87,12 +91,22 @@ impl Engine {
 
 /// What this node decides or knows itself: see the methods of [`Engine`] of the same names.
 impl Inner {
+    /// In a cluster a sign of life may come to another node than the one that decides, and takes a while to get there.
+    fn check_silence(&self, field: &str, seconds: u32) -> Result<(), Error> {
+        let in_cluster = matches!(self.place, Place::Member(_));
+        match in_cluster && seconds < WAITING_TTL_SECONDS_MIN {
+            true => Err(Error::invalid(field, format!("must be at least {WAITING_TTL_SECONDS_MIN} in a cluster"))),
+            false => Ok(()),
+        }
+    }
+
     pub(in crate::engine) async fn create_concert(
         self: &Arc<Self>,
         concert: NewConcert,
         key: Option<IdempotencyKey>,
     ) -> Result<Answered<Concert>, Error> {
         let _call = self.admit()?;
+        self.check_silence("waiting_room.waiting_ttl_seconds", concert.waiting_room.waiting_ttl_seconds)?;
         let NewConcert { title, waiting_room } = concert;
         let mut signing_key = [0; 32];
         getrandom::fill(&mut signing_key).map_err(|error| Error::Internal(error.to_string()))?;
@@ -152,6 +166,9 @@ impl Inner {
         patch: SettingsPatch,
     ) -> Result<WaitingRoom, Error> {
         let _call = self.admit()?;
+        if let Some(seconds) = patch.waiting_ttl_seconds {
+            self.check_silence("waiting_ttl_seconds", seconds)?;
+        }
         let holders = self.holders(concert, &patch).await?;
         self.ask::<Room>(&concert, waiting_room::Command::Configure { patch, holders }).await?;
         // There may have been nothing to change.

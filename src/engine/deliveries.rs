@@ -21,6 +21,9 @@ use crate::relay::{Delivery, Failure, Outcome, Receiver, Settings, breaker};
 const READ_EVENTS: usize = 512;
 /// How long new events are gathered before they are read: each read costs a hop between threads.
 const GATHER: Duration = Duration::from_millis(10);
+/// How long before an attempt begins this node must still have owned the log, for certain: a deposed owner may not
+/// know that it is one, and what it delivers comes late, and beside what the next one does.
+const OWNED_WITHIN: Duration = Duration::from_secs(1);
 /// The least time before deliveries that broke off begin anew.
 const BEGIN_ANEW: Duration = Duration::from_millis(100);
 
@@ -122,6 +125,21 @@ impl Engine {
 }
 
 impl Inner {
+    /// Returns once this node may begin an attempt: it has owned the log within the last second.
+    async fn owned_just_now(&self, system: &System) -> Result<(), Error> {
+        while !system.env.writer.has_owned_within(OWNED_WITHIN) {
+            if system.env.writer.is_over() {
+                return Err(self.no_owner());
+            }
+            // A log that takes nothing is waited for, as long as this is the term.
+            let asked = self.certain().await;
+            if !matches!(asked, Err(Error::OutcomeUnknown(_))) {
+                asked?;
+            }
+        }
+        Ok(())
+    }
+
     /// Starts the deliveries to all webhooks that have none yet.
     #[cfg(feature = "server")]
     async fn serve_webhooks(self: &Arc<Self>) -> Result<(), Error> {
@@ -365,7 +383,7 @@ impl Courier {
     }
 
     fn start(&mut self, attempt: Attempt, now: Timestamp) {
-        let secrets = self.signing.secrets(now).collect();
+        let (signing, engine, system) = (self.signing, self.engine.clone(), self.system.clone());
         let (parked, receiver) = (self.parked.clone(), self.receiver.clone());
         let task = self.under_way.spawn(async move {
             let events = match attempt.what {
@@ -376,7 +394,13 @@ impl Courier {
                     Err(error) => return failed(format!("the event cannot be read: {error}")),
                 },
             };
-            receiver.deliver(&Delivery { events, secrets, at: now }).await
+            if let Err(error) = engine.0.owned_just_now(&system).await {
+                // None was made, and the next owner will.
+                return Outcome::Unreachable(Failure { text: error.to_string(), ..Failure::default() });
+            }
+            let at = engine.now().max(now);
+            let secrets = signing.secrets(at).collect();
+            receiver.deliver(&Delivery { events, secrets, at }).await
         });
         self.attempts.insert(task.id(), attempt.no);
     }

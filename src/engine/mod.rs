@@ -1,20 +1,35 @@
 //! The engine: opening and closing it, and what all calls have in common. The calls themselves stand in one file a
 //! service.
 
-/// What this node decides itself. A refusal rests on what there was, and is told once that is certain.
-macro_rules! decided {
+/// What comes of a call in the time that it has: a log that takes nothing is no reason to wait for ever. A machine of
+/// its own waits for nobody but itself, and its calls are not moved to where there is a timer.
+macro_rules! in_time {
     ($inner:expr, $call:expr) => {
-        match $call.await {
-            Err(error) => Err($inner.sure(error).await),
-            told => told,
+        match $inner.time_for_calls() {
+            None => $call.await,
+            Some(time) => match tokio::time::timeout(time, Box::pin($call)).await {
+                Ok(told) => told,
+                Err(_) => Err($crate::engine::took_too_long()),
+            },
         }
     };
+}
+
+/// What this node decides itself. A refusal rests on what there was, and is told once that is certain.
+macro_rules! decided {
+    ($inner:expr, $call:expr) => {{
+        let asked = $inner.moment();
+        match in_time!($inner, $call) {
+            Err(error) => Err($inner.sure(error, asked).await),
+            told => told,
+        }
+    }};
 }
 
 /// What this node knows itself of what is somebody's, told once that is certain.
 macro_rules! known {
     ($inner:expr, $call:expr) => {{
-        let told = $call.await;
+        let told = in_time!($inner, $call);
         $inner.certain().await?;
         told
     }};
@@ -70,6 +85,7 @@ use crate::replica::{self, Cold, Found, Holds, Listed, Replica};
 use crate::store::codec::Entity;
 use crate::store::disk::{Disk, RealDisk};
 use crate::store::journal;
+use crate::store::node::Journal;
 use crate::store::plans::Plans;
 
 pub use self::backup::{backup, restore};
@@ -104,7 +120,7 @@ const SKEW_WARNING_MS: u64 = 1_000;
 ///
 /// | for | |
 /// |---|---|
-/// | **opening** | [`open`](Self::open), once a process and directory; everything else comes after it. A host waits for [`failure`](Self::failure) beside its work, and ends with [`shutdown`](Self::shutdown), also when the engine has failed. Tests have `open_with` (a clock that is set by hand), `open_on` (a disk that fails) and `open_failing` (messages that are lost) and `open_forwarding` (as a node that asks another one), and end a term and begin another with `end_term` and `begin_term` |
+/// | **opening** | [`open`](Self::open), once a process and directory; everything else comes after it. A host waits for [`failure`](Self::failure) beside its work, and ends with [`shutdown`](Self::shutdown), also when the engine has failed. Tests have `open_with` (a clock that is set by hand), `open_on` and `open_in_cluster_on` (a disk that fails) and `open_failing` (messages that are lost) and `open_forwarding` (as a node that asks another one), and end a term and begin another with `end_term` and `begin_term` |
 /// | **several nodes** | [`open_in_cluster`](Self::open_in_cluster) in place of `open`: one node decides, and all answer; [`membership`](Self::membership) tells who decides, [`step_down`](Self::step_down) lets another one |
 /// | **the catalogue** | [`create_concert`](Self::create_concert), then [`add_option`](Self::add_option) for each of its performances. What there is: [`concerts`](Self::concerts), [`concert`](Self::concert) with its options, [`option`](Self::option), [`plan`](Self::plan) and [`plan_json`](Self::plan_json) for the map of its seats |
 /// | **running a sale** | [`reschedule_option`](Self::reschedule_option), [`block_seats`](Self::block_seats), [`unblock_seats`](Self::unblock_seats); [`sale_figures`](Self::sale_figures) |
@@ -129,7 +145,8 @@ const SKEW_WARNING_MS: u64 = 1_000;
 ///
 /// and those that change something also with
 ///
-/// - [`Error::Overloaded`], [`Error::StorageFull`] and [`Error::NoOwner`]: nothing has changed.
+/// - [`Error::Overloaded`], [`Error::StorageFull`] and [`Error::NoOwner`]: nothing has changed. A hold also with
+///   [`Error::LogFull`].
 /// - where they take an [`IdempotencyKey`], [`Rejection::IdempotencyKeyReused`] and
 ///   [`Rejection::TooManyIdempotencyKeys`] ("those of the idempotency key").
 ///
@@ -182,7 +199,19 @@ struct Gauges {
     is_putting_off: AtomicBool,
     free_bytes: AtomicU64,
     storage_full: AtomicBool,
+    /// Whether the log of the cluster is at its limit.
+    log_full: AtomicBool,
     overloaded: Alone,
+}
+
+impl Gauges {
+    /// Whether there is more than there may be that is in no checkpoint.
+    fn has_too_much(&self, journal: &Journal, limits: &crate::config::Checkpoint) -> bool {
+        let pending = journal.durable().0.saturating_sub(self.checkpointed.load(Ordering::Relaxed));
+        let pending_bytes = journal.counters().bytes.load(Ordering::Relaxed);
+        let pending_bytes = pending_bytes.saturating_sub(self.checkpointed_bytes.load(Ordering::Relaxed));
+        limits.enabled && (pending > limits.max_pending_events || pending_bytes > limits.max_pending_bytes)
+    }
 }
 
 /// A counter with a cache line of its own: whoever looks at its neighbors does not wait for those who count.
@@ -244,6 +273,15 @@ impl Engine {
     #[cfg(any(test, feature = "testing"))]
     pub async fn open_on(config: Config, disk: impl Disk) -> Result<Self, OpenError> {
         Self::open_at(config, ThisMachine, disk, None, None).await
+    }
+
+    /// Opens the engine as a node of a cluster, on a disk of which a test says how it is.
+    ///
+    /// # Errors
+    /// As [`open_in_cluster`](Self::open_in_cluster).
+    #[cfg(any(test, feature = "testing"))]
+    pub async fn open_in_cluster_on(config: Config, disk: impl Disk, joining: Joining) -> Result<Self, OpenError> {
+        Self::open_at(config, ThisMachine, disk, None, Some(joining)).await
     }
 
     /// Opens the engine with a clock that a test sets by hand, where messages between aggregates meet `failpoints`.
@@ -409,6 +447,10 @@ impl Engine {
             Some(Error::Overloaded(_)) => reasons.push("too much is under way".into()),
             _ => {}
         }
+        if self.0.gauges.log_full.load(Ordering::Relaxed) {
+            reasons
+                .push("the log of the cluster is at its limit: a node has not synced what it could forget else".into());
+        }
         let skew_ms = self.0.terms.clock().skew_millis();
         let mut warnings = Vec::new();
         if skew_ms.unsigned_abs() > SKEW_WARNING_MS {
@@ -462,6 +504,11 @@ impl Engine {
     }
 }
 
+/// Of a call that has an end before the log has taken what it rests on.
+fn took_too_long() -> Error {
+    Error::OutcomeUnknown("the log did not take it in time".into())
+}
+
 /// Why nothing is decided where there is no term.
 const NO_OWNER: &str = "there is no owner of the log";
 
@@ -503,13 +550,10 @@ impl Inner {
         if self.gauges.storage_full.load(Ordering::Relaxed) || self.log_status.space_exhausted() {
             return Some(Error::StorageFull);
         }
-        let pending = journal.durable().0.saturating_sub(self.gauges.checkpointed.load(Ordering::Relaxed));
-        let pending_bytes = journal.counters().bytes.load(Ordering::Relaxed);
-        let pending_bytes = pending_bytes.saturating_sub(self.gauges.checkpointed_bytes.load(Ordering::Relaxed));
-        let limits = &self.config.checkpoint;
-        let behind = pending > limits.max_pending_events || pending_bytes > limits.max_pending_bytes;
         let waiting = self.terms.look(|system| system.env.writer.waiting_events()).unwrap_or_default();
-        if limits.enabled && behind || waiting > self.config.journal.max_waiting_events {
+        if self.gauges.has_too_much(journal, &self.config.checkpoint)
+            || waiting > self.config.journal.max_waiting_events
+        {
             return Some(Error::Overloaded(RETRY_AFTER));
         }
         None
@@ -578,7 +622,7 @@ impl Inner {
     /// Of what comes after the first command of a call: something has changed by then, whatever stands against the rest.
     fn after_the_first(error: Error) -> Error {
         match error {
-            Error::NoOwner | Error::Overloaded(_) | Error::StorageFull => {
+            Error::NoOwner | Error::Overloaded(_) | Error::StorageFull | Error::LogFull => {
                 Error::OutcomeUnknown(format!("a part of it was done, and then: {error}"))
             }
             error => error,
@@ -661,13 +705,34 @@ impl Inner {
         if let Some(effect) = tell.leave(()) {
             self.owned(|system| system.env.writer.when_durable(self.node.journal.durable(), effect))?;
         }
-        told.await.ok_or(Error::NoOwner)
+        let told = async { told.await.ok_or(Error::NoOwner) };
+        in_time!(self, told)
+    }
+
+    /// How long a call may take; `None` on a machine of its own.
+    fn time_for_calls(&self) -> Option<Duration> {
+        matches!(self.place, Place::Member(_)).then(|| Duration::from_millis(self.config.forwarding.time_ms))
+    }
+
+    /// What time it is for what is [certain](Self::certain); `None` on a machine of its own, and without a term.
+    fn moment(&self) -> Option<Duration> {
+        match self.place {
+            Place::Alone(_) => None,
+            Place::Member(_) => self.terms.look(|system| system.env.writer.moment()).flatten(),
+        }
+    }
+
+    /// Whether this node has certainly owned the log at some time after this one.
+    fn has_owned_since(&self, moment: Duration) -> bool {
+        self.terms.look(|system| system.env.writer.has_owned_since(moment)).unwrap_or_default()
     }
 
     /// What came of a call that this node has decided, once it is [certain](Self::certain). What says that nothing was done, it
-    /// says of this node alone, and is true in any case.
-    async fn sure(&self, error: Error) -> Error {
+    /// says of this node alone, and is true in any case. `asked` is when the call came: what was found out by way of
+    /// the log since need not be found out again.
+    async fn sure(&self, error: Error, asked: Option<Duration>) -> Error {
         match &error {
+            _ if asked.is_some_and(|asked| self.has_owned_since(asked)) => error,
             Error::Rejected(_) | Error::SeatsUnavailable(_) => self.certain().await.err().unwrap_or(error),
             _ => error,
         }

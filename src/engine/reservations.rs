@@ -4,6 +4,7 @@
 //! room for it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use smallvec::SmallVec;
 
@@ -141,6 +142,9 @@ impl Inner {
     ) -> Result<Answered<Reservation>, Error> {
         let inner = self;
         let _call = inner.admit_newcomer()?;
+        if inner.gauges.log_full.load(Ordering::Relaxed) {
+            return Err(Error::LogFull);
+        }
         let plan = inner.offer(option).await?;
         let wish = resolve(&plan, wish)?;
         let (token, mut refused) = match inner.let_in(plan.definition.concert, user, queue_token).await? {

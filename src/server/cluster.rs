@@ -22,6 +22,8 @@ use crate::store::standing::Standing;
 const BEATS: u32 = 4;
 /// How long it may take until another node owns.
 const HAND_OVER: Duration = Duration::from_secs(30);
+/// How long a node may count as living after it was shut down.
+const GONE: Duration = Duration::from_secs(30);
 /// How long a node that leaves may take to have all of the log.
 const CATCH_UP: Duration = Duration::from_secs(600);
 
@@ -45,7 +47,15 @@ impl fmt::Display for Status {
             let [read, synced] = [beat.sequence, beat.synced].map(|number| number.to_string());
             line(f, [name, role, &epoch, &lsn, &read, &synced, if beat.ready { "yes" } else { "no" }])?;
         }
-        writeln!(f, "the log has messages {} to {}", self.found.first, self.found.last)
+        let known = |beat: &Beat| beat.known.iter().map(|(name, synced)| (name.clone(), *synced)).collect::<Vec<_>>();
+        let owner = self.nodes.values().filter(|beat| beat.owns).max_by_key(|beat| beat.epoch);
+        for (name, synced) in owner.iter().flat_map(|owner| known(owner)) {
+            if !self.nodes.contains_key(&name) {
+                line(f, [&name, "away", "", "", "", &synced.to_string(), "no"])?;
+            }
+        }
+        writeln!(f, "the log has messages {} to {}", self.found.first, self.found.last)?;
+        owner.map_or(Ok(()), |owner| writeln!(f, "it is written in format {}", owner.writes))
     }
 }
 
@@ -69,7 +79,7 @@ pub async fn status(settings: &Settings) -> Result<Status> {
 pub async fn step_down(settings: &Settings) -> Result<String> {
     let (link, _, nodes) = look_on(settings).await?;
     sleep(settings.cluster.beat() * BEATS).await;
-    let owner = || nodes.lock().values().filter(|beat| beat.owns).max_by_key(|beat| beat.epoch).cloned();
+    let owner = || owner(&nodes);
     let before = owner().context("no node says that it owns the log")?;
     if !nodes.lock().values().any(|beat| beat.node != before.node && beat.ready) {
         bail!("no other node could own the log");
@@ -87,7 +97,75 @@ pub async fn step_down(settings: &Settings) -> Result<String> {
     }
 }
 
+/// Lets the cluster forget a node that is gone for good.
+///
+/// # Errors
+/// Nobody owns, the node lives or is not known, or the owner does not answer.
+pub async fn forget(settings: &Settings, gone: &str) -> Result<()> {
+    let (link, _, nodes) = look_on(settings).await?;
+    sleep(settings.cluster.beat() * BEATS).await;
+    let begun = Instant::now();
+    loop {
+        let owner = owner(&nodes).context("no node says that it owns the log")?;
+        let said = ask(settings, &link, &owner, Asking::Forget, gone.as_bytes().to_vec()).await?;
+        match said.as_str() {
+            "" => break,
+            // It was shut down a moment ago.
+            why if begun.elapsed() > GONE => bail!("{gone} cannot be forgotten: {why}"),
+            _ => sleep(settings.cluster.beat()).await,
+        }
+    }
+    let is_known = || owner(&nodes).is_none_or(|owner| owner.known.contains_key(gone));
+    let begun = Instant::now();
+    while is_known() {
+        // Another one may own by now, who had not heard of it.
+        anyhow::ensure!(begun.elapsed() < HAND_OVER, "{gone} is known again: ask once more");
+        sleep(settings.cluster.beat()).await;
+    }
+    Ok(())
+}
+
+/// Lets what is written be of the highest format that a node reads. Gives the format in which the log is written now,
+/// and whether that is new.
+///
+/// # Errors
+/// Nobody owns, or a known node could not read it.
+pub async fn upgrade(settings: &Settings) -> Result<(u32, bool)> {
+    let (link, _, nodes) = look_on(settings).await?;
+    sleep(settings.cluster.beat() * BEATS).await;
+    let before = owner(&nodes).context("no node says that it owns the log")?;
+    let said = ask(settings, &link, &before, Asking::Upgrade, Vec::new()).await?;
+    if !said.is_empty() {
+        bail!("{said}");
+    }
+    let highest = nodes.lock().values().map(|beat| beat.reads).max().unwrap_or(before.writes);
+    if highest <= before.writes {
+        return Ok((before.writes, false));
+    }
+    let begun = Instant::now();
+    loop {
+        match owner(&nodes) {
+            Some(now) if now.writes >= highest => return Ok((now.writes, true)),
+            _ if begun.elapsed() > HAND_OVER => bail!("the log is still written in format {}", before.writes),
+            _ => sleep(settings.cluster.beat() / 2).await,
+        }
+    }
+}
+
 type Nodes = Arc<Mutex<BTreeMap<String, Beat>>>;
+
+/// The one that says last that it owns.
+fn owner(nodes: &Nodes) -> Option<Beat> {
+    nodes.lock().values().filter(|beat| beat.owns).max_by_key(|beat| beat.epoch).cloned()
+}
+
+/// Asks a node something that it answers in words.
+async fn ask(settings: &Settings, link: &NatsLink, of: &Beat, what: Asking, question: Vec<u8>) -> Result<String> {
+    let node = NodeName::new(&of.node).context("the owner has no name")?;
+    let asked = link.ask(&node, what.of(question), settings.cluster.connect_timeout()).await;
+    let answer = asked.map_err(|unanswered| anyhow::anyhow!("node {node} does not answer: {unanswered:?}"))?;
+    String::from_utf8(answer).context("the owner says something else")
+}
 
 /// Listens to all nodes, and is none.
 async fn look_on(settings: &Settings) -> Result<(NatsLink, Found, Nodes)> {
@@ -112,11 +190,12 @@ async fn look_on(settings: &Settings) -> Result<(NatsLink, Found, Nodes)> {
 }
 
 /// Takes a data directory out of its cluster: it holds all of the log, and is a single machine's from then on. With
-/// `accept_loss` it does so with what it has, whether that is all or not.
+/// `accept_loss` it does so with what it has, whether that is all or not. The others are told to forget it; gives why
+/// they were not, if so.
 ///
 /// # Errors
 /// It is in no cluster, the log cannot be reached, or the directory is in use.
-pub async fn leave(settings: &Settings, accept_loss: bool) -> Result<()> {
+pub async fn leave(settings: &Settings, accept_loss: bool) -> Result<Option<String>> {
     let standing = Standing::in_dir(Arc::new(RealDisk), &settings.data_dir);
     let Some(bytes) = standing.read()? else { bail!("{} belongs to no cluster", settings.data_dir.display()) };
     if !accept_loss {
@@ -128,7 +207,10 @@ pub async fn leave(settings: &Settings, accept_loss: bool) -> Result<()> {
     let frames = Frames::in_dir(Arc::new(RealDisk), &settings.data_dir);
     drop(frames.open_copy(Options::default(), state.tip)?);
     standing.remove()?;
-    Ok(())
+    if accept_loss {
+        return Ok(Some("they were not asked".into()));
+    }
+    Ok(forget(settings, &settings.cluster.node).await.err().map(|error| error.to_string()))
 }
 
 /// Follows the log to its end.

@@ -195,6 +195,16 @@ impl Collector for EngineStats {
                 ("cluster_connected", "Whether there is a connection to the log", u64::from(membership.connected)),
                 ("cluster_epoch", "The place of the log from which on its owner decides", membership.epoch.0),
                 ("cluster_lag", "Messages of the log that this node has not taken in yet", membership.lag),
+                (
+                    "cluster_log_bytes",
+                    "Bytes that the log has; 0 where this node does not decide",
+                    membership.log_bytes,
+                ),
+                (
+                    "cluster_nodes_known",
+                    "Nodes for which the log keeps what they lack, with this one",
+                    membership.known.len() as u64 + 1,
+                ),
                 ("cluster_nodes", "Nodes that were heard of, with this one", membership.peers.len() as u64 + 1),
             ];
             for (name, help, value) in gauges {

@@ -232,6 +232,7 @@ pub async fn run(
     let ops = ops.map(actix_web::rt::spawn);
     let forgetting = actix_web::rt::spawn(forget_idle(app.clone()));
     let noting = actix_web::rt::spawn(history::note(app.clone()));
+    app.live.watch(&engine);
 
     let failure = tokio::select! {
         biased;

@@ -282,7 +282,9 @@ impl From<Error> for Problem {
                 // Rounded up, so that nobody comes back too early.
                 Self::new(Code::Overloaded, detail).retry_after(wait.as_millis().div_ceil(1_000) as u64)
             }
-            Error::StorageFull => Self::new(Code::StorageFull, detail).retry_after(STORAGE_FULL_RETRY_SECONDS),
+            Error::StorageFull | Error::LogFull => {
+                Self::new(Code::StorageFull, detail).retry_after(STORAGE_FULL_RETRY_SECONDS)
+            }
             Error::OutcomeUnknown(_) => {
                 let detail = "The server is stopping or has failed: ask again with the same Idempotency-Key.";
                 Self::new(Code::OutcomeUnknown, detail).retry_after(RESTART_RETRY_SECONDS)

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -90,6 +90,8 @@ struct Shared {
     durable: AtomicU64,
     /// Events in the open batch.
     waiting: AtomicU64,
+    /// When something was published that the log has taken, the last time.
+    owned_at: Mutex<Option<Duration>>,
     over: AtomicBool,
     way: Way,
 }
@@ -103,6 +105,8 @@ pub enum Way {
     Shared {
         /// Wakes whoever drives the [`Batches`].
         wake: Box<dyn Fn() + Send + Sync>,
+        /// The time since any moment, but always the same one.
+        elapsed: Box<dyn Fn() -> Duration + Send + Sync>,
     },
 }
 
@@ -121,6 +125,7 @@ impl Writer {
             filled: Condvar::new(),
             durable: AtomicU64::new(last.0),
             waiting: AtomicU64::new(0),
+            owned_at: Mutex::new(None),
             over: AtomicBool::new(false),
             way,
         }));
@@ -130,8 +135,14 @@ impl Writer {
                 Self(shared).end();
             }
         }));
-        let batches =
-            Batches { writer: writer.clone(), rest: Vec::new(), bytes: Vec::new(), out: None, at: journal.at() };
+        let batches = Batches {
+            writer: writer.clone(),
+            rest: Vec::new(),
+            bytes: Vec::new(),
+            out: None,
+            taken_at: None,
+            at: journal.at(),
+        };
         (writer, batches)
     }
 
@@ -183,6 +194,33 @@ impl Writer {
         }
         batch.effects.push(effect);
         self.wake(batch);
+    }
+
+    /// Whether it is certain that this term was the last that was begun at some moment of this last while. It counts
+    /// from when what the log took was published: the answer may have lain somewhere since.
+    #[must_use]
+    pub fn has_owned_within(&self, most: Duration) -> bool {
+        match &self.0.way {
+            Way::Alone => true,
+            Way::Shared { elapsed, .. } => {
+                self.0.owned_at.lock().is_some_and(|at| elapsed().saturating_sub(at) <= most)
+            }
+        }
+    }
+
+    /// What time it is for [`has_owned_since`](Self::has_owned_since); `None` where nobody else appends.
+    #[must_use]
+    pub fn moment(&self) -> Option<Duration> {
+        match &self.0.way {
+            Way::Alone => None,
+            Way::Shared { elapsed, .. } => Some(elapsed()),
+        }
+    }
+
+    /// Whether the log has taken something of this term that was published after `moment`.
+    #[must_use]
+    pub fn has_owned_since(&self, moment: Duration) -> bool {
+        self.0.owned_at.lock().is_some_and(|at| at >= moment)
     }
 
     fn wake(&self, batch: parking_lot::MutexGuard<'_, Batch>) {
@@ -247,7 +285,7 @@ impl Writer {
     fn wake_driver(&self) {
         match &self.0.way {
             Way::Alone => _ = self.0.filled.notify_one(),
-            Way::Shared { wake } => wake(),
+            Way::Shared { wake, .. } => wake(),
         }
     }
 }
@@ -261,6 +299,8 @@ pub struct Batches {
     /// The frame that was given out.
     bytes: Vec<u8>,
     out: Option<Out>,
+    /// When what is under way was taken, to be published.
+    taken_at: Option<Duration>,
     /// The latest time of all records so far.
     at: Timestamp,
 }
@@ -315,6 +355,9 @@ impl Batches {
             // A batch can be of several frames, and the term may end between them.
             return Next::Ended;
         }
+        if let Way::Shared { elapsed, .. } = &self.writer.0.way {
+            self.taken_at = Some(elapsed());
+        }
         let Some((first, _)) = self.rest.first() else { return Next::Confirm };
         let first_lsn = *first;
         let encoded = self.encode();
@@ -360,6 +403,9 @@ impl Batches {
                 return false;
             }
             durable.store(last.0, Ordering::Release);
+        }
+        if let Some(taken_at) = self.taken_at.take() {
+            *self.writer.0.owned_at.lock() = Some(taken_at);
         }
         if self.rest.is_empty() {
             let held = std::mem::take(&mut self.writer.0.open.lock().held);

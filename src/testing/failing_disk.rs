@@ -33,6 +33,8 @@ struct State {
     fault: Option<(u64, Failure)>,
     failed: Option<Failed>,
     halted: bool,
+    /// So many bytes are left, whatever the file system says.
+    available_bytes: Option<u64>,
 }
 
 impl FailingDisk {
@@ -40,7 +42,8 @@ impl FailingDisk {
     /// [`Failure::NoDescriptor`] the first from there on that opens something.
     pub fn fail(&self, after: u64, failure: Failure) {
         let mut state = self.0.lock();
-        *state = State { calls: state.calls, fault: Some((after, failure)), ..State::default() };
+        let (calls, available_bytes) = (state.calls, state.available_bytes);
+        *state = State { calls, available_bytes, fault: Some((after, failure)), ..State::default() };
     }
 
     /// No call fails any more. Gives the first that did, if any has since [`fail`](Self::fail).
@@ -48,6 +51,11 @@ impl FailingDisk {
         let mut state = self.0.lock();
         (state.fault, state.halted) = (None, false);
         state.failed.take()
+    }
+
+    /// Says from now on that so many bytes are left; `None`: what the file system says.
+    pub fn set_available_bytes(&self, bytes: Option<u64>) {
+        self.0.lock().available_bytes = bytes;
     }
 
     /// The first call that has failed, if any has since [`fail`](Self::fail).
@@ -151,7 +159,8 @@ impl Disk for FailingDisk {
     }
 
     fn available_bytes(&self, dir: &Path) -> io::Result<u64> {
-        RealDisk.available_bytes(dir)
+        let told = self.0.lock().available_bytes;
+        told.map_or_else(|| RealDisk.available_bytes(dir), Ok)
     }
 }
 

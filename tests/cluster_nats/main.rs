@@ -1,5 +1,6 @@
 //! The connection of a cluster's nodes, with real NATS servers that are killed and stopped.
 
+mod down;
 mod faults;
 mod members;
 mod node;

@@ -213,6 +213,18 @@ impl Servers {
         kill_process(Pid::from_child(child), signal).unwrap();
     }
 
+    /// Sets up one that does not run to sync in another way.
+    pub fn set_sync(&self, index: usize, sync: Sync) {
+        let config = &self.servers[index].config;
+        let text = fs::read_to_string(config).unwrap().replace("\nsync_interval: always", "\n");
+        let text = if sync == Sync::Always {
+            text.replace("max_file: 4G\n", "max_file: 4G\nsync_interval: always")
+        } else {
+            text
+        };
+        fs::write(config, text).unwrap();
+    }
+
     /// Starts one that does not run.
     pub fn restart(&mut self, index: usize) {
         let server = &mut self.servers[index];

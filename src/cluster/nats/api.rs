@@ -70,6 +70,8 @@ pub struct Info {
 struct State {
     first_seq: u64,
     last_seq: u64,
+    #[serde(default)]
+    bytes: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -89,6 +91,11 @@ impl Info {
     /// The last message.
     pub fn last(&self) -> Sequence {
         Sequence(self.state.last_seq)
+    }
+
+    /// What it takes.
+    pub fn bytes(&self) -> u64 {
+        self.state.bytes
     }
 
     /// When it was created, in nanoseconds.

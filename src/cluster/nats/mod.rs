@@ -30,6 +30,7 @@ mod tls;
 mod wire;
 
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -57,6 +58,8 @@ use crate::domain::seating_plan::PlanHash;
 const SILENCE: Duration = Duration::from_secs(1);
 /// Pings that the client lets go unanswered before it gives a server up, and the one that is due then.
 const PINGS: u32 = 3;
+/// How often it is said that there is no connection.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// Before an answer that was not one is asked for again.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often an append is sent until it has failed.
@@ -251,7 +254,23 @@ impl NatsLink {
         life: u64,
         hear: impl Fn(Heard) + Send + Sync + 'static,
     ) -> Result<(Self, Found), Error> {
-        let connecting = Self::connect_here(handle.clone(), config, life, Arc::new(hear));
+        Self::connect_from(handle, config, None, life, hear).await
+    }
+
+    /// As [`connect`](Self::connect). What the servers' monitoring ports say is remembered in `home`, so that one that
+    /// is down
+    /// keeps nobody from starting who knows it; it is asked on, and [`Heard::NotSynced`] if it does not sync after all.
+    ///
+    /// # Errors
+    /// See [`connect`](Self::connect).
+    pub async fn connect_from(
+        handle: &Handle,
+        config: ClusterConfig,
+        home: Option<PathBuf>,
+        life: u64,
+        hear: impl Fn(Heard) + Send + Sync + 'static,
+    ) -> Result<(Self, Found), Error> {
+        let connecting = Self::connect_here(handle.clone(), config, home, life, Arc::new(hear));
         match handle.spawn(connecting).await {
             Ok(connected) => connected,
             Err(error) => Err(Error::Unreachable(error.to_string())),
@@ -261,6 +280,7 @@ impl NatsLink {
     async fn connect_here(
         handle: Handle,
         config: ClusterConfig,
+        home: Option<PathBuf>,
         life: u64,
         hear: Hear,
     ) -> Result<(Self, Found), Error> {
@@ -272,8 +292,9 @@ impl NatsLink {
         let inbox = format!("_INBOX.{}.{}.{life:016x}", names.cluster, token(&config.node));
 
         let (changes, connections) = watch::channel(());
-        let told = hear.clone();
+        let (told, said) = (hear.clone(), Mutex::<Option<Instant>>::default());
         let options = options(&config, &inbox, tls.clone()).await?.event_callback(move |event| {
+            say(&event, &mut said.lock());
             let is_connected = match event {
                 Event::Connected => Some(true),
                 Event::Disconnected | Event::Closed => Some(false),
@@ -298,13 +319,17 @@ impl NatsLink {
         let presence = presence::enter(&client, &alive, &config.node, life, seal.clone(), namesake).await?;
         tasks.spawn_on(presence, &handle);
 
-        let asked = monitor::ask(&config, tls, deadline).await?;
+        let asked = monitor::ask(&config, home.as_deref(), tls, deadline).await?;
         let log = api::log_settings(names.stream(), &names.log(), config.replicas);
         let info = api.stream(&log, deadline).await?;
         let plans = api::plans_settings(&names.plans_stream(), &format!("{}.>", names.plans()), config.replicas);
         let plans_info = api.stream(&plans, deadline).await?;
         monitor::check(&config, &asked, info.servers().chain(plans_info.servers()))?;
         let found = info.found()?;
+        let not_synced = hear.clone();
+        if let Some(asking) = asked.go_on(move |server| not_synced(Heard::NotSynced(server))) {
+            tasks.spawn_on(asking, &handle);
+        }
 
         let calls = calls::Calls::new(config.calls);
         let created = found.created;
@@ -368,6 +393,20 @@ impl NatsLink {
     }
 }
 
+/// Says what became of a connection: that there is none at once, and then now and then.
+fn say(event: &Event, said: &mut Option<Instant>) {
+    match event {
+        Event::Connected if said.take().is_some() => tracing::info!("there is a connection to NATS again"),
+        Event::Connected => {}
+        Event::Draining | Event::Closed => {}
+        event if said.is_none_or(|at| at.elapsed() > SAY_AGAIN) => {
+            *said = Some(Instant::now());
+            tracing::warn!(%event, "there is no connection to NATS, or it is not well");
+        }
+        event => tracing::debug!(%event, "still no connection to NATS"),
+    }
+}
+
 /// The subject on which a node is asked.
 fn of_node(node: &str) -> String {
     format!("node.{}", token(node))
@@ -389,13 +428,33 @@ impl ClusterConfig {
             allowed: error.to_string(),
         })?;
         let secret = secret.reveal().as_bytes().to_vec();
-        Ok(Joining { node, founds, patience, secret, connect: Box::new(self) })
+        let log_bytes_max = self.log_bytes_max;
+        Ok(Joining {
+            node,
+            founds,
+            format: super::FORMAT,
+            patience,
+            log_bytes_max,
+            secret,
+            connect: Box::new(Connecting { config: self, home: None }),
+        })
     }
 }
 
-impl Connect for ClusterConfig {
+/// What connects a node.
+struct Connecting {
+    config: ClusterConfig,
+    home: Option<PathBuf>,
+}
+
+impl Connect for Connecting {
+    fn at_home(&mut self, home: &Path) {
+        self.home = Some(home.to_owned());
+    }
+
     fn connect(self: Box<Self>, runtime: &Handle, life: u64, hear: Hear) -> Result<(Arc<dyn Link>, Found), String> {
-        let connecting = NatsLink::connect(runtime, *self, life, move |heard| hear(heard));
+        let Self { config, home } = *self;
+        let connecting = NatsLink::connect_from(runtime, config, home, life, move |heard| hear(heard));
         let (link, found) = runtime.block_on(connecting).map_err(|error| error.to_string())?;
         Ok((Arc::new(link), found))
     }
@@ -484,6 +543,16 @@ impl Link for NatsLink {
         self.spawn(async move {
             if let Err(error) = purge(&shared, below).await {
                 tracing::warn!(%error, %below, "the stream could not be purged");
+            }
+        });
+    }
+
+    fn measure(&self) {
+        let shared = self.shared.clone();
+        self.spawn(async move {
+            match shared.api.info(shared.names.stream()).await {
+                Ok(info) => (shared.hear)(Heard::Bytes(info.bytes())),
+                Err(error) => tracing::debug!(%error, "the stream could not be measured"),
             }
         });
     }

@@ -107,6 +107,7 @@ fn every_error_arrives_as_it_was() {
         Error::SeatsUnavailable(vec!["B-2".into()]),
         Error::Overloaded(Duration::from_millis(1_234)),
         Error::StorageFull,
+        Error::LogFull,
         Error::OutcomeUnknown("the disk".into()),
         Error::NoOwner,
         Error::Internal("a fault".into()),
@@ -119,6 +120,7 @@ fn every_error_arrives_as_it_was() {
             | Error::SeatsUnavailable(_)
             | Error::Overloaded(_)
             | Error::StorageFull
+            | Error::LogFull
             | Error::OutcomeUnknown(_)
             | Error::NoOwner
             | Error::Internal(_) => travel(error),

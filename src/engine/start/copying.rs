@@ -175,7 +175,8 @@ impl Newcomer<'_> {
     pub(super) fn catch_up(self) -> Result<(), OpenError> {
         let failed = |why: String| OpenError::Cluster(why);
         let bytes = self.standing.read().map_err(|error| failed(error.to_string()))?;
-        let state = bytes.map(|bytes| State::decode(&bytes)).transpose().map_err(|error| failed(error.to_string()))?;
+        let state = bytes.map(|bytes| State::decode_with(&bytes)).transpose();
+        let (state, known) = state.map_err(|error| failed(error.to_string()))?.unzip();
         let (mut copy, state) = match state {
             Some(state) => (self.frames.open_copy(self.options.clone(), state.tip).map_err(anew)?, Some(state)),
             None => (self.frames.begin_copy(self.options.clone(), Lsn(0))?, None),
@@ -200,7 +201,8 @@ impl Newcomer<'_> {
         tracing::info!(%node, lsn = %copy.tip().next_lsn, "the journal is copied from another node");
         let state = self.copy_from(&node, &mut copy, state.is_none())?;
         copy.sync()?;
-        self.standing.write(&state.encode()).map_err(|error| failed(error.to_string()))?;
+        let bytes = state.encode_with(&known.unwrap_or_default());
+        self.standing.write(&bytes).map_err(|error| failed(error.to_string()))?;
         tracing::info!(lsn = %copy.tip().next_lsn, "the journal was copied");
         Ok(())
     }

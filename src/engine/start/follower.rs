@@ -2,10 +2,11 @@
 //! drives it tells what was heard, and does what comes of that.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::cluster::{
-    Act, ClusterId, Epoch, Fault, Fence, Heard, Member, NotAppended, Publish, Reader, Sequence, State,
+    Act, ClusterId, Epoch, Fault, Fence, Heard, Known, Member, NotAppended, Publish, Reader, Sequence, State,
 };
 use crate::domain::seating_plan::PlanHash;
 use crate::domain::{Lsn, catalogue};
@@ -25,6 +26,9 @@ pub(crate) struct Follower {
     batches: Option<Batches>,
     /// How far this node's journal is durable on its own disk.
     synced: State,
+    /// What is remembered of other nodes, and what of it is written down.
+    known: Known,
+    written: Known,
 }
 
 /// What others have to do, in this order.
@@ -81,6 +85,9 @@ pub(crate) enum Stuck {
         /// What the disk said.
         source: std::io::Error,
     },
+    /// A server that was not there when this node started.
+    #[error("NATS server {0} does not sync each message: set `sync_interval: always` in its section `jetstream`")]
+    NotSynced(String),
     /// Another process has the name of this node.
     #[error("another process is node {0} too: each needs a name of its own")]
     Namesake(String),
@@ -105,16 +112,24 @@ impl Follower {
         patience: Duration,
     ) -> Result<Self, Stuck> {
         let is_new = state.is_none();
-        let reader = state.map_or_else(|| Reader::join(created, copy.tip()), Reader::resume);
+        let reader = state.map_or_else(|| Reader::join(created, copy.tip()), Reader::resume).of_version(me.format);
         reader.recognise(created, last)?;
         let synced = reader.state().clone();
         let member = Member::new(me, reader, patience);
-        let mut follower = Self { member, copy, journal, standing, batches: None, synced };
+        let (known, written) = (Known::default(), Known::default());
+        let mut follower = Self { member, copy, journal, standing, batches: None, synced, known, written };
         if is_new {
             // Before the first frame: from here on it is a copy, which may end otherwise than the journal of one machine.
             follower.write_down()?;
         }
         Ok(follower)
+    }
+
+    /// Remembers this of other nodes, from the next [`sync`](Self::sync) on also after a restart.
+    pub(crate) fn remember(&mut self, known: &Known) {
+        if self.known != *known {
+            self.known = known.clone();
+        }
     }
 
     /// How far the stream was read, and whose it is.
@@ -200,6 +215,8 @@ impl Follower {
         let records = codec::decode_batch(frame.first_lsn(), frame.count(), frame.payload())?;
         let plan = records.iter().rev().find_map(|(_, record)| plan_of(record));
         let batch = records.into_iter().map(|(lsn, record)| (lsn, Arc::new(record))).collect();
+        // What is not in a checkpoint yet is counted in these too, whoever has decided it.
+        self.journal.counters().bytes.fetch_add(frame.padded_bytes(), Ordering::Relaxed);
         let after = frame.after();
         let taken = self.journal.advance(Lsn(after.next_lsn.0 - 1), after.at, &Arc::new(batch));
         if taken { Ok(plan) } else { Err(Stuck::Closed) }
@@ -231,7 +248,7 @@ impl Follower {
     /// # Errors
     /// The disk failed.
     pub(crate) fn sync(&mut self) -> Result<(), Stuck> {
-        if self.synced != *self.member.state() {
+        if self.synced != *self.member.state() || self.known != self.written {
             self.write_down()?;
         }
         Ok(())
@@ -242,8 +259,9 @@ impl Follower {
         let state = self.member.state().clone();
         debug_assert_eq!(tip, state.tip, "what was read is written");
         let failed = |source| Stuck::Standing { file: self.standing.path().display().to_string(), source };
-        self.standing.write(&state.encode()).map_err(failed)?;
+        self.standing.write(&state.encode_with(&self.known)).map_err(failed)?;
         self.synced = state;
+        self.written.clone_from(&self.known);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! The thread that drives a node of a cluster: what was heard goes to the [`Follower`], and what it orders is done here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -14,13 +14,15 @@ use tokio::sync::watch;
 use super::assemble::Node;
 use super::copying::{Copying, wait_for};
 use super::follower::{Follower, Order, Stuck};
+use super::membership::{Membership, Seen};
 use super::terms::Stage;
 use super::threads::{join, spawn};
 use crate::clock::wall_clock;
 use crate::cluster::{
-    Asking, Beat, ClusterId, Epoch, Fault, Fence, Found, Hear, Heard, Link, NodeName, Patience, Peers, Publish,
-    Sequence, State, Unanswered, Wire,
+    Asking, Beat, Epoch, Fault, Fence, Found, Hear, Heard, Known, Link, NodeName, Patience, Peers, Publish, Sequence,
+    State, Unanswered, Wire,
 };
+use crate::config::Config;
 use crate::domain::Lsn;
 use crate::domain::seating_plan::PlanHash;
 use crate::engine::calls::{Forward, OwnerId, Secret, Sending};
@@ -28,7 +30,7 @@ use crate::engine::{Engine, Gauges, Inner};
 use crate::error::OpenError;
 use crate::store::committer::Way;
 use crate::store::lock::DirLock;
-use crate::store::plans::{Elsewhere, Plans};
+use crate::store::plans::Plans;
 
 /// How often the thread looks around.
 const LOOK_AROUND: Duration = Duration::from_millis(50);
@@ -43,7 +45,8 @@ const MARK: Duration = Duration::from_secs(1);
 const READ_AGAIN: Duration = Duration::from_millis(200);
 const READ_ANOTHER: Duration = Duration::from_secs(1);
 const READ_AGAIN_MAX: u32 = 3;
-/// How often who hands over looks whether calls are still under way, and for how long.
+/// How often who hands over looks whether calls are still under way, and for how long; and who begins a term, whether
+/// its replica has taken in everything.
 const DRAINING: Duration = Duration::from_millis(2);
 const DRAINING_MAX: Duration = Duration::from_secs(2);
 /// How long who ends waits for what its term has decided to come into the log.
@@ -60,8 +63,6 @@ const MESSAGE_BYTES: u64 = 16 << 10;
 const AT_ONCE: u32 = 64;
 /// Messages that the log is told to forget at once, at the least.
 const PURGE_AT_ONCE: u64 = 1_000;
-/// After how long without news a node does not say any more that it knows how things are.
-const NEWS_OLD: Duration = Duration::from_secs(5);
 
 /// What comes to the thread.
 pub(super) enum Input {
@@ -72,69 +73,12 @@ pub(super) enum Input {
     Keep(Lsn, mpsc::Sender<()>),
     /// Somebody else is to own.
     StepDown,
+    /// A node of this name is gone for good; why it cannot be forgotten, if it cannot.
+    Forget(String, mpsc::Sender<Result<(), String>>),
+    /// What is written is to be of the highest format that a node reads; why it cannot be, if it cannot.
+    Upgrade(mpsc::Sender<Result<(), String>>),
     /// The node is to end.
     Stop,
-}
-
-/// A node of a cluster, as those see it who do not drive it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Membership {
-    /// This node.
-    pub node: NodeName,
-    /// Whose epoch it is, if anybody's.
-    pub owner: Option<NodeName>,
-    /// Whether that is this node, in a term that takes calls.
-    pub owns: bool,
-    /// The present epoch.
-    pub epoch: Epoch,
-    /// The last message of the stream that was read.
-    pub sequence: Sequence,
-    /// How many messages of the stream are known that were not read yet.
-    pub lag: u64,
-    /// When there was news of the owner, or a message.
-    pub news: Instant,
-    /// Whether the way to the stream is open.
-    pub connected: bool,
-    /// When a message of the stream was read last. An owner reads what it writes.
-    pub moved: Instant,
-    /// Terms that this node began.
-    pub terms: u64,
-    /// What the other nodes said last.
-    pub peers: BTreeMap<String, Seen>,
-}
-
-/// Another node, as it was heard of last.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
-    /// The lsn of its last event.
-    pub lsn: Lsn,
-    /// The last message of the stream that it had read.
-    pub sequence: Sequence,
-    /// Whether it owned.
-    pub owns: bool,
-    /// Whether it could own.
-    pub ready: bool,
-    /// When it was heard of.
-    pub at: Instant,
-}
-
-impl Membership {
-    /// What this node is as the owner, if it is that.
-    fn as_owner(&self) -> Option<OwnerId> {
-        self.owns.then(|| OwnerId { node: self.node.to_string(), epoch: self.epoch.0 })
-    }
-
-    /// Whether it knows how things are, and who decides.
-    #[must_use]
-    pub fn obstacle(&self) -> Option<&'static str> {
-        match () {
-            () if self.owner.is_none() => Some("nobody owns the log yet"),
-            () if !self.connected => Some("there is no connection to the log"),
-            () if self.owns && self.moved.elapsed() > NEWS_OLD => Some("the log takes nothing"),
-            () if !self.owns && self.news.elapsed() > NEWS_OLD => Some("there is no news of the owner of the log"),
-            () => None,
-        }
-    }
 }
 
 /// How others reach the thread, and the other nodes.
@@ -148,19 +92,6 @@ pub(in crate::engine) struct Seat {
     thread: Mutex<Option<JoinHandle<()>>>,
     shown: Arc<ArcSwap<Membership>>,
     link: Arc<dyn Link>,
-}
-
-/// Plans go by the same way as the log.
-pub(super) struct PlansByLink(pub(super) Arc<dyn Link>);
-
-impl Elsewhere for PlansByLink {
-    fn put(&self, hash: [u8; 32], bytes: &[u8]) -> Result<(), String> {
-        self.0.put_plan(hash, bytes)
-    }
-
-    fn get(&self, hash: [u8; 32]) -> Result<Option<Vec<u8>>, String> {
-        self.0.plan(hash)
-    }
 }
 
 impl Forward for Seat {
@@ -217,6 +148,11 @@ impl Seat {
                         let copy = move || seat.copying.answer(&question, &synced);
                         tokio::task::spawn_blocking(copy).await.unwrap_or_default()
                     }
+                    Some(kind) if kind == Asking::Forget as u8 => {
+                        let Ok(name) = String::from_utf8(question) else { return Vec::new() };
+                        seat.order(|done| Input::Forget(name, done)).await
+                    }
+                    Some(kind) if kind == Asking::Upgrade as u8 => seat.order(Input::Upgrade).await,
                     Some(kind) if kind == Asking::StepDown as u8 => {
                         seat.step_down();
                         vec![kind]
@@ -235,6 +171,17 @@ impl Seat {
     /// Somebody else is to own.
     pub(in crate::engine) fn step_down(&self) {
         let _ = self.inbox.send(Input::StepDown);
+    }
+
+    /// Has the thread do something; why it cannot, in words.
+    async fn order(&self, order: impl FnOnce(mpsc::Sender<Result<(), String>>) -> Input) -> Vec<u8> {
+        let (done, is_done) = mpsc::channel();
+        // Without the thread the other end is gone.
+        let _ = self.inbox.send(order(done));
+        let told = tokio::task::spawn_blocking(move || is_done.recv()).await;
+        let told =
+            told.map_or_else(|error| Err(error.to_string()), |told| told.unwrap_or(Err("this node ends".into())));
+        told.err().unwrap_or_default().into_bytes()
     }
 
     /// Hands over, makes the node's journal durable, and ends.
@@ -337,6 +284,9 @@ pub(super) struct Character {
     pub(super) patience: Patience,
     /// Whether it may begin a new cluster.
     pub(super) founds: bool,
+    /// Bytes that the log may have before no more holds are taken.
+    pub(super) log_bytes_max: u64,
+    pub(super) config: Config,
 }
 
 /// How far an owner has come that lets another one own.
@@ -361,6 +311,15 @@ pub(super) struct Driver {
     character: Character,
     peers: Peers,
     inbox: Inbox,
+    /// Messages of the stream that are taken in once there is room for them.
+    held_back: VecDeque<Heard>,
+    /// A term that is to begin once the replica has taken in everything, and since when.
+    beginning: Option<(Epoch, Instant)>,
+    log_bytes: u64,
+    /// Whether this node is to own after itself, in its own format.
+    upgrading: bool,
+    /// Whether another node's journal was found to differ.
+    contradicted_by: Option<String>,
     /// Whether the thread was told that the term has something.
     filled: Arc<AtomicBool>,
     shown: Arc<ArcSwap<Membership>>,
@@ -412,10 +371,11 @@ impl Driver {
         inbox: Inbox,
         copying: Copying,
         plans: Arc<Plans>,
+        known: Known,
         lock: Arc<DirLock>,
     ) -> Result<Seat, OpenError> {
         let (sender, now, way) = (inbox.sender.clone(), Instant::now(), link.clone());
-        let peers = Peers::new(character.me.clone(), character.patience, Duration::ZERO);
+        let peers = Peers::new(character.me.clone(), character.patience, Duration::ZERO, known);
         let shown = Membership {
             node: character.me.node.clone(),
             owner: None,
@@ -428,6 +388,9 @@ impl Driver {
             moved: now,
             terms: 0,
             peers: BTreeMap::new(),
+            known: BTreeMap::new(),
+            log_bytes: 0,
+            contradicted_by: None,
         };
         let shown = Arc::new(ArcSwap::from_pointee(shown));
         let (owners, runtime) = (watch::Sender::new(None), stage.host.blocking.clone());
@@ -444,6 +407,11 @@ impl Driver {
             character,
             peers,
             inbox,
+            held_back: VecDeque::new(),
+            beginning: None,
+            log_bytes: 0,
+            upgrading: false,
+            contradicted_by: None,
             filled: Arc::default(),
             shown: shown.clone(),
             owners: owners.clone(),
@@ -500,12 +468,33 @@ impl Driver {
 
     /// Waits for something, and does what comes of it; false if the node is to end.
     fn turn(&mut self) -> Result<bool, Stuck> {
-        let most = if matches!(self.leaving, Leaving::Retiring(_)) { DRAINING } else { LOOK_AROUND };
+        let in_a_hurry = matches!(self.leaving, Leaving::Retiring(_)) || self.beginning.is_some();
+        let most = match in_a_hurry {
+            _ if !self.held_back.is_empty() && !self.has_too_much() => Duration::ZERO,
+            true => DRAINING,
+            false => LOOK_AROUND,
+        };
         let until = self.later.as_ref().map_or(most, |(at, ..)| at.saturating_duration_since(Instant::now()));
         let mut next = self.inbox.receiver.recv_timeout(until.min(most)).ok();
         let mut taken = 0;
+        while taken < AT_ONCE
+            && !self.has_too_much()
+            && let Some(heard) = self.held_back.pop_front()
+        {
+            self.hear(&heard)?;
+            self.go_on()?;
+            taken += 1;
+        }
         while let Some(input) = next {
-            self.take(input)?;
+            match input {
+                // All of them, so that none overtakes another.
+                Input::Heard(heard @ (Heard::Read(..) | Heard::Following(_)))
+                    if !self.held_back.is_empty() || self.has_too_much() =>
+                {
+                    self.held_back.push_back(heard);
+                }
+                input => self.take(input)?,
+            }
             self.go_on()?;
             taken += 1;
             // Somebody else's turn now and then.
@@ -534,6 +523,12 @@ impl Driver {
                 tracing::warn!("no other node could own the log: this one goes on");
             }
             Input::StepDown => self.leave(),
+            Input::Forget(node, done) => {
+                let _ = done.send(self.forget(&node));
+            }
+            Input::Upgrade(done) => {
+                let _ = done.send(self.upgrade());
+            }
             Input::Stop => {
                 self.closing = true;
                 // Nobody is to hand over to a node that goes.
@@ -563,15 +558,19 @@ impl Driver {
             Heard::End(last) => self.end = self.end.max(*last),
             Heard::Beat(bytes) => {
                 if let Some(beat) = Beat::decode(bytes) {
-                    self.end = self.end.max(Sequence(beat.sequence));
                     self.peers.hear(now, wall_clock(), beat, self.follower.state());
                 }
+                return Ok(());
+            }
+            Heard::Bytes(bytes) => {
+                self.log_bytes = *bytes;
                 return Ok(());
             }
             Heard::Connected(connected) => {
                 self.connected = *connected;
                 return Ok(());
             }
+            Heard::NotSynced(server) => return Err(Stuck::NotSynced(server.clone())),
             Heard::OtherStream => return Err(Fault::OtherStream.into()),
             Heard::Namesake(life) => {
                 if *life > self.character.me.life {
@@ -635,11 +634,18 @@ impl Driver {
                 Order::End => {
                     tracing::warn!("another node owns the log now");
                     self.stage.end();
+                    self.beginning = None;
+                    self.upgrading = false;
                     (self.leaving, self.successor) = (Leaving::No, None);
                 }
                 Order::Drained => {
                     self.stage.end();
-                    self.hand_over();
+                    if std::mem::take(&mut self.upgrading) && !self.closing {
+                        self.leaving = Leaving::No;
+                        self.follower.member().fence_after_itself(self.character.me.format);
+                    } else {
+                        self.hand_over();
+                    }
                 }
             }
         }
@@ -648,9 +654,24 @@ impl Driver {
 
     fn begin(&mut self, epoch: Epoch) -> Result<(), Stuck> {
         (self.leaving, self.successor) = (Leaving::No, None);
-        if self.closing {
+        self.beginning = (!self.closing).then(|| (epoch, Instant::now()));
+        self.go_on_beginning()
+    }
+
+    /// Begins the term, once the replica has taken in all that came before it. Meanwhile the thread goes on: others
+    /// have to hear that this node lives.
+    fn go_on_beginning(&mut self) -> Result<(), Stuck> {
+        let Some((epoch, since)) = self.beginning else { return Ok(()) };
+        if self.node.replica.applied() < self.node.journal.durable() {
+            if since.elapsed() > UNFIT && self.successor.is_none() {
+                self.successor = self.peers.successor(self.now());
+                tracing::warn!(%epoch, next = ?self.successor, "this node has not taken in yet what is in the log");
+                self.beat();
+            }
             return Ok(());
         }
+        self.beginning = None;
+        self.successor = None;
         let (sender, filled) = (self.inbox.sender.clone(), self.filled.clone());
         filled.store(false, Ordering::Release);
         let wake = Box::new(move || {
@@ -658,7 +679,9 @@ impl Driver {
                 let _ = sender.send(Input::Filled);
             }
         });
-        let batches = self.stage.begin(&self.node, Way::Shared { wake }).map_err(|_| Stuck::Closed)?;
+        let begun = self.begun;
+        let way = Way::Shared { wake, elapsed: Box::new(move || begun.elapsed()) };
+        let batches = self.stage.begin(&self.node, way).map_err(|_| Stuck::Closed)?;
         self.follower.begun(batches);
         self.terms += 1;
         tracing::info!(%epoch, "this node owns the log");
@@ -668,6 +691,9 @@ impl Driver {
 
     /// Lets the term come to its end, and another node own after it.
     fn leave(&mut self) {
+        if self.beginning.take().is_some() {
+            return self.hand_over();
+        }
         if self.follower.has_term() && matches!(self.leaving, Leaving::No) {
             self.stage.leave();
             self.leaving = Leaving::Retiring(Instant::now());
@@ -733,13 +759,17 @@ impl Driver {
         }
         if self.follower.member().is_late(now) {
             self.follower.member().give_up();
+            self.successor = self.peers.successor(now);
+            tracing::warn!(next = ?self.successor, "this node does not come to read up to its fence");
+            self.beat();
         }
+        self.go_on_beginning()?;
         let state = self.follower.state().clone();
         if state.cluster.is_none() && self.character.founds && self.end == Sequence(0) {
             let is_due = self.founded_at.is_none_or(|at| at.elapsed() > self.character.patience.suspect_after);
             if is_due {
                 self.founded_at = Some(instant);
-                self.follower.found(drawn());
+                self.follower.found(super::drawn());
             }
         }
         self.go_on_leaving()?;
@@ -759,11 +789,18 @@ impl Driver {
             }
             return self.do_now_and_then();
         }
-        let could = !member.is_candidate() && !closing && connected;
-        if could && self.is_ready() && self.end <= state.last_sequence && self.peers.should_own(now, &state) {
+        let could = !member.is_candidate() && !closing && connected && self.held_back.is_empty();
+        self.compare(now, &state);
+        if could
+            && self.contradicted_by.is_none()
+            && self.is_ready()
+            && self.end <= state.last_sequence
+            && self.peers.should_own(now, &state)
+        {
             tracing::warn!(epoch = %state.epoch, "no news of the owner of the log: this node wants to own");
             self.peers.tries(now);
-            self.follower.member().fence();
+            let format = self.writes();
+            self.follower.member().fence(format);
         }
         self.do_now_and_then()
     }
@@ -775,17 +812,104 @@ impl Driver {
         if self.synced_at.elapsed() >= SYNC {
             self.synced_at = Instant::now();
             self.go_on()?;
+            self.follower.remember(self.peers.known());
             self.follower.sync()?;
             self.purge();
+            self.watch_the_log();
         }
         Ok(())
     }
 
-    /// Lets the log forget what all nodes that this one has heard of have on their own disks.
+    /// Looks whether the others that have read as far have the same journal.
+    fn compare(&mut self, now: Duration, state: &State) {
+        let other = self.peers.contradicted_by(now, state);
+        if other != self.contradicted_by {
+            if let Some(node) = &other {
+                tracing::error!(%node, read = %state.last_sequence, "this node's journal is another than that node's");
+            }
+            self.contradicted_by = other;
+        }
+    }
+
+    /// Takes no more holds while the log is at its limit.
+    fn watch_the_log(&mut self) {
+        let has_term = self.follower.has_term();
+        if has_term {
+            self.link.measure();
+        } else {
+            self.log_bytes = 0;
+        }
+        let full = self.log_bytes > self.character.log_bytes_max;
+        if self.gauges.log_full.swap(full, Ordering::Relaxed) != full {
+            let (bytes, most) = (self.log_bytes, self.character.log_bytes_max);
+            tracing::warn!(bytes, most, full, "the log is at its limit, or is not any more");
+        }
+    }
+
+    /// Forgets a node that is gone for good, as the owner of the log.
+    fn forget(&mut self, node: &str) -> Result<(), String> {
+        if !self.follower.has_term() {
+            return Err("this node does not own the log".into());
+        }
+        self.peers.forget(self.now(), self.follower.state().epoch, node)?;
+        tracing::warn!(node, "a node is forgotten: the log keeps nothing for it any more");
+        self.follower.remember(self.peers.known());
+        self.beat();
+        Ok(())
+    }
+
+    /// The format in which this node would write as the owner: that of the owner before it, and at first the lowest
+    /// that those read who live.
+    fn writes(&self) -> u32 {
+        let owner = self.follower.state().owner.as_ref();
+        owner.map_or_else(|| self.peers.read_by_all(self.now(), self.character.me.format), |owner| owner.format)
+    }
+
+    /// Lets what is written be of the highest format that a node reads, by a term of this node's own after this one.
+    fn upgrade(&mut self) -> Result<(), String> {
+        if !self.follower.has_term() || !matches!(self.leaving, Leaving::No) {
+            return Err("this node does not own the log".into());
+        }
+        let (now, own) = (self.now(), self.character.me.format);
+        let format = self.peers.read_by_any(now, own);
+        if self.writes() >= format {
+            return Ok(());
+        }
+        let mut others = self.peers.who_cannot_read(now, format);
+        if own < format {
+            others.push(self.character.me.node.to_string());
+        }
+        if !others.is_empty() {
+            let others = others.join(", ");
+            return Err(format!(
+                "format {format} cannot be read by these nodes, or they are not there to say so: {others}"
+            ));
+        }
+        self.upgrading = true;
+        self.leave();
+        Ok(())
+    }
+
+    /// Whether this node has so much that is in no checkpoint, or so little room, that it reads no further for now. An
+    /// owner has to see a fence, and who wants to own has to come to its own.
+    fn has_too_much(&mut self) -> bool {
+        let member = self.follower.member();
+        if member.owns() || member.is_candidate() {
+            return false;
+        }
+        let Self { gauges, node, character, .. } = self;
+        let unseen = node.journal.durable().0.saturating_sub(node.replica.applied().0);
+        gauges.storage_full.load(Ordering::Relaxed)
+            || gauges.has_too_much(&node.journal, &character.config.checkpoint)
+            || unseen > character.config.journal.max_waiting_events
+    }
+
+    /// Lets the log forget what all nodes that are known have on their own disks.
     fn purge(&mut self) {
         let synced = self.follower.synced().last_sequence;
         let below = self.peers.synced_by_all(synced).filter(|_| self.follower.has_term());
-        if let Some(below) = below.filter(|below| below.0 >= self.purged.0 + PURGE_AT_ONCE) {
+        let at_once = if self.gauges.log_full.load(Ordering::Relaxed) { 1 } else { PURGE_AT_ONCE };
+        if let Some(below) = below.filter(|below| below.0 >= self.purged.0 + at_once) {
             self.purged = below;
             self.link.purge(below);
         }
@@ -799,8 +923,11 @@ impl Driver {
     fn beat(&mut self) {
         self.beat_at = Instant::now();
         let owns = self.follower.member().owns();
-        let (ready, synced) = (self.is_ready() && !self.closing, self.follower.synced().last_sequence.0);
+        let (ready, synced) = (self.is_ready() && !self.closing, self.follower.synced().last_sequence);
+        let ready = ready && self.contradicted_by.is_none();
+        let known = self.peers.known_to_all(synced);
         let State { epoch, last_sequence, tip, .. } = self.follower.state();
+        let known_of = if owns { *epoch } else { self.peers.known().of };
         let beat = Beat {
             node: self.character.me.node.to_string(),
             life: self.character.me.life,
@@ -808,10 +935,15 @@ impl Driver {
             owns,
             sequence: last_sequence.0,
             next_lsn: tip.next_lsn.0,
-            synced,
+            synced: synced.0,
             wall_millis: wall_clock().as_millis(),
             ready,
             successor: self.successor.clone(),
+            crc: tip.crc,
+            known,
+            known_of: known_of.0,
+            reads: self.character.me.format,
+            writes: self.writes(),
         };
         self.link.beat(&beat.encode());
     }
@@ -839,12 +971,15 @@ impl Driver {
             owns,
             epoch: state.epoch,
             sequence: state.last_sequence,
-            lag: self.end.0.saturating_sub(state.last_sequence.0),
+            lag: self.end.max(self.peers.furthest(self.now())).0.saturating_sub(state.last_sequence.0),
             news: begun + self.peers.news(),
             connected: self.connected,
             moved: self.moved_at,
             terms: self.terms,
             peers: self.peers.all().map(|peer| (peer.beat.node.clone(), seen(peer))).collect(),
+            known: self.peers.known().synced.iter().map(|(node, synced)| (node.clone(), Sequence(*synced))).collect(),
+            log_bytes: self.log_bytes,
+            contradicted_by: self.contradicted_by.clone(),
         };
         let owner = shown.owner.as_ref().map(|node| OwnerId { node: node.to_string(), epoch: shown.epoch.0 });
         self.shown.store(Arc::new(shown));
@@ -854,12 +989,6 @@ impl Driver {
             changes
         });
     }
-}
-
-/// The id of a new cluster.
-fn drawn() -> ClusterId {
-    let id = u128::from(super::entropy()) << 64 | u128::from(super::entropy());
-    ClusterId(std::num::NonZeroU128::new(id).unwrap_or(std::num::NonZeroU128::MIN))
 }
 
 #[cfg(test)]

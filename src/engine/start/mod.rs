@@ -7,6 +7,7 @@ mod disk_watch;
 mod follower;
 mod housekeeper;
 mod member;
+mod membership;
 mod open;
 mod pace;
 mod projector;
@@ -27,7 +28,7 @@ use self::copying::{Copying, Newcomer};
 use self::disk_watch::DiskWatch;
 use self::housekeeper::Housekeeper;
 use self::member::Seat;
-use self::member::{Character, Driver, Inbox, PlansByLink};
+use self::member::{Character, Driver, Inbox};
 use self::threads::{Blocking, Stop, spawn, start_arbiters};
 use super::calls::Secret;
 use super::deliveries::Deliveries;
@@ -35,14 +36,14 @@ use super::{Gauges, Inner};
 use crate::Map;
 use crate::actors::arbiters::{Arbiters, Failpoints};
 use crate::clock::{TimeSource, wall_clock};
-use crate::cluster::{self, Fence, Found, Joining, Link, Sequence, State};
+use crate::cluster::{self, ClusterId, Fence, Found, Joining, Known, Link, Sequence, State};
 use crate::config::Config;
 use crate::domain::Lsn;
 use crate::error::OpenError;
 use crate::store::disk::Disk;
 use crate::store::journal::{Frames, LocalCopy, Tip};
 use crate::store::lock::DirLock;
-use crate::store::plans::Plans;
+use crate::store::plans::{Elsewhere, Plans};
 use crate::store::standing::Standing;
 
 #[cfg(any(test, feature = "testing"))]
@@ -51,7 +52,7 @@ pub(crate) use self::assemble::{Assembled, Node, assemble};
 pub(crate) use self::follower::Follower;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::follower::{Order, Stuck};
-pub use self::member::{Membership, Seen};
+pub use self::membership::{Membership, Seen};
 pub(crate) use self::open::unreadable;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::open::{Ground, open};
@@ -197,6 +198,19 @@ pub(super) fn start(
     Ok(inner)
 }
 
+/// Plans go by the same way as the log.
+struct PlansByLink(Arc<dyn Link>);
+
+impl Elsewhere for PlansByLink {
+    fn put(&self, hash: [u8; 32], bytes: &[u8]) -> Result<(), String> {
+        self.0.put_plan(hash, bytes)
+    }
+
+    fn get(&self, hash: [u8; 32]) -> Result<Option<Vec<u8>>, String> {
+        self.0.plan(hash)
+    }
+}
+
 /// A node that has found the log of its cluster, and whose directory is fit to follow it.
 struct Connected {
     character: Character,
@@ -213,11 +227,12 @@ struct Connected {
 impl Connected {
     /// Connects, and copies from another node what the log has no more. Blocks.
     fn new(joining: Joining, config: &Config, disk: &Arc<dyn Disk>, runtime: &Handle) -> Result<Self, OpenError> {
-        let Joining { node, founds, patience, secret, connect } = joining;
+        let Joining { node, founds, format, patience, log_bytes_max, secret, mut connect } = joining;
         let short = || OpenError::Cluster(format!("the secret is shorter than {} bytes", cluster::SECRET_BYTES_MIN));
         let secret = Secret::new(&secret).ok_or_else(short)?;
-        let me = Fence { node, life: entropy(), format: cluster::FORMAT };
+        let me = Fence { node, life: entropy(), format };
         let inbox = Inbox::new();
+        connect.at_home(&config.data_dir);
         let (link, found) = connect.connect(runtime, me.life, inbox.hear()).map_err(OpenError::Cluster)?;
         let frames = Frames::in_dir(disk.clone(), &config.data_dir);
         let standing = Standing::in_dir(disk.clone(), &config.data_dir);
@@ -238,7 +253,8 @@ impl Connected {
             founds,
         };
         newcomer.catch_up()?;
-        Ok(Self { character: Character { me, patience, founds }, secret, link, found, inbox, frames, standing, plans })
+        let character = Character { me, patience, founds, log_bytes_max, config: config.clone() };
+        Ok(Self { character, secret, link, found, inbox, frames, standing, plans })
     }
 
     /// Follows the log from now on.
@@ -264,11 +280,15 @@ impl Connected {
             }
         }
         let (me, patient) = (character.me.clone(), character.patience.read_up_to);
+        let unreadable = |error: &dyn std::fmt::Display| OpenError::Cluster(error.to_string());
+        let bytes = standing.read().map_err(|error| unreadable(&error))?;
+        let known = bytes.map(|bytes| State::decode_with(&bytes)).transpose().map_err(|error| unreadable(&error))?;
+        let known = known.map_or_else(Known::default, |(_, known)| known);
         let (of_stream, journal) = ((found.created, found.last), node.journal.clone());
         let follower = Follower::new(me, copy, state.map(|state| *state), of_stream, journal, standing, patient);
         let follower = follower.map_err(|stuck| OpenError::Cluster(stuck.to_string()))?;
         let (node, copying) = (node.clone(), Copying::new(frames));
-        Driver::start(follower, link, found, node, stage, gauges, character, calls, inbox, copying, plans, lock)
+        Driver::start(follower, link, found, node, stage, gauges, character, calls, inbox, copying, plans, known, lock)
     }
 }
 
@@ -276,4 +296,10 @@ impl Connected {
 pub(super) fn entropy() -> u64 {
     // The system's source does not fail on any system that sled runs on.
     getrandom::u64().unwrap_or_else(|_| wall_clock().as_millis())
+}
+
+/// The id of a new cluster.
+pub(super) fn drawn() -> ClusterId {
+    let id = u128::from(entropy()) << 64 | u128::from(entropy());
+    ClusterId(std::num::NonZeroU128::new(id).unwrap_or(std::num::NonZeroU128::MIN))
 }

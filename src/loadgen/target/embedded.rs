@@ -54,7 +54,7 @@ fn code(error: Error) -> Code {
         Error::UnknownSeats(_) => Code::UnknownSeats,
         Error::SeatsUnavailable(_) => Code::SeatsUnavailable,
         Error::Overloaded(_) => Code::Overloaded,
-        Error::StorageFull => Code::StorageFull,
+        Error::StorageFull | Error::LogFull => Code::StorageFull,
         Error::NoOwner => Code::NoOwner,
         Error::OutcomeUnknown(_) => Code::OutcomeUnknown,
         Error::Internal(_) => Code::Internal,

@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use actix_http::ws;
+use actix_http::ws::{self, CloseCode};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
@@ -27,8 +27,10 @@ use super::auth::{self, Identity};
 use super::problem::{Code, Problem};
 use super::query::Query;
 use super::{App, config, id, unless_missing};
+use crate::Engine;
 use crate::domain::{Lsn, OptionId, TokenId};
 use crate::engine::SeatChanges;
+use crate::error::Error;
 
 #[cfg(any(test, feature = "testing"))]
 pub(super) use self::socket::hear;
@@ -37,6 +39,8 @@ pub(super) use self::socket::hear;
 const BEARER: &str = "bearer";
 /// How long to wait before trying again when there are too many, in seconds.
 const RETRY_SECONDS: u64 = 5;
+/// How often it is looked at whether this node has news.
+const LOOK_AT_NEWS: Duration = Duration::from_millis(250);
 /// How often it is looked at whether those who were said goodbye to are gone.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// The longest that a JWT is looked ahead: no clock goes on for as long as a number can say.
@@ -46,10 +50,19 @@ const EXPIRY_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
 pub(super) struct Live {
     open: Mutex<Open>,
     held: Arc<Held>,
-    closing: watch::Sender<bool>,
+    /// Why all are to go, if they are.
+    closing: watch::Sender<Option<Goodbye>>,
     /// `None` once they are closed.
     runtime: Mutex<Option<Runtime>>,
 }
+
+/// What is told to all.
+type Goodbye = (CloseCode, &'static str);
+
+/// The server ends.
+const STOPS: Goodbye = (CloseCode::Away, "the server stops");
+/// Another node knows more.
+const OUT_OF_TOUCH: Goodbye = (CloseCode::Restart, "this node has no news: connect to another one");
 
 /// How many there are.
 #[derive(Default)]
@@ -75,7 +88,32 @@ impl Live {
             .enable_all()
             .build()?;
         let (runtime, held) = (Mutex::new(Some(runtime)), Arc::new(Held::new(settings)));
-        Ok(Self { open: Mutex::default(), held, closing: watch::Sender::new(false), runtime })
+        Ok(Self { open: Mutex::default(), held, closing: watch::Sender::new(None), runtime })
+    }
+
+    /// Lets those go, from now on, who look at a node that has no news of how things are, until it has.
+    pub(super) fn watch(&self, engine: &Engine) {
+        if engine.membership().is_none() {
+            return;
+        }
+        let (engine, closing) = (engine.clone(), self.closing.clone());
+        let watching = async move {
+            let mut turns = tokio::time::interval(LOOK_AT_NEWS);
+            while *closing.borrow() != Some(STOPS) {
+                turns.tick().await;
+                let astray = engine.membership().is_some_and(|membership| membership.is_out_of_touch());
+                closing.send_if_modified(|why| {
+                    let changes = why.is_none() == astray && *why != Some(STOPS);
+                    if changes {
+                        *why = astray.then_some(OUT_OF_TOUCH);
+                    }
+                    changes
+                });
+            }
+        };
+        if let Some(runtime) = &*self.runtime.lock() {
+            runtime.spawn(watching);
+        }
     }
 
     /// Serves a connection on one of its threads.
@@ -93,7 +131,7 @@ impl Live {
 
     /// Says goodbye to all, since the server stops, and waits a moment for those who answer.
     pub(super) async fn close(&self) {
-        self.closing.send_replace(true);
+        self.closing.send_replace(Some(STOPS));
         let gone = async {
             while self.open.lock().all > 0 {
                 tokio::time::sleep(LOOK_AGAIN).await;
@@ -127,6 +165,9 @@ struct Place {
 impl Place {
     /// Takes one, for an option's seats or for a token.
     fn take(app: &web::Data<App>, option: Option<OptionId>) -> Result<Self, Problem> {
+        if *app.live.closing.borrow() == Some(OUT_OF_TOUCH) {
+            return Err(Error::NoOwner.into());
+        }
         let limits = &app.settings.live;
         let mut open = app.live.open.lock();
         let of_option = option.and_then(|option| open.options.get(&option)).map_or(0, |option| option.connections);

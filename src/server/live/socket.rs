@@ -149,7 +149,7 @@ pub(super) struct Socket {
     ping_at: Instant,
     limits: config::Live,
     metrics: LiveMetrics,
-    closing: watch::Receiver<bool>,
+    closing: watch::Receiver<Option<super::Goodbye>>,
 }
 
 impl Socket {
@@ -194,7 +194,7 @@ impl Socket {
         let timer = tokio::time::sleep_until(self.wake_at(expires));
         tokio::pin!(timer);
         let mut closing = self.closing.clone();
-        let stopping = closing.wait_for(|closing| *closing);
+        let stopping = closing.wait_for(Option::is_some);
         tokio::pin!(stopping);
         let mut begun = false;
         loop {
@@ -217,7 +217,10 @@ impl Socket {
                     timer.as_mut().reset(self.wake_at(expires));
                 }
                 // The sender goes with the server.
-                _ = &mut stopping => return Err(End::Close(CloseCode::Away, "the server stops")),
+                told = &mut stopping => {
+                    let (code, why) = told.ok().and_then(|told| *told).unwrap_or(super::STOPS);
+                    return Err(End::Close(code, why));
+                }
             }
         }
     }

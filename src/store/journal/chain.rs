@@ -93,6 +93,12 @@ impl WholeFrame {
         Ok(Self { header, crc, bytes: bytes.to_vec() })
     }
 
+    /// What it takes in a segment.
+    #[must_use]
+    pub fn padded_bytes(&self) -> u64 {
+        self.header().padded_bytes()
+    }
+
     pub(super) fn header(&self) -> &frame::Header {
         &self.header
     }

@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Handle;
 
 use crate::cluster::{
-    Answer, Asked, Connect, Found, Hear, Heard, Joining, Link, NodeName, Patience, Publish, Reply, Sequence,
+    Answer, Asked, Connect, FORMAT, Found, Hear, Heard, Joining, Link, NodeName, Patience, Publish, Reply, Sequence,
     Unanswered, Wire,
 };
 
@@ -77,9 +77,17 @@ impl MemoryStream {
             node: node.clone(),
             founds: false,
             patience: Patience { beat: millis(50), suspect_after: millis(400), read_up_to: millis(5_000) },
+            format: FORMAT,
+            log_bytes_max: u64::MAX,
             secret: vec![7; 32],
             connect: Box::new(Connector { node, stream: self.clone(), cable: cable.clone() }),
         }
+    }
+
+    /// Messages that were purged.
+    #[must_use]
+    pub fn purged(&self) -> usize {
+        self.0.log.lock().purged
     }
 
     /// Messages that it has.
@@ -262,6 +270,15 @@ impl Link for MemoryLink {
 
     fn purge(&self, below: Sequence) {
         self.stream.purge(below);
+    }
+
+    fn measure(&self) {
+        if !self.is_cut() {
+            let log = self.stream.0.log.lock();
+            let bytes = log.messages.iter().skip(log.purged).map(|wire| wire.payload.len() as u64).sum();
+            drop(log);
+            (self.hear)(Heard::Bytes(bytes));
+        }
     }
 
     fn put_plan(&self, hash: [u8; 32], bytes: &[u8]) -> Result<(), String> {

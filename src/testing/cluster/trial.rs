@@ -13,7 +13,7 @@ use super::stream::{Request, SERVERS, SimStream, Ticket};
 use super::truth::{Meaning, Truth};
 use super::{Broken, Flaw, Plan, Report};
 use crate::cluster::{
-    Act, Body, ClusterId, Epoch, Fault, Member, Message, Publish, Reader, Reply, Sequence, State, Wire,
+    Act, Body, ClusterId, Epoch, FORMAT, Fault, Member, Message, Publish, Reader, Reply, Sequence, State, Wire,
 };
 use crate::domain::{Lsn, Timestamp};
 use crate::store::journal::{self, FrameRef, LocalLog, Log as _, Tip, WholeFrame};
@@ -324,7 +324,7 @@ impl Trial {
             Action::Mark => return self.mark(index),
             Action::Checkpoint => return self.checkpoint(index),
             Action::Fence => {
-                self.process(index).member.fence();
+                self.process(index).member.fence(FORMAT);
                 return self.go_on(index);
             }
             Action::TimeOut => return self.time_out(index),
@@ -848,7 +848,7 @@ impl Trial {
             // Whoever is deposed begins again.
             (_, false) => {
                 *done = None;
-                self.process(0).member.fence();
+                self.process(0).member.fence(FORMAT);
                 self.go_on(0)?;
             }
         }

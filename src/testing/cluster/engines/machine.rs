@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -227,7 +227,7 @@ fn sync(follower: &mut Follower, standing: &Standing, flaw: Option<Flaw>) -> Res
 
 impl Process {
     /// Begins a term, as the thread of a node does.
-    pub fn begin(&mut self, dice: &Dice, flaw: Option<Flaw>) -> Result<(), Unseen> {
+    pub fn begin(&mut self, dice: &Dice, passed: &Arc<AtomicU64>, flaw: Option<Flaw>) -> Result<(), Unseen> {
         if flaw != Some(Flaw::BeginsBehind) {
             while self.project() {}
         }
@@ -235,7 +235,13 @@ impl Process {
         let filled = self.filled.clone();
         let way = match flaw {
             Some(Flaw::AnswersAtOnce | Flaw::AnswersAfterEnd) => Way::Alone,
-            _ => Way::Shared { wake: Box::new(move || filled.store(true, Ordering::Relaxed)) },
+            _ => {
+                let passed = passed.clone();
+                Way::Shared {
+                    wake: Box::new(move || filled.store(true, Ordering::Relaxed)),
+                    elapsed: Box::new(move || Duration::from_millis(passed.load(Ordering::Relaxed))),
+                }
+            }
         };
         let entropy = dice.clone();
         let term = self.node.begin_term(way, self.stage.clone(), move || entropy.next())?;

@@ -9,7 +9,8 @@
 //! What is looked at: all that stands in the stream, as a naive reader takes it, goes into the model of the simulation, so that
 //! the invariants are checked of the log itself, whoever wrote it. After every step: that each node's journal is the log's up to
 //! some place (I15), that nothing is durable to it which is not in the log, that what callers were told is there (I3),
-//! that whoever answers had read all that was in the log when he was asked, rejections included (I14), that nobody is
+//! that whoever answers had read all that was in the log when he was asked, rejections included, and that nobody who
+//! was deposed more than a second ago begins a delivery (I14), that nobody is
 //! told anything by a term that has ended, and that states and rows agree with events (I1, I2, I4, I6), keys with what they have made,
 //! wherever they come (I7). At the end, that all nodes come to rest with the same journal, each call is answered, everything
 //! that is owed gets done, and holds run out in time (I5).
@@ -47,6 +48,8 @@ pub enum Flaw {
     SkipsGaps,
     /// How far the stream was read is written down before the journal is synced.
     StateBeforeSync,
+    /// An owner delivers to sinks without knowing that it still is one.
+    DeliversOn,
 }
 
 /// What a run is to be.
@@ -91,6 +94,8 @@ pub struct Report {
     pub told: u64,
     /// Calls of callers that were told that the outcome is not known.
     pub let_go: u64,
+    /// Deliveries to sinks that owners began.
+    pub deliveries: u64,
     /// Elections of the stream's leader.
     pub elections: u64,
     /// Checkpoints.
@@ -121,6 +126,7 @@ impl Report {
         self.asked += other.asked;
         self.told += other.told;
         self.let_go += other.let_go;
+        self.deliveries += other.deliveries;
         self.elections += other.elections;
         self.checkpoints += other.checkpoints;
         self.crashes += other.crashes;
@@ -137,7 +143,7 @@ impl fmt::Display for Report {
         write!(
             f,
             "{} messages, {} epochs, {} events, {} terms ({} owners deposed, {} handed over), {} calls ({} outcomes told, {} \
-             calls let go), {} elections, {} checkpoints, {} crashes ({} power cuts), {} starts ({} with frames above the \
+             calls let go), {} deliveries, {} elections, {} checkpoints, {} crashes ({} power cuts), {} starts ({} with frames above the \
              floor), {} gaps noticed",
             self.messages,
             self.epochs,
@@ -148,6 +154,7 @@ impl fmt::Display for Report {
             self.asked,
             self.told,
             self.let_go,
+            self.deliveries,
             self.elections,
             self.checkpoints,
             self.crashes,

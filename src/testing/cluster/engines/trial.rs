@@ -1,9 +1,9 @@
 //! A run: three machines, a stream, callers, and what befalls them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU128;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use xxhash_rust::xxh3::Xxh3Default;
@@ -26,6 +26,7 @@ use crate::domain::{Lsn, OptionId, Timestamp};
 use crate::engine::start::Order;
 use crate::limits::HoldSlot;
 use crate::store::codec;
+use crate::store::committer::Effect;
 use crate::store::journal::{FrameRef, Tip};
 use crate::testing::clock::ManualClock;
 use crate::testing::random::{Dice, Random};
@@ -43,6 +44,8 @@ pub(super) const NODES: usize = 3;
 const OFF_MS: u64 = 2_000;
 /// How long a candidate is patient, in steps: as in [`crate::testing::cluster`].
 const STEP: Duration = Duration::from_secs(1);
+/// How long before a delivery its node must still have owned the log.
+const OWNED_WITHIN: Duration = Duration::from_secs(1);
 
 /// A run.
 pub(super) struct Trial {
@@ -67,6 +70,10 @@ pub(super) struct Trial {
     asked: Vec<Ask>,
     /// What time it is, which no clock shows.
     wall: Timestamp,
+    /// Milliseconds since the beginning, by a clock that nobody sets.
+    passed: Arc<AtomicU64>,
+    /// When each epoch was over, by the same.
+    over: BTreeMap<Epoch, Duration>,
     pub(super) step: u64,
     /// Steps and rounds so far.
     pub(super) ticks: u32,
@@ -113,6 +120,8 @@ impl Trial {
             replies: Vec::new(),
             asked: Vec::new(),
             wall: swarm.start,
+            passed: Arc::default(),
+            over: BTreeMap::new(),
             step: 0,
             ticks: 0,
             report: Report::default(),
@@ -307,7 +316,7 @@ impl Trial {
         let is_open = |process: &Process| process.acting.as_ref().is_some_and(|acting| acting.is_open);
         let chosen = match action {
             Action::Ask | Action::AskAgain => self.any_acting(is_open),
-            Action::Tick | Action::Cancel | Action::Leave => self.any_acting(has_term),
+            Action::Tick | Action::Cancel | Action::Leave | Action::Deliver => self.any_acting(has_term),
             // An actor of a term that has ended may still have something in hand.
             Action::Turn if dice.chance(900) => self.any_acting(has_term),
             Action::GoOnLeaving => self.any_acting(|process| process.leaving != Leaving::No || process.closing),
@@ -354,6 +363,7 @@ impl Trial {
                 }
             }
             Action::Fence => return self.fence(index),
+            Action::Deliver => return self.deliver(index),
             Action::TimeOut => return self.time_out(index).map(drop),
             Action::Leave => {
                 let closing = dice.coin();
@@ -380,6 +390,7 @@ impl Trial {
 
     pub(super) fn pass(&mut self, millis: u64) {
         self.wall = self.wall.plus_millis(millis);
+        self.passed.fetch_add(millis, Ordering::Relaxed);
         self.machines.iter().for_each(|machine| machine.clock.advance(millis));
     }
 
@@ -419,14 +430,17 @@ impl Trial {
     /// Looks at what has become part of the stream.
     pub(super) fn see(&mut self) -> Result<(), Broken> {
         while let Some(wire) = self.stream.at(self.truth.looked_at().next()).cloned() {
-            let frames = self.truth.frames.len();
+            let (frames, epoch) = (self.truth.frames.len(), self.truth.epoch);
             self.truth.see(&wire)?;
             let at = self.truth.looked_at();
             let meaning = self.truth.meaning(at).cloned();
             self.ends.push((self.truth.tip(), self.truth.epoch));
             self.note(|| format!("message {at}: {meaning:?}"));
             match meaning {
-                Some(Meaning::Fence) => self.report.epochs += 1,
+                Some(Meaning::Fence) => {
+                    self.report.epochs += 1;
+                    self.over.insert(epoch, self.passed());
+                }
                 Some(Meaning::Owned(name, life)) => {
                     let author = self.authors.get(&key(&wire)).map(|(index, life)| (self.machines[*index].name, *life));
                     if author != Some((name.as_str(), life)) {
@@ -482,6 +496,10 @@ impl Trial {
     }
 
     // What a node hears.
+
+    fn passed(&self) -> Duration {
+        Duration::from_millis(self.passed.load(Ordering::Relaxed))
+    }
 
     /// The time by which a candidate is patient.
     fn now(&self) -> Duration {
@@ -649,13 +667,13 @@ impl Trial {
     }
 
     fn begin(&mut self, index: usize, epoch: Epoch) -> Result<(), Broken> {
-        let (dice, flaw) = (self.dice.clone(), self.flaw);
+        let (dice, passed, flaw) = (self.dice.clone(), self.passed.clone(), self.flaw);
         let process = self.process(index);
         process.leaving = Leaving::No;
         if process.closing {
             return Ok(());
         }
-        match process.begin(&dice, flaw) {
+        match process.begin(&dice, &passed, flaw) {
             Ok(()) => {
                 self.report.terms += 1;
                 self.note(|| format!("node {index} owns, epoch {epoch}"));
@@ -735,7 +753,7 @@ impl Trial {
         if self.process(index).closing {
             return Ok(());
         }
-        self.process(index).follower.lock().member().fence();
+        self.process(index).follower.lock().member().fence(FORMAT);
         self.go_on(index)
     }
 
@@ -770,6 +788,29 @@ impl Trial {
             self.note(|| format!("node {index} has a checkpoint at lsn {lsn}"));
         }
         Ok(worked)
+    }
+
+    /// An attempt of a delivery to a sink: its owner must have owned the log within the last second.
+    fn deliver(&mut self, index: usize) -> Result<(), Broken> {
+        self.see()?;
+        let flaw = self.flaw;
+        let process = self.process(index);
+        let Some(acting) = &process.acting else { return Ok(()) };
+        let writer = acting.system.env.writer.clone();
+        let (epoch, durable) = (process.follower.lock().state().epoch, process.node.journal.durable());
+        if !writer.has_owned_within(OWNED_WITHIN) && flaw != Some(Flaw::DeliversOn) {
+            // It asks, and begins when there is an answer.
+            writer.when_durable(durable, Effect::call(|| {}));
+            return Ok(());
+        }
+        self.report.deliveries += 1;
+        match self.over.get(&epoch).map(|over| self.passed().saturating_sub(*over)) {
+            Some(late) if late > OWNED_WITHIN => {
+                let what = format!("node {index} begins a delivery {} ms after the end of {epoch}", late.as_millis());
+                Err(broken("I14: a delivery is late", what))
+            }
+            _ => Ok(()),
+        }
     }
 
     // What has to hold.

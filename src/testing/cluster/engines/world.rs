@@ -57,6 +57,8 @@ pub(super) enum Action {
     Elect,
     /// A node wants to own.
     Fence,
+    /// An owner begins a delivery to a sink.
+    Deliver,
     /// A node does not wait for an answer any longer.
     TimeOut,
     /// An owner lets another one own; now and then since it is to end.
@@ -119,6 +121,7 @@ const WEIGHTS: &[(Action, u64, bool)] = &[
     (Action::Join, 30, false),
     (Action::Elect, 40, false),
     (Action::Fence, 6, false),
+    (Action::Deliver, 20, true),
     (Action::TimeOut, 15, true),
     (Action::Leave, 3, true),
     (Action::GoOnLeaving, 30, false),
