@@ -1,6 +1,7 @@
 //! Sales beside receivers that misbehave: how long a purchase takes with five of them and without.
 //!
-//! `cargo bench --bench sinks [-- RATE SECONDS]`. Purchases (hold and pay, durable) start at a fixed rate, and their time is
+//! `cargo bench --bench sinks [-- RATE SECONDS]`; with the feature `kafka`, and the word `kafka` at the end, the receiver is
+//! Kafka instead, of which one broker refuses connections and the other never says anything. Purchases (hold and pay, durable) start at a fixed rate, and their time is
 //! counted from the moment at which they should have started. Rounds with and without are interleaved, five of each; the
 //! table has each and the medians.
 
@@ -106,7 +107,62 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-async fn run(rate: u64, seconds: u64) -> Result<()> {
+/// Sinks whose receivers misbehave, until they are removed.
+enum Misbehaving {
+    Webhooks(Vec<SinkId>),
+    #[cfg(feature = "kafka")]
+    Kafka(boxoffice::server::kafka::Kafka, Vec<SinkId>),
+}
+
+impl Misbehaving {
+    async fn webhooks(engine: &Engine, timeout: Duration) -> Result<Self> {
+        let mut sinks = Vec::new();
+        for conduct in ALL {
+            let receiver = Destination::Webhook { url: receiver(conduct, timeout).await?, format: Format::Cloudevent };
+            sinks.push(engine.register_sink(receiver, EventFilter::ALL, Start::Now).await?.0);
+        }
+        Ok(Self::Webhooks(sinks))
+    }
+
+    /// As the server has it, but for a shorter pause, so that a round sees more than one attempt.
+    #[cfg(feature = "kafka")]
+    async fn kafka(engine: &Engine, settings: &Settings) -> Result<Self> {
+        let mut settings = settings.clone();
+        settings.kafka.start = "now".into();
+        settings.kafka.breaker_pause = "1s".parse()?;
+        settings.kafka.properties.0.insert("request.timeout.ms".into(), "1000".into());
+        for conduct in [Conduct::Hangs, Conduct::Refuses] {
+            let url = receiver(conduct, Duration::ZERO).await?;
+            let address = url.trim_start_matches("http://").trim_end_matches('/');
+            settings.kafka.bootstrap_servers.push(address.to_owned());
+        }
+        let kafka = boxoffice::server::kafka::Kafka::new(&settings)?;
+        kafka.serve(engine, &settings.kafka).await?;
+        let sinks = engine.sinks().await?.into_iter().map(|sink| sink.id).collect();
+        Ok(Self::Kafka(kafka, sinks))
+    }
+
+    /// How many deliveries have failed.
+    async fn remove(self, engine: &Engine) -> Result<u64> {
+        let sinks = match &self {
+            Self::Webhooks(sinks) => sinks,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(_, sinks) => sinks,
+        };
+        let mut failed = 0;
+        for sink in sinks {
+            failed += engine.sink(*sink).await?.deliveries.map_or(0, |deliveries| deliveries.failed);
+            engine.remove_sink(*sink).await?;
+        }
+        #[cfg(feature = "kafka")]
+        if let Self::Kafka(kafka, _) = &self {
+            kafka.close().await;
+        }
+        Ok(failed)
+    }
+}
+
+async fn run(rate: u64, seconds: u64, is_kafka: bool) -> Result<()> {
     let dir = scratch("sinks");
     let mut settings = Settings { data_dir: dir.clone(), ..Settings::default() };
     settings.limits.user_open_holds = 0;
@@ -114,6 +170,8 @@ async fn run(rate: u64, seconds: u64) -> Result<()> {
     let timeout = Duration::from_secs(1);
     settings.webhooks.timeout = "1s".parse()?;
     settings.webhooks.breaker_pause = "2s".parse()?;
+    #[cfg(feature = "kafka")]
+    let kafka_settings = settings.clone();
     let engine = Engine::open(settings.engine()).await?;
     let option = on_sale(&engine, house(2 * PAIRS, 2)).await?;
     for pair in 0..PAIRS {
@@ -130,21 +188,20 @@ async fn run(rate: u64, seconds: u64) -> Result<()> {
     });
     sell(&engine, option, rate, 2).await?;
     let (mut without, mut with) = (Vec::new(), Vec::new());
+    let name_of_with = if is_kafka { "kafka gone" } else { "with five" };
     println!("{rate} purchases/s for {seconds} s a round; milliseconds");
     for round in 1..=ROUNDS {
         let alone = sell(&engine, option, rate, seconds).await?;
-        let mut sinks: Vec<SinkId> = Vec::new();
-        for conduct in ALL {
-            let receiver = Destination::Webhook { url: receiver(conduct, timeout).await?, format: Format::Cloudevent };
-            sinks.push(engine.register_sink(receiver, EventFilter::ALL, Start::Now).await?.0);
-        }
+        let misbehaving = match is_kafka {
+            false => Misbehaving::webhooks(&engine, timeout).await?,
+            #[cfg(feature = "kafka")]
+            true => Misbehaving::kafka(&engine, &kafka_settings).await?,
+            #[cfg(not(feature = "kafka"))]
+            true => return Err("it was built without the feature kafka".into()),
+        };
         let beside = sell(&engine, option, rate, seconds).await?;
-        let mut failed = 0;
-        for sink in sinks {
-            failed += engine.sink(sink).await?.deliveries.map_or(0, |deliveries| deliveries.failed);
-            engine.remove_sink(sink).await?;
-        }
-        for (name, times, p99) in [("without", &alone, &mut without), ("with five", &beside, &mut with)] {
+        let failed = misbehaving.remove(&engine).await?;
+        for (name, times, p99) in [("without", &alone, &mut without), (name_of_with, &beside, &mut with)] {
             let [p50, p99_now, p999] = [500, 990, 999].map(|part| percentile(times, part));
             println!("round {round}  {name:<10} p50 {p50:>7.2}   p99 {p99_now:>7.2}   p99.9 {p999:>7.2}");
             p99.push(p99_now);
@@ -152,7 +209,7 @@ async fn run(rate: u64, seconds: u64) -> Result<()> {
         println!("         {failed} deliveries failed");
     }
     let (without, with) = (median(without), median(with));
-    println!("median p99: without {without:.2} ms, with five {with:.2} ms: {:.2} times", with / without);
+    println!("median p99: without {without:.2} ms, {name_of_with} {with:.2} ms: {:.2} times", with / without);
     let _ = stop.send(());
     server.join().map_err(|_| "the server panicked")??;
     std::fs::remove_dir_all(dir)?;
@@ -163,5 +220,5 @@ fn main() -> Result<()> {
     let numbers: Vec<u64> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
     let (rate, seconds) = (numbers.first().copied().unwrap_or(2_000), numbers.get(1).copied().unwrap_or(10));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(run(rate, seconds))
+    runtime.block_on(run(rate, seconds, std::env::args().any(|argument| argument == "kafka")))
 }

@@ -8,8 +8,10 @@ mod harness;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use boxoffice::Timestamp;
 use boxoffice::server::config::Settings;
 use boxoffice::server::kafka::settings::{Format, Properties};
+use boxoffice::testing::clock::ManualClock;
 use harness::Server;
 use krafka::ConsumerRecord;
 use krafka::error::ErrorCode;
@@ -31,6 +33,11 @@ async fn cluster() -> FakeBroker {
 fn properties(more: &[(&str, &str)]) -> Properties {
     let quick = [("request.timeout.ms", "200"), ("linger.ms", "1")];
     Properties(quick.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+}
+
+/// On a machine that is busy with other tests a broker may take its time, which is no failure.
+fn patient(more: &[(&str, &str)]) -> Properties {
+    properties(&[more, &[("request.timeout.ms", "10000")]].concat())
 }
 
 async fn serve(cluster: &FakeBroker, configure: impl FnOnce(&mut Settings)) -> Server {
@@ -152,7 +159,7 @@ fn assert_arrived(cluster: &FakeBroker, events: &[Value]) -> usize {
 #[tokio::test]
 async fn every_event_arrives_as_the_binding_has_it_and_a_restart_goes_on() {
     let cluster = cluster().await;
-    let server = serve(&cluster, |_| ()).await;
+    let server = serve(&cluster, |settings| settings.kafka.properties = patient(&[])).await;
     sell(&server, 0..6).await;
     until(&server, is_delivered).await;
     let server = server.restart(|_| ()).await;
@@ -346,4 +353,57 @@ async fn a_server_that_is_to_deliver_nothing_sends_nothing() {
     let server = server.restart(|_| ()).await;
     until(&server, is_delivered).await;
     assert_arrived(&cluster, &published(&server).await);
+}
+
+#[tokio::test]
+async fn a_day_without_brokers_costs_no_sale_and_is_made_up_for_in_order() {
+    let cluster = cluster().await;
+    let clock = ManualClock::at(Timestamp::from_millis(1_793_491_200_000));
+    let (bootstrap, pause) = (cluster.bootstrap_servers(), "1m".parse().unwrap());
+    let server = Server::with_clock(&clock, |settings| {
+        settings.kafka.bootstrap_servers = bootstrap.split(',').map(str::to_owned).collect();
+        settings.kafka.properties = properties(&[]);
+        settings.kafka.breaker_pause = pause;
+        settings.kafka.window_events = 8;
+    })
+    .await;
+    sell(&server, 0..2).await;
+    until(&server, is_delivered).await;
+    for node in 0..3 {
+        cluster.crash(node);
+    }
+    for hour in 0..24 {
+        let failed = state(&server).await["attempts"]["failed"].as_u64();
+        sell(&server, 2 + hour..3 + hour).await;
+        clock.advance(3_600_000);
+        until(&server, |state| state["attempts"]["failed"].as_u64() > failed).await;
+    }
+    let gone = state(&server).await;
+    assert_eq!((&gone["parked"], &gone["dead_letters"]), (&json!(0), &json!(0)), "{gone}");
+    assert!(gone["lag"].as_u64() > Some(24 * 4), "{gone}");
+    for node in 0..3 {
+        cluster.restart(node);
+    }
+    clock.advance(3_600_000);
+    until(&server, is_delivered).await;
+    assert_arrived(&cluster, &published(&server).await);
+}
+
+#[tokio::test]
+async fn brokers_that_ask_for_a_password_get_it_and_a_wrong_one_is_not_told() {
+    let cluster = cluster().await;
+    cluster.require_sasl_plain("boxoffice", "hunter2");
+    let sasl = |password| {
+        patient(&[("security.protocol", "sasl_plaintext"), ("sasl.username", "boxoffice"), ("sasl.password", password)])
+    };
+    let mut server = serve(&cluster, |settings| settings.kafka.properties = sasl("hunter3")).await;
+    sell(&server, 0..2).await;
+    let refused = until(&server, |state| state["attempts"]["failed"].as_u64() > Some(2)).await;
+    let why = refused["last_failure"]["text"].as_str().unwrap();
+    assert!(why.contains("SaslAuthenticationFailed") && !why.contains("hunter"), "{why}");
+    assert_eq!((&refused["parked"], &refused["dead_letters"]), (&json!(0), &json!(0)), "{refused}");
+    server.settings.kafka.properties = sasl("hunter2");
+    let server = server.restart(|_| ()).await;
+    until(&server, is_delivered).await;
+    assert_eq!(assert_arrived(&cluster, &published(&server).await), 0);
 }

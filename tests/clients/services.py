@@ -1,9 +1,10 @@
 """Runs the services behind a broker while a sale goes on, kills them again and again, and compares what they have, and what came
-by chat and mail, with what the server says.
+by chat and mail, with what the server says. History runs twice, in SQLite and in PostgreSQL, which is killed too.
 
     services.py SERVER_BINARY HISTORY_BINARY NOTIFICATION_BINARY [KILLS]
 
-Needs what kafka.py needs, and `aiosmtpd`, which takes the mail.
+Needs what kafka.py needs, `aiosmtpd`, which takes the mail, and PostgreSQL as services/postgres.py finds it. Without that it
+says what was left out; with POSTGRES_TESTS=required it fails.
 """
 
 import email
@@ -21,11 +22,14 @@ import urllib.error
 import urllib.request
 import uuid
 
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../services"))
+
 from aiosmtpd.controller import Controller
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from events import Server, option, until
 from kafka import KINDS, PARTITIONS, Broker, buy, free_port, is_delivered, published
+from postgres import Postgres
 
 TOLD = ["boxoffice.reservation." + what for what in ("created", "confirmed", "expired", "refunded")]
 
@@ -34,7 +38,7 @@ class Service:
     """One of the services, on a port of its own, with its database."""
 
     def __init__(self, binary, database, *arguments):
-        self.command = [binary, "--database-url", f"sqlite:{database}", "--listen", "127.0.0.1:0", *arguments]
+        self.command = [binary, "--database-url", database, "--listen", "127.0.0.1:0", *arguments]
         self.start()
 
     def start(self, *more):
@@ -175,9 +179,20 @@ def everything(history, users):
     return [[history.items(path, user) for path in ("payments", "wallet-entries")] for user in users]
 
 
+def start_postgres():
+    try:
+        return Postgres()
+    except SystemExit as missing:
+        if os.environ.get("POSTGRES_TESTS") == "required":
+            raise
+        print(f"services.py: history in PostgreSQL is left out: {missing}", flush=True)
+        return None
+
+
 def main():
     binary, history_program, notification_program = sys.argv[1:4]
     kills = int(sys.argv[4]) if len(sys.argv) > 4 else 10
+    postgres = start_postgres()
     with tempfile.TemporaryDirectory() as folder:
         broker = Broker(folder)
         pattern = f"boxoffice-test-{uuid.uuid4()}-" + "{kind}"
@@ -198,13 +213,14 @@ def main():
                 file.write(text)
         server = Server(binary, os.path.join(folder, "data"), **settings)
         listens = ["--kafka-bootstrap", broker.outside, "--kafka-topic", pattern]
-        history = Service(history_program, os.path.join(folder, "history.db"), *listens)
+        databases = ["sqlite:" + os.path.join(folder, "history.db"), *([postgres.url] if postgres else [])]
+        histories = [Service(history_program, database, *listens) for database in databases]
         notification = Service(
-            notification_program, os.path.join(folder, "notification.db"), *listens, "--rate", "200",
+            notification_program, "sqlite:" + os.path.join(folder, "notification.db"), *listens, "--rate", "200",
             "--recipients", os.path.join(folder, "recipients"), "--telegram-url", chat.url,
             "--telegram-token-file", os.path.join(folder, "token"),
             "--smtp-url", f"smtp://127.0.0.1:{mail.port}")
-        services = (history, notification)
+        services = (*histories, notification)
         try:
             concert = server.call("POST", "/v1/concerts", server.admin, {"title": "Kills"})["id"]
             number = 0
@@ -225,21 +241,32 @@ def main():
                 for service in services:
                     service.kill()
                     service.start()
+                if postgres and kill % 10 == 6:
+                    # Whoever uses it waits until it is there again.
+                    postgres.kill()
+                    buy(server, on_sale, number)
+                    number += 1
+                    postgres.start()
             users = [f"buyer-{one}" for one in range(number)]
             until(lambda: is_delivered(server))
             last = [event for event in published(server) if event["type"].startswith("boxoffice.payment.")][-1]
             last_user = last["data"]["user_id"]
-            until(lambda: last["id"] in [one["event_id"] for one in history.items("payments", last_user)])
+            for history in histories:
+                until(lambda: history.get("/readyz")[0] == 200)
+                until(lambda: last["id"] in [one["event_id"] for one in history.items("payments", last_user)])
             until(lambda: all(service.get("/readyz")[1]["lag"] == 0 for service in services))
             until(lambda: not notification.get("/messages?status=pending")[1]["items"])
-            compare(server, history, users)
             told = compare_messages(server, notification, chat, inbox)
-            before = everything(history, users)
-            history.kill()
-            history.start("--rebuild")
-            until(lambda: history.get("/readyz")[0] == 200)
-            if everything(history, users) != before:
-                sys.exit("services.py: rebuilt, history is not what it was")
+            for history in histories:
+                compare(server, history, users)
+                before = everything(history, users)
+                history.kill()
+                history.start("--rebuild")
+                until(lambda: history.get("/readyz")[0] == 200)
+                if everything(history, users) != before:
+                    sys.exit("services.py: rebuilt, history is not what it was")
+            if len({json.dumps(everything(history, users)) for history in histories}) != 1:
+                sys.exit("services.py: the two databases have other histories")
             server.stop()
         finally:
             server.process.kill()
@@ -247,7 +274,9 @@ def main():
                 service.process.kill()
             mail.stop()
             broker.stop()
-    print(f"services.py: after {kills} kills of each, history has what {number} buyers did, and once more when it is built anew; "
+            if postgres:
+                postgres.stop()
+    print(f"services.py: after {kills} kills of each, history has in {len(histories)} databases what {number} buyers did, and once more when it is built anew; "
           f"{told} events were told once, in {chat.calls} calls and {len(inbox.mail)} mails")
 
 

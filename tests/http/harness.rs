@@ -52,6 +52,11 @@ impl Server {
         Self::begin(configure, Opening::Alone).await
     }
 
+    /// One with a clock that is set by hand.
+    pub async fn with_clock(clock: &ManualClock, configure: impl FnOnce(&mut Settings)) -> Self {
+        Self::begin(configure, Some((clock.clone(), Failpoints::default()))).await
+    }
+
     /// One with a clock that is set by hand, where messages between aggregates meet failpoints.
     pub async fn start_failing(clock: &ManualClock, failpoints: &Failpoints) -> Self {
         Self::begin(|_| (), Opening::Failing(clock.clone(), failpoints.clone())).await

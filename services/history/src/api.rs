@@ -6,6 +6,7 @@ use std::sync::Arc;
 use actix_web::dev::Server;
 use actix_web::http::StatusCode;
 use actix_web::{App, HttpResponse, HttpServer, web};
+use anyhow::Result;
 use boxoffice_listener::{Listener, lock};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -15,14 +16,14 @@ use crate::store::Store;
 type Shared = Listener<Store>;
 
 /// Items of a page, unless it is said, and at the most.
-const LIMIT: usize = 50;
-const LIMIT_MAX: usize = 500;
+const LIMIT: i64 = 50;
+const LIMIT_MAX: i64 = 500;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Query {
     user: String,
-    limit: Option<usize>,
+    limit: Option<i64>,
     /// The id of the last event of the page before.
     cursor: Option<String>,
 }
@@ -43,36 +44,49 @@ pub fn serve(listener: TcpListener, shared: Arc<Shared>) -> std::io::Result<Serv
 }
 
 async fn payments(query: web::Query<Query>, shared: web::Data<Shared>) -> HttpResponse {
-    page(&query, |user, before, limit| lock(&shared.store).payments(user, before, limit), |entry| &entry.event_id)
+    page(&query, shared, Store::payments, |entry| &entry.event_id).await
 }
 
 async fn wallet_entries(query: web::Query<Query>, shared: web::Data<Shared>) -> HttpResponse {
-    page(&query, |user, before, limit| lock(&shared.store).wallet_entries(user, before, limit), |entry| &entry.event_id)
+    page(&query, shared, Store::wallet_entries, |entry| &entry.event_id).await
 }
 
+/// Reads so many of a user, those before a place.
+type Read<T> = fn(&mut Store, &str, (i64, i64), i64) -> Result<Vec<T>>;
+
 /// A page, newest first.
-fn page<T: Serialize>(
+async fn page<T: Serialize + Send + 'static>(
     query: &Query,
-    read: impl FnOnce(&str, (i64, i64), usize) -> rusqlite::Result<Vec<T>>,
-    id: impl Fn(&T) -> &String,
+    shared: web::Data<Shared>,
+    read: Read<T>,
+    id: fn(&T) -> &String,
 ) -> HttpResponse {
     let limit = query.limit.unwrap_or(LIMIT);
     let before = query.cursor.as_ref().map_or(Some((i64::MAX, 0)), |cursor| place(cursor));
-    let (Some(before), 1..=LIMIT_MAX) = (before, limit) else {
-        return HttpResponse::BadRequest().json(json!({"detail": "limit or cursor is not what it may be"}));
+    let (Some(before), 1..=LIMIT_MAX, false) = (before, limit, query.user.contains('\0')) else {
+        return HttpResponse::BadRequest().json(json!({"detail": "user, limit or cursor is not what it may be"}));
     };
-    match read(&query.user, before, limit + 1) {
+    let user = query.user.clone();
+    match ask(shared, move |store| read(store, &user, before, limit + 1)).await {
         Ok(mut items) => {
-            let has_more = items.len() > limit;
-            items.truncate(limit);
+            let has_more = items.len() > limit as usize;
+            items.truncate(limit as usize);
             let next_cursor = items.last().filter(|_| has_more).map(id);
             HttpResponse::Ok().json(json!({"items": items, "next_cursor": next_cursor}))
         }
         Err(error) => {
-            tracing::error!(%error, "the database cannot be read");
+            tracing::error!(error = format!("{error:#}"), "the database cannot be read");
             HttpResponse::ServiceUnavailable().finish()
         }
     }
+}
+
+/// Asks the store on a thread that may wait.
+async fn ask<T: Send + 'static>(
+    shared: web::Data<Shared>,
+    what: impl FnOnce(&mut Store) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    web::block(move || what(&mut lock(&shared.store))).await?
 }
 
 fn place(id: &str) -> Option<(i64, i64)> {
@@ -81,7 +95,7 @@ fn place(id: &str) -> Option<(i64, i64)> {
 }
 
 async fn readyz(shared: web::Data<Shared>) -> HttpResponse {
-    let database = lock(&shared.store).counts().err().map(|error| format!("the database: {error}"));
+    let database = ask(shared.clone(), Store::check).await.err().map(|error| format!("the database: {error:#}"));
     let progress = lock(&shared.progress);
     let reading = (!progress.is_ready()).then(|| "what was there at the start is not read yet".to_owned());
     let reasons: Vec<_> = database.into_iter().chain(reading).collect();
@@ -92,7 +106,7 @@ async fn readyz(shared: web::Data<Shared>) -> HttpResponse {
 }
 
 async fn metrics(shared: web::Data<Shared>) -> HttpResponse {
-    let Ok([payments, entries, unreadable]) = lock(&shared.store).counts() else {
+    let Ok([payments, entries, unreadable]) = ask(shared.clone(), Store::counts).await else {
         return HttpResponse::ServiceUnavailable().finish();
     };
     let lag = lock(&shared.progress).lag;

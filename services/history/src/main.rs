@@ -6,13 +6,14 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod database;
 mod store;
 
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use boxoffice_listener::{Brokers, Listener};
 use clap::Parser;
 
@@ -34,8 +35,8 @@ struct Arguments {
     /// A file with TLS and SASL of the brokers, as lines name=value
     #[arg(long, env = "KAFKA_PROPERTIES_FILE", value_name = "FILE")]
     kafka_properties_file: Option<PathBuf>,
-    /// Where to keep it: sqlite:FILE
-    #[arg(long, env = "DATABASE_URL", value_name = "URL", default_value = "sqlite:history.db")]
+    /// Where to keep it: sqlite:FILE, or postgresql://USER:PASSWORD@HOST/DATABASE
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL", default_value = "sqlite:history.db")]
     database_url: String,
     /// Where to serve it
     #[arg(long, env = "LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8081")]
@@ -55,13 +56,15 @@ async fn run(arguments: Arguments) -> Result<()> {
     let brokers =
         Brokers::new(&arguments.kafka_group, &arguments.kafka_bootstrap, arguments.kafka_properties_file.as_deref());
     let brokers = brokers.context("--kafka-properties-file")?;
-    let Some(path) = arguments.database_url.strip_prefix("sqlite:") else {
-        bail!("--database-url {}: must begin with sqlite:", arguments.database_url);
+    let (url, is_rebuilt) = (arguments.database_url, arguments.rebuild);
+    let open = move || {
+        let mut store = Store::open(&url)?;
+        if is_rebuilt {
+            store.clear().context("forgetting what was there")?;
+        }
+        anyhow::Ok(store)
     };
-    let mut store = Store::open(&PathBuf::from(path)).with_context(|| format!("opening {path}"))?;
-    if arguments.rebuild {
-        store.clear().context("forgetting what was there")?;
-    }
+    let store = tokio::task::spawn_blocking(open).await??;
     let listener =
         TcpListener::bind(&arguments.listen).with_context(|| format!("listening on {}", arguments.listen))?;
     let shared = Arc::new(Listener { store: Mutex::new(store), progress: Mutex::default() });

@@ -1,28 +1,47 @@
-//! What is written down, and how far it was read, in one SQLite database. One process has it at a time.
+//! What is written down, and how far it was read, in one database. One process has it at a time.
 
-use std::path::Path;
+use std::collections::BTreeMap;
 
-use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
+use anyhow::{Result, anyhow};
+use boxoffice_listener::{Event, Place};
 use serde::Serialize;
 
-use boxoffice_listener::{Event, Place};
+use crate::database::{Change, Database, Row, Value};
 
+/// All SQL is what SQLite and PostgreSQL both understand.
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS payments (
-        lsn INTEGER, place INTEGER, event_id TEXT NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL, compensates TEXT,
-        payment_id TEXT NOT NULL, reservation_id TEXT NOT NULL, user_id TEXT NOT NULL, amount INTEGER NOT NULL, at TEXT NOT NULL,
-        PRIMARY KEY (lsn, place)) WITHOUT ROWID;
+        lsn BIGINT NOT NULL, place BIGINT NOT NULL, event_id TEXT NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL,
+        compensates TEXT, payment_id TEXT NOT NULL, reservation_id TEXT NOT NULL, user_id TEXT NOT NULL, amount BIGINT NOT NULL,
+        at TEXT NOT NULL, PRIMARY KEY (lsn, place));
     CREATE INDEX IF NOT EXISTS payments_of_user ON payments (user_id, lsn, place);
     CREATE TABLE IF NOT EXISTS wallet_entries (
-        lsn INTEGER, place INTEGER, event_id TEXT NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL, user_id TEXT NOT NULL,
-        amount INTEGER NOT NULL, reference TEXT NOT NULL, at TEXT NOT NULL,
-        PRIMARY KEY (lsn, place)) WITHOUT ROWID;
+        lsn BIGINT NOT NULL, place BIGINT NOT NULL, event_id TEXT NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL,
+        user_id TEXT NOT NULL, amount BIGINT NOT NULL, reference TEXT NOT NULL, at TEXT NOT NULL, PRIMARY KEY (lsn, place));
     CREATE INDEX IF NOT EXISTS wallet_entries_of_user ON wallet_entries (user_id, lsn, place);
     CREATE TABLE IF NOT EXISTS positions (
-        topic TEXT, partition INTEGER, next INTEGER NOT NULL, PRIMARY KEY (topic, partition)) WITHOUT ROWID;
+        topic TEXT NOT NULL, part BIGINT NOT NULL, next BIGINT NOT NULL, PRIMARY KEY (topic, part));
     CREATE TABLE IF NOT EXISTS unreadable (
-        topic TEXT, partition INTEGER, at INTEGER, why TEXT NOT NULL, PRIMARY KEY (topic, partition, at)) WITHOUT ROWID;
+        topic TEXT NOT NULL, part BIGINT NOT NULL, at BIGINT NOT NULL, why TEXT NOT NULL, PRIMARY KEY (topic, part, at));
 ";
+const CLEAR: [&str; 4] =
+    ["DELETE FROM payments", "DELETE FROM wallet_entries", "DELETE FROM positions", "DELETE FROM unreadable"];
+// What is there already stays as it is.
+const PAYMENT: &str =
+    "INSERT INTO payments VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING";
+const ENTRY: &str = "INSERT INTO wallet_entries VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING";
+const UNREADABLE: &str = "INSERT INTO unreadable VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+const POSITION: &str =
+    "INSERT INTO positions VALUES ($1, $2, $3) ON CONFLICT (topic, part) DO UPDATE SET next = excluded.next";
+const NEXT: &str = "SELECT next FROM positions WHERE topic = $1 AND part = $2";
+const PAYMENTS: &str =
+    "SELECT id, kind, compensates, payment_id, reservation_id, user_id, amount, at, event_id FROM payments
+    WHERE user_id = $1 AND (lsn, place) < ($2, $3) ORDER BY lsn DESC, place DESC LIMIT $4";
+const ENTRIES: &str = "SELECT id, kind, user_id, amount, reference, at, event_id FROM wallet_entries
+    WHERE user_id = $1 AND (lsn, place) < ($2, $3) ORDER BY lsn DESC, place DESC LIMIT $4";
+const CHECK: &str = "SELECT next FROM positions LIMIT 1";
+const COUNTS: &str = "SELECT (SELECT count(*) FROM payments), (SELECT count(*) FROM wallet_entries),
+    (SELECT count(*) FROM unreadable)";
 
 /// A payment, what came of it, or what undid it.
 #[derive(Debug, PartialEq, Serialize)]
@@ -54,128 +73,168 @@ pub struct WalletEntry {
     pub event_id: String,
 }
 
-pub struct Store(Connection);
+pub struct Store(Database);
 
 impl Store {
     /// Opens it, or makes it.
     ///
     /// # Errors
     /// Another process has it, or it cannot be read.
-    pub fn open(path: &Path) -> rusqlite::Result<Self> {
-        let connection = Connection::open(path)?;
-        // Locked by the first write, until the end.
-        connection
-            .execute_batch("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")?;
-        connection.execute_batch(&format!("BEGIN EXCLUSIVE; {TABLES} COMMIT;"))?;
-        Ok(Self(connection))
+    pub fn open(url: &str) -> Result<Self> {
+        Database::open(url, TABLES).map(Self)
     }
 
     /// Forgets everything, also how far it was read.
-    pub fn clear(&mut self) -> rusqlite::Result<()> {
-        self.0.execute_batch(
-            "BEGIN; DELETE FROM payments; DELETE FROM wallet_entries; DELETE FROM positions; DELETE FROM unreadable; COMMIT;",
-        )
+    pub fn clear(&mut self) -> Result<()> {
+        self.0.change(&CLEAR.map(|statement| (statement, Vec::new())))
     }
 
     /// Payments of a user, newest first, those before a place.
-    pub fn payments(&self, user: &str, before: (i64, i64), limit: usize) -> rusqlite::Result<Vec<Payment>> {
-        let wanted =
-            "SELECT id, kind, compensates, payment_id, reservation_id, user_id, amount, at, event_id FROM payments
-            WHERE user_id = ? AND (lsn, place) < (?, ?) ORDER BY lsn DESC, place DESC LIMIT ?";
-        let read = |row: &Row<'_>| {
+    pub fn payments(&mut self, user: &str, before: (i64, i64), limit: i64) -> Result<Vec<Payment>> {
+        let rows = self.0.rows(PAYMENTS, &page(user, before, limit))?;
+        let payment = |row: Row| {
+            let mut row = row.into_iter();
             Ok(Payment {
-                id: row.get(0)?,
-                kind: row.get(1)?,
-                compensates: row.get(2)?,
-                payment_id: row.get(3)?,
-                reservation_id: row.get(4)?,
-                user_id: row.get(5)?,
-                amount: row.get(6)?,
-                at: row.get(7)?,
-                event_id: row.get(8)?,
+                id: text(row.next())?,
+                kind: text(row.next())?,
+                compensates: row.next().and_then(|value| text(Some(value)).ok()),
+                payment_id: text(row.next())?,
+                reservation_id: text(row.next())?,
+                user_id: text(row.next())?,
+                amount: number(row.next())?,
+                at: text(row.next())?,
+                event_id: text(row.next())?,
             })
         };
-        let mut statement = self.0.prepare(wanted)?;
-        statement.query_map(params![user, before.0, before.1, limit as i64], read)?.collect()
+        rows.into_iter().map(payment).collect()
     }
 
     /// Movements in a user's wallet, likewise.
-    pub fn wallet_entries(&self, user: &str, before: (i64, i64), limit: usize) -> rusqlite::Result<Vec<WalletEntry>> {
-        let wanted = "SELECT id, kind, user_id, amount, reference, at, event_id FROM wallet_entries
-            WHERE user_id = ? AND (lsn, place) < (?, ?) ORDER BY lsn DESC, place DESC LIMIT ?";
-        let read = |row: &Row<'_>| {
+    pub fn wallet_entries(&mut self, user: &str, before: (i64, i64), limit: i64) -> Result<Vec<WalletEntry>> {
+        let rows = self.0.rows(ENTRIES, &page(user, before, limit))?;
+        let entry = |row: Row| {
+            let mut row = row.into_iter();
             Ok(WalletEntry {
-                id: row.get(0)?,
-                kind: row.get(1)?,
-                user_id: row.get(2)?,
-                amount: row.get(3)?,
-                reference: row.get(4)?,
-                at: row.get(5)?,
-                event_id: row.get(6)?,
+                id: text(row.next())?,
+                kind: text(row.next())?,
+                user_id: text(row.next())?,
+                amount: number(row.next())?,
+                reference: text(row.next())?,
+                at: text(row.next())?,
+                event_id: text(row.next())?,
             })
         };
-        let mut statement = self.0.prepare(wanted)?;
-        statement.query_map(params![user, before.0, before.1, limit as i64], read)?.collect()
+        rows.into_iter().map(entry).collect()
+    }
+
+    /// Whether it can be read.
+    pub fn check(&mut self) -> Result<()> {
+        self.0.rows(CHECK, &[]).map(drop)
     }
 
     /// How many payments, movements and unreadable records there are.
-    pub fn counts(&self) -> rusqlite::Result<[i64; 3]> {
-        let count = |table: &str| self.0.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0));
-        Ok([count("payments")?, count("wallet_entries")?, count("unreadable")?])
+    pub fn counts(&mut self) -> Result<[i64; 3]> {
+        let mut row = self.0.rows(COUNTS, &[])?.into_iter().flatten();
+        Ok([number(row.next())?, number(row.next())?, number(row.next())?])
     }
+}
+
+fn page(user: &str, before: (i64, i64), limit: i64) -> [Value; 4] {
+    [user.into(), before.0.into(), before.1.into(), limit.into()]
+}
+
+fn text(value: Option<Value>) -> Result<String> {
+    if let Some(Value::Text(text)) = value { Ok(text) } else { Err(anyhow!("{value:?} is no text")) }
+}
+
+fn number(value: Option<Value>) -> Result<i64> {
+    if let Some(Value::Number(number)) = value { Ok(number) } else { Err(anyhow!("{value:?} is no number")) }
 }
 
 impl boxoffice_listener::Store for Store {
-    fn position(&self, topic: &str, partition: i32) -> anyhow::Result<Option<i64>> {
-        let next = "SELECT next FROM positions WHERE topic = ? AND partition = ?";
-        Ok(self.0.query_row(next, params![topic, partition], |row| row.get(0)).optional()?)
+    fn position(&mut self, topic: &str, partition: i32) -> Result<Option<i64>> {
+        let rows = self.0.rows(NEXT, &[topic.into(), i64::from(partition).into()])?;
+        rows.into_iter().flatten().next().map(|next| number(Some(next))).transpose()
     }
 
-    fn write(&mut self, records: Vec<(Place<'_>, Result<Event, String>)>) -> anyhow::Result<()> {
-        let transaction = self.0.transaction()?;
+    fn write(&mut self, records: Vec<(Place, Result<Event, String>)>) -> Result<()> {
+        let (mut changes, mut next) = (Vec::new(), BTreeMap::new());
         for (place, event) in records {
-            if let Err(why) = event.and_then(|event| write(&transaction, &event)) {
-                tracing::warn!(?place, why, "a record cannot be read");
-                let known = "INSERT OR REPLACE INTO unreadable VALUES (?, ?, ?, ?)";
-                transaction.execute(known, params![place.topic, place.partition, place.offset, why])?;
+            let part = i64::from(place.partition);
+            match event.and_then(|event| changes_of(&event)) {
+                Ok(more) => changes.extend(more),
+                Err(why) => {
+                    tracing::warn!(?place, why, "a record cannot be read");
+                    let why = why.replace(NO_TEXT, " ");
+                    let values =
+                        vec![place.topic.as_str().into(), part.into(), place.offset.into(), why.as_str().into()];
+                    changes.push((UNREADABLE, values));
+                }
             }
-            let next = "INSERT OR REPLACE INTO positions VALUES (?, ?, ?)";
-            transaction.execute(next, params![place.topic, place.partition, place.offset + 1])?;
+            next.insert((place.topic, part), place.offset + 1);
         }
-        Ok(transaction.commit()?)
+        for ((topic, part), next) in next {
+            changes.push((POSITION, vec![topic.as_str().into(), part.into(), next.into()]));
+        }
+        self.0.change(&changes)
     }
 }
 
-/// Writes down what an event says; what is there already stays as it is.
-fn write(transaction: &Transaction<'_>, event: &Event) -> Result<(), String> {
+/// The one character that PostgreSQL takes in no text.
+const NO_TEXT: char = '\0';
+
+/// What an event changes.
+fn changes_of(event: &Event) -> Result<Vec<Change>, String> {
     let (lsn, place) = event.place().ok_or_else(|| format!("the id {} is none", event.id))?;
-    let text = |name: &str| event.data[name].as_str().ok_or_else(|| format!("{} is missing", name));
+    let text = |name: &str| event.data[name].as_str().ok_or_else(|| format!("{name} is missing"));
     let amount = || event.data["amount"].as_i64().ok_or_else(|| "amount is missing".to_owned());
+    let head = || -> Vec<Value> { vec![lsn.into(), place.into(), event.id.as_str().into()] };
     let entry = |id: &str, kind: &str, user: &str, reference: &str| {
-        let entry = "INSERT OR IGNORE INTO wallet_entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
-        let values = params![lsn, place, event.id, id, kind, user, amount()?, reference, event.time];
-        transaction.execute(entry, values).map(drop).map_err(|error| error.to_string())
+        let rest: [Value; 6] =
+            [id.into(), kind.into(), user.into(), amount()?.into(), reference.into(), event.time.as_str().into()];
+        Ok::<Change, String>((ENTRY, head().into_iter().chain(rest).collect()))
     };
+    let mut changes = Vec::new();
     // What it is to the payment, what it undoes, and what it moves in the wallet.
     let (kind, undoes, moves) = match event.kind.as_str() {
         "boxoffice.payment.completed" => ("payment", false, Some("debit")),
         "boxoffice.payment.failed" => ("failed", false, None),
         "boxoffice.payment.refunded" => ("refund", true, Some("credit")),
-        "boxoffice.wallet.charged" => return entry(text("id")?, "charge", &event.subject, text("reference")?),
-        _ => return Ok(()),
+        "boxoffice.wallet.charged" => {
+            changes.push(entry(text("id")?, "charge", &event.subject, text("reference")?)?);
+            return all_text(changes);
+        }
+        _ => return Ok(changes),
     };
     let (payment, user) = (text("id")?, text("user_id")?);
-    let compensates = undoes.then(|| format!("{payment}/payment"));
-    let (id, reservation) = (format!("{payment}/{kind}"), text("reservation_id")?);
-    let written = "INSERT OR IGNORE INTO payments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-    let values =
-        params![lsn, place, event.id, id, kind, compensates, payment, reservation, user, amount()?, event.time];
-    transaction.execute(written, values).map_err(|error| error.to_string())?;
-    moves.map_or(Ok(()), |kind| entry(&format!("{payment}/{kind}"), kind, user, payment))
+    let rest: [Value; 8] = [
+        format!("{payment}/{kind}").as_str().into(),
+        kind.into(),
+        undoes.then(|| format!("{payment}/payment")).into(),
+        payment.into(),
+        text("reservation_id")?.into(),
+        user.into(),
+        amount()?.into(),
+        event.time.as_str().into(),
+    ];
+    changes.push((PAYMENT, head().into_iter().chain(rest).collect()));
+    if let Some(kind) = moves {
+        changes.push(entry(&format!("{payment}/{kind}"), kind, user, payment)?);
+    }
+    all_text(changes)
+}
+
+fn all_text(changes: Vec<Change>) -> Result<Vec<Change>, String> {
+    let values = changes.iter().flat_map(|(_, values)| values);
+    let is_text = |value: &Value| !matches!(value, Value::Text(text) if text.contains(NO_TEXT));
+    if values.into_iter().all(is_text) { Ok(changes) } else { Err("a text has a character 0 in it".into()) }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader};
+    use std::process::{Command, Stdio};
+
     use boxoffice_listener::Store as _;
 
     use super::*;
@@ -196,11 +255,9 @@ mod tests {
 
     const END: (i64, i64) = (i64::MAX, 0);
 
-    #[test]
-    fn what_comes_twice_is_there_once_and_a_refund_names_what_it_undoes() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("history.db");
-        let mut store = Store::open(&path).unwrap();
+    /// What holds of a database that nobody has used yet; `url` says where it is.
+    fn what_comes_twice_is_there_once_and_a_refund_names_what_it_undoes(url: &str) {
+        let mut store = Store::open(url).unwrap();
         let charge = serde_json::json!({"id": "w1-1", "amount": 500, "reference": "bank"});
         let events = [
             event(1, "wallet.charged", charge),
@@ -210,10 +267,11 @@ mod tests {
             event(4, "seat.painted", payment()),
             event(5, "payment.failed", serde_json::json!({})),
         ];
-        let place = |offset| Place { topic: "t", partition: 1, offset };
+        let place = |offset| Place { topic: "t".into(), partition: 1, offset };
         let records = || events.iter().cloned().enumerate().map(|(at, event)| (place(at as i64), Ok(event))).collect();
         store.write(records()).unwrap();
-        store.write(vec![(place(6), Err("no event".into()))]).unwrap();
+        let nothing = event(6, "wallet.charged", serde_json::json!({"id": "\0", "amount": 1, "reference": "bank"}));
+        store.write(vec![(place(6), Err("no \0 event".into())), (place(7), Ok(nothing))]).unwrap();
         let payments = store.payments("anna", END, 10).unwrap();
         let kinds: Vec<_> = payments.iter().map(|entry| (entry.id.as_str(), entry.compensates.as_deref())).collect();
         assert_eq!(kinds, [("p1/refund", Some("p1/payment")), ("p1/payment", None)]);
@@ -221,14 +279,44 @@ mod tests {
         let moved: Vec<_> = moved.iter().map(|entry| (entry.kind.as_str(), entry.amount)).collect();
         assert_eq!(moved, [("credit", 120), ("debit", 120), ("charge", 500)]);
         assert_eq!(store.payments("anna", (3, 0), 1).unwrap()[0].event_id, "0-2-0");
-        assert_eq!((store.position("t", 1).unwrap(), store.position("t", 2).unwrap()), (Some(7), None));
-        assert_eq!(store.counts().unwrap(), [2, 3, 2]);
-        assert!(Store::open(&path).is_err(), "another one has it");
+        assert_eq!(store.payments("anna", END, 1).unwrap()[..], payments[..1]);
+        assert_eq!((store.position("t", 1).unwrap(), store.position("t", 2).unwrap()), (Some(8), None));
+        assert_eq!(store.counts().unwrap(), [2, 3, 3]);
+        let other = Store::open(url).err().map(|error| format!("{error:#}"));
+        assert!(other.as_ref().is_some_and(|why| !why.contains("secret")), "another one has it: {other:?}");
         store.clear().unwrap();
         assert_eq!((store.counts().unwrap(), store.position("t", 1).unwrap()), ([0; 3], None));
         store.write(records()).unwrap();
         assert_eq!(store.payments("anna", END, 10).unwrap(), payments, "the same content again");
         drop(store);
-        assert_eq!(Store::open(&path).unwrap().counts().unwrap(), [2, 3, 1]);
+        assert_eq!(Store::open(url).unwrap().counts().unwrap(), [2, 3, 1]);
+    }
+
+    #[test]
+    fn in_sqlite() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", dir.path().join("history.db").display());
+        what_comes_twice_is_there_once_and_a_refund_names_what_it_undoes(&url);
+    }
+
+    /// Without PostgreSQL on this machine it is left out, which is said; with `POSTGRES_TESTS=required` that is a failure.
+    #[test]
+    fn in_postgres() {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../postgres.py");
+        let mut server =
+            Command::new("python3").arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut url = String::new();
+        BufReader::new(server.stdout.as_mut().unwrap()).read_line(&mut url).unwrap();
+        if url.is_empty() {
+            let is_required = std::env::var("POSTGRES_TESTS").is_ok_and(|it| it == "required");
+            assert!(!is_required, "there is no PostgreSQL");
+            eprintln!("left out: there is no PostgreSQL");
+        } else {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+            let _within = runtime.enter();
+            what_comes_twice_is_there_once_and_a_refund_names_what_it_undoes(url.trim());
+        }
+        drop(server.stdin.take());
+        server.wait().unwrap();
     }
 }

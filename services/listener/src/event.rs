@@ -44,7 +44,26 @@ impl Event {
 
     /// Its place among all: lsn and index.
     pub fn place(&self) -> Option<(i64, i64)> {
-        let mut parts = self.id.split('-').skip(1).map(|part| part.parse().ok());
-        Some((parts.next()??, parts.next()??))
+        let mut parts = self.id.split('-').map(|part| part.parse::<i64>().ok());
+        let [node, lsn, index] = [(); 3].map(|()| parts.next().flatten());
+        node.and(Some((lsn?, index?))).filter(|_| parts.next().is_none())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_three_numbers() {
+        let place = |id: &str| {
+            let (kind, subject, time) = (String::new(), String::new(), String::new());
+            Event { id: id.into(), kind, subject, time, data: Value::Null }.place()
+        };
+        assert_eq!(place("0-7-1"), Some((7, 1)));
+        for wrong in ["", "7", "0-7", "a-7-1", "0-7-1-9", "0-7-1\r\nx: y", "0--7-1", "0-7-", "0-99999999999999999999-0"]
+        {
+            assert_eq!(place(wrong), None, "{wrong:?}");
+        }
     }
 }

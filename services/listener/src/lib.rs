@@ -14,29 +14,39 @@ pub use event::Event;
 pub use reader::{Listener, Progress, read};
 
 /// Where a record was read.
-#[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+#[derive(Debug, Clone)]
+pub struct Place {
     /// The topic.
-    pub topic: &'a str,
+    pub topic: String,
     /// Its partition.
     pub partition: i32,
     /// The record's place in it.
     pub offset: i64,
 }
 
-/// Where events, and positions, are written down.
-pub trait Store {
+/// That a database does not answer, and may do so another time. What has this among its reasons is tried again.
+#[derive(Debug, Clone, Copy)]
+pub struct Away;
+
+impl std::fmt::Display for Away {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the database does not answer")
+    }
+}
+
+/// Where events, and positions, are written down. It may wait for its database: it is asked on threads that are for that.
+pub trait Store: Send + 'static {
     /// The next offset of a partition, if any of it was read.
     ///
     /// # Errors
-    /// The database cannot be read.
-    fn position(&self, topic: &str, partition: i32) -> anyhow::Result<Option<i64>>;
+    /// The database cannot be read; with [`Away`], not now.
+    fn position(&mut self, topic: &str, partition: i32) -> anyhow::Result<Option<i64>>;
 
     /// Writes down what records say, or what is wrong with them, and that they were read: all of it or nothing.
     ///
     /// # Errors
-    /// The database cannot be written.
-    fn write(&mut self, records: Vec<(Place<'_>, Result<Event, String>)>) -> anyhow::Result<()>;
+    /// The database cannot be written; with [`Away`], not now.
+    fn write(&mut self, records: Vec<(Place, Result<Event, String>)>) -> anyhow::Result<()>;
 }
 
 /// A lock that is good also after a panic.

@@ -1,14 +1,14 @@
 //! Reads the topics, from where the database says.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use krafka::KrafkaError;
 use krafka::consumer::{AutoOffsetReset, Consumer};
 
-use crate::{Brokers, Event, Place, Store, lock};
+use crate::{Away, Brokers, Event, Place, Store, lock};
 
 /// How long to wait before the brokers are tried again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -47,21 +47,24 @@ pub struct Listener<S> {
     pub progress: Mutex<Progress>,
 }
 
-/// Reads for ever; brokers that are gone are waited for.
+/// Reads for ever; brokers that are gone, and a database that is, are waited for.
 ///
 /// # Errors
 /// The database fails.
-pub async fn read<S: Store>(brokers: &Brokers, topics: &[String], shared: &Listener<S>) -> Result<()> {
+pub async fn read<S: Store>(brokers: &Brokers, topics: &[String], shared: &Arc<Listener<S>>) -> Result<()> {
     loop {
         let Err(error) = read_until_it_fails(brokers, topics, shared).await else { continue };
-        let Some(error) = error.downcast_ref::<KrafkaError>() else { return Err(error) };
-        tracing::warn!(%error, "the topics cannot be read, and will be tried again");
-        lock(&shared.progress).warning = Some(error.to_string());
+        if !error.is::<KrafkaError>() && !error.is::<Away>() {
+            return Err(error);
+        }
+        let error = format!("{error:#}");
+        tracing::warn!(error, "nothing can be read on, which will be tried again");
+        lock(&shared.progress).warning = Some(error);
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-async fn read_until_it_fails<S: Store>(brokers: &Brokers, topics: &[String], shared: &Listener<S>) -> Result<()> {
+async fn read_until_it_fails<S: Store>(brokers: &Brokers, topics: &[String], shared: &Arc<Listener<S>>) -> Result<()> {
     let kafka = brokers.connect().await?;
     let consumer = kafka.consumer_without_group().auto_offset_reset(AutoOffsetReset::Earliest).build().await?;
     let begun = Instant::now();
@@ -73,10 +76,11 @@ async fn read_until_it_fails<S: Store>(brokers: &Brokers, topics: &[String], sha
         let records = consumer.poll(POLL).await?;
         if !records.is_empty() {
             let read = records.iter().map(|record| {
-                let place = Place { topic: &record.topic, partition: record.partition, offset: record.offset };
-                (place, Event::of(record))
+                let topic = record.topic.to_string();
+                (Place { topic, partition: record.partition, offset: record.offset }, Event::of(record))
             });
-            lock(&shared.store).write(read.collect())?;
+            let read = read.collect();
+            ask(shared, |store| store.write(read)).await?;
         }
         let lag: u64 = consumer.lag().await.values().filter_map(|one| one.lag).sum();
         let mut progress = lock(&shared.progress);
@@ -90,7 +94,7 @@ async fn read_until_it_fails<S: Store>(brokers: &Brokers, topics: &[String], sha
 }
 
 /// Reads on in each partition of a topic.
-async fn assign<S: Store>(consumer: &Consumer, topic: &str, shared: &Listener<S>) -> Result<()> {
+async fn assign<S: Store>(consumer: &Consumer, topic: &str, shared: &Arc<Listener<S>>) -> Result<()> {
     let found = consumer.fetch_metadata(Some(topic)).await?;
     let known = found.topics.iter().find(|one| one.name == topic);
     let known = known.ok_or_else(|| KrafkaError::unknown_topic(topic))?;
@@ -98,7 +102,8 @@ async fn assign<S: Store>(consumer: &Consumer, topic: &str, shared: &Listener<S>
     consumer.assign(topic, partitions.clone()).await?;
     for partition in partitions {
         let (begin, end) = consumer.fetch_watermarks(topic, partition).await?;
-        let known = lock(&shared.store).position(topic, partition)?;
+        let name = topic.to_owned();
+        let known = ask(shared, move |store| store.position(&name, partition)).await?;
         // What the topic does not have any more, or has no more, since it was made anew, is not to be had.
         let next = known.filter(|next| (begin..=end).contains(next)).unwrap_or(begin);
         consumer.seek(topic, partition, next).await?;
@@ -108,4 +113,13 @@ async fn assign<S: Store>(consumer: &Consumer, topic: &str, shared: &Listener<S>
         progress.next.insert(key, next);
     }
     Ok(())
+}
+
+/// Asks the store on a thread that may wait.
+async fn ask<S: Store, T: Send + 'static>(
+    shared: &Arc<Listener<S>>,
+    what: impl FnOnce(&mut S) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let shared = shared.clone();
+    tokio::task::spawn_blocking(move || what(&mut *lock(&shared.store))).await?
 }

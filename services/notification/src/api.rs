@@ -72,7 +72,7 @@ fn place(cursor: &str) -> Option<(i64, i64, String)> {
 }
 
 async fn readyz(shared: web::Data<Shared>) -> HttpResponse {
-    let database = lock(&shared.store).counts().err().map(|error| format!("the database: {error}"));
+    let database = lock(&shared.store).check().err().map(|error| format!("the database: {error}"));
     let progress = lock(&shared.progress);
     let reading = (!progress.is_ready()).then(|| "what was there at the start is not read yet".to_owned());
     let reasons: Vec<_> = database.into_iter().chain(reading).collect();

@@ -7,12 +7,13 @@ use boxoffice_listener::{Listener, lock};
 use lettre::message::Mailbox;
 use lettre::message::header::ContentType;
 use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::response::{Code, Severity};
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message as Mail, Tokio1Executor};
 use reqwest::{Client, StatusCode, redirect};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::store::{Channel, Message, Outcome, Store};
+use crate::store::{Channel, Message, Outcome, RETRY_AFTER_MAX, Store};
 
 /// How long one attempt may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -135,20 +136,31 @@ async fn mail(transport: &AsyncSmtpTransport<Tokio1Executor>, from: &Mailbox, me
         Err(error) => Outcome::Never(error.to_string()),
         Ok(mail) => match transport.send(mail).await {
             Ok(_) => Outcome::Sent,
-            Err(error) if error.is_permanent() => Outcome::Never(error.to_string()),
+            Err(error) if error.status().is_some_and(is_about_the_mail) => Outcome::Never(error.to_string()),
             Err(error) => Outcome::Later(error.to_string(), Duration::ZERO),
         },
     }
 }
 
-/// Sends what is to be sent, one after the other and so many a second at the most, for ever.
+/// Whether a mail server says no for good, and of this mail: not of who sends it, whose password may be mended.
+fn is_about_the_mail(code: Code) -> bool {
+    code.severity == Severity::PermanentNegativeCompletion && !matches!(u16::from(code), 530 | 534 | 535 | 538)
+}
+
+/// Sends what is to be sent, in all ways side by side, for ever.
 ///
 /// # Errors
 /// The database fails.
 pub async fn send(post: &Post, shared: &Listener<Store>, rate: u32) -> Result<()> {
+    tokio::try_join!(send_by(Channel::Telegram, post, shared, rate), send_by(Channel::Email, post, shared, rate),)
+        .map(drop)
+}
+
+/// Sends what is to be sent in one way, one after the other and so many a second at the most.
+async fn send_by(channel: Channel, post: &Post, shared: &Listener<Store>, rate: u32) -> Result<()> {
     let pause = Duration::from_secs(1) / rate;
     loop {
-        let next = lock(&shared.store).next()?;
+        let next = lock(&shared.store).next(channel)?;
         let Some(message) = next else {
             tokio::time::sleep(IDLE).await;
             continue;
@@ -159,6 +171,62 @@ pub async fn send(post: &Post, shared: &Listener<Store>, rate: u32) -> Result<()
             tracing::warn!(event = message.event_id, channel = message.channel.as_str(), why, "a message is not taken");
         }
         lock(&shared.store).settle(&message, &outcome)?;
-        tokio::time::sleep(pause).await;
+        // Who wants to be left alone means all messages.
+        let asked = if let Outcome::Later(_, least) = outcome { least.min(RETRY_AFTER_MAX) } else { Duration::ZERO };
+        tokio::time::sleep(pause.max(asked)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A mail server that answers `refused` to what begins with `command`.
+    async fn serve(listener: TcpListener, command: &'static str, refused: &'static str) -> std::io::Result<()> {
+        loop {
+            let mut stream = BufReader::new(listener.accept().await?.0);
+            stream.write_all(b"220 here\r\n").await?;
+            let mut line = String::new();
+            while stream.read_line(&mut line).await? > 0 {
+                let answer = match line.trim_end() {
+                    said if said.starts_with(command) => refused,
+                    said if said.starts_with("EHLO") => "250-here\r\n250 AUTH PLAIN",
+                    said if said.starts_with("AUTH") => "235 come in",
+                    "DATA" => "354 say on",
+                    _ => "250 well",
+                };
+                stream.write_all(format!("{answer}\r\n").as_bytes()).await?;
+                line.clear();
+            }
+        }
+    }
+
+    async fn sent(command: &'static str, refused: &'static str) -> Outcome {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("smtp://me@{}", listener.local_addr().unwrap());
+        let post = Post::new().with_mail(&url, Some("hunter2"), "from@example.com").unwrap();
+        let server = tokio::spawn(serve(listener, command, refused));
+        let outcome = post.send(&Message::to(Channel::Email, "anna@example.com")).await;
+        server.abort();
+        outcome
+    }
+
+    #[tokio::test]
+    async fn a_mail_server_that_refuses_us_is_asked_again_and_one_that_refuses_the_mail_is_not() {
+        for (command, refused, is_final) in [
+            ("AUTH", "535 5.7.8 who are you", false),
+            ("MAIL", "530 5.7.0 who are you", false),
+            ("RCPT", "451 not now", false),
+            ("RCPT", "550 5.1.1 no such user", true),
+        ] {
+            match sent(command, refused).await {
+                Outcome::Never(why) => assert!(is_final && why.contains("550"), "{refused}: {why}"),
+                Outcome::Later(why, _) => assert!(!is_final && !why.contains("hunter2"), "{refused}: {why}"),
+                other => panic!("{refused}: {other:?}"),
+            }
+        }
     }
 }

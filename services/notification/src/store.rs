@@ -14,8 +14,11 @@ const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS messages (
         lsn INTEGER, place INTEGER, channel TEXT, event_id TEXT NOT NULL, user_id TEXT NOT NULL, address TEXT NOT NULL,
         title TEXT NOT NULL, text TEXT NOT NULL, status TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
-        next_at INTEGER NOT NULL DEFAULT 0, sent_at INTEGER, last_error TEXT, PRIMARY KEY (lsn, place, channel)) WITHOUT ROWID;
+        next_at INTEGER NOT NULL DEFAULT 0, late_at INTEGER, sent_at INTEGER, last_error TEXT,
+        PRIMARY KEY (lsn, place, channel)) WITHOUT ROWID;
     CREATE INDEX IF NOT EXISTS waiting ON messages (user_id, channel, lsn, place) WHERE status = 'pending';
+    CREATE INDEX IF NOT EXISTS waiting_in_turn ON messages (channel, lsn, place) WHERE status = 'pending';
+    CREATE INDEX IF NOT EXISTS of_status ON messages (status);
     CREATE INDEX IF NOT EXISTS of_user ON messages (user_id, lsn, place);
     CREATE TABLE IF NOT EXISTS positions (
         topic TEXT, partition INTEGER, next INTEGER NOT NULL, PRIMARY KEY (topic, partition)) WITHOUT ROWID;
@@ -24,6 +27,15 @@ const TABLES: &str = "
 ";
 /// The next wait after an attempt that failed doubles, from a second up to that.
 const WAIT_SECONDS_MAX: i64 = 300;
+/// How long a chat is left alone at the most because it asks for it.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
+/// What may be sent in this way now: the oldest, but none before one that its reader is to get first.
+const NEXT: &str =
+    "SELECT lsn, place, channel, event_id, address, title, text, attempts, late_at < unixepoch() FROM messages AS this
+    WHERE status = 'pending' AND channel = ? AND next_at <= unixepoch() AND NOT EXISTS (SELECT 1 FROM messages AS before
+        WHERE before.status = 'pending' AND before.user_id = this.user_id AND before.channel = this.channel
+        AND (before.lsn, before.place) < (this.lsn, this.place))
+    ORDER BY lsn, place LIMIT 1";
 
 /// How somebody is reached.
 #[derive(Debug, Clone, Deserialize)]
@@ -61,6 +73,17 @@ pub struct Message {
     pub title: String,
     pub text: String,
     attempts: u32,
+    /// Whether nobody wants to hear of it any more.
+    is_late: bool,
+}
+
+#[cfg(test)]
+impl Message {
+    /// One to somebody.
+    pub fn to(channel: Channel, address: &str) -> Self {
+        let [event_id, title, text] = ["0-1-0", "Well", "All is well."].map(str::to_owned);
+        Self { lsn: 1, place: 0, channel, event_id, address: address.into(), title, text, attempts: 0, is_late: false }
+    }
 }
 
 /// What became of a message.
@@ -81,6 +104,8 @@ pub enum Outcome {
     /// It may be another time, not before so long.
     Later(String, Duration),
     Never(String),
+    /// It is too old by now.
+    Late,
 }
 
 pub struct Store {
@@ -109,44 +134,49 @@ impl Store {
         Ok(Self { connection, recipients, channels, max_age })
     }
 
-    /// The oldest message that may be sent now, but none before one that its reader is to get first.
-    pub fn next(&self) -> rusqlite::Result<Option<Message>> {
-        let wanted = "SELECT lsn, place, channel, event_id, address, title, text, attempts FROM messages AS this
-            WHERE status = 'pending' AND next_at <= unixepoch() AND NOT EXISTS (SELECT 1 FROM messages AS before
-                WHERE before.status = 'pending' AND before.user_id = this.user_id AND before.channel = this.channel
-                AND (before.lsn, before.place) < (this.lsn, this.place))
-            ORDER BY lsn, place LIMIT 1";
+    /// The oldest message that may be sent in this way now, but none before one that its reader is to get first. What has become
+    /// too old while it waited is passed over.
+    pub fn next(&self, channel: Channel) -> rusqlite::Result<Option<Message>> {
         let read = |row: &Row<'_>| {
-            let channel: String = row.get(2)?;
             Ok(Message {
                 lsn: row.get(0)?,
                 place: row.get(1)?,
-                channel: if channel == Channel::Email.as_str() { Channel::Email } else { Channel::Telegram },
+                channel,
                 event_id: row.get(3)?,
                 address: row.get(4)?,
                 title: row.get(5)?,
                 text: row.get(6)?,
                 attempts: row.get(7)?,
+                is_late: row.get::<_, Option<bool>>(8)?.unwrap_or_default(),
             })
         };
-        self.connection.query_row(wanted, [], read).optional()
+        loop {
+            let next = self.connection.query_row(NEXT, [channel.as_str()], read).optional()?;
+            match next {
+                Some(late) if late.is_late => self.settle(&late, &Outcome::Late)?,
+                next => return Ok(next),
+            }
+        }
     }
 
     /// Writes down what became of a message.
     pub fn settle(&self, message: &Message, outcome: &Outcome) -> rusqlite::Result<()> {
-        let doubled = 1_i64.checked_shl(message.attempts).unwrap_or(WAIT_SECONDS_MAX).clamp(1, WAIT_SECONDS_MAX);
         let (status, wait, error) = match outcome {
             Outcome::Sent => ("sent", 0, None),
             Outcome::Never(why) => ("failed", 0, Some(why)),
-            Outcome::Later(why, least) => {
-                ("pending", doubled.max(i64::try_from(least.as_secs()).unwrap_or(WAIT_SECONDS_MAX)), Some(why))
-            }
+            Outcome::Later(why, least) => ("pending", wait_seconds(message.attempts, *least), Some(why)),
+            Outcome::Late => ("skipped", 0, None),
         };
         let settled =
-            "UPDATE messages SET status = ?1, attempts = attempts + 1, next_at = unixepoch() + ?2, last_error = ?3,
+            "UPDATE messages SET status = ?1, attempts = attempts + 1, next_at = unixepoch() + ?2, last_error = coalesce(?3, last_error),
             sent_at = CASE WHEN ?1 = 'sent' THEN unixepoch() END WHERE lsn = ?4 AND place = ?5 AND channel = ?6";
         let values = params![status, wait, error, message.lsn, message.place, message.channel.as_str()];
         self.connection.execute(settled, values).map(drop)
+    }
+
+    /// Whether it can be read.
+    pub fn check(&self) -> rusqlite::Result<()> {
+        self.connection.query_row("SELECT max(lsn) FROM messages", [], |_| Ok(()))
     }
 
     /// Messages of a user, or of all, newest first.
@@ -181,13 +211,20 @@ impl Store {
     }
 }
 
+/// How long to wait after so many attempts and one more.
+fn wait_seconds(attempts: u32, least: Duration) -> i64 {
+    let doubled = 2_i64.saturating_pow(attempts).min(WAIT_SECONDS_MAX);
+    let least = least.min(RETRY_AFTER_MAX).as_secs();
+    doubled.max(i64::try_from(least).unwrap_or(WAIT_SECONDS_MAX))
+}
+
 impl boxoffice_listener::Store for Store {
-    fn position(&self, topic: &str, partition: i32) -> anyhow::Result<Option<i64>> {
+    fn position(&mut self, topic: &str, partition: i32) -> anyhow::Result<Option<i64>> {
         let next = "SELECT next FROM positions WHERE topic = ? AND partition = ?";
         Ok(self.connection.query_row(next, params![topic, partition], |row| row.get(0)).optional()?)
     }
 
-    fn write(&mut self, records: Vec<(Place<'_>, Result<Event, String>)>) -> anyhow::Result<()> {
+    fn write(&mut self, records: Vec<(Place, Result<Event, String>)>) -> anyhow::Result<()> {
         let transaction = self.connection.transaction()?;
         for (place, event) in records {
             let written =
@@ -226,8 +263,9 @@ fn write(
         };
         let Some(address) = address else { continue };
         // Nobody wants to hear today of what was to be paid yesterday.
-        let written = "INSERT OR IGNORE INTO messages (lsn, place, channel, event_id, user_id, address, title, text, status)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, CASE WHEN unixepoch(?9) + ?10 < unixepoch() THEN 'skipped' ELSE 'pending' END)";
+        let written = "INSERT OR IGNORE INTO messages (lsn, place, channel, event_id, user_id, address, title, text, late_at, status)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, unixepoch(?9) + ?10,
+                CASE WHEN unixepoch(?9) + ?10 < unixepoch() THEN 'skipped' ELSE 'pending' END)";
         let age = i64::try_from(max_age.as_secs()).unwrap_or(i64::MAX / 2);
         let values = params![lsn, place, channel.as_str(), event.id, user, address, title, text, event.time, age];
         transaction.execute(written, values).map_err(|error| error.to_string())?;
@@ -270,7 +308,7 @@ mod tests {
             event(5, "created", "carl", now),
             event(6, "released", "anna", now),
         ];
-        let place = |offset| Place { topic: "t", partition: 0, offset };
+        let place = |offset| Place { topic: "t".into(), partition: 0, offset };
         let records = events.iter().cloned().enumerate().map(|(at, event)| (place(at as i64), Ok(event)));
         store.write(records.collect()).unwrap();
         let status = |store: &Store| {
@@ -280,23 +318,57 @@ mod tests {
             all
         };
         assert_eq!(status(&store).len(), 7, "{:?}", status(&store));
-        let first = store.next().unwrap().unwrap();
+        let first = store.next(Channel::Telegram).unwrap().unwrap();
         assert_eq!(first.event_id, "0-2-0", "what is too old is skipped");
         store.settle(&first, &Outcome::Later("busy".into(), Duration::from_secs(60))).unwrap();
         let mut sent = Vec::new();
-        while let Some(next) = store.next().unwrap() {
-            store.settle(&next, &Outcome::Sent).unwrap();
-            sent.push((next.event_id, next.address));
+        for channel in [Channel::Telegram, Channel::Email] {
+            while let Some(next) = store.next(channel).unwrap() {
+                store.settle(&next, &Outcome::Sent).unwrap();
+                sent.push((next.event_id, next.address));
+            }
         }
         let of = |id: &str, address: &str| (id.to_owned(), address.to_owned());
-        let other = if first.channel == Channel::Email { "7" } else { "anna@example.com" };
-        assert_eq!(
-            sent,
-            [of("0-2-0", other), of("0-3-0", other), of("0-4-0", "8")],
-            "the other way waits for the first"
-        );
+        let mail = "anna@example.com";
+        assert_eq!(sent, [of("0-4-0", "8"), of("0-2-0", mail), of("0-3-0", mail)], "only her chat waits for the first");
         let failed = store.messages(Some("anna"), Some("pending"), &(i64::MAX, 0, String::new()), 10).unwrap();
         assert_eq!(failed.iter().filter_map(|one| one.last_error.as_deref()).collect::<Vec<_>>(), ["busy"]);
         assert_eq!(store.position("t", 0).unwrap(), Some(7));
+    }
+
+    fn store(dir: &Path, max_age: Duration) -> Store {
+        let recipients = serde_json::from_str(r#"{"*": {"chat_id": "7"}}"#).unwrap();
+        Store::open(&dir.join("n.db"), recipients, vec![Channel::Telegram], max_age).unwrap()
+    }
+
+    #[test]
+    fn waits_double_and_end() {
+        let waits = |least| [0, 1, 5, 8, 9, 31, 62, 63, 64, u32::MAX].map(|attempts| wait_seconds(attempts, least));
+        assert_eq!(waits(Duration::ZERO), [1, 2, 32, 256, 300, 300, 300, 300, 300, 300]);
+        assert_eq!(waits(Duration::from_secs(60))[..3], [60, 60, 60]);
+        assert_eq!(waits(Duration::MAX), [3_600; 10], "whatever a chat says");
+    }
+
+    #[test]
+    fn what_gets_too_old_while_it_waits_is_not_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = store(dir.path(), Duration::from_secs(86_400));
+        let place = Place { topic: "t".into(), partition: 0, offset: 0 };
+        store.write(vec![(place, Ok(event(1, "created", "anna", "2999-01-01T00:00:00.000Z")))]).unwrap();
+        assert!(store.next(Channel::Telegram).unwrap().is_some());
+        store.connection.execute("UPDATE messages SET late_at = unixepoch() - 1", []).unwrap();
+        assert!(store.next(Channel::Telegram).unwrap().is_none());
+        assert_eq!(store.counts().unwrap(), [("skipped".to_owned(), 1)]);
+    }
+
+    #[test]
+    fn what_was_sent_long_ago_is_not_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path(), Duration::ZERO);
+        let mut statement = store.connection.prepare(&format!("EXPLAIN QUERY PLAN {NEXT}")).unwrap();
+        let plan = statement.query_map(["telegram"], |row| row.get(3)).unwrap();
+        let plan: Vec<String> = plan.collect::<rusqlite::Result<_>>().unwrap();
+        assert!(plan.iter().all(|step| !step.starts_with("SCAN") && !step.contains("TEMP B-TREE")), "{plan:?}");
+        assert_eq!(plan.iter().filter(|step| step.contains("INDEX waiting")).count(), 2, "{plan:?}");
     }
 }

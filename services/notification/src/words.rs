@@ -47,7 +47,10 @@ pub fn of(kind: &str, reservation: &Value, language: Language) -> Option<(&'stat
     Some(said)
 }
 
-/// `Stalls and 2 x Lawn`, in so far as there are any.
+/// So many seats are named, since a chat takes 4,096 letters of a message and no more.
+const NAMED: usize = 50;
+
+/// `Stalls A 1, Stalls A 2, 2 x Lawn`, in so far as there are any.
 fn seats(reservation: &Value) -> String {
     let list = |name: &str| reservation[name].as_array().into_iter().flatten();
     let text = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
@@ -60,7 +63,11 @@ fn seats(reservation: &Value) -> String {
     });
     let areas =
         list("areas").map(|area| format!("{} x {}", area["count"].as_u64().unwrap_or_default(), text(area, "name")));
-    seats.chain(areas).collect::<Vec<_>>().join(", ")
+    let mut all: Vec<_> = seats.chain(areas).collect();
+    let more = all.len().saturating_sub(NAMED);
+    all.truncate(NAMED);
+    all.extend((more > 0).then(|| format!("+{more}")));
+    all.join(", ")
 }
 
 /// `2026-11-29 16:00 UTC`, of a time as events have it.
@@ -95,6 +102,9 @@ mod tests {
             assert_eq!(said(Language::En), english);
             assert!(said(Language::Ko).contains(korean) && said(Language::Ko).contains("Stalls A 1"), "{kind}");
         }
+        let many = vec![json!({"zone": "Z".repeat(20), "row": "R".repeat(20), "number": "N".repeat(20)}); 500];
+        let many = of("boxoffice.reservation.confirmed", &json!({"seats": many}), Language::Ko).unwrap().1;
+        assert!(many.chars().count() < 4_096 && many.contains(", +450 "), "{many}");
         assert_eq!(of("boxoffice.reservation.released", &reservation, Language::En), None);
     }
 }

@@ -85,9 +85,9 @@ section! {
         /// Deliveries at a time.
         concurrency: u64 = 4,
         /// Events of one delivery.
-        batch_events: u64 = 500,
+        batch_events: u64 = 2_000,
         /// Events in memory from which on no more are read.
-        window_events: u64 = 4_096,
+        window_events: u64 = 16_384,
         /// Events that may wait for an operator; past it no more are sent.
         max_parked_events: u64 = 10_000,
         /// Settings of the client, by the names of librdkafka.
