@@ -66,6 +66,11 @@ forwarding:
 cluster-nats seconds="600":
     BOXOFFICE_CLUSTER_SECONDS={{seconds}} cargo test --features cluster --test cluster_nats members -- --nocapture
 
+# Does so many faults to three machines under load, of all kinds or of those that are named, with commas between them; as root each
+# machine has a network of its own, which can be cut.
+cluster-faults count="14" kinds="":
+    BOXOFFICE_CLUSTER_FAULTS={{count}} BOXOFFICE_CLUSTER_KINDS={{kinds}} cargo test --release --test cluster_servers faults:: -- --nocapture
+
 # Checks so many histories of concurrent callers.
 histories count="10000":
     BOXOFFICE_HISTORIES={{count}} cargo test --release --test linearizability -- --nocapture

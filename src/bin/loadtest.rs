@@ -63,9 +63,12 @@ struct TargetArgs {
     /// Settings of the embedded engine, as the server's configuration file
     #[arg(long, value_name = "FILE", requires = "embedded")]
     config: Option<PathBuf>,
-    /// A running server: http://HOST:PORT
+    /// A running server: http://HOST:PORT; again for each node of a cluster
+    ///
+    /// Callers are spread over several. What has no answer, or only "no_owner" or "outcome_unknown", is asked again with the same
+    /// idempotency key at another node, within --timeout.
     #[arg(long, requires_all = ["admin_token", "jwt_secret_file"])]
-    url: Option<String>,
+    url: Vec<String>,
     /// A token with the role admin, by `boxoffice-server token --role admin`
     #[arg(long, value_name = "TOKEN", env = "BOXOFFICE_ADMIN_TOKEN", hide_env_values = true)]
     admin_token: Option<String>,
@@ -169,10 +172,9 @@ fn start(cli: &Cli) -> Result<bool> {
         runtime.worker_threads(threads.max(1));
     }
     runtime.enable_all().build()?.block_on(async {
-        match (&cli.target.embedded, &cli.target.url) {
-            (Some(_), _) => test(embedded(&cli.target).await?, cli, params).await,
-            (None, Some(url)) => test(http(&cli.target, url)?, cli, params).await,
-            (None, None) => bail!("say what to put under load: --embedded DIR or --url URL"),
+        match &cli.target.embedded {
+            Some(_) => test(embedded(&cli.target).await?, cli, params).await,
+            None => test(http(&cli.target)?, cli, params).await,
         }
     })
 }
@@ -184,11 +186,11 @@ async fn embedded(arguments: &TargetArgs) -> Result<Embedded> {
     Ok(Embedded::open(settings.engine()).await?)
 }
 
-fn http(arguments: &TargetArgs, url: &str) -> Result<Http> {
+fn http(arguments: &TargetArgs) -> Result<Http> {
     let file = arguments.jwt_secret_file.as_ref().context("--jwt-secret-file is missing")?;
     let secret = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
     Ok(Http::new(HttpSettings {
-        url: url.to_owned(),
+        urls: arguments.url.clone(),
         admin_token: arguments.admin_token.clone().context("--admin-token is missing")?,
         jwt_secret: secret.trim_ascii_end().to_vec(),
         connections: arguments.connections.max(1),

@@ -15,11 +15,15 @@ use boxoffice::server::demo::{self, Demo};
 use boxoffice::server::descriptors;
 use boxoffice::{Engine, Lsn, UserId};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tokio::net::TcpSocket;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 // Keeps memory flat and costs less than the system's, with threads that free what others allocated.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Connections that wait to be taken, as many as the standard library lets.
+const BACKLOG: u32 = 128;
 
 /// Sells seats: an HTTP server in front of the boxoffice reservation engine.
 ///
@@ -271,10 +275,10 @@ fn serve(arguments: &Serve) -> Result<()> {
 }
 
 async fn run(settings: Settings, arguments: &Serve) -> Result<()> {
-    let listener = listen(&settings.http.listen)?;
+    let api = take(&settings.http.listen)?;
     let ops = match settings.http.ops_listen.as_str() {
         "off" => None,
-        address => Some(listen(address)?),
+        address => Some(take(address)?),
     };
     // Both signals are caught from here on, so that the data directory is left in order even by an impatient operator.
     let shutdown = shutdown_signal()?;
@@ -283,15 +287,17 @@ async fn run(settings: Settings, arguments: &Serve) -> Result<()> {
     descriptors::check(&settings)?;
     settings.kafka.check()?;
     let engine = open(&settings, arguments.found).await?;
-    let address = listener.local_addr()?;
+    let address = api.local_addr()?;
     if arguments.demo {
         until_somebody_decides(&engine).await;
         let demo = demo::prepare(&engine).await.context("preparing the demonstration")?;
         explain(&settings, &demo, address)?;
     }
+    let api = listen(api, &settings.http.listen)?;
+    let ops = ops.map(|socket| listen(socket, &settings.http.ops_listen)).transpose()?;
     println!("listening on http://{address}");
     io::stdout().flush()?;
-    boxoffice::server::run(listener, ops, engine, settings, shutdown).await?;
+    boxoffice::server::run(api, ops, engine, settings, shutdown).await?;
     Ok(())
 }
 
@@ -319,8 +325,22 @@ async fn open(settings: &Settings, founds: bool) -> Result<Engine> {
     Ok(Engine::open(settings.engine()).await?)
 }
 
-fn listen(address: &str) -> Result<TcpListener> {
-    TcpListener::bind(address).with_context(|| format!("listening on {address}"))
+/// Takes an address at which nobody is let in yet: a start may last, and whoever comes meanwhile is to go to another node, and not to
+/// wait here.
+fn take(address: &str) -> Result<TcpSocket> {
+    let take = || {
+        let address = address.parse::<SocketAddr>().map_err(io::Error::other)?;
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok::<_, io::Error>(socket)
+    };
+    take().with_context(|| format!("listening on {address}"))
+}
+
+fn listen(socket: TcpSocket, address: &str) -> Result<TcpListener> {
+    let listener = socket.listen(BACKLOG).and_then(tokio::net::TcpListener::into_std);
+    listener.with_context(|| format!("listening on {address}"))
 }
 
 fn shutdown_signal() -> Result<impl Future<Output = ()>> {

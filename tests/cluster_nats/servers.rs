@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -62,7 +62,7 @@ fn installed() -> Result<PathBuf, String> {
 }
 
 /// A port that nobody has, and that no connection gets by itself while a server is down.
-fn port() -> u16 {
+pub fn port() -> u16 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let seed = u64::from(std::process::id()) << 32 | NEXT.fetch_add(1, Ordering::Relaxed);
     let mut random = Random(seed ^ std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64);
@@ -137,8 +137,8 @@ impl Servers {
     pub fn wait_for_all(&self) {
         for server in &self.servers {
             eventually(PATIENCE, &format!("{} is ready", server.name), || {
-                let is_well = get(server.monitor, "/healthz").is_some_and(|body| body.contains("\"ok\""));
-                let jetstream = get(server.monitor, "/jsz").unwrap_or_default();
+                let is_well = get(local(server.monitor), "/healthz").is_some_and(|body| body.contains("\"ok\""));
+                let jetstream = get(local(server.monitor), "/jsz").unwrap_or_default();
                 is_well && (self.servers.len() == 1 || jetstream.contains("\"leader\": \"n"))
             });
         }
@@ -172,22 +172,12 @@ impl Servers {
 
     /// Who is connected to a server.
     pub fn connections(&self, index: usize) -> Option<String> {
-        get(self.servers[index].monitor, "/connz")
+        get(local(self.servers[index].monitor), "/connz")
     }
 
     /// The server that says that its replica of the stream leads.
     pub fn leader_of(&self, stream: &str) -> Option<usize> {
-        let leaders = self.servers.iter().filter_map(|server| {
-            let body = get(server.monitor, "/jsz?streams=true")?;
-            let body: serde_json::Value = serde_json::from_str(&body).ok()?;
-            let accounts = body["account_details"].as_array()?;
-            let mut streams =
-                accounts.iter().flat_map(|account| account["stream_detail"].as_array().into_iter().flatten());
-            let leader = streams.find(|it| it["name"] == stream)?["cluster"]["leader"].as_str()?.to_owned();
-            (leader == server.name).then_some(leader)
-        });
-        let leader = leaders.reduce(|_, last| last)?;
-        self.servers.iter().position(|server| server.name == leader)
+        self.servers.iter().rposition(|server| leads(local(server.monitor), &server.name, stream))
     }
 
     /// As if its power went, but for what the system has not yet written.
@@ -251,9 +241,24 @@ impl Drop for Servers {
     }
 }
 
+/// Whether the server of this name says at its monitoring port that its replica of a stream leads.
+pub fn leads(monitor: impl ToSocketAddrs, name: &str, stream: &str) -> bool {
+    let leader = || {
+        let body: serde_json::Value = serde_json::from_str(&get(monitor, "/jsz?streams=true")?).ok()?;
+        let accounts = body["account_details"].as_array()?;
+        let mut streams = accounts.iter().flat_map(|account| account["stream_detail"].as_array().into_iter().flatten());
+        Some(streams.find(|it| it["name"] == stream)?["cluster"]["leader"].as_str()?.to_owned())
+    };
+    leader().is_some_and(|leader| leader == name)
+}
+
+fn local(port: u16) -> (&'static str, u16) {
+    ("127.0.0.1", port)
+}
+
 /// The body of a page, if there is one.
-fn get(port: u16, path: &str) -> Option<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+pub fn get(address: impl ToSocketAddrs, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
     stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).ok()?;
     let mut answer = String::new();

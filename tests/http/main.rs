@@ -32,5 +32,6 @@ mod sale;
 mod same_body;
 mod secrets;
 mod sinks;
+mod starting;
 mod webhooks;
 mod wire;

@@ -1,7 +1,7 @@
 //! The program itself: its command line, its configuration, its signals, its end.
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -57,6 +57,13 @@ pub fn serve_with_files(dir: &Path, more: &[&str], files: u64, log: Stdio) -> (C
 /// A server that has just been started, and may not have come far.
 pub fn begin(dir: &Path, more: &[&str]) -> Child {
     serving(dir, more).spawn().unwrap()
+}
+
+/// The same at these addresses.
+pub fn begin_at(dir: &Path, api: SocketAddr, ops: SocketAddr, more: &[&str]) -> Child {
+    let mut command = program(dir);
+    command.args(["--listen", &api.to_string(), "--ops-listen", &ops.to_string(), "--data", "data"]).args(more);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 fn serving(dir: &Path, more: &[&str]) -> Command {

@@ -7,6 +7,7 @@
 #[allow(dead_code, reason = "the harness of the tests over HTTP, of which this needs a part")]
 mod harness;
 mod lies;
+mod nodes;
 mod odd;
 
 use std::time::{Duration, Instant};
@@ -51,17 +52,21 @@ pub async fn embedded() -> (Embedded, TempDir) {
     (Embedded::open(config).await.unwrap(), dir)
 }
 
-fn http(server: &Server) -> Http {
+/// How a server is reached.
+pub fn settings(server: &Server) -> HttpSettings {
     let secret = std::fs::read(server.data_dir().join("jwt.key")).unwrap();
-    let settings = HttpSettings {
-        url: format!("http://{}", server.address),
+    HttpSettings {
+        urls: vec![format!("http://{}", server.address)],
         admin_token: server.admin.clone(),
         jwt_secret: secret.trim_ascii_end().to_vec(),
         connections: 16,
         timeout: Duration::from_secs(30),
         open_holds_max: 20,
-    };
-    Http::new(settings).unwrap()
+    }
+}
+
+fn http(server: &Server) -> Http {
+    Http::new(settings(server)).unwrap()
 }
 
 pub async fn outcome<T: Target>(target: T, params: Params) -> Outcome {
@@ -70,17 +75,17 @@ pub async fn outcome<T: Target>(target: T, params: Params) -> Outcome {
     outcome
 }
 
-fn operation<'a>(outcome: &'a Outcome, name: &str) -> &'a Operation {
+pub fn operation<'a>(outcome: &'a Outcome, name: &str) -> &'a Operation {
     let found = outcome.operations.iter().find(|operation| operation.name == name);
     found.unwrap_or_else(|| panic!("no {name} in {}", outcome.json()))
 }
 
-fn checked(outcome: &Outcome, what: &str) -> u64 {
+pub fn checked(outcome: &Outcome, what: &str) -> u64 {
     outcome.audit.checked.iter().find(|(name, _)| *name == what).unwrap().1
 }
 
 /// What every run of a workload must have done, and looked at.
-fn assert_clean(outcome: &Outcome, workload: Workload) {
+pub fn assert_clean(outcome: &Outcome, workload: Workload) {
     assert!(outcome.audit.ok, "{}", outcome.table());
     let (operations, audited): (&[&str], &[&str]) = match workload {
         Workload::Rush | Workload::Scatter => (&["hold", "release"], &["holds", "seats", "reservations"]),

@@ -1,9 +1,13 @@
-//! A server, over HTTP/1.1 on connections that are kept, and WebSockets.
+//! A server, or the nodes of a cluster, over HTTP/1.1 on connections that are kept, and WebSockets.
+//!
+//! Of several nodes each call goes to the next one. What has no answer that says what became of it is asked again, with the same
+//! idempotency key, at the one after that: so a run goes on through a failover, and its audit with it.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -17,6 +21,7 @@ use serde_json::json;
 use sha2::Sha256;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -31,21 +36,25 @@ use crate::loadgen::house::House;
 const IDLE_MAX: Duration = Duration::from_secs(5);
 /// For how long buyers' tokens are good, in seconds. Each run signs its own.
 const TOKEN_TTL_S: u64 = 7 * 24 * 3_600;
+/// With several nodes: how often one may be silent in the time that an answer may take.
+const SILENCES: u32 = 6;
+/// With several nodes: the pause after all have been asked.
+const AGAIN: Duration = Duration::from_millis(50);
 /// Until when what is put on sale is on sale.
 const STARTS_AT: &str = "2099-12-31T20:00:00Z";
 
 /// How a server is reached.
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
-    /// Such as `http://127.0.0.1:8080`.
-    pub url: String,
+    /// Such as `http://127.0.0.1:8080`; of a cluster, those of all nodes.
+    pub urls: Vec<String>,
     /// An admin's bearer token.
     pub admin_token: String,
     /// What buyers' tokens are signed with, by HS256.
     pub jwt_secret: Vec<u8>,
     /// Connections at the most.
     pub connections: usize,
-    /// How long an answer may take.
+    /// How long an answer may take; with several nodes, with all that is asked again.
     pub timeout: Duration,
     /// How many open holds a user may have there; 0: that is not known.
     pub open_holds_max: u32,
@@ -57,19 +66,63 @@ pub enum Error {
     /// The URL.
     #[error("{0}: must be http://HOST[:PORT], without a path; for https, put a proxy in front")]
     Url(String),
+    /// There is none.
+    #[error("there is no URL")]
+    NoUrl,
     /// The secret.
     #[error("the secret for HS256 must be at least 32 bytes")]
     Secret,
 }
 
-/// A server.
+/// A server, or several that are one.
 pub struct Http {
     settings: HttpSettings,
+    nodes: Vec<Node>,
+    /// How many calls there were, each of which begins at another node.
+    turn: AtomicUsize,
+    free: Semaphore,
+    signer: Signer,
+}
+
+struct Node {
     /// Host and port.
     address: String,
     idle: Mutex<Vec<Connection>>,
-    free: Semaphore,
-    signer: Signer,
+}
+
+impl Node {
+    fn new(url: &str) -> Result<Self, Error> {
+        let wrong = || Error::Url(url.to_owned());
+        let host = url.strip_prefix("http://").ok_or_else(wrong)?.trim_end_matches('/');
+        if host.is_empty() || host.contains(['/', '?', '#', '@']) {
+            return Err(wrong());
+        }
+        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let address = if has_port { host.to_owned() } else { format!("{host}:80") };
+        Ok(Self { address, idle: Mutex::new(Vec::new()) })
+    }
+
+    async fn connection(&self) -> Answer<Connection> {
+        let idle = self.idle.lock().pop();
+        if let Some(connection) = idle
+            && connection.used_at.elapsed() < IDLE_MAX
+        {
+            return Ok(connection);
+        }
+        Connection::open(&self.address).await.map_err(|error| fault(&error))
+    }
+}
+
+/// What is asked, but for where.
+#[derive(Clone, Copy)]
+struct Question<'a> {
+    method: &'a str,
+    path: &'a str,
+    by: By<'a>,
+    body: &'a str,
+    queue_token: Option<&'a str>,
+    /// Empty: none.
+    key: &'a str,
 }
 
 /// Signs buyers' tokens. It takes about a microsecond, so that none needs to be kept.
@@ -102,18 +155,15 @@ enum By<'a> {
 }
 
 impl Http {
-    /// Reaches a server, at the first call.
+    /// Reaches its servers, at the first calls.
     ///
     /// # Errors
     /// The settings cannot be used.
     pub fn new(settings: HttpSettings) -> Result<Self, Error> {
-        let wrong = || Error::Url(settings.url.clone());
-        let host = settings.url.strip_prefix("http://").ok_or_else(wrong)?.trim_end_matches('/');
-        if host.is_empty() || host.contains(['/', '?', '#', '@']) {
-            return Err(wrong());
+        let nodes = settings.urls.iter().map(|url| Node::new(url)).collect::<Result<Vec<_>, _>>()?;
+        if nodes.is_empty() {
+            return Err(Error::NoUrl);
         }
-        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let address = if has_port { host.to_owned() } else { format!("{host}:80") };
         if settings.jwt_secret.len() < 32 {
             return Err(Error::Secret);
         }
@@ -121,7 +171,12 @@ impl Http {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
         let signer = Signer { key, expires_at: now + TOKEN_TTL_S };
         let free = Semaphore::new(settings.connections);
-        Ok(Self { settings, address, idle: Mutex::new(Vec::new()), free, signer })
+        Ok(Self { settings, nodes, turn: AtomicUsize::new(0), free, signer })
+    }
+
+    /// The node whose turn it is.
+    fn next(&self) -> usize {
+        self.turn.fetch_add(1, Ordering::Relaxed) % self.nodes.len()
     }
 
     /// Sends a request, and makes something of a good answer's body.
@@ -132,42 +187,74 @@ impl Http {
         by: By<'_>,
         body: &str,
         queue_token: Option<&str>,
-        read: impl FnOnce(&[u8]) -> Answer<T>,
+        read: impl Fn(&[u8]) -> Answer<T>,
     ) -> Answer<T> {
         // The semaphore is never closed.
         let _turn = self.free.acquire().await.map_err(|_| Code::Internal)?;
-        let answer = tokio::time::timeout(self.settings.timeout, async {
-            let mut connection = self.connection().await?;
-            self.put_together(&mut connection.request, method, path, by, body, queue_token)?;
-            let (status, body) = connection.exchange().await.map_err(|error| fault(&error))?;
-            let answer = if (200..300).contains(&status) { read(body) } else { Err(problem(status, body)) };
-            if !connection.closing {
-                self.idle.lock().push(connection);
+        let path = path.to_string();
+        let question = Question { method, path: &path, by, body, queue_token, key: "" };
+        if self.nodes.len() == 1 {
+            let answer = timeout(self.settings.timeout, self.ask_node(&self.nodes[0], question, &read));
+            return answer.await.unwrap_or(Err(Code::Timeout));
+        }
+        let key = if method == "POST" { new_key()? } else { String::new() };
+        self.ask_nodes(Question { key: &key, ..question }, &read).await
+    }
+
+    /// Asks one node after another, until one says what became of it.
+    async fn ask_nodes<T>(&self, question: Question<'_>, read: &impl Fn(&[u8]) -> Answer<T>) -> Answer<T> {
+        let (begun, first) = (Instant::now(), self.next());
+        let mut open = None;
+        for (attempt, node) in (1..).zip(self.nodes.iter().cycle().skip(first)) {
+            let left = self.settings.timeout.saturating_sub(begun.elapsed());
+            let answer = timeout(left.min(self.settings.timeout / SILENCES), self.ask_node(node, question, read));
+            let answer = answer.await.unwrap_or(Err(Code::Timeout));
+            let Err(code) = answer else { return answer };
+            if question.method != "GET" && code.leaves_the_outcome_open() {
+                open = Some(code);
             }
-            answer
-        });
+            let is_asked_again = matches!(code, Code::NoOwner | Code::OutcomeUnknown | Code::Transport | Code::Timeout);
+            if !is_asked_again || begun.elapsed() + AGAIN >= self.settings.timeout {
+                // An attempt that was not answered may be carried out yet: a later refusal says nothing of it.
+                return Err(open.unwrap_or(code));
+            }
+            // Another node is asked at once, and the first one again after a while.
+            if attempt % self.nodes.len() == 0 {
+                sleep(AGAIN).await;
+            }
+        }
+        Err(Code::Internal)
+    }
+
+    /// Asks one node, once.
+    async fn ask_node<T>(&self, node: &Node, question: Question<'_>, read: &impl Fn(&[u8]) -> Answer<T>) -> Answer<T> {
+        let mut connection = node.connection().await?;
+        self.put_together(&mut connection.request, node, question)?;
+        let (status, body) = connection.exchange().await.map_err(|error| fault(&error))?;
+        let answer = if (200..300).contains(&status) { read(body) } else { Err(problem(status, body)) };
+        if !connection.closing {
+            node.idle.lock().push(connection);
+        }
+        answer
+    }
+
+    /// A question to which only that node is to answer.
+    async fn look<T>(&self, node: &Node, path: &str, read: impl Fn(&[u8]) -> Answer<T>) -> Answer<T> {
+        let question = Question { method: "GET", path, by: By::Admin, body: "", queue_token: None, key: "" };
+        let answer = timeout(self.settings.timeout / SILENCES, self.ask_node(node, question, &read));
         answer.await.unwrap_or(Err(Code::Timeout))
     }
 
-    async fn connection(&self) -> Answer<Connection> {
-        let idle = self.idle.lock().pop();
-        if let Some(connection) = idle
-            && connection.used_at.elapsed() < IDLE_MAX
-        {
-            return Ok(connection);
-        }
-        Connection::open(&self.address).await.map_err(|error| fault(&error))
+    /// The seats as one of several nodes shows them, once it has taken in all that anybody was told before.
+    async fn seats_of(&self, node: &Node, path: &str, house: &House) -> Answer<SeatStates> {
+        // A wallet is asked for at the owner, and this node answers when it is as far as the owner was, or is not ready.
+        self.look(node, "/v1/wallet", |_| Ok(())).await?;
+        self.look(node, "/readyz", |_| Ok(())).await?;
+        self.look(node, path, |body| read_seats(house, body)).await
     }
 
-    fn put_together(
-        &self,
-        request: &mut Vec<u8>,
-        method: &str,
-        path: impl fmt::Display,
-        by: By<'_>,
-        body: &str,
-        queue_token: Option<&str>,
-    ) -> Answer<()> {
+    fn put_together(&self, request: &mut Vec<u8>, node: &Node, question: Question<'_>) -> Answer<()> {
+        let Question { method, path, by, body, queue_token, key } = question;
         let mut token = String::new();
         let token = match by {
             By::Admin => self.settings.admin_token.as_str(),
@@ -179,7 +266,10 @@ impl Http {
         };
         request.clear();
         let written = (|| {
-            write!(request, "{method} {path} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {token}\r\n", self.address)?;
+            write!(request, "{method} {path} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {token}\r\n", node.address)?;
+            if !key.is_empty() {
+                write!(request, "idempotency-key: {key}\r\n")?;
+            }
             if let Some(token) = queue_token {
                 write!(request, "queue-token: {token}\r\n")?;
             }
@@ -206,6 +296,21 @@ fn fault(error: &connection::Error) -> Code {
         connection::Error::Io(_) => Code::Transport,
         connection::Error::Malformed(_) => Code::Malformed,
     }
+}
+
+/// A key that no other call has, of this run or another.
+fn new_key() -> Answer<String> {
+    let random = getrandom::u64().and_then(|one| Ok((one, getrandom::u64()?)));
+    random.map(|(one, other)| format!("{one:016x}{other:016x}")).map_err(|_| Code::Internal)
+}
+
+fn read_seats(house: &House, body: &[u8]) -> Answer<SeatStates> {
+    let seats = parse::<SeatsJson<'_>>(body)?;
+    let mut states = vec![Status::Free; house.seats()];
+    for (seat, status) in seats.seats.read(house)? {
+        states[seat as usize] = status;
+    }
+    Ok(SeatStates { seq: seats.seq, states })
 }
 
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Answer<T> {
@@ -414,7 +519,7 @@ impl Target for Http {
     type Follower = Follower;
 
     fn describe(&self) -> String {
-        self.settings.url.clone()
+        self.settings.urls.join(", ")
     }
 
     fn open_holds_max(&self) -> u32 {
@@ -498,15 +603,18 @@ impl Target for Http {
     }
 
     async fn seats(&self, offer: &Offer) -> Answer<SeatStates> {
-        let read = |body: &[u8]| {
-            let seats = parse::<SeatsJson<'_>>(body)?;
-            let mut states = vec![Status::Free; offer.house.seats()];
-            for (seat, status) in seats.seats.read(&offer.house)? {
-                states[seat as usize] = status;
+        let path = format!("/v1/options/{}/seats", offer.id);
+        if self.nodes.len() == 1 {
+            return self.ask("GET", path, By::Admin, "", None, |body| read_seats(&offer.house, body)).await;
+        }
+        let mut answer = Err(Code::NoOwner);
+        for node in self.nodes.iter().cycle().skip(self.next()).take(self.nodes.len()) {
+            answer = self.seats_of(node, &path, &offer.house).await;
+            if answer.is_ok() {
+                break;
             }
-            Ok(SeatStates { seq: seats.seq, states })
-        };
-        self.ask("GET", format!("/v1/options/{}/seats", offer.id), By::Admin, "", None, read).await
+        }
+        answer
     }
 
     async fn enter(&self, concert: ConcertId, user: &UserId) -> Answer<Place> {
@@ -524,13 +632,14 @@ impl Target for Http {
     }
 
     async fn follow(&self, offer: &Arc<Offer>, _: &UserId) -> Answer<Follower> {
+        let address = &self.nodes[self.next()].address;
         let connect = async {
-            let stream = TcpStream::connect(&self.address).await.map_err(|_| Code::Transport)?;
-            let url = format!("ws://{}/v1/options/{}/live", self.address, offer.id);
+            let stream = TcpStream::connect(address).await.map_err(|_| Code::Transport)?;
+            let url = format!("ws://{address}/v1/options/{}/live", offer.id);
             let (socket, _) = tokio_tungstenite::client_async(url, stream).await.map_err(|_| Code::Transport)?;
             Ok(Follower { socket, offer: offer.clone() })
         };
-        tokio::time::timeout(self.settings.timeout, connect).await.unwrap_or(Err(Code::Timeout))
+        timeout(self.settings.timeout, connect).await.unwrap_or(Err(Code::Timeout))
     }
 
     async fn audit_journal(&self, _: u64) -> Option<Result<u64, String>> {
@@ -538,7 +647,7 @@ impl Target for Http {
     }
 
     async fn close(&self) -> Result<(), String> {
-        self.idle.lock().clear();
+        self.nodes.iter().for_each(|node| node.idle.lock().clear());
         Ok(())
     }
 }
@@ -571,7 +680,7 @@ mod tests {
 
     fn settings(url: &str) -> HttpSettings {
         HttpSettings {
-            url: url.into(),
+            urls: vec![url.into()],
             admin_token: "none".into(),
             jwt_secret: vec![b's'; 32],
             connections: 1,
@@ -587,13 +696,15 @@ mod tests {
             ("http://tickets.example/", "tickets.example:80"),
             ("http://[::1]:80", "[::1]:80"),
         ] {
-            assert_eq!(Http::new(settings(url)).map(|http| http.address).unwrap(), address);
+            assert_eq!(Http::new(settings(url)).map(|http| http.nodes[0].address.clone()).unwrap(), address);
         }
         for url in ["https://tickets.example", "tickets.example", "http://", "http://a/b", "http://u@a"] {
             assert_eq!(Http::new(settings(url)).err(), Some(Error::Url(url.into())), "{url}");
         }
         let short = HttpSettings { jwt_secret: vec![0; 31], ..settings("http://a") };
         assert_eq!(Http::new(short).err(), Some(Error::Secret));
+        let nowhere = HttpSettings { urls: Vec::new(), ..settings("http://a") };
+        assert_eq!(Http::new(nowhere).err(), Some(Error::NoUrl));
     }
 
     #[test]
