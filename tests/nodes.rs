@@ -3,69 +3,17 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use boxoffice::cluster::{Joining, Sequence};
 use boxoffice::testing::cluster::{Cable, MemoryStream};
-use boxoffice::{Caller, Config, Engine, Error, Lsn, OptionId, PaymentStatus, Rejection, Wish, verify};
+use boxoffice::{Caller, Engine, Error, Lsn, OptionId, PaymentStatus, Rejection, Wish, verify};
 use common::name;
+use common::nodes::{Node, config, owner, three, until};
 use tempfile::TempDir;
 
-const PATIENCE: Duration = Duration::from_secs(30);
-
-struct Node {
-    engine: Engine,
-    cable: Cable,
-    dir: TempDir,
-}
-
 async fn node(stream: &MemoryStream, name: &str) -> Node {
-    node_in(stream, name, tempfile::tempdir().unwrap()).await
-}
-
-async fn node_in(stream: &MemoryStream, name: &str, dir: TempDir) -> Node {
-    let cable = Cable::default();
-    let engine = Engine::open_in_cluster(config(&dir), stream.joining(name, &cable)).await.unwrap();
-    Node { engine, cable, dir }
-}
-
-fn config(dir: &TempDir) -> Config {
-    common::config(&dir.path().join("data"))
-}
-
-async fn three(stream: &MemoryStream) -> Vec<Node> {
-    let mut nodes = Vec::new();
-    for name in ["ada", "ben", "eva"] {
-        nodes.push(node(stream, name).await);
-    }
-    nodes
-}
-
-async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(seen) = look() {
-            return seen;
-        }
-        assert!(begun.elapsed() < PATIENCE, "{what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-/// The one of `among` that owns, once there is one that all of them know.
-async fn owner(nodes: &[Node], among: &[usize]) -> usize {
-    until("one owns, and all know it", || {
-        let owner = *among.iter().find(|index| nodes[**index].engine.membership().unwrap().owns)?;
-        let known = nodes[owner].engine.membership().unwrap();
-        among
-            .iter()
-            .all(|index| {
-                let seen = nodes[*index].engine.membership().unwrap();
-                (seen.epoch, &seen.owner) == (known.epoch, &known.owner)
-            })
-            .then_some(owner)
-    })
-    .await
+    Node::open(stream, name, tempfile::tempdir().unwrap()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,7 +80,7 @@ async fn who_is_shut_down_hands_over_and_joins_again_with_what_it_had() {
     gone.engine.shutdown().await.unwrap();
     let second = owner(&nodes, &[0, 1]).await;
     nodes[second].engine.hold(option, &name("ben"), Wish::best(2), None, None).await.unwrap();
-    let back = node_in(&stream, &node, gone.dir).await;
+    let back = Node::open(&stream, &node, gone.dir).await;
     until("it has caught up", || (back.engine.durable_lsn() == nodes[second].engine.durable_lsn()).then_some(())).await;
     assert_eq!(back.engine.option(option).await.unwrap().counts.held, 5);
     let refused = Engine::open(config(&nodes[0].dir)).await;
@@ -282,7 +230,7 @@ async fn who_was_away_for_so_long_that_the_log_has_forgotten_copies_what_it_lack
     // What is on the disks of the others.
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     stream.purge(Sequence(stream.messages().len() as u64));
-    let back = node_in(&stream, "eva", gone.dir).await;
+    let back = Node::open(&stream, "eva", gone.dir).await;
     until("it has caught up", || (back.engine.durable_lsn() == last).then_some(())).await;
     assert_eq!(state(&back.engine, option).await, state(&nodes[first].engine, option).await);
     common::hold(&back.engine, option, &name("anna"), &["9-9"]).await;

@@ -3,7 +3,6 @@
 
 mod common;
 
-use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::process::Command;
 use std::sync::Arc;
@@ -12,49 +11,18 @@ use std::time::{Duration, Instant};
 use boxoffice::cluster::{Asking, Beat, Heard, Joining, Link, NodeName};
 use boxoffice::domain::waiting_room::{Settings as Room, SettingsPatch};
 use boxoffice::relay::{Delivery, Outcome, Receiver, Settings};
-use boxoffice::server::config::Settings as ServerSettings;
 use boxoffice::testing::cluster::{Cable, MemoryStream};
 use boxoffice::testing::failing_disk::FailingDisk;
-use boxoffice::{Config, Engine, Error, EventFilter, NewConcert, OptionId, Start};
+use boxoffice::{Engine, Error, EventFilter, NewConcert, OptionId, Start};
+use common::nodes::{Node, config, until};
 use common::{PATIENCE, name};
-use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 use tokio::time::timeout;
-use tokio_tungstenite::connect_async;
-use tokio_tungstenite::tungstenite::{self, Message};
-
-struct Node {
-    engine: Engine,
-    cable: Cable,
-    dir: TempDir,
-}
-
-fn config(dir: &TempDir) -> Config {
-    common::config(&dir.path().join("data"))
-}
-
-async fn node_in(stream: &MemoryStream, name: &str, dir: TempDir) -> Node {
-    let cable = Cable::default();
-    let engine = Engine::open_in_cluster(config(&dir), stream.joining(name, &cable)).await.unwrap();
-    Node { engine, cable, dir }
-}
 
 async fn node(stream: &MemoryStream, name: &str) -> Node {
-    node_in(stream, name, tempfile::tempdir().unwrap()).await
-}
-
-async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(seen) = look() {
-            return seen;
-        }
-        assert!(begun.elapsed() < PATIENCE, "{what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    Node::open(stream, name, tempfile::tempdir().unwrap()).await
 }
 
 async fn owns(node: &Node) {
@@ -180,7 +148,7 @@ async fn the_log_keeps_what_a_node_lacks_that_no_living_process_has_heard_of_unt
     for index in 0..2 {
         let Node { engine, dir, .. } = nodes.remove(0);
         engine.shutdown().await.unwrap();
-        nodes.push(node_in(&stream, ["ada", "ben"][index], dir).await);
+        nodes.push(Node::open(&stream, ["ada", "ben"][index], dir).await);
     }
     let first = owner(&nodes).await;
     charge_some(&nodes[first].engine, 1_300).await;
@@ -327,61 +295,6 @@ async fn who_waits_in_a_line_of_a_cluster_may_be_silent_for_ten_seconds_at_least
     let alone = Engine::open(config(&dir)).await.unwrap();
     alone.create_concert(concert(1), None).await.unwrap();
     alone.shutdown().await.unwrap();
-}
-
-/// A server of a node; it ends when the other end is dropped.
-async fn serve(stream: MemoryStream, name: &'static str, cable: Cable) -> (SocketAddr, Engine, oneshot::Sender<()>) {
-    let (stop, stopped) = oneshot::channel::<()>();
-    let (ready, is_ready) = oneshot::channel();
-    std::thread::spawn(move || {
-        actix_web::rt::System::new().block_on(async move {
-            let dir = tempfile::tempdir().unwrap();
-            let mut settings = ServerSettings { data_dir: dir.path().join("data"), ..ServerSettings::default() };
-            settings.storage.min_free_bytes = 0;
-            let engine = Engine::open_in_cluster(settings.engine(), stream.joining(name, &cable)).await.unwrap();
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            drop(ready.send((listener.local_addr().unwrap(), engine.clone())));
-            let shutdown = async { drop(stopped.await) };
-            boxoffice::server::run(listener, None, engine, settings, shutdown).await.unwrap();
-        });
-    });
-    let (address, engine) = is_ready.await.unwrap();
-    (address, engine, stop)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_without_news_lets_those_go_who_look_at_it_and_takes_no_others() {
-    let stream = MemoryStream::default();
-    let first = node(&stream, "ada").await;
-    owns(&first).await;
-    let option = common::on_sale(&first.engine, 2, 2).await;
-    let cable = Cable::default();
-    let (address, engine, stop) = serve(stream.clone(), "ben", cable.clone()).await;
-    until("it is ready", || engine.health().ready.then_some(())).await;
-    let url = format!("ws://{address}/v1/options/{option}/live");
-    let (mut socket, _) = connect_async(&url).await.unwrap();
-    assert!(matches!(socket.next().await, Some(Ok(Message::Text(_)))), "it is told how things are");
-    cable.cut();
-    let goodbye = async {
-        loop {
-            if let Message::Close(frame) = socket.next().await.expect("a goodbye").unwrap() {
-                return frame.unwrap();
-            }
-        }
-    };
-    let goodbye = timeout(PATIENCE, goodbye).await.expect("it is let go");
-    assert_eq!(u16::from(goodbye.code), 1012, "{goodbye:?}");
-    assert!(!engine.health().ready, "{:?}", engine.health());
-    let refused = connect_async(&url).await.err().unwrap();
-    assert!(matches!(&refused, tungstenite::Error::Http(answer) if answer.status() == 503), "{refused}");
-    cable.mend();
-    until("it is ready again", || engine.health().ready.then_some(())).await;
-    let begun = Instant::now();
-    while connect_async(&url).await.is_err() {
-        assert!(begun.elapsed() < PATIENCE, "nobody is let in again");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    drop(stop);
 }
 
 async fn of_version(stream: &MemoryStream, name: &str, format: u32, dir: TempDir) -> Node {

@@ -3,50 +3,16 @@
 mod common;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use boxoffice::cluster::{Beat, Joining, Link, Sequence};
 use boxoffice::testing::cluster::{Cable, MemoryStream};
-use boxoffice::{Config, Engine, OptionId};
+use boxoffice::{Engine, OptionId};
+use common::nodes::{Node, config, three, until};
 use common::{PATIENCE, name};
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
-
-struct Node {
-    engine: Engine,
-    cable: Cable,
-    dir: TempDir,
-}
-
-fn config(dir: &TempDir) -> Config {
-    common::config(&dir.path().join("data"))
-}
-
-async fn node_in(stream: &MemoryStream, name: &str, dir: TempDir) -> Node {
-    let cable = Cable::default();
-    let engine = Engine::open_in_cluster(config(&dir), stream.joining(name, &cable)).await.unwrap();
-    Node { engine, cable, dir }
-}
-
-async fn three(stream: &MemoryStream) -> Vec<Node> {
-    let mut nodes = Vec::new();
-    for name in ["ada", "ben", "eva"] {
-        nodes.push(node_in(stream, name, tempfile::tempdir().unwrap()).await);
-    }
-    nodes
-}
-
-async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(seen) = look() {
-            return seen;
-        }
-        assert!(begun.elapsed() < PATIENCE, "{what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
 
 /// The one that owns, once all know it.
 async fn owner(nodes: &[Node]) -> usize {
@@ -101,7 +67,7 @@ async fn a_machine_that_cannot_join_stays_what_it_was() {
     let (stream, cable) = (MemoryStream::default(), Cable::default());
     let (dir, option) = of_one_machine().await;
     // Somebody else was sooner, with nothing.
-    let nodes = [node_in(&stream, "ben", tempfile::tempdir().unwrap()).await];
+    let nodes = [Node::open(&stream, "ben", tempfile::tempdir().unwrap()).await];
     owner(&nodes).await;
     for founds in [true, false] {
         let joining = Joining { founds, ..stream.joining("ada", &cable) };
@@ -129,7 +95,7 @@ async fn who_lacks_what_the_log_has_forgotten_says_so_and_copies_it_at_the_next_
     assert!(reason.contains("again, and it copies"), "{reason}");
     let node = away.engine.membership().unwrap().node.to_string();
     away.engine.shutdown().await.unwrap_err();
-    let back = node_in(&stream, &node, away.dir).await;
+    let back = Node::open(&stream, &node, away.dir).await;
     let last = nodes[first].engine.durable_lsn();
     until("it has caught up", || (back.engine.durable_lsn() >= last).then_some(())).await;
     assert_eq!(back.engine.option(option).await.unwrap().counts.held, 30);
@@ -199,7 +165,7 @@ fn way(stream: &MemoryStream, node: &str) -> Arc<dyn Link> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_answers_nonsense_does_not_hold_a_newcomer_for_ever() {
     let stream = MemoryStream::default();
-    let first = node_in(&stream, "ben", tempfile::tempdir().unwrap()).await;
+    let first = Node::open(&stream, "ben", tempfile::tempdir().unwrap()).await;
     until("it owns", || first.engine.membership().unwrap().owns.then_some(())).await;
     common::on_sale(&first.engine, 4, 5).await;
     first.engine.shutdown().await.unwrap();
@@ -243,7 +209,7 @@ async fn a_peer_that_answers_nonsense_does_not_hold_a_newcomer_for_ever() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_owner_without_a_connection_is_not_ready() {
     let stream = MemoryStream::default();
-    let alone = node_in(&stream, "ada", tempfile::tempdir().unwrap()).await;
+    let alone = Node::open(&stream, "ada", tempfile::tempdir().unwrap()).await;
     until("it owns", || alone.engine.health().ready.then_some(())).await;
     alone.cable.cut();
     let health = until("it is not ready", || Some(alone.engine.health()).filter(|health| !health.ready)).await;

@@ -1,6 +1,6 @@
 //! The operator's page.
 
-use boxoffice::testing::cluster::MemoryStream;
+use boxoffice::testing::cluster::{Cable, MemoryStream};
 use serde_json::json;
 
 use crate::browser::{Browsers, Look, theatre};
@@ -129,9 +129,9 @@ async fn an_operator_sees_who_does_not_receive_and_sends_again() {
 async fn the_operators_page_shows_the_nodes() {
     let Some(browsers) = Browsers::start("the_operators_page_shows_the_nodes").await else { return };
     let stream = MemoryStream::default();
-    let owner = Server::node(&stream, "ada").await;
+    let owner = Server::node(&stream, "ada", &Cable::default()).await;
     let (_, option) = theatre(&owner, "Chamber Music", json!({}), json!({})).await;
-    let follower = Server::node(&stream, "ben").await;
+    let follower = Server::node(&stream, "ben", &Cable::default()).await;
     let window = browsers.window(&follower, Look::DESKTOP).await;
     window.open_as("/ops", &follower.admin, "").await;
     window.until("document.querySelectorAll('.nodes li').length === 2").await;

@@ -5,7 +5,6 @@
 
 mod audit;
 mod callers;
-mod demo;
 mod faults;
 mod machines;
 mod network;

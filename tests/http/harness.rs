@@ -38,8 +38,8 @@ pub struct Server {
 enum Opening {
     Alone,
     Failing(ManualClock, Failpoints),
-    /// As a node of this name.
-    Member(MemoryStream, &'static str),
+    /// As a node of this name, by its way to the log.
+    Member(MemoryStream, &'static str, Cable),
 }
 
 impl Server {
@@ -54,7 +54,7 @@ impl Server {
 
     /// One with a clock that is set by hand.
     pub async fn with_clock(clock: &ManualClock, configure: impl FnOnce(&mut Settings)) -> Self {
-        Self::begin(configure, Some((clock.clone(), Failpoints::default()))).await
+        Self::begin(configure, Opening::Failing(clock.clone(), Failpoints::default())).await
     }
 
     /// One with a clock that is set by hand, where messages between aggregates meet failpoints.
@@ -63,8 +63,8 @@ impl Server {
     }
 
     /// One of several on one log.
-    pub async fn node(stream: &MemoryStream, name: &'static str) -> Self {
-        Self::begin(|_| (), Opening::Member(stream.clone(), name)).await
+    pub async fn node(stream: &MemoryStream, name: &'static str, cable: &Cable) -> Self {
+        Self::begin(|_| (), Opening::Member(stream.clone(), name, cable.clone())).await
     }
 
     async fn begin(configure: impl FnOnce(&mut Settings), opening: Opening) -> Self {
@@ -97,8 +97,8 @@ impl Server {
                 let engine = match &thread_opening {
                     Opening::Alone => Engine::open(config).await,
                     Opening::Failing(clock, failpoints) => Engine::open_failing(config, clock, failpoints).await,
-                    Opening::Member(stream, name) => {
-                        Engine::open_in_cluster(config, stream.joining(name, &Cable::default())).await
+                    Opening::Member(stream, name, cable) => {
+                        Engine::open_in_cluster(config, stream.joining(name, cable)).await
                     }
                 };
                 let engine = engine.unwrap();

@@ -13,6 +13,7 @@ mod bad_input;
 mod encodings;
 mod events;
 mod expect;
+#[expect(dead_code, reason = "the tests of the pages and of Kafka need more of it")]
 mod harness;
 mod history;
 mod houses;
@@ -20,6 +21,7 @@ mod https;
 mod kill;
 mod live;
 mod no_deliveries;
+mod nodes;
 mod operations;
 mod order;
 mod process;

@@ -45,13 +45,13 @@ impl House {
         if dice.below(CRASHES) == 0 && reads == Reads::Engine {
             self.disk.fail(dice.below(25), Failure::Halt);
         }
-        self.unknown += scene.run(&[self.engine.clone()], 0, &mut dice).await;
+        self.unknown += scene.run(std::slice::from_ref(&self.engine), 0, &mut dice).await;
         if self.disk.heal().is_some() {
             self.crashes += 1;
             // It says that it has failed.
             let _ = self.engine.shutdown().await;
             self.engine = Engine::open_on(self.config.clone(), self.disk.clone()).await.unwrap();
-            self.unknown += scene.run(&[self.engine.clone()], CALLERS, &mut dice).await;
+            self.unknown += scene.run(std::slice::from_ref(&self.engine), CALLERS, &mut dice).await;
         }
         scene.verdict().map_err(|why| format!("BOXOFFICE_TEST_SEED={seed}: {why}"))
     }
