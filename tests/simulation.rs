@@ -11,7 +11,7 @@ use boxoffice::testing::sim_disk::SimDisk;
 use boxoffice::testing::simulation::{Plan, Report, run, shrink};
 
 /// How long new seeds are begun.
-const BUDGET: Duration = Duration::from_secs(50);
+const BUDGET: Duration = Duration::from_secs(40);
 /// Seeds that are run whatever the time.
 const SEEDS_MIN: u64 = 200;
 const SEEDS_MAX: u64 = 3_000;
@@ -57,6 +57,10 @@ fn nothing_is_lost_sold_twice_or_left_undone() {
     assert!(total.second_crashes > seeds / 2 && total.told > seeds * 20 && total.delivered > seeds, "{total}");
     assert!(total.damaged > seeds / 10, "{total}");
     assert!(total.terms > seeds && total.let_go > seeds, "{total}");
+    // And of money from outside.
+    let money = total.money;
+    assert!(money.captured > seeds && money.given_back > seeds / 2 && money.told > seeds * 4, "{total}");
+    assert!(money.by_hand > 0 && money.disputes > seeds / 10 && money.cold > 0 && money.lost > seeds / 10, "{total}");
 }
 
 #[test]
