@@ -377,6 +377,10 @@ impl Bank {
         let Some(charge) = account.charges.get_mut(&reference) else {
             return Err(broken("I13", format!("{id} owes {owed:?} of a charge that never was")));
         };
+        if !self.is_calm && dice.chance(80) {
+            // Not today.
+            return Ok(Err(()));
+        }
         let amount = owed.amount.get();
         let (kind, name, amount) = match owed.kind {
             OwedKind::Capture if charge.is_authorized && !charge.is_dead && charge.captured == 0 => {
