@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The first pause after something was not done, and the longest; each is twice the one before.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 /// Providers forget idempotency keys: what is owed for longer is looked up before it is done.
-const OLD_MS: u64 = 12 * 3_600_000;
+pub(crate) const OLD_MS: u64 = 12 * 3_600_000;
 /// So much is done at once, for one provider.
 const AT_ONCE: usize = 16;
 
@@ -230,6 +230,7 @@ async fn execute(inner: &Arc<Inner>, provider: &dyn Provider, task: &Task) -> Re
     let said = |error: Error| error.to_string();
     // Only the owner may say what is owed, and it may have been done meanwhile.
     inner.certain().await.map_err(said)?;
+    inner.up_to_date().await.map_err(said)?;
     let is_owed = || async { Ok(inner.owed(task.payment).await?.contains(&task.owed)) };
     if !is_owed().await.map_err(said)? {
         return Ok(());

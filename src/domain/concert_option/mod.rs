@@ -658,6 +658,8 @@ pub struct ConcertOption {
     timers: BTreeSet<(Timestamp, u64)>,
     /// Those of which something is owed.
     owing: BTreeSet<u64>,
+    /// Those that are disputed, or of which something is missing.
+    amiss: BTreeSet<u64>,
     /// Whose the references are that providers have for them.
     references: HashMap<String, u64>,
 }
@@ -1322,6 +1324,11 @@ impl Aggregate for ConcertOption {
 
     fn owes(&self) -> bool {
         !self.unsettled.is_empty() || !self.tokens_owed.is_empty() || !self.owing.is_empty()
+    }
+
+    /// Also where somebody has to see a payment: it is found among those that are looked after.
+    fn needs_care(&self) -> bool {
+        self.owes() || self.due().is_some() || !self.amiss.is_empty()
     }
 
     fn row(&self, part: &Part) -> Option<Vec<u8>> {
