@@ -5,17 +5,16 @@ mod common;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use boxoffice::payment::{Charge, Doing, Fact, Failure, Kind, Method, Opened, Order, Provider};
-use boxoffice::settings::Payments;
+use boxoffice::payment::{Charge, Doing, Fact, Failure, Kind, Opened, Order, Provider};
 use boxoffice::testing::clock::ManualClock;
 use boxoffice::{
-    Caller, Config, Currency, Engine, NewOption, PageRequest, Payment, PaymentFilter, PaymentId, PaymentStatus,
-    Rejection, RoomSettings, Timestamp, UserId,
+    Caller, Currency, Engine, NewOption, PageRequest, Payment, PaymentFilter, PaymentId, PaymentStatus, Rejection,
+    RoomSettings, Timestamp, UserId,
 };
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use self::common::{config, eventually, hold, new_concert, new_option, rejection, user};
+use self::common::{config, eventually, hold, new_concert, new_option, rejection, takes_cards, user};
 
 #[derive(Debug, Default)]
 struct Bank {
@@ -163,11 +162,6 @@ impl Provider for Slow {
     fn look_up<'a>(&'a self, provider_id: &'a str) -> Doing<'a, Vec<Fact>> {
         self.fake.look_up(provider_id)
     }
-}
-
-fn takes_cards(config: Config) -> Config {
-    let card = Method { name: "card".into(), ..Method::default() };
-    Config { payments: Payments { providers: vec![card], ..Payments::default() }, ..config }
 }
 
 /// A pending payment of seat 1-1, and its option.

@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::domain::concert_option::{self, ByProvider, Ending, OwedKind, ProviderStatus, Stand, Standing};
+use crate::domain::concert_option::{self, ByProvider, OwedKind, ProviderStatus, Stand, Standing};
 use crate::domain::{Currency, PaymentId, Points, RefundId, ReservationId, Timestamp, UserId};
 
 statuses! {
@@ -169,7 +169,7 @@ impl PaymentFilter {
         match self {
             Self::Owed => !by.owed.is_empty(),
             Self::Disputed => by.facts.is_disputed(),
-            Self::Shortfall => by.standing(payment.amount).totals.shortfall > 0,
+            Self::Shortfall => by.standing(payment.amount, payment.paid_at).totals.shortfall > 0,
         }
     }
 
@@ -264,7 +264,6 @@ impl Payment {
         payment: &concert_option::Payment,
         by: &ByProvider,
         standing: &Standing,
-        paid_at: Option<Timestamp>,
     ) -> Self {
         Self {
             id,
@@ -273,7 +272,7 @@ impl Payment {
             amount: payment.amount,
             status: standing.status.into(),
             balance: None,
-            paid_at,
+            paid_at: standing.paid_at,
             provided: Some(Box::new(Provided::new(id, payment, by, standing))),
         }
     }
@@ -281,15 +280,11 @@ impl Payment {
     /// As it is after a fact about the charge `reference`.
     pub(crate) fn told_of(id: PaymentId, payment: concert_option::Payment, reference: Option<&str>) -> Self {
         if let Some(by) = payment.provider.as_deref() {
-            let taken = Stand::Over { why: Ending::Refunded };
-            let was_paid =
-                matches!(by.stand, Stand::Confirmed { .. } | Stand::Over { why: Ending::Undone }) || by.stand == taken;
-            let mut standing = by.standing(payment.amount);
+            let mut standing = by.standing(payment.amount, payment.paid_at);
             if reference.is_some() {
                 standing.verdict = by.verdict(reference);
             }
-            let paid_at = was_paid.then_some(payment.paid_at);
-            return Self::standing(id, &payment, by, &standing, paid_at);
+            return Self::standing(id, &payment, by, &standing);
         }
         let status = PaymentStatus::from(payment.status);
         let taken = matches!(status, PaymentStatus::Completed | PaymentStatus::Refunded);

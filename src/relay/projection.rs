@@ -253,8 +253,8 @@ enum About {
     Paid(PaymentId, crate::Points, Timestamp),
     /// The payment that a refund gives back.
     PaymentOf(RefundId),
-    /// A payment by a provider, and when it paid for its seats, if it just did.
-    Provided(PaymentId, Standing, Option<Timestamp>),
+    /// A payment by a provider, as it stood.
+    Provided(PaymentId, Standing),
     Token(TokenId, TokenStatus, Option<Timestamp>),
     Entry(UserId, Entry),
 }
@@ -264,19 +264,14 @@ pub(crate) fn draft(record: &Record, fact: usize, id: EventId) -> Option<Draft> 
     let index = id.index as usize;
     let (kind, about) = match &record.facts {
         Facts::Catalogue(..) | Facts::Sink(..) => None,
-        Facts::Option(option, events) => of_option(*option, record.at, &events[fact], index),
+        Facts::Option(option, events) => of_option(*option, &events[fact], index),
         Facts::Wallet(user, events) => of_wallet(user, record.at, &events[fact], index),
         Facts::Room(concert, events) => of_room(*concert, &events[fact], index),
     }?;
     Some(Draft { id, kind, time: record.at, about })
 }
 
-fn of_option(
-    option: OptionId,
-    at: Timestamp,
-    event: &concert_option::Event,
-    index: usize,
-) -> Option<(EventType, About)> {
+fn of_option(option: OptionId, event: &concert_option::Event, index: usize) -> Option<(EventType, About)> {
     use concert_option::Event;
     let reservation = |no, status| About::Reservation(ReservationId { option, no }, status);
     let only = |kind, about| (index == 0).then_some((kind, about));
@@ -315,11 +310,11 @@ fn of_option(
         Event::ProviderPaymentStarted { payment: no, .. } => {
             let verdict = None;
             let (status, totals, disputed) = (ProviderStatus::Pending, Totals::default(), false);
-            let standing = Standing { status, totals, disputed, verdict };
-            only(EventType::PaymentPending, About::Provided(PaymentId { option, no }, standing, None))
+            let standing = Standing { status, totals, disputed, verdict, paid_at: None };
+            only(EventType::PaymentPending, About::Provided(PaymentId { option, no }, standing))
         }
         Event::ProviderPaymentMoved { payment: no, ref moved } => {
-            of_moved(PaymentId { option, no }, at, moved).into_iter().nth(index)
+            of_moved(PaymentId { option, no }, moved).into_iter().nth(index)
         }
         Event::OptionDefined { .. }
         | Event::OptionRescheduled { .. }
@@ -334,9 +329,9 @@ fn of_option(
 }
 
 /// What has become of a payment by a provider, and what is owed from now on.
-fn of_moved(id: PaymentId, at: Timestamp, moved: &Moved) -> SmallVec<[(EventType, About); 4]> {
+fn of_moved(id: PaymentId, moved: &Moved) -> SmallVec<[(EventType, About); 4]> {
     let standing = moved.standing;
-    let payment = |kind| (kind, About::Provided(id, standing, None));
+    let payment = |kind| (kind, About::Provided(id, standing));
     let reservation = |kind, status| (kind, About::ReservationOf(id, status));
     let mut events = SmallVec::new();
     match &moved.turn {
@@ -344,7 +339,7 @@ fn of_moved(id: PaymentId, at: Timestamp, moved: &Moved) -> SmallVec<[(EventType
         Some(Turn::Confirmed { .. }) => {
             let confirmed = ReservationStatus::Confirmed { payment: id.no };
             events.push(reservation(EventType::ReservationConfirmed, confirmed));
-            events.push((EventType::PaymentCompleted, About::Provided(id, standing, Some(at))));
+            events.push(payment(EventType::PaymentCompleted));
         }
         Some(Turn::Ended { lapses: true, .. }) => {
             events.push(reservation(EventType::ReservationExpired, ReservationStatus::Expired));
@@ -442,12 +437,12 @@ impl Draft {
                 let status = PaymentStatus::Completed;
                 payment(id, Payment { status, balance, paid_at, ..known.get_payment(id)?.clone() })
             }
-            About::Provided(id, standing, paid_at) => {
+            About::Provided(id, standing) => {
                 let found = known.get_payment(*id)?;
                 let reservation = ReservationId { option: id.option, no: found.reservation };
                 // Only what never changes is taken from what was found.
                 let by = found.provider.as_deref().ok_or(Missing::Payment(*id))?;
-                let payment = api::Payment::standing(*id, found, by, standing, *paid_at);
+                let payment = api::Payment::standing(*id, found, by, standing);
                 (format!("/options/{}", id.option), reservation.to_string(), EventData::Payment(payment))
             }
             About::PaymentOf(refund) => {

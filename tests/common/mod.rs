@@ -9,6 +9,8 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use boxoffice::payment::Method;
+use boxoffice::settings::Payments;
 use boxoffice::{
     Answered, BestAvailable, Caller, Config, Engine, Error, EventId, IdempotencyKey, NewArea, NewConcert, NewOption,
     OpenError, OptionId, Page, PageRequest, Payment, PaymentId, PaymentStatus, Points, Rejection, Reservation,
@@ -29,6 +31,12 @@ pub fn config(dir: &Path) -> Config {
     config.checkpoint.cache_bytes = 8 << 20;
     config.storage.min_free_bytes = 1 << 20;
     config
+}
+
+/// With cards, of which others tell what becomes.
+pub fn takes_cards(config: Config) -> Config {
+    let card = Method { name: "card".into(), ..Method::default() };
+    Config { payments: Payments { providers: vec![card], ..Payments::default() }, ..config }
 }
 
 pub fn user(n: usize) -> UserId {

@@ -78,7 +78,7 @@ async fn an_event_arrives_signed_and_as_it_can_be_fetched() {
         assert_eq!(state[member], value, "{member}");
     }
     assert!(state["last_delivered_at"].is_string() && state["cursor"].is_string() && state["created_at"].is_string());
-    assert_eq!(state["event_types"].as_array().unwrap().len(), 13);
+    assert_eq!(state["event_types"].as_array().unwrap().len(), 22);
     assert!(state.get("secret").is_none());
     let list = server.get("/v1/webhooks", &server.admin).await.body;
     assert_eq!(list["items"][0]["id"], "w1");

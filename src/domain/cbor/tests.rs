@@ -208,7 +208,8 @@ fn events_of_payments_by_providers() {
         by_hand: false,
     };
     let totals = Totals { captured: 20, confirmed: 0, refunded: 0, lost: 0, owed: 20, shortfall: 0 };
-    let standing = Standing { status: ProviderStatus::RefundOwed, totals, disputed: false, verdict: None };
+    let standing =
+        Standing { status: ProviderStatus::RefundOwed, totals, disputed: false, verdict: None, paid_at: None };
     let moved = |fact, turn, owing, key| Event::ProviderPaymentMoved {
         payment: 2,
         moved: Box::new(Moved { fact, turn, owing, standing, key }),

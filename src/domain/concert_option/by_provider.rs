@@ -319,13 +319,13 @@ impl ConcertOption {
         }
         let owing = by.owing(payment.amount, now);
         by.owe(&owing);
-        let standing = by.standing(payment.amount);
+        if matches!(turn, Some(Turn::Confirmed { .. })) {
+            moved.paid_at = now;
+        }
+        let standing = by.standing(payment.amount, moved.paid_at);
         if !owing.begun.is_empty() {
             // At once, and each second from now on.
             out.tell.push(Message::Providers(self.id()));
-        }
-        if matches!(turn, Some(Turn::Confirmed { .. })) {
-            moved.paid_at = now;
         }
         let heard = Moved { fact: fact.cloned(), turn, owing, standing, key };
         out.events.push(Event::ProviderPaymentMoved { payment: no, moved: Box::new(heard) });
@@ -381,7 +381,7 @@ impl ConcertOption {
                 self.owing.insert(no);
             }
             self.by_reservation.entry(payment.reservation).or_default().push(no);
-            self.watch(no, &by.standing(payment.amount));
+            self.watch(no, &by.standing(payment.amount, payment.paid_at));
         }
         self.payments.insert(no, payment);
     }

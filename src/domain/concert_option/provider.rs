@@ -351,6 +351,10 @@ pub struct Standing {
     /// What is to be done first.
     #[n(3)]
     pub verdict: Option<OwedKind>,
+    /// When it paid for its seats, if it did.
+    #[n(4)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paid_at: Option<Timestamp>,
 }
 
 impl Standing {
@@ -397,15 +401,18 @@ impl ByProvider {
         Self { terms, stand: Stand::Pending, facts: Facts::default(), owed: Vec::new(), last_owed: 0 }
     }
 
-    /// Where it stands, if `price` is what its seats cost.
+    /// Where it stands, if `price` is what its seats cost, and `paid_at` when it paid for them if it did.
     #[must_use]
-    pub fn standing(&self, price: Points) -> Standing {
+    pub fn standing(&self, price: Points, paid_at: Timestamp) -> Standing {
+        let has_paid =
+            matches!(self.stand, Stand::Confirmed { .. } | Stand::Over { why: Ending::Refunded | Ending::Undone });
         let totals = self.facts.totals(self.terms.currency, self.confirmed(price).1);
         Standing {
             status: self.status(&totals, price),
             totals,
             disputed: self.facts.is_disputed(),
             verdict: self.verdict(None),
+            paid_at: has_paid.then_some(paid_at),
         }
     }
 

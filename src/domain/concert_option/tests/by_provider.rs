@@ -58,7 +58,7 @@ fn anna_pays_by_card() -> Scenario<ConcertOption> {
 fn by(then: &Scenario<ConcertOption>, no: u64) -> (Standing, Vec<(OwedKind, u64)>) {
     let payment = then.state().payment(no).unwrap();
     let by = payment.provider.as_ref().unwrap();
-    (by.standing(payment.amount), by.owed.iter().map(|owed| (owed.kind, owed.amount.get())).collect())
+    (by.standing(payment.amount, payment.paid_at), by.owed.iter().map(|owed| (owed.kind, owed.amount.get())).collect())
 }
 
 /// The status of a payment, what is owed of it, and the status of seat 0.
@@ -870,7 +870,7 @@ impl Chaos {
             let found = self.then.state().payment(no).cloned();
             let payment = found.or_else(|| Some(cold(&self.then, no)?.payment)).unwrap();
             let by = payment.provider.as_ref().unwrap();
-            let standing = by.standing(payment.amount);
+            let standing = by.standing(payment.amount, payment.paid_at);
             let charges = self.charges.iter().filter(|((of, _), _)| *of == no).map(|(_, charge)| charge);
             let (mut taken, mut back, mut lost) = (0, 0, 0);
             for charge in charges {
