@@ -47,6 +47,17 @@ impl Default for Method {
     }
 }
 
+/// How much of one kind providers owe, in all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OwedSum {
+    /// What.
+    pub kind: OwedKind,
+    /// So many times.
+    pub count: u64,
+    /// Since when the oldest of it is.
+    pub since: Timestamp,
+}
+
 /// A payment to be opened at a provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {

@@ -2,7 +2,7 @@
 
 import { get, session } from "./api.js";
 import { View, button, byId, chooser, h, heading, icon, open, put, signIn, statusOf, toast } from "./dom.js";
-import { date, day, load, month, number, points, t, time } from "./i18n.js";
+import { date, day, load, money, month, number, t, time } from "./i18n.js";
 import { SaleView, fillBar, priceRange } from "./sale.js";
 import { ReservationView, TicketsView, art, paged } from "./tickets.js";
 
@@ -21,7 +21,7 @@ class ConcertsView extends View {
 		else {
 			get(`/v1/options/${next}`).then((option) => {
 				about.textContent = concert.options.length === 1 ? date(option.starts_at) : t("concert_dates", { n: concert.options.length });
-				put(foot, h("p.price", t("from", { amount: points(Math.min(...Object.values(option.prices))) })), statusOf(option));
+				put(foot, h("p.price", t("from", { amount: money(Math.min(...Object.values(option.prices)), option.currency) })), statusOf(option));
 			}).catch(() => (about.textContent = ""));
 		}
 		return h("li", h("a.card.concert", { href: `#/concerts/${concert.id}` },
@@ -54,7 +54,7 @@ class ConcertView extends View {
 			h("div.leaf", { "aria-hidden": "true" }, h("span", month(option.starts_at)), h("strong", day(option.starts_at))),
 			h("div.grow",
 				h("p.strong", date(option.starts_at)),
-				h("p.muted", time(option.starts_at), " · ", priceRange(option.prices)),
+				h("p.muted", time(option.starts_at), " · ", priceRange(option)),
 				fillBar(option.counts)),
 			h("div.right", statusOf(option), h(isOpen ? "span.button.small" : "span.button.small.quiet", t(isOpen ? "choose_seats" : "look")))));
 	}

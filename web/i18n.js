@@ -40,7 +40,14 @@ export const number = (n) => n.toLocaleString(language);
 
 export const percent = (share) => share.toLocaleString(language, { style: "percent", maximumFractionDigits: 1 });
 
-export const points = (n) => t("points", { amount: number(n) });
+// An amount in the smallest unit of a currency; without one it is of points.
+export function money(amount, currency = null) {
+	if (!currency) return t("points", { amount: number(amount) });
+	const format = new Intl.NumberFormat(language, { style: "currency", currency });
+	return format.format(amount / 10 ** format.resolvedOptions().maximumFractionDigits);
+}
+
+export const points = (n) => money(n);
 
 const format = (options) => (time) => new Date(time).toLocaleString(language, options);
 

@@ -4,7 +4,7 @@ import { get, newKey, patch, post, session } from "./api.js";
 import { Chart } from "./chart.js";
 import { View, button, byId, chooser, confirm, every, h, icon, labelled, put, signIn, statusOf, toast } from "./dom.js";
 import { theme } from "./draw.js";
-import { load, moment, number, percent, t } from "./i18n.js";
+import { about, load, moment, money, number, percent, t } from "./i18n.js";
 import { followSeats } from "./live.js";
 import { SeatMap } from "./map.js";
 import { FREE, Plan } from "./plan.js";
@@ -15,6 +15,7 @@ const SAMPLES_MAX = 1800;
 const PACE_MS = 60_000;
 // A request's body is bounded.
 const SEATS_PER_REQUEST = 150;
+const OWED_MAX = 50;
 
 const ask = (promise) => promise.catch((problem) => {
 	if (!problem.words) throw problem;
@@ -64,10 +65,11 @@ class SaleDesk extends View {
 		this.buildControls();
 		this.nodes = h("section.card.nodes", { hidden: true });
 		this.hooks = h("section.card.hooks", { hidden: true });
+		this.owed = h("section.card.owed", { hidden: true });
 		this.hall = h("section.card.seats");
 		put(this.node, h("div.tiles", Object.values(this.tiles).map((tile) => tile.node)),
 			h("div.curves", this.charts.map((chart) => chart.node)),
-			h("div.controls", this.lineForm, this.windowForm), this.nodes, this.hooks, this.hall);
+			h("div.controls", this.lineForm, this.windowForm), this.owed, this.nodes, this.hooks, this.hall);
 		this.ending.push(every(EVERY_MS, () => this.read()));
 		this.buildMap().catch((problem) => toast(problem.words ?? problem.message, "bad"));
 	}
@@ -100,7 +102,7 @@ class SaleDesk extends View {
 			this.samples = this.samples.slice(-SAMPLES_MAX);
 			this.option = option;
 			this.show(stats, room);
-			await this.readHooks();
+			await Promise.all([this.readHooks(), this.readOwed()]);
 		} catch (problem) {
 			if (problem.code === "offline") health(null);
 			else if (problem.words) toast(problem.words, "bad");
@@ -182,6 +184,27 @@ class SaleDesk extends View {
 			parked > 0 && h("span.muted", t("ops_hook_parked", { n: parked, dead })),
 			h(`span.pill.${state === "closed" ? (dead > 0 ? "held" : "good") : state === "half_open" ? "held" : "bad"}`, t(`ops_breaker_${state}`)),
 			(dead > 0 || isDisabled || hook.paused_until) && button(".button.small.quiet.redrive", redrive, t("ops_redrive")));
+	}
+
+	// What buyers or the house are owed of payments by providers, of all sales.
+	async readOwed() {
+		const { items, next_cursor: more } = await get(`/v1/payments?owed=true&limit=${OWED_MAX}`);
+		this.owed.hidden = items.length === 0;
+		if (this.owed.hidden || this.owed.matches(":has(:focus-visible)")) return;
+		put(this.owed, h("h2", t("ops_owed")), h("p.muted", t("ops_owed_text")),
+			h("ul", items.flatMap((payment) => payment.owed.map((owed) => this.debt(payment, owed)))), more && h("p.muted", t("ops_owed_more")));
+	}
+
+	debt({ id, currency, method, disputed }, { kind, amount, since, attempts, reference, by_hand: byHand }) {
+		const age = (Date.now() - Date.parse(since)) / 1000;
+		const state = byHand ? "by_hand" : disputed ? "disputed" : null;
+		const look = () => this.applied(post(`/v1/payments/${id}/lookup`));
+		return h("li",
+			h("div.grow", h("p.strong", t(`ops_owed_${kind}`), kind !== "check" && ` · ${money(amount, currency)}`),
+				h("p.muted", `${method} · ${id}`, reference && ` · ${reference}`),
+				h("p.muted", t("ops_owed_since", { time: about(age) }), " · ", t("ops_owed_attempts", { n: attempts }))),
+			state && h("span.pill.bad", t(`ops_owed_${state}`)),
+			button(".button.small.quiet.lookup", look, t("ops_lookup")));
 	}
 
 	buildControls() {

@@ -3,7 +3,7 @@
 import { get, jittered, newKey, now, post, session } from "./api.js";
 import { View, button, confirm, every, h, heading, icon, labelled, put, statusOf, toast } from "./dom.js";
 import { arrow, drawSign, theme } from "./draw.js";
-import { countdown, date, moment, number, points, t, time } from "./i18n.js";
+import { countdown, date, moment, number, money, t, time } from "./i18n.js";
 import { followSeats } from "./live.js";
 import { SeatMap } from "./map.js";
 import { FREE, Plan } from "./plan.js";
@@ -158,7 +158,7 @@ export class SaleView extends View {
 		this.free = plan.categories.map(() => h("span.muted"));
 		put(this.legend,
 			h("ul.prices", plan.categories.map(({ name, price }, i) =>
-				h("li", sign("free", tones.category(i)), h("span.name", name), this.free[i], h("span.price", points(price))))),
+				h("li", sign("free", tones.category(i)), h("span.name", name), this.free[i], h("span.price", this.money(price))))),
 			h("ul.signs", [["mine", "seat_yours"], ["held", "seat_held"], ["sold", "seat_sold"], ["blocked", "seat_blocked"]].map(([kind, key]) =>
 				h("li", sign(kind), t(key)))));
 		this.showFree();
@@ -188,7 +188,7 @@ export class SaleView extends View {
 		const state = isMine ? "seat_yours" : this.map.chosen.has(seat) ? "seat_chosen" : `seat_${plan.stateAt(seat)}`;
 		const start = plan.starts.has(seat) ? [t("row_start", { way: arrow(plan.starts.get(seat)) })] : [];
 		if (!plan.isForSale(seat)) return [this.names([seat]), t("seat_blocked"), ...start];
-		return [this.names([seat]), `${category.name} · ${points(category.price)}`, t(state), ...start];
+		return [this.names([seat]), `${category.name} · ${this.money(category.price)}`, t(state), ...start];
 	}
 
 	get most() {
@@ -227,7 +227,11 @@ export class SaleView extends View {
 	}
 
 	priceOf(seats) {
-		return points(seats.reduce((sum, i) => sum + this.plan.categoryAt(i).price, 0));
+		return this.money(seats.reduce((sum, i) => sum + this.plan.categoryAt(i).price, 0));
+	}
+
+	money(amount) {
+		return money(amount, this.option.currency);
 	}
 
 	showCart() {
@@ -320,7 +324,7 @@ export class SaleView extends View {
 		const { plan } = this;
 		const count = this.counter("best-count", this.most, Math.min(2, this.most));
 		const category = h("select#best-category", { name: "category" }, h("option", { value: "" }, t("best_any")),
-			plan.categories.map(({ name, price }) => h("option", { value: name }, `${name} · ${points(price)}`)));
+			plan.categories.map(({ name, price }) => h("option", { value: name }, `${name} · ${this.money(price)}`)));
 		const zones = [...new Set(plan.zones.map((zone) => zone.name))].filter(Boolean);
 		const zone = h("select#best-zone", { name: "zone" }, h("option", { value: "" }, t("best_anywhere")), zones.map((name) => h("option", { value: name }, name)));
 		const apart = h("input#best-apart", { type: "checkbox" });
@@ -378,7 +382,7 @@ export class SaleView extends View {
 			const i = row.from + k;
 			const box = h("input", { type: "checkbox", "data-seat": String(i), checked: map.chosen.has(i), disabled: plan.status[i] !== FREE, onchange: () => this.toggle(i) });
 			return h("li", h("label.check", box, h("span", plan.labelAt(i) || t("seat_number", { number: plan.numbers[i] || plan.guids[i] })),
-				h("span.muted", plan.isForSale(i) && `${plan.categoryAt(i).name} · ${points(plan.categoryAt(i).price)}`),
+				h("span.muted", plan.isForSale(i) && `${plan.categoryAt(i).name} · ${this.money(plan.categoryAt(i).price)}`),
 				h("span.muted", t(map.mine.has(i) ? "seat_yours" : `seat_${plan.stateAt(i)}`))));
 		}));
 		if (focused) this.listSeats.querySelector(`[data-seat="${focused}"]`)?.focus();
@@ -394,7 +398,7 @@ export class SaleView extends View {
 			const onsubmit = () => this.hold({ areas: [{ name: area.name, count: count.read() }] });
 			const node = h("form.area", { "data-area": area.name, onsubmit },
 				h("div.grow", h("p.strong", area.name),
-					h("p", h("span.price", points(option.prices[area.category])), " · ", left)),
+					h("p", h("span.price", this.money(option.prices[area.category])), " · ", left)),
 				h("label.unseen", { for: `area-${area.name}` }, t("best_count")), count.node, button);
 			return { area, left, button, node };
 		});
@@ -418,8 +422,9 @@ export function fillBar(counts) {
 	return h("div.availability", bar, h("span.muted", t("left", { n: counts.available })));
 }
 
-export const priceRange = (prices) => {
+export const priceRange = ({ prices, currency }) => {
 	const all = Object.values(prices);
 	const [least, most] = [Math.min(...all), Math.max(...all)];
-	return least === most ? points(least) : t("range", { least: number(least), most: points(most) });
+	if (least === most) return money(least, currency);
+	return t("range", { least: currency ? money(least, currency) : number(least), most: money(most, currency) });
 };

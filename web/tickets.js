@@ -2,11 +2,18 @@
 
 import { get, newKey, now, post, remove, session } from "./api.js";
 import { View, button, confirm, every, h, heading, icon, put, svg, toast } from "./dom.js";
-import { countdown, date, moment, number, points, t, time } from "./i18n.js";
+import { countdown, date, has, moment, money, number, points, t, time } from "./i18n.js";
 import { places, seatName } from "./sale.js";
 
-function lines({ seats, areas }) {
-	const line = (name, { category }, price) => h("li", h("span", name), h("span.muted", category), h("span.price", points(price)));
+const POINTS = "points";
+const LOOK_MS = 3000;
+// Of a payment by a provider of which more will be heard.
+const UNSETTLED = ["pending", "authorized", "voiding", "refund_owed"];
+
+const nameOf = (method) => (has(`method_${method}`) ? t(`method_${method}`) : method);
+
+function lines({ seats, areas }, currency) {
+	const line = (name, { category }, price) => h("li", h("span", name), h("span.muted", category), h("span.price", money(price, currency)));
 	return h("ul.lines", seats.map((seat) => line(seatName(seat), seat, seat.price)),
 		areas.map((area) => line(`${area.name} × ${number(area.count)}`, area, area.price * area.count)));
 }
@@ -16,11 +23,13 @@ const sum = (name, value) => [h("dt", name), h("dd", value)];
 export class ReservationView extends View {
 	// The same wish, however often the button is pressed.
 	payKey = newKey();
+	wallet = null;
+	payment = null;
 
 	constructor(app, id) {
 		super(app, "main.narrow");
 		this.id = id;
-		this.ending.push(() => this.untick?.());
+		this.ending.push(() => this.untick?.(), () => this.unlook?.());
 		this.guard(this.read());
 	}
 
@@ -28,49 +37,118 @@ export class ReservationView extends View {
 		this.reservation = await get(`/v1/reservations/${this.id}`);
 		this.option ??= await get(`/v1/options/${this.reservation.option_id}`);
 		this.concert ??= await get(`/v1/concerts/${this.option.concert_id}`);
-		this.wallet = await get("/v1/wallet");
+		this.methods = this.option.payment_methods ?? [POINTS];
+		this.method ??= this.methods[0];
+		if (this.methods.includes(POINTS)) this.wallet = await get("/v1/wallet");
+		if (this.methods.some((method) => method !== POINTS)) this.payment = await this.lastPayment();
 		if (!this.isClosed) this.show();
+	}
+
+	// The last one by a provider, whichever tab began it.
+	async lastPayment() {
+		const { items } = await get("/v1/payments?limit=500");
+		const last = items.find((one) => one.reservation_id === this.id && one.method);
+		return last ? get(`/v1/payments/${last.id}`) : null;
 	}
 
 	show() {
 		this.untick?.();
+		this.unlook?.();
+		const { payment, wallet } = this;
 		const { status } = this.reservation;
-		if (status === "held" || status === "paying") this.showCheckout();
+		if (status === "paying" && payment) this.showPaying();
+		else if (status === "held" || status === "paying") this.showCheckout();
 		else if (status === "confirmed") this.showTicket();
 		else this.showEnd();
-		this.app.showWallet(this.wallet.balance);
+		if (wallet) this.app.showWallet(wallet.balance);
+		if (UNSETTLED.includes(payment?.status)) this.unlook = every(LOOK_MS, () => this.look());
+	}
+
+	async look() {
+		if (this.isLooking || this.isBusy) return;
+		this.isLooking = true;
+		const seen = await get(`/v1/payments/${this.payment.id}`).catch(() => this.payment);
+		this.isLooking = false;
+		if (seen.status !== this.payment.status && !this.isClosed) await this.read().catch(() => {});
+	}
+
+	money(amount) {
+		return money(amount, this.option.currency);
 	}
 
 	head() {
 		return [h("p.eyebrow", date(this.option.starts_at), " · ", time(this.option.starts_at)), heading(this.concert.title)];
 	}
 
-	showCheckout() {
-		const { reservation, wallet } = this;
-		const enough = wallet.balance >= reservation.amount;
+	// What became of a payment by a provider that has not led to tickets, in words.
+	outcome() {
+		const { payment } = this;
+		return payment && h(`p#outcome.notice${payment.status === "failed" ? ".bad" : ""}`,
+			t(`payment_${payment.status}`, { amount: this.money(payment.amount), method: nameOf(payment.method), time: time(payment.expires_at) }));
+	}
+
+	remaining(text) {
 		this.clock = h("strong#countdown.clock");
 		this.clockBar = h("div.bar", { "aria-hidden": "true" }, h("div"));
 		this.said = h("p.unseen", { "aria-live": "assertive" });
+		return [h("div.remaining", h("span", icon("clock"), text), this.clock), this.clockBar];
+	}
+
+	chooseMethod() {
+		if (this.methods.length < 2) return null;
+		const choice = (method) => h("label.choice",
+			h(`input#method-${method}`, { type: "radio", name: "method", checked: method === this.method, onchange: () => this.payBy(method) }), h("span", nameOf(method)));
+		return h("fieldset.modes", h("legend", t("pay_by")), this.methods.map(choice));
+	}
+
+	payBy(method) {
+		this.method = method;
+		this.payKey = newKey();
+		this.showCheckout();
+		this.node.querySelector(`#method-${method}`).focus();
+	}
+
+	showCheckout() {
+		this.untick?.();
+		const { reservation, wallet } = this;
+		const byPoints = this.method === POINTS;
+		const enough = !byPoints || wallet.balance >= reservation.amount;
 		this.problem = h("div", { role: "alert" });
 		this.payButton = h("button#pay.button.wide.large", { disabled: !enough, onclick: () => this.pay() }, this.payText);
 		this.dropButton = button("#release.button.quiet.wide", () => this.release(), t("release"));
 		put(this.node,
 			h("section.card.checkout",
-				h("div.remaining", h("span", icon("clock"), t("held_for")), this.clock), this.clockBar,
-				this.head(), lines(reservation),
+				this.remaining(t("held_for")), this.head(), this.outcome(), lines(reservation, this.option.currency),
 				h("dl.sums",
-					h("dt", t("seats", { n: places(reservation) })), h("dd.total", points(reservation.amount)),
-					sum([icon("wallet"), t("wallet_balance")], points(wallet.balance)),
-					enough && sum(t("wallet_after"), points(wallet.balance - reservation.amount))),
+					h("dt", t("seats", { n: places(reservation) })), h("dd.total", this.money(reservation.amount)),
+					byPoints && sum([icon("wallet"), t("wallet_balance")], points(wallet.balance)),
+					byPoints && enough && sum(t("wallet_after"), points(wallet.balance - reservation.amount))),
+				this.chooseMethod(),
 				!enough && h("p.notice.bad", t("problem_insufficient_points", { balance: wallet.balance, amount: reservation.amount })),
 				this.problem, this.payButton, this.dropButton,
 				h("p.muted.small", this.option.refundable_until ? t("refund_until", { time: moment(this.option.refundable_until) }) : t("refund_never")),
 				this.said));
-		this.untick = every(250, () => this.tick());
+		this.count(reservation.created_at, reservation.expires_at);
 	}
 
-	tick() {
-		const { created_at: created, expires_at: expires } = this.reservation;
+	// Somebody else takes the money; this page only hears of it, so it may be closed or be another one.
+	showPaying() {
+		const { payment, reservation } = this;
+		const canStop = payment.status === "pending";
+		this.problem = h("div", { role: "alert" });
+		this.dropButton = button("#give-up.button.quiet.wide", () => this.giveUp(), t("payment_give_up"));
+		put(this.node, h("section.card.checkout",
+			canStop && this.remaining(t("payment_until")), this.head(), this.outcome(), lines(reservation, this.option.currency),
+			h("dl.sums", h("dt", t("seats", { n: places(reservation) })), h("dd.total", this.money(payment.amount))),
+			this.problem, canStop && this.dropButton, canStop && this.said));
+		if (canStop) this.count(reservation.created_at, payment.expires_at);
+	}
+
+	count(from, until) {
+		this.untick = every(250, () => this.tick(from, until));
+	}
+
+	tick(created, expires) {
 		const left = Date.parse(expires) - now();
 		this.clock.textContent = countdown(left);
 		const share = Math.max(0, Math.min(1, left / (Date.parse(expires) - Date.parse(created))));
@@ -86,14 +164,18 @@ export class ReservationView extends View {
 	}
 
 	get payText() {
-		return t("pay", { amount: points(this.reservation.amount) });
+		return t("pay", { amount: this.money(this.reservation.amount) });
 	}
 
 	// It may have become something else meanwhile.
 	async attempt(act) {
+		const { payButton, dropButton } = this;
 		const busy = (isBusy) => {
-			this.isBusy = this.payButton.disabled = this.dropButton.disabled = isBusy;
-			this.payButton.textContent = isBusy ? t("paying") : this.payText;
+			this.isBusy = dropButton.disabled = isBusy;
+			if (payButton) {
+				payButton.disabled = isBusy;
+				payButton.textContent = isBusy ? t("paying") : this.payText;
+			}
 		};
 		busy(true);
 		try {
@@ -101,16 +183,25 @@ export class ReservationView extends View {
 			this.isBusy = false;
 		} catch (problem) {
 			busy(false);
-			if (["already_paid", "reservation_expired", "reservation_not_held"].includes(problem.code)) return this.read();
+			if (["already_paid", "payment_pending", "payment_under_way", "reservation_expired", "reservation_not_held"].includes(problem.code)) return this.read();
 			put(this.problem, h("p.notice.bad", problem.words));
 		}
 	}
 
 	pay() {
 		return this.attempt(async () => {
-			await post(`/v1/reservations/${this.id}/payments`, {}, this.payKey);
+			await post(`/v1/reservations/${this.id}/payments`, this.method === POINTS ? {} : { method: this.method }, this.payKey);
+			// Whoever pays once more after this one has failed wishes something else.
+			this.payKey = newKey();
 			await this.read();
-			toast(t("paid"), "good");
+			if (this.reservation.status === "confirmed") toast(t("paid"), "good");
+		});
+	}
+
+	giveUp() {
+		return this.attempt(async () => {
+			await remove(`/v1/payments/${this.payment.id}`);
+			await this.read();
 		});
 	}
 
@@ -128,8 +219,8 @@ export class ReservationView extends View {
 			h("p.done", icon("check"), t("ticket_yours")),
 			h("article.ticket",
 				h("div.stub", art(this.concert.title), h("div", this.head())),
-				h("div.body", lines(reservation),
-					h("dl.sums", h("dt", t("reservation_confirmed")), h("dd.total", points(reservation.amount)),
+				h("div.body", lines(reservation, option.currency),
+					h("dl.sums", h("dt", t("reservation_confirmed")), h("dd.total", this.money(reservation.amount)),
 						sum(t("ticket_number"), h("code", reservation.id)), sum(t("ticket_holder"), reservation.user_id)))),
 			h("div.actions",
 				h("a.button.quiet", { href: "#/tickets" }, t("tickets_all")),
@@ -137,24 +228,27 @@ export class ReservationView extends View {
 	}
 
 	async refund() {
-		if (!(await confirm(t("refund"), t("refund_sure", { amount: points(this.reservation.amount) }), t("refund"), t("keep")))) return;
+		if (!(await confirm(t("refund"), t("refund_sure", { amount: this.money(this.reservation.amount) }), t("refund"), t("keep")))) return;
 		try {
 			const payments = await get("/v1/payments?limit=500");
 			const payment = payments.items.find((one) => one.reservation_id === this.id && one.status === "completed");
 			await post(`/v1/payments/${payment.id}/refunds`);
-			toast(t("refunded"), "good");
 			await this.read();
+			toast(t(payment.method ? "refund_begun" : "refunded"), "good");
 		} catch (problem) {
 			toast(problem.words, "bad");
 		}
 	}
 
 	showEnd() {
+		const { payment } = this;
 		const { status } = this.reservation;
+		// With a payment by a provider it is known apart what was paid.
+		const words = payment ? `ended_${status}_unpaid` : status === "expired" ? "problem_reservation_expired" : `ended_${status}`;
 		put(this.node, h("section.card.end",
 			this.head(),
-			h("p#ended.lead", t(status === "expired" ? "problem_reservation_expired" : `ended_${status}`)),
-			lines(this.reservation),
+			h("p#ended.lead", t(words)), this.outcome(),
+			lines(this.reservation, this.option.currency),
 			h("a.button.wide", { href: `#/options/${this.option.id}` }, t("choose_again"))));
 	}
 }
@@ -174,7 +268,7 @@ export function paged(list, path, row, none, fail) {
 }
 
 export class TicketsView extends View {
-	names = new Map();
+	known = new Map();
 
 	constructor(app) {
 		super(app, "main.narrow");
@@ -197,17 +291,25 @@ export class TicketsView extends View {
 
 	reservation(one) {
 		const name = h("span.strong", "…");
-		this.nameOf(one.option_id).then((text) => (name.textContent = text)).catch(() => (name.textContent = one.id));
+		const price = h("span.price");
+		this.about(one.option_id).then(({ title, currency }) => {
+			name.textContent = title;
+			price.textContent = money(one.amount, currency);
+		}).catch(() => (name.textContent = one.id));
 		return h("li", h("a", { href: `#/reservations/${one.id}` },
 			h("div.grow", name, h("p.muted", t("seats", { n: places(one) }), " · ", moment(one.created_at))),
-			h("div.right", h(`span.pill.${one.status}`, t(`reservation_${one.status}`)), h("span.price", points(one.amount)))));
+			h("div.right", h(`span.pill.${one.status}`, t(`reservation_${one.status}`)), price)));
 	}
 
-	nameOf(option) {
-		if (!this.names.has(option)) {
-			this.names.set(option, get(`/v1/options/${option}`).then((found) => get(`/v1/concerts/${found.concert_id}`)).then((concert) => concert.title));
+	about(option) {
+		if (!this.known.has(option)) {
+			const read = async () => {
+				const { concert_id: concert, currency } = await get(`/v1/options/${option}`);
+				return { title: (await get(`/v1/concerts/${concert}`)).title, currency };
+			};
+			this.known.set(option, read());
 		}
-		return this.names.get(option);
+		return this.known.get(option);
 	}
 
 	entry(one) {

@@ -213,7 +213,8 @@ impl<T: Serialize, I: ExactSizeIterator<Item = T>, F: Fn() -> I> Serialize for L
 
 impl Serialize for Reservation {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Reservation", 9)?;
+        let currency = &self.plan.definition.currency;
+        let mut fields = serializer.serialize_struct("Reservation", 9 + usize::from(currency.is_some()))?;
         fields.serialize_field("id", &self.id)?;
         fields.serialize_field("option_id", &self.id.option)?;
         fields.serialize_field("user_id", &self.user_id)?;
@@ -221,6 +222,9 @@ impl Serialize for Reservation {
         fields.serialize_field("seats", &List(|| self.seats()))?;
         fields.serialize_field("areas", &List(|| self.areas()))?;
         fields.serialize_field("amount", &self.amount)?;
+        if let Some(currency) = currency {
+            fields.serialize_field("currency", currency)?;
+        }
         fields.serialize_field("created_at", &self.created_at)?;
         fields.serialize_field("expires_at", &self.expires_at)?;
         fields.end()

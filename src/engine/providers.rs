@@ -9,7 +9,7 @@ use crate::domain::concert_option::{self, Cold, Command, ConcertOption, Installa
 use crate::domain::facts::Fact;
 use crate::domain::{OptionId, PaymentId, Rejection, ReservationId, UserId, catalogue};
 use crate::error::Error;
-use crate::payment;
+use crate::payment::{self, OwedSum};
 use crate::store::codec::TheCatalogue;
 
 /// How often the row of a payment is read that has left memory, while others leave it.
@@ -85,6 +85,17 @@ impl Engine {
         match self.0.away() {
             None => known!(self.0, self.0.provided_payments(filter, request)),
             Some(_) => self.0.ask_owner(ListProvided { filter, request: request.clone() }).await,
+        }
+    }
+
+    /// How much is owed of each kind of which anything is. On a node that does not decide: nothing.
+    ///
+    /// # Errors
+    /// A fault of the engine's.
+    pub async fn owed_sums(&self) -> Result<Vec<OwedSum>, Error> {
+        match self.0.away() {
+            None => self.0.owed_sums().await,
+            Some(_) => Ok(Vec::new()),
         }
     }
 
@@ -229,6 +240,24 @@ impl Inner {
         let alarming = self.glance(|replica| replica.alarmed())?;
         let read = self.on_blocking_thread(move || alarming.read()).await?;
         Ok(read.map_err(|error| self.fail(&error))?.options)
+    }
+
+    async fn owed_sums(self: &Arc<Self>) -> Result<Vec<OwedSum>, Error> {
+        let mut sums: Vec<OwedSum> = Vec::new();
+        for option in self.options_to_look_at().await? {
+            let owed = self.read(|replica| {
+                let payments = replica.option(option)?.owing_payments();
+                let owed = payments.filter_map(|(_, payment)| payment.provider.as_deref()).flat_map(|by| &by.owed);
+                Ok(owed.map(|owed| (owed.kind, owed.since)).collect::<Vec<_>>())
+            });
+            for (kind, since) in owed.await? {
+                match sums.iter_mut().find(|sum| sum.kind == kind) {
+                    Some(sum) => (sum.count, sum.since) = (sum.count + 1, sum.since.min(since)),
+                    None => sums.push(OwedSum { kind, count: 1, since }),
+                }
+            }
+        }
+        Ok(sums)
     }
 
     pub(in crate::engine) async fn provided_payments(

@@ -18,8 +18,10 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::api::DeliveryProgress;
 use crate::api::Sink;
+use crate::domain::Timestamp;
 use crate::engine::Engine;
 use crate::live::seats::SeatUpdate;
+use crate::payment::{OwedKind, OwedSum};
 use crate::relay::breaker;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -43,6 +45,7 @@ pub struct Metrics {
     seconds: Histogram,
     waiting: Gauge,
     sinks: SinkStats,
+    owed: OwedStats,
     /// Those of the WebSockets.
     pub(super) live: LiveMetrics,
 }
@@ -109,7 +112,9 @@ impl Metrics {
         registry.register_collector(Box::new(EngineStats(engine)));
         let sinks = SinkStats::default();
         registry.register_collector(Box::new(sinks.clone()));
-        Self { registry, requests, unreadable, seconds, waiting, sinks, live }
+        let owed = OwedStats::default();
+        registry.register_collector(Box::new(owed.clone()));
+        Self { registry, requests, unreadable, seconds, waiting, sinks, owed, live }
     }
 
     /// Counts a request that was answered.
@@ -125,15 +130,17 @@ impl Metrics {
         self.unreadable.get_or_create(&Unreadable { status: status.as_u16() }).inc();
     }
 
-    /// All figures in the text format, with those of `sinks`, and how many wait in line, if that is known.
+    /// All figures in the text format, with those of `sinks`, and, as far as that is known, how many wait in line and what is
+    /// owed at this time.
     ///
     /// # Errors
     /// Figures that cannot be written.
-    pub fn text(&self, sinks: Vec<Sink>, waiting: Option<u64>) -> Result<String, fmt::Error> {
+    pub fn text(&self, sinks: Vec<Sink>, waiting: Option<u64>, owed: Option<OwedNow>) -> Result<String, fmt::Error> {
         if let Some(waiting) = waiting {
             self.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         }
         *self.sinks.0.lock() = sinks;
+        *self.owed.0.lock() = owed;
         let mut text = String::new();
         text::encode(&mut text, &self.registry)?;
         Ok(text)
@@ -233,6 +240,46 @@ impl Collector for EngineStats {
 /// The sinks as they were when somebody last asked.
 #[derive(Debug, Clone, Default)]
 struct SinkStats(Arc<Mutex<Vec<Sink>>>);
+
+/// What is owed, and when that is so.
+pub type OwedNow = (Timestamp, Vec<OwedSum>);
+
+/// As it was when somebody last asked.
+#[derive(Debug, Clone, Default)]
+struct OwedStats(Arc<Mutex<Option<OwedNow>>>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OwedLabel {
+    kind: &'static str,
+}
+
+impl Collector for OwedStats {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some((now, ref sums)) = *self.0.lock() else { return Ok(()) };
+        let kinds = [
+            (OwedKind::Capture, "capture"),
+            (OwedKind::Void, "void"),
+            (OwedKind::Refund, "refund"),
+            (OwedKind::Check, "check"),
+        ];
+        let of = |kind| sums.iter().find(|sum| sum.kind == kind);
+        let help = "What providers of payments are still to do";
+        let mut family = encoder.encode_descriptor("payments_owed", help, None, MetricType::Gauge)?;
+        for (owed, kind) in kinds {
+            let count = of(owed).map_or(0, |sum| sum.count);
+            let gauge = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
+            gauge.encode(family.encode_family(&OwedLabel { kind })?)?;
+        }
+        let help = "For how long the oldest of it has been owed; 0 if nothing is";
+        let unit = Some(&Unit::Seconds);
+        let mut family = encoder.encode_descriptor("payments_owed_age", help, unit, MetricType::Gauge)?;
+        for (owed, kind) in kinds {
+            let age = of(owed).map_or(0.0, |sum| now.since(sum.since).as_secs_f64());
+            ConstGauge::new(age).encode(family.encode_family(&OwedLabel { kind })?)?;
+        }
+        Ok(())
+    }
+}
 
 type Figure = fn(&Sink) -> u64;
 

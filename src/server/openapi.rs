@@ -285,17 +285,20 @@ fn schemas() -> Vec<(&'static str, Value)> {
         ("ReservationStatus", one_of(&ReservationStatus::ALL.iter().map(|status| status.as_str()).collect::<Vec<_>>())),
         (
             "Reservation",
-            object(json!({
-                "id": refer("ReservationId"),
-                "option_id": refer("OptionId"),
-                "user_id": refer("UserId"),
-                "status": refer("ReservationStatus"),
-                "seats": {"type": "array", "items": refer("ReservedSeat")},
-                "areas": {"type": "array", "items": refer("ReservedArea")},
-                "amount": refer("Points"),
-                "created_at": refer("Timestamp"),
-                "expires_at": refer("Timestamp"),
-            })),
+            object_with(
+                json!({
+                    "id": refer("ReservationId"),
+                    "option_id": refer("OptionId"),
+                    "user_id": refer("UserId"),
+                    "status": refer("ReservationStatus"),
+                    "seats": {"type": "array", "items": refer("ReservedSeat")},
+                    "areas": {"type": "array", "items": refer("ReservedArea")},
+                    "amount": refer("Points"),
+                    "created_at": refer("Timestamp"),
+                    "expires_at": refer("Timestamp"),
+                }),
+                json!({"currency": {"type": "string", "description": "whose smallest unit the amount counts; absent: it is of points"}}),
+            ),
         ),
         (
             "ReservationWithSteps",

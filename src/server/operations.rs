@@ -133,7 +133,8 @@ async fn sinks(app: &App) -> Vec<Sink> {
 pub(super) async fn metrics(app: web::Data<App>) -> Result<HttpResponse, Problem> {
     // Without it the other figures still matter.
     let waiting = app.engine.waiting_tokens().await.ok();
-    let text = app.metrics.text(sinks(&app).await, waiting);
+    let owed = app.engine.owed_sums().await.ok().map(|sums| (app.engine.now(), sums));
+    let text = app.metrics.text(sinks(&app).await, waiting, owed);
     let text = text.map_err(|error| Problem::internal(&format!("figures cannot be written: {error}")))?;
     let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(HttpResponse::Ok().content_type(media_type).body(text))

@@ -7,6 +7,7 @@
 #![cfg(feature = "server")]
 
 mod browser;
+mod cards;
 #[path = "../http/harness.rs"]
 #[expect(dead_code, reason = "the tests of the API need more of it")]
 mod harness;

@@ -61,6 +61,24 @@ async fn owed(server: &Server) -> Vec<Value> {
 }
 
 #[actix_web::test]
+async fn figures_tell_how_long_somebody_has_waited_for_money() {
+    let server = server().await;
+    let (anna, option) = (server.buyer("anna"), option(&server, 2).await);
+    let refunds = |kind: &str| format!("boxoffice_payments_owed{{kind=\"{kind}\"}}");
+    let age = "boxoffice_payments_owed_age_seconds{kind=\"refund\"}";
+    let (_, payment) = pending(&server, &option, &anna, "S1").await;
+    assert_eq!((server.figure(&refunds("refund")).await, server.figure(age).await), (0.0, 0.0));
+    // More than was asked for.
+    let more = json!({"kind": "captured", "reference": "ch", "amount": 150});
+    assert_eq!(fact(&server, &payment, more).await.status, 200);
+    while server.figure(age).await == 0.0 {}
+    assert_eq!((server.figure(&refunds("refund")).await, server.figure(&refunds("void")).await), (1.0, 0.0));
+    let back = json!({"kind": "refunded", "reference": "ch", "amount": 150});
+    assert_eq!(fact(&server, &payment, back).await.status, 200);
+    assert_eq!((server.figure(&refunds("refund")).await, server.figure(age).await), (0.0, 0.0));
+}
+
+#[actix_web::test]
 async fn a_payment_goes_the_whole_way() {
     let server = server().await;
     let (anna, option) = (server.buyer("anna"), option(&server, 2).await);

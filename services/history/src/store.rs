@@ -13,7 +13,7 @@ const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS payments (
         lsn BIGINT NOT NULL, place BIGINT NOT NULL, event_id TEXT NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL,
         compensates TEXT, payment_id TEXT NOT NULL, reservation_id TEXT NOT NULL, user_id TEXT NOT NULL, amount BIGINT NOT NULL,
-        at TEXT NOT NULL, PRIMARY KEY (lsn, place));
+        currency TEXT, at TEXT NOT NULL, PRIMARY KEY (lsn, place));
     CREATE INDEX IF NOT EXISTS payments_of_user ON payments (user_id, lsn, place);
     CREATE TABLE IF NOT EXISTS wallet_entries (
         lsn BIGINT NOT NULL, place BIGINT NOT NULL, event_id TEXT NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL,
@@ -28,14 +28,15 @@ const CLEAR: [&str; 4] =
     ["DELETE FROM payments", "DELETE FROM wallet_entries", "DELETE FROM positions", "DELETE FROM unreadable"];
 // What is there already stays as it is.
 const PAYMENT: &str =
-    "INSERT INTO payments VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING";
+    "INSERT INTO payments VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING";
 const ENTRY: &str = "INSERT INTO wallet_entries VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING";
 const UNREADABLE: &str = "INSERT INTO unreadable VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
 const POSITION: &str =
     "INSERT INTO positions VALUES ($1, $2, $3) ON CONFLICT (topic, part) DO UPDATE SET next = excluded.next";
 const NEXT: &str = "SELECT next FROM positions WHERE topic = $1 AND part = $2";
 const PAYMENTS: &str =
-    "SELECT id, kind, compensates, payment_id, reservation_id, user_id, amount, at, event_id FROM payments
+    "SELECT id, kind, compensates, payment_id, reservation_id, user_id, amount, currency, at, event_id
+    FROM payments
     WHERE user_id = $1 AND (lsn, place) < ($2, $3) ORDER BY lsn DESC, place DESC LIMIT $4";
 const ENTRIES: &str = "SELECT id, kind, user_id, amount, reference, at, event_id FROM wallet_entries
     WHERE user_id = $1 AND (lsn, place) < ($2, $3) ORDER BY lsn DESC, place DESC LIMIT $4";
@@ -47,7 +48,7 @@ const COUNTS: &str = "SELECT (SELECT count(*) FROM payments), (SELECT count(*) F
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Payment {
     pub id: String,
-    /// `payment`, `failed` or `refund`.
+    /// `payment`, `failed`, `voided` or `refund`.
     pub kind: String,
     /// The entry that this one undoes.
     pub compensates: Option<String>,
@@ -55,6 +56,9 @@ pub struct Payment {
     pub reservation_id: String,
     pub user_id: String,
     pub amount: i64,
+    /// Whose smallest unit the amount counts, where a provider takes it; absent: it is of points.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub currency: Option<String>,
     pub at: String,
     pub event_id: String,
 }
@@ -102,6 +106,7 @@ impl Store {
                 reservation_id: text(row.next())?,
                 user_id: text(row.next())?,
                 amount: number(row.next())?,
+                currency: row.next().and_then(|value| text(Some(value)).ok()),
                 at: text(row.next())?,
                 event_id: text(row.next())?,
             })
@@ -199,6 +204,7 @@ fn changes_of(event: &Event) -> Result<Vec<Change>, String> {
     let (kind, undoes, moves) = match event.kind.as_str() {
         "boxoffice.payment.completed" => ("payment", false, Some("debit")),
         "boxoffice.payment.failed" => ("failed", false, None),
+        "boxoffice.payment.voided" => ("voided", false, None),
         "boxoffice.payment.refunded" => ("refund", true, Some("credit")),
         "boxoffice.wallet.charged" => {
             changes.push(entry(text("id")?, "charge", &event.subject, text("reference")?)?);
@@ -209,7 +215,7 @@ fn changes_of(event: &Event) -> Result<Vec<Change>, String> {
     // What a provider takes is in no wallet.
     let moves = moves.filter(|_| event.data["method"].is_null());
     let (payment, user) = (text("id")?, text("user_id")?);
-    let rest: [Value; 8] = [
+    let rest: [Value; 9] = [
         format!("{payment}/{kind}").as_str().into(),
         kind.into(),
         undoes.then(|| format!("{payment}/payment")).into(),
@@ -217,6 +223,7 @@ fn changes_of(event: &Event) -> Result<Vec<Change>, String> {
         text("reservation_id")?.into(),
         user.into(),
         amount()?.into(),
+        event.data["currency"].as_str().map(str::to_owned).into(),
         event.time.as_str().into(),
     ];
     changes.push((PAYMENT, head().into_iter().chain(rest).collect()));
@@ -261,8 +268,7 @@ mod tests {
     fn what_comes_twice_is_there_once_and_a_refund_names_what_it_undoes(url: &str) {
         let mut store = Store::open(url).unwrap();
         let charge = serde_json::json!({"id": "w1-1", "amount": 500, "reference": "bank"});
-        let by_card =
-            serde_json::json!({"id": "p2", "reservation_id": "r2", "user_id": "bob", "amount": 7, "method": "card"});
+        let by_card = serde_json::json!({"id": "p2", "reservation_id": "r2", "user_id": "bob", "amount": 7, "method": "card", "currency": "EUR"});
         let events = [
             event(1, "wallet.charged", charge),
             event(2, "payment.completed", payment()),
@@ -270,13 +276,14 @@ mod tests {
             event(3, "payment.refunded", payment()),
             event(4, "seat.painted", payment()),
             event(5, "payment.failed", serde_json::json!({})),
-            event(6, "payment.completed", by_card),
+            event(6, "payment.completed", by_card.clone()),
+            event(7, "payment.voided", by_card),
         ];
         let place = |offset| Place { topic: "t".into(), partition: 1, offset };
         let records = || events.iter().cloned().enumerate().map(|(at, event)| (place(at as i64), Ok(event))).collect();
         store.write(records()).unwrap();
-        let nothing = event(7, "wallet.charged", serde_json::json!({"id": "\0", "amount": 1, "reference": "bank"}));
-        store.write(vec![(place(7), Err("no \0 event".into())), (place(8), Ok(nothing))]).unwrap();
+        let nothing = event(8, "wallet.charged", serde_json::json!({"id": "\0", "amount": 1, "reference": "bank"}));
+        store.write(vec![(place(8), Err("no \0 event".into())), (place(9), Ok(nothing))]).unwrap();
         let payments = store.payments("anna", END, 10).unwrap();
         let kinds: Vec<_> = payments.iter().map(|entry| (entry.id.as_str(), entry.compensates.as_deref())).collect();
         assert_eq!(kinds, [("p1/refund", Some("p1/payment")), ("p1/payment", None)]);
@@ -285,9 +292,12 @@ mod tests {
         assert_eq!(moved, [("credit", 120), ("debit", 120), ("charge", 500)]);
         assert_eq!(store.payments("anna", (3, 0), 1).unwrap()[0].event_id, "0-2-0");
         assert_eq!(store.payments("anna", END, 1).unwrap()[..], payments[..1]);
-        assert_eq!((store.position("t", 1).unwrap(), store.position("t", 2).unwrap()), (Some(9), None));
-        assert_eq!(store.counts().unwrap(), [3, 3, 3]);
-        assert_eq!(store.payments("bob", END, 10).unwrap()[0].amount, 7);
+        assert_eq!((store.position("t", 1).unwrap(), store.position("t", 2).unwrap()), (Some(10), None));
+        assert_eq!(store.counts().unwrap(), [4, 3, 3]);
+        let by_card = store.payments("bob", END, 10).unwrap();
+        let by_card: Vec<_> =
+            by_card.iter().map(|one| (one.kind.as_str(), one.amount, one.currency.as_deref())).collect();
+        assert_eq!(by_card, [("voided", 7, Some("EUR")), ("payment", 7, Some("EUR"))]);
         let other = Store::open(url).err().map(|error| format!("{error:#}"));
         assert!(other.as_ref().is_some_and(|why| !why.contains("secret")), "another one has it: {other:?}");
         store.clear().unwrap();
@@ -295,7 +305,7 @@ mod tests {
         store.write(records()).unwrap();
         assert_eq!(store.payments("anna", END, 10).unwrap(), payments, "the same content again");
         drop(store);
-        assert_eq!(Store::open(url).unwrap().counts().unwrap(), [3, 3, 1]);
+        assert_eq!(Store::open(url).unwrap().counts().unwrap(), [4, 3, 1]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What is said, in English and Korean.
 
+use iso_currency::Currency;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -14,21 +15,21 @@ pub enum Language {
 /// A message; none if there is nothing to say of an event.
 pub fn of(kind: &str, reservation: &Value, language: Language) -> Option<(&'static str, String)> {
     let seats = seats(reservation);
-    let amount = reservation["amount"].as_u64().unwrap_or_default();
+    let price = price(reservation, language);
     let until = reservation["expires_at"].as_str().map(time).unwrap_or_default();
     let said = match (kind, language) {
         ("boxoffice.reservation.created", Language::En) => {
-            ("Your seats are held", format!("We hold {seats} for you. Please pay {amount} points by {until}."))
+            ("Your seats are held", format!("We hold {seats} for you. Please pay {price} by {until}."))
         }
         ("boxoffice.reservation.created", Language::Ko) => (
             "좌석을 잡아 두었습니다",
-            format!("{seats} 예매가 접수되었습니다. {until}까지 {amount}포인트를 결제해 주세요."),
+            format!("{seats} 예매가 접수되었습니다. {until}까지 {price}을(를) 결제해 주세요."),
         ),
         ("boxoffice.reservation.confirmed", Language::En) => {
-            ("You have paid", format!("{seats}: paid with {amount} points. Enjoy the show!"))
+            ("You have paid", format!("{seats}: paid with {price}. Enjoy the show!"))
         }
         ("boxoffice.reservation.confirmed", Language::Ko) => {
-            ("예매가 확정되었습니다", format!("{seats} 예매가 확정되었습니다. {amount}포인트를 결제하셨습니다."))
+            ("예매가 확정되었습니다", format!("{seats} 예매가 확정되었습니다. {price}을(를) 결제하셨습니다."))
         }
         ("boxoffice.reservation.expired", Language::En) => {
             ("Your seats are free again", format!("{seats} were not paid in time, and are on sale again."))
@@ -37,14 +38,31 @@ pub fn of(kind: &str, reservation: &Value, language: Language) -> Option<(&'stat
             ("예매가 취소되었습니다", format!("결제 시간이 지나 {seats} 예매가 취소되었습니다."))
         }
         ("boxoffice.reservation.refunded", Language::En) => {
-            ("Your points are back", format!("{seats}: given back, with {amount} points."))
+            ("Your tickets are given back", format!("{seats}: given back, and with them {price}."))
         }
         ("boxoffice.reservation.refunded", Language::Ko) => {
-            ("환불되었습니다", format!("{seats} 예매가 환불되었습니다. {amount}포인트를 돌려드렸습니다."))
+            ("환불되었습니다", format!("{seats} 예매가 환불되었습니다. {price}을(를) 돌려드립니다."))
         }
         _ => return None,
     };
     Some(said)
+}
+
+/// `120 points`, or `24.00 EUR` of an amount in the smallest unit of a currency.
+fn price(reservation: &Value, language: Language) -> String {
+    let amount = reservation["amount"].as_u64().unwrap_or_default();
+    let Some(code) = reservation["currency"].as_str() else {
+        return match language {
+            Language::En => format!("{amount} points"),
+            Language::Ko => format!("{amount}포인트"),
+        };
+    };
+    let digits = Currency::from_code(code).and_then(Currency::exponent).unwrap_or_default();
+    let unit = 10_u64.pow(digits.into());
+    match usize::from(digits) {
+        0 => format!("{amount} {code}"),
+        width => format!("{}.{:0width$} {code}", amount / unit, amount % unit),
+    }
 }
 
 /// So many seats are named, since a chat takes 4,096 letters of a message and no more.
@@ -96,11 +114,17 @@ mod tests {
             ),
             ("confirmed", "Stalls A 1, 2 x Lawn: paid with 120 points. Enjoy the show!", "확정되었습니다"),
             ("expired", "Stalls A 1, 2 x Lawn were not paid in time, and are on sale again.", "결제 시간이 지나"),
-            ("refunded", "Stalls A 1, 2 x Lawn: given back, with 120 points.", "돌려드렸습니다"),
+            ("refunded", "Stalls A 1, 2 x Lawn: given back, and with them 120 points.", "돌려드립니다"),
         ] {
             let said = |language| of(&format!("boxoffice.reservation.{kind}"), &reservation, language).unwrap().1;
             assert_eq!(said(Language::En), english);
             assert!(said(Language::Ko).contains(korean) && said(Language::Ko).contains("Stalls A 1"), "{kind}");
+        }
+        for (currency, price) in [("EUR", "1.20 EUR"), ("KRW", "120 KRW"), ("KWD", "0.120 KWD"), ("XXQ", "120 XXQ")] {
+            let mut by_card = reservation.clone();
+            by_card["currency"] = json!(currency);
+            let (_, said) = of("boxoffice.reservation.confirmed", &by_card, Language::En).unwrap();
+            assert_eq!(said, format!("Stalls A 1, 2 x Lawn: paid with {price}. Enjoy the show!"));
         }
         let many = vec![json!({"zone": "Z".repeat(20), "row": "R".repeat(20), "number": "N".repeat(20)}); 500];
         let many = of("boxoffice.reservation.confirmed", &json!({"seats": many}), Language::Ko).unwrap().1;
