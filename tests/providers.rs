@@ -9,7 +9,7 @@ use boxoffice::payment::{Charge, Doing, Fact, Failure, Kind, Method, Opened, Ord
 use boxoffice::settings::Payments;
 use boxoffice::testing::clock::ManualClock;
 use boxoffice::{
-    Caller, Config, Currency, Engine, NewOption, PageRequest, Payment, PaymentFilter, PaymentId, PaymentStatus,
+    Caller, Config, Currency, Engine, Error, NewOption, PageRequest, Payment, PaymentFilter, PaymentId, PaymentStatus,
     Rejection, RoomSettings, Timestamp, UserId,
 };
 use parking_lot::Mutex;
@@ -39,6 +39,49 @@ struct Fake(Arc<Mutex<Bank>>);
 struct Slow {
     fake: Fake,
     refunds: Semaphore,
+}
+
+/// Does what it is told, and so many times does not answer.
+struct Silent {
+    fake: Fake,
+    times: Mutex<usize>,
+}
+
+impl Silent {
+    fn new(times: usize) -> Self {
+        Self { fake: Fake::default(), times: Mutex::new(times) }
+    }
+
+    fn answers<'a, T: Send + 'a>(&'a self, answer: Doing<'a, T>) -> Doing<'a, T> {
+        let mut times = self.times.lock();
+        if *times == 0 {
+            return answer;
+        }
+        *times -= 1;
+        Box::pin(std::future::pending())
+    }
+}
+
+impl Provider for Silent {
+    fn begin<'a>(&'a self, order: &'a Order) -> Doing<'a, Opened> {
+        self.answers(self.fake.begin(order))
+    }
+
+    fn capture<'a>(&'a self, charge: &'a Charge) -> Doing<'a, Vec<Fact>> {
+        self.answers(self.fake.capture(charge))
+    }
+
+    fn void<'a>(&'a self, charge: &'a Charge) -> Doing<'a, Vec<Fact>> {
+        self.answers(self.fake.void(charge))
+    }
+
+    fn refund<'a>(&'a self, charge: &'a Charge) -> Doing<'a, Vec<Fact>> {
+        self.answers(self.fake.refund(charge))
+    }
+
+    fn look_up<'a>(&'a self, provider_id: &'a str) -> Doing<'a, Vec<Fact>> {
+        self.answers(self.fake.look_up(provider_id))
+    }
 }
 
 fn said(kind: Kind, reference: &str, amount: u32) -> Fact {
@@ -255,6 +298,69 @@ async fn a_capture_does_not_wait_for_all_refunds_that_were_owed_before() {
     let begun = slow.fake.0.lock().calls.clone();
     assert!(begun.contains(&"capture ch 100".to_owned()), "{begun:?}");
     drop(attached);
+    engine.shutdown().await.unwrap();
+}
+
+/// As many calls as are made at once never return. What was asked for was done, and is not asked for again.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_answer_is_asked_what_came_of_it() {
+    const SILENT: usize = 16;
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = takes_cards(config(dir.path()));
+    config.payments.call_timeout_ms = 100;
+    let engine = Engine::open(config).await.unwrap();
+    let silent = Arc::new(Silent::new(1));
+    let mut all = Vec::new();
+    for n in 0..=SILENT {
+        let payment = begin(&engine, &user(1)).await;
+        let owner = Caller::User(user(1));
+        let attached = engine.attach_provider("card", silent.clone());
+        if n == 0 {
+            let unreachable = engine.checkout(&owner, payment.id).await;
+            assert!(matches!(unreachable, Err(Error::Overloaded(_))), "{unreachable:?}");
+        }
+        engine.checkout(&owner, payment.id).await.unwrap();
+        drop(attached);
+        all.push(payment);
+    }
+    *silent.times.lock() = SILENT;
+    for payment in &all {
+        let reference = format!("ch-{}", payment.id);
+        engine.report(payment.id, said(Kind::Authorized, &reference, 100)).await.unwrap();
+    }
+    let _attached = engine.attach_provider("card", silent.clone());
+    for payment in &all {
+        becomes(&engine, payment.id, PaymentStatus::Completed).await;
+    }
+    owes_nothing(&engine).await;
+    let calls = silent.fake.0.lock().calls.clone();
+    let captures = calls.iter().filter(|call| call.starts_with("capture")).count();
+    assert_eq!((captures, calls.len() - captures), (SILENT + 1, SILENT), "{calls:?}");
+    engine.shutdown().await.unwrap();
+}
+
+/// Only one drives what is owed under a name: who came last, until that is dropped.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_attached_last_is_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(takes_cards(config(dir.path()))).await.unwrap();
+    let owner = Caller::User(user(1));
+    let (one, other) = (Fake::default(), Fake::default());
+    let first = engine.attach_provider("card", Arc::new(one.clone()));
+    let second = engine.attach_provider("card", Arc::new(other.clone()));
+    let third = engine.attach_provider("card", Arc::new(other.clone()));
+    // Those that were replaced take nobody away.
+    drop((first, second));
+    let payment = begin(&engine, &user(1)).await;
+    engine.checkout(&owner, payment.id).await.unwrap();
+    let reference = format!("ch-{}", payment.id);
+    engine.report(payment.id, said(Kind::Authorized, &reference, 100)).await.unwrap();
+    becomes(&engine, payment.id, PaymentStatus::Completed).await;
+    assert!(one.0.lock().calls.is_empty());
+    let next = begin(&engine, &user(1)).await;
+    drop(third);
+    assert_eq!(rejection(engine.checkout(&owner, next.id).await), Rejection::NotFound);
+    eventually("what is not attached is let go", || async { (Arc::strong_count(&other.0) == 1).then_some(()) }).await;
     engine.shutdown().await.unwrap();
 }
 

@@ -83,7 +83,6 @@ use crate::domain::seating_plan::{PlanHash, SeatingPlan};
 use crate::domain::{ConcertId, CorruptRow, Lsn, OptionId, Rejection, Timestamp, UserId};
 use crate::error::{Error, OpenError};
 use crate::live::Hubs;
-use crate::payment;
 use crate::replica::{self, Cold, Found, Holds, Listed, Replica};
 use crate::store::codec::Entity;
 use crate::store::disk::{Disk, RealDisk};
@@ -183,7 +182,7 @@ struct Inner {
     /// Whose payments these are for providers, once that was asked for.
     installation: OnceLock<Installation>,
     /// What hosts have attached, by method.
-    providers: Mutex<std::collections::BTreeMap<String, Arc<dyn payment::Provider>>>,
+    providers: Mutex<std::collections::BTreeMap<String, desk::Driven>>,
     /// The way to the node that decides, if there are several.
     away: OnceLock<Box<Away>>,
     calls: Arc<AtomicU64>,
