@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use boxoffice::payment::{Charge, Doing, Fact, Failure, Kind, Method, Opened, Order, Provider};
+use boxoffice::payment::{Charge, Day, Differences, Doing, Fact, Failure, Kind, Method, Opened, Order, Provider};
 use boxoffice::settings::Payments;
 use boxoffice::testing::clock::ManualClock;
 use boxoffice::{
@@ -361,6 +361,72 @@ async fn who_is_attached_last_is_asked() {
     drop(third);
     assert_eq!(rejection(engine.checkout(&owner, next.id).await), Rejection::NotFound);
     eventually("what is not attached is let go", || async { (Arc::strong_count(&other.0) == 1).then_some(()) }).await;
+    engine.shutdown().await.unwrap();
+}
+
+/// Says of a day what it is told to.
+struct Lists {
+    fake: Fake,
+    listed: Mutex<Vec<Fact>>,
+}
+
+impl Provider for Lists {
+    fn begin<'a>(&'a self, order: &'a Order) -> Doing<'a, Opened> {
+        self.fake.begin(order)
+    }
+
+    fn capture<'a>(&'a self, charge: &'a Charge) -> Doing<'a, Vec<Fact>> {
+        self.fake.capture(charge)
+    }
+
+    fn void<'a>(&'a self, charge: &'a Charge) -> Doing<'a, Vec<Fact>> {
+        self.fake.void(charge)
+    }
+
+    fn refund<'a>(&'a self, charge: &'a Charge) -> Doing<'a, Vec<Fact>> {
+        self.fake.refund(charge)
+    }
+
+    fn look_up<'a>(&'a self, provider_id: &'a str) -> Doing<'a, Vec<Fact>> {
+        self.fake.look_up(provider_id)
+    }
+
+    fn list(&self, _: Day) -> Option<Doing<'_, Vec<Fact>>> {
+        let listed = self.listed.lock().clone();
+        Some(Box::pin(async move { Ok(listed) }))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_provider_lists_is_compared_with_what_was_heard() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = ManualClock::at(Timestamp::from_millis(1_000_000_000_000));
+    let engine = Engine::open_with(takes_cards(config(dir.path())), &clock).await.unwrap();
+    let days: [Day; 3] = ["2001-09-09", "2001-09-10", "2001-09-11"].map(|day| day.parse().unwrap());
+    for reference in ["a", "b", "c"] {
+        let payment = begin(&engine, &user(1)).await;
+        engine.report(payment.id, said(Kind::Captured, reference, 100)).await.unwrap();
+        clock.advance(86_400_000);
+    }
+    let nobody = engine.reconcile("card", days[1]).await;
+    assert!(matches!(nobody, Err(Error::Invalid(_))), "{nobody:?}");
+    let attached = engine.attach_provider("card", Arc::new(Fake::default()));
+    let lists_nothing = engine.reconcile("card", days[1]).await;
+    assert!(matches!(lists_nothing, Err(Error::Invalid(_))), "{lists_nothing:?}");
+    drop(attached);
+    let lists = Arc::new(Lists { fake: Fake::default(), listed: Mutex::default() });
+    let _attached = engine.attach_provider("card", lists.clone());
+    let different = async |day: usize, listed: &[Fact]| {
+        *lists.listed.lock() = listed.to_vec();
+        let Differences { unknown_here, unknown_there } = engine.reconcile("card", days[day]).await.unwrap();
+        [unknown_here, unknown_there].map(|all| all.into_iter().map(|one| one.reference).collect::<Vec<_>>())
+    };
+    let captured = |reference| said(Kind::Captured, reference, 100);
+    assert_eq!(different(1, &[captured("b"), said(Kind::Authorized, "z", 1)]).await, [vec![], Vec::<String>::new()]);
+    assert_eq!(different(1, &[]).await, [vec![], vec!["b".to_owned()]]);
+    // The day before and the ones after count as known; the one before that does not.
+    assert_eq!(different(1, &[captured("a"), captured("b"), captured("c")]).await, [vec![], Vec::<String>::new()]);
+    assert_eq!(different(2, &[captured("a"), captured("c")]).await, [vec!["a".to_owned()], vec![]]);
     engine.shutdown().await.unwrap();
 }
 

@@ -17,6 +17,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::{Engine, Inner};
 use crate::api::Caller;
 use crate::domain::concert_option::Payment;
+use crate::domain::reconciliation::Day;
 use crate::domain::{PaymentId, Rejection, Timestamp};
 use crate::error::Error;
 use crate::payment::{Charge, Doing, Fact, Failure, Kind, Opened, Order, Owed, OwedKind, Provider};
@@ -145,6 +146,19 @@ impl<E: std::fmt::Display> From<E> for Undone {
     fn from(error: E) -> Self {
         Self { why: error.to_string(), unsure: true }
     }
+}
+
+/// What a provider lists of a day. That may take as long as some calls, since it may be on many pages.
+pub(super) async fn listed(inner: &Arc<Inner>, name: &str, day: Day) -> Result<Vec<Fact>, Error> {
+    const CALLS: u32 = 20;
+    let provider = inner.providers.lock().get(name).map(|driven| driven.provider.clone());
+    let provider = provider.ok_or_else(|| Error::invalid("provider", "is not attached here"))?;
+    let within = Duration::from_millis(inner.config.payments.call_timeout_ms) * CALLS;
+    let listing = provider.list(day).ok_or_else(|| Error::invalid("provider", "does not list what it did"))?;
+    in_time(within, listing).await.map_err(|failure| {
+        tracing::warn!(provider = name, %failure, "a provider has not listed what it did");
+        Error::Overloaded(super::RETRY_AFTER)
+    })
 }
 
 /// Drives one provider.

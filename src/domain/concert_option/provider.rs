@@ -435,6 +435,17 @@ impl ByProvider {
         }
     }
 
+    /// How much of a charge is to go back, by the provider or by hand, also if a dispute holds that up; and how much is missing of what
+    /// its seats cost, if it has paid for them.
+    #[must_use]
+    pub fn open_of(&self, price: Points, reference: &str) -> (u64, u64) {
+        let (by, confirmed) = self.confirmed(price);
+        let due = self.facts.refunds_due(by, self.terms.currency, confirmed);
+        let owed = due.iter().filter(|due| due.reference == reference).map(|due| due.amount).sum();
+        let has_paid = by == Some(reference);
+        (owed, if has_paid { self.facts.totals(self.terms.currency, confirmed).shortfall } else { 0 })
+    }
+
     /// Whether there may be money that nobody knows of.
     fn is_unclear(&self, price: Points) -> bool {
         let unheard =
