@@ -66,7 +66,9 @@ use crate::domain::{
     idempotency,
 };
 
-pub use self::payments::{OwedItem, Payment, PaymentFilter, PaymentStatus, Provided, Refund, RefundStatus, Verdict};
+pub use self::payments::{
+    OwedItem, Payment, PaymentFilter, PaymentStatus, Provided, Reconciled, Refund, RefundStatus, Verdict,
+};
 pub(crate) use self::reservations::BareReservation;
 pub use self::reservations::{Reservation, ReservationStatus, ReservedArea, ReservedSeat};
 pub use crate::domain::concert_option::{Caller, Focus, WindowPatch};

@@ -137,6 +137,9 @@ section! {
         calls: u64 = 8_192,
         /// Open holds of one user on all options, up to 1,000,000; 0 = off.
         user_open_holds: u64 = 20,
+        /// Payments by providers of one user on one option that took no money: those that are pending or authorised, and those
+        /// that have ended, until it is known that nothing was taken and for a minute more; up to 1,000,000; 0 = off.
+        user_open_payments: u64 = 20,
         /// Idempotency keys of one user in 24 hours, 1 to 10,000,000.
         user_idempotency_keys: u64 = 10_000,
         /// Requests per second of one user, up to 1,000,000, with bursts of twice that; 0 = off. Kept by the server.
@@ -203,6 +206,8 @@ section! {
     Payments {
         /// What points are of.
         points_currency: Currency = Currency::KRW,
+        /// Milliseconds that a call to a provider may take, 1 to 600,000; then nobody knows what came of it.
+        call_timeout_ms: u64 = 30_000,
         /// How options can be paid beside by points, at most 64.
         providers: Vec<Method> = Vec::new(),
     }
@@ -246,6 +251,7 @@ impl Config {
             ("actors.max_resident", self.actors.max_resident, 16, 100_000_000),
             ("limits.calls", self.limits.calls, 32, 16_777_216),
             ("limits.user_open_holds", self.limits.user_open_holds, 0, 1_000_000),
+            ("limits.user_open_payments", self.limits.user_open_payments, 0, 1_000_000),
             ("limits.user_idempotency_keys", self.limits.user_idempotency_keys, 1, 10_000_000),
             ("limits.user_requests_per_second", self.limits.user_requests_per_second, 0, 1_000_000),
             ("limits.address_requests_per_second", self.limits.address_requests_per_second, 0, 1_000_000),
@@ -265,6 +271,7 @@ impl Config {
             ("forwarding.question_bytes", self.forwarding.question_bytes, 4 << 10, 64 << 20),
             ("forwarding.answer_bytes", self.forwarding.answer_bytes, 4 << 10, 64 << 20),
             ("forwarding.behind_ms", self.forwarding.behind_ms, 1, 600_000),
+            ("payments.call_timeout_ms", self.payments.call_timeout_ms, 1, 600_000),
         ];
         self.payments.validate()?;
         for &(key, value, min, max) in bounds {

@@ -80,9 +80,9 @@ pub mod testing;
 pub use api::{
     Answered, AreaSeats, BestAvailable, Caller, Concert, ConcertOption, DeadLetter, DeliveryProgress, Focus, Health,
     IdempotencyKey, NewArea, NewConcert, NewOption, NodeHealth, NodeRole, OwedItem, Page, PageRequest, Pause,
-    PauseReason, Payment, PaymentFilter, PaymentStatus, Provided, Refund, RefundStatus, Reservation, ReservationStatus,
-    ReservedArea, ReservedSeat, SaleFigures, Seats, Sink, Stats, Token, Verdict, WaitingRoom, Wallet, WalletEntry,
-    WindowPatch, Wish, seat_status_name,
+    PauseReason, Payment, PaymentFilter, PaymentStatus, Provided, Reconciled, Refund, RefundStatus, Reservation,
+    ReservationStatus, ReservedArea, ReservedSeat, SaleFigures, Seats, Sink, Stats, Token, Verdict, WaitingRoom,
+    Wallet, WalletEntry, WindowPatch, Wish, seat_status_name,
 };
 pub use config::Config;
 pub use domain::concert_option::{Area, Counts as SeatCounts, OptionStatus, Price, PricedPlan, SagaStep, StepKind};
@@ -99,7 +99,7 @@ pub use domain::{
 };
 pub use engine::{
     AttachedProvider, Engine, EventBatch, EventStream, IssuedToken, Membership, PlanJson, SeatChanges, Seen, Start,
-    TokenChanges, VerifyReport, backup, export, repair_state, restore, verify,
+    TokenChanges, VerifyReport, backup, export, reconcile, repair_state, restore, verify,
 };
 pub use error::{Error, FieldError, OpenError};
 pub use live::seats::SeatUpdate;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::domain::concert_option::{Late, Owed, OwedKind, ProviderStatus as Status};
 pub use crate::domain::facts::{Fact, Kind, Totals};
+pub use crate::domain::reconciliation::{Day, Differences, Movement, NoDay};
 use crate::domain::{Currency, PaymentId, Points, Timestamp};
 
 /// How a provider takes payments.
@@ -127,4 +128,9 @@ pub trait Provider: Send + Sync + 'static {
     /// All that the provider knows of a payment, by what it is called there; nothing if it knows of none, and none can begin any
     /// more.
     fn look_up<'a>(&'a self, provider_id: &'a str) -> Doing<'a, Vec<Fact>>;
+    /// All money that moved on a day by the provider's clock, for [`Engine::reconcile`](crate::Engine::reconcile); `None` if it does not
+    /// list that.
+    fn list(&self, _day: Day) -> Option<Doing<'_, Vec<Fact>>> {
+        None
+    }
 }

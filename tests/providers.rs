@@ -5,11 +5,11 @@ mod common;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use boxoffice::payment::{Charge, Doing, Fact, Failure, Kind, Opened, Order, Provider};
+use boxoffice::payment::{Charge, Day, Differences, Doing, Fact, Failure, Kind, Opened, Order, Provider};
 use boxoffice::testing::clock::ManualClock;
 use boxoffice::{
-    Caller, Currency, Engine, NewOption, PageRequest, Payment, PaymentFilter, PaymentId, PaymentStatus, Rejection,
-    RoomSettings, Timestamp, UserId,
+    Caller, Config, Currency, Engine, Error, NewOption, PageRequest, Payment, PaymentFilter, PaymentId, PaymentStatus,
+    Rejection, RoomSettings, Timestamp, UserId,
 };
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -38,6 +38,49 @@ struct Fake(Arc<Mutex<Bank>>);
 struct Slow {
     fake: Fake,
     refunds: Semaphore,
+}
+
+/// Does what it is told, and so many times does not answer.
+struct Silent {
+    fake: Fake,
+    times: Mutex<usize>,
+}
+
+impl Silent {
+    fn new(times: usize) -> Self {
+        Self { fake: Fake::default(), times: Mutex::new(times) }
+    }
+
+    fn answers<'a, T: Send + 'a>(&'a self, answer: Doing<'a, T>) -> Doing<'a, T> {
+        let mut times = self.times.lock();
+        if *times == 0 {
+            return answer;
+        }
+        *times -= 1;
+        Box::pin(std::future::pending())
+    }
+}
+
+impl Provider for Silent {
+    fn begin<'a>(&'a self, order: &'a Order) -> Doing<'a, Opened> {
+        self.answers(self.fake.begin(order))
+    }
+
+    fn capture<'a>(&'a self, charge: &'a Charge) -> Doing<'a, Vec<Fact>> {
+        self.answers(self.fake.capture(charge))
+    }
+
+    fn void<'a>(&'a self, charge: &'a Charge) -> Doing<'a, Vec<Fact>> {
+        self.answers(self.fake.void(charge))
+    }
+
+    fn refund<'a>(&'a self, charge: &'a Charge) -> Doing<'a, Vec<Fact>> {
+        self.answers(self.fake.refund(charge))
+    }
+
+    fn look_up<'a>(&'a self, provider_id: &'a str) -> Doing<'a, Vec<Fact>> {
+        self.answers(self.fake.look_up(provider_id))
+    }
 }
 
 fn said(kind: Kind, reference: &str, amount: u32) -> Fact {
@@ -249,6 +292,135 @@ async fn a_capture_does_not_wait_for_all_refunds_that_were_owed_before() {
     let begun = slow.fake.0.lock().calls.clone();
     assert!(begun.contains(&"capture ch 100".to_owned()), "{begun:?}");
     drop(attached);
+    engine.shutdown().await.unwrap();
+}
+
+/// As many calls as are made at once never return. What was asked for was done, and is not asked for again.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_answer_is_asked_what_came_of_it() {
+    const SILENT: usize = 16;
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = takes_cards(config(dir.path()));
+    config.payments.call_timeout_ms = 100;
+    let engine = Engine::open(config).await.unwrap();
+    let silent = Arc::new(Silent::new(1));
+    let mut all = Vec::new();
+    for n in 0..=SILENT {
+        let payment = begin(&engine, &user(1)).await;
+        let owner = Caller::User(user(1));
+        let attached = engine.attach_provider("card", silent.clone());
+        if n == 0 {
+            let unreachable = engine.checkout(&owner, payment.id).await;
+            assert!(matches!(unreachable, Err(Error::Overloaded(_))), "{unreachable:?}");
+        }
+        engine.checkout(&owner, payment.id).await.unwrap();
+        drop(attached);
+        all.push(payment);
+    }
+    *silent.times.lock() = SILENT;
+    for payment in &all {
+        let reference = format!("ch-{}", payment.id);
+        engine.report(payment.id, said(Kind::Authorized, &reference, 100)).await.unwrap();
+    }
+    let _attached = engine.attach_provider("card", silent.clone());
+    for payment in &all {
+        becomes(&engine, payment.id, PaymentStatus::Completed).await;
+    }
+    owes_nothing(&engine).await;
+    let calls = silent.fake.0.lock().calls.clone();
+    let captures = calls.iter().filter(|call| call.starts_with("capture")).count();
+    assert_eq!((captures, calls.len() - captures), (SILENT + 1, SILENT), "{calls:?}");
+    engine.shutdown().await.unwrap();
+}
+
+/// Only one drives what is owed under a name: who came last, until that is dropped.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_attached_last_is_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(takes_cards(config(dir.path()))).await.unwrap();
+    let owner = Caller::User(user(1));
+    let (one, other) = (Fake::default(), Fake::default());
+    let first = engine.attach_provider("card", Arc::new(one.clone()));
+    let second = engine.attach_provider("card", Arc::new(other.clone()));
+    let third = engine.attach_provider("card", Arc::new(other.clone()));
+    // Those that were replaced take nobody away.
+    drop((first, second));
+    let payment = begin(&engine, &user(1)).await;
+    engine.checkout(&owner, payment.id).await.unwrap();
+    let reference = format!("ch-{}", payment.id);
+    engine.report(payment.id, said(Kind::Authorized, &reference, 100)).await.unwrap();
+    becomes(&engine, payment.id, PaymentStatus::Completed).await;
+    assert!(one.0.lock().calls.is_empty());
+    let next = begin(&engine, &user(1)).await;
+    drop(third);
+    assert_eq!(rejection(engine.checkout(&owner, next.id).await), Rejection::NotFound);
+    eventually("what is not attached is let go", || async { (Arc::strong_count(&other.0) == 1).then_some(()) }).await;
+    engine.shutdown().await.unwrap();
+}
+
+/// Says of a day what it is told to.
+struct Lists {
+    fake: Fake,
+    listed: Mutex<Vec<Fact>>,
+}
+
+impl Provider for Lists {
+    fn begin<'a>(&'a self, order: &'a Order) -> Doing<'a, Opened> {
+        self.fake.begin(order)
+    }
+
+    fn capture<'a>(&'a self, charge: &'a Charge) -> Doing<'a, Vec<Fact>> {
+        self.fake.capture(charge)
+    }
+
+    fn void<'a>(&'a self, charge: &'a Charge) -> Doing<'a, Vec<Fact>> {
+        self.fake.void(charge)
+    }
+
+    fn refund<'a>(&'a self, charge: &'a Charge) -> Doing<'a, Vec<Fact>> {
+        self.fake.refund(charge)
+    }
+
+    fn look_up<'a>(&'a self, provider_id: &'a str) -> Doing<'a, Vec<Fact>> {
+        self.fake.look_up(provider_id)
+    }
+
+    fn list(&self, _: Day) -> Option<Doing<'_, Vec<Fact>>> {
+        let listed = self.listed.lock().clone();
+        Some(Box::pin(async move { Ok(listed) }))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_provider_lists_is_compared_with_what_was_heard() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = ManualClock::at(Timestamp::from_millis(1_000_000_000_000));
+    let engine = Engine::open_with(takes_cards(config(dir.path())), &clock).await.unwrap();
+    let days: [Day; 3] = ["2001-09-09", "2001-09-10", "2001-09-11"].map(|day| day.parse().unwrap());
+    for reference in ["a", "b", "c"] {
+        let payment = begin(&engine, &user(1)).await;
+        engine.report(payment.id, said(Kind::Captured, reference, 100)).await.unwrap();
+        clock.advance(86_400_000);
+    }
+    let nobody = engine.reconcile("card", days[1]).await;
+    assert!(matches!(nobody, Err(Error::Invalid(_))), "{nobody:?}");
+    let attached = engine.attach_provider("card", Arc::new(Fake::default()));
+    let lists_nothing = engine.reconcile("card", days[1]).await;
+    assert!(matches!(lists_nothing, Err(Error::Invalid(_))), "{lists_nothing:?}");
+    drop(attached);
+    let lists = Arc::new(Lists { fake: Fake::default(), listed: Mutex::default() });
+    let _attached = engine.attach_provider("card", lists.clone());
+    let different = async |day: usize, listed: &[Fact]| {
+        *lists.listed.lock() = listed.to_vec();
+        let Differences { unknown_here, unknown_there } = engine.reconcile("card", days[day]).await.unwrap();
+        [unknown_here, unknown_there].map(|all| all.into_iter().map(|one| one.reference).collect::<Vec<_>>())
+    };
+    let captured = |reference| said(Kind::Captured, reference, 100);
+    assert_eq!(different(1, &[captured("b"), said(Kind::Authorized, "z", 1)]).await, [vec![], Vec::<String>::new()]);
+    assert_eq!(different(1, &[]).await, [vec![], vec!["b".to_owned()]]);
+    // The day before and the ones after count as known; the one before that does not.
+    assert_eq!(different(1, &[captured("a"), captured("b"), captured("c")]).await, [vec![], Vec::<String>::new()]);
+    assert_eq!(different(2, &[captured("a"), captured("c")]).await, [vec!["a".to_owned()], vec![]]);
     engine.shutdown().await.unwrap();
 }
 

@@ -301,6 +301,30 @@ impl Payment {
     }
 }
 
+/// A charge of which money moved on a day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
+pub struct Reconciled {
+    /// The provider's name for it.
+    pub reference: String,
+    /// Of which payment it is.
+    pub payment_id: PaymentId,
+    /// What the amounts are of.
+    pub currency: Currency,
+    /// How much was taken on that day.
+    pub captured: u64,
+    /// How much went back.
+    pub refunded: u64,
+    /// How much of what had gone back came back.
+    pub refund_failed: u64,
+    /// How much a bank has taken back.
+    pub lost: u64,
+    /// How much of it is to go back now.
+    pub owed: u64,
+    /// How much is missing now of what its seats cost.
+    pub shortfall: u64,
+}
+
 /// A refund.
 #[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]

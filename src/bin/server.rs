@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -9,10 +10,12 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use boxoffice::payment::Day;
 use boxoffice::server::auth::{self, Role};
 use boxoffice::server::config::{LogFormat, LogLevel, Settings, Span};
 use boxoffice::server::demo::{self, Demo};
 use boxoffice::server::descriptors;
+use boxoffice::server::reconciliation;
 use boxoffice::{Engine, Lsn, UserId};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::net::TcpSocket;
@@ -61,6 +64,10 @@ enum Command {
     Restore(Restore),
     /// Prints the events in the journal of a server that is not running, a JSON object a line, without secrets.
     Export(Export),
+    /// Compares what a provider of payments lists of a day with what was heard of it, and prints what one of both does not know.
+    ///
+    /// Reads the journal, also while the server runs. Exits with 0 only if both know the same.
+    Reconcile(Reconcile),
     /// Looks at a cluster, or changes who is in it.
     #[cfg(feature = "cluster")]
     #[command(subcommand)]
@@ -220,6 +227,22 @@ struct Export {
     from: u64,
 }
 
+#[derive(Args)]
+struct Reconcile {
+    #[command(flatten)]
+    place: Place,
+    /// The provider's name in the configuration
+    #[arg(long, value_name = "NAME")]
+    provider: String,
+    /// The day, in UTC, such as 2026-11-29
+    #[arg(long, value_name = "DAY")]
+    day: Day,
+    /// What the provider lists: CSV with the columns reference, kind (captured, refunded, refund_failed, dispute_lost), amount (in minor
+    /// units) and currency; others are passed over. "-": standard input
+    #[arg(long, value_name = "FILE")]
+    list: PathBuf,
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
@@ -230,6 +253,7 @@ fn main() -> ExitCode {
         Command::Backup(arguments) => backup(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Restore(arguments) => restore(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Export(arguments) => export(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Reconcile(arguments) => reconcile(&arguments),
         #[cfg(feature = "cluster")]
         Command::Cluster(command) => cluster(&command).map(|()| ExitCode::SUCCESS),
     };
@@ -472,6 +496,33 @@ fn cluster(command: &Cluster) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn reconcile(arguments: &Reconcile) -> Result<ExitCode> {
+    let Reconcile { place, provider, day, list } = arguments;
+    let settings = load(place, &[])?;
+    let known = settings.payments.providers.iter().any(|one| one.name == *provider);
+    anyhow::ensure!(known, "--provider: {provider:?} is none of the configuration's payments.providers");
+    let listed = if list.as_os_str() == "-" {
+        reconciliation::read_list(io::stdin().lock())
+    } else {
+        let file = File::open(list).with_context(|| format!("opening {}", list.display()))?;
+        reconciliation::read_list(file)
+    };
+    let listed = listed.with_context(|| format!("the list {}", list.display()))?;
+    let differences = boxoffice::reconcile(&settings.engine(), provider, *day, listed)?;
+    let mut output = BufWriter::new(io::stdout().lock());
+    for movement in &differences.unknown_here {
+        writeln!(output, "unknown here: {movement}")?;
+    }
+    for movement in &differences.unknown_there {
+        writeln!(output, "unknown to the provider: {movement}")?;
+    }
+    if differences.is_none() {
+        writeln!(output, "{provider} {day}: nothing is different")?;
+    }
+    output.flush()?;
+    Ok(if differences.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn export(arguments: &Export) -> Result<()> {

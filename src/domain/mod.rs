@@ -14,6 +14,7 @@ pub mod ids;
 pub mod invariants;
 pub mod message;
 pub mod money;
+pub mod reconciliation;
 pub mod rejection;
 pub mod seat_map;
 pub mod seating_plan;

@@ -12,14 +12,15 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::{Engine, Inner};
 use crate::api::Caller;
 use crate::domain::concert_option::Payment;
+use crate::domain::reconciliation::Day;
 use crate::domain::{PaymentId, Rejection, Timestamp};
 use crate::error::Error;
-use crate::payment::{Charge, Fact, Failure, Kind, Opened, Order, Owed, OwedKind, Provider};
+use crate::payment::{Charge, Doing, Fact, Failure, Kind, Opened, Order, Owed, OwedKind, Provider};
 
 /// How often it is looked whether something is owed, if nobody says so.
 const LOOK: Duration = Duration::from_secs(1);
@@ -30,17 +31,31 @@ pub(crate) const OLD_MS: u64 = 12 * 3_600_000;
 /// So much is done at once, for one provider.
 const AT_ONCE: usize = 16;
 
-/// A provider that is driven; it is until this is dropped, or the engine ends.
+/// A provider that is driven; it is until this is dropped, another one is attached under its name, or the engine ends.
 #[must_use]
 #[derive(Debug)]
 pub struct AttachedProvider {
-    task: tokio::task::AbortHandle,
+    inner: Weak<Inner>,
+    name: String,
+    task: AbortHandle,
 }
 
 impl Drop for AttachedProvider {
     fn drop(&mut self) {
         self.task.abort();
+        let Some(inner) = self.inner.upgrade() else { return };
+        let mut providers = inner.providers.lock();
+        // Whoever came later under this name stays.
+        if providers.get(&self.name).is_some_and(|driven| driven.task.id() == self.task.id()) {
+            providers.remove(&self.name);
+        }
     }
+}
+
+/// Who is driven under a name.
+pub(super) struct Driven {
+    provider: Arc<dyn Provider>,
+    task: AbortHandle,
 }
 
 /// What is under way or has to wait, by what is owed.
@@ -51,16 +66,27 @@ struct Pause {
     /// `None`: it is under way.
     until: Option<tokio::time::Instant>,
     next: Duration,
+    /// Nobody knows what came of the last time.
+    unsure: bool,
 }
 
 impl Engine {
     /// Has what is owed of payments by the provider `name` done by `provider`, from now on, as long as this node decides. What
-    /// is not done is tried again, with a pause and without end.
+    /// is not done is tried again, with a pause and without end. A call that has not returned within `payments.call_timeout_ms` is
+    /// dropped; before it is made again the provider is asked what came of it. Who was attached under this name before is
+    /// not any more.
     pub fn attach_provider(&self, name: &str, provider: Arc<dyn Provider>) -> AttachedProvider {
         let (inner, name) = (Arc::downgrade(&self.0), name.to_owned());
-        self.0.providers.lock().insert(name.clone(), provider.clone());
-        let driver = Driver { inner, name, provider, pauses: Arc::default() };
-        AttachedProvider { task: self.0.host.blocking.spawn(driver.run()).abort_handle() }
+        let within = Duration::from_millis(self.0.config.payments.call_timeout_ms);
+        let (inner_of_driver, name_of_driver) = (inner.clone(), name.clone());
+        let clerk = Clerk { provider: provider.clone(), within };
+        let driver = Driver { inner: inner_of_driver, name: name_of_driver, clerk, pauses: Arc::default() };
+        let task = self.0.host.blocking.spawn(driver.run()).abort_handle();
+        let before = self.0.providers.lock().insert(name.clone(), Driven { provider, task: task.clone() });
+        if let Some(before) = before {
+            before.task.abort();
+        }
+        AttachedProvider { inner, name, task }
     }
 
     /// What the buyer's page needs to pay a pending payment, from the provider that is attached under its method: what it has
@@ -73,7 +99,9 @@ impl Engine {
         let seen = self.payment(caller, id).await?;
         let pending = seen.status == crate::api::PaymentStatus::Pending;
         let provided = seen.provided.filter(|_| pending).ok_or(Rejection::NotFound)?;
-        let provider = self.0.providers.lock().get(&provided.method).cloned().ok_or(Rejection::NotFound)?;
+        let provider = self.0.providers.lock().get(&provided.method).map(|driven| driven.provider.clone());
+        let provider = provider.ok_or(Rejection::NotFound)?;
+        let within = Duration::from_millis(self.0.config.payments.call_timeout_ms);
         let order = Order {
             payment: id,
             key: format!("{}-begin", provided.provider_id),
@@ -82,7 +110,7 @@ impl Engine {
             currency: provided.currency,
             expires_at: provided.expires_at,
         };
-        let Opened { reference, checkout } = provider.begin(&order).await.map_err(|failure| {
+        let Opened { reference, checkout } = in_time(within, provider.begin(&order)).await.map_err(|failure| {
             tracing::warn!(payment = %id, %failure, "a provider has opened no charge");
             Error::Overloaded(super::RETRY_AFTER)
         })?;
@@ -94,11 +122,50 @@ impl Engine {
     }
 }
 
+/// What a provider does, if it does so in time.
+async fn in_time<T>(within: Duration, doing: Doing<'_, T>) -> Result<T, Failure> {
+    let late = |_| Err(Failure::Unknown(format!("no answer within {within:?}")));
+    tokio::time::timeout(within, doing).await.unwrap_or_else(late)
+}
+
+/// A provider that is called, and how long it may take.
+#[derive(Clone)]
+struct Clerk {
+    provider: Arc<dyn Provider>,
+    within: Duration,
+}
+
+/// Why something is not done.
+struct Undone {
+    why: String,
+    /// It may have been done all the same.
+    unsure: bool,
+}
+
+impl<E: std::fmt::Display> From<E> for Undone {
+    fn from(error: E) -> Self {
+        Self { why: error.to_string(), unsure: true }
+    }
+}
+
+/// What a provider lists of a day. That may take as long as some calls, since it may be on many pages.
+pub(super) async fn listed(inner: &Arc<Inner>, name: &str, day: Day) -> Result<Vec<Fact>, Error> {
+    const CALLS: u32 = 20;
+    let provider = inner.providers.lock().get(name).map(|driven| driven.provider.clone());
+    let provider = provider.ok_or_else(|| Error::invalid("provider", "is not attached here"))?;
+    let within = Duration::from_millis(inner.config.payments.call_timeout_ms) * CALLS;
+    let listing = provider.list(day).ok_or_else(|| Error::invalid("provider", "does not list what it did"))?;
+    in_time(within, listing).await.map_err(|failure| {
+        tracing::warn!(provider = name, %failure, "a provider has not listed what it did");
+        Error::Overloaded(super::RETRY_AFTER)
+    })
+}
+
 /// Drives one provider.
 struct Driver {
     inner: Weak<Inner>,
     name: String,
-    provider: Arc<dyn Provider>,
+    clerk: Clerk,
     pauses: Arc<Mutex<Pauses>>,
 }
 
@@ -177,18 +244,21 @@ impl Driver {
     }
 
     fn execute(&self, inner: Arc<Inner>, what: Due) -> impl Future<Output = ()> + Send + 'static {
-        let (provider, pauses) = (self.provider.clone(), self.pauses.clone());
-        pauses.lock().entry(what).or_insert(Pause { until: None, next: PAUSES.0 }).until = None;
+        let (clerk, pauses) = (self.clerk.clone(), self.pauses.clone());
+        let under_way = UnderWay { pauses, what, unsure: true };
+        let unsure = under_way.begin();
         async move {
-            let _under_way = UnderWay { pauses, what };
+            // All of it: it is under way until this ends.
+            let mut under_way = under_way;
             let done = async {
-                let payment = inner.find_payment(what.0).await.map_err(|error| error.to_string())?;
+                let payment = inner.find_payment(what.0).await?;
                 let Some(task) = Task::of(what, &payment) else { return Ok(()) };
-                execute(&inner, &*provider, &task).await
+                clerk.execute(&inner, &task, unsure).await
             };
-            if let Err(why) = Box::pin(done).await {
+            if let Err(Undone { why, unsure }) = Box::pin(done).await {
                 let (payment, owed) = what;
                 tracing::warn!(%payment, owed, %why, "what is owed is not done");
+                under_way.unsure = unsure;
             }
         }
     }
@@ -214,6 +284,18 @@ impl Task {
 struct UnderWay {
     pauses: Arc<Mutex<Pauses>>,
     what: Due,
+    /// Nobody knows what came of it.
+    unsure: bool,
+}
+
+impl UnderWay {
+    /// Says that it is, and whether nobody knows what came of it the last time.
+    fn begin(&self) -> bool {
+        let mut pauses = self.pauses.lock();
+        let pause = pauses.entry(self.what).or_insert(Pause { until: None, next: PAUSES.0, unsure: false });
+        pause.until = None;
+        pause.unsure
+    }
 }
 
 impl Drop for UnderWay {
@@ -222,76 +304,79 @@ impl Drop for UnderWay {
             // If it was done it is owed no more; if it still is, that takes a moment to be seen, or nothing came of it.
             pause.until = Some(tokio::time::Instant::now() + pause.next);
             pause.next = (pause.next * 2).min(PAUSES.1);
+            pause.unsure = self.unsure;
         }
     }
 }
 
-async fn execute(inner: &Arc<Inner>, provider: &dyn Provider, task: &Task) -> Result<(), String> {
-    let said = |error: Error| error.to_string();
-    // Only the owner may say what is owed, and it may have been done meanwhile.
-    inner.certain().await.map_err(said)?;
-    inner.up_to_date().await.map_err(said)?;
-    let is_owed = || async { Ok(inner.owed(task.payment).await?.contains(&task.owed)) };
-    if !is_owed().await.map_err(said)? {
-        return Ok(());
-    }
-    let is_old = task.owed.since.plus_millis(OLD_MS) <= inner.now();
-    if is_old || task.owed.kind == OwedKind::Check {
-        look_up(inner, provider, task).await?;
-        if task.owed.kind == OwedKind::Check || !is_owed().await.map_err(said)? {
+impl Clerk {
+    /// Does what is owed; if nobody knows what came of it the last time, only once that was asked.
+    async fn execute(&self, inner: &Arc<Inner>, task: &Task, unsure: bool) -> Result<(), Undone> {
+        // Only the owner may say what is owed, and it may have been done meanwhile.
+        inner.certain().await?;
+        inner.up_to_date().await?;
+        let is_owed = async || Ok::<_, Error>(inner.owed(task.payment).await?.contains(&task.owed));
+        if !is_owed().await? {
             return Ok(());
         }
-    }
-    let charge = Charge {
-        provider_id: task.provider_id.clone(),
-        reference: task.owed.reference.clone().unwrap_or_default(),
-        amount: task.owed.amount,
-        currency: task.owed.currency,
-        key: format!("{}-{}-{}", task.provider_id, task.owed.no, task.owed.attempts),
-    };
-    let done = match task.owed.kind {
-        OwedKind::Capture => provider.capture(&charge).await,
-        OwedKind::Void => provider.void(&charge).await,
-        OwedKind::Refund => provider.refund(&charge).await,
-        OwedKind::Check => return Ok(()),
-    };
-    match done {
-        Ok(facts) => report_all(inner, task.payment, facts).await,
-        Err(failure @ Failure::Unknown(_)) => Err(failure.to_string()),
-        Err(failure @ Failure::Definite(_)) => {
-            inner.attempted(task.payment, task.owed.no, task.owed.attempts).await.map_err(said)?;
-            // What stands against it may have been done long since.
-            look_up(inner, provider, task).await?;
-            Err(failure.to_string())
+        let is_old = task.owed.since.plus_millis(OLD_MS) <= inner.now();
+        if is_old || unsure || task.owed.kind == OwedKind::Check {
+            self.look_up(inner, task).await?;
+            if task.owed.kind == OwedKind::Check || !is_owed().await? {
+                return Ok(());
+            }
         }
-    }
-}
-
-/// Reports all that the provider knows of a payment.
-async fn look_up(inner: &Arc<Inner>, provider: &dyn Provider, task: &Task) -> Result<(), String> {
-    let mut facts = provider.look_up(&task.provider_id).await.map_err(|failure| failure.to_string())?;
-    if facts.is_empty() && task.owed.kind == OwedKind::Check {
-        // Nobody knows of a charge, and none can begin any more.
-        facts.push(Fact {
-            kind: Kind::Voided,
-            reference: task.provider_id.clone(),
-            id: None,
+        let charge = Charge {
+            provider_id: task.provider_id.clone(),
+            reference: task.owed.reference.clone().unwrap_or_default(),
             amount: task.owed.amount,
             currency: task.owed.currency,
-            at: None,
-            reason: Some("the provider knows of no charge".into()),
-        });
+            key: format!("{}-{}-{}", task.provider_id, task.owed.no, task.owed.attempts),
+        };
+        let doing = match task.owed.kind {
+            OwedKind::Capture => self.provider.capture(&charge),
+            OwedKind::Void => self.provider.void(&charge),
+            OwedKind::Refund => self.provider.refund(&charge),
+            OwedKind::Check => return Ok(()),
+        };
+        match in_time(self.within, doing).await {
+            Ok(facts) => report_all(inner, task.payment, facts).await,
+            Err(failure @ Failure::Unknown(_)) => Err(failure.into()),
+            Err(failure @ Failure::Definite(_)) => {
+                inner.attempted(task.payment, task.owed.no, task.owed.attempts).await?;
+                // What stands against it may have been done long since.
+                self.look_up(inner, task).await?;
+                Err(Undone { why: failure.to_string(), unsure: false })
+            }
+        }
     }
-    report_all(inner, task.payment, facts).await
+
+    /// Reports all that the provider knows of a payment.
+    async fn look_up(&self, inner: &Arc<Inner>, task: &Task) -> Result<(), Undone> {
+        let mut facts = in_time(self.within, self.provider.look_up(&task.provider_id)).await?;
+        if facts.is_empty() && task.owed.kind == OwedKind::Check {
+            // Nobody knows of a charge, and none can begin any more.
+            facts.push(Fact {
+                kind: Kind::Voided,
+                reference: task.provider_id.clone(),
+                id: None,
+                amount: task.owed.amount,
+                currency: task.owed.currency,
+                at: None,
+                reason: Some("the provider knows of no charge".into()),
+            });
+        }
+        report_all(inner, task.payment, facts).await
+    }
 }
 
-async fn report_all(inner: &Arc<Inner>, payment: PaymentId, facts: Vec<Fact>) -> Result<(), String> {
+async fn report_all(inner: &Arc<Inner>, payment: PaymentId, facts: Vec<Fact>) -> Result<(), Undone> {
     let mut wrong = None;
     for fact in facts {
         if let Err(error) = inner.report(payment, fact).await {
             // The others may still be right.
-            wrong = Some(error.to_string());
+            wrong = Some(error);
         }
     }
-    wrong.map_or(Ok(()), Err)
+    wrong.map_or(Ok(()), |error| Err(error.into()))
 }

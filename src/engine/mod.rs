@@ -45,6 +45,7 @@ mod live;
 mod options;
 mod payments;
 mod providers;
+mod reconciliation;
 mod reservations;
 mod sinks;
 pub(crate) mod start;
@@ -83,7 +84,6 @@ use crate::domain::seating_plan::{PlanHash, SeatingPlan};
 use crate::domain::{ConcertId, CorruptRow, Lsn, OptionId, Rejection, Timestamp, UserId};
 use crate::error::{Error, OpenError};
 use crate::live::Hubs;
-use crate::payment;
 use crate::replica::{self, Cold, Found, Holds, Listed, Replica};
 use crate::store::codec::Entity;
 use crate::store::disk::{Disk, RealDisk};
@@ -100,6 +100,7 @@ pub use self::live::{SeatChanges, TokenChanges};
 pub use self::options::PlanJson;
 #[cfg(feature = "server")]
 pub(crate) use self::options::SeatPieces;
+pub use self::reconciliation::reconcile;
 pub use self::sinks::Start;
 pub use self::tokens::IssuedToken;
 pub use self::verify::{VerifyReport, export, repair_state, verify};
@@ -132,7 +133,7 @@ const SKEW_WARNING_MS: u64 = 1_000;
 /// | **wallets** | [`charge`](Self::charge), before there is anything to pay with; [`wallet`](Self::wallet), [`wallet_entries`](Self::wallet_entries) |
 /// | **selling** | [`seats`](Self::seats) or [`seat_changes`](Self::seat_changes) to choose from, [`hold`](Self::hold) with the signed token of the line, then [`pay`](Self::pay) or [`release`](Self::release) before the hold runs out; [`reservation`](Self::reservation), [`reservations`](Self::reservations) |
 /// | **paying** | [`pay`](Self::pay) what is held, [`refund`](Self::refund) what is paid; [`payment`](Self::payment), [`payments`](Self::payments) |
-/// | **paying by providers** | [`begin_payment`](Self::begin_payment), [`give_up_payment`](Self::give_up_payment), [`refund`](Self::refund). What a provider did: [`report`](Self::report). What it is to do: [`attach_provider`](Self::attach_provider) once at each start, and [`checkout`](Self::checkout) for the buyer's page; or, by the host itself, [`provided_payments`](Self::provided_payments), before each call [`owed`](Self::owed), and [`attempted`](Self::attempted) |
+/// | **paying by providers** | [`begin_payment`](Self::begin_payment), [`give_up_payment`](Self::give_up_payment), [`refund`](Self::refund). What a provider did: [`report`](Self::report). What it is to do: [`attach_provider`](Self::attach_provider) once at each start, and [`checkout`](Self::checkout) for the buyer's page; or, by the host itself, [`provided_payments`](Self::provided_payments), before each call [`owed`](Self::owed), and [`attempted`](Self::attempted). What was heard of a day: [`reconciliation`](Self::reconciliation), [`whole_reconciliation`](Self::whole_reconciliation), and beside what the provider lists [`reconcile`](Self::reconcile) |
 /// | **live** | [`seat_changes`](Self::seat_changes) of an option, from [`seats_seq`](Self::seats_seq) or any seq that was heard before; [`token_changes`](Self::token_changes) |
 /// | **events** | At the host's pace: [`events`](Self::events), [`event`](Self::event). Delivered to it: [`attach`](Self::attach) at each start, [`detach`](Self::detach). Delivered by the server's webhooks: [`register_sink`](Self::register_sink), [`rotate_secret`](Self::rotate_secret), [`remove_sink`](Self::remove_sink). Both kinds: [`sinks`](Self::sinks), [`sink`](Self::sink); [`dead_letters`](Self::dead_letters), then [`redrive`](Self::redrive) or [`drop_dead_letter`](Self::drop_dead_letter) |
 /// | **several nodes** | [`serve_call`](Self::serve_call) does what another node has asked of this one |
@@ -178,12 +179,14 @@ struct Inner {
     /// What somebody looks at.
     hubs: Arc<Hubs>,
     event_readers: Arc<Semaphore>,
+    /// One at a time reads what was heard of a day.
+    reconciling: Arc<Semaphore>,
     gauges: Arc<Gauges>,
     deliveries: Deliveries,
     /// Whose payments these are for providers, once that was asked for.
     installation: OnceLock<Installation>,
     /// What hosts have attached, by method.
-    providers: Mutex<std::collections::BTreeMap<String, Arc<dyn payment::Provider>>>,
+    providers: Mutex<std::collections::BTreeMap<String, desk::Driven>>,
     /// The way to the node that decides, if there are several.
     away: OnceLock<Box<Away>>,
     calls: Arc<AtomicU64>,

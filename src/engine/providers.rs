@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::calls::{Attempted, BeginPayment, GetOwed, GiveUp, ListProvided, Report};
 use super::{Engine, Inner, check_limit};
 use crate::api::{Answered, Caller, IdempotencyKey, Page, PageRequest, Payment, PaymentFilter};
-use crate::domain::concert_option::{self, Cold, Command, ConcertOption, Installation, Method, Reply};
+use crate::domain::concert_option::{
+    self, Cold, Command, ConcertOption, Installation, Method, ProviderStatus as Status, Reply,
+};
 use crate::domain::facts::Fact;
 use crate::domain::{OptionId, PaymentId, Rejection, ReservationId, UserId, catalogue};
 use crate::error::Error;
@@ -21,7 +23,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Invalid`]: it is no method of this option, or switched off. Of the rejections `NotFound`, `PaymentPending`,
-    /// `AlreadyPaid`, `AmountTooSmall`, `ReservationExpired`, `ReservationNotHeld` and those of the idempotency key.
+    /// `AlreadyPaid`, `AmountTooSmall`, `ReservationExpired`, `ReservationNotHeld`, `LimitExceeded` (this user has as many payments on
+    /// this option that took no money as may be) and those of the idempotency key.
     pub async fn begin_payment(
         &self,
         user: &UserId,
@@ -36,10 +39,11 @@ impl Engine {
         }
     }
 
-    /// Gives a pending payment up: its reservation is held again until its old deadline.
+    /// Gives a pending payment up: its reservation is held again until its old deadline. One that has come to nothing already
+    /// (given up, lapsed, failed or called off) stays as it is.
     ///
     /// # Errors
-    /// [`Rejection::NotFound`], [`Rejection::PaymentUnderWay`].
+    /// [`Rejection::NotFound`]; [`Rejection::PaymentUnderWay`]: it is authorised, or took money.
     pub async fn give_up_payment(&self, caller: &Caller, id: PaymentId) -> Result<Payment, Error> {
         match self.0.away() {
             None => decided!(self.0, self.0.give_up_payment(caller, id)),
@@ -135,6 +139,7 @@ impl Inner {
             late_within_ms: known.late_within_ms,
             late: known.late,
             minimum: known.minimum,
+            open_max: self.config.limits.user_open_payments,
         });
         let request = self.request(key, None);
         let command = Command::BeginPaymentBy { reservation: id.no, user: user.clone(), method, request };
@@ -178,12 +183,16 @@ impl Inner {
         match self.ask::<ConcertOption>(&id.option, command).await? {
             Reply::Payment(_, payment) => Ok(Payment::new(id, *payment)),
             Reply::Archived => {
-                // Whatever it came to in the end: if it was given up, that stands.
-                let found = Box::pin(self.payment(caller, id)).await?;
-                if found.provided.is_some() && found.paid_at.is_none() {
-                    return Ok(found);
+                let found = self.find_payment(id).await?;
+                if !caller.may_reach(&found.user) {
+                    return Err(Rejection::NotFound.into());
                 }
-                Err(Rejection::PaymentUnderWay.into())
+                let status = found.provider.as_ref().map(|by| by.standing(found.amount, found.paid_at).status);
+                if status.is_some_and(Status::is_given_up) {
+                    Ok(Payment::new(id, found))
+                } else {
+                    Err(Rejection::PaymentUnderWay.into())
+                }
             }
             _ => Err(Error::Internal("the option answered something else".into())),
         }

@@ -288,21 +288,17 @@ impl Default for Provider {
 impl Provider {
     /// The engine's part.
     fn engine(&self) -> Method {
-        Method {
-            name: self.name.clone(),
-            pay_within_ms: millis(self.pay_within),
-            capture_within_ms: millis(self.capture_within),
-            late: self.late,
-            minimum: self.minimum,
-            enabled: self.enabled,
-            ..Method::default()
-        }
+        let Self { name, pay_within, capture_within, late, minimum, enabled, .. } = self.clone();
+        let [pay_within_ms, capture_within_ms] = [pay_within, capture_within].map(millis);
+        Method { name, pay_within_ms, capture_within_ms, late, minimum, enabled, ..Method::default() }
     }
 }
 
 section! {
     /// Payments by providers.
     Payments {
+        /// How long a call to a provider may take; then nobody knows what came of it.
+        call_timeout: Span = Span(Duration::from_secs(30)),
         /// How options can be paid beside by points: a table `[[payments.providers]]` each.
         providers: Vec<Provider> = Vec::new(),
     }
@@ -592,7 +588,10 @@ impl Settings {
             auth: Auth::default(),
             cors: Cors::default(),
             wallet: Wallet { currency: payments.points_currency, ..Wallet::default() },
-            payments: Payments::default(),
+            payments: Payments {
+                call_timeout: Span(Duration::from_millis(payments.call_timeout_ms)),
+                ..Payments::default()
+            },
             webhooks: Webhooks::default(),
             kafka: Kafka::default(),
             live: Live::new(&live),
@@ -663,6 +662,7 @@ impl Settings {
             forwarding: self.forwarding.engine(),
             payments: crate::config::Payments {
                 points_currency: self.wallet.currency,
+                call_timeout_ms: millis(self.payments.call_timeout),
                 providers: self.payments.providers.iter().map(Provider::engine).collect(),
             },
         }
@@ -743,6 +743,7 @@ impl Settings {
             ("webhooks.breaker_pause", self.webhooks.breaker_pause, milli, seconds(86_400)),
             ("webhooks.retry_after_max", self.webhooks.retry_after_max, seconds(0), seconds(86_400)),
             ("webhooks.secret_overlap", self.webhooks.secret_overlap, seconds(0), seconds(30 * 86_400)),
+            ("payments.call_timeout", self.payments.call_timeout, milli, seconds(600)),
             ("live.unread_patience", self.live.unread_patience, milli, seconds(3_600)),
             ("live.window", self.live.window, milli, seconds(60)),
             ("live.position_interval", self.live.position_interval, milli, seconds(60)),

@@ -37,6 +37,7 @@ mod plans;
 mod query;
 mod ready;
 mod recent;
+pub mod reconciliation;
 mod reservations;
 mod respond;
 mod seats;
@@ -360,6 +361,7 @@ fn api_routes(services: &mut ServiceConfig) {
         at("/v1/tokens/{id}/live", [get(live::token)]),
         at("/v1/reservations", [get(reservations::list)]),
         at("/v1/payments", [get(payments::list)]),
+        at("/v1/payments/reconciliation", [get(reconciliation::of_day)]),
         at("/v1/payments/{id}", [get(payments::read), delete(payments::give_up)]),
         at("/v1/payments/{id}/facts", [post(payments::report)]),
         at("/v1/payments/{id}/refunds", [post(payments::refund)]),

@@ -21,7 +21,8 @@ use super::ready::Ready;
 use super::respond::Cache;
 use super::webhooks::routes as webhooks;
 use super::{
-    App, apart, concerts, events, live, operations, options, payments, reservations, sinks, waiting_room, wallet,
+    App, apart, concerts, events, live, operations, options, payments, reconciliation, reservations, sinks,
+    waiting_room, wallet,
 };
 use crate::api::{
     AreaSeats, Payment, PaymentStatus, Reservation, ReservationStatus, ReservedArea, ReservedSeat, Seats,
@@ -71,6 +72,7 @@ const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
         payments::refund,
         payments::give_up,
         payments::report,
+        reconciliation::of_day,
         wallet::own,
         wallet::entries,
         wallet::charge_own,

@@ -138,10 +138,12 @@ pub(super) async fn list(
     }
 }
 
-/// Gives a pending payment by a provider up: its reservation is held again until its old deadline.
+/// Gives a pending payment by a provider up: its reservation is held again until its old deadline. One that is `voiding`, `voided` or
+/// `failed`, also since its time ran out, stays as it is, and is answered; from `authorized` on, and where money was taken, it is 409.
 #[utoipa::path(delete, path = "/v1/payments/{id}", tag = "payments", operation_id = "give_up_payment",
     params(("id" = PaymentId, Path)), security(("bearer" = [])),
-    responses((status = 200, description = "The payment", body = Payment), (status = 404), (status = 409)))]
+    responses((status = 200, description = "The payment, as it stands then", body = Payment), (status = 404),
+        (status = 409)))]
 pub(super) async fn give_up(
     path: web::Path<String>,
     User(user): User,

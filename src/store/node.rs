@@ -94,6 +94,14 @@ impl Journal {
         self.0.frames.from(from)
     }
 
+    /// Reads from somewhere before all that was written at `at` or later.
+    ///
+    /// # Errors
+    /// As [`Frames::from`].
+    pub fn read_since(&self, at: Timestamp) -> Result<journal::Reader, journal::Error> {
+        self.0.frames.since(at)
+    }
+
     /// Lets `reader` take in every batch that becomes durable from now on, in order, until the journal is closed.
     pub fn add_reader(&self, reader: Reader) {
         let mut readers = self.0.readers.lock();

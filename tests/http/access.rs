@@ -62,6 +62,7 @@ fn rows() -> Vec<(&'static str, &'static str, Value, Statuses)> {
         ("POST", "/v1/reservations/{id}/payments", none(), [401, 404, 201, 404]),
         ("GET", "/v1/payments", none(), EACH_THEIR_OWN),
         ("GET", "/v1/payments?owed=true", none(), ADMIN_READS),
+        ("GET", "/v1/payments/reconciliation?provider=card&day=2026-11-29", none(), ADMIN_READS),
         ("GET", "/v1/payments/{id}", none(), OWNER_OR_ADMIN),
         ("POST", "/v1/payments/{id}/refunds", none(), [401, 404, 201, 201]),
         // Only a payment by a provider can be given up, and only by its owner, or has facts.

@@ -29,6 +29,7 @@ mod process;
 mod protocol;
 mod receiver;
 mod receivers;
+mod reconciliation;
 mod retry_after;
 mod routes;
 mod sale;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::harness::{Answer, Server, option_body};
 
 /// A server that takes cards.
-async fn server() -> Server {
+pub async fn server() -> Server {
     Server::with(|settings| {
         let card = Provider { name: "card".into(), minimum: 50_u32.into(), ..Provider::default() };
         let off = Provider { name: "off".into(), enabled: false, ..Provider::default() };
@@ -19,11 +19,11 @@ async fn server() -> Server {
     .await
 }
 
-fn cashier(server: &Server) -> String {
+pub fn cashier(server: &Server) -> String {
     auth::issue(&server.settings, &"bank".parse().unwrap(), Some(Role::Payments), Duration::from_secs(600)).unwrap()
 }
 
-fn card_option(seats: usize) -> Value {
+pub fn card_option(seats: usize) -> Value {
     let mut body = option_body(seats);
     body["payment_methods"] = json!(["points", "card", "off"]);
     body["currency"] = json!("KRW");
@@ -31,20 +31,20 @@ fn card_option(seats: usize) -> Value {
     body
 }
 
-async fn option(server: &Server, seats: usize) -> String {
+pub async fn option(server: &Server, seats: usize) -> String {
     let concert = server.concert().await;
     server.post(&format!("/v1/concerts/{concert}/options"), &server.admin, card_option(seats)).await.created()
 }
 
 /// A reservation of `seat`, and a pending payment of it.
-async fn pending(server: &Server, option: &str, buyer: &str, seat: &str) -> (String, String) {
+pub async fn pending(server: &Server, option: &str, buyer: &str, seat: &str) -> (String, String) {
     let reservation = server.hold(option, buyer, &[seat]).await;
     let path = format!("/v1/reservations/{reservation}/payments");
     let payment = server.post(&path, buyer, json!({"method": "card"})).await.created();
     (reservation, payment)
 }
 
-async fn fact(server: &Server, payment: &str, body: Value) -> Answer {
+pub async fn fact(server: &Server, payment: &str, body: Value) -> Answer {
     server.post(&format!("/v1/payments/{payment}/facts"), &cashier(server), body).await
 }
 

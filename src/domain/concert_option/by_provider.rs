@@ -5,6 +5,7 @@
 
 use hashbrown::hash_map::EntryRef;
 
+use super::provider::Status;
 use super::*;
 use crate::domain::facts::{Charge, FACTS_MAX, Fact, Heard, Kind};
 
@@ -20,6 +21,31 @@ pub struct Cold {
     pub payment: Payment,
     /// Its reservation.
     pub reservation: Reservation,
+}
+
+/// How many payments of each user are in memory that took no money.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ForNothing(HashMap<UserId, u32>);
+
+impl ForNothing {
+    fn get(&self, user: &UserId) -> u64 {
+        self.0.get(user).copied().unwrap_or(0).into()
+    }
+
+    /// One of a user's was such a payment, and is or is not from now on.
+    fn count(&mut self, user: &UserId, was: bool, is: bool) {
+        if is && !was {
+            *self.0.entry_ref(user).or_default() += 1;
+        } else if was
+            && !is
+            && let EntryRef::Occupied(mut number) = self.0.entry_ref(user)
+        {
+            *number.get_mut() -= 1;
+            if *number.get() == 0 {
+                number.remove();
+            }
+        }
+    }
 }
 
 /// Whether a payment can have seats.
@@ -61,6 +87,10 @@ impl ConcertOption {
         request: &Request,
         out: &mut Decided<Event>,
     ) -> Result<Answer<Reply>, Rejection> {
+        // What waits for a wallet is no payment by a provider.
+        if self.begun_by(request)?.is_some() {
+            return Err(Rejection::IdempotencyKeyReused);
+        }
         if let Some(made) = self.keys.recall(now, request)? {
             return Ok(Answer::Reply(Reply::Replayed(made)));
         }
@@ -83,6 +113,10 @@ impl ConcertOption {
         let amount = reservation.amount;
         if amount > Points::ZERO && amount < method.minimum {
             return Err(Rejection::AmountTooSmall { minimum: method.minimum });
+        }
+        let already = self.for_nothing.get(user);
+        if method.open_max > 0 && already >= method.open_max {
+            return Err(Rejection::LimitExceeded { limit: method.open_max, already });
         }
         let deadline = now.plus_millis(method.pay_within_ms);
         let terms = ProviderTerms {
@@ -125,16 +159,14 @@ impl ConcertOption {
             None if (1..=self.header.last_no).contains(&no) => return Ok(Answer::Reply(Reply::Archived)),
             _ => return Err(Rejection::NotFound),
         };
-        match payment.provider.as_ref().map(|by| &by.stand) {
-            Some(Stand::Pending) => {
+        match payment.provider.as_ref().map(|by| by.standing(payment.amount, payment.paid_at).status) {
+            Some(Status::Pending) => {
                 let turn = self.ended(now, payment, Ending::GivenUp);
                 let given_up = self.move_on(now, no, payment, (None, Some(turn)), None, out);
                 Ok(Answer::Reply(Reply::Payment(no, Box::new(given_up))))
             }
-            // To give up what has been given up already changes nothing.
-            Some(Stand::Over { why: Ending::GivenUp }) => {
-                Ok(Answer::Reply(Reply::Payment(no, Box::new(payment.clone()))))
-            }
+            // To give up what has come to nothing already changes nothing.
+            Some(status) if status.is_given_up() => Ok(Answer::Reply(Reply::Payment(no, Box::new(payment.clone())))),
             _ => Err(Rejection::PaymentUnderWay),
         }
     }
@@ -216,7 +248,8 @@ impl ConcertOption {
         }
     }
 
-    /// Where a payment goes from where it stands, once it has heard of `fact`, which is in `after` already.
+    /// Where a payment goes from where it stands, once it has heard of `fact`, which is in `after` already. One that was given up or
+    /// has lapsed goes on where it can have its seats: whoever has paid wants them.
     fn turn(
         &self,
         now: Timestamp,
@@ -234,7 +267,6 @@ impl ConcertOption {
             {
                 let again = self.again(now, no, after, reservation)?;
                 let until = now.plus_millis(after.terms.capture_within_ms);
-                // Whoever was called off in words is not asked for money; who has money pays.
                 Some(Turn::Authorized { reference, until, again })
             }
             (Stand::Pending | Stand::Over { .. }, Kind::Captured) if is_whole(&charge, payment, after) => {
@@ -319,6 +351,7 @@ impl ConcertOption {
         }
         let owing = by.owing(payment.amount, now);
         by.owe(&owing);
+        by.moved_at = Some(now);
         if matches!(turn, Some(Turn::Confirmed { .. })) {
             moved.paid_at = now;
         }
@@ -381,6 +414,7 @@ impl ConcertOption {
                 self.owing.insert(no);
             }
             self.by_reservation.entry(payment.reservation).or_default().push(no);
+            self.for_nothing.count(&payment.user, false, by.is_for_nothing());
             self.watch(no, &by.standing(payment.amount, payment.paid_at));
         }
         self.payments.insert(no, payment);
@@ -406,12 +440,14 @@ impl ConcertOption {
         let payment = self.payments.get_mut(&no)?;
         let deadline = payment.deadline;
         let by = payment.provider.as_deref_mut()?;
-        let due = by.due_at(deadline);
+        let (due, was_for_nothing) = (by.due_at(deadline), by.is_for_nothing());
         by.facts.extend(fact);
         by.owe(&moved.owing);
+        by.moved_at = Some(meta.at);
         if let Some(turn) = turn {
             by.stand = turn.stand();
         }
+        self.for_nothing.count(&payment.user, was_for_nothing, by.is_for_nothing());
         if matches!(turn, Some(Turn::Confirmed { .. })) {
             payment.paid_at = meta.at;
         }
@@ -541,6 +577,7 @@ impl ConcertOption {
             for reference in by.facts.references() {
                 self.references.remove(reference);
             }
+            self.for_nothing.count(&payment.user, by.is_for_nothing(), false);
         }
         changes.archive(Part::Payment(no), || cbor::to_vec(&payment));
         let others = self.by_reservation.get_mut(&payment.reservation)?;

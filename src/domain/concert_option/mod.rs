@@ -662,6 +662,8 @@ pub struct ConcertOption {
     amiss: BTreeSet<u64>,
     /// Whose the references are that providers have for them.
     references: HashMap<String, u64>,
+    /// How many of each user took no money.
+    for_nothing: by_provider::ForNothing,
 }
 
 impl ConcertOption {

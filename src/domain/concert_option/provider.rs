@@ -13,6 +13,11 @@ use crate::domain::{Currency, PaymentId, Points, Timestamp, cbor};
 /// The name by which points are a method of payment.
 pub const POINTS: &str = "points";
 
+/// What took no money leaves memory so long after it was heard of last.
+const COLD_AFTER_MS: u64 = 60_000;
+/// And together with all others on its option whose time has come: each time, whoever is just reading a row has to read it again.
+const COLD_EVERY_MS: u64 = 10_000;
+
 /// Whose payments these are, for providers: drawn at the first start, and anew when a backup is restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode)]
 #[cbor(transparent)]
@@ -69,6 +74,8 @@ pub struct Method {
     pub late: Late,
     /// The least that it takes, if not nothing.
     pub minimum: Points,
+    /// So many payments of one user on an option may be in memory that took no money; 0 = off.
+    pub open_max: u64,
 }
 
 /// On what terms a provider's payment was begun: all that later decisions need.
@@ -357,6 +364,14 @@ pub struct Standing {
     pub paid_at: Option<Timestamp>,
 }
 
+impl Status {
+    /// Whether there is nothing to give up any more: it has no seats, and took no money.
+    #[must_use]
+    pub fn is_given_up(self) -> bool {
+        matches!(self, Self::Voiding | Self::Voided | Self::Failed)
+    }
+}
+
 impl Standing {
     /// Whether somebody has to see it, though nothing may be owed.
     #[must_use]
@@ -383,6 +398,9 @@ pub struct ByProvider {
     /// The number of what was last owed.
     #[n(4)]
     pub last_owed: u32,
+    /// When it was heard of last, or came to a turn; absent: not since it was begun.
+    #[n(5)]
+    pub moved_at: Option<Timestamp>,
 }
 
 /// What should be owed, by the facts.
@@ -398,7 +416,7 @@ impl ByProvider {
     /// One that begins.
     #[must_use]
     pub fn new(terms: ProviderTerms) -> Self {
-        Self { terms, stand: Stand::Pending, facts: Facts::default(), owed: Vec::new(), last_owed: 0 }
+        Self { terms, stand: Stand::Pending, facts: Facts::default(), owed: Vec::new(), last_owed: 0, moved_at: None }
     }
 
     /// Where it stands, if `price` is what its seats cost, and `paid_at` when it paid for them if it did.
@@ -422,6 +440,17 @@ impl ByProvider {
             Stand::Confirmed { reference } => (reference.as_deref(), price),
             _ => (None, Points::ZERO),
         }
+    }
+
+    /// How much of a charge is to go back, by the provider or by hand, also if a dispute holds that up; and how much is missing of what
+    /// its seats cost, if it has paid for them.
+    #[must_use]
+    pub fn open_of(&self, price: Points, reference: &str) -> (u64, u64) {
+        let (by, confirmed) = self.confirmed(price);
+        let due = self.facts.refunds_due(by, self.terms.currency, confirmed);
+        let owed = due.iter().filter(|due| due.reference == reference).map(|due| due.amount).sum();
+        let has_paid = by == Some(reference);
+        (owed, if has_paid { self.facts.totals(self.terms.currency, confirmed).shortfall } else { 0 })
     }
 
     /// Whether there may be money that nobody knows of.
@@ -520,8 +549,24 @@ impl ByProvider {
             Stand::Pending => Some(deadline),
             Stand::Authorized { until, .. } => Some(until),
             Stand::Confirmed { .. } => None,
-            Stand::Over { .. } => self.may_go_cold().then_some(self.terms.late_until),
+            Stand::Over { .. } if !self.may_go_cold() => None,
+            Stand::Over { .. } if self.took_nothing() => {
+                let soon = self.moved_at.map(|at| at.plus_millis(COLD_AFTER_MS).as_millis());
+                let together = soon.map(|at| Timestamp::from_millis(at.next_multiple_of(COLD_EVERY_MS)));
+                Some(together.map_or(self.terms.late_until, |at| at.min(self.terms.late_until)))
+            }
+            Stand::Over { .. } => Some(self.terms.late_until),
         }
+    }
+
+    /// Whether no money was taken by any charge, as far as is known.
+    fn took_nothing(&self) -> bool {
+        self.facts.charges().all(|charge| !charge.is_captured && !charge.went_back)
+    }
+
+    /// Whether it costs its owner nothing to have it in memory: it has paid for no seats, and took no money.
+    pub(super) fn is_for_nothing(&self) -> bool {
+        !matches!(self.stand, Stand::Confirmed { .. }) && self.took_nothing()
     }
 
     /// Whether nothing of it is open any more.

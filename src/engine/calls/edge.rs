@@ -242,6 +242,14 @@ impl Inner {
         Ok(true)
     }
 
+    /// Returns once this node knows all that anybody was told before it was called, whether it decides or not.
+    pub(in crate::engine) async fn told_to_anybody(self: &Arc<Self>) -> Result<(), Error> {
+        match self.away() {
+            None => self.certain().await,
+            Some(away) => Box::pin(self.ask_together(away)).await,
+        }
+    }
+
     /// Returns once this node knows all that anybody was told before it was called. Those that come while a question is under
     /// way share the next one.
     async fn ask_together(self: &Arc<Self>, away: &Away) -> Result<(), Error> {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Error, LocalCopy, LocalLog, Options, Reader, Recovered, Report, Tip, check};
-use crate::domain::Lsn;
+use crate::domain::{Lsn, Timestamp};
 use crate::store::disk::Disk;
 
 /// The directory of a journal, in the data directory.
@@ -36,6 +36,14 @@ impl Frames {
     /// As [`Reader::open`].
     pub fn from(&self, from: Lsn) -> Result<Reader, Error> {
         Reader::open(self.disk.clone(), &self.dir, from)
+    }
+
+    /// A reader that begins somewhere before all batches with a time of `at` or later.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub fn since(&self, at: Timestamp) -> Result<Reader, Error> {
+        Reader::since(self.disk.clone(), &self.dir, at)
     }
 
     /// A reader of whole frames that continue a chain which ends at `tip`.

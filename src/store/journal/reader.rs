@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::frame::{self, Kind, OwnedFrame};
 use super::segment::{self, FIRST_FRAME, Found, Segment};
 use super::{Error, Tip, WholeFrame};
-use crate::domain::Lsn;
+use crate::domain::{Lsn, Timestamp};
 use crate::store::disk::{Disk, Open};
 
 /// Reads batches in order. Any number of readers may run beside the writer, in any thread.
@@ -41,6 +41,26 @@ impl Reader {
         let segment = Segment::open(&*disk, dir, first_lsn, Open::Read)?;
         let crc = segment.header().previous_crc;
         Ok(Self { disk, dir: dir.to_path_buf(), segment, offset: FIRST_FRAME, next_lsn: first_lsn, crc, from })
+    }
+
+    /// A reader that begins with a segment, before all batches with a time of `at` or later: times do not go back in a journal.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn since(disk: Arc<dyn Disk>, dir: &Path, at: Timestamp) -> Result<Self, Error> {
+        let segments = segment::list(&*disk, dir)?;
+        // One that begins before that time may hold it; so may the last that does, and those behind it.
+        let (mut first, mut end) = (0, segments.len());
+        while first < end {
+            let middle = usize::midpoint(first, end);
+            let mut segment = Segment::open(&*disk, dir, segments[middle], Open::Read)?;
+            match segment.frame_at(FIRST_FRAME)? {
+                Found::Frame(header, _) if header.at < at => first = middle + 1,
+                _ => end = middle,
+            }
+        }
+        let from = segments.get(first.saturating_sub(1)).copied().unwrap_or(Lsn(1));
+        Self::open(disk, dir, from)
     }
 
     /// Leaves out the batches that end before `from`. What is behind it already stays behind.

@@ -793,3 +793,24 @@ fn each_time_that_a_segment_is_put_off_is_told_once_and_so_is_its_end() {
         }
     });
 }
+
+#[test]
+fn what_was_written_since_is_found_by_its_time() {
+    let disk = SimDisk::new(0);
+    let batches = batches(60);
+    assert_eq!(run(&disk, &batches, &[]), batches.len());
+    let first_of = |reader: &mut Reader| reader.next(batches[59].last_lsn()).unwrap().unwrap();
+    let mut begins = Vec::new();
+    for millis in 0..=1_070 {
+        let at = Timestamp::from_millis(millis);
+        let mut reader = Reader::since(disk.shared(), Path::new(DIR), at).unwrap();
+        let first = first_of(&mut reader);
+        let wanted = batches.iter().find(|batch| batch.at >= at);
+        assert!(wanted.is_none_or(|wanted| first.first_lsn <= wanted.first_lsn), "{millis}");
+        begins.push(first.first_lsn);
+    }
+    assert!(begins.is_sorted() && begins[0] == Lsn(1));
+    begins.dedup();
+    // It begins with a segment, of which there are many.
+    assert!(begins.len() > 5, "{begins:?}");
+}

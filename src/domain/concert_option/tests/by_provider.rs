@@ -17,6 +17,7 @@ fn method(late: Late) -> Method {
         late_within_ms: 1_000_000,
         late,
         minimum: points(5),
+        open_max: 0,
     }
 }
 
@@ -177,6 +178,124 @@ fn a_key_is_answered_again() {
     let then =
         then.when(refund(1), s(50)).reloaded().when(refund(1), s(51)).then_reply(Reply::Replayed(3)).then_nothing();
     then.when(refund(2), s(52)).then_rejected(Rejection::IdempotencyKeyReused);
+}
+
+/// Points that are on their way are as much of an answer to a key as what is done.
+#[test]
+fn a_key_is_for_one_way_to_pay() {
+    let by_points = |payload| Command::BeginPayment { reservation: 1, user: anna(), request: with_key(1, payload) };
+    let by_card = |payload| {
+        let (method, request) = (method(Late::Refund).into(), with_key(1, payload));
+        Command::BeginPaymentBy { reservation: 1, user: anna(), method, request }
+    };
+    let holds = || card_defined().given(s(20), [held(1, "anna", &[0, 1], s(320))]);
+    let then = holds().when(by_points(1), s(30)).when(by_card(2), s(31));
+    then.then_rejected(Rejection::IdempotencyKeyReused);
+    let then = holds().when(by_card(2), s(30)).when(by_points(1), s(31));
+    then.then_rejected(Rejection::IdempotencyKeyReused);
+}
+
+/// Who ended a payment, or whether it is in memory, does not matter: what is shown of it says whether there is something to give
+/// up.
+#[test]
+fn to_give_up_what_has_ended_without_money_changes_nothing() {
+    use Kind::{Authorized, Captured, Failed, Voided};
+    let given_up = || anna_pays_by_card().when(give_up(2, "anna"), s(40));
+    let lapsed = || anna_pays_by_card().at(s(640));
+    let told = |then: Scenario<ConcertOption>, kind| then.when(report(2, fact(kind, "a", 20)), s(650));
+    let authorized = || anna_pays_by_card().when(report(2, fact(Authorized, "a", 20)), s(40));
+    for (ended, now) in [
+        (given_up(), s(50)),
+        (lapsed(), s(645)),
+        (told(given_up(), Voided), s(651)),
+        (told(lapsed(), Failed), s(651)),
+        (anna_pays_by_card().when(report(2, fact(Failed, "a", 20)), s(40)), s(41)),
+        (anna_pays_by_card().when(report(2, fact(Voided, "a", 20)), s(40)), s(41)),
+        // Nobody captured it in time.
+        (authorized().at(s(200)), s(201)),
+    ] {
+        let payment = ended.state().payment(2).unwrap().clone();
+        let then = ended.when(give_up(2, "anna"), now).then_nothing();
+        then.then_reply(Reply::Payment(2, Box::new(payment)));
+    }
+    let released = given_up().when(release(1, as_user("anna")), s(45));
+    for (paid, now) in [
+        (authorized(), s(41)),
+        (told(anna_pays_by_card(), Captured), s(651)),
+        (told(lapsed(), Captured), s(651)),
+        (told(released, Captured), s(651)),
+    ] {
+        paid.when(give_up(2, "anna"), now).then_rejected(Rejection::PaymentUnderWay);
+    }
+}
+
+/// Who begins and gives up in a loop is in memory a few times only, whether a provider answers or not.
+#[test]
+fn what_took_no_money_is_bounded() {
+    const MOST: u64 = 5;
+    let limited = |late| Method { open_max: MOST, ..method(late) };
+    let in_memory = |then: &Scenario<ConcertOption>| then.state().provider_payments().count() as u64;
+    let loops = |mut then: Scenario<ConcertOption>, from: u64, answers: bool| {
+        let (mut refused, mut no) = (0, 1);
+        for n in 0..40 {
+            let now = s(from + n);
+            then = then.when(begin_by(1, "anna", limited(Late::Reacquire)), now);
+            if then.answer().is_err() {
+                let already = in_memory(&then);
+                then = then.then_rejected(Rejection::LimitExceeded { limit: MOST, already });
+                refused += 1;
+                continue;
+            }
+            no += 1;
+            then = then.when(give_up(no, "anna"), now);
+            if answers {
+                then = then.when(report(no, fact(Kind::Voided, &format!("none-{no}"), 20)), now).reloaded();
+            }
+            assert!(in_memory(&then) <= MOST);
+        }
+        (then, refused)
+    };
+    let holds = || card_defined().given(s(20), [held(1, "anna", &[0, 1], s(320))]);
+    // Nobody says what came of them: there may be money.
+    let (then, refused) = loops(holds(), 30, false);
+    assert_eq!((in_memory(&then), refused), (MOST, 35));
+    let then = then.at(s(300)).reloaded();
+    assert_eq!(in_memory(&then), MOST);
+    then.when(begin_by(1, "anna", limited(Late::Refund)), s(301))
+        .then_rejected(Rejection::LimitExceeded { limit: MOST, already: MOST });
+    // Somebody does: they leave memory together soon, and others may begin.
+    let (then, refused) = loops(holds(), 31, true);
+    assert_eq!((in_memory(&then), refused), (MOST, 35));
+    let then = then.at(s(99)).then_nothing().reloaded().at(s(100));
+    let cold = [2, 3, 4, 5, 6].to_vec();
+    assert_eq!(
+        then.events(),
+        [Event::ProviderPaymentsWentCold { payments: cold }],
+        "together: 31 to 35 s, and a minute, in tens"
+    );
+    assert_eq!(in_memory(&then), 0);
+    let found = cold_rows(&then, 2);
+    let again = then.clone().when(begin_by(1, "anna", limited(Late::Refund)), s(102));
+    assert!(again.answer().is_ok(), "{:?}", again.answer());
+    // Whatever is heard of it then counts as ever.
+    let captured = Box::new(fact(Kind::Captured, "late", 20));
+    let then = then.when(Command::Report { payment: 2, fact: captured, cold: found }, s(110));
+    stands(then, P::Completed, &[], Sold);
+    // Who pays is not counted.
+    let mut paid = card_defined();
+    for n in 0..3 {
+        let (no, now) = (n * 2 + 1, 20 + n);
+        paid = paid.given(s(now), [held(no, "anna", &[n as u32], s(320))]);
+        paid = paid.when(begin_by(no, "anna", Method { open_max: 1, ..method(Late::Refund) }), s(now));
+        assert!(paid.answer().is_ok(), "{:?}", paid.answer());
+        paid = paid.when(report(no + 1, fact(Kind::Captured, &format!("c{n}"), 10)), s(now));
+    }
+    assert_eq!(in_memory(&paid), 3);
+    // Nor is anybody by whose charge money may be on its way back.
+    let then = paid.when(refund(2, Caller::Admin), s(40)).reloaded();
+    let then = then.given(s(41), [held(8, "anna", &[5], s(320))]);
+    let then = then.when(begin_by(8, "anna", Method { open_max: 1, ..method(Late::Refund) }), s(42));
+    assert!(then.answer().is_ok(), "{:?}", then.answer());
 }
 
 /// Every fact in every state: `status` after it, what is owed then, and seat 0.
@@ -519,7 +638,7 @@ fn a_dispute_holds_refunds_back() {
 }
 
 /// The row of a payment that has left memory, and that of its reservation.
-fn cold(then: &Scenario<ConcertOption>, no: u64) -> Option<Box<Cold>> {
+fn cold_rows(then: &Scenario<ConcertOption>, no: u64) -> Option<Box<Cold>> {
     let rows = &then.subject().rows;
     let row = |part: Part| rows.live.get(&part).or(rows.archived.get(&part)).cloned();
     let payment = Payment::from_row(no, &row(Part::Payment(no))?).unwrap();
@@ -530,12 +649,20 @@ fn cold(then: &Scenario<ConcertOption>, no: u64) -> Option<Box<Cold>> {
 
 #[test]
 fn a_payment_that_went_cold_comes_back() {
-    let then = anna_pays_by_card().at(s(640)).when(report(2, fact(Kind::Failed, "a", 20)), s(650));
+    // What took money, and gave it back, stays for long: 30 s + 600 s + 1,000 s.
+    let then = anna_pays_by_card()
+        .when(report(2, fact(Kind::Captured, "a", 20)), s(640))
+        .when(refund(2, Caller::Admin), s(650));
+    let then = then.when(report(2, fact(Kind::Refunded, "a", 20)), s(660));
     let then = then.at(s(1_629)).then_nothing().at(s(1_630));
-    assert!(then.state().payment(2).is_none(), "30 s + 600 s + 1,000 s");
+    assert!(then.state().payment(2).is_none());
+    // What took none for a minute, in tens of seconds.
+    let then = anna_pays_by_card().at(s(640)).when(report(2, fact(Kind::Failed, "a", 20)), s(651));
+    let then = then.at(s(719)).then_nothing().at(s(720));
+    assert!(then.state().payment(2).is_none());
     let captured = || Box::new(fact(Kind::Captured, "a", 20));
     let then = then.reloaded().when(report(2, *captured()), s(1_700)).then_reply(Reply::Archived);
-    let found = cold(&then, 2).unwrap();
+    let found = cold_rows(&then, 2).unwrap();
     let command = |cold: &Cold| Command::Report { payment: 2, fact: captured(), cold: Some(Box::new(cold.clone())) };
     let then = then.when(command(&found), s(1_701));
     let then = stands(then, P::Completed, &[], Sold);
@@ -543,7 +670,7 @@ fn a_payment_that_went_cold_comes_back() {
     let then = then.when(report(2, fact(Kind::Refunded, "a", 20)), s(1_800)).at(s(1_801)).reloaded();
     assert!(then.state().payment(2).is_none() && then.state().reservation(1).is_none());
     let then = then.when(command(&found), s(1_900)).then_reply(Reply::Archived).then_nothing();
-    let found = cold(&then, 2).unwrap();
+    let found = cold_rows(&then, 2).unwrap();
     // The same as before changes nothing, and wakes nothing.
     then.when(command(&found), s(1_901)).then_nothing();
 }
@@ -638,7 +765,7 @@ impl Chaos {
         let mut answer = self.ask(Command::Report { payment, fact: fact.clone(), cold: None });
         // Others may go cold meanwhile.
         while answer == Ok(Answer::Reply(Reply::Archived)) {
-            let cold = cold(&self.then, payment);
+            let cold = cold_rows(&self.then, payment);
             assert!(cold.is_some(), "{payment} is nowhere");
             answer = self.ask(Command::Report { payment, fact: fact.clone(), cold });
         }
@@ -868,7 +995,7 @@ impl Chaos {
     fn settled(&self) {
         for no in self.audit_payments() {
             let found = self.then.state().payment(no).cloned();
-            let payment = found.or_else(|| Some(cold(&self.then, no)?.payment)).unwrap();
+            let payment = found.or_else(|| Some(cold_rows(&self.then, no)?.payment)).unwrap();
             let by = payment.provider.as_ref().unwrap();
             let standing = by.standing(payment.amount, payment.paid_at);
             let charges = self.charges.iter().filter(|((of, _), _)| *of == no).map(|(_, charge)| charge);

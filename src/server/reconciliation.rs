@@ -1,0 +1,200 @@
+//! What was heard of a provider's payments on a day, as JSON or CSV, and reading what a provider lists.
+
+use std::io;
+
+use actix_web::http::header::{self, HeaderMap};
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::App;
+use super::auth::Admin;
+use super::openapi::Paged;
+use super::problem::{Code, Problem};
+use super::query::Query;
+use super::respond::{self, Cache};
+use crate::api::{Page, Reconciled};
+use crate::domain::facts::Kind;
+use crate::domain::reconciliation::{Day, Movement};
+use crate::domain::{Currency, Points};
+
+/// What begins a cell that a spreadsheet would run.
+const RUNS: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
+/// The heading.
+const COLUMNS: [&str; 9] =
+    ["reference", "payment_id", "currency", "captured", "refunded", "refund_failed", "lost", "owed", "shortfall"];
+
+/// Of which provider, and which day.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "it describes what is read by name")]
+pub(super) struct Wanted {
+    /// The provider's name.
+    #[param(min_length = 1, max_length = 64)]
+    provider: String,
+    /// The day in UTC, such as 2026-11-29: by the provider's clock, where it said when.
+    #[param(format = Date)]
+    day: String,
+}
+
+/// Lists the charges of which money moved on a day, by their references: how much was captured, went back or was lost then, and what of
+/// them is owed or missing now. With `Accept: text/csv` all of them, a line each.
+#[utoipa::path(get, path = "/v1/payments/reconciliation", tag = "payments", operation_id = "reconcile",
+    params(Wanted, Paged), security(("bearer" = [])),
+    responses((status = 200, description = "A page of charges", content(
+            (Page<Reconciled> = "application/json"), (String = "text/csv"))),
+        (status = 400), (status = 403)))]
+pub(super) async fn of_day(request: HttpRequest, _: Admin, app: web::Data<App>) -> Result<HttpResponse, Problem> {
+    let query = Query::read(&request, &["provider", "day", "limit", "cursor"])?;
+    let provider = query.get("provider").filter(|name| (1..=64).contains(&name.len()));
+    let provider = provider.ok_or_else(|| Problem::invalid_field("provider", "must be a provider's name"))?;
+    let day = query.parsed::<Day>("day")?;
+    let day = day.ok_or_else(|| Problem::invalid_field("day", "must be a day, such as 2026-11-29"))?;
+    if !wants_csv(request.headers()) {
+        let page = query.page()?;
+        let mut answer = respond::page(&app, app.engine.reconciliation(provider, day, &page), Cache::Private).await?;
+        answer.headers_mut().insert(header::VARY, header::HeaderValue::from_static("accept"));
+        return Ok(answer);
+    }
+    if let Some(name) = ["limit", "cursor"].into_iter().find(|name| query.get(name).is_some()) {
+        return Err(Problem::invalid_field(name, "is for pages, and there are none in CSV"));
+    }
+    // It is never closed.
+    let _turn = app.lists.acquire().await;
+    let text = to_csv(&app.engine.whole_reconciliation(provider, day).await?);
+    let text = text.map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
+    let mut answer = HttpResponse::Ok();
+    answer.insert_header(Cache::Private.header()).insert_header((header::VARY, "accept"));
+    Ok(answer.content_type("text/csv; charset=utf-8").body(text))
+}
+
+/// Whether CSV is asked for.
+fn wants_csv(headers: &HeaderMap) -> bool {
+    let all = headers.get_all(header::ACCEPT).filter_map(|value| value.to_str().ok());
+    let mut kinds = all.flat_map(|value| value.split(',')).filter_map(|kind| kind.split(';').next());
+    kinds.any(|kind| kind.trim().eq_ignore_ascii_case("text/csv"))
+}
+
+fn to_csv(charges: &[Reconciled]) -> Result<Vec<u8>, csv::Error> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(COLUMNS)?;
+    for charge in charges {
+        let amounts =
+            [charge.captured, charge.refunded, charge.refund_failed, charge.lost, charge.owed, charge.shortfall];
+        writer.write_field(cell(&charge.reference))?;
+        writer.write_field(charge.payment_id.to_string())?;
+        writer.write_field(charge.currency.as_str())?;
+        writer.write_record(amounts.map(|amount| amount.to_string()))?;
+    }
+    writer.into_inner().map_err(|error| error.into_error().into())
+}
+
+/// What no spreadsheet runs.
+fn cell(text: &str) -> String {
+    if text.starts_with(RUNS) { format!("'{text}") } else { text.to_owned() }
+}
+
+/// Why a provider's list cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ListError {
+    /// It is no CSV, or a line is not as it should be.
+    #[error(transparent)]
+    Csv(#[from] csv::Error),
+    /// A line says something that is no movement of money.
+    #[error("line {line}: kind must be captured, refunded, refund_failed or dispute_lost")]
+    Kind {
+        /// Which, from 1.
+        line: u64,
+    },
+}
+
+/// A line of a provider's list.
+#[derive(Debug, Deserialize)]
+struct Line {
+    reference: String,
+    kind: Kind,
+    amount: Points,
+    currency: Currency,
+}
+
+/// Reads what a provider lists: CSV with the columns `reference`, `kind`, `amount` and `currency`, in any order, among others.
+///
+/// # Errors
+/// It cannot be read, or a line is not one.
+pub fn read_list(list: impl io::Read) -> Result<Vec<Movement>, ListError> {
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(list);
+    let headings = reader.headers()?.clone();
+    let mut movements = Vec::new();
+    for record in reader.records() {
+        let record = record?;
+        let line = record.position().map_or(0, csv::Position::line);
+        let Line { reference, kind, amount, currency } = record.deserialize(Some(&headings))?;
+        if !Movement::is_one(kind) {
+            return Err(ListError::Kind { line });
+        }
+        movements.push(Movement { reference, kind, amount, currency });
+    }
+    Ok(movements)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{OptionId, PaymentId};
+
+    #[test]
+    fn no_cell_is_run() {
+        let charge = |reference: &str| Reconciled {
+            reference: reference.into(),
+            payment_id: PaymentId { option: OptionId(1), no: 2 },
+            currency: Currency::KRW,
+            captured: 100,
+            refunded: 1,
+            refund_failed: 2,
+            lost: 3,
+            owed: 4,
+            shortfall: 5,
+        };
+        for (reference, cell) in [
+            ("ch_1", "ch_1"),
+            ("=1+1", "'=1+1"),
+            ("+1", "'+1"),
+            ("-1", "'-1"),
+            ("@SUM(A1)", "'@SUM(A1)"),
+            ("\t=1", "'\t=1"),
+            ("\r=1", "\"'\r=1\""),
+            ("a,\"b\"", "\"a,\"\"b\"\"\""),
+            (" =1", " =1"),
+        ] {
+            let text = String::from_utf8(to_csv(&[charge(reference)]).unwrap()).unwrap();
+            let heading = "reference,payment_id,currency,captured,refunded,refund_failed,lost,owed,shortfall";
+            assert_eq!(text, format!("{heading}\n{cell},p1-2,KRW,100,1,2,3,4,5\n"));
+        }
+    }
+
+    #[test]
+    fn what_a_provider_lists() {
+        let list = "\u{feff}amount, kind ,note,currency,reference\n100,captured,\"a, b\",KRW,ch_1\n40, refunded ,,EUR,\"ch_2\"\n";
+        let read = read_list(list.as_bytes()).unwrap();
+        let movement = |kind, reference: &str, amount: u32, currency: &str| Movement {
+            reference: reference.into(),
+            kind,
+            amount: amount.into(),
+            currency: currency.parse().unwrap(),
+        };
+        assert_eq!(read, [movement(Kind::Captured, "ch_1", 100, "KRW"), movement(Kind::Refunded, "ch_2", 40, "EUR")]);
+        for (wrong, says) in [
+            ("reference,kind,amount\na,captured,1\n", "currency"),
+            ("reference,kind,amount,currency\na,captured,1.50,KRW\n", "line: 2"),
+            ("reference,kind,amount,currency\na,captured,-1,KRW\n", "line: 2"),
+            ("reference,kind,amount,currency\na,captured,1,krw\n", "line: 2"),
+            ("reference,kind,amount,currency\na,paid,1,KRW\n", "line: 2"),
+            ("reference,kind,amount,currency\na,captured,1,KRW\nb,voided,1,KRW\n", "line 3"),
+            ("reference,kind,amount,currency\na,captured,1\n", "line: 2"),
+        ] {
+            let error = read_list(wrong.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(says), "{wrong:?}: {error}");
+        }
+    }
+}
