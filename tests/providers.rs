@@ -449,6 +449,23 @@ async fn what_is_owed_survives_a_crash_and_is_looked_up_when_it_is_old() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_provider_is_asked_once_more_if_somebody_wants_that() {
+    let dir = tempfile::tempdir().unwrap();
+    let (fake, anna) = (Fake::default(), user(1));
+    let engine = Engine::open(takes_cards(config(dir.path()))).await.unwrap();
+    let payment = begin(&engine, &anna).await;
+    let alone = engine.look_up_payment(payment.id).await;
+    assert!(matches!(&alone, Err(Error::Invalid(flaws)) if flaws[0].field == "method"), "{alone:?}");
+    let _attached = engine.attach_provider("card", Arc::new(fake.clone()));
+    engine.checkout(&Caller::User(anna), payment.id).await.unwrap();
+    assert_eq!(engine.look_up_payment(payment.id).await.unwrap().status, PaymentStatus::Pending);
+    // It was taken, and nobody has told.
+    fake.0.lock().charges.get_mut(&format!("ch-{}", payment.id)).unwrap().1 = true;
+    assert_eq!(engine.look_up_payment(payment.id).await.unwrap().status, PaymentStatus::Completed);
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_pays_after_the_deadline_and_the_charge_is_called_off() {
     let dir = tempfile::tempdir().unwrap();
     let clock = ManualClock::at(Timestamp::from_millis(1_000_000_000_000));

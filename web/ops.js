@@ -198,7 +198,10 @@ class SaleDesk extends View {
 	debt({ id, currency, method, disputed }, { kind, amount, since, attempts, reference, by_hand: byHand }) {
 		const age = (Date.now() - Date.parse(since)) / 1000;
 		const state = byHand ? "by_hand" : disputed ? "disputed" : null;
-		const look = () => this.applied(post(`/v1/payments/${id}/lookup`));
+		const look = () => this.applied(post(`/v1/payments/${id}/lookup`).catch((problem) => {
+			if (problem.code === "invalid_request") problem.code = "lookup_elsewhere";
+			throw problem;
+		}));
 		return h("li",
 			h("div.grow", h("p.strong", t(`ops_owed_${kind}`), kind !== "check" && ` · ${money(amount, currency)}`),
 				h("p.muted", `${method} · ${id}`, reference && ` · ${reference}`),

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use boxoffice::loadgen::find_max::{Limit, Objective, Step, find_max};
-use boxoffice::loadgen::params::Params;
+use boxoffice::loadgen::params::{Params, Workload};
 use boxoffice::loadgen::report::{self, Outcome, Sample};
 use boxoffice::loadgen::run;
 use boxoffice::loadgen::target::{Embedded, Http, HttpSettings, Target};
@@ -173,17 +173,21 @@ fn start(cli: &Cli) -> Result<bool> {
     }
     runtime.enable_all().build()?.block_on(async {
         match &cli.target.embedded {
-            Some(_) => test(embedded(&cli.target).await?, cli, params).await,
+            Some(_) => test(embedded(&cli.target, &params).await?, cli, params).await,
             None => test(http(&cli.target)?, cli, params).await,
         }
     })
 }
 
-async fn embedded(arguments: &TargetArgs) -> Result<Embedded> {
+async fn embedded(arguments: &TargetArgs, params: &Params) -> Result<Embedded> {
     let dir = arguments.embedded.as_ref().and_then(|dir| dir.to_str()).context("--embedded must be UTF-8")?;
     let flags = [("data_dir", dir.to_owned())];
     let settings = boxoffice::server::config::Settings::load(arguments.config.as_deref(), [], &flags)?;
-    Ok(Embedded::open(settings.engine()).await?)
+    let mut config = settings.engine();
+    if params.workload == Workload::Cards {
+        config.payments.providers = vec![params.cards.method()];
+    }
+    Ok(Embedded::open(config).await?)
 }
 
 fn http(arguments: &TargetArgs) -> Result<Http> {

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::{Engine, Inner};
-use crate::api::Caller;
+use crate::api::{self, Caller};
 use crate::domain::concert_option::Payment;
 use crate::domain::reconciliation::Day;
 use crate::domain::{PaymentId, Rejection, Timestamp};
@@ -119,6 +119,27 @@ impl Engine {
             Fact { kind, reference, id: None, amount: order.amount, currency: order.currency, at: None, reason: None };
         self.report(id, fact).await?;
         Ok(checkout)
+    }
+
+    /// Asks the provider that is attached under a payment's method what became of it, and reports what it says; the payment as it
+    /// stands then.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`]: there is no such payment by a provider. [`Error::Invalid`] `method`: none is attached here. [`Error::Overloaded`]: it
+    /// cannot be reached.
+    pub async fn look_up_payment(&self, id: PaymentId) -> Result<api::Payment, Error> {
+        let provided = self.payment(&Caller::Admin, id).await?.provided.ok_or(Rejection::NotFound)?;
+        let provider = self.0.providers.lock().get(&provided.method).map(|driven| driven.provider.clone());
+        let provider = provider.ok_or_else(|| Error::invalid("method", "is of a provider that somebody else asks"))?;
+        let within = Duration::from_millis(self.0.config.payments.call_timeout_ms);
+        let facts = in_time(within, provider.look_up(&provided.provider_id)).await.map_err(|failure| {
+            tracing::warn!(payment = %id, %failure, "a provider does not say what it knows");
+            Error::Overloaded(super::RETRY_AFTER)
+        })?;
+        for fact in facts {
+            self.report(id, fact).await?;
+        }
+        self.payment(&Caller::Admin, id).await
     }
 }
 

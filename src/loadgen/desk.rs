@@ -10,9 +10,10 @@ use super::auditor::{Auditor, Breach, Buyer, InLine, State};
 use super::meter::{Meter, Op};
 use super::params::Params;
 use super::rng::{Rng, Stream};
-use super::target::{Answer, Code, Held, Offer, Paid, Place, Target, Wish};
+use super::target::{Answer, Begun, Code, Held, Offer, Paid, Place, Stands, Target, Wish};
+use crate::domain::facts::Fact;
 use crate::domain::waiting_room::TokenStatus;
-use crate::domain::{ReservationId, UserId};
+use crate::domain::{PaymentId, ReservationId, UserId};
 
 pub use super::auditor::Move;
 
@@ -203,6 +204,55 @@ impl<T: Target> Desk<T> {
                 self.audit.moved(offer, buyer, held, to, told);
             }
         }
+        answer
+    }
+
+    /// Begins a payment that a provider takes.
+    ///
+    /// # Errors
+    /// As the API.
+    pub async fn begin(&self, from: Instant, buyer: &Buyer, offer: &Offer, held: &Held) -> Answer<Begun> {
+        self.audit.moved(offer, buyer, held, State::Paying, self.audit.now_us());
+        let answer = self.target.begin_payment(&buyer.id, held.id).await;
+        let told = self.counted(Op::Begin, buyer.no, from, &answer);
+        match &answer {
+            Ok(begun) if begun.amount != held.amount => {
+                let what = format!("{} is to take {} for what costs {}", begun.id, begun.amount, held.amount);
+                self.audit.report_seat(offer, held, "I13", what);
+            }
+            Ok(_) => {}
+            Err(code) => {
+                let to = match code {
+                    Code::ReservationExpired | Code::ReservationNotHeld | Code::NotFound => {
+                        self.audit.ran_out(offer, held, told);
+                        State::Free
+                    }
+                    code if code.leaves_the_outcome_open() => State::Unsure,
+                    _ => State::Held,
+                };
+                self.audit.moved(offer, buyer, held, to, told);
+            }
+        }
+        answer
+    }
+
+    /// Says what the provider did with a payment.
+    ///
+    /// # Errors
+    /// As the API.
+    pub async fn report(&self, from: Instant, buyer: &Buyer, id: PaymentId, fact: &Fact) -> Answer<Stands> {
+        let answer = self.target.report(id, fact).await;
+        self.counted(Op::Fact, buyer.no, from, &answer);
+        answer
+    }
+
+    /// Has the provider give a payment back.
+    ///
+    /// # Errors
+    /// As the API.
+    pub async fn give_back_money(&self, from: Instant, buyer: &Buyer, id: PaymentId) -> Answer<()> {
+        let answer = self.target.give_back_money(id).await;
+        self.counted(Op::Refund, buyer.no, from, &answer);
         answer
     }
 

@@ -52,6 +52,10 @@ operations! {
     Balance = "balance",
     /// Paying.
     Pay = "pay",
+    /// Beginning a payment that a provider takes.
+    Begin = "begin",
+    /// Reporting what the provider did.
+    Fact = "fact",
     /// Having it refunded.
     Refund = "refund",
     /// From asking for a hold until somebody else sees it.

@@ -31,7 +31,7 @@ use self::pace::{Arrivals, Schedule, Work};
 use self::params::{Params, Workload};
 use self::report::{ArrivalsReport, AuditReport, Environment, Outcome, Sample};
 use self::target::{Code, Offer, Target, Terms};
-use self::workloads::{Line, OnSale, Rush, Sightings, Soak, Wallets};
+use self::workloads::{Cards, Line, OnSale, Rush, Sightings, Soak, Wallets};
 use crate::domain::seat_map::Status;
 use crate::domain::waiting_room::{Mode, Settings};
 
@@ -112,6 +112,7 @@ pub async fn run<T: Target>(
             Ok(go(target, params, offers, crowd, work, command, show).await)
         }
         Workload::Soak => Ok(go(target, params, offers, crowd, Soak, command, show).await),
+        Workload::Cards => Ok(go(target, params, offers, crowd, Cards, command, show).await),
     }
 }
 
@@ -128,6 +129,7 @@ async fn put_on_sale<T: Target>(target: &T, params: &Params) -> Result<Vec<Arc<O
         hold_seconds: params.terms.hold_seconds,
         max_seats_per_reservation: params.terms.max_seats_per_reservation,
         max_seats_per_user: params.terms.max_seats_per_user,
+        by_card: params.workload == Workload::Cards,
     };
     let room = &params.waiting_room;
     let room = Settings {

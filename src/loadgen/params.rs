@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use super::target::CARD;
 use crate::config::section;
+use crate::payment::Method;
 use crate::server::config::Span;
 
 /// The most arrivals under way, unless it is said.
@@ -63,12 +65,14 @@ pub enum Workload {
     Live,
     /// A bit of everything, for long.
     Soak,
+    /// Purchases by a provider that is slow, late and wrong.
+    Cards,
 }
 
 impl Workload {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Rush, Self::OnSale, Self::Scatter, Self::Wallets, Self::Queue, Self::Live, Self::Soak];
+    pub const ALL: [Self; 8] =
+        [Self::Rush, Self::OnSale, Self::Scatter, Self::Wallets, Self::Queue, Self::Live, Self::Soak, Self::Cards];
 
     /// Its name in flags, scenarios and reports.
     #[must_use]
@@ -81,6 +85,7 @@ impl Workload {
             Self::Queue => "queue",
             Self::Live => "live",
             Self::Soak => "soak",
+            Self::Cards => "cards",
         }
     }
 }
@@ -129,6 +134,8 @@ pub struct Params {
     pub live: Live,
     /// Parameters of `soak`.
     pub soak: Soak,
+    /// Parameters of `cards`.
+    pub cards: Cards,
     /// What the auditor looks at.
     pub audit: Audit,
 }
@@ -155,6 +162,7 @@ impl Default for Params {
             queue: Queue::default(),
             live: Live::default(),
             soak: Soak::default(),
+            cards: Cards::default(),
             audit: Audit::default(),
         }
     }
@@ -285,6 +293,35 @@ shares! {
     }
 }
 
+shares! {
+    /// Parameters of `cards`: what becomes of a payment. What is left of all is paid in time.
+    Cards {
+        /// The share that fails.
+        fail_share: f64 = 0.1,
+        /// The share that is given up, and then paid all the same or not.
+        give_up_share: f64 = 0.1,
+        /// The share that is paid after its deadline.
+        late_share: f64 = 0.1,
+        /// The share that is charged too much at first, or twice.
+        wrong_share: f64 = 0.1,
+        /// The share of facts that are told twice.
+        repeat_share: f64 = 0.2,
+        /// How long the provider takes for each step, on average.
+        delay: Span = Span(std::time::Duration::from_millis(50)),
+        /// How long an embedded engine lets a buyer pay; a server's configuration says it for itself.
+        pay_within: Span = seconds(2),
+    }
+}
+
+impl Cards {
+    /// How an embedded engine takes them.
+    #[must_use]
+    pub fn method(&self) -> Method {
+        let pay_within_ms = u64::try_from(self.pay_within.0.as_millis()).unwrap_or(u64::MAX);
+        Method { name: CARD.into(), pay_within_ms, ..Method::default() }
+    }
+}
+
 section! {
     /// What the auditor looks at.
     Audit {
@@ -341,6 +378,8 @@ impl Params {
             Workload::Queue => (1, 100, 300),
             Workload::Live => (1, 1_000, 300),
             Workload::Soak => (4, 20_000, 5),
+            // Shorter than a payment, so that late money finds seats that are gone.
+            Workload::Cards => (1, 1_000, 1),
         };
         let or = |given: usize, otherwise: usize| if given == 0 { otherwise } else { given };
         (self.options, self.seats) = (or(self.options, options), or(self.seats, seats));
@@ -362,6 +401,11 @@ impl Params {
             ("onsale.pick_share", self.onsale.pick_share),
             ("onsale.reload_share", self.onsale.reload_share),
             ("onsale.pay_share and drop_share together", self.onsale.pay_share + self.onsale.drop_share),
+            (
+                "cards.fail_share, give_up_share, late_share and wrong_share together",
+                self.cards.fail_share + self.cards.give_up_share + self.cards.late_share + self.cards.wrong_share,
+            ),
+            ("cards.repeat_share", self.cards.repeat_share),
             ("wallets.charge_share and buy_share together", self.wallets.charge_share + self.wallets.buy_share),
             ("queue.leave_share", self.queue.leave_share),
             ("soak.buy_share and abandon_share together", self.soak.buy_share + self.soak.abandon_share),

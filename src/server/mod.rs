@@ -364,6 +364,7 @@ fn api_routes(services: &mut ServiceConfig) {
         at("/v1/payments/reconciliation", [get(reconciliation::of_day)]),
         at("/v1/payments/{id}", [get(payments::read), delete(payments::give_up)]),
         at("/v1/payments/{id}/facts", [post(payments::report)]),
+        at("/v1/payments/{id}/lookup", [post(payments::look_up)]),
         at("/v1/payments/{id}/refunds", [post(payments::refund)]),
         at("/v1/wallet", [get(wallet::own)]),
         at("/v1/wallet/entries", [get(wallet::entries)]),

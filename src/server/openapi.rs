@@ -72,6 +72,7 @@ const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
         payments::refund,
         payments::give_up,
         payments::report,
+        payments::look_up,
         reconciliation::of_day,
         wallet::own,
         wallet::entries,

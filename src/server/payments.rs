@@ -154,6 +154,19 @@ pub(super) async fn give_up(
     respond::ok(&app.engine.give_up_payment(&owner, id(&path)?).await?, Cache::Private)
 }
 
+/// Asks the provider what became of a payment, and takes in what it says.
+#[utoipa::path(post, path = "/v1/payments/{id}/lookup", tag = "payments", operation_id = "look_up_payment",
+    params(("id" = PaymentId, Path)), security(("bearer" = [])),
+    responses((status = 200, description = "The payment, as it stands now", body = Payment),
+        (status = 400, description = "Its provider is not asked by this server"), (status = 403), (status = 404)))]
+pub(super) async fn look_up(
+    path: web::Path<String>,
+    Cashier(_): Cashier,
+    app: web::Data<App>,
+) -> Result<HttpResponse, Problem> {
+    respond::ok(&app.engine.look_up_payment(id(&path)?).await?, Cache::Private)
+}
+
 /// Says what a provider did with a payment. It is idempotent by itself: the same again changes nothing.
 #[utoipa::path(post, path = "/v1/payments/{id}/facts", tag = "payments", operation_id = "report_fact",
     params(("id" = PaymentId, Path)), request_body = Report, security(("bearer" = [])),

@@ -73,6 +73,7 @@ fn rows() -> Vec<(&'static str, &'static str, Value, Statuses)> {
             json!({"kind": "voided", "reference": "a", "amount": 1}),
             [401, 403, 403, 404],
         ),
+        ("POST", "/v1/payments/{id}/lookup", none(), [401, 403, 403, 404]),
         ("GET", "/v1/wallet", none(), EACH_THEIR_OWN),
         ("GET", "/v1/wallet/entries", none(), EACH_THEIR_OWN),
         ("POST", "/v1/wallet/charges", json!({"amount": 1}), [401, 403, 403, 403]),

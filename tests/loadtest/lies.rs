@@ -46,6 +46,14 @@ async fn a_point_that_is_lost() {
     assert_told(&breaches, "I2", "points instead of", "a payment of");
 }
 
+#[tokio::test]
+async fn money_that_is_taken_for_nothing() {
+    let breaches = caught(Way::TakesForNothing, Workload::Cards, &[]).await;
+    assert_told(&breaches, "I13", "were taken and 0 are back", "Captured ch-");
+    let breaches = caught(Way::KeepsTheMoney, Workload::Cards, &[]).await;
+    assert_told(&breaches, "I13", "is refund_owed", "Captured ch-");
+}
+
 /// Nobody leaves, so that all who were let in are inside in the end.
 const TOO_MANY: [(&str, &str); 2] = [("waiting_room.max_active", "3"), ("queue.leave_share", "0")];
 

@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 
 use boxoffice::Config;
 use boxoffice::loadgen::find_max::{Broken, Objective, find_max};
-use boxoffice::loadgen::params::{Params, Workload};
+use boxoffice::loadgen::params::{Cards, Params, Workload};
 use boxoffice::loadgen::report::{self, Operation, Outcome};
 use boxoffice::loadgen::run;
-use boxoffice::loadgen::target::{Embedded, Http, HttpSettings, Target};
+use boxoffice::loadgen::target::{CARD, Embedded, Http, HttpSettings, Target};
+use boxoffice::server::config::Provider;
 use harness::Server;
 use odd::{Odd, Way};
 use serde_json::Value;
@@ -49,6 +50,7 @@ pub async fn embedded() -> (Embedded, TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let mut config = Config { data_dir: dir.path().join("data"), ..Config::default() };
     config.storage.min_free_bytes = 0;
+    config.payments.providers = vec![Cards::default().method()];
     (Embedded::open(config).await.unwrap(), dir)
 }
 
@@ -99,6 +101,7 @@ pub fn assert_clean(outcome: &Outcome, workload: Workload) {
         Workload::Queue => (&["enter", "poll", "leave"], &["turns"]),
         Workload::Live => (&["hold", "release", "update"], &["updates", "seats"]),
         Workload::Soak => (&["hold", "release", "charge", "pay", "refund"], &["holds", "payments", "seats"]),
+        Workload::Cards => (&["hold", "begin", "fact", "refund"], &["holds", "charges", "seats"]),
     };
     for name in operations {
         assert!(operation(outcome, name).count > 0, "{name}: {}", outcome.table());
@@ -124,7 +127,11 @@ async fn every_workload_audits_clean_on_an_engine() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_workload_audits_clean_over_http() {
-    let server = Server::start().await;
+    let server = Server::with(|settings| {
+        let pay_within = Cards::default().pay_within;
+        settings.payments.providers = vec![Provider { name: CARD.into(), pay_within, ..Provider::default() }];
+    })
+    .await;
     for workload in Workload::ALL {
         let more: &[_] =
             if workload == Workload::Scatter { &[("options", "5"), ("rush.contended", "0.3")] } else { &[] };

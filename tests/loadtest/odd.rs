@@ -7,8 +7,9 @@ use std::time::Duration;
 use boxoffice::domain::seat_map::Status;
 use boxoffice::loadgen::house::House;
 use boxoffice::loadgen::target::{
-    Answer, Code, Embedded, Entry, Held, Offer, Paid, Place, Reserved, SeatStates, Target, Terms, Wish,
+    Answer, Begun, Code, Embedded, Entry, Held, Offer, Paid, Place, Reserved, SeatStates, Stands, Target, Terms, Wish,
 };
+use boxoffice::payment::{Fact, Kind};
 use boxoffice::{
     ConcertId, OptionId, PaymentId, ReservationId, RoomSettings, TokenCounts, TokenId, TokenStatus, UserId,
 };
@@ -45,6 +46,10 @@ pub enum Way {
     CannotFind,
     /// Users may have as much as they like.
     Unlimited,
+    /// Money that was taken is not heard of.
+    TakesForNothing,
+    /// Refunds are not asked for.
+    KeepsTheMoney,
 }
 
 /// Such an engine.
@@ -156,6 +161,30 @@ impl Target for Odd {
         let paid = self.inner.pay(user, id).await?;
         let more = u64::from(self.way == Way::FindsAPoint);
         Ok(Paid { balance: paid.balance + more, ..paid })
+    }
+
+    async fn begin_payment(&self, user: &UserId, id: ReservationId) -> Answer<Begun> {
+        self.inner.begin_payment(user, id).await
+    }
+
+    async fn give_up(&self, user: &UserId, id: PaymentId) -> Answer<()> {
+        self.inner.give_up(user, id).await
+    }
+
+    async fn report(&self, id: PaymentId, fact: &Fact) -> Answer<Stands> {
+        let heard = match (self.way, fact.kind) {
+            (Way::TakesForNothing, Kind::Captured) => Fact { kind: Kind::Voided, ..fact.clone() },
+            _ => fact.clone(),
+        };
+        let mut stands = self.inner.report(id, &heard).await?;
+        if self.way == Way::KeepsTheMoney && stands.verdict.as_deref() == Some("refund") {
+            stands.verdict = None;
+        }
+        Ok(stands)
+    }
+
+    async fn give_back_money(&self, id: PaymentId) -> Answer<()> {
+        self.inner.give_back_money(id).await
     }
 
     async fn refund(&self, id: PaymentId) -> Answer<(u64, u64)> {

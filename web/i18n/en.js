@@ -190,6 +190,7 @@ export default {
 	problem_reservation_not_held: "These seats are no longer held for you.",
 	problem_already_paid: "This is paid already.",
 	problem_amount_too_small: "This is too little to be paid in this way.",
+	problem_lookup_elsewhere: "This server does not ask this provider: somebody else reports what it does.",
 	problem_fact_conflict: "This is known otherwise.",
 	problem_payment_pending: "You are already paying for these seats.",
 	problem_payment_under_way: "This payment cannot be given up any more.",

@@ -177,6 +177,7 @@ export default {
 	problem_reservation_not_held: "더 이상 잡아 둔 좌석이 아닙니다.",
 	problem_already_paid: "이미 결제되었습니다.",
 	problem_amount_too_small: "이 방법으로 결제하기에는 금액이 너무 작습니다.",
+	problem_lookup_elsewhere: "이 서버는 이 결제사에 직접 묻지 않습니다. 다른 곳에서 결과를 알려 줍니다.",
 	problem_fact_conflict: "이미 다르게 알려진 내용입니다.",
 	problem_payment_pending: "이 좌석은 이미 결제가 진행 중입니다.",
 	problem_payment_under_way: "이 결제는 더 이상 취소할 수 없습니다.",

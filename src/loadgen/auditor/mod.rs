@@ -34,7 +34,7 @@ const LATE_MS: u64 = 1_000;
 /// An invariant that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Breach {
-    /// Its number in the design: I1 to I12.
+    /// Its number in the design: I1 to I13.
     pub invariant: &'static str,
     /// What is wrong.
     pub what: String,
@@ -72,6 +72,8 @@ checked! {
     holds,
     /// Payments and refunds, against the price.
     payments,
+    /// Payments by a provider, against what it took and gave back.
+    charges,
     /// Balances, against all charges, payments and refunds.
     balances,
     /// Wallets whose changes were read one by one.

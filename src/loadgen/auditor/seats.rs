@@ -273,7 +273,7 @@ mod tests {
     const SEAT: u32 = 3;
 
     fn book() -> SeatBook {
-        let terms = Terms { hold_seconds: 300, max_seats_per_reservation: 8, max_seats_per_user: 8 };
+        let terms = Terms { hold_seconds: 300, max_seats_per_reservation: 8, max_seats_per_user: 8, by_card: false };
         let house = Arc::new(House::of(10).unwrap());
         SeatBook::new(&Offer { index: 0, id: OptionId(1), concert: ConcertId(1), house, terms })
     }

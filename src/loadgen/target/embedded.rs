@@ -4,14 +4,18 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::{Answer, Code, Entry, Follow, Held, Offer, Paid, Place, Reserved, SeatStates, Target, Terms, Update, Wish};
+use super::{
+    Answer, Begun, CARD, Code, Entry, Follow, Held, Offer, Paid, Place, Reserved, SeatStates, Stands, Target, Terms,
+    Update, Wish,
+};
 use crate::api::{self, BestAvailable, Caller, NewConcert, NewOption, PageRequest, Token};
 use crate::config::Config;
+use crate::domain::facts::Fact;
 use crate::domain::invariants::{Audit, Broken};
 use crate::domain::seat_map::Status;
 use crate::domain::waiting_room::{Counts, Settings};
 use crate::domain::wallet::EntryKind;
-use crate::domain::{ConcertId, Lsn, OptionId, PaymentId, Points, Rejection, ReservationId, TokenId, UserId};
+use crate::domain::{ConcertId, Currency, Lsn, OptionId, PaymentId, Points, Rejection, ReservationId, TokenId, UserId};
 use crate::engine::{Engine, SeatChanges};
 use crate::error::{Error, OpenError};
 use crate::loadgen::house::House;
@@ -80,12 +84,10 @@ fn rejection_code(rejection: &Rejection) -> Code {
         Rejection::QueueTokenNotActive => Code::QueueTokenNotActive,
         Rejection::IdempotencyKeyReused => Code::IdempotencyKeyReused,
         Rejection::TooManyIdempotencyKeys => Code::RateLimited,
-        // It pays by points only, and reports nothing.
-        Rejection::PaymentPending { .. }
-        | Rejection::PaymentUnderWay
-        | Rejection::AmountTooSmall { .. }
-        | Rejection::FactConflict
-        | Rejection::ReferenceInUse => Code::Malformed,
+        Rejection::PaymentPending { .. } => Code::PaymentPending,
+        Rejection::PaymentUnderWay => Code::PaymentUnderWay,
+        // What is reported is right, and not too little.
+        Rejection::AmountTooSmall { .. } | Rejection::FactConflict | Rejection::ReferenceInUse => Code::Malformed,
     }
 }
 
@@ -138,6 +140,8 @@ impl Target for Embedded {
             hold_seconds: terms.hold_seconds,
             max_seats_per_reservation: terms.max_seats_per_reservation,
             max_seats_per_user: terms.max_seats_per_user,
+            payment_methods: terms.by_card.then(|| CARD.to_owned()).into_iter().collect(),
+            currency: terms.by_card.then_some(Currency::KRW),
             ..NewOption::new(self.engine.now().plus_millis(ON_SALE_MS), house.json.clone())
         };
         self.engine.add_option(concert, option, None).await.map(|option| option.value.id).map_err(code)
@@ -198,6 +202,26 @@ impl Target for Embedded {
         let payment = self.engine.pay(user, id, None).await.map_err(code)?.value;
         let balance = payment.balance.ok_or(Code::Malformed)?.get();
         Ok(Paid { id: payment.id, amount: payment.amount.get(), balance })
+    }
+
+    async fn begin_payment(&self, user: &UserId, id: ReservationId) -> Answer<Begun> {
+        let begun = self.engine.begin_payment(user, id, CARD, None).await.map_err(code)?.value;
+        let expires_at = begun.provided.ok_or(Code::Malformed)?.expires_at;
+        Ok(Begun { id: begun.id, amount: begun.amount.get(), expires_at })
+    }
+
+    async fn give_up(&self, user: &UserId, id: PaymentId) -> Answer<()> {
+        self.engine.give_up_payment(&Caller::User(user.clone()), id).await.map(drop).map_err(code)
+    }
+
+    async fn report(&self, id: PaymentId, fact: &Fact) -> Answer<Stands> {
+        let stands = self.engine.report(id, fact.clone()).await.map_err(code)?;
+        let verdict = stands.provided.ok_or(Code::Malformed)?.verdict;
+        Ok(Stands { status: stands.status.as_str().into(), verdict: verdict.map(|verdict| verdict.as_str().into()) })
+    }
+
+    async fn give_back_money(&self, id: PaymentId) -> Answer<()> {
+        self.engine.refund(&Caller::Admin, id, None).await.map(drop).map_err(code)
     }
 
     async fn refund(&self, id: PaymentId) -> Answer<(u64, u64)> {

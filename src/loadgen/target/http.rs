@@ -26,10 +26,14 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::connection::{self, Connection};
-use super::{Answer, Code, Entry, Follow, Held, Offer, Paid, Place, Reserved, SeatStates, Target, Terms, Update, Wish};
+use super::{
+    Answer, Begun, CARD, Code, Entry, Follow, Held, Offer, Paid, Place, Reserved, SeatStates, Stands, Target, Terms,
+    Update, Wish,
+};
+use crate::domain::facts::Fact;
 use crate::domain::seat_map::Status;
 use crate::domain::waiting_room::{Counts, Settings, TokenStatus};
-use crate::domain::{ConcertId, OptionId, PaymentId, ReservationId, Timestamp, TokenId, UserId};
+use crate::domain::{ConcertId, Currency, OptionId, PaymentId, ReservationId, Timestamp, TokenId, UserId};
 use crate::loadgen::house::House;
 
 /// A connection that was idle for longer is not used again: the server may be about to close it.
@@ -408,6 +412,19 @@ struct PaymentJson {
 }
 
 #[derive(Deserialize)]
+struct BegunJson {
+    id: PaymentId,
+    amount: u64,
+    expires_at: Timestamp,
+}
+
+#[derive(Deserialize)]
+struct StandsJson {
+    status: String,
+    verdict: Option<String>,
+}
+
+#[derive(Deserialize)]
 struct StatusJson {
     status: String,
 }
@@ -535,11 +552,15 @@ impl Target for Http {
         let plan: serde_json::Value = serde_json::from_slice(&house.json).map_err(|_| Code::InvalidRequest)?;
         let prices: serde_json::Map<_, _> =
             house.prices.iter().map(|(name, price)| (name.clone(), json!(price))).collect();
-        let body = json!({
+        let mut body = json!({
             "starts_at": STARTS_AT, "seating_plan": plan, "prices": prices, "hold_seconds": terms.hold_seconds,
             "max_seats_per_reservation": terms.max_seats_per_reservation,
             "max_seats_per_user": terms.max_seats_per_user,
         });
+        if terms.by_card {
+            body["payment_methods"] = json!([CARD]);
+            body["currency"] = json!(Currency::KRW);
+        }
         let path = format_args!("/v1/concerts/{concert}/options").to_string();
         self.post(path, By::Admin, &body.to_string()).await.map(|option: Id<OptionId>| option.id)
     }
@@ -579,6 +600,26 @@ impl Target for Http {
     async fn pay(&self, user: &UserId, id: ReservationId) -> Answer<Paid> {
         let paid: PaymentJson = self.post(format!("/v1/reservations/{id}/payments"), By::User(user), "{}").await?;
         Ok(Paid { id: paid.id, amount: paid.amount, balance: paid.balance })
+    }
+
+    async fn begin_payment(&self, user: &UserId, id: ReservationId) -> Answer<Begun> {
+        let (path, body) = (format!("/v1/reservations/{id}/payments"), json!({"method": CARD}).to_string());
+        let BegunJson { id, amount, expires_at } = self.post(path, By::User(user), &body).await?;
+        Ok(Begun { id, amount, expires_at })
+    }
+
+    async fn give_up(&self, user: &UserId, id: PaymentId) -> Answer<()> {
+        self.ask("DELETE", format!("/v1/payments/{id}"), By::User(user), "", None, |_| Ok(())).await
+    }
+
+    async fn report(&self, id: PaymentId, fact: &Fact) -> Answer<Stands> {
+        let body = serde_json::to_string(fact).map_err(|_| Code::Internal)?;
+        let stands: StandsJson = self.post(format!("/v1/payments/{id}/facts"), By::Admin, &body).await?;
+        Ok(Stands { status: stands.status, verdict: stands.verdict })
+    }
+
+    async fn give_back_money(&self, id: PaymentId) -> Answer<()> {
+        self.ask("POST", format!("/v1/payments/{id}/refunds"), By::Admin, "{}", None, |_| Ok(())).await
     }
 
     async fn refund(&self, id: PaymentId) -> Answer<(u64, u64)> {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::house::House;
+use crate::domain::facts::Fact;
 use crate::domain::seat_map::Status;
 use crate::domain::waiting_room::{Counts, Settings, TokenStatus};
 use crate::domain::{ConcertId, OptionId, PaymentId, ReservationId, Timestamp, TokenId, UserId};
@@ -57,6 +58,10 @@ codes! {
     AlreadyPaid = "already_paid",
     /// It cannot be refunded.
     NotRefundable = "not_refundable",
+    /// Somebody is paying already.
+    PaymentPending = "payment_pending",
+    /// The payment cannot be given up any more.
+    PaymentUnderWay = "payment_under_way",
     /// There are not enough points.
     InsufficientPoints = "insufficient_points",
     /// There is no such thing.
@@ -150,7 +155,12 @@ pub struct Terms {
     pub max_seats_per_reservation: u32,
     /// The most seats of one user.
     pub max_seats_per_user: u32,
+    /// Whether it is paid by a provider, of the name [`CARD`], and by nothing else.
+    pub by_card: bool,
 }
+
+/// The provider of payments that the target must know; the harness reports what it does.
+pub const CARD: &str = "card";
 
 /// What to hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -203,6 +213,26 @@ pub struct Paid {
     pub amount: u64,
     /// What is left in the wallet.
     pub balance: u64,
+}
+
+/// A payment that a provider is to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Begun {
+    /// The payment.
+    pub id: PaymentId,
+    /// How much.
+    pub amount: u64,
+    /// Until when it may be paid.
+    pub expires_at: Timestamp,
+}
+
+/// How such a payment stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stands {
+    /// `pending`, `authorized`, `completed` and so on.
+    pub status: String,
+    /// What is to be done with the charge that a fact was about: `capture`, `void` or `refund`.
+    pub verdict: Option<String>,
 }
 
 /// A change of a wallet.
@@ -309,6 +339,18 @@ pub trait Target: Send + Sync + 'static {
 
     /// Pays for a hold.
     fn pay(&self, user: &UserId, id: ReservationId) -> impl Future<Output = Answer<Paid>> + Send;
+
+    /// Begins a payment by the provider.
+    fn begin_payment(&self, user: &UserId, id: ReservationId) -> impl Future<Output = Answer<Begun>> + Send;
+
+    /// Gives such a payment up.
+    fn give_up(&self, user: &UserId, id: PaymentId) -> impl Future<Output = Answer<()>> + Send;
+
+    /// Says what the provider did with it (as an admin).
+    fn report(&self, id: PaymentId, fact: &Fact) -> impl Future<Output = Answer<Stands>> + Send;
+
+    /// Has a provider give such a payment back (as an admin).
+    fn give_back_money(&self, id: PaymentId) -> impl Future<Output = Answer<()>> + Send;
 
     /// Gives a payment back (as an admin); the amount, and the balance after it.
     fn refund(&self, id: PaymentId) -> impl Future<Output = Answer<(u64, u64)>> + Send;

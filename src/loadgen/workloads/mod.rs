@@ -1,6 +1,7 @@
 //! What callers do. Everything that is left to chance is drawn from the seed and the arrival's number, before anything is
 //! asked, so that the same seed gives the same decisions whatever the answers are.
 
+mod cards;
 mod line;
 mod live;
 mod onsale;
@@ -8,6 +9,7 @@ mod rush;
 mod soak;
 mod wallets;
 
+pub use self::cards::Cards;
 pub use self::line::Line;
 pub use self::live::Sightings;
 pub use self::onsale::{Journey, OnSale};
