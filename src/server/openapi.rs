@@ -21,7 +21,8 @@ use super::ready::Ready;
 use super::respond::Cache;
 use super::webhooks::routes as webhooks;
 use super::{
-    App, apart, concerts, events, live, operations, options, payments, reservations, sinks, waiting_room, wallet,
+    App, apart, concerts, events, live, operations, options, payments, providers, reservations, sinks, waiting_room,
+    wallet,
 };
 use crate::api::{
     AreaSeats, Payment, PaymentStatus, Reservation, ReservationStatus, ReservedArea, ReservedSeat, Seats,
@@ -71,6 +72,7 @@ const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
         payments::refund,
         payments::give_up,
         payments::report,
+        providers::webhook,
         wallet::own,
         wallet::entries,
         wallet::charge_own,
@@ -336,6 +338,8 @@ fn schemas() -> Vec<(&'static str, Value)> {
                     "disputed": {"type": "boolean"},
                     "shortfall": {"type": "integer", "minimum": 1, "description": "what is missing of the price"},
                     "owed": {"type": "array", "items": refer("OwedItem")},
+                    "checkout": {"type": "object", "description": "what the buyer's page needs to pay, as its provider has it; only \
+                        for its owner, and while it is pending"},
                 }),
             ),
         ),

@@ -13,7 +13,6 @@ mod bad_input;
 mod encodings;
 mod events;
 mod expect;
-#[expect(dead_code, reason = "the tests of the pages and of Kafka need more of it")]
 mod harness;
 mod history;
 mod houses;
@@ -36,5 +35,8 @@ mod same_body;
 mod secrets;
 mod sinks;
 mod starting;
+mod stripe;
+mod stripe_kill;
+mod stripe_stub;
 mod webhooks;
 mod wire;
