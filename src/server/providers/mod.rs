@@ -4,6 +4,7 @@
 //! the engine knows nothing of what is in here. Secrets are in the clients' headers and nowhere else.
 
 mod api;
+pub(super) mod settings;
 mod stripe;
 
 use std::collections::{BTreeMap, HashMap};

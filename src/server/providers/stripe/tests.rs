@@ -1,3 +1,5 @@
+//! The parts of the adapter that need no other side.
+
 use super::*;
 
 const SECRET: &str = "whsec_of_these_tests";
