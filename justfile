@@ -51,6 +51,10 @@ kills count="1000":
 cluster:
     scripts/cluster.sh
 
+# Runs one machine in a simulated world with so many seeds, half of them with a provider of payments.
+seeds count="100000" from="1":
+    cargo run --release --no-default-features --features testing --example simulate -- --seeds {{count}} --from {{from}} --steps 1000 --jobs 2
+
 # Runs three nodes on a simulated stream with so many seeds, alone and with whole engines.
 cluster-seeds seeds="100000":
     BOXOFFICE_CLUSTER_SEEDS={{seeds}} cargo test --release --no-default-features --test cluster one_owns -- --nocapture

@@ -15,44 +15,19 @@ use std::time::{Duration, Instant};
 use boxoffice::domain::sink::{Destination, Format};
 use boxoffice::server::auth::{self, Role};
 use boxoffice::server::config::Settings;
-use boxoffice::{Caller, Engine, EventFilter, EventId, EventType, OptionId, Points, Start, UserId, Wish};
-use common::{Result, house, on_sale, scratch};
+use boxoffice::{Engine, EventFilter, EventId, EventType, Start};
+use common::{Result, scratch};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const CALLERS: usize = 256;
-/// Of a purchase that is refunded, and of a hold that is released.
-const EVENTS_A_ROUND: usize = 5 + 2;
-
 /// Makes about so many events.
 async fn fill(settings: &Settings, events: usize) -> Result<()> {
     let engine = Engine::open(settings.engine()).await?;
-    let option = on_sale(&engine, house(2 * CALLERS, 2)).await?;
-    let callers: Vec<_> = (0..CALLERS)
-        .map(|n| tokio::spawn(call(engine.clone(), option, n, events.div_ceil(CALLERS * EVENTS_A_ROUND))))
-        .collect();
-    for caller in callers {
-        caller.await??;
-    }
+    common::fill(&engine, events).await?;
     engine.shutdown().await?;
-    Ok(())
-}
-
-async fn call(engine: Engine, option: OptionId, n: usize, rounds: usize) -> Result<()> {
-    let user: UserId = format!("user-{n}").parse()?;
-    let caller = Caller::User(user.clone());
-    engine.charge(&user, Points::new(1 << 40).ok_or("points")?, &user, None).await?;
-    let wish = || Wish::Seats(vec![format!("{n}-0"), format!("{n}-1")]);
-    for _ in 0..rounds {
-        let held = engine.hold(option, &user, wish(), None, None).await?.value;
-        let payment = engine.pay(&user, held.id, None).await?.value;
-        engine.refund(&Caller::Admin, payment.id, None).await?;
-        let held = engine.hold(option, &user, wish(), None, None).await?.value;
-        engine.release(&caller, held.id).await?;
-    }
     Ok(())
 }
 

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use boxoffice::server::config::Settings;
 use boxoffice::server::kafka::Kafka;
-use boxoffice::{Caller, Engine, Event, EventFilter, EventId, OptionId, Points, UserId, Wish};
-use common::{Result, house, on_sale, processor_time, scratch};
+use boxoffice::{Engine, Event, EventFilter, EventId};
+use common::{Result, processor_time, scratch};
 use krafka::Record;
 use krafka::admin::{CreateTopicsOptions, NewTopic};
 use krafka::producer::Acks;
@@ -23,36 +23,9 @@ use krafka::producer::Acks;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const CALLERS: usize = 256;
-/// Of a purchase that is refunded, and of a hold that is released.
-const EVENTS_A_ROUND: usize = 5 + 2;
 const PARTITIONS: i32 = 3;
 /// Records of the bare producer that may wait for their acknowledgements: a window of its own.
 const WINDOW: usize = 4_096;
-
-async fn call(engine: Engine, option: OptionId, n: usize, rounds: usize) -> Result<()> {
-    let user: UserId = format!("user-{n}").parse()?;
-    engine.charge(&user, Points::new(1 << 40).ok_or("points")?, &user, None).await?;
-    let wish = || Wish::Seats(vec![format!("{n}-0"), format!("{n}-1")]);
-    for _ in 0..rounds {
-        let held = engine.hold(option, &user, wish(), None, None).await?.value;
-        let payment = engine.pay(&user, held.id, None).await?.value;
-        engine.refund(&Caller::Admin, payment.id, None).await?;
-        let held = engine.hold(option, &user, wish(), None, None).await?.value;
-        engine.release(&Caller::User(user.clone()), held.id).await?;
-    }
-    Ok(())
-}
-
-async fn fill(engine: &Engine, events: usize) -> Result<()> {
-    let option = on_sale(engine, house(2 * CALLERS, 2)).await?;
-    let rounds = events.div_ceil(CALLERS * EVENTS_A_ROUND);
-    let callers: Vec<_> = (0..CALLERS).map(|n| tokio::spawn(call(engine.clone(), option, n, rounds))).collect();
-    for caller in callers {
-        caller.await??;
-    }
-    Ok(())
-}
 
 /// A record like those of the sink, by the same binding.
 fn record(settings: &Settings, event: &Event) -> Result<Record> {
@@ -134,7 +107,7 @@ async fn run(numbers: &[u64]) -> Result<()> {
         kafka.properties.0.insert("linger.ms".into(), linger.to_string());
     }
     let engine = Engine::open(settings.engine()).await?;
-    fill(&engine, events).await?;
+    common::fill(&engine, events).await?;
     let records = records(&engine, &settings).await?;
     let bytes: usize = records.iter().map(Record::estimated_size).sum();
     println!("{} events, {} bytes each", records.len(), bytes / records.len());

@@ -8,21 +8,11 @@ use std::time::Duration;
 use boxoffice::cluster::{Beat, Joining, Link, Sequence};
 use boxoffice::testing::cluster::{Cable, MemoryStream};
 use boxoffice::{Engine, OptionId};
-use common::nodes::{Node, config, three, until};
+use common::nodes::{Node, config, owner_of_all, three, until};
 use common::{PATIENCE, name};
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
-
-/// The one that owns, once all know it.
-async fn owner(nodes: &[Node]) -> usize {
-    let seen = |node: &Node| node.engine.membership().unwrap();
-    until("one owns, and all know it", || {
-        let owner = nodes.iter().position(|node| seen(node).owns)?;
-        nodes.iter().all(|node| seen(node).epoch == seen(&nodes[owner]).epoch).then_some(owner)
-    })
-    .await
-}
 
 async fn all_have_the_same(nodes: &[Node], owner: usize) {
     let last = nodes[owner].engine.durable_lsn();
@@ -68,7 +58,7 @@ async fn a_machine_that_cannot_join_stays_what_it_was() {
     let (dir, option) = of_one_machine().await;
     // Somebody else was sooner, with nothing.
     let nodes = [Node::open(&stream, "ben", tempfile::tempdir().unwrap()).await];
-    owner(&nodes).await;
+    owner_of_all(&nodes).await;
     for founds in [true, false] {
         let joining = Joining { founds, ..stream.joining("ada", &cable) };
         let error = Engine::open_in_cluster(config(&dir), joining).await.err().unwrap();
@@ -81,12 +71,12 @@ async fn a_machine_that_cannot_join_stays_what_it_was() {
 async fn who_lacks_what_the_log_has_forgotten_says_so_and_copies_it_at_the_next_start() {
     let stream = MemoryStream::default();
     let mut nodes = three(&stream).await;
-    let first = owner(&nodes).await;
+    let first = owner_of_all(&nodes).await;
     let option = common::on_sale(&nodes[first].engine, 10, 20).await;
     all_have_the_same(&nodes, first).await;
     let away = nodes.remove((first + 1) % 3);
     away.cable.cut();
-    let first = owner(&nodes).await;
+    let first = owner_of_all(&nodes).await;
     hold_some(&nodes[first].engine, option, 0..30).await;
     all_have_the_same(&nodes, first).await;
     stream.purge(Sequence(stream.messages().len() as u64));
@@ -105,13 +95,13 @@ async fn who_lacks_what_the_log_has_forgotten_says_so_and_copies_it_at_the_next_
 async fn damage_in_all_replicas_ends_who_reads_it_and_lets_the_others_work() {
     let stream = MemoryStream::default();
     let mut nodes = three(&stream).await;
-    let first = owner(&nodes).await;
+    let first = owner_of_all(&nodes).await;
     let option = common::on_sale(&nodes[first].engine, 10, 20).await;
     all_have_the_same(&nodes, first).await;
     let away = nodes.remove((first + 1) % 3);
     away.cable.cut();
     let before = Sequence(stream.messages().len() as u64);
-    let first = owner(&nodes).await;
+    let first = owner_of_all(&nodes).await;
     hold_some(&nodes[first].engine, option, 0..3).await;
     all_have_the_same(&nodes, first).await;
     stream.damage(before);
@@ -127,7 +117,7 @@ async fn damage_in_all_replicas_ends_who_reads_it_and_lets_the_others_work() {
 async fn an_owner_that_is_told_to_end_while_nothing_is_acknowledged_ends() {
     let stream = MemoryStream::default();
     let mut nodes = three(&stream).await;
-    let first = owner(&nodes).await;
+    let first = owner_of_all(&nodes).await;
     let option = common::on_sale(&nodes[first].engine, 10, 20).await;
     let gone = nodes.remove(first);
     stream.stall();
@@ -137,7 +127,7 @@ async fn an_owner_that_is_told_to_end_while_nothing_is_acknowledged_ends() {
     timeout(PATIENCE, gone.engine.shutdown()).await.expect("it ends").unwrap();
     lost.await.unwrap().unwrap_err();
     stream.go_on();
-    let second = owner(&nodes).await;
+    let second = owner_of_all(&nodes).await;
     hold_some(&nodes[second].engine, option, 0..3).await;
 }
 

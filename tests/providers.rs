@@ -13,6 +13,7 @@ use boxoffice::{
     Rejection, RoomSettings, Timestamp, UserId,
 };
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use self::common::{config, eventually, hold, new_concert, new_option, rejection, user};
 
@@ -33,6 +34,12 @@ struct Bank {
 
 #[derive(Debug, Clone, Default)]
 struct Fake(Arc<Mutex<Bank>>);
+
+/// Does nothing before it is let.
+struct Slow {
+    fake: Fake,
+    refunds: Semaphore,
+}
 
 fn said(kind: Kind, reference: &str, amount: u32) -> Fact {
     Fact {
@@ -132,6 +139,32 @@ impl Provider for Fake {
     }
 }
 
+impl Provider for Slow {
+    fn begin<'a>(&'a self, order: &'a Order) -> Doing<'a, Opened> {
+        self.fake.begin(order)
+    }
+
+    fn capture<'a>(&'a self, charge: &'a Charge) -> Doing<'a, Vec<Fact>> {
+        self.fake.capture(charge)
+    }
+
+    fn void<'a>(&'a self, charge: &'a Charge) -> Doing<'a, Vec<Fact>> {
+        self.fake.void(charge)
+    }
+
+    fn refund<'a>(&'a self, charge: &'a Charge) -> Doing<'a, Vec<Fact>> {
+        let done = self.fake.refund(charge);
+        Box::pin(async move {
+            self.refunds.acquire().await.unwrap().forget();
+            done.await
+        })
+    }
+
+    fn look_up<'a>(&'a self, provider_id: &'a str) -> Doing<'a, Vec<Fact>> {
+        self.fake.look_up(provider_id)
+    }
+}
+
 fn takes_cards(config: Config) -> Config {
     let card = Method { name: "card".into(), ..Method::default() };
     Config { payments: Payments { providers: vec![card], ..Payments::default() }, ..config }
@@ -191,6 +224,37 @@ async fn what_is_owed_is_done_once() {
         let keys = bank.keys.keys().map(|key| key.rsplit_once('-').unwrap().1.to_owned()).collect::<Vec<_>>();
         assert_eq!(keys, ["0", "1"], "the refund was done at its second attempt: {bank:?}");
     }
+    engine.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_capture_does_not_wait_for_all_refunds_that_were_owed_before() {
+    const REFUNDS: usize = 48;
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(takes_cards(config(dir.path()))).await.unwrap();
+    let slow = Arc::new(Slow { fake: Fake::default(), refunds: Semaphore::new(0) });
+    for _ in 0..REFUNDS {
+        let payment = begin(&engine, &user(1)).await;
+        let reference = format!("ch-{}", payment.id);
+        engine.report(payment.id, said(Kind::Captured, &reference, 100)).await.unwrap();
+        engine.refund(&Caller::Admin, payment.id, None).await.unwrap();
+        slow.fake.0.lock().charges.insert(reference, (100, true, 0, false));
+    }
+    slow.fake.0.lock().charges.insert("ch".into(), (100, false, 0, false));
+    let payment = begin(&engine, &user(1)).await;
+    let comes = async |n: usize| {
+        eventually("one more is begun", || async { (slow.fake.0.lock().calls.len() >= n).then_some(()) }).await;
+    };
+    let attached = engine.attach_provider("card", slow.clone());
+    comes(16).await;
+    engine.report(payment.id, said(Kind::Authorized, "ch", 100)).await.unwrap();
+    for n in 17..32 {
+        slow.refunds.add_permits(1);
+        comes(n).await;
+    }
+    let begun = slow.fake.0.lock().calls.clone();
+    assert!(begun.contains(&"capture ch 100".to_owned()), "{begun:?}");
+    drop(attached);
     engine.shutdown().await.unwrap();
 }
 

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use boxoffice::store::disk::Disk;
 use boxoffice::testing::lying_disk::LyingDisk;
 use boxoffice::testing::sim_disk::SimDisk;
-use boxoffice::testing::simulation::{Plan, Report, run, shrink};
+use boxoffice::testing::simulation::{Flaw, Plan, Report, run, shrink};
 
 /// How long new seeds are begun.
-const BUDGET: Duration = Duration::from_secs(50);
+const BUDGET: Duration = Duration::from_secs(40);
 /// Seeds that are run whatever the time.
 const SEEDS_MIN: u64 = 200;
 const SEEDS_MAX: u64 = 3_000;
@@ -57,6 +57,36 @@ fn nothing_is_lost_sold_twice_or_left_undone() {
     assert!(total.second_crashes > seeds / 2 && total.told > seeds * 20 && total.delivered > seeds, "{total}");
     assert!(total.damaged > seeds / 10, "{total}");
     assert!(total.terms > seeds && total.let_go > seeds, "{total}");
+    // And of money from outside.
+    let money = total.money;
+    assert!(money.captured > seeds && money.given_back > seeds / 2 && money.told > seeds * 4, "{total}");
+    assert!(money.by_hand > 0 && money.disputes > seeds / 10 && money.cold > 0 && money.lost > seeds / 10, "{total}");
+}
+
+/// So many seeds are enough to notice any of them.
+const FLAW_SEEDS: u64 = 300;
+
+#[test]
+fn every_way_to_lose_money_is_noticed() {
+    let all = [
+        Flaw::ReadsOnce,
+        Flaw::NeverLooks,
+        Flaw::OneKeyForAll,
+        Flaw::OneKeyForAllAttempts,
+        Flaw::TakesSilenceForYes,
+        Flaw::GivesUp,
+        Flaw::PassesOverChecks,
+        Flaw::ForgetsInCrashes,
+        Flaw::ThanksAtOnce,
+    ];
+    for flaw in all {
+        let failed = (1..=FLAW_SEEDS).find_map(|seed| {
+            let failure = run(&Plan { flaw: Some(flaw), ..Plan::new(seed, STEPS) }).err()?;
+            Some((seed, failure.step, failure.kind, failure.what.chars().take(120).collect::<String>()))
+        });
+        println!("{flaw:?}: {failed:?}");
+        assert!(failed.is_some_and(|(_, _, kind, _)| kind == "I13"), "{flaw:?}");
+    }
 }
 
 #[test]

@@ -126,3 +126,35 @@ pub fn report(name: &str, operations: u64, elapsed: Duration, mut latencies: Vec
     );
     rate
 }
+
+/// Callers of [`fill`] at once.
+const CALLERS: usize = 256;
+/// Of a purchase that is refunded, and of a hold that is released.
+const EVENTS_A_ROUND: usize = 5 + 2;
+
+/// Makes about so many events: of purchases that are refunded, and of holds that are released.
+pub async fn fill(engine: &Engine, events: usize) -> Result<()> {
+    let option = on_sale(engine, house(2 * CALLERS, 2)).await?;
+    let rounds = events.div_ceil(CALLERS * EVENTS_A_ROUND);
+    let callers: Vec<_> =
+        (0..CALLERS).map(|n| tokio::spawn(buy_and_return(engine.clone(), option, n, rounds))).collect();
+    for caller in callers {
+        caller.await??;
+    }
+    Ok(())
+}
+
+async fn buy_and_return(engine: Engine, option: OptionId, n: usize, rounds: usize) -> Result<()> {
+    let user: UserId = format!("user-{n}").parse()?;
+    let caller = Caller::User(user.clone());
+    engine.charge(&user, Points::new(1 << 40).ok_or("points")?, &user, None).await?;
+    let wish = || Wish::Seats(vec![format!("{n}-0"), format!("{n}-1")]);
+    for _ in 0..rounds {
+        let held = engine.hold(option, &user, wish(), None, None).await?.value;
+        let payment = engine.pay(&user, held.id, None).await?.value;
+        engine.refund(&Caller::Admin, payment.id, None).await?;
+        let held = engine.hold(option, &user, wish(), None, None).await?.value;
+        engine.release(&caller, held.id).await?;
+    }
+    Ok(())
+}

@@ -20,8 +20,14 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Currency, Flaw, Points, Timestamp};
 
-/// So many facts are kept of one payment: providers send a few. A payment with all of them fits into a record.
+/// So many facts are kept of one payment, or so many bytes: providers send a few. Beyond that only what is said of money counts,
+/// and of charges that are known.
 pub const FACTS_MAX: usize = 200;
+const TALK_BYTES_MAX: usize = 64 << 10;
+/// All facts of one payment, in bytes: with as many, it still fits into a record together with what follows from the next one.
+const FACTS_BYTES_MAX: usize = 128 << 10;
+/// What a fact takes beside its names, where something is owed for it.
+const FACT_BYTES: usize = 48;
 /// The length of a reference, and of an id, in bytes.
 const NAME_BYTES: RangeInclusive<usize> = 1..=255;
 /// The longest reason, in bytes.
@@ -105,6 +111,11 @@ impl Fact {
         name("reference", &self.reference).into_iter().chain(id).chain(reason)
     }
 
+    /// Whether it says where money is, or that it is disputed: who did not listen would lose it.
+    fn is_of_money(&self) -> bool {
+        !matches!(self.kind, Kind::Opened | Kind::Authorized | Kind::Failed | Kind::Voided)
+    }
+
     fn identity(&self) -> Identity {
         // An id that only repeats the reference says no more than none.
         let id = self.id.clone().filter(|id| *id != self.reference);
@@ -121,6 +132,13 @@ struct Identity {
     kind: Kind,
     #[n(2)]
     id: Option<String>,
+}
+
+impl Identity {
+    /// How much room a fact takes.
+    fn bytes(&self) -> usize {
+        FACT_BYTES + self.reference.len() + self.id.as_ref().map_or(0, String::len)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
@@ -170,6 +188,8 @@ pub struct Charge<'a> {
     pub went_back: bool,
     /// A dispute has begun and not ended.
     pub disputed: bool,
+    /// There was a dispute of it, whatever became of that.
+    pub was_disputed: bool,
     /// Nothing was captured, and nothing can be any more.
     pub dead: bool,
     /// It could take money, or hold it back: it was opened or authorised, and nothing has come of that yet.
@@ -241,6 +261,19 @@ impl Facts {
         }
     }
 
+    /// Whether there is room for a new fact.
+    ///
+    /// Of money there is as long as a record can hold it; a charge that is known can end; all else is bounded, so that whoever
+    /// opens charge after charge leaves room for both.
+    #[must_use]
+    pub fn has_room_for(&self, fact: &Fact) -> bool {
+        let bytes: usize = self.0.keys().map(Identity::bytes).sum();
+        let ends =
+            matches!(fact.kind, Kind::Failed | Kind::Voided) && self.of(&fact.reference).is_some_and(|it| it.open);
+        let is_few = self.0.len() < FACTS_MAX && bytes < TALK_BYTES_MAX;
+        is_few || ((ends || fact.is_of_money()) && bytes + fact.identity().bytes() <= FACTS_BYTES_MAX)
+    }
+
     /// Takes a fact in. One that conflicts is passed over.
     pub fn take(&mut self, fact: &Fact) {
         if self.hear(fact) == Heard::New {
@@ -288,7 +321,7 @@ impl Facts {
         let (first, said) = facts().next()?;
         let of = |kind: Kind| facts().filter(move |(identity, _)| identity.kind == kind);
         let is = |kind: Kind| of(kind).next().is_some();
-        // At most FACTS_MAX amounts of 53 bits each.
+        // Some thousand amounts of 53 bits each, at most.
         let sum_without = |kind: Kind, undone: Option<Kind>| {
             let stays = |identity: &Identity| {
                 let undone = undone.map(|kind| Identity { kind, ..identity.clone() });
@@ -314,6 +347,7 @@ impl Facts {
             by_hand: is(Kind::RefundFailed),
             went_back,
             disputed,
+            was_disputed: is(Kind::Disputed) || is(Kind::DisputeWon) || is(Kind::DisputeLost),
             dead,
             open: !is_captured && !dead && !went_back && (is(Kind::Opened) || is(Kind::Authorized)),
         })
@@ -323,6 +357,20 @@ impl Facts {
     #[must_use]
     pub fn is_disputed(&self) -> bool {
         self.charges().any(|charge| charge.disputed)
+    }
+
+    /// Whether some charge may have taken money of which nobody has said where it is: it was disputed, say, or a refund of it came
+    /// back, or a part of `price` went back; and how much it took was not told, nor that it took nothing. What was given back by
+    /// hand is no charge, and is told once it is known what was taken.
+    #[must_use]
+    pub fn is_unclear(&self, price: Points) -> bool {
+        let hides = |charge: &Charge<'_>| {
+            // Even of nothing some was taken, if that is said.
+            let price = charge.authorized.unwrap_or(price).get().max(1);
+            !charge.is_captured && !charge.dead && !charge.open && charge.refunded + charge.lost < price
+        };
+        let is_known = self.charges().any(|charge| charge.is_captured);
+        self.charges().any(|charge| hides(&charge) && (charge.was_disputed || !is_known))
     }
 
     /// Whether something is known, and no reference can take money any more.
@@ -355,9 +403,21 @@ impl Facts {
         all
     }
 
+    /// What was given back under a name of its own, with this charge as its id: by hand, for this charge.
+    fn by_hand_for(&self, charge: &str, currency: Currency) -> u64 {
+        let is_for = |identity: &Identity| {
+            let failed = || self.0.contains_key(&Identity { kind: Kind::RefundFailed, ..identity.clone() });
+            // A refund of another charge is not one of this, whatever it is called.
+            let is_own = || self.of(&identity.reference).is_some_and(|other| other.is_captured);
+            identity.kind == Kind::Refunded && identity.id.as_deref() == Some(charge) && !failed() && !is_own()
+        };
+        let given = self.0.iter().filter(|(identity, said)| said.currency == currency && is_for(identity));
+        given.map(|(_, said)| said.amount.get()).sum()
+    }
+
     /// The refunds that make up [`Totals::owed`] of all currencies, if `confirmed` in `currency` is the price of what the buyer
     /// has, paid by the charge `by`. Where one does, the charge that paid is the last to be given back; before it those that
-    /// are settled by hand, since what was paid by hand is not told to be of any charge.
+    /// are settled by hand, since what was paid by hand need not be told to be of any charge.
     #[must_use]
     pub fn refunds_due(&self, by: Option<&str>, currency: Currency, confirmed: Points) -> Vec<RefundDue<'_>> {
         let mut due = Vec::new();
@@ -369,7 +429,8 @@ impl Facts {
             charges.sort_by_key(|charge| (by == Some(charge.reference), charge.by_hand));
             for charge in charges {
                 let price = if by == Some(charge.reference) { price.get() } else { 0 };
-                let left = charge.captured.saturating_sub(charge.refunded + charge.lost + price);
+                let given = charge.refunded + charge.lost + self.by_hand_for(charge.reference, of);
+                let left = charge.captured.saturating_sub(given + price);
                 let amount = left.min(owed);
                 owed -= amount;
                 if amount > 0 {

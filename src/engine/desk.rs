@@ -5,7 +5,9 @@
 //! decides, and nothing here is remembered that a crash would lose: a provider's idempotency key is made of the
 //! installation, the payment, what is owed and the attempt, and attempts are counted by the option.
 
-use std::collections::{BTreeSet, HashMap};
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -15,7 +17,7 @@ use tokio::task::JoinSet;
 use super::{Engine, Inner};
 use crate::api::Caller;
 use crate::domain::concert_option::Payment;
-use crate::domain::{PaymentId, Rejection};
+use crate::domain::{PaymentId, Rejection, Timestamp};
 use crate::error::Error;
 use crate::payment::{Charge, Fact, Failure, Kind, Opened, Order, Owed, OwedKind, Provider};
 
@@ -24,7 +26,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The first pause after something was not done, and the longest; each is twice the one before.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 /// Providers forget idempotency keys: what is owed for longer is looked up before it is done.
-const OLD_MS: u64 = 12 * 3_600_000;
+pub(crate) const OLD_MS: u64 = 12 * 3_600_000;
 /// So much is done at once, for one provider.
 const AT_ONCE: usize = 16;
 
@@ -42,7 +44,7 @@ impl Drop for AttachedProvider {
 }
 
 /// What is under way or has to wait, by what is owed.
-type Pauses = HashMap<(PaymentId, u32), Pause>;
+type Pauses = HashMap<Due, Pause>;
 
 #[derive(Debug, Clone, Copy)]
 struct Pause {
@@ -100,13 +102,8 @@ struct Driver {
     pauses: Arc<Mutex<Pauses>>,
 }
 
-/// Something that is owed, and what has to be known to do it.
-#[derive(Debug, Clone)]
-struct Task {
-    payment: PaymentId,
-    owed: Owed,
-    provider_id: String,
-}
+/// Something that is owed: of which payment, and its number there.
+type Due = (PaymentId, u32);
 
 impl Driver {
     async fn run(self) {
@@ -117,85 +114,106 @@ impl Driver {
                 return;
             }
             let desk = inner.host.desk().clone();
-            if inner.terms.takes_calls() {
-                for task in self.due(&inner).await {
-                    if under_way.len() >= AT_ONCE {
-                        let _ = under_way.join_next().await;
-                    }
-                    under_way.spawn(self.execute(inner.clone(), task));
+            let mut due = if inner.terms.takes_calls() { self.due(&inner).await } else { Vec::new() };
+            drop(inner);
+            // What is not begun until then is found again, with what has become more urgent.
+            let mut changed = pin!(desk.changed(LOOK));
+            loop {
+                while under_way.len() < AT_ONCE
+                    && let Some(task) = due.pop()
+                {
+                    let Some(inner) = self.inner.upgrade() else { return };
+                    under_way.spawn(self.execute(inner, task));
+                }
+                tokio::select! {
+                    () = &mut changed => break,
+                    Some(_) = under_way.join_next() => {}
                 }
             }
-            drop(inner);
-            while under_way.try_join_next().is_some() {}
-            desk.changed(LOOK).await;
         }
     }
 
-    /// What is owed, not under way, and has waited for long enough.
-    async fn due(&self, inner: &Arc<Inner>) -> Vec<Task> {
+    /// What is owed, not under way, and has waited for long enough; what is to be done first is last. Captures are before all
+    /// else, since they have an end, and then what is owed for longest.
+    async fn due(&self, inner: &Arc<Inner>) -> Vec<Due> {
         let options = inner.host.desk().owing();
         // What was said just now is not durable yet: who looked at once would find nothing, and forget it.
         let Ok(appended) = inner.owned(|system| system.env.writer.appended()) else { return Vec::new() };
         if inner.node.replica.reached(appended).await.is_err() {
             return Vec::new();
         }
-        let mut due = Vec::new();
-        let mut known = BTreeSet::new();
+        let mut owed = Vec::new();
         for option in options {
-            let owing = inner.read(|replica| {
-                let state = replica.option(option)?;
-                Ok(state.owing_payments().map(|(no, payment)| (no, payment.clone())).collect::<Vec<_>>())
+            let of_option = inner.read(|replica| {
+                let mut owing = replica.option(option)?.owing_payments().peekable();
+                let is_settled = owing.peek().is_none();
+                let owed = owing.flat_map(|(no, payment)| self.owed(PaymentId { option, no }, payment));
+                Ok((owed.collect::<Vec<_>>(), is_settled))
             });
-            let Ok(owing) = owing.await else { continue };
-            if owing.is_empty() {
+            let Ok((of_option, is_settled)) = of_option.await else { continue };
+            if is_settled {
                 inner.host.desk().settled(option);
             }
-            for (no, payment) in owing {
-                let id = PaymentId { option, no };
-                for task in self.tasks(id, &payment) {
-                    known.insert((id, task.owed.no));
-                    due.push(task);
-                }
-            }
+            owed.extend(of_option);
         }
+        let known: HashSet<Due> = owed.iter().map(|(_, task)| *task).collect();
         let now = tokio::time::Instant::now();
         let mut pauses = self.pauses.lock();
         pauses.retain(|what, pause| pause.until.is_none() || known.contains(what));
-        due.retain(|task| match pauses.get(&(task.payment, task.owed.no)) {
+        owed.retain(|(_, task)| match pauses.get(task) {
             None => true,
             Some(pause) => pause.until.is_some_and(|until| until <= now),
         });
-        for task in &due {
-            let pause = pauses.entry((task.payment, task.owed.no)).or_insert(Pause { until: None, next: PAUSES.0 });
-            pause.until = None;
-        }
-        due
+        drop(pauses);
+        owed.sort_unstable_by_key(|((kind, since), task)| (*kind == OwedKind::Capture, Reverse((*since, *task))));
+        owed.into_iter().map(|(_, task)| task).collect()
     }
 
     /// What of a payment is for this provider to do.
-    fn tasks(&self, id: PaymentId, payment: &Payment) -> Vec<Task> {
-        let Some(by) = payment.provider.as_deref().filter(|by| by.terms.method == self.name) else { return Vec::new() };
-        let provider_id = by.terms.provider_id(id);
-        let owed = by.owed.iter().filter(|owed| !owed.by_hand);
-        owed.map(|owed| Task { payment: id, owed: owed.clone(), provider_id: provider_id.clone() }).collect()
+    fn owed(&self, id: PaymentId, payment: &Payment) -> impl Iterator<Item = ((OwedKind, Timestamp), Due)> {
+        let by = payment.provider.as_deref().filter(|by| by.terms.method == self.name);
+        let owed = by.into_iter().flat_map(|by| &by.owed).filter(|owed| !owed.by_hand);
+        owed.map(move |owed| ((owed.kind, owed.since), (id, owed.no)))
     }
 
-    fn execute(&self, inner: Arc<Inner>, task: Task) -> impl Future<Output = ()> + Send + 'static {
+    fn execute(&self, inner: Arc<Inner>, what: Due) -> impl Future<Output = ()> + Send + 'static {
         let (provider, pauses) = (self.provider.clone(), self.pauses.clone());
+        pauses.lock().entry(what).or_insert(Pause { until: None, next: PAUSES.0 }).until = None;
         async move {
-            let _under_way = UnderWay { pauses, what: (task.payment, task.owed.no) };
-            let done = Box::pin(execute(&inner, &*provider, &task)).await;
-            if let Err(why) = &done {
-                tracing::warn!(payment = %task.payment, owed = ?task.owed.kind, %why, "what is owed is not done");
+            let _under_way = UnderWay { pauses, what };
+            let done = async {
+                let payment = inner.find_payment(what.0).await.map_err(|error| error.to_string())?;
+                let Some(task) = Task::of(what, &payment) else { return Ok(()) };
+                execute(&inner, &*provider, &task).await
+            };
+            if let Err(why) = Box::pin(done).await {
+                let (payment, owed) = what;
+                tracing::warn!(%payment, owed, %why, "what is owed is not done");
             }
         }
+    }
+}
+
+/// Something that is owed, and what has to be known to do it.
+#[derive(Debug, Clone)]
+struct Task {
+    payment: PaymentId,
+    owed: Owed,
+    provider_id: String,
+}
+
+impl Task {
+    fn of((id, no): Due, payment: &Payment) -> Option<Self> {
+        let by = payment.provider.as_deref()?;
+        let owed = by.owed.iter().find(|owed| owed.no == no)?.clone();
+        Some(Self { payment: id, owed, provider_id: by.terms.provider_id(id) })
     }
 }
 
 /// Something that is being done. Once it is not any more, also since that panicked, it waits before it is done again.
 struct UnderWay {
     pauses: Arc<Mutex<Pauses>>,
-    what: (PaymentId, u32),
+    what: Due,
 }
 
 impl Drop for UnderWay {
@@ -212,6 +230,7 @@ async fn execute(inner: &Arc<Inner>, provider: &dyn Provider, task: &Task) -> Re
     let said = |error: Error| error.to_string();
     // Only the owner may say what is owed, and it may have been done meanwhile.
     inner.certain().await.map_err(said)?;
+    inner.up_to_date().await.map_err(said)?;
     let is_owed = || async { Ok(inner.owed(task.payment).await?.contains(&task.owed)) };
     if !is_owed().await.map_err(said)? {
         return Ok(());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::calls::{Attempted, BeginPayment, GetOwed, GiveUp, ListProvided, Report};
 use super::{Engine, Inner, check_limit};
 use crate::api::{Answered, Caller, IdempotencyKey, Page, PageRequest, Payment, PaymentFilter};
-use crate::domain::concert_option::{self, Cold, Command, ConcertOption, Installation, Method, Part, Reply};
+use crate::domain::concert_option::{self, Cold, Command, ConcertOption, Installation, Method, Reply};
 use crate::domain::facts::Fact;
 use crate::domain::{OptionId, PaymentId, Rejection, ReservationId, UserId, catalogue};
 use crate::error::Error;
@@ -73,7 +73,7 @@ impl Engine {
     }
 
     /// Payments by providers of which something is owed, disputed or missing; of those that owe, the one that has for longest
-    /// comes first. They are looked for on all options that take payments by providers.
+    /// comes first. They are looked for where something is open, and not on every option.
     ///
     /// # Errors
     /// [`Error::Invalid`]: the limit or the cursor.
@@ -223,24 +223,12 @@ impl Inner {
         Ok(found.provider.ok_or(Rejection::NotFound)?.owed)
     }
 
-    /// All options that take payments by providers.
-    async fn provided_options(self: &Arc<Self>) -> Result<Vec<OptionId>, Error> {
-        let all = self.read(|replica| {
-            let catalogue = replica.catalogue()?;
-            // Before an installation is drawn there was no such payment.
-            let any = catalogue.installation().is_some();
-            Ok(if any { catalogue.options().collect() } else { Vec::new() })
-        });
-        let mut provided = Vec::new();
-        for id in all.await? {
-            // Its terms alone: most options have to do with no provider, and need not be brought into memory.
-            let Some(terms) = self.find::<ConcertOption>(&id, &Part::Terms).await? else { continue };
-            let terms = ConcertOption::definition_from_row(&terms).map_err(|source| self.corrupt(&id, source))?;
-            if terms.currency.is_some() {
-                provided.push(id);
-            }
-        }
-        Ok(provided)
+    /// All options on which something may be owed, disputed or missing: those that are looked after.
+    pub(super) async fn options_to_look_at(self: &Arc<Self>) -> Result<Vec<OptionId>, Error> {
+        self.up_to_date().await?;
+        let alarming = self.glance(|replica| replica.alarmed())?;
+        let read = self.on_blocking_thread(move || alarming.read()).await?;
+        Ok(read.map_err(|error| self.fail(&error))?.options)
     }
 
     pub(in crate::engine) async fn provided_payments(
@@ -251,7 +239,7 @@ impl Inner {
         check_limit(request.limit)?;
         let after = request.cursor.as_deref().map(parse_place).transpose()?;
         let mut found = Vec::new();
-        for option in self.provided_options().await? {
+        for option in self.options_to_look_at().await? {
             let some = self.read(|replica| {
                 let state = replica.option(option)?;
                 let wanted = state.provider_payments().filter(|(_, payment, by)| filter.takes(payment, by));

@@ -1,6 +1,7 @@
 //! What callers are told while the engine is held up or fails, in the order that only the inside can bring about.
 
 mod cold;
+mod money;
 mod nodes;
 mod terms;
 

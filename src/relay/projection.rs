@@ -357,10 +357,12 @@ fn of_moved(id: PaymentId, at: Timestamp, moved: &Moved) -> SmallVec<[(EventType
     }
     let has_changed = moved.turn.is_some() || !moved.owing.settled.is_empty();
     let kind = moved.fact.as_ref().map(|fact| fact.kind);
+    let is_given_back = matches!(moved.turn, Some(Turn::Refunded { .. }));
     match standing.status {
         ProviderStatus::Failed if has_changed => events.push(payment(EventType::PaymentFailed)),
         ProviderStatus::Voided if has_changed => events.push(payment(EventType::PaymentVoided)),
-        ProviderStatus::Refunded if matches!(kind, Some(Kind::Refunded | Kind::DisputeLost)) => {
+        // Where nothing is left to go back, it is by the refund that was asked for.
+        ProviderStatus::Refunded if matches!(kind, Some(Kind::Refunded | Kind::DisputeLost)) || is_given_back => {
             events.push(payment(EventType::PaymentRefunded));
         }
         ProviderStatus::RefundOwed if moved.owing.begun.iter().any(|owed| owed.kind == OwedKind::Refund) => {

@@ -20,6 +20,7 @@ use crate::store::standing::Standing;
 
 /// How long a node that lives may say nothing, at the most, in signs of life.
 const BEATS: u32 = 4;
+const NO_OWNER: &str = "no node says that it owns the log";
 /// How long it may take until another node owns.
 const HAND_OVER: Duration = Duration::from_secs(30);
 /// How long a node may count as living after it was shut down.
@@ -47,11 +48,10 @@ impl fmt::Display for Status {
             let [read, synced] = [beat.sequence, beat.synced].map(|number| number.to_string());
             line(f, [name, role, &epoch, &lsn, &read, &synced, if beat.ready { "yes" } else { "no" }])?;
         }
-        let known = |beat: &Beat| beat.known.iter().map(|(name, synced)| (name.clone(), *synced)).collect::<Vec<_>>();
-        let owner = self.nodes.values().filter(|beat| beat.owns).max_by_key(|beat| beat.epoch);
-        for (name, synced) in owner.iter().flat_map(|owner| known(owner)) {
-            if !self.nodes.contains_key(&name) {
-                line(f, [&name, "away", "", "", "", &synced.to_string(), "no"])?;
+        let owner = owner_of(&self.nodes);
+        for (name, synced) in owner.iter().flat_map(|owner| &owner.known) {
+            if !self.nodes.contains_key(name) {
+                line(f, [name, "away", "", "", "", &synced.to_string(), "no"])?;
             }
         }
         writeln!(f, "the log has messages {} to {}", self.found.first, self.found.last)?;
@@ -77,21 +77,16 @@ pub async fn status(settings: &Settings) -> Result<Status> {
 /// # Errors
 /// Nobody owns, the owner does not answer, or no other node could take over.
 pub async fn step_down(settings: &Settings) -> Result<String> {
-    let (link, _, nodes) = look_on(settings).await?;
-    sleep(settings.cluster.beat() * BEATS).await;
-    let owner = || owner(&nodes);
-    let before = owner().context("no node says that it owns the log")?;
+    let (link, nodes, before) = find_owner(settings).await?;
     if !nodes.lock().values().any(|beat| beat.node != before.node && beat.ready) {
         bail!("no other node could own the log");
     }
-    let node = NodeName::new(&before.node).context("the owner has no name")?;
-    let asked = link.ask(&node, Asking::StepDown.of(Vec::new()), settings.cluster.connect_timeout()).await;
-    asked.map_err(|unanswered| anyhow::anyhow!("node {node} does not answer: {unanswered:?}"))?;
+    ask(settings, &link, &before, Asking::StepDown, Vec::new()).await?;
     let begun = Instant::now();
     loop {
-        match owner() {
+        match owner(&nodes) {
             Some(now) if now.epoch > before.epoch => return Ok(now.node),
-            _ if begun.elapsed() > HAND_OVER => bail!("node {node} still owns the log"),
+            _ if begun.elapsed() > HAND_OVER => bail!("node {} still owns the log", before.node),
             _ => sleep(settings.cluster.beat() / 2).await,
         }
     }
@@ -102,11 +97,10 @@ pub async fn step_down(settings: &Settings) -> Result<String> {
 /// # Errors
 /// Nobody owns, the node lives or is not known, or the owner does not answer.
 pub async fn forget(settings: &Settings, gone: &str) -> Result<()> {
-    let (link, _, nodes) = look_on(settings).await?;
-    sleep(settings.cluster.beat() * BEATS).await;
+    let (link, nodes, _) = find_owner(settings).await?;
     let begun = Instant::now();
     loop {
-        let owner = owner(&nodes).context("no node says that it owns the log")?;
+        let owner = owner(&nodes).context(NO_OWNER)?;
         let said = ask(settings, &link, &owner, Asking::Forget, gone.as_bytes().to_vec()).await?;
         match said.as_str() {
             "" => break,
@@ -131,9 +125,7 @@ pub async fn forget(settings: &Settings, gone: &str) -> Result<()> {
 /// # Errors
 /// Nobody owns, or a known node could not read it.
 pub async fn upgrade(settings: &Settings) -> Result<(u32, bool)> {
-    let (link, _, nodes) = look_on(settings).await?;
-    sleep(settings.cluster.beat() * BEATS).await;
-    let before = owner(&nodes).context("no node says that it owns the log")?;
+    let (link, nodes, before) = find_owner(settings).await?;
     let said = ask(settings, &link, &before, Asking::Upgrade, Vec::new()).await?;
     if !said.is_empty() {
         bail!("{said}");
@@ -155,8 +147,21 @@ pub async fn upgrade(settings: &Settings) -> Result<(u32, bool)> {
 type Nodes = Arc<Mutex<BTreeMap<String, Beat>>>;
 
 /// The one that says last that it owns.
+fn owner_of(nodes: &BTreeMap<String, Beat>) -> Option<&Beat> {
+    nodes.values().filter(|beat| beat.owns).max_by_key(|beat| beat.epoch)
+}
+
+/// The same, as of now.
 fn owner(nodes: &Nodes) -> Option<Beat> {
-    nodes.lock().values().filter(|beat| beat.owns).max_by_key(|beat| beat.epoch).cloned()
+    owner_of(&nodes.lock()).cloned()
+}
+
+/// Listens until all nodes that live have been heard, the one that owns among them.
+async fn find_owner(settings: &Settings) -> Result<(NatsLink, Nodes, Beat)> {
+    let (link, _, nodes) = look_on(settings).await?;
+    sleep(settings.cluster.beat() * BEATS).await;
+    let owner = owner(&nodes).context(NO_OWNER)?;
+    Ok((link, nodes, owner))
 }
 
 /// Asks a node something that it answers in words.

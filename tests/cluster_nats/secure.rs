@@ -73,7 +73,7 @@ fn servers_and_nodes_show_each_other_who_they_are() {
     let tls = format!("tls {{ cert_file: {cert_file:?}, key_file: {key_file:?}, ca_file: {ca_file:?}, verify: true }}");
     let servers = Servers::start_with(&[Sync::Always], &tls);
 
-    let trusting = |ca_file| ClusterConfig { ca_file, connect_timeout_ms: 1_000, ..servers.config("a") };
+    let trusting = |ca_file| ClusterConfig { ca_file, ..servers.config("a") };
     let known = ClusterConfig { cert_file, key_file: key_file.clone(), ..trusting(ca_file.clone()) };
     let mut node = Node::connect(known.clone(), 1).unwrap();
     node.append(&mark(0));
@@ -81,7 +81,10 @@ fn servers_and_nodes_show_each_other_who_they_are() {
     let by_scheme = known.servers.iter().map(|server| server.replace("nats://", "tls://")).collect();
     Node::connect(ClusterConfig { servers: by_scheme, ..known.clone() }, 2).unwrap();
 
-    let refused = |config| matches!(Node::connect(config, 3).map(drop), Err(Error::Unreachable(_)));
+    let refused = |config| {
+        let config = ClusterConfig { connect_timeout_ms: 1_000, ..config };
+        matches!(Node::connect(config, 3).map(drop), Err(Error::Unreachable(_)))
+    };
     assert!(refused(trusting(ca_file)), "a node without a certificate");
     assert!(refused(ClusterConfig { ca_file: other_ca, ..known.clone() }), "a server that nobody vouches for");
     let no_key = ClusterConfig { key_file: dir.path().join("none"), ..known.clone() };

@@ -62,11 +62,12 @@ impl Network {
             for cable in [Cable::Inner, Cable::Outer] {
                 let (here, there) = (self.link(machine, cable), format!("{}0", cable.letter()));
                 ip(&["link", "add", &here, "type", "veth", "peer", "name", &there, "netns", &space])?;
-                let (own, other, bits) = match cable {
-                    Cable::Inner => (1 + machine, None, 25),
-                    Cable::Outer => (130 + 4 * machine, Some(129 + 4 * machine), 30),
+                let (other, bits) = match cable {
+                    Cable::Inner => (None, 25),
+                    Cable::Outer => (Some(129 + 4 * machine), 30),
                 };
-                ip(&["-n", &space, "addr", "add", &format!("10.{a}.{b}.{own}/{bits}"), "dev", &there])?;
+                let own = self.address(machine, cable);
+                ip(&["-n", &space, "addr", "add", &format!("{own}/{bits}"), "dev", &there])?;
                 ip(&["-n", &space, "link", "set", &there, "up"])?;
                 match other {
                     Some(other) => ip(&["addr", "add", &format!("10.{a}.{b}.{other}/{bits}"), "dev", &here])?,

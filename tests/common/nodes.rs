@@ -65,3 +65,8 @@ pub async fn owner(nodes: &[Node], among: &[usize]) -> usize {
     })
     .await
 }
+
+/// The one that owns, once all of them know it.
+pub async fn owner_of_all(nodes: &[Node]) -> usize {
+    owner(nodes, &(0..nodes.len()).collect::<Vec<_>>()).await
+}

@@ -64,7 +64,16 @@ impl Server {
 
     /// One of several on one log.
     pub async fn node(stream: &MemoryStream, name: &'static str, cable: &Cable) -> Self {
-        Self::begin(|_| (), Opening::Member(stream.clone(), name, cable.clone())).await
+        let node = Self::begin(|_| (), Opening::Member(stream.clone(), name, cable.clone())).await;
+        node.ready().await;
+        node
+    }
+
+    /// Waits until it takes calls: a node listens before somebody owns the log.
+    pub async fn ready(&self) {
+        while self.get("/readyz", "").await.body["ready"] != true {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     async fn begin(configure: impl FnOnce(&mut Settings), opening: Opening) -> Self {

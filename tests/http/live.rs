@@ -1,5 +1,6 @@
 //! WebSockets: seats as they go, and the line as it moves.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -281,10 +282,11 @@ async fn only_so_many_may_follow() {
 async fn resumes_leave_no_gap() {
     let server = Server::with(|settings| settings.live.window = "1ms".parse().unwrap()).await;
     let option = server.option(40).await;
+    let is_over = Cell::new(false);
     let changing = async {
         let mut random = 1_u64;
         let mut blocked = BTreeMap::new();
-        loop {
+        while !is_over.get() {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let n = 1 + (random >> 33) as usize % 40;
             if blocked.insert(n, ()).is_none() {
@@ -313,12 +315,10 @@ async fn resumes_leave_no_gap() {
             }
         }
         assert!(deltas > 1_000, "{deltas} are too few to show anything");
+        is_over.set(true);
         picture
     };
-    let mut picture = tokio::select! {
-        picture = following => picture,
-        () = changing => unreachable!(),
-    };
+    let (mut picture, ()) = tokio::join!(following, changing);
     let shown = server.get(&format!("/v1/options/{option}/seats"), "").await.body;
     let since = picture.seq.unwrap();
     let (mut socket, _) = open(&server, &format!("/v1/options/{option}/live?since={since}"), &[]).await.unwrap();

@@ -257,9 +257,8 @@ impl NatsLink {
         Self::connect_from(handle, config, None, life, hear).await
     }
 
-    /// As [`connect`](Self::connect). What the servers' monitoring ports say is remembered in `home`, so that one that
-    /// is down
-    /// keeps nobody from starting who knows it; it is asked on, and [`Heard::NotSynced`] if it does not sync after all.
+    /// As [`connect`](Self::connect). What the servers' monitoring ports say is remembered in `home`, so that one that is
+    /// down keeps nobody from starting who knows it; it is asked on, and [`Heard::NotSynced`] if it does not sync after all.
     ///
     /// # Errors
     /// See [`connect`](Self::connect).

@@ -180,7 +180,7 @@ impl ConcertOption {
         if self.references.get(&fact.reference).is_some_and(|of| *of != no) {
             return Err(Rejection::ReferenceInUse);
         }
-        if by.facts.len() >= FACTS_MAX {
+        if !by.facts.has_room_for(fact) {
             return Err(Rejection::LimitExceeded { limit: FACTS_MAX as u64, already: by.facts.len() as u64 });
         }
         let mut after = by.clone();
@@ -254,7 +254,8 @@ impl ConcertOption {
                 let why = if fact.kind == Kind::Failed { Ending::Failed } else { Ending::Voided };
                 Some(self.ended(now, payment, why))
             }
-            (Stand::Confirmed { .. }, Kind::Refunded) => {
+            // What cost nothing has nothing to go back: a refund is of something else.
+            (Stand::Confirmed { reference: Some(_) }, Kind::Refunded) => {
                 let totals = after.facts.totals(after.terms.currency, Points::ZERO);
                 let all = charge.refunded > 0 && totals.refunded >= totals.captured;
                 all.then_some(Turn::Refunded { why: Ending::Undone, refund: None })
@@ -380,8 +381,18 @@ impl ConcertOption {
                 self.owing.insert(no);
             }
             self.by_reservation.entry(payment.reservation).or_default().push(no);
+            self.watch(no, &by.standing(payment.amount));
         }
         self.payments.insert(no, payment);
+    }
+
+    /// Keeps account of whether a payment is to be shown to somebody, though nothing is owed of it.
+    fn watch(&mut self, no: u64, standing: &Standing) {
+        if standing.is_amiss() {
+            self.amiss.insert(no)
+        } else {
+            self.amiss.remove(&no)
+        };
     }
 
     pub(super) fn evolve_moved(
@@ -414,6 +425,7 @@ impl ConcertOption {
             self.owing.remove(&no)
         };
         self.timers.extend(due_then.map(|at| (at, no)));
+        self.watch(no, &moved.standing);
         if let Some(fact) = fact {
             self.references.insert(fact.reference.clone(), no);
         }
@@ -521,6 +533,7 @@ impl ConcertOption {
         self.header.cooled = Some(meta.lsn);
         changes.touch(Part::Header);
         self.owing.remove(&no);
+        self.amiss.remove(&no);
         if let Some(by) = &payment.provider {
             if let Some(at) = by.due_at(payment.deadline) {
                 self.timers.remove(&(at, no));

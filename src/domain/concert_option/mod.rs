@@ -658,6 +658,8 @@ pub struct ConcertOption {
     timers: BTreeSet<(Timestamp, u64)>,
     /// Those of which something is owed.
     owing: BTreeSet<u64>,
+    /// Those that are disputed, or of which something is missing.
+    amiss: BTreeSet<u64>,
     /// Whose the references are that providers have for them.
     references: HashMap<String, u64>,
 }
@@ -746,7 +748,13 @@ impl ConcertOption {
     pub fn holders(&self) -> impl Iterator<Item = &UserId> {
         let paid_for = |no| Some(self.payments.get(no)?.reservation);
         let paying = self.unsettled.keys().filter_map(paid_for);
-        let held = self.deadlines.iter().map(|(_, no)| *no).chain(paying);
+        // Time does something to each of them that is pending or authorised.
+        let by_providers = self.timers.iter().filter_map(|(_, payment)| {
+            let no = self.payments.get(payment)?.reservation;
+            let pays = self.reservations.get(&no)?.status == ReservationStatus::Paying { payment: *payment };
+            pays.then_some(no)
+        });
+        let held = self.deadlines.iter().map(|(_, no)| *no).chain(paying).chain(by_providers);
         let held = held.filter_map(|no| self.reservations.get(&no));
         held.filter(|reservation| reservation.status.may_be_held()).map(|reservation| &reservation.user)
     }
@@ -1316,6 +1324,11 @@ impl Aggregate for ConcertOption {
 
     fn owes(&self) -> bool {
         !self.unsettled.is_empty() || !self.tokens_owed.is_empty() || !self.owing.is_empty()
+    }
+
+    /// Also where somebody has to see a payment: it is found among those that are looked after.
+    fn needs_care(&self) -> bool {
+        self.owes() || self.due().is_some() || !self.amiss.is_empty()
     }
 
     fn row(&self, part: &Part) -> Option<Vec<u8>> {

@@ -249,7 +249,7 @@ pub enum OwedKind {
     /// It is to go back.
     #[n(2)]
     Refund,
-    /// Nobody knows of a charge, and there may be one: it is to be looked for, and called off.
+    /// Nobody knows of a charge, or enough of it, and there may be money: it is to be looked for, and called off.
     #[n(3)]
     Check,
 }
@@ -353,6 +353,14 @@ pub struct Standing {
     pub verdict: Option<OwedKind>,
 }
 
+impl Standing {
+    /// Whether somebody has to see it, though nothing may be owed.
+    #[must_use]
+    pub fn is_amiss(&self) -> bool {
+        self.disputed || self.totals.shortfall > 0
+    }
+}
+
 /// What a payment by a provider has beside any payment.
 #[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
 pub struct ByProvider {
@@ -394,7 +402,7 @@ impl ByProvider {
     pub fn standing(&self, price: Points) -> Standing {
         let totals = self.facts.totals(self.terms.currency, self.confirmed(price).1);
         Standing {
-            status: self.status(&totals),
+            status: self.status(&totals, price),
             totals,
             disputed: self.facts.is_disputed(),
             verdict: self.verdict(None),
@@ -409,7 +417,14 @@ impl ByProvider {
         }
     }
 
-    fn status(&self, totals: &Totals) -> Status {
+    /// Whether there may be money that nobody knows of.
+    fn is_unclear(&self, price: Points) -> bool {
+        let unheard =
+            matches!(self.stand, Stand::Over { why: Ending::GivenUp | Ending::Lapsed }) && self.facts.is_empty();
+        unheard || (self.stand != Stand::Pending && self.facts.is_unclear(price))
+    }
+
+    fn status(&self, totals: &Totals, price: Points) -> Status {
         let why = match self.stand {
             Stand::Pending => return Status::Pending,
             Stand::Authorized { .. } => return Status::Authorized,
@@ -420,11 +435,10 @@ impl ByProvider {
         let may_take_money = self.facts.charges().any(|charge| charge.open);
         match why {
             _ if owes_refund => Status::RefundOwed,
-            _ if may_take_money => Status::Voiding,
+            _ if may_take_money || self.is_unclear(price) => Status::Voiding,
             _ if totals.captured > 0 => Status::Refunded,
             // There was nothing to pay.
             Ending::Refunded | Ending::Undone => Status::Refunded,
-            Ending::GivenUp | Ending::Lapsed if self.facts.is_empty() => Status::Voiding,
             Ending::Failed => Status::Failed,
             _ => Status::Voided,
         }
@@ -442,12 +456,11 @@ impl ByProvider {
                 (Some(&**reference), false)
             }
             Stand::Confirmed { reference } => (reference.as_deref(), false),
-            Stand::Over { why: Ending::GivenUp | Ending::Lapsed } if self.facts.is_empty() => {
-                due.push(of(OwedKind::Check, None, price));
-                (None, false)
-            }
             Stand::Over { .. } => (None, false),
         };
+        if self.is_unclear(price) {
+            due.push(of(OwedKind::Check, None, price));
+        }
         // While the buyer may pay, only what is reserved and will not do is called off.
         let unwanted = |charge: &Charge<'_>| {
             charge.open && keeps != Some(charge.reference) && (!is_pending || charge.authorized.is_some())

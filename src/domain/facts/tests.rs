@@ -77,6 +77,11 @@ fn refunds_are_due_of_charges() {
     // What was paid by hand was paid for what the provider could not.
     let hand = fact(Refunded, "bank", "", 50);
     assert_eq!(due(&[a.clone(), failed, b.clone(), hand], None), [of("b", 50, false)]);
+    // A refund of one charge is not one of another, though it has its name.
+    let named = fact(Refunded, "a", "b", 50);
+    assert_eq!(due(&[a.clone(), b.clone(), named], None), [of("b", 50, false)]);
+    let named = fact(Refunded, "bank", "b", 50);
+    assert_eq!(due(&[a.clone(), b.clone(), named], None), [of("a", 50, false)]);
     // Another currency is given back as such.
     let facts = all(&[a, euros(fact(Captured, "e", "", 7))]);
     let due = facts.refunds_due(Some("a"), Currency::KRW, Points::from(50));
@@ -97,6 +102,34 @@ fn the_same_fact_with_another_amount_is_a_conflict() {
     assert_eq!(facts.hear(&euros(fact(Kind::Refunded, "a", "", 1))), Heard::Conflict);
     assert_eq!(facts.hear(&fact(Kind::Captured, "a", "2", 51)), Heard::New);
     assert_eq!(facts.hear(&fact(Kind::Captured, "aa", "", 51)), Heard::New);
+}
+
+#[test]
+fn there_is_room_for_money_as_long_as_a_record_can_hold_it() {
+    // Names of the usual length, and of the longest.
+    for (length, talk, money) in [(1, FACTS_MAX, 2_000), (27, FACTS_MAX, 1_200), (255, 110, 200)] {
+        let mut facts = Facts::default();
+        let name = |n: usize| format!("{n:0>length$}");
+        let fill = |facts: &mut Facts, kind: Kind, from: usize| {
+            let fact = |n: usize| fact(kind, &name(n), &"i".repeat(length), 1);
+            let room = (from..10_000).take_while(|n| {
+                let has_room = facts.has_room_for(&fact(*n));
+                facts.take(&fact(*n));
+                has_room
+            });
+            room.count()
+        };
+        let opened = fill(&mut facts, Kind::Opened, 0);
+        assert!(opened >= talk && opened <= FACTS_MAX, "{opened} of {length}");
+        assert!(!facts.has_room_for(&fact(Kind::Authorized, "one more", "", 1)));
+        assert!(!facts.has_room_for(&fact(Kind::Failed, "one more", "", 1)));
+        assert!(facts.has_room_for(&fact(Kind::Failed, &name(0), "", 1)));
+        let refunded = fill(&mut facts, Kind::Refunded, 5_000);
+        assert!(opened + refunded >= money, "{opened} and {refunded} of {length}");
+        // With what follows from one more it fits into a record.
+        let bytes = crate::domain::cbor::to_vec(&facts).len();
+        assert!(bytes < crate::domain::RECORD_BYTES_MAX / 2, "{bytes} bytes");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Broken;
-use crate::domain::concert_option::{Moved, Owed, OwedKind, ProviderTerms, Turn};
+use crate::domain::concert_option::{Ending, Moved, Owed, OwedKind, ProviderTerms, Turn};
 use crate::domain::facts::{Kind, Totals};
 use crate::domain::{Currency, Timestamp};
 
@@ -19,6 +19,10 @@ pub(super) struct Provided {
     pub(super) confirmed: bool,
     /// It has left memory.
     pub(super) cold: bool,
+    /// The buyer may pay.
+    pending: bool,
+    /// It was given up, or has lapsed.
+    let_go: bool,
     currency: Currency,
     capture_within_ms: u64,
     /// Kind, reference, id.
@@ -34,6 +38,8 @@ impl Provided {
             pinned_until: Some(deadline),
             confirmed: false,
             cold: false,
+            pending: true,
+            let_go: false,
             currency: terms.currency,
             capture_within_ms: terms.capture_within_ms,
             told: BTreeMap::new(),
@@ -49,6 +55,10 @@ impl Provided {
             let what = (fact.kind, fact.reference.clone(), id);
             let twice = self.told.insert(what, (fact.amount.get(), fact.currency));
             ensure!(twice.is_none(), "I13", "{no} is told the same twice: {fact:?}");
+        }
+        if let Some(turn) = &moved.turn {
+            self.pending = false;
+            self.let_go = matches!(turn, Turn::Ended { why: Ending::GivenUp | Ending::Lapsed, .. });
         }
         match &moved.turn {
             Some(Turn::Authorized { until, .. }) => {
@@ -111,6 +121,9 @@ impl Provided {
         let captures = self.owed.values().filter(|one| one.kind == OwedKind::Capture).count();
         let expected = usize::from(!self.confirmed && self.pinned_until.is_some() && self.is_to_be_captured());
         ensure!(captures == expected, "I13", "{no} is to be captured {captures} times");
+        let checks = self.owed.values().filter(|one| one.kind == OwedKind::Check).count();
+        let expected = usize::from((self.let_go && self.told.is_empty()) || (!self.pending && self.is_unclear()));
+        ensure!(checks == expected, "I13", "{no} is to be looked for {checks} times");
         Ok(())
     }
 
@@ -120,6 +133,26 @@ impl Provided {
             let is_over = |kind: Kind| self.told.keys().any(|(other, of, _)| *other == kind && of == reference);
             let over = [Kind::Captured, Kind::Failed, Kind::Voided, Kind::Refunded, Kind::DisputeLost];
             *kind == Kind::Authorized && *said == (self.price, self.currency) && !over.into_iter().any(is_over)
+        })
+    }
+
+    /// Of some charge money went back, or may have been taken, and nobody has said how much was.
+    fn is_unclear(&self) -> bool {
+        let knows =
+            |of: &str, kinds: &[Kind]| self.told.keys().any(|(kind, other, _)| of == other && kinds.contains(kind));
+        let is_taken = self.told.keys().any(|(kind, ..)| *kind == Kind::Captured);
+        self.told.iter().any(|((_, of, _), (_, currency))| {
+            let is_failed = |id: &str| self.told.contains_key(&(Kind::RefundFailed, of.clone(), id.to_owned()));
+            let back = self.sum_by(*currency, |kind, id, other| {
+                other == of && (kind == Kind::DisputeLost || (kind == Kind::Refunded && !is_failed(id)))
+            });
+            let authorized = self.told.iter().filter(|((kind, other, _), _)| *kind == Kind::Authorized && other == of);
+            let price = authorized.map(|(_, (amount, _))| *amount).max().unwrap_or(self.price).max(1);
+            let is_known = knows(of, &[Kind::Captured, Kind::Failed, Kind::Voided]);
+            let has_begun = knows(of, &[Kind::Opened, Kind::Authorized]);
+            let is_open = has_begun && !knows(of, &[Kind::Refunded, Kind::DisputeLost]);
+            let was_disputed = knows(of, &[Kind::Disputed, Kind::DisputeWon, Kind::DisputeLost]);
+            !is_known && !is_open && back < price && (was_disputed || !is_taken)
         })
     }
 

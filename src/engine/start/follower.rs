@@ -26,9 +26,9 @@ pub(crate) struct Follower {
     batches: Option<Batches>,
     /// How far this node's journal is durable on its own disk.
     synced: State,
-    /// What is remembered of other nodes, and what of it is written down.
+    /// What is remembered of other nodes, and whether that is written down.
     known: Known,
-    written: Known,
+    is_written: bool,
 }
 
 /// What others have to do, in this order.
@@ -105,19 +105,20 @@ impl Follower {
     pub(crate) fn new(
         me: Fence,
         copy: LocalCopy,
-        state: Option<State>,
+        state: Option<(State, Known)>,
         (created, last): (u64, Sequence),
         journal: Journal,
         standing: Standing,
         patience: Duration,
     ) -> Result<Self, Stuck> {
         let is_new = state.is_none();
+        let (state, known) = state.unzip();
+        let known = known.unwrap_or_default();
         let reader = state.map_or_else(|| Reader::join(created, copy.tip()), Reader::resume).of_version(me.format);
         reader.recognise(created, last)?;
         let synced = reader.state().clone();
         let member = Member::new(me, reader, patience);
-        let (known, written) = (Known::default(), Known::default());
-        let mut follower = Self { member, copy, journal, standing, batches: None, synced, known, written };
+        let mut follower = Self { member, copy, journal, standing, batches: None, synced, known, is_written: true };
         if is_new {
             // Before the first frame: from here on it is a copy, which may end otherwise than the journal of one machine.
             follower.write_down()?;
@@ -128,7 +129,7 @@ impl Follower {
     /// Remembers this of other nodes, from the next [`sync`](Self::sync) on also after a restart.
     pub(crate) fn remember(&mut self, known: &Known) {
         if self.known != *known {
-            self.known = known.clone();
+            (self.known, self.is_written) = (known.clone(), false);
         }
     }
 
@@ -248,7 +249,7 @@ impl Follower {
     /// # Errors
     /// The disk failed.
     pub(crate) fn sync(&mut self) -> Result<(), Stuck> {
-        if self.synced != *self.member.state() || self.known != self.written {
+        if self.synced != *self.member.state() || !self.is_written {
             self.write_down()?;
         }
         Ok(())
@@ -261,7 +262,7 @@ impl Follower {
         let failed = |source| Stuck::Standing { file: self.standing.path().display().to_string(), source };
         self.standing.write(&state.encode_with(&self.known)).map_err(failed)?;
         self.synced = state;
-        self.written.clone_from(&self.known);
+        self.is_written = true;
         Ok(())
     }
 

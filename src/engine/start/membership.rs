@@ -69,7 +69,12 @@ impl Membership {
     #[must_use]
     pub fn is_out_of_touch(&self) -> bool {
         let heard = if self.owns { self.moved } else { self.news };
-        heard.elapsed() > NEWS_OLD
+        heard.elapsed() > NEWS_OLD || self.stands_still()
+    }
+
+    /// Whether it has not read for so long what the log has: who has no room for it hears all the while that the owner lives.
+    fn stands_still(&self) -> bool {
+        self.lag > 0 && self.moved.elapsed() > NEWS_OLD
     }
 
     /// Whether it knows how things are, and who decides.
@@ -80,8 +85,47 @@ impl Membership {
             () if self.contradicted_by.is_some() => Some("this node's journal is another than that of most others"),
             () if !self.connected => Some("there is no connection to the log"),
             () if self.owns && self.is_out_of_touch() => Some("the log takes nothing"),
-            () if self.is_out_of_touch() => Some("there is no news of the owner of the log"),
+            () if !self.owns && self.news.elapsed() > NEWS_OLD => Some("there is no news of the owner of the log"),
+            () if self.stands_still() => Some("the log has more than this node reads"),
             () => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_reads_no_further_is_out_of_touch_though_the_owner_lives() {
+        let now = Instant::now();
+        let seconds_ago = |seconds| now.checked_sub(Duration::from_secs(seconds)).unwrap();
+        let follower = |news, moved, lag| Membership {
+            node: NodeName::new("ben").unwrap(),
+            owner: NodeName::new("ada"),
+            owns: false,
+            epoch: Epoch(1),
+            sequence: Sequence(10),
+            lag,
+            news: seconds_ago(news),
+            connected: true,
+            moved: seconds_ago(moved),
+            terms: 0,
+            peers: BTreeMap::new(),
+            known: BTreeMap::new(),
+            log_bytes: 0,
+            contradicted_by: None,
+        };
+        for (news, moved, lag, expected) in [
+            (0, 0, 0, None),
+            (0, 0, 99, None),
+            (0, 6, 0, None),
+            (0, 6, 1, Some("the log has more than this node reads")),
+            (6, 6, 1, Some("there is no news of the owner of the log")),
+            (6, 6, 0, Some("there is no news of the owner of the log")),
+        ] {
+            let is = follower(news, moved, lag);
+            assert_eq!((is.obstacle(), is.is_out_of_touch()), (expected, expected.is_some()), "{news} {moved} {lag}");
         }
     }
 }

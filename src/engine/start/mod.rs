@@ -287,7 +287,8 @@ impl Connected {
         let known = bytes.map(|bytes| State::decode_with(&bytes)).transpose().map_err(|error| unreadable(&error))?;
         let known = known.map_or_else(Known::default, |(_, known)| known);
         let (of_stream, journal) = ((found.created, found.last), node.journal.clone());
-        let follower = Follower::new(me, copy, state.map(|state| *state), of_stream, journal, standing, patient);
+        let state = state.map(|state| (*state, known.clone()));
+        let follower = Follower::new(me, copy, state, of_stream, journal, standing, patient);
         let follower = follower.map_err(|stuck| OpenError::Cluster(stuck.to_string()))?;
         let (node, copying) = (node.clone(), Copying::new(frames));
         Driver::start(follower, link, found, node, stage, gauges, character, calls, inbox, copying, plans, known, lock)

@@ -17,7 +17,8 @@ use crate::actors::reply::{self, Reply};
 use crate::actors::system::{self, Routed, System};
 use crate::domain::catalogue::{self, Catalogue};
 use crate::domain::concert_option::{
-    self, Area, AreaPlaces, Caller, ConcertOption, Definition, Price, SeatSet, Window, WindowPatch, Wish,
+    self, Area, AreaPlaces, Caller, ConcertOption, Definition, Method, POINTS, Price, SeatSet, Window, WindowPatch,
+    Wish,
 };
 use crate::domain::idempotency::{Key, Request};
 use crate::domain::invariants::Broken;
@@ -27,8 +28,8 @@ use crate::domain::sink::{self, Destination, Registration, Secret, Sink};
 use crate::domain::waiting_room::{self, Mode, Order, Settings, SettingsPatch, TokenStatus, WaitingRoom};
 use crate::domain::wallet::{self, Wallet};
 use crate::domain::{
-    Aggregate, ConcertId, EventFilter, EventId, EventType, Lsn, OptionId, PaymentId, Points, RefundId, Rejection,
-    ReservationId, SinkId, TokenId, UserId,
+    Aggregate, ConcertId, Currency, EventFilter, EventId, EventType, Lsn, OptionId, PaymentId, Points, RefundId,
+    Rejection, ReservationId, SinkId, TokenId, UserId,
 };
 use crate::engine::start::Node;
 use crate::limits::HoldSlot;
@@ -148,6 +149,7 @@ impl Ask {
                 _,
                 OnOption::Hold { request, .. }
                 | OnOption::BeginPayment { request, .. }
+                | OnOption::BeginPaymentBy { request, .. }
                 | OnOption::Refund { request, .. }
                 | OnOption::Block { request, .. }
                 | OnOption::Unblock { request, .. },
@@ -243,7 +245,10 @@ fn on_option(
             model.knows_refund(RefundId { option, no: *no })?;
             model.made_by(&name, key, *no)
         }
-        Ok(Reply::Payment(no, _)) => model.knows_payment(PaymentId { option, no: *no }),
+        Ok(Reply::Payment(no, _)) => {
+            model.knows_provided(PaymentId { option, no: *no })?;
+            model.made_by(&name, key, *no)
+        }
         Ok(Reply::RefundOwed(no, _)) => model.made_by(&name, key, *no),
         Ok(Reply::Replayed(no)) => model.made_by(&name, key, *no),
         Ok(Reply::Done) => match command {
@@ -444,11 +449,29 @@ impl Mind<'_> {
     }
 
     fn pay(&self) -> Option<Ask> {
+        if let Some(money) = self.swarm.money.as_ref().filter(|money| self.dice.chance(money.share)) {
+            return self.pay_by(&money.method);
+        }
         let (id, owner) = self.reservation()?;
         // Now and then somebody else's.
         let no = if self.dice.chance(50) { self.recent(id.no) } else { id.no };
         let request = self.request(&owner, &format!("pay {no}"));
         Some(Ask::Option(id.option, concert_option::Command::BeginPayment { reservation: no, user: owner, request }))
+    }
+
+    /// Pays by the provider what is held, or for once what may not be.
+    fn pay_by(&self, method: &Method) -> Option<Ask> {
+        let open: Vec<_> = self.model.open.keys().rev().take(6).collect();
+        let (id, user) = if open.is_empty() || self.dice.chance(100) {
+            self.reservation()?
+        } else {
+            let id = **self.dice.pick(&open);
+            (id, self.model.reservations.get(&id)?.user.clone())
+        };
+        let request = self.request(&user, &format!("card {}", id.no));
+        let method = Box::new(method.clone());
+        let command = concert_option::Command::BeginPaymentBy { reservation: id.no, user, method, request };
+        Some(Ask::Option(id.option, command))
     }
 
     fn refund(&self, who: u64) -> Option<Ask> {
@@ -458,7 +481,20 @@ impl Mind<'_> {
         Some(Ask::Option(id.option, concert_option::Command::Refund { payment: id.no, caller, request }))
     }
 
+    /// Gives up what is paid by the provider, or is not any more.
+    fn give_up(&self) -> Option<Ask> {
+        let recent: Vec<_> = self.model.provided.keys().rev().take(6).collect();
+        if recent.is_empty() {
+            return None;
+        }
+        let id = **self.dice.pick(&recent);
+        Some(Ask::Option(id.option, concert_option::Command::GiveUp { payment: id.no, caller: Caller::Admin }))
+    }
+
     fn release(&self, who: u64) -> Option<Ask> {
+        if self.swarm.money.is_some() && self.dice.coin() {
+            return self.give_up();
+        }
         let (id, owner) = self.reservation()?;
         let caller = Caller::User(if self.dice.chance(50) { user(who) } else { owner });
         Some(Ask::Option(id.option, concert_option::Command::Release { reservation: id.no, caller }))
@@ -563,9 +599,10 @@ impl Mind<'_> {
 
     fn definition(&self, concert: ConcertId) -> Definition {
         let start = self.swarm.start;
+        let money = self.swarm.money.as_ref();
         Definition {
             concert,
-            starts_at: start.plus_millis(1 << 40),
+            starts_at: start.plus_millis(money.map_or(1 << 40, |money| money.begins_ms)),
             window: Window {
                 sale_opens_at: None,
                 sale_closes_at: start.plus_millis(1 << 40),
@@ -582,8 +619,8 @@ impl Mind<'_> {
             focus: None,
             accessible: Vec::new(),
             not_for_sale: SeatSet::default(),
-            payment_methods: Vec::new(),
-            currency: None,
+            payment_methods: money.map_or_else(Vec::new, |money| vec![POINTS.into(), money.method.name.clone()]),
+            currency: money.map(|_| Currency::KRW),
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::mpsc;
 
 use parking_lot::Mutex;
 
+use super::clerk::{Clerk, Messenger};
 use super::clients::Call;
 use super::relay::Courier;
 use super::rows::SimRows;
@@ -60,6 +61,8 @@ pub(super) struct Machine {
     pub rebuilt_because: Option<String>,
     pub couriers: BTreeMap<SinkId, Courier>,
     pub calls: Vec<Call>,
+    pub clerk: Clerk,
+    pub messenger: Messenger,
 }
 
 impl Machine {
@@ -92,6 +95,7 @@ impl Machine {
             Unseen::Ended => OpenError::Row("there is no replica".into()),
         });
         let Term { system, batches, timer } = begun?;
+        let clerk = Clerk::new(system.env.clock.now());
         Ok(Self {
             node,
             system,
@@ -109,6 +113,8 @@ impl Machine {
             rebuilt_because,
             couriers: BTreeMap::new(),
             calls: Vec::new(),
+            clerk,
+            messenger: Messenger::default(),
         })
     }
 

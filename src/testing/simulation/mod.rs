@@ -10,7 +10,12 @@
 //! durable, and that states agree with events; after every crash, that all of it is still there, that nothing else came
 //! but the one frame that was being written, and that rows are those of the whole journal; at the end, that everything
 //! that is owed gets done, money is conserved, holds run out in time and every event reaches its receivers in order.
+//!
+//! In half of all runs buyers also pay by a provider, which has a state of its own (see `bank`): that the money adds up is
+//! looked at after every event (I13), and at the end that the engine knows all that is true, and owes nothing.
 
+pub(in crate::testing) mod bank;
+pub(in crate::testing) mod clerk;
 pub(in crate::testing) mod clients;
 pub(in crate::testing) mod machine;
 pub(in crate::testing) mod model;
@@ -27,10 +32,34 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+pub use self::bank::Tally;
 pub use self::shrink::shrink;
 use self::trial::Trial;
 use super::sim_disk::SimDisk;
 use crate::store::disk::Disk;
+
+/// How the part of a host that drives a provider can be built wrong, each of which has to be noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flaw {
+    /// What is owed is not read again before it is asked for.
+    ReadsOnce,
+    /// What is owed for long is not looked up before it is asked for again.
+    NeverLooks,
+    /// The provider's key does not tell what is owed from what else is owed of the payment.
+    OneKeyForAll,
+    /// It does not tell one attempt from the next.
+    OneKeyForAllAttempts,
+    /// A refund of which nothing was heard counts as done.
+    TakesSilenceForYes,
+    /// What was refused once is not tried again.
+    GivesUp,
+    /// Charges that nobody knows of are not looked for.
+    PassesOverChecks,
+    /// What was owed before a crash is forgotten in it.
+    ForgetsInCrashes,
+    /// The provider is told that a fact has come before it is durable.
+    ThanksAtOnce,
+}
 
 /// What a run is to be.
 #[derive(Debug, Clone)]
@@ -48,13 +77,23 @@ pub struct Plan {
     pub with_history: bool,
     /// What the engine is given in place of the disk.
     pub disk: fn(SimDisk) -> Arc<dyn Disk>,
+    /// How the provider's clerk is built wrong, if he is.
+    pub flaw: Option<Flaw>,
 }
 
 impl Plan {
     /// All steps, on the disk itself.
     #[must_use]
     pub fn new(seed: u64, steps: u64) -> Self {
-        Self { seed, steps, skipped: BTreeSet::new(), cut_at: None, with_history: false, disk: |disk| Arc::new(disk) }
+        Self {
+            seed,
+            steps,
+            skipped: BTreeSet::new(),
+            cut_at: None,
+            with_history: false,
+            disk: |disk| Arc::new(disk),
+            flaw: None,
+        }
     }
 }
 
@@ -85,6 +124,8 @@ pub struct Report {
     pub delivered: u64,
     /// Damaged journals, every one of which was noticed.
     pub damaged: u64,
+    /// What there was of money from outside.
+    pub money: Tally,
     /// Of everything that happened, in order.
     pub trace: u64,
 }
@@ -104,6 +145,7 @@ impl Report {
         self.events += other.events;
         self.delivered += other.delivered;
         self.damaged += other.damaged;
+        self.money.add(&other.money);
         self.trace = self.trace.rotate_left(1) ^ other.trace;
     }
 }
@@ -114,7 +156,7 @@ impl fmt::Display for Report {
             f,
             "{} steps, {} crashes ({} power cuts, {} during a start), {} starts, {} terms ended ({} calls \
              let go), {} calls ({} outcomes told), {} events, \
-             {} deliveries, {} damaged journals noticed",
+             {} deliveries, {} damaged journals noticed; {}",
             self.steps,
             self.crashes,
             self.power_cuts,
@@ -126,7 +168,8 @@ impl fmt::Display for Report {
             self.told,
             self.events,
             self.delivered,
-            self.damaged
+            self.damaged,
+            self.money
         )
     }
 }

@@ -9,14 +9,15 @@ use std::sync::Arc;
 use super::watched::Frame;
 use crate::actors::alarms::AggregateId;
 use crate::actors::system::SharedReplica;
-use crate::domain::concert_option::{self, AreaPlaces, ConcertOption, Definition, Part, SeatRefs};
+use crate::domain::concert_option::{self, AreaPlaces, ConcertOption, Definition, Moved, Owed, Part, SeatRefs, Turn};
+use crate::domain::facts::{Fact, Kind};
 use crate::domain::idempotency::{Key, RETENTION_MILLIS};
 use crate::domain::invariants::{Audit, Broken};
 use crate::domain::sink::{self, Registration};
 use crate::domain::wallet::Wallet;
 use crate::domain::{
-    ConcertId, EventId, Lsn, OptionId, PaymentId, Points, RefundId, ReservationId, SinkId, Timestamp, TokenId, UserId,
-    catalogue, waiting_room, wallet,
+    ConcertId, Currency, EventId, Lsn, OptionId, PaymentId, Points, RefundId, ReservationId, SinkId, Timestamp,
+    TokenId, UserId, catalogue, waiting_room, wallet,
 };
 use crate::limits::UserCounts;
 use crate::replica::{Cold, Replica};
@@ -32,6 +33,33 @@ pub(in crate::testing) struct Held {
     pub areas: Vec<AreaPlaces>,
     pub amount: Points,
     pub token: Option<u64>,
+}
+
+/// A payment by a provider, by its events.
+#[derive(Debug, Clone)]
+pub(in crate::testing) struct Provided {
+    pub reservation: u64,
+    pub price: Points,
+    pub currency: Currency,
+    /// It has seats, and has paid for them.
+    pub is_paid: bool,
+    /// Its seats are pinned.
+    is_pinned: bool,
+    pub owed: BTreeMap<u32, Owed>,
+    /// What, of which charge, and which of it.
+    heard: BTreeSet<(Kind, String, String)>,
+}
+
+fn what(fact: &Fact) -> (Kind, String, String) {
+    let id = fact.id.as_ref().unwrap_or(&fact.reference);
+    (fact.kind, fact.reference.clone(), id.clone())
+}
+
+impl Provided {
+    /// Whether this was heard of it.
+    pub fn has_heard(&self, fact: &Fact) -> bool {
+        self.heard.contains(&what(fact))
+    }
 }
 
 /// What a key has led to.
@@ -61,6 +89,7 @@ pub(in crate::testing) struct Model {
     pub open: BTreeMap<ReservationId, Timestamp>,
     deadlines: BTreeMap<ReservationId, Timestamp>,
     pub payments: BTreeMap<PaymentId, u64>,
+    pub provided: BTreeMap<PaymentId, Provided>,
     payment_keys: BTreeMap<PaymentId, Option<Key>>,
     refund_keys: BTreeMap<RefundId, Option<Key>>,
     completed: BTreeSet<PaymentId>,
@@ -114,6 +143,7 @@ impl Default for Model {
             open: BTreeMap::new(),
             deadlines: BTreeMap::new(),
             payments: BTreeMap::new(),
+            provided: BTreeMap::new(),
             payment_keys: BTreeMap::new(),
             refund_keys: BTreeMap::new(),
             completed: BTreeSet::new(),
@@ -274,13 +304,60 @@ impl Model {
                 self.note_key(AggregateId::Option(id), key.as_ref(), 0, at)?;
             }
             Event::OptionRescheduled { .. } | Event::TokenCompleted { .. } => {}
-            Event::ProviderPaymentStarted { .. }
-            | Event::ProviderPaymentMoved { .. }
-            | Event::ProviderAttemptFailed { .. }
+            Event::ProviderPaymentStarted { payment, reservation, terms, amount, key, .. } => {
+                self.open.remove(&ReservationId { option: id, no: *reservation });
+                self.payments.insert(payment_of(*payment), *reservation);
+                let begun = Provided {
+                    reservation: *reservation,
+                    price: *amount,
+                    currency: terms.currency,
+                    is_paid: false,
+                    is_pinned: true,
+                    owed: BTreeMap::new(),
+                    heard: BTreeSet::new(),
+                };
+                self.provided.insert(payment_of(*payment), begun);
+                self.note_key(AggregateId::Option(id), key.as_ref(), *payment, at)?;
+            }
+            Event::ProviderPaymentMoved { payment, moved } => {
+                self.moved(payment_of(*payment), lsn, moved);
+                if let Some(Turn::Refunded { refund: Some(refund), .. }) = &moved.turn {
+                    self.note_key(AggregateId::Option(id), moved.key.as_ref(), *refund, at)?;
+                }
+            }
+            Event::ProviderAttemptFailed { .. }
             | Event::ProviderPaymentsWentCold { .. }
             | Event::ProviderPaymentRevived { .. } => {}
         }
         Ok(())
+    }
+
+    fn moved(&mut self, id: PaymentId, lsn: Lsn, moved: &Moved) {
+        let Some(provided) = self.provided.get_mut(&id) else { return };
+        provided.heard.extend(moved.fact.iter().map(what));
+        provided.owed.retain(|no, _| !moved.owing.settled.contains(no));
+        provided.owed.extend(moved.owing.begun.iter().map(|owed| (owed.no, owed.clone())));
+        let Some(turn) = &moved.turn else { return };
+        provided.is_paid = matches!(turn, Turn::Confirmed { .. });
+        provided.is_pinned = matches!(turn, Turn::Authorized { .. });
+        let no = ReservationId { option: id.option, no: provided.reservation };
+        match turn {
+            Turn::Authorized { again, .. } | Turn::Confirmed { again, .. } => {
+                if matches!(turn, Turn::Confirmed { .. }) {
+                    self.completed.insert(id);
+                }
+                self.open.remove(&no);
+                let seats = self.reservations.get(&no).filter(|_| *again).map(|held| held.seats.clone());
+                self.occupy(id.option, &seats.unwrap_or_default());
+            }
+            Turn::Ended { lapses: false, .. } => self.open.extend(self.deadlines.get(&no).map(|until| (no, *until))),
+            Turn::Ended { lapses: true, .. } | Turn::Refunded { .. } => self.vacate(no, lsn),
+        }
+    }
+
+    /// Whether no payment by a provider has pinned seats or owes anything.
+    pub fn owes_nothing(&self) -> bool {
+        self.provided.values().all(|payment| !payment.is_pinned && payment.owed.is_empty())
     }
 
     fn occupy(&mut self, id: OptionId, seats: &[u32]) {
@@ -377,6 +454,11 @@ impl Model {
     /// I3: this payment is durable.
     pub fn knows_payment(&self, id: PaymentId) -> Result<(), Broken> {
         ensure(self.completed.contains(&id), "I3", || format!("{id} was told to be paid"))
+    }
+
+    /// I3: this payment by a provider is durable.
+    pub fn knows_provided(&self, id: PaymentId) -> Result<(), Broken> {
+        ensure(self.provided.contains_key(&id), "I3", || format!("{id} was told to have begun"))
     }
 
     /// I3: this refund is durable.

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use crate::actors::actor::{Address, Delivery, Driver, Host, Then};
+use crate::actors::desk::Desk;
 use crate::actors::inbox::{Call, Inbox};
 use crate::actors::registry::Full;
 use crate::actors::system::{Routed, System};
-use crate::domain::{Message, Timestamp};
+use crate::domain::{Message, OptionId, Timestamp};
 use crate::testing::random::Dice;
 
 /// What becomes of messages between aggregates, in thousandths. Nothing, in an engine; much, between machines.
@@ -28,6 +29,7 @@ struct Shared {
     seats: Mutex<Seats>,
     dice: Dice,
     post: Mutex<Post>,
+    desk: Desk,
 }
 
 #[derive(Default)]
@@ -41,7 +43,12 @@ struct Seats {
 
 impl Stage {
     pub fn new(dice: Dice, post: Post) -> Self {
-        Self(Arc::new(Shared { seats: Mutex::default(), dice, post: Mutex::new(post) }))
+        Self(Arc::new(Shared { seats: Mutex::default(), dice, post: Mutex::new(post), desk: Desk::default() }))
+    }
+
+    /// Who is told what providers owe.
+    pub fn desk(&self) -> &Desk {
+        &self.0.desk
     }
 
     /// From now on nothing befalls messages.
@@ -110,6 +117,10 @@ impl Host for Stage {
 
     fn in_background(&self, work: impl FnOnce() + Send + 'static) {
         work();
+    }
+
+    fn owes_providers(&self, option: OptionId) {
+        self.0.desk.owes(option);
     }
 
     fn tell(&self, system: &Arc<System<Self>>, message: Message) {

@@ -2,7 +2,8 @@
 
 use super::stage::Post;
 use crate::config::Config;
-use crate::domain::Timestamp;
+use crate::domain::concert_option::{Installation, Late, Method};
+use crate::domain::{Points, Timestamp};
 use crate::relay::{Settings, breaker};
 use crate::testing::random::Random;
 use crate::testing::sim_disk::Tear;
@@ -52,6 +53,12 @@ pub(in crate::testing) enum Action {
     Restart,
     /// The term ends, and another begins on the same node.
     Term,
+    /// A buyer, or the provider, does something.
+    Act,
+    /// What is owed of payments by the provider gets a step further.
+    Work,
+    /// What the provider tells gets a step further.
+    Tell,
 }
 
 impl Action {
@@ -87,6 +94,22 @@ const WEIGHTS: &[(Action, u64, Spread)] = &[
     (Action::Term, 5, Spread::Any),
 ];
 
+/// How often it happens besides, where there is a provider.
+const OF_MONEY: &[(Action, u64, Spread)] =
+    &[(Action::Act, 120, Spread::Some), (Action::Work, 120, Spread::Any), (Action::Tell, 120, Spread::Any)];
+
+/// How often this happens in one run.
+fn weigh(random: &mut Random, weights: &[(Action, u64, Spread)]) -> Vec<(Action, u64)> {
+    let weigh = |&(action, weight, spread): &(Action, u64, Spread)| {
+        let times = match spread {
+            Spread::Some => *random.pick(&[1, 2, 2, 4]),
+            Spread::Any => *random.pick(&[0, 1, 2, 2, 4]),
+        };
+        (action, weight * times)
+    };
+    weights.iter().map(weigh).collect()
+}
+
 /// By how much a run differs from another one.
 #[derive(Debug, Clone, Copy)]
 enum Spread {
@@ -121,18 +144,42 @@ pub(in crate::testing) struct Swarm {
     pub start: Timestamp,
     pub relay: Settings,
     pub batch: usize,
+    /// Whether there is a provider.
+    pub money: Option<Money>,
+}
+
+/// How buyers pay by a provider.
+#[derive(Debug, Clone)]
+pub(in crate::testing) struct Money {
+    pub method: Method,
+    /// How many payments in 1,000 are by the provider.
+    pub share: u64,
+    /// How long after the start the first performances begin.
+    pub begins_ms: u64,
+}
+
+impl Money {
+    fn new(random: &mut Random) -> Self {
+        let method = Method {
+            name: "card".into(),
+            installation: Installation(7),
+            pay_within_ms: 1_000 * (1 + random.below(60)),
+            capture_within_ms: 1_000 * (1 + random.below(30)),
+            late_within_ms: *random.pick(&[0, 5_000, 60_000, 30 * 86_400_000]),
+            late: if random.chance(750) { Late::Reacquire } else { Late::Refund },
+            minimum: Points::ZERO,
+        };
+        Self {
+            method,
+            share: *random.pick(&[300, 700, 1_000]),
+            begins_ms: *random.pick(&[60_000, 3_600_000, 1 << 40, 1 << 40]),
+        }
+    }
 }
 
 impl Swarm {
     pub fn new(random: &mut Random) -> Self {
-        let weights = WEIGHTS.iter().map(|&(action, weight, spread)| {
-            let times = match spread {
-                Spread::Some => *random.pick(&[1, 2, 2, 4]),
-                Spread::Any => *random.pick(&[0, 1, 2, 2, 4]),
-            };
-            (action, weight * times)
-        });
-        let weights = weights.collect();
+        let weights = weigh(random, WEIGHTS);
         let mut config = Config { data_dir: "/data".into(), ..Config::default() };
         config.journal.segment_bytes = *random.pick(&[4, 8, 16, 64]) << 10;
         config.checkpoint.enabled = !random.chance(100);
@@ -169,7 +216,18 @@ impl Swarm {
                 retry_after_max: std::time::Duration::from_secs(5),
             },
             batch: *random.pick(&[1, 1, 3]),
+            money: None,
         }
+    }
+
+    /// The same, and in half of all worlds a provider beside; all else is as it was.
+    pub fn with_money(mut self, seed: u64) -> Self {
+        let mut random = Random(seed ^ 0x6D6F_6E65_7921);
+        if random.coin() {
+            self.weights.extend(weigh(&mut random, OF_MONEY));
+            self.money = Some(Money::new(&mut random));
+        }
+        self
     }
 
     /// What happens next.

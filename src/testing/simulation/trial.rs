@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::Xxh3Default;
 
+use super::bank::{self, Bank};
+use super::clerk::{self, Clerk};
 use super::clients::{Answered, Ask, Mind, user};
 use super::machine::Machine;
 use super::model::{Model, UNREADABLE, broken, see};
@@ -31,6 +33,10 @@ use crate::testing::sim_disk::{Calls, Failure, Fault, SimDisk};
 const AHEAD_MS: u64 = 300_000;
 /// Turns until everything has come to rest, at the most.
 const TURNS_MAX: u64 = 100_000;
+/// Half seconds until nothing is owed any more of payments by the provider, at the most.
+const MONEY_ROUNDS_MAX: u64 = 3_000;
+/// In so many of them the provider is still as it was.
+const MONEY_ROUNDS_LATE: u64 = 10;
 /// Between two steps of the timer.
 const TICK_MS: u64 = 50;
 
@@ -58,6 +64,7 @@ pub(super) struct Trial {
     /// Whether nothing befalls the engine any more.
     is_calm: bool,
     asked: Vec<Ask>,
+    bank: Bank,
     step: u64,
     report: Report,
     trace: Xxh3Default,
@@ -67,7 +74,7 @@ pub(super) struct Trial {
 impl Trial {
     pub fn new(plan: &Plan) -> Self {
         let mut random = Random(plan.seed);
-        let swarm = Swarm::new(&mut random);
+        let swarm = Swarm::new(&mut random).with_money(plan.seed);
         let sim_disk = SimDisk::new(random.next());
         Self {
             plan: plan.clone(),
@@ -87,6 +94,7 @@ impl Trial {
             is_damaged: false,
             is_calm: true,
             asked: Vec::new(),
+            bank: Bank::default(),
             step: 0,
             report: Report::default(),
             trace: Xxh3Default::new(),
@@ -101,7 +109,7 @@ impl Trial {
 
     pub fn report(&self) -> Report {
         let events = self.model.last.0;
-        Report { steps: self.step, events, trace: self.trace.digest(), ..self.report }
+        Report { steps: self.step, events, money: self.bank.tally, trace: self.trace.digest(), ..self.report }
     }
 
     pub fn history(&mut self) -> Vec<String> {
@@ -252,6 +260,9 @@ impl Trial {
                 self.machine().told.lock().ends = Some(writer);
             }
             Action::Term => self.machine().end_term(),
+            Action::Act => self.bank.act(&dice, &self.model),
+            Action::Work => drop(self.work()?),
+            Action::Tell => drop(self.tell()?),
         }
         Ok(())
     }
@@ -319,6 +330,62 @@ impl Trial {
             is_well: self.is_calm,
         };
         courier.step(&kit, self.inboxes.entry(id).or_default())
+    }
+
+    /// With what those work who drive the provider; nothing while nobody can be asked.
+    fn counter(&self) -> Option<(&Machine, clerk::Kit<'_>)> {
+        let machine = self.machine.as_ref()?;
+        // As in `ask`.
+        if machine.node.journal.is_closed() || (self.is_full && machine.log_status.space_exhausted()) {
+            return None;
+        }
+        let (system, model, dice) = (&machine.system, &self.model, &self.dice);
+        let now = system.env.clock.now();
+        Some((machine, clerk::Kit { system, model, dice, now, flaw: self.plan.flaw }))
+    }
+
+    /// Lets what is owed of payments by the provider get a step further; whether there was anything to do.
+    fn work(&mut self) -> Result<bool, Broken> {
+        let Some(machine) = &mut self.machine else { return Ok(false) };
+        let mut clerk = std::mem::replace(&mut machine.clerk, Clerk::new(Timestamp::default()));
+        let mut bank = std::mem::take(&mut self.bank);
+        let worked = self.let_work(&mut clerk, &mut bank);
+        self.bank = bank;
+        if let Some(machine) = &mut self.machine {
+            machine.clerk = clerk;
+        }
+        worked
+    }
+
+    fn let_work(&mut self, clerk: &mut Clerk, bank: &mut Bank) -> Result<bool, Broken> {
+        let Some((machine, kit)) = self.counter() else { return Ok(false) };
+        let begun = (!clerk.is_busy() || self.dice.coin()) && clerk.begin(&kit, &machine.stage, bank)?;
+        let is_busy = clerk.is_busy();
+        self.hear()?;
+        let Some((_, kit)) = self.counter() else { return Ok(true) };
+        let Some(order) = clerk.step(&kit, bank)? else { return Ok(begun || is_busy) };
+        // What others made durable meanwhile.
+        self.hear()?;
+        let Some((_, kit)) = self.counter() else { return Ok(true) };
+        clerk.ask(&order, &kit, bank)?;
+        Ok(true)
+    }
+
+    /// Lets what the provider tells get a step further; whether there was anything to do.
+    fn tell(&mut self) -> Result<bool, Broken> {
+        self.hear()?;
+        let Some(machine) = &mut self.machine else { return Ok(false) };
+        let mut messenger = std::mem::take(&mut machine.messenger);
+        let mut bank = std::mem::take(&mut self.bank);
+        let told = match self.counter() {
+            Some((_, kit)) => messenger.step(&kit, &mut bank),
+            None => Ok(false),
+        };
+        self.bank = bank;
+        if let Some(machine) = &mut self.machine {
+            machine.messenger = messenger;
+        }
+        told
     }
 
     /// Reads something that is known to be there.
@@ -665,6 +732,7 @@ impl Trial {
             self.settle()?;
             self.clock.advance(500);
         }
+        self.money_comes_to_rest()?;
         self.model.audit.settled()?;
         if let Some(call) = self.machine().calls.first() {
             return Err(broken("rest", format!("{} is never answered", call.ask())));
@@ -681,6 +749,36 @@ impl Trial {
             return Err(broken("lost", "a clean end is not the end"));
         }
         self.check_all()
+    }
+
+    /// I13: in the end all is told, nothing is owed, and whoever paid has the seats or the money.
+    fn money_comes_to_rest(&mut self) -> Result<(), Broken> {
+        if self.swarm.money.is_none() {
+            return Ok(());
+        }
+        // Whoever tells of it is late, and the provider has forgotten what it was asked for.
+        self.bank.is_down = false;
+        self.clock.advance(bank::KEYS_MS);
+        for round in 0..MONEY_ROUNDS_MAX {
+            if round >= MONEY_ROUNDS_LATE {
+                let dice = self.dice.clone();
+                self.bank.calm(&dice);
+            }
+            for _ in 0..20 {
+                if !(self.work()? | self.tell()?) {
+                    break;
+                }
+                self.settle()?;
+            }
+            if self.bank.is_idle() && self.model.owes_nothing() {
+                return self.bank.agrees(&self.model);
+            }
+            self.machine().timer.step();
+            self.settle()?;
+            self.clock.advance(500);
+        }
+        let owing = self.model.provided.iter().filter(|(_, payment)| !payment.owed.is_empty());
+        Err(broken("I13", format!("this is owed for ever: {:?}", owing.collect::<Vec<_>>())))
     }
 
     /// I5: no hold lasts longer than a second after its end.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::domain::facts::{Fact, Kind};
+use crate::domain::facts::{FACTS_MAX, Fact, Kind};
 use crate::domain::invariants::Audit;
 use crate::domain::{Currency, Meta};
 use crate::testing::random::{Random, seed};
@@ -146,6 +146,27 @@ fn nothing_to_pay_is_paid_at_once() {
 }
 
 #[test]
+fn nothing_that_goes_back_takes_seats_away_that_cost_nothing() {
+    let then = card_defined().given(s(20), [held(1, "anna", &[10], s(320))]).when(begin(1, "anna"), s(30));
+    let then = then.when(report(2, fact(Kind::Captured, "stray", 5)), s(40));
+    assert_eq!(by(&then, 2).1, [(Refund_, 5)]);
+    let then = then.when(report(2, fact(Kind::Refunded, "stray", 5)), s(50));
+    let (standing, owed) = by(&then, 2);
+    assert_eq!((standing.status, &*owed, then.state().seats().status(10)), (P::Completed, &[][..], Sold));
+}
+
+#[test]
+fn who_pays_by_a_provider_holds_seats() {
+    let holders = |then: &Scenario<ConcertOption>| then.state().holders().cloned().collect::<Vec<_>>();
+    let then = anna_pays_by_card().reloaded();
+    assert_eq!(holders(&then), [anna()]);
+    let then = then.when(report(2, fact(Kind::Authorized, "a", 20)), s(40));
+    assert_eq!(holders(&then), [anna()]);
+    assert_eq!(holders(&then.clone().when(report(2, fact(Kind::Failed, "a", 20)), s(50))), [anna()]);
+    assert!(holders(&then.when(report(2, fact(Kind::Captured, "a", 20)), s(50))).is_empty());
+}
+
+#[test]
 fn a_key_is_answered_again() {
     let request = with_key(1, 1);
     let begin = Command::BeginPaymentBy { reservation: 1, user: anna(), method: method(Late::Refund).into(), request };
@@ -266,7 +287,8 @@ fn every_fact_in_every_state() {
     let gone: &[Row<'_>] = &[
         (Authorized, P::Voiding, &[(Void, 20)], Free),
         (Captured, P::RefundOwed, &[(Refund_, 20)], Free),
-        (Disputed, P::Voided, &[], Free),
+        // It may have taken money.
+        (Disputed, P::Voiding, &[(Check, 20)], Free),
     ];
     check("lapsed, and late is refunded", &refund_policy, s(700), gone);
     check("released", &released, s(50), gone);
@@ -327,6 +349,98 @@ fn a_verdict_has_an_end() {
     stands(then.when(report(2, fact(Kind::Captured, "a", 20)), s(721)), P::Completed, &[], Sold);
 }
 
+/// Of a charge that was disputed, or of which a refund came back, and nothing else is known, there may be money.
+#[test]
+fn a_charge_that_nobody_knows_enough_of_is_looked_for() {
+    use Kind::{Captured, DisputeLost, DisputeWon, Disputed, Failed, RefundFailed, Refunded, Voided};
+    let given_up = || anna_pays_by_card().when(give_up(2, "anna"), s(40));
+    let lapsed = || anna_pays_by_card().at(s(640));
+    let heard_before = |kind, amount| {
+        let then = anna_pays_by_card().when(report(2, fact(kind, "a", amount)), s(35));
+        then.when(give_up(2, "anna"), s(40))
+    };
+    let part_back = |then: Scenario<ConcertOption>| {
+        let then = then.when(report(2, fact(Refunded, "a", 20)), s(650));
+        then.when(report(2, fact(RefundFailed, "a", 20)), s(651))
+    };
+    let unclear = [
+        given_up().when(report(2, fact(Disputed, "a", 20)), s(50)),
+        lapsed().when(report(2, fact(DisputeWon, "a", 20)), s(650)),
+        given_up().when(report(2, fact(RefundFailed, "a", 20)), s(50)),
+        heard_before(Disputed, 20),
+        heard_before(RefundFailed, 20),
+        // A part of it went back: of the rest nobody has said where it is.
+        given_up().when(report(2, fact(Refunded, "a", 5)), s(50)),
+        given_up().when(report(2, fact(DisputeLost, "a", 5)), s(50)),
+        part_back(lapsed()),
+        // One is known not to take money, and the other may have.
+        given_up().when(report(2, fact(Failed, "b", 20)), s(49)).when(report(2, fact(Disputed, "a", 20)), s(50)),
+    ];
+    for (nth, then) in unclear.into_iter().enumerate() {
+        println!("{nth}");
+        let seat = then.state().seats().status(0);
+        let then = stands(then, P::Voiding, &[(Check, 20)], seat);
+        // What lasts for ever is not forgotten either.
+        let then = stands(then.at(s(5_000)), P::Voiding, &[(Check, 20)], Free).reloaded();
+        let all_back = Fact { id: Some("all".into()), ..fact(Refunded, "a", 20) };
+        for known in [fact(Captured, "a", 20), fact(Voided, "a", 20), all_back] {
+            let then = then.clone().when(report(2, known.clone()), s(9_600));
+            assert!(then.answer().is_ok(), "{known:?}: {:?}", then.answer());
+            let owed = by(&then, 2).1;
+            assert!(owed.iter().all(|(kind, _)| *kind != Check), "{known:?}: {owed:?}");
+        }
+    }
+    // What was given back by hand is no charge, also if it was a part only, or came back.
+    let then = given_up().when(release(1, as_user("anna")), s(41)).when(report(2, fact(Captured, "a", 20)), s(50));
+    let then = then.when(report(2, fact(Refunded, "transfer 7", 5)), s(60));
+    let then = stands(then, P::RefundOwed, &[(Refund_, 15)], Free);
+    let then = then.when(report(2, fact(RefundFailed, "transfer 7", 5)), s(70));
+    stands(then, P::RefundOwed, &[(Refund_, 20)], Free);
+    // Also of one beside the charge that paid.
+    let then = anna_pays_by_card().when(report(2, fact(Captured, "a", 20)), s(40));
+    let then = stands(then.when(report(2, fact(Disputed, "b", 20)), s(50)), P::Completed, &[(Check, 20)], Sold);
+    let then = then.when(report(2, fact(DisputeLost, "b", 20)), s(60));
+    stands(then, P::Completed, &[], Sold);
+}
+
+/// Of a payment with as many facts as there may be, money is heard all the same.
+#[test]
+fn money_is_heard_of_however_much_was_said() {
+    use Kind::{Captured, DisputeLost, DisputeWon, Disputed, Failed, Opened, RefundFailed, Refunded, Voided};
+    let said = |kind, reference: &str, id: &str, amount| Fact { id: Some(id.into()), ..fact(kind, reference, amount) };
+    let standing = by(&anna_pays_by_card(), 2).0;
+    let opened = (0..FACTS_MAX).map(|n| {
+        let fact = Some(fact(Opened, &format!("c{n}"), 20));
+        let moved = Box::new(Moved { fact, turn: None, owing: Owing::default(), standing, key: None });
+        Event::ProviderPaymentMoved { payment: 2, moved }
+    });
+    let then = anna_pays_by_card().given(s(40), opened);
+    let full = Rejection::LimitExceeded { limit: FACTS_MAX as u64, already: FACTS_MAX as u64 };
+    let then = then.when(report(2, fact(Opened, "one more", 20)), s(41)).then_rejected(full.clone());
+    // Of what is not known nothing is said, and what is known can end.
+    let then = then.when(report(2, fact(Failed, "one more", 20)), s(41)).then_rejected(full.clone());
+    let then = then.when(report(2, fact(Failed, "c0", 20)), s(42));
+    assert!(then.answer().is_ok());
+    let again = Rejection::LimitExceeded { limit: FACTS_MAX as u64, already: FACTS_MAX as u64 + 1 };
+    let then = then.when(report(2, said(Voided, "c0", "again", 20)), s(42)).then_rejected(again);
+    let money = [
+        fact(Captured, "one more", 20),
+        said(Refunded, "one more", "r1", 20),
+        said(RefundFailed, "one more", "r1", 20),
+        said(Disputed, "one more", "d1", 20),
+        said(DisputeWon, "one more", "d1", 20),
+        fact(Captured, "c1", 20),
+        said(DisputeLost, "c1", "d2", 20),
+    ];
+    let mut then = then;
+    for fact in money {
+        then = then.when(report(2, fact.clone()), s(43));
+        assert!(then.answer().is_ok(), "{fact:?}: {:?}", then.answer());
+    }
+    let totals = by(&then, 2).0.totals;
+    assert_eq!((totals.captured, totals.lost, totals.owed), (40, 20, 20), "{totals:?}");
+}
+
 #[test]
 fn what_is_owed_is_tried_again_under_a_new_attempt() {
     let then = anna_pays_by_card().when(report(2, fact(Kind::Authorized, "a", 20)), s(40));
@@ -350,6 +464,38 @@ fn refunds_that_come_back_are_settled_by_hand() {
     assert!(then.state().payment(2).unwrap().provider.as_ref().unwrap().owed[0].by_hand);
     let then = then.when(report(2, fact(Kind::Refunded, "bank transfer 7", 20)), s(80));
     stands(then, P::Refunded, &[], Free);
+}
+
+#[test]
+fn who_settles_one_of_two_equal_debts_says_which() {
+    let of = |kind, reference: &str, id: &str| Fact { id: Some(id.into()), ..fact(kind, reference, 20) };
+    let then = anna_pays_by_card().when(give_up(2, "anna"), s(40)).when(release(1, as_user("anna")), s(41));
+    let mut then = then;
+    for reference in ["a", "b", "c"] {
+        then = then.when(report(2, fact(Kind::Captured, reference, 20)), s(50));
+        then = then.when(report(2, of(Kind::RefundFailed, reference, "r")), s(50));
+    }
+    let left = |then: &Scenario<ConcertOption>| {
+        let by = then.state().payment(2).unwrap().provider.clone().unwrap();
+        by.owed.into_iter().map(|owed| (owed.no, owed.reference.unwrap(), owed.by_hand)).collect::<Vec<_>>()
+    };
+    let all = left(&then);
+    let without = |names: &[&str]| {
+        all.iter().filter(|(_, reference, _)| !names.contains(&&**reference)).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(all.len(), 3);
+    // The charge, and a name of one's own; or a name of one's own, and the charge. Each keeps the other debts as they were.
+    let named = then.clone().when(report(2, of(Kind::Refunded, "b", "transfer 7")), s(60));
+    assert_eq!(left(&named), without(&["b"]));
+    for charge in ["a", "b", "c"] {
+        let named = then.clone().when(report(2, of(Kind::Refunded, "transfer 7", charge)), s(60));
+        assert_eq!(left(&named), without(&[charge]));
+        let named = named.when(report(2, of(Kind::Refunded, "transfer 8", charge)), s(61));
+        assert_eq!(left(&named).len(), 1, "what is paid twice is paid for another one");
+    }
+    // Who names none has settled one of them.
+    let unnamed = then.when(report(2, fact(Kind::Refunded, "transfer 7", 20)), s(60));
+    assert_eq!(left(&unnamed).len(), 2);
 }
 
 #[test]

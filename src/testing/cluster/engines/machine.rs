@@ -13,7 +13,7 @@ use crate::actors::alarms::AggregateId;
 use crate::actors::system::{System, Unseen};
 use crate::actors::timer::Timer;
 use crate::clock::TimeSource as _;
-use crate::cluster::{FORMAT, Fence, NodeName, Publish, Sequence};
+use crate::cluster::{FORMAT, Fence, Known, NodeName, Publish, Sequence};
 use crate::domain::Lsn;
 use crate::engine::start::{self, Assembled, Follower, Ground, Journaled, Node, Projector, Stuck, Term};
 use crate::store::committer::Way;
@@ -162,6 +162,7 @@ impl Machine {
         let me = Fence { node: name, life: self.lives, format: FORMAT };
         let (journal, standing) = (node.journal.clone(), Standing::in_dir(disk, dir));
         let state = state.map(|state| *state);
+        let state = state.map(|state| (state, Known::default()));
         let follower = Follower::new(me, *copy, state, (CREATED, last), journal, standing.clone(), PATIENCE);
         let follower = Arc::new(Mutex::new(follower.map_err(|stuck| stuck.to_string())?));
         let not_kept = Arc::<Mutex<Option<Stuck>>>::default();
