@@ -1,5 +1,6 @@
 //! Requests to a provider's API: where, who asks, and what came back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -9,6 +10,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, Header
 use reqwest::{Client, Method, Url};
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use super::super::Error;
 use super::super::config::{Secret, value_error};
@@ -17,8 +19,6 @@ use super::super::webhooks::{Webhooks, client};
 
 /// So much is read of an answer.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
-/// Connections that are kept although nobody uses them.
-const IDLE_CONNECTIONS: usize = 16;
 
 /// An API over HTTPS.
 pub struct Api {
@@ -26,6 +26,9 @@ pub struct Api {
     runtime: Handle,
     url: Url,
     headers: HeaderMap,
+    /// Of requests that are under way.
+    turns: Arc<Semaphore>,
+    timeout: Duration,
 }
 
 /// What came back.
@@ -58,17 +61,25 @@ impl Answer {
 
 impl Api {
     /// At `url`, for whoever has `secret` as the user name of Basic authentication.
-    pub fn new(url: &str, secret: &Secret, timeout: Duration, webhooks: &Webhooks) -> Result<Self, Error> {
+    pub fn new(
+        url: &str,
+        secret: &Secret,
+        timeout: Duration,
+        requests: usize,
+        webhooks: &Webhooks,
+    ) -> Result<Self, Error> {
         let url = Url::parse(url).map_err(|error| value_error("payments.providers.url", url, error.to_string()))?;
         let basic = format!("Basic {}", STANDARD.encode(format!("{}:", secret.reveal())));
         let mut authorization =
             HeaderValue::from_str(&basic).map_err(|_| value_error("payments.providers.secret_key", "***", "a key"))?;
         authorization.set_sensitive(true);
         Ok(Self {
-            client: client(timeout, IDLE_CONNECTIONS, Reach::Anywhere).map_err(Error::Webhooks)?,
+            client: client(timeout, requests, Reach::Anywhere).map_err(Error::Webhooks)?,
             runtime: webhooks.handle().ok_or(Error::NoService("there is no runtime for requests to providers"))?,
             url,
             headers: HeaderMap::from_iter([(AUTHORIZATION, authorization)]),
+            turns: Arc::new(Semaphore::new(requests)),
+            timeout,
         })
     }
 
@@ -103,7 +114,11 @@ impl Api {
     /// Where names are looked up that may take long, and on no thread of the engine.
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Answer, String> {
         let request = request.headers(self.headers.clone());
+        let turn = tokio::time::timeout(self.timeout, self.turns.clone().acquire_owned()).await;
+        let turn = turn.map_err(|_| "too many requests to it are under way")?;
         let task = self.runtime.spawn(async move {
+            // Until it has ended, also if nobody waits for it any more.
+            let _turn = turn;
             let mut response = request.send().await.map_err(explain)?;
             let status = response.status().as_u16();
             let replayed = response.headers().get("idempotent-replayed").is_some_and(|value| value == "true");

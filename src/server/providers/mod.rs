@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use parking_lot::Mutex;
@@ -33,6 +34,8 @@ use crate::payment::{Fact, Provider};
 const WEBHOOK_BYTES_MAX: usize = 256 << 10;
 /// For so many pending payments it is remembered what the buyer's page needs.
 const CHECKOUTS_MAX: usize = 100_000;
+/// How long somebody waits for it who only looks at the payment.
+const LOOKING: Duration = Duration::from_secs(3);
 /// When to come again if a provider cannot be asked, in seconds.
 const UNREACHABLE_RETRY_SECONDS: u64 = 5;
 
@@ -172,8 +175,11 @@ impl WithCheckout {
     /// Of one that `caller` looks at. What pays is shown to its owner only, and only if the provider can be reached.
     pub(super) async fn seen(app: &App, caller: &Caller, payment: Payment) -> Self {
         let is_owner = matches!(caller, Caller::User(user) if *user == payment.user_id);
-        let checkout = if is_owner { app.providers.checkout(&app.engine, &payment).await } else { Ok(None) };
-        Self { payment, checkout: checkout.unwrap_or_default() }
+        if !is_owner {
+            return Self { payment, checkout: None };
+        }
+        let checkout = tokio::time::timeout(LOOKING, app.providers.checkout(&app.engine, &payment)).await;
+        Self { checkout: checkout.ok().and_then(Result::ok).flatten(), payment }
     }
 }
 

@@ -56,8 +56,10 @@ pub struct Provider {
     pub webhook_secret_files: Vec<PathBuf>,
     /// By how much the time in a signature may differ from this server's.
     pub webhook_tolerance: Span,
-    /// How long one request to it may take.
+    /// How long one request to it may take, and wait for its turn.
     pub timeout: Span,
+    /// Requests to it at a time.
+    pub requests: u64,
     /// Where its API is, if not where it always is.
     pub url: String,
 }
@@ -82,6 +84,7 @@ impl Default for Provider {
             webhook_secret_files: Vec::new(),
             webhook_tolerance: seconds(300),
             timeout: seconds(20),
+            requests: 32,
             url: String::new(),
         }
     }
@@ -110,6 +113,9 @@ impl Provider {
             if !(min..=max).contains(&span) {
                 return Err(value_error(&key(name), span, format!("from {min} to {max}")));
             }
+        }
+        if !(1..=1_024).contains(&self.requests) {
+            return Err(value_error(&key("requests"), self.requests, "a whole number from 1 to 1024"));
         }
         let keys = usize::from(!self.secret_key.reveal().is_empty())
             + usize::from(!self.secret_key_file.as_os_str().is_empty());
@@ -200,6 +206,7 @@ mod tests {
             (format!("{card}secret_key_file = \"a\""), &environment[..], "secret_key = ***: must be set, or"),
             (format!("{card}url = \"http://a.example\""), &environment[..], "[0].url = http://a.example: must be"),
             (format!("{card}timeout = \"0s\""), &environment[..], "[0].timeout = 0s: must be from 100ms to 10m"),
+            (format!("{card}requests = 0"), &environment[..], "[0].requests = 0: must be a whole number from 1 to"),
             (format!("{card}hunter = 1"), &environment[..], "[0].hunter = : must be one of `name`"),
             (card.replace("stripe", "reported"), &environment[..], "secret_key = ***: must be set only where"),
             (String::new(), &environment[..], "unknown key BOXOFFICE_PAYMENTS_PROVIDERS_CARD_EU_SECRET_KEY"),

@@ -166,7 +166,8 @@ impl Stripe {
             return Err(value_error(&key("webhook_secrets"), "***", "a list of secrets, none of them empty").into());
         }
         let url = if one.url.is_empty() { URL } else { &one.url };
-        let api = Api::new(url, &secret_key, one.timeout.0, webhooks)?.with_header("stripe-version", VERSION);
+        let requests = usize::try_from(one.requests).unwrap_or(usize::MAX);
+        let api = Api::new(url, &secret_key, one.timeout.0, requests, webhooks)?.with_header("stripe-version", VERSION);
         let publishable_key = one.publishable_key.clone();
         Ok(Self { api, live, publishable_key, webhook_secrets, tolerance: one.webhook_tolerance.0 })
     }
