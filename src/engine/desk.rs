@@ -248,6 +248,7 @@ async fn execute(inner: &Arc<Inner>, provider: &dyn Provider, task: &Task) -> Re
         amount: task.owed.amount,
         currency: task.owed.currency,
         key: format!("{}-{}-{}", task.provider_id, task.owed.no, task.owed.attempts),
+        owed_for: Duration::from_millis(inner.now().as_millis().saturating_sub(task.owed.since.as_millis())),
     };
     let done = match task.owed.kind {
         OwedKind::Capture => provider.capture(&charge).await,

@@ -369,6 +369,7 @@ fn api_routes(services: &mut ServiceConfig) {
         at("/v1/payments/{id}", [get(payments::read), delete(payments::give_up)]),
         at("/v1/payments/{id}/facts", [post(payments::report)]),
         at("/v1/payments/{id}/refunds", [post(payments::refund)]),
+        at("/v1/payments/{id}/confirmation", [post(providers::confirm)]),
         at("/v1/payment-providers/{name}/webhook", [post(providers::webhook)]),
         at("/v1/wallet", [get(wallet::own)]),
         at("/v1/wallet/entries", [get(wallet::entries)]),

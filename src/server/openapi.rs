@@ -28,6 +28,7 @@ use crate::api::{
     AreaSeats, Payment, PaymentStatus, Reservation, ReservationStatus, ReservedArea, ReservedSeat, Seats,
 };
 use crate::domain::concert_option::{Counts as SeatCounts, OptionStatus};
+use crate::domain::facts::Kind;
 use crate::domain::sink::Response;
 use crate::domain::waiting_room::{Counts as TokenCounts, Mode, Order, Settings, TokenStatus};
 use crate::domain::wallet::EntryKind;
@@ -73,6 +74,7 @@ const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
         payments::give_up,
         payments::report,
         providers::webhook,
+        providers::confirm,
         wallet::own,
         wallet::entries,
         wallet::charge_own,
@@ -193,6 +195,7 @@ described! {
     ReservationStatus => "ReservationStatus",
     ReservationWithSteps => "ReservationWithSteps",
     Payment => "Payment",
+    Kind => "FactKind",
     reservations::Hold => "Hold",
     SeatingPlan => "SeatingPlan",
     crate::api::Focus => "Focus",
@@ -343,6 +346,7 @@ fn schemas() -> Vec<(&'static str, Value)> {
                 }),
             ),
         ),
+        ("FactKind", json!({"type": "string", "enum": Kind::ALL})),
         (
             "Hold",
             json!({"description": "Seats or places to be held", "oneOf": [

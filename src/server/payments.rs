@@ -32,7 +32,6 @@ pub(super) struct Pay {
 #[serde(deny_unknown_fields)]
 pub(super) struct Report {
     /// What.
-    #[schema(value_type = String)]
     kind: Kind,
     /// The provider's name for the charge.
     #[schema(min_length = 1, max_length = 255)]

@@ -73,6 +73,7 @@ fn rows() -> Vec<(&'static str, &'static str, Value, Statuses)> {
             json!({"kind": "voided", "reference": "a", "amount": 1}),
             [401, 403, 403, 404],
         ),
+        ("POST", "/v1/payments/{id}/confirmation", json!({"reference": "a", "amount": 1}), [401, 404, 404, 404]),
         // Signed, or of nobody: tokens do not matter.
         ("POST", "/v1/payment-providers/{name}/webhook", json!({}), [400; 4]),
         ("GET", "/v1/wallet", none(), EACH_THEIR_OWN),

@@ -278,6 +278,17 @@ async fn another_amount_currency_or_payment_is_no_payment_of_this() {
     assert_eq!(shop.deliver(&event).await, 409);
     assert_eq!(shop.payment(&second).await["status"], "pending");
     assert_eq!(shop.payment(&first).await["status"], "pending");
+    // What is told beside something that cannot be is taken all the same.
+    let (payment, intent) = shop.begin("emil", "S5").await;
+    shop.pay(&payment, &intent).await;
+    shop.stub.with(|account| {
+        account.events.clear();
+        account.refund(&intent, 30, json!({}));
+        account.intents.get_mut(&intent).unwrap()["amount_received"] = json!(90);
+    });
+    let event = shop.stub.with(|account| account.events.remove(0));
+    assert_eq!((shop.deliver(&event).await, &event["type"]), (409, &json!("charge.refunded")));
+    assert_eq!(shop.payment(&payment).await["refunded"], 30);
 }
 
 #[actix_web::test]

@@ -14,6 +14,8 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
+use crate::provider_kill::Kill;
+
 pub const SECRET_KEY: &str = "sk_test_of_the_stub";
 pub const WEBHOOK_SECRET: &str = "whsec_of_the_stub";
 const DAY_SECONDS: u64 = 86_400;
@@ -43,23 +45,6 @@ pub struct Account {
     pub kills: Option<Kill>,
     keys: HashMap<String, Stored>,
     made: u64,
-}
-
-/// A process to be killed while it waits for an answer.
-pub struct Kill {
-    pub process: u32,
-    /// So many requests are answered before.
-    pub after: usize,
-    /// Whether what was asked for is done first.
-    pub done_first: bool,
-}
-
-impl Kill {
-    fn strike(&self) {
-        let process = rustix::process::Pid::from_raw(self.process.cast_signed()).unwrap();
-        // It may have ended by itself.
-        let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
-    }
 }
 
 struct Stored {

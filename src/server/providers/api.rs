@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::super::Error;
-use super::super::config::{Secret, value_error};
+use super::super::config::{Provider, Secret, value_error};
 use super::super::webhooks::addresses::Reach;
 use super::super::webhooks::{Webhooks, client};
 
@@ -61,13 +61,8 @@ impl Answer {
 
 impl Api {
     /// At `url`, for whoever has `secret` as the user name of Basic authentication.
-    pub fn new(
-        url: &str,
-        secret: &Secret,
-        timeout: Duration,
-        requests: usize,
-        webhooks: &Webhooks,
-    ) -> Result<Self, Error> {
+    pub fn new(url: &str, secret: &Secret, one: &Provider, webhooks: &Webhooks) -> Result<Self, Error> {
+        let (timeout, requests) = (one.timeout.0, usize::try_from(one.requests).unwrap_or(usize::MAX));
         let url = Url::parse(url).map_err(|error| value_error("payments.providers.url", url, error.to_string()))?;
         let basic = format!("Basic {}", STANDARD.encode(format!("{}:", secret.reveal())));
         let mut authorization =
@@ -102,6 +97,13 @@ impl Api {
     pub async fn post_form(&self, path: &[&str], fields: &[(&str, &str)], key: &str) -> Result<Answer, String> {
         let request = self.client.request(Method::POST, self.at(path)?);
         let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form(fields));
+        self.send(request.header("idempotency-key", key)).await
+    }
+
+    /// The same, said in JSON.
+    pub async fn post_json(&self, path: &[&str], body: &serde_json::Value, key: &str) -> Result<Answer, String> {
+        let request = self.client.request(Method::POST, self.at(path)?);
+        let request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
         self.send(request.header("idempotency-key", key)).await
     }
 

@@ -6,6 +6,7 @@
 mod api;
 pub(super) mod settings;
 mod stripe;
+mod toss;
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
@@ -15,18 +16,21 @@ use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use self::stripe::Stripe;
+use self::toss::Toss;
+use super::auth::User;
 use super::config::{self, ProviderKind, Secret, value_error};
 use super::json::Input;
 use super::problem::{Code, Problem};
 use super::respond::{self, Cache};
 use super::webhooks::Webhooks;
-use super::{App, Error};
-use crate::api::{Caller, Payment, PaymentStatus};
-use crate::domain::{PaymentId, Rejection};
+use super::{App, Error, unless_missing};
+use crate::api::{Caller, Payment, PaymentStatus, Provided};
+use crate::domain::{PaymentId, Points, Rejection};
 use crate::engine::{AttachedProvider, Engine};
 use crate::payment::{Fact, Provider};
 
@@ -58,7 +62,7 @@ impl From<Unheard> for Problem {
         match unheard {
             Unheard::Refused(why) => Self::new(Code::InvalidRequest, why),
             Unheard::Unreachable(why) => {
-                tracing::warn!(%why, "a provider's webhook is left for later");
+                tracing::warn!(%why, "what is heard of a payment is left for later");
                 unreachable()
             }
         }
@@ -74,20 +78,39 @@ fn unreachable() -> Problem {
 #[derive(Debug)]
 struct Heard {
     provider_id: String,
-    facts: Vec<Fact>,
+    said: Said,
+}
+
+#[derive(Debug)]
+enum Said {
+    Facts(Vec<Fact>),
+    /// That something has become of the charge of this name. Anybody may have said so.
+    About(String),
 }
 
 /// A provider that can be asked and that sends webhooks.
 trait Adapter: Provider {
-    /// The header that holds the signature of a webhook.
-    fn signature_header(&self) -> &'static str;
+    /// The header that holds the signature of a webhook, if it has one.
+    fn signature_header(&self) -> Option<&'static str>;
     /// What a webhook says; nothing, if that is about what is not ours.
     fn hear<'a>(&'a self, signature: &'a str, body: &'a [u8]) -> Saying<'a, Vec<Heard>>;
+    /// What is true of a charge that somebody has spoken of, if it is of the payment of this name.
+    fn follow<'a>(&'a self, _provider_id: &'a str, _reference: &'a str) -> Saying<'a, Vec<Fact>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+    /// What the buyer's page needs, where nothing is opened before.
+    fn page(&self, _by: &Provided, _amount: Points) -> Option<Value> {
+        None
+    }
+    /// What a charge comes to with which the buyer is back from the provider.
+    fn came_back<'a>(&'a self, _by: &'a Provided, _reference: &'a str, _amount: Points) -> Saying<'a, Vec<Fact>> {
+        Box::pin(async { Err(Unheard::Refused("Nobody comes back from this provider with a charge.".into())) })
+    }
 }
 
 /// All of them, by the names of their methods.
 pub struct Providers {
-    adapters: BTreeMap<String, (Arc<dyn Adapter>, Arc<dyn Provider>)>,
+    adapters: BTreeMap<String, Arc<dyn Adapter>>,
     /// What the pages of pending payments need. It is the same each time, and pages ask often.
     checkouts: Mutex<HashMap<PaymentId, Arc<str>>>,
 }
@@ -98,16 +121,15 @@ impl Providers {
     /// # Errors
     /// A secret that cannot be read or is not one, [`Error::Webhooks`].
     pub fn new(settings: &config::Payments, webhooks: &Webhooks) -> Result<Self, Error> {
-        let mut adapters = BTreeMap::<_, (Arc<dyn Adapter>, Arc<dyn Provider>)>::new();
+        let mut adapters = BTreeMap::new();
         for (index, one) in settings.providers.iter().enumerate() {
             let key = |name: &str| format!("payments.providers[{index}].{name}");
-            match one.kind {
-                ProviderKind::Reported => {}
-                ProviderKind::Stripe => {
-                    let stripe = Arc::new(Stripe::new(one, key, webhooks)?);
-                    adapters.insert(one.name.clone(), (stripe.clone(), stripe));
-                }
-            }
+            let adapter: Arc<dyn Adapter> = match one.kind {
+                ProviderKind::Reported => continue,
+                ProviderKind::Stripe => Arc::new(Stripe::new(one, key, webhooks)?),
+                ProviderKind::Toss => Arc::new(Toss::new(one, key, webhooks)?),
+            };
+            adapters.insert(one.name.clone(), adapter);
         }
         Ok(Self { adapters, checkouts: Mutex::default() })
     }
@@ -115,7 +137,7 @@ impl Providers {
     /// Has what is owed done by them, for as long as what this gives is there.
     #[must_use]
     pub fn attach(&self, engine: &Engine) -> Vec<AttachedProvider> {
-        self.adapters.iter().map(|(name, (_, provider))| engine.attach_provider(name, provider.clone())).collect()
+        self.adapters.iter().map(|(name, adapter)| engine.attach_provider(name, adapter.clone())).collect()
     }
 
     /// What the page of the buyer needs to pay; nothing where there is nothing to pay, or a host takes the payment.
@@ -123,8 +145,9 @@ impl Providers {
         let Some(provided) = payment.provided.as_ref().filter(|_| payment.status == PaymentStatus::Pending) else {
             return Ok(None);
         };
-        if !self.adapters.contains_key(&provided.method) {
-            return Ok(None);
+        let Some(adapter) = self.adapters.get(&provided.method) else { return Ok(None) };
+        if let Some(page) = adapter.page(provided, payment.amount) {
+            return Ok(Some(page));
         }
         let known = self.checkouts.lock().get(&payment.id).cloned();
         let checkout = match known {
@@ -195,19 +218,71 @@ pub(super) async fn webhook(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let name = path.into_inner();
-    let Some((adapter, _)) = app.providers.adapters.get(&name) else { return Err(Problem::not_found()) };
+    let Some(adapter) = app.providers.adapters.get(&name) else { return Err(Problem::not_found()) };
     let body = Input::read_signed(WEBHOOK_BYTES_MAX, &request, payload, &app).await?;
-    let signature = request.headers().get(adapter.signature_header()).and_then(|value| value.to_str().ok());
-    for Heard { provider_id, facts } in adapter.hear(signature.unwrap_or_default(), &body).await? {
+    let signature = adapter.signature_header().and_then(|name| request.headers().get(name));
+    let signature = signature.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    for Heard { provider_id, said } in adapter.hear(signature, &body).await? {
         let Some(payment) = find(&app.engine, &name, &provider_id).await? else { continue };
+        let facts = match said {
+            Said::Facts(facts) => facts,
+            Said::About(reference) => adapter.follow(&provider_id, &reference).await?,
+        };
+        let mut refused = None;
         for fact in facts {
-            if let Err(error) = app.engine.report(payment, fact.clone()).await {
-                tracing::warn!(%payment, kind = ?fact.kind, %error, "what a provider says is not taken");
-                return Err(error.into());
+            let kind = fact.kind;
+            if let Err(error) = app.engine.report(payment, fact).await {
+                tracing::warn!(%payment, ?kind, %error, "what a provider says is not taken");
+                // The others may still be right.
+                refused = refused.or(Some(error));
             }
+        }
+        if let Some(error) = refused {
+            return Err(error.into());
         }
     }
     respond::ok(&serde_json::json!({}), Cache::Private)
+}
+
+/// With what a buyer is back from the provider.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Confirmation {
+    /// The provider's name for the charge.
+    #[schema(min_length = 1, max_length = 255)]
+    reference: String,
+    /// How much it is of.
+    amount: Points,
+}
+
+/// Takes what the way back from the provider has brought. It is idempotent by itself: the same again changes nothing.
+#[utoipa::path(post, path = "/v1/payments/{id}/confirmation", tag = "payments", operation_id = "confirm_payment",
+    params(("id" = PaymentId, Path)), request_body = Confirmation, security(("bearer" = [])),
+    responses((status = 200, description = "The payment, as it stands now", body = Payment),
+        (status = 400), (status = 404), (status = 409)))]
+pub(super) async fn confirm(
+    request: HttpRequest,
+    path: web::Path<String>,
+    User(user): User,
+    app: web::Data<App>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let payment: PaymentId = super::id(&path)?;
+    // Nobody pays for others, not even an admin.
+    let owner = Caller::User(user.user);
+    let body = async { Input::read_without_key(&request, payload, &app).await?.parse::<Confirmation>() };
+    let (Confirmation { reference, amount }, _) =
+        unless_missing(body.await, app.engine.payment(&owner, payment)).await?;
+    let mut seen = app.engine.payment(&owner, payment).await?;
+    let by = seen.provided.clone().ok_or_else(Problem::not_found)?;
+    let Some(adapter) = app.providers.adapters.get(&by.method) else { return Err(Problem::not_found()) };
+    if amount != seen.amount {
+        return Err(Problem::invalid_field("amount", "is not what is to be paid"));
+    }
+    for fact in adapter.came_back(&by, &reference, amount).await? {
+        seen = app.engine.report(payment, fact).await?;
+    }
+    respond::ok(&WithCheckout { payment: seen, checkout: None }, Cache::Private)
 }
 
 /// The payment that is called this at the provider `name`, if it is one of ours.

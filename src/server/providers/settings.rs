@@ -24,6 +24,8 @@ pub enum Kind {
     Reported,
     /// The server asks Stripe.
     Stripe,
+    /// The server asks Toss Payments.
+    Toss,
 }
 
 /// A provider of payments.
@@ -125,10 +127,15 @@ impl Provider {
             let strange = (keys > 0, "secret_key", "set only where the server asks the provider, by its kind");
             [strange, (secrets > 0, "webhook_secrets", strange.2)]
         } else {
-            let secrets_wrong = signs && !(1..=WEBHOOK_SECRETS_MAX).contains(&secrets);
+            let (secrets_wrong, allowed) = if signs {
+                let wrong = !(1..=WEBHOOK_SECRETS_MAX).contains(&secrets);
+                (wrong, "1 to 8 secrets, with those in webhook_secret_files")
+            } else {
+                (secrets > 0, "set only where webhooks are signed, and these are not")
+            };
             [
                 (keys != 1, "secret_key", "set, or secret_key_file, and not both"),
-                (secrets_wrong, "webhook_secrets", "1 to 8 secrets, with those in webhook_secret_files"),
+                (secrets_wrong, "webhook_secrets", allowed),
             ]
         };
         for (is_wrong, name, allowed) in wrong {
@@ -208,6 +215,7 @@ mod tests {
             (format!("{card}timeout = \"0s\""), &environment[..], "[0].timeout = 0s: must be from 100ms to 10m"),
             (format!("{card}requests = 0"), &environment[..], "[0].requests = 0: must be a whole number from 1 to"),
             (format!("{card}hunter = 1"), &environment[..], "[0].hunter = : must be one of `name`"),
+            (card.replace("stripe", "toss"), &environment[..], "webhook_secrets = ***: must be set only"),
             (card.replace("stripe", "reported"), &environment[..], "secret_key = ***: must be set only where"),
             (String::new(), &environment[..], "unknown key BOXOFFICE_PAYMENTS_PROVIDERS_CARD_EU_SECRET_KEY"),
             ("payments.providers = [\"hunter2\"]".to_owned(), &[][..], "payments.providers = ***: must be a table"),

@@ -14,7 +14,7 @@ use super::super::Error;
 use super::super::config::{self, Secret, value_error};
 use super::super::webhooks::Webhooks;
 use super::api::{Answer, Api};
-use super::{Adapter, Heard, Saying, Unheard, secret};
+use super::{Adapter, Heard, Said, Saying, Unheard, secret};
 use crate::domain::{Currency, Points};
 use crate::payment::{Charge, Doing, Fact, Failure, Kind, Opened, Order, Provider};
 
@@ -166,8 +166,7 @@ impl Stripe {
             return Err(value_error(&key("webhook_secrets"), "***", "a list of secrets, none of them empty").into());
         }
         let url = if one.url.is_empty() { URL } else { &one.url };
-        let requests = usize::try_from(one.requests).unwrap_or(usize::MAX);
-        let api = Api::new(url, &secret_key, one.timeout.0, requests, webhooks)?.with_header("stripe-version", VERSION);
+        let api = Api::new(url, &secret_key, one, webhooks)?.with_header("stripe-version", VERSION);
         let publishable_key = one.publishable_key.clone();
         Ok(Self { api, live, publishable_key, webhook_secrets, tolerance: one.webhook_tolerance.0 })
     }
@@ -380,7 +379,7 @@ impl Stripe {
             _ => return Ok(Vec::new()),
         };
         let Some(provider_id) = provider_id else { return Ok(Vec::new()) };
-        Ok(vec![Heard { provider_id, facts: facts.map_err(Unheard::Refused)? }])
+        Ok(vec![Heard { provider_id, said: Said::Facts(facts.map_err(Unheard::Refused)?) }])
     }
 
     async fn intent_of(&self, reference: Option<&str>) -> Result<Option<Intent>, Unheard> {
@@ -417,8 +416,8 @@ impl Provider for Stripe {
 }
 
 impl Adapter for Stripe {
-    fn signature_header(&self) -> &'static str {
-        "stripe-signature"
+    fn signature_header(&self) -> Option<&'static str> {
+        Some("stripe-signature")
     }
 
     fn hear<'a>(&'a self, signature: &'a str, body: &'a [u8]) -> Saying<'a, Vec<Heard>> {
