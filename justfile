@@ -87,7 +87,7 @@ damage:
 io-errors:
     BOXOFFICE_IO_ERRORS_STEP=1 cargo test --release --test io_errors -- --nocapture
 
-# Attacks the server in their whole size: slow readers, descriptors, templates, pollers.
+# Attacks the server in their whole size: slow readers, descriptors, templates, pollers, kills while it waits for a provider.
 attacks:
     BOXOFFICE_ATTACKS=full cargo test --release --test http attack -- --nocapture
 

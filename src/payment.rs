@@ -6,6 +6,7 @@
 //! [report](crate::Engine::report) it.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -98,6 +99,8 @@ pub struct Charge {
     pub currency: Currency,
     /// The idempotency key to be used: the same for the same attempt.
     pub key: String,
+    /// For how long it has been owed.
+    pub owed_for: Duration,
 }
 
 /// Why something was not done, as far as that is known.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use boxoffice::payment::{Charge, Day, Differences, Doing, Fact, Failure, Kind, Opened, Order, Provider};
 use boxoffice::testing::clock::ManualClock;
 use boxoffice::{
-    Caller, Config, Currency, Engine, Error, NewOption, PageRequest, Payment, PaymentFilter, PaymentId, PaymentStatus,
+    Caller, Currency, Engine, Error, NewOption, PageRequest, Payment, PaymentFilter, PaymentId, PaymentStatus,
     Rejection, RoomSettings, Timestamp, UserId,
 };
 use parking_lot::Mutex;

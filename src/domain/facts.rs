@@ -72,6 +72,22 @@ pub enum Kind {
     DisputeLost,
 }
 
+impl Kind {
+    /// Each of them.
+    pub const ALL: [Self; 10] = [
+        Self::Opened,
+        Self::Authorized,
+        Self::Captured,
+        Self::Failed,
+        Self::Voided,
+        Self::Refunded,
+        Self::RefundFailed,
+        Self::Disputed,
+        Self::DisputeWon,
+        Self::DisputeLost,
+    ];
+}
+
 /// Something that a provider has said of a payment.
 #[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
 pub struct Fact {

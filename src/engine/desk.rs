@@ -353,6 +353,7 @@ impl Clerk {
             amount: task.owed.amount,
             currency: task.owed.currency,
             key: format!("{}-{}-{}", task.provider_id, task.owed.no, task.owed.attempts),
+            owed_for: inner.now().since(task.owed.since),
         };
         let doing = match task.owed.kind {
             OwedKind::Capture => self.provider.capture(&charge),

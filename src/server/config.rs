@@ -15,13 +15,13 @@ use toml::{Table, Value};
 
 use super::address::{NoNetwork, Proxies};
 use super::kafka::settings::{self as kafka, Kafka};
+use super::providers::settings::set_secret;
+pub use super::providers::settings::{Kind as ProviderKind, Provider};
 use crate::cluster::ClusterConfig;
 pub use crate::cluster::Secret;
 pub use crate::config::Error as ValueError;
 use crate::config::{Actors, Clock, Config, Events, Journal, Limits, Storage, section};
-use crate::domain::concert_option::Late;
-use crate::domain::{Currency, Points};
-use crate::payment::Method;
+use crate::domain::Currency;
 use crate::relay;
 
 /// What begins the name of an environment variable that is a setting.
@@ -29,7 +29,7 @@ const ENV_PREFIX: &str = "BOXOFFICE_";
 /// What begins the keys of Kafka's properties, of which any may be given.
 const PROPERTIES: &str = "kafka.properties.";
 /// Of this list each item is a table.
-const PROVIDERS: &str = "payments.providers";
+pub(super) const PROVIDERS: &str = "payments.providers";
 /// Names the TOML file; not itself a setting.
 const ENV_CONFIG_FILE: &str = "BOXOFFICE_CONFIG";
 /// The shortest secret for HS256, in bytes: as long as its digest.
@@ -74,8 +74,9 @@ pub enum Error {
     },
 }
 
-fn value_error(key: &str, value: impl fmt::Display, allowed: impl Into<String>) -> ValueError {
-    let is_secret = key.ends_with(".secret") || key.strip_prefix(PROPERTIES).is_some_and(kafka::is_secret);
+pub(super) fn value_error(key: &str, value: impl fmt::Display, allowed: impl Into<String>) -> ValueError {
+    let is_secret =
+        key.ends_with(".secret") || key == PROVIDERS || key.strip_prefix(PROPERTIES).is_some_and(kafka::is_secret);
     let value = if is_secret { "***".to_owned() } else { value.to_string() };
     ValueError { key: key.into(), value, allowed: allowed.into() }
 }
@@ -124,11 +125,11 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
-fn millis(span: Span) -> u64 {
+pub(super) fn millis(span: Span) -> u64 {
     u64::try_from(span.0.as_millis()).unwrap_or(u64::MAX)
 }
 
-const fn seconds(n: u64) -> Span {
+pub(super) const fn seconds(n: u64) -> Span {
     Span(Duration::from_secs(n))
 }
 
@@ -244,53 +245,6 @@ section! {
         self_charge: bool = false,
         /// What points are of, by its code of ISO 4217.
         currency: Currency = Currency::KRW,
-    }
-}
-
-/// What tells the server what a provider reports.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ProviderKind {
-    /// Facts come over the API only.
-    #[default]
-    Reported,
-}
-
-/// A provider of payments.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Provider {
-    /// The name by which options list it among their `payment_methods`.
-    pub name: String,
-    /// How the server learns what it did.
-    pub kind: ProviderKind,
-    /// How long seats stay pinned while the buyer pays.
-    pub pay_within: Span,
-    /// How long they stay pinned after the verdict to capture.
-    pub capture_within: Span,
-    /// What becomes of money that comes when its seats are free: `reacquire` or `refund`.
-    pub late: Late,
-    /// The least amount that it takes, if not nothing.
-    pub minimum: Points,
-    /// Whether payments may begin.
-    pub enabled: bool,
-}
-
-impl Default for Provider {
-    fn default() -> Self {
-        let Method { name, pay_within_ms, capture_within_ms, late, minimum, enabled, .. } = Method::default();
-        let [pay_within, capture_within] =
-            [pay_within_ms, capture_within_ms].map(|millis| Span(Duration::from_millis(millis)));
-        Self { name, kind: ProviderKind::default(), pay_within, capture_within, late, minimum, enabled }
-    }
-}
-
-impl Provider {
-    /// The engine's part.
-    fn engine(&self) -> Method {
-        let Self { name, pay_within, capture_within, late, minimum, enabled, .. } = self.clone();
-        let [pay_within_ms, capture_within_ms] = [pay_within, capture_within].map(millis);
-        Method { name, pay_within_ms, capture_within_ms, late, minimum, enabled, ..Method::default() }
     }
 }
 
@@ -687,6 +641,9 @@ impl Settings {
         self.check_spans()?;
         self.check_texts()?;
         self.check_cluster()?;
+        for (index, one) in self.payments.providers.iter().enumerate() {
+            one.validate(|name| format!("{PROVIDERS}[{index}].{name}"))?;
+        }
         self.kafka.validate()?;
         // Last, since it has other names for the times of `live`.
         self.engine().validate()
@@ -862,6 +819,10 @@ impl Layers {
 
     fn add_environment<'a>(&mut self, variables: impl IntoIterator<Item = &'a (String, String)>) -> Result<(), Error> {
         for (name, text) in variables.into_iter().filter(|(name, _)| name != ENV_CONFIG_FILE) {
+            let providers = self.values.get_mut(PROVIDERS).and_then(Value::as_array_mut);
+            if providers.is_some_and(|providers| set_secret(providers, name, text)) {
+                continue;
+            }
             let known = self.values.keys().find(|key| variable(key) == *name).cloned();
             let Some(key) = known.or_else(|| property(name)) else {
                 return Err(self.unknown("environment".into(), name.clone(), variable));
@@ -993,7 +954,7 @@ fn property(variable: &str) -> Option<String> {
 }
 
 /// The environment variable of a key.
-fn variable(key: &str) -> String {
+pub(super) fn variable(key: &str) -> String {
     format!("{ENV_PREFIX}{}", key.replace('.', "_").to_uppercase())
 }
 

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::Error;
-use super::config::Settings;
+use super::config::{ProviderKind, Settings};
 
 /// Standard streams, listeners, the lock, manifests, redo file, sled's, segments that are written and prepared, directories that
 /// stay open, and others while they are synced.
@@ -23,6 +23,8 @@ const READING: u64 = 10;
 const RESOLVING: u64 = 2 * super::webhooks::RESOLVING_THREADS as u64;
 /// A reader of the journal, and one request at a time.
 const SINK: u64 = 2;
+/// A connection to a provider of payments that is used, and one that is kept.
+const PROVIDER: u64 = 2;
 /// Connections to the listener for figures.
 pub(super) const OPS_CONNECTIONS: usize = 32;
 /// Fewer connections are no service.
@@ -93,11 +95,14 @@ fn needed(settings: &Settings) -> u64 {
     let ops = OPS_CONNECTIONS as u64;
     let kafka = if settings.kafka.is_on() { RUNTIME + super::kafka::CONNECTIONS as u64 } else { 0 };
     let readers = READING + settings.http.kept_polls + settings.limits.sinks * SINK;
-    FIXED + threads * RUNTIME + ops + readers + kafka + RESOLVING + settings.http.spare_descriptors
+    let asked = settings.payments.providers.iter().filter(|one| one.kind != ProviderKind::Reported);
+    let providers = asked.map(|one| PROVIDER * one.requests).sum::<u64>();
+    FIXED + threads * RUNTIME + ops + readers + kafka + providers + RESOLVING + settings.http.spare_descriptors
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::config::Provider;
     use super::*;
 
     fn settings(http: u64, live: u64) -> Settings {
@@ -138,6 +143,11 @@ mod tests {
             said,
             format!("this process may open {limit} files only: http.max_connections is 995 in place of 25000")
         );
+        let mut paid = settings(25_000, 20_000);
+        paid.payments.providers = [ProviderKind::Stripe, ProviderKind::Reported]
+            .map(|kind| Provider { kind, requests: 7, ..Provider::default() })
+            .into();
+        assert_eq!(super::needed(&paid), needed + 14);
         let error = share(&mut settings(25_000, 20_000), all(7)).unwrap_err().to_string();
         assert!(error.contains(&format!("{}", needed + 8)), "{error}");
     }

@@ -96,6 +96,20 @@ impl Input {
         Ok(Self { bytes, asked: None })
     }
 
+    /// The bytes of a body that is signed as it stands, up to so many.
+    ///
+    /// # Errors
+    /// See [`read`](Self::read).
+    pub async fn read_signed(
+        bytes_max: usize,
+        request: &HttpRequest,
+        payload: web::Payload,
+        app: &App,
+    ) -> Result<Bytes, Problem> {
+        let bytes = read_bytes(request, payload, bytes_max, app.settings.http.body_timeout.0).await?;
+        Ok(bytes.unwrap_or_default())
+    }
+
     /// Makes sure that a request to which keys mean nothing says nothing either.
     ///
     /// # Errors

@@ -34,6 +34,7 @@ mod options;
 mod pages;
 mod payments;
 mod plans;
+mod providers;
 mod query;
 mod ready;
 mod recent;
@@ -82,6 +83,7 @@ use self::live::upgrade::Upgrades;
 use self::metrics::Metrics;
 use self::plans::ReadyPlans;
 use self::problem::{Code, Problem};
+use self::providers::Providers;
 use self::ready::Ready;
 use self::seats::ReadySeats;
 use self::webhooks::{Webhooks, routes as hooks};
@@ -151,6 +153,7 @@ pub struct App {
     seats: ReadySeats,
     polls: Polls,
     webhooks: Webhooks,
+    providers: Providers,
     kafka: Kafka,
     /// Whether the server is told to stop: whoever waits for something to happen need not.
     stopping: watch::Sender<bool>,
@@ -173,6 +176,7 @@ impl App {
             tracing::warn!("{cut}");
         }
         let backlog = Backlog::new(whole(settings.http.unread_bytes), settings.http.unread_patience.0);
+        let webhooks = Webhooks::new(engine.clone(), &settings.webhooks)?;
         Ok(Self {
             cut,
             verifier: Verifier::new(&settings)?,
@@ -191,7 +195,8 @@ impl App {
                 &backlog,
             ),
             polls: Polls::new(whole(settings.http.kept_polls)),
-            webhooks: Webhooks::new(engine.clone(), &settings.webhooks)?,
+            providers: Providers::new(&settings.payments, &webhooks)?,
+            webhooks,
             kafka: Kafka::new(&settings)?,
             stopping: watch::Sender::new(false),
             history: History::new(&settings.history),
@@ -227,6 +232,7 @@ pub async fn run(
         Err(crate::error::Error::NoOwner) => Some(actix_web::rt::spawn(serve_kafka(app.clone()))),
         served => served.map(|()| None).map_err(Error::Kafka)?,
     };
+    let attached = app.providers.attach(&engine);
     let mut api = serve_api(listener, &app).await?;
     let ops = ops.map(|listener| serve_ops(listener, &app)).transpose()?;
     let ops_handle = ops.as_ref().map(Server::handle);
@@ -259,7 +265,7 @@ pub async fn run(
         }
     };
     tokio::join!(stop_api, stop_ops, app.live.close());
-    drop(ops);
+    drop((ops, attached));
     // Deliveries hold on to the engine until it is shut down, also to one that has failed.
     let ended = engine.shutdown().await;
     app.kafka.close().await;
@@ -366,6 +372,8 @@ fn api_routes(services: &mut ServiceConfig) {
         at("/v1/payments/{id}/facts", [post(payments::report)]),
         at("/v1/payments/{id}/lookup", [post(payments::look_up)]),
         at("/v1/payments/{id}/refunds", [post(payments::refund)]),
+        at("/v1/payments/{id}/confirmation", [post(providers::confirm)]),
+        at("/v1/payment-providers/{name}/webhook", [post(providers::webhook)]),
         at("/v1/wallet", [get(wallet::own)]),
         at("/v1/wallet/entries", [get(wallet::entries)]),
         at("/v1/wallet/charges", [post(wallet::charge_own)]),

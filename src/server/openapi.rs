@@ -21,13 +21,14 @@ use super::ready::Ready;
 use super::respond::Cache;
 use super::webhooks::routes as webhooks;
 use super::{
-    App, apart, concerts, events, live, operations, options, payments, reconciliation, reservations, sinks,
+    App, apart, concerts, events, live, operations, options, payments, providers, reconciliation, reservations, sinks,
     waiting_room, wallet,
 };
 use crate::api::{
     AreaSeats, Payment, PaymentStatus, Reservation, ReservationStatus, ReservedArea, ReservedSeat, Seats,
 };
 use crate::domain::concert_option::{Counts as SeatCounts, OptionStatus};
+use crate::domain::facts::Kind;
 use crate::domain::sink::Response;
 use crate::domain::waiting_room::{Counts as TokenCounts, Mode, Order, Settings, TokenStatus};
 use crate::domain::wallet::EntryKind;
@@ -74,6 +75,8 @@ const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
         payments::report,
         payments::look_up,
         reconciliation::of_day,
+        providers::webhook,
+        providers::confirm,
         wallet::own,
         wallet::entries,
         wallet::charge_own,
@@ -194,6 +197,7 @@ described! {
     ReservationStatus => "ReservationStatus",
     ReservationWithSteps => "ReservationWithSteps",
     Payment => "Payment",
+    Kind => "FactKind",
     reservations::Hold => "Hold",
     SeatingPlan => "SeatingPlan",
     crate::api::Focus => "Focus",
@@ -342,9 +346,12 @@ fn schemas() -> Vec<(&'static str, Value)> {
                     "disputed": {"type": "boolean"},
                     "shortfall": {"type": "integer", "minimum": 1, "description": "what is missing of the price"},
                     "owed": {"type": "array", "items": refer("OwedItem")},
+                    "checkout": {"type": "object", "description": "what the buyer's page needs to pay, as its provider has it; only \
+                        for its owner, and while it is pending"},
                 }),
             ),
         ),
+        ("FactKind", json!({"type": "string", "enum": Kind::ALL})),
         (
             "Hold",
             json!({"description": "Seats or places to be held", "oneOf": [

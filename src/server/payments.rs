@@ -9,10 +9,11 @@ use super::auth::{Cashier, Payer, User};
 use super::json::{Empty, Input};
 use super::openapi::{Idempotent, Paged};
 use super::problem::{Code, Problem};
+use super::providers::WithCheckout;
 use super::query::Query;
 use super::respond::{self, Cache};
 use super::{App, id, unless_missing};
-use crate::api::{Caller, Page, Payment, PaymentFilter, Refund};
+use crate::api::{Answered, Caller, Page, Payment, PaymentFilter, Refund};
 use crate::domain::concert_option::POINTS;
 use crate::domain::facts::{Fact, Kind};
 use crate::domain::{Currency, PaymentId, Points, ReservationId, Timestamp};
@@ -31,7 +32,6 @@ pub(super) struct Pay {
 #[serde(deny_unknown_fields)]
 pub(super) struct Report {
     /// What.
-    #[schema(value_type = String)]
     kind: Kind,
     /// The provider's name for the charge.
     #[schema(min_length = 1, max_length = 255)]
@@ -85,11 +85,13 @@ pub(super) async fn pay(
     // Nobody pays for others, not even an admin.
     let owner = Caller::User(user.user.clone());
     let (Pay { method }, key) = unless_missing(body.await, app.engine.reservation(&owner, reservation)).await?;
-    let answered = match method.as_deref() {
+    let Answered { value, replayed } = match method.as_deref() {
         None | Some(POINTS) => app.engine.pay(&user.user, reservation, key).await?,
         Some(method) => app.engine.begin_payment(&user.user, reservation, method, key).await?,
     };
-    respond::created(&answered, &format!("/v1/payments/{}", answered.value.id))
+    let location = format!("/v1/payments/{}", value.id);
+    let value = WithCheckout::begun(&app, value).await?;
+    respond::created(&Answered { value, replayed }, &location)
 }
 
 /// Reads a payment.
@@ -101,7 +103,9 @@ pub(super) async fn read(
     Payer(user): Payer,
     app: web::Data<App>,
 ) -> Result<HttpResponse, Problem> {
-    respond::ok(&app.engine.payment(&user.caller(), id(&path)?).await?, Cache::Private)
+    let caller = user.caller();
+    let payment = app.engine.payment(&caller, id(&path)?).await?;
+    respond::ok(&WithCheckout::seen(&app, &caller, payment).await, Cache::Private)
 }
 
 /// Lists the caller's payments, newest first; those that were refused are there as `failed`. With `owed`, `disputed` or

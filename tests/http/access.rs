@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use boxoffice::server::config::{Provider, ProviderKind, Secret};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
@@ -74,6 +75,9 @@ fn rows() -> Vec<(&'static str, &'static str, Value, Statuses)> {
             [401, 403, 403, 404],
         ),
         ("POST", "/v1/payments/{id}/lookup", none(), [401, 403, 403, 404]),
+        ("POST", "/v1/payments/{id}/confirmation", json!({"reference": "a", "amount": 1}), [401, 404, 404, 404]),
+        // Signed, or of nobody: tokens do not matter.
+        ("POST", "/v1/payment-providers/{name}/webhook", json!({}), [400; 4]),
         ("GET", "/v1/wallet", none(), EACH_THEIR_OWN),
         ("GET", "/v1/wallet/entries", none(), EACH_THEIR_OWN),
         ("POST", "/v1/wallet/charges", json!({"amount": 1}), [401, 403, 403, 403]),
@@ -127,9 +131,10 @@ async fn something_of(server: &Server, owner: &str, path: &str) -> String {
         }
         "webhooks" | "sinks" => server.post("/v1/webhooks", &server.admin, webhook()).await.created(),
         "users" => "owner".to_owned(),
+        "payment-providers" => "card".to_owned(),
         other => panic!("what is {other}?"),
     };
-    path.replace("{id}", &id).replace("{user_id}", &id).replace("{event_id}", "0-1-0")
+    path.replace("{name}", &id).replace("{id}", &id).replace("{user_id}", &id).replace("{event_id}", "0-1-0")
 }
 
 async fn option(server: &Server) -> String {
@@ -202,6 +207,10 @@ async fn start() -> Server {
     let server = Server::with(|settings| {
         settings.limits.user_open_holds = 0;
         settings.webhooks.allow_private_addresses = true;
+        let (secret_key, webhook_secrets) = (Secret::new("sk_test_1"), vec![Secret::new("whsec_1")]);
+        let (name, kind) = ("card".to_owned(), ProviderKind::Stripe);
+        let card = Provider { name, kind, secret_key, webhook_secrets, ..Provider::default() };
+        settings.payments.providers = vec![card];
     })
     .await;
     server.charge("owner", 1_000_000).await;

@@ -3,7 +3,7 @@
 //! When, in what order and how often something is delivered is the [relay](crate::relay)'s business. What is in here turns
 //! one delivery into requests and their answers into an outcome, and lets admins run it all.
 
-mod addresses;
+pub(super) mod addresses;
 mod receiver;
 pub(super) mod routes;
 mod samples;
@@ -58,7 +58,8 @@ impl Webhooks {
             .thread_name("boxoffice-webhooks")
             .enable_all()
             .build()?;
-        let client = client(settings, reach).map_err(Error::Webhooks)?;
+        let idle = usize::try_from(settings.concurrency).unwrap_or(usize::MAX);
+        let client = client(settings.timeout.0, idle, reach).map_err(Error::Webhooks)?;
         let shared = Shared { engine, client, reach, settings: settings.clone() };
         Ok(Self { runtime: Some(runtime), shared })
     }
@@ -98,7 +99,8 @@ impl Webhooks {
         }
     }
 
-    fn handle(&self) -> Option<Handle> {
+    /// Where requests are made to others.
+    pub(super) fn handle(&self) -> Option<Handle> {
         self.runtime.as_ref().map(|runtime| runtime.handle().clone())
     }
 }
@@ -112,14 +114,18 @@ impl Drop for Webhooks {
     }
 }
 
-fn client(settings: &config::Webhooks, reach: Reach) -> Result<Client, Box<dyn std::error::Error + Send + Sync>> {
-    let idle = usize::try_from(settings.concurrency).unwrap_or(usize::MAX);
+/// A client whose requests take no longer than `timeout`, and which keeps so many connections to a host that nobody uses.
+pub(super) fn client(
+    timeout: Duration,
+    idle: usize,
+    reach: Reach,
+) -> Result<Client, Box<dyn std::error::Error + Send + Sync>> {
     let client = Client::builder()
         .user_agent(concat!("boxoffice/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .no_proxy()
         .referer(false)
-        .timeout(settings.timeout.0)
+        .timeout(timeout)
         .pool_max_idle_per_host(idle)
         .pool_idle_timeout(Duration::from_secs(30))
         .dns_resolver(reach)
