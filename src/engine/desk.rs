@@ -46,9 +46,11 @@ impl Drop for AttachedProvider {
         let Some(inner) = self.inner.upgrade() else { return };
         let mut providers = inner.providers.lock();
         // Whoever came later under this name stays.
-        if providers.get(&self.name).is_some_and(|driven| driven.task.id() == self.task.id()) {
-            providers.remove(&self.name);
-        }
+        let is_driven = providers.get(&self.name).is_some_and(|driven| driven.task.id() == self.task.id());
+        let removed = if is_driven { providers.remove(&self.name) } else { None };
+        drop(providers);
+        // Not under the lock: it is the host's, and may do anything as it goes.
+        drop(removed);
     }
 }
 

@@ -29,8 +29,9 @@ macro_rules! decided {
 /// What this node knows itself of what is somebody's, told once that is certain.
 macro_rules! known {
     ($inner:expr, $call:expr) => {{
+        let asked = $inner.moment();
         let told = in_time!($inner, $call);
-        $inner.certain().await?;
+        $inner.certain_since(asked).await?;
         told
     }};
 }
@@ -86,6 +87,7 @@ use crate::error::{Error, OpenError};
 use crate::live::Hubs;
 use crate::replica::{self, Cold, Found, Holds, Listed, Replica};
 use crate::store::codec::Entity;
+use crate::store::committer::Moment;
 use crate::store::disk::{Disk, RealDisk};
 use crate::store::journal;
 use crate::store::node::Journal;
@@ -726,8 +728,20 @@ impl Inner {
         matches!(self.place, Place::Member(_)).then(|| Duration::from_millis(self.config.forwarding.time_ms))
     }
 
+    /// As [`certain`](Self::certain), of what was found out after this moment: if it was another term that has ended since, another
+    /// node may have decided in between, and this one not known it when it looked.
+    async fn certain_since(&self, asked: Option<Moment>) -> Result<(), Error> {
+        self.certain().await?;
+        let is_of_this_term = |asked| self.terms.look(|system| system.env.writer.is_of(asked)).unwrap_or_default();
+        match (&self.place, &asked) {
+            (Place::Member(_), Some(asked)) if is_of_this_term(asked) => Ok(()),
+            (Place::Member(_), _) => Err(Error::NoOwner),
+            (Place::Alone(_), _) => Ok(()),
+        }
+    }
+
     /// What time it is for what is [certain](Self::certain); `None` on a machine of its own, and without a term.
-    fn moment(&self) -> Option<Duration> {
+    fn moment(&self) -> Option<Moment> {
         match self.place {
             Place::Alone(_) => None,
             Place::Member(_) => self.terms.look(|system| system.env.writer.moment()).flatten(),
@@ -735,17 +749,17 @@ impl Inner {
     }
 
     /// Whether this node has certainly owned the log at some time after this one.
-    fn has_owned_since(&self, moment: Duration) -> bool {
+    fn has_owned_since(&self, moment: &Moment) -> bool {
         self.terms.look(|system| system.env.writer.has_owned_since(moment)).unwrap_or_default()
     }
 
     /// What came of a call that this node has decided, once it is [certain](Self::certain). What says that nothing was done, it
     /// says of this node alone, and is true in any case. `asked` is when the call came: what was found out by way of
     /// the log since need not be found out again.
-    async fn sure(&self, error: Error, asked: Option<Duration>) -> Error {
+    async fn sure(&self, error: Error, asked: Option<Moment>) -> Error {
         match &error {
-            _ if asked.is_some_and(|asked| self.has_owned_since(asked)) => error,
-            Error::Rejected(_) | Error::SeatsUnavailable(_) => self.certain().await.err().unwrap_or(error),
+            _ if asked.as_ref().is_some_and(|asked| self.has_owned_since(asked)) => error,
+            Error::Rejected(_) | Error::SeatsUnavailable(_) => self.certain_since(asked).await.err().unwrap_or(error),
             _ => error,
         }
     }

@@ -3,8 +3,8 @@
 //! Actors append to the open batch, which is a push under a lock; the committer takes it, writes it, and then releases
 //! what waited for it. Effects leave in the order of their lsns, and never before those are durable.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -110,6 +110,13 @@ pub enum Way {
     },
 }
 
+/// What time it was in a term.
+#[derive(Clone)]
+pub struct Moment {
+    term: Weak<Shared>,
+    at: Duration,
+}
+
 /// The way into the journal for one term; cheap to clone.
 #[derive(Clone)]
 pub struct Writer(Arc<Shared>);
@@ -210,17 +217,23 @@ impl Writer {
 
     /// What time it is for [`has_owned_since`](Self::has_owned_since); `None` where nobody else appends.
     #[must_use]
-    pub fn moment(&self) -> Option<Duration> {
+    pub fn moment(&self) -> Option<Moment> {
         match &self.0.way {
             Way::Alone => None,
-            Way::Shared { elapsed, .. } => Some(elapsed()),
+            Way::Shared { elapsed, .. } => Some(Moment { term: Arc::downgrade(&self.0), at: elapsed() }),
         }
+    }
+
+    /// Whether it is of this term.
+    #[must_use]
+    pub fn is_of(&self, moment: &Moment) -> bool {
+        std::ptr::eq(Arc::as_ptr(&self.0), moment.term.as_ptr())
     }
 
     /// Whether the log has taken something of this term that was published after `moment`.
     #[must_use]
-    pub fn has_owned_since(&self, moment: Duration) -> bool {
-        self.0.owned_at.lock().is_some_and(|at| at >= moment)
+    pub fn has_owned_since(&self, moment: &Moment) -> bool {
+        self.is_of(moment) && self.0.owned_at.lock().is_some_and(|at| at >= moment.at)
     }
 
     fn wake(&self, batch: parking_lot::MutexGuard<'_, Batch>) {

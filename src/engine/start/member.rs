@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::assemble::Node;
 use super::copying::{Copying, wait_for};
 use super::follower::{Follower, Order, Stuck};
-use super::membership::{Membership, Seen};
+use super::membership::{Heir, Membership, Seen};
 use super::terms::Stage;
 use super::threads::{join, spawn};
 use crate::clock::wall_clock;
@@ -347,7 +347,7 @@ pub(super) struct Driver {
     /// Calls that are under way.
     calls: Arc<AtomicU64>,
     /// Who is to own next.
-    successor: Option<String>,
+    heir: Heir,
     terms: u64,
     /// The log was told to forget what is below it.
     purged: Sequence,
@@ -427,7 +427,7 @@ impl Driver {
             leaving: Leaving::No,
             unfit: None,
             calls,
-            successor: None,
+            heir: Heir::default(),
             terms: 0,
             purged: Sequence::default(),
             beat_at: now,
@@ -636,7 +636,7 @@ impl Driver {
                     self.stage.end();
                     self.beginning = None;
                     self.upgrading = false;
-                    (self.leaving, self.successor) = (Leaving::No, None);
+                    (self.leaving, self.heir) = (Leaving::No, Heir::default());
                 }
                 Order::Drained => {
                     self.stage.end();
@@ -653,7 +653,7 @@ impl Driver {
     }
 
     fn begin(&mut self, epoch: Epoch) -> Result<(), Stuck> {
-        (self.leaving, self.successor) = (Leaving::No, None);
+        (self.leaving, self.heir) = (Leaving::No, Heir::default());
         self.beginning = (!self.closing).then(|| (epoch, Instant::now()));
         self.go_on_beginning()
     }
@@ -663,15 +663,15 @@ impl Driver {
     fn go_on_beginning(&mut self) -> Result<(), Stuck> {
         let Some((epoch, since)) = self.beginning else { return Ok(()) };
         if self.node.replica.applied() < self.node.journal.durable() {
-            if since.elapsed() > UNFIT && self.successor.is_none() {
-                self.successor = self.peers.successor(self.now());
-                tracing::warn!(%epoch, next = ?self.successor, "this node has not taken in yet what is in the log");
+            if since.elapsed() > UNFIT && self.heir.is_nobody() {
+                self.name_heir();
+                tracing::warn!(%epoch, next = ?self.heir.0, "this node has not taken in yet what is in the log");
                 self.beat();
             }
             return Ok(());
         }
         self.beginning = None;
-        self.successor = None;
+        self.heir = Heir::default();
         let (sender, filled) = (self.inbox.sender.clone(), self.filled.clone());
         filled.store(false, Ordering::Release);
         let wake = Box::new(move || {
@@ -713,8 +713,14 @@ impl Driver {
     /// Names who is to own from now on.
     fn hand_over(&mut self) {
         self.leaving = Leaving::HandedOver(Instant::now());
-        self.successor = self.peers.successor(self.now());
+        self.name_heir();
         self.beat();
+    }
+
+    /// Names who is to own after what this node has read.
+    fn name_heir(&mut self) {
+        let epoch = self.follower.state().epoch;
+        self.heir = Heir(self.peers.successor(self.now()).map(|node| (epoch, node)));
     }
 
     /// Goes on to let another node own.
@@ -743,7 +749,7 @@ impl Driver {
                 Leaving::Retiring(_) => false,
                 // Nobody was told of the rest.
                 Leaving::Draining(since) => since.elapsed() > DRAIN_MAX,
-                Leaving::HandedOver(since) => self.successor.is_none() || since.elapsed() > HAND_OVER,
+                Leaving::HandedOver(since) => self.heir.is_nobody() || since.elapsed() > HAND_OVER,
             }
     }
 
@@ -759,8 +765,8 @@ impl Driver {
         }
         if self.follower.member().is_late(now) {
             self.follower.member().give_up();
-            self.successor = self.peers.successor(now);
-            tracing::warn!(next = ?self.successor, "this node does not come to read up to its fence");
+            self.name_heir();
+            tracing::warn!(next = ?self.heir.0, "this node does not come to read up to its fence");
             self.beat();
         }
         self.go_on_beginning()?;
@@ -938,7 +944,7 @@ impl Driver {
             synced: synced.0,
             wall_millis: wall_clock().as_millis(),
             ready,
-            successor: self.successor.clone(),
+            successor: self.heir.after(*epoch),
             crc: tip.crc,
             known,
             known_of: known_of.0,

@@ -92,6 +92,21 @@ impl Membership {
     }
 }
 
+/// Who was named to own after an epoch. Of another epoch nothing was said: whoever owns then is not to go on hearing of it.
+#[derive(Default)]
+pub(super) struct Heir(pub(super) Option<(Epoch, String)>);
+
+impl Heir {
+    /// Whom others are told, once everything up to this epoch was read.
+    pub(super) fn after(&self, epoch: Epoch) -> Option<String> {
+        self.0.as_ref().filter(|(of, _)| *of == epoch).map(|(_, node)| node.clone())
+    }
+
+    pub(super) fn is_nobody(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,5 +142,14 @@ mod tests {
             let is = follower(news, moved, lag);
             assert_eq!((is.obstacle(), is.is_out_of_touch()), (expected, expected.is_some()), "{news} {moved} {lag}");
         }
+    }
+
+    #[test]
+    fn an_heir_is_one_of_an_epoch() {
+        let heir = Heir(Some((Epoch(3), "eva".into())));
+        assert_eq!(heir.after(Epoch(3)).as_deref(), Some("eva"));
+        // Also if it is this node that owns again.
+        assert_eq!(heir.after(Epoch(4)), None);
+        assert!(!heir.is_nobody() && Heir::default().is_nobody());
     }
 }

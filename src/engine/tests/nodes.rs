@@ -48,3 +48,45 @@ async fn a_node_that_has_not_taken_in_all_yet_gives_signs_of_life_before_it_deci
     until("it decides", || ben.membership().unwrap().owns).await;
     assert_eq!(ben.wallet(&anna()).await.unwrap().balance.get(), 1);
 }
+
+/// Two nodes, of which the first owns.
+async fn two() -> [(Engine, tempfile::TempDir); 2] {
+    let stream = MemoryStream::default();
+    let mut nodes = Vec::new();
+    for name in ["ada", "ben"] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { data_dir: dir.path().to_path_buf(), ..Config::default() };
+        nodes.push((Engine::open_in_cluster(config, stream.joining(name, &Cable::default())).await.unwrap(), dir));
+        let (first, _) = &nodes[0];
+        until("the first one owns", || first.membership().unwrap().owns).await;
+    }
+    let nodes = <[_; 2]>::try_from(nodes).map_err(|_| "two").unwrap();
+    until("they know each other", || nodes[1].0.membership().unwrap().owner.is_some()).await;
+    nodes
+}
+
+/// Lets `from` hand over to `to`.
+async fn hand_over(from: &Engine, to: &Engine) {
+    until("it is handed over", || {
+        from.step_down();
+        to.membership().unwrap().owns
+    })
+    .await;
+    until("that is known", || !from.membership().unwrap().owns).await;
+}
+
+/// Another one has decided in between.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_refused_in_an_earlier_term_is_not_told_in_a_later_one() {
+    let [(ada, _first), (ben, _second)] = two().await;
+    let asked = ada.0.moment();
+    let refused = || Error::from(Rejection::NotFound);
+    assert!(matches!(ada.0.sure(refused(), asked.clone()).await, Error::Rejected(Rejection::NotFound)));
+    hand_over(&ada, &ben).await;
+    hand_over(&ben, &ada).await;
+    ada.charge(&anna(), Points::new(1).unwrap(), &anna(), None).await.unwrap();
+    let told = ada.0.sure(refused(), asked).await;
+    assert!(matches!(told, Error::NoOwner), "{told:?}");
+    let asked = ada.0.moment();
+    assert!(matches!(ada.0.sure(refused(), asked).await, Error::Rejected(Rejection::NotFound)));
+}
