@@ -48,6 +48,25 @@ export BOXOFFICE_WEBHOOKS_ALLOW_PRIVATE_ADDRESSES=true
 export BOXOFFICE_WEBHOOKS_RETRY_SCHEDULE=10ms
 export BOXOFFICE_LIMITS_SINKS=2
 
+# Nobody listens there either: only what is reported is known of payments by providers.
+cat >"$work/boxoffice.toml" <<'PROVIDERS'
+[[payments.providers]]
+name = "card"
+kind = "reported"
+[[payments.providers]]
+name = "stripe"
+kind = "stripe"
+secret_key = "sk_test_1"
+webhook_secrets = ["whsec_1"]
+url = "http://127.0.0.1:9"
+[[payments.providers]]
+name = "toss"
+kind = "toss"
+secret_key = "test_sk_1"
+url = "http://127.0.0.1:9"
+PROVIDERS
+export BOXOFFICE_CONFIG=$work/boxoffice.toml
+
 "$server" --data "$work/data" --listen 127.0.0.1:0 --ops-listen off --demo >"$work/server.out" 2>"$work/server.log" &
 server_pid=$!
 

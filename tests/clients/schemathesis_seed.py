@@ -24,6 +24,8 @@ IDS = [
     ("/v1/options/{id}/seats", "options"),
     ("/v1/options/{id}/unblocks", "options"),
     ("/v1/payments/{id}", "payments"),
+    ("/v1/payments/{id}/confirmation", "provided"),
+    ("/v1/payments/{id}/facts", "provided"),
     ("/v1/payments/{id}/refunds", "payments"),
     ("/v1/reservations/{id}", "reservations"),
     ("/v1/reservations/{id}/payments", "reservations"),
@@ -45,9 +47,9 @@ STRICT = os.environ.get("STRICT") == "1"
 VALID = ["2xx", "3xx", *([] if STRICT else ["400"]), "401", "402", "403", "404", "409", "422", "429"]
 INVALID = ["400", "401", "403", "404", "405", "406", "409", "413", "415", "422", "428", "429"]
 
-# To release a reservation or to leave the line does not do away with it: it can be read, as released or expired. The
-# check takes every DELETE for the end of its resource.
-ENDED_CAN_BE_READ = ["/v1/reservations/{id}", "/v1/tokens/{id}"]
+# To release a reservation, to leave the line or to give up a payment does not do away with it: it can be read, as released,
+# expired or voiding. The check takes every DELETE for the end of its resource.
+ENDED_CAN_BE_READ = ["/v1/payments/{id}", "/v1/reservations/{id}", "/v1/tokens/{id}"]
 
 # What no JSON schema can say, and is 400: where a URL leads, and what a template makes of an event; each category has a price and a plan without seats has areas; areas are named
 # that the option has, and none twice; a sale opens before it closes; the event that others are asked after has been.
@@ -78,7 +80,7 @@ def plan(rows, seats):
 
 
 def main():
-    ids = {"concerts": [], "options": [], "payments": [], "reservations": [], "tokens": [], "webhooks": []}
+    ids = {"concerts": [], "options": [], "payments": [], "provided": [], "reservations": [], "tokens": [], "webhooks": []}
     # Nobody listens there, so there are dead letters.
     for _ in range(2):
         ids["webhooks"].append(call("POST", "/v1/webhooks", ADMIN, {"url": "http://127.0.0.1:9/"})["id"])
@@ -87,7 +89,7 @@ def main():
         option = call("POST", f"/v1/concerts/{concert}/options", ADMIN, {
             "starts_at": "2100-01-01T00:00:00Z", "refundable_until": "2100-01-01T00:00:00Z", "seating_plan": plan(20, 40),
             "prices": {"A": 10}, "areas": [{"name": "Floor", "capacity": 100000, "category": "A"}],
-            "hold_seconds": 86400, "max_seats_per_reservation": 100, "max_seats_per_user": 10000,
+            "payment_methods": ["points", "card"], "currency": "KRW", "hold_seconds": 86400, "max_seats_per_reservation": 100, "max_seats_per_user": 10000,
         })["id"]
         ids["concerts"].append(concert)
         ids["options"].append(option)
@@ -99,8 +101,12 @@ def main():
         token = (ADMIN, BUYER)[number % 2]
         option = ids["options"][number % 3]
         held = call("POST", f"/v1/options/{option}/reservations", token, {"best_available": {"count": 2}})["id"]
-        if number < 16:
-            ids["payments"].append(call("POST", f"/v1/reservations/{held}/payments", token, {})["id"])
+        if number < 24:
+            how = {} if number < 12 else {"method": "card"}
+            payment = call("POST", f"/v1/reservations/{held}/payments", token, how)["id"]
+            ids["payments"].append(payment)
+            if how:
+                ids["provided"].append(payment)
         ids["reservations"].append(held)
     print(config(ids))
 
@@ -116,9 +122,11 @@ def config(ids):
         "[dictionaries]",
     ]
     lines += [f"{name} = {{ values = {json.dumps(values)} }}" for name, values in ids.items()]
+    lines.append('providers = { values = ["stripe", "toss"] }')
     lines.append(f'users = {{ values = ["{BUYER_NAME}", "schemathesis-admin"] }}')
     paths = [(path, "id", name) for path, name in IDS]
     paths += [(f"/v1/users/{{user_id}}/wallet{more}", "user_id", "users") for more in ("", "/charges")]
+    paths.append(("/v1/payment-providers/{name}/webhook", "name", "providers"))
     for path, parameter, name in paths:
         lines += [
             "[[operations]]",
