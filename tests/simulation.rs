@@ -60,7 +60,8 @@ fn nothing_is_lost_sold_twice_or_left_undone() {
     // And of money from outside.
     let money = total.money;
     assert!(money.captured > seeds && money.given_back > seeds / 2 && money.told > seeds * 4, "{total}");
-    assert!(money.by_hand > 0 && money.disputes > seeds / 10 && money.cold > 0 && money.lost > seeds / 10, "{total}");
+    assert!(money.by_hand > 0 && money.disputes > seeds / 10 && money.cold > 0, "{total}");
+    assert!(money.lost > seeds / 10 && money.late > 0, "{total}");
 }
 
 /// So many seeds are enough to notice any of them.

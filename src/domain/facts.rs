@@ -431,6 +431,14 @@ impl Facts {
         given.map(|(_, said)| said.amount.get()).sum()
     }
 
+    /// Whether all that this charge took, as far as that was told, is back with the buyer; what was lost is with the bank.
+    #[must_use]
+    pub fn is_back(&self, reference: &str) -> bool {
+        let is_back =
+            |charge: Charge<'_>| charge.refunded + self.by_hand_for(reference, charge.currency) >= charge.captured;
+        self.of(reference).is_some_and(is_back)
+    }
+
     /// The refunds that make up [`Totals::owed`] of all currencies, if `confirmed` in `currency` is the price of what the buyer
     /// has, paid by the charge `by`. Where one does, the charge that paid is the last to be given back; before it those that
     /// are settled by hand, since what was paid by hand need not be told to be of any charge.

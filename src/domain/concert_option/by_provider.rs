@@ -286,10 +286,11 @@ impl ConcertOption {
                 let why = if fact.kind == Kind::Failed { Ending::Failed } else { Ending::Voided };
                 Some(self.ended(now, payment, why))
             }
-            // What cost nothing has nothing to go back: a refund is of something else.
-            (Stand::Confirmed { reference: Some(_) }, Kind::Refunded) => {
+            // What cost nothing has nothing to go back: a refund is of something else. So it is while the money of the charge
+            // that paid is there: another one's capture may be told after its refund.
+            (Stand::Confirmed { reference: Some(paid) }, Kind::Refunded) => {
                 let totals = after.facts.totals(after.terms.currency, Points::ZERO);
-                let all = charge.refunded > 0 && totals.refunded >= totals.captured;
+                let all = charge.refunded > 0 && totals.refunded >= totals.captured && after.facts.is_back(paid);
                 all.then_some(Turn::Refunded { why: Ending::Undone, refund: None })
             }
             _ => None,

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::model::{Model, broken};
+use super::model::{Model, Provided, broken};
 use crate::domain::concert_option::{Owed, OwedKind};
 use crate::domain::facts::{Fact, Kind};
 use crate::domain::invariants::Broken;
@@ -12,6 +12,10 @@ use crate::testing::random::Dice;
 
 /// How long an idempotency key is remembered: hardly longer than the engine relies on.
 pub(super) const KEYS_MS: u64 = 13 * 3_600_000;
+/// How long a call may be on its way before it gets lost.
+const WAY_MS: u64 = 1_800_000;
+/// So much happens to one payment: the engine listens to 200 facts, and then to those of money only.
+const SAID_MAX: usize = 100;
 /// So many do something at once.
 const ACTS: u64 = 3;
 
@@ -32,15 +36,17 @@ pub struct Tally {
     pub cold: u64,
     /// Calls whose answer was lost, or that were not done.
     pub lost: u64,
+    /// Calls that came when their callers had long stopped waiting.
+    pub late: u64,
 }
 
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { captured, given_back, by_hand, disputes, told, cold, lost } = self;
+        let Self { captured, given_back, by_hand, disputes, told, cold, lost, late } = self;
         write!(
             f,
             "by a provider {captured} charges, {given_back} refunds ({by_hand} by hand), {disputes} disputes, {told} facts ({cold} \
-             of payments that had left memory), {lost} answers lost"
+             of payments that had left memory), {lost} answers lost, {late} calls late"
         )
     }
 }
@@ -54,6 +60,7 @@ impl Tally {
         self.told += other.told;
         self.cold += other.cold;
         self.lost += other.lost;
+        self.late += other.late;
     }
 }
 
@@ -62,7 +69,7 @@ impl Tally {
 pub(in crate::testing) struct Letter {
     pub payment: PaymentId,
     pub fact: Fact,
-    /// It says another amount than was told before.
+    /// It says another amount, or currency, than was told before.
     pub is_false: bool,
     /// It lies somewhere until nothing befalls anybody any more.
     lies_about: bool,
@@ -101,12 +108,30 @@ type Answered = (Timestamp, Result<Vec<Fact>, ()>);
 struct Account {
     charges: BTreeMap<String, Charge>,
     keys: BTreeMap<String, Answered>,
+    /// Those of them whose answers get lost, as long as anything does.
+    unheard: BTreeSet<String>,
     /// The numbers of what was owed and has been given back.
     moved: BTreeSet<u32>,
     /// What was given back by hand, by the number of what was owed.
-    by_hand: BTreeMap<u32, Fact>,
+    by_hand: Vec<(u32, Fact)>,
     /// No charge can begin any more.
     is_closed: bool,
+}
+
+impl Account {
+    /// What was given back by hand.
+    fn by_hand(&self) -> impl Iterator<Item = &Fact> {
+        self.by_hand.iter().map(|(_, fact)| fact)
+    }
+
+    /// Whether all that a charge took for the seats went back some time, also if it came back later.
+    fn gave_back(&self, reference: &str) -> bool {
+        let Some(charge) = self.charges.get(reference) else { return false };
+        let refunds = charge.said.iter().filter(|fact| fact.kind == Kind::Refunded);
+        let is_for = |fact: &&Fact| fact.reference == reference || fact.id.as_deref() == Some(reference);
+        let all = refunds.chain(self.by_hand().filter(is_for));
+        all.map(|fact| fact.amount.get()).sum::<u64>() >= charge.amount
+    }
 }
 
 /// What a call of the provider came to.
@@ -119,13 +144,25 @@ pub(in crate::testing) enum Outcome {
     Refused,
 }
 
+/// A call that is on its way, and of which nobody waits for the answer any more.
+#[derive(Debug)]
+struct Late {
+    payment: PaymentId,
+    owed: Owed,
+    key: String,
+    sent: Timestamp,
+}
+
 /// The provider, and all who pay by it.
 #[derive(Debug, Default)]
 pub(in crate::testing) struct Bank {
     accounts: BTreeMap<PaymentId, Account>,
     letters: BTreeMap<u64, Letter>,
+    late: Vec<Late>,
     last: u64,
     pub is_down: bool,
+    /// It does what it is asked for, and no word of it gets through.
+    pub is_mute: bool,
     /// Nothing befalls it any more.
     pub is_calm: bool,
     pub tally: Tally,
@@ -158,8 +195,13 @@ impl Bank {
         let Some(letter) = self.letters.remove(&no) else { return };
         if !self.is_calm && !letter.is_false && dice.chance(50) {
             // It contradicts itself.
-            let amount = Points::new(letter.fact.amount.get() + 1).unwrap_or(Points::MAX);
-            let fact = Fact { amount, ..letter.fact };
+            let fact = match "EUR".parse().ok().filter(|euro| dice.coin() && *euro != letter.fact.currency) {
+                Some(currency) => Fact { currency, ..letter.fact },
+                None => {
+                    let amount = Points::new(letter.fact.amount.get() + 1).unwrap_or(Points::MAX);
+                    Fact { amount, ..letter.fact }
+                }
+            };
             let no = self.next();
             self.letters.insert(no, Letter { fact, is_false: true, ..letter });
         }
@@ -206,9 +248,17 @@ impl Bank {
     }
 
     /// Some buyer, bank or clerk does something of its own accord.
-    pub fn act(&mut self, dice: &Dice, model: &Model) {
+    pub fn act(&mut self, dice: &Dice, now: Timestamp, model: &Model) -> Result<(), Broken> {
         if dice.chance(100) {
             self.is_down = !self.is_down;
+        }
+        if dice.chance(20)
+            && let Some(letter) = self.letters.values_mut().find(|letter| letter.lies_about)
+        {
+            letter.lies_about = false;
+        }
+        if dice.chance(300) && !self.late.is_empty() && !self.is_down {
+            self.arrive(dice, now)?;
         }
         let recent: Vec<_> =
             model.provided.iter().rev().take(8).map(|(id, one)| (*id, one.price, one.currency)).collect();
@@ -218,11 +268,27 @@ impl Bank {
                 self.act_on(dice, id, price, currency);
             }
         }
+        Ok(())
+    }
+
+    /// A call comes at last, or has got lost.
+    fn arrive(&mut self, dice: &Dice, now: Timestamp) -> Result<(), Broken> {
+        let any = dice.below(self.late.len() as u64) as usize;
+        let Late { payment, owed, key, sent } = self.late.swap_remove(any);
+        if sent.plus_millis(WAY_MS) > now {
+            self.tally.late += 1;
+            // Nobody hears the answer.
+            let _ = self.answer(dice, now, payment, &owed, &key)?;
+        }
+        Ok(())
     }
 
     fn act_on(&mut self, dice: &Dice, id: PaymentId, price: Points, currency: Currency) {
         let account = self.accounts.entry(id).or_default();
         let known: Vec<_> = account.charges.keys().cloned().collect();
+        if account.charges.values().map(|charge| charge.said.len()).sum::<usize>() >= SAID_MAX {
+            return;
+        }
         if known.is_empty() || dice.chance(120) {
             if !account.is_closed {
                 self.open(dice, id, price, currency);
@@ -306,11 +372,15 @@ impl Bank {
     fn end_dispute(&mut self, dice: &Dice, id: PaymentId, reference: &str) {
         let Some(charge) = self.accounts.entry(id).or_default().charges.get_mut(reference) else { return };
         let Some((name, amount)) = charge.disputes.pop_first() else { return };
-        let kind = if dice.coin() { Kind::DisputeWon } else { Kind::DisputeLost };
-        if kind == Kind::DisputeLost {
+        let (is_won, is_lost) = (dice.coin(), dice.chance(150));
+        if is_lost || !is_won {
             charge.lost += amount;
+            self.say(dice, (id, reference), Kind::DisputeLost, Some(name.clone()), amount);
         }
-        self.say(dice, (id, reference), kind, Some(name), amount);
+        // And now and then it contradicts itself.
+        if is_won {
+            self.say(dice, (id, reference), Kind::DisputeWon, Some(name), amount);
+        }
     }
 
     /// Nothing befalls it any more, and every dispute ends.
@@ -343,29 +413,45 @@ impl Bank {
         owed: &Owed,
         key: String,
     ) -> Result<Outcome, Broken> {
-        if self.is_down || (!self.is_calm && dice.chance(50)) {
+        if self.is_down || (!self.is_calm && dice.chance(100)) {
             self.tally.lost += 1;
+            if dice.coin() {
+                self.late.push(Late { payment: id, owed: owed.clone(), key, sent: now });
+            }
             return Ok(Outcome::Unknown);
         }
+        let answer = self.answer(dice, now, id, owed, &key)?;
         let account = self.accounts.entry(id).or_default();
-        account.keys.retain(|_, (at, _)| at.plus_millis(KEYS_MS) > now);
-        let answer = match account.keys.get(&key) {
-            Some((_, answer)) => answer.clone(),
-            None => {
-                let done = self.execute(dice, id, owed, &key)?;
-                self.accounts.entry(id).or_default().keys.insert(key, (now, done.clone()));
-                done
-            }
-        };
-        if !self.is_calm && dice.chance(150) {
+        let is_lost = self.is_mute || account.unheard.contains(&key) || dice.chance(150);
+        if !self.is_calm && is_lost {
+            account.unheard.insert(key);
             self.tally.lost += 1;
             // And whoever was to tell of it is late.
             for letter in self.letters.values_mut().filter(|letter| letter.payment == id) {
-                letter.lies_about |= dice.coin();
+                letter.lies_about |= self.is_mute || dice.chance(800);
             }
             return Ok(Outcome::Unknown);
         }
         Ok(answer.map_or(Outcome::Refused, Outcome::Done))
+    }
+
+    /// What is answered under a key: always the same, as long as the key is remembered.
+    fn answer(
+        &mut self,
+        dice: &Dice,
+        now: Timestamp,
+        id: PaymentId,
+        owed: &Owed,
+        key: &str,
+    ) -> Result<Result<Vec<Fact>, ()>, Broken> {
+        let account = self.accounts.entry(id).or_default();
+        account.keys.retain(|_, (at, _)| at.plus_millis(KEYS_MS) > now);
+        if let Some((_, answer)) = account.keys.get(key) {
+            return Ok(answer.clone());
+        }
+        let done = self.execute(dice, id, owed, key)?;
+        self.accounts.entry(id).or_default().keys.insert(key.to_owned(), (now, done.clone()));
+        Ok(done)
     }
 
     fn execute(&mut self, dice: &Dice, id: PaymentId, owed: &Owed, key: &str) -> Result<Result<Vec<Fact>, ()>, Broken> {
@@ -419,11 +505,12 @@ impl Bank {
         self.say(dice, (id, reference), Kind::RefundFailed, Some(name), amount);
     }
 
-    /// Somebody settles by hand what the provider could not, once; whether he had to.
-    pub fn settle_by_hand(&mut self, dice: &Dice, id: PaymentId, owed: &Owed) -> bool {
+    /// Somebody settles by hand what the provider could not; whether he had to. If it is still owed once he has said so, his
+    /// money was taken for another debt.
+    pub fn settle_by_hand(&mut self, dice: &Dice, id: PaymentId, owed: &Owed, known: &Provided) -> bool {
         let no = self.next();
         let account = self.accounts.entry(id).or_default();
-        if account.by_hand.contains_key(&owed.no) {
+        if account.by_hand.iter().any(|(no, fact)| *no == owed.no && !known.has_heard(fact)) {
             return false;
         }
         // He says of which charge it is, or does not.
@@ -434,10 +521,36 @@ impl Bank {
         };
         let (amount, currency) = (owed.amount, owed.currency);
         let fact = Fact { kind: Kind::Refunded, reference, id: id_of_it, amount, currency, at: None, reason: None };
-        account.by_hand.insert(owed.no, fact.clone());
+        account.by_hand.push((owed.no, fact.clone()));
         self.tally.by_hand += 1;
         self.letters.insert(no, Letter { payment: id, fact, is_false: false, lies_about: false });
         true
+    }
+
+    /// What was taken in a currency, and what of it is back.
+    fn flows(account: &Account, currency: Currency) -> (u64, u64) {
+        let all = account.charges.values().filter(|charge| charge.currency == currency);
+        let (taken, back) =
+            all.fold((0, 0), |(taken, back), charge| (taken + charge.captured, back + charge.refunded + charge.lost));
+        let by_hand = account.by_hand().filter(|fact| fact.currency == currency);
+        (taken, back + by_hand.map(|fact| fact.amount.get()).sum::<u64>())
+    }
+
+    /// Whoever knows all does not give back more than is left.
+    pub fn is_left(&self, id: PaymentId, owed: &Owed, known: &Provided) -> Result<(), Broken> {
+        let Some(account) = self.accounts.get(&id).filter(|_| owed.kind == OwedKind::Refund) else { return Ok(()) };
+        let said = account.charges.values().flat_map(|charge| &charge.said).filter(|fact| fact.kind != Kind::Opened);
+        if !said.chain(account.by_hand()).all(|fact| known.has_heard(fact)) {
+            return Ok(());
+        }
+        let (taken, back) = Self::flows(account, owed.currency);
+        let price = known.price_in(owed.currency);
+        if back + price + owed.amount.get() > taken {
+            let what =
+                format!("of {id} {taken} was taken, {back} went back, {price} is paid for, and {owed:?} is to go");
+            return Err(broken("I13", what));
+        }
+        Ok(())
     }
 
     /// In the end all that is true is known, nobody has paid for nothing, and nothing is reserved for nothing.
@@ -446,7 +559,7 @@ impl Bank {
             let Some(known) = model.provided.get(id) else { return Err(broken("I13", format!("{id} is not known"))) };
             let facts =
                 account.charges.values().flat_map(|charge| &charge.said).filter(|fact| fact.kind != Kind::Opened);
-            let unheard = facts.chain(account.by_hand.values()).find(|fact| !known.has_heard(fact));
+            let unheard = facts.chain(account.by_hand()).find(|fact| !known.has_heard(fact));
             if let Some(fact) = unheard {
                 return Err(broken("I13", format!("{id} has never heard of {fact:?}")));
             }
@@ -457,15 +570,13 @@ impl Bank {
             if let Some((reference, charge)) = account.charges.iter().find(|(_, charge)| reserved(charge)) {
                 return Err(broken("I13", format!("{reference} of {id} is reserved for ever: {charge:?}")));
             }
+            if let Some(reference) = known.undone.as_ref().filter(|reference| !account.gave_back(reference)) {
+                let what = format!("{id} has no seats, and what it paid by {reference} never went back");
+                return Err(broken("I13", what));
+            }
             let currencies: BTreeSet<_> = account.charges.values().map(|charge| charge.currency).collect();
             for currency in currencies {
-                let all = account.charges.values().filter(|charge| charge.currency == currency);
-                let (taken, back) = all.fold((0, 0), |(taken, back), charge| {
-                    (taken + charge.captured, back + charge.refunded + charge.lost)
-                });
-                let by_hand = account.by_hand.values().filter(|fact| fact.currency == currency);
-                let back = back + by_hand.map(|fact| fact.amount.get()).sum::<u64>();
-                let price = if known.is_paid && currency == known.currency { known.price.get() } else { 0 };
+                let ((taken, back), price) = (Self::flows(account, currency), known.price_in(currency));
                 if taken > back + price {
                     let what = format!("of {id} {taken} was taken, {back} went back, and {price} is paid for");
                     return Err(broken("I13", what));

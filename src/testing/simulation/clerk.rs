@@ -234,7 +234,8 @@ impl Clerk {
         }
         let (payment, owed) = kit.dice.pick(&due).clone();
         if owed.by_hand {
-            return Ok(bank.settle_by_hand(kit.dice, payment, &owed));
+            let known = kit.model.provided.get(&payment);
+            return Ok(known.is_some_and(|known| bank.settle_by_hand(kit.dice, payment, &owed, known)));
         }
         let reports = VecDeque::new();
         self.works.push(Work { payment, owed, reports, attempted: None, then: Then::Begin });
@@ -287,15 +288,13 @@ impl Clerk {
         let work = &mut self.works[order.at];
         let (id, owed) = (work.payment, &work.owed);
         work.then = Then::End;
-        let known = kit.model.provided.get(&id).is_some_and(|known| known.owed.contains_key(&owed.no));
-        if !known {
-            // Others may have made durable since that it is not.
-            let is_wrong = kit.model.last == order.read;
-            return if is_wrong {
-                Err(broken("I13", format!("{id} is asked for {owed:?}, and owes it not")))
-            } else {
-                Ok(())
+        // Others may have made durable since that it is not owed any more: then nobody can help it.
+        if kit.model.last == order.read {
+            let known = kit.model.provided.get(&id).filter(|known| known.owed.contains_key(&owed.no));
+            let Some(known) = known else {
+                return Err(broken("I13", format!("{id} is asked for {owed:?}, and owes it not")));
             };
+            bank.is_left(id, owed, known)?;
         }
         let key = match kit.flaw {
             Some(Flaw::OneKeyForAll) => format!("{id}-{:?}", owed.kind),

@@ -77,7 +77,7 @@ pub struct Plan {
     pub with_history: bool,
     /// What the engine is given in place of the disk.
     pub disk: fn(SimDisk) -> Arc<dyn Disk>,
-    /// How the provider's clerk is built wrong, if he is.
+    /// How the provider's clerk is built wrong, if he is; then there is a provider, whatever the seed.
     pub flaw: Option<Flaw>,
 }
 

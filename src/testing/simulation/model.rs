@@ -43,6 +43,10 @@ pub(in crate::testing) struct Provided {
     pub currency: Currency,
     /// It has seats, and has paid for them.
     pub is_paid: bool,
+    /// By which charge.
+    paid_by: Option<String>,
+    /// Its seats are free since all of this charge went back, unasked.
+    pub undone: Option<String>,
     /// Its seats are pinned.
     is_pinned: bool,
     pub owed: BTreeMap<u32, Owed>,
@@ -56,6 +60,11 @@ fn what(fact: &Fact) -> (Kind, String, String) {
 }
 
 impl Provided {
+    /// What is paid for in a currency.
+    pub fn price_in(&self, currency: Currency) -> u64 {
+        if self.is_paid && currency == self.currency { self.price.get() } else { 0 }
+    }
+
     /// Whether this was heard of it.
     pub fn has_heard(&self, fact: &Fact) -> bool {
         self.heard.contains(&what(fact))
@@ -312,6 +321,8 @@ impl Model {
                     price: *amount,
                     currency: terms.currency,
                     is_paid: false,
+                    paid_by: None,
+                    undone: None,
                     is_pinned: true,
                     owed: BTreeMap::new(),
                     heard: BTreeSet::new(),
@@ -343,14 +354,19 @@ impl Model {
         let no = ReservationId { option: id.option, no: provided.reservation };
         match turn {
             Turn::Authorized { again, .. } | Turn::Confirmed { again, .. } => {
-                if matches!(turn, Turn::Confirmed { .. }) {
+                if let Turn::Confirmed { reference, .. } = turn {
                     self.completed.insert(id);
+                    provided.paid_by.clone_from(reference);
                 }
                 self.open.remove(&no);
                 let seats = self.reservations.get(&no).filter(|_| *again).map(|held| held.seats.clone());
                 self.occupy(id.option, &seats.unwrap_or_default());
             }
             Turn::Ended { lapses: false, .. } => self.open.extend(self.deadlines.get(&no).map(|until| (no, *until))),
+            Turn::Refunded { refund: None, .. } => {
+                provided.undone = provided.paid_by.take();
+                self.vacate(no, lsn);
+            }
             Turn::Ended { lapses: true, .. } | Turn::Refunded { .. } => self.vacate(no, lsn),
         }
     }

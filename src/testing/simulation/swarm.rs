@@ -221,10 +221,10 @@ impl Swarm {
         }
     }
 
-    /// The same, and in half of all worlds a provider beside; all else is as it was.
-    pub fn with_money(mut self, seed: u64) -> Self {
+    /// The same, and in half of all worlds, or in any, a provider beside; all else is as it was.
+    pub fn with_money(mut self, seed: u64, in_any: bool) -> Self {
         let mut random = Random(seed ^ 0x6D6F_6E65_7921);
-        if random.coin() {
+        if random.coin() || in_any {
             self.weights.extend(weigh(&mut random, OF_MONEY));
             self.money = Some(Money::new(&mut random));
         }

@@ -34,9 +34,11 @@ const AHEAD_MS: u64 = 300_000;
 /// Turns until everything has come to rest, at the most.
 const TURNS_MAX: u64 = 100_000;
 /// Half seconds until nothing is owed any more of payments by the provider, at the most.
-const MONEY_ROUNDS_MAX: u64 = 3_000;
+const MONEY_ROUNDS_MAX: u64 = 600;
 /// In so many of them the provider is still as it was.
 const MONEY_ROUNDS_LATE: u64 = 10;
+/// So much is done before that, and not heard of.
+const MUTE_TURNS: u64 = 20;
 /// Between two steps of the timer.
 const TICK_MS: u64 = 50;
 
@@ -74,7 +76,7 @@ pub(super) struct Trial {
 impl Trial {
     pub fn new(plan: &Plan) -> Self {
         let mut random = Random(plan.seed);
-        let swarm = Swarm::new(&mut random).with_money(plan.seed);
+        let swarm = Swarm::new(&mut random).with_money(plan.seed, plan.flaw.is_some());
         let sim_disk = SimDisk::new(random.next());
         Self {
             plan: plan.clone(),
@@ -260,7 +262,10 @@ impl Trial {
                 self.machine().told.lock().ends = Some(writer);
             }
             Action::Term => self.machine().end_term(),
-            Action::Act => self.bank.act(&dice, &self.model),
+            Action::Act => {
+                let now = self.machine().system.env.clock.now();
+                self.bank.act(&dice, now, &self.model)?;
+            }
             Action::Work => drop(self.work()?),
             Action::Tell => drop(self.tell()?),
         }
@@ -756,8 +761,13 @@ impl Trial {
         if self.swarm.money.is_none() {
             return Ok(());
         }
-        // Whoever tells of it is late, and the provider has forgotten what it was asked for.
-        self.bank.is_down = false;
+        // What is done at last is not heard of, and then the provider has forgotten what it was asked for.
+        (self.bank.is_down, self.bank.is_mute) = (false, true);
+        for _ in 0..MUTE_TURNS {
+            self.work()?;
+            self.settle()?;
+        }
+        self.bank.is_mute = false;
         self.clock.advance(bank::KEYS_MS);
         for round in 0..MONEY_ROUNDS_MAX {
             if round >= MONEY_ROUNDS_LATE {

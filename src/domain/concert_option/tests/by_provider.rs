@@ -156,6 +156,27 @@ fn nothing_that_goes_back_takes_seats_away_that_cost_nothing() {
     assert_eq!((standing.status, &*owed, then.state().seats().status(10)), (P::Completed, &[][..], Sold));
 }
 
+/// A refund may be told before the capture of its charge: which one that was of says its reference.
+#[test]
+fn what_goes_back_of_another_charge_takes_no_seats_away() {
+    let completed = || anna_pays_by_card().when(report(2, fact(Kind::Captured, "a", 20)), s(40));
+    let then = completed().when(report(2, fact(Kind::Refunded, "b", 20)), s(50));
+    let then = stands(then, P::Completed, &[], Sold);
+    assert_eq!(by(&then, 2).0.totals.shortfall, 20, "until it is known what it took, it is missing");
+    let then = then.when(report(2, fact(Kind::Captured, "b", 20)), s(60));
+    let then = stands(then, P::Completed, &[], Sold);
+    assert_eq!(by(&then, 2).0.totals.shortfall, 0);
+    // That of the charge that paid does, in parts and by hand as well.
+    let part = |id: &str, amount| Fact { id: Some(id.into()), ..fact(Kind::Refunded, "a", amount) };
+    let then = then.when(report(2, part("first", 5)), s(70));
+    let then = stands(then, P::Completed, &[], Sold).when(report(2, part("second", 10)), s(80));
+    let by_hand = Fact { id: Some("a".into()), ..fact(Kind::Refunded, "transfer", 5) };
+    stands(stands(then, P::Completed, &[], Sold).when(report(2, by_hand), s(90)), P::Refunded, &[], Free);
+    // In whatever order.
+    let then = completed().when(report(2, fact(Kind::Refunded, "b", 20)), s(50));
+    stands(then.when(report(2, fact(Kind::Refunded, "a", 20)), s(60)), P::Refunded, &[], Free);
+}
+
 #[test]
 fn who_pays_by_a_provider_holds_seats() {
     let holders = |then: &Scenario<ConcertOption>| then.state().holders().cloned().collect::<Vec<_>>();
