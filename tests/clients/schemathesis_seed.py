@@ -26,6 +26,7 @@ IDS = [
     ("/v1/payments/{id}", "payments"),
     ("/v1/payments/{id}/confirmation", "provided"),
     ("/v1/payments/{id}/facts", "provided"),
+    ("/v1/payments/{id}/lookup", "provided"),
     ("/v1/payments/{id}/refunds", "payments"),
     ("/v1/reservations/{id}", "reservations"),
     ("/v1/reservations/{id}/payments", "reservations"),
