@@ -117,7 +117,8 @@ pub enum Failure {
 /// What a provider is doing.
 pub type Doing<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>;
 
-/// A payment provider, as the engine drives it. Each call may be made again with the same key, and must then do nothing
+/// A payment provider, as the engine drives it. No call may block its thread; one that has not returned within
+/// `payments.call_timeout_ms` is dropped. Each call may be made again with the same key, and must then do nothing
 /// twice. What it did is told as facts, here or by [`Engine::report`](crate::Engine::report), as often as it likes.
 pub trait Provider: Send + Sync + 'static {
     /// Opens a charge, or finds the one that was opened under this key.

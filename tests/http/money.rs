@@ -426,6 +426,7 @@ async fn the_role_payments_does_nothing_else() {
         ("GET", "/v1/wallet".into(), Value::Null),
         ("GET", "/v1/events".into(), Value::Null),
         ("GET", "/v1/stats".into(), Value::Null),
+        ("GET", "/v1/payments/reconciliation?provider=card&day=2026-11-29".into(), Value::Null),
         ("POST", "/v1/concerts".into(), json!({"title": "x"})),
     ] {
         let refused = server.ask(method, &path, &bank, body).await;
