@@ -249,6 +249,8 @@ impl Trial {
                 self.note(|| format!("one of {calls:?} is about to fail with {failure:?}"));
             }
             Action::Fill => {
+                // What has failed since the last look, while something was read, had a reason that is still there.
+                self.look()?;
                 self.is_full = !self.is_full;
                 let room =
                     if self.is_full { dice.below(3 * self.swarm.config.journal.segment_bytes) } else { u64::MAX };
