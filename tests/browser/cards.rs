@@ -30,8 +30,9 @@ async fn payment(server: &Server, buyer: &str) -> Value {
 async fn told(server: &Server, payment: &Value, kind: &str) {
     let bank = "bank".parse().unwrap();
     let cashier = auth::issue(&server.settings, &bank, Some(Role::Payments), Duration::from_secs(600)).unwrap();
-    let fact = json!({"kind": kind, "reference": "ch-1", "amount": payment["amount"]});
-    let path = format!("/v1/payments/{}/facts", payment["id"].as_str().unwrap());
+    let id = payment["id"].as_str().unwrap();
+    let fact = json!({"kind": kind, "reference": format!("ch-{id}"), "amount": payment["amount"]});
+    let path = format!("/v1/payments/{id}/facts");
     let told = server.post(&path, &cashier, fact).await;
     assert_eq!(told.status, 200, "{told:?}");
 }
@@ -121,7 +122,8 @@ async fn who_was_charged_for_seats_that_are_gone_is_told_what_becomes_of_the_mon
     let window = browsers.window(&server, Look::DESKTOP).await;
     window.open_as("/ops", &server.admin, "").await;
     let owed = window.text(".owed").await;
-    for part in ["Give back · ₩24,000", "ch-1", pending["id"].as_str().unwrap(), "0 attempts"] {
+    let charge = format!("ch-{}", pending["id"].as_str().unwrap());
+    for part in ["Give back · ₩24,000", &charge, "0 attempts"] {
         assert!(owed.contains(part), "{owed}");
     }
     window.script("document.querySelector('.owed').scrollIntoView()").await;
