@@ -586,7 +586,9 @@ async fn the_schemas_hold() {
         for (other, schema) in schemas.iter().filter(|(name, _)| *name != kind) {
             assert!(!schema.is_valid(&event), "{other} takes {text}");
         }
-        let members: Vec<_> = event["data"].as_object().unwrap().keys().cloned().collect();
+        let mut members: Vec<_> = event["data"].as_object().unwrap().keys().cloned().collect();
+        // Of a reservation in points it is absent.
+        members.retain(|member| !(kind.starts_with("boxoffice.reservation.") && member == "currency"));
         for member in members {
             let mut less = event.clone();
             less["data"].as_object_mut().unwrap().remove(&member);
