@@ -34,7 +34,10 @@ class Server:
         self.binary, self.data = binary, data
         command = [binary, "--data", data, "--listen", "127.0.0.1:0", "--ops-listen", "off"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("BOXOFFICE_")}
-        environment |= {"BOXOFFICE_LOG_LEVEL": "warn", **settings}
+        # Who tells what becomes of cards is whoever holds the sale.
+        with open(data + ".toml", "w", encoding="utf-8") as file:
+            file.write('[[payments.providers]]\nname = "card"\n')
+        environment |= {"BOXOFFICE_LOG_LEVEL": "warn", "BOXOFFICE_CONFIG": data + ".toml", **settings}
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         if not line.startswith("listening on "):
@@ -96,6 +99,8 @@ def hold_a_sale(server):
     pay(poor, hold(poor, {"seats": ["S3"]}))
     hold(anna, {"seats": ["S1"]}, option(server, concert, hold_seconds=1))
 
+    by_card(server, option(server, concert, payment_methods=["card"], currency="KRW"), tokens[anna])
+
     room = {"mode": "queue", "max_active": 1, "active_ttl_seconds": 86400}
     concert = server.call("POST", "/v1/concerts", server.admin, {"title": "In demand", "waiting_room": room})["id"]
     queued = option(server, concert)
@@ -103,6 +108,29 @@ def hold_a_sale(server):
     server.call("DELETE", f"/v1/tokens/{second['id']}", tokens[poor])
     until(lambda: server.call("GET", f"/v1/tokens/{first['id']}", tokens[anna])["status"] == "active")
     pay(anna, hold(anna, {"seats": ["S1"]}, queued, [("Queue-Token", first["token"])]))
+
+
+def by_card(server, option, buyer):
+    """What can become of a payment by a provider."""
+    def begin(seat):
+        held = server.call("POST", f"/v1/options/{option}/reservations", buyer, {"seats": [seat]})["id"]
+        begun = server.call("POST", f"/v1/reservations/{held}/payments", buyer, {"method": "card"})
+
+        def tell(*kinds, amount=begun["amount"]):
+            for kind in kinds:
+                fact = {"kind": kind, "reference": f"ch-{begun['id']}", "amount": amount}
+                server.call("POST", f"/v1/payments/{begun['id']}/facts", server.admin, fact)
+        return begun["id"], tell
+
+    paid, tell = begin("S1")
+    tell("authorized", "captured", "disputed", "dispute_won")
+    server.call("POST", f"/v1/payments/{paid}/refunds", server.admin, {})
+    tell("refunded")
+    given_up, tell = begin("S2")
+    server.call("DELETE", f"/v1/payments/{given_up}", buyer)
+    # More than was asked for is let go.
+    tell("authorized", "voided", amount=101)
+    begin("S3")[1]("failed")
 
 
 def until(done):

@@ -21,15 +21,14 @@ pub fn of(kind: &str, reservation: &Value, language: Language) -> Option<(&'stat
         ("boxoffice.reservation.created", Language::En) => {
             ("Your seats are held", format!("We hold {seats} for you. Please pay {price} by {until}."))
         }
-        ("boxoffice.reservation.created", Language::Ko) => (
-            "좌석을 잡아 두었습니다",
-            format!("{seats} 예매가 접수되었습니다. {until}까지 {price}을(를) 결제해 주세요."),
-        ),
+        ("boxoffice.reservation.created", Language::Ko) => {
+            ("좌석을 잡아 두었습니다", format!("{seats} 예매가 접수되었습니다. {until}까지 {price} 결제해 주세요."))
+        }
         ("boxoffice.reservation.confirmed", Language::En) => {
             ("You have paid", format!("{seats}: paid with {price}. Enjoy the show!"))
         }
         ("boxoffice.reservation.confirmed", Language::Ko) => {
-            ("예매가 확정되었습니다", format!("{seats} 예매가 확정되었습니다. {price}을(를) 결제하셨습니다."))
+            ("예매가 확정되었습니다", format!("{seats} 예매가 확정되었습니다. {price} 결제하셨습니다."))
         }
         ("boxoffice.reservation.expired", Language::En) => {
             ("Your seats are free again", format!("{seats} were not paid in time, and are on sale again."))
@@ -41,27 +40,31 @@ pub fn of(kind: &str, reservation: &Value, language: Language) -> Option<(&'stat
             ("Your tickets are given back", format!("{seats}: given back, and with them {price}."))
         }
         ("boxoffice.reservation.refunded", Language::Ko) => {
-            ("환불되었습니다", format!("{seats} 예매가 환불되었습니다. {price}을(를) 돌려드립니다."))
+            ("환불되었습니다", format!("{seats} 예매가 환불되었습니다. {price} 돌려드립니다."))
         }
         _ => return None,
     };
     Some(said)
 }
 
-/// `120 points`, or `24.00 EUR` of an amount in the smallest unit of a currency.
+/// `120 points`, or `24.00 EUR` of an amount in the smallest unit of a currency; in Korean as what is paid.
 fn price(reservation: &Value, language: Language) -> String {
     let amount = reservation["amount"].as_u64().unwrap_or_default();
     let Some(code) = reservation["currency"].as_str() else {
         return match language {
             Language::En => format!("{amount} points"),
-            Language::Ko => format!("{amount}포인트"),
+            Language::Ko => format!("{amount}포인트를"),
         };
     };
     let digits = Currency::from_code(code).and_then(Currency::exponent).unwrap_or_default();
     let unit = 10_u64.pow(digits.into());
-    match usize::from(digits) {
-        0 => format!("{amount} {code}"),
-        width => format!("{}.{:0width$} {code}", amount / unit, amount % unit),
+    let amount = match usize::from(digits) {
+        0 => amount.to_string(),
+        width => format!("{}.{:0width$}", amount / unit, amount % unit),
+    };
+    match language {
+        Language::En => format!("{amount} {code}"),
+        Language::Ko => format!("{amount} {code}을(를)"),
     }
 }
 
