@@ -40,7 +40,8 @@ export class ReservationView extends View {
 		this.methods = this.option.payment_methods ?? [POINTS];
 		this.method ??= this.methods[0];
 		if (this.methods.includes(POINTS)) this.wallet = await get("/v1/wallet");
-		if (this.methods.some((method) => method !== POINTS)) this.payment = await this.lastPayment();
+		this.byProvider = this.methods.some((method) => method !== POINTS);
+		if (this.byProvider) this.payment = await this.lastPayment();
 		if (!this.isClosed) this.show();
 	}
 
@@ -61,15 +62,19 @@ export class ReservationView extends View {
 		else if (status === "confirmed") this.showTicket();
 		else this.showEnd();
 		if (wallet) this.app.showWallet(wallet.balance);
-		if (UNSETTLED.includes(payment?.status)) this.unlook = every(LOOK_MS, () => this.look());
+		const isOpen = this.byProvider && ["held", "paying"].includes(status);
+		if (isOpen || UNSETTLED.includes(payment?.status)) this.unlook = every(LOOK_MS, () => this.look());
 	}
 
+	// Something may have happened elsewhere: at the provider, or in another tab.
 	async look() {
 		if (this.isLooking || this.isBusy) return;
 		this.isLooking = true;
-		const seen = await get(`/v1/payments/${this.payment.id}`).catch(() => this.payment);
+		const { payment, reservation } = this;
+		const seen = await Promise.all([get(`/v1/reservations/${this.id}`), payment && get(`/v1/payments/${payment.id}`)]).catch(() => null);
 		this.isLooking = false;
-		if (seen.status !== this.payment.status && !this.isClosed) await this.read().catch(() => {});
+		const isNews = seen && (seen[0].status !== reservation.status || seen[1]?.status !== payment?.status);
+		if (isNews && !this.isBusy && !this.isClosed) await this.read().catch(() => {});
 	}
 
 	money(amount) {
