@@ -247,6 +247,14 @@ mod tests {
         assert!(say("en", paid).contains("is paid and confirmed") && say("ko", paid).contains("확정되었습니다"));
         let [expired, _] = &samples(EventType::ReservationExpired)[..] else { panic!() };
         assert!(say("en", expired).contains("was not paid in time") && say("ko", expired).contains("취소되었습니다"));
+        // By card nothing is said of points, nor that nothing was charged.
+        for sample in [seats, paid, expired] {
+            let mut by_card = sample.clone();
+            by_card["data"]["currency"] = json!("EUR");
+            let (said, ko) = (say("en", &by_card), say("ko", &by_card));
+            assert!(!said.contains("point") && !said.contains("charged") && said.contains(". "), "{said}");
+            assert!(!ko.contains("포인트") && !ko.contains("청구"), "{ko}");
+        }
         let types: EventFilter = BUILT_IN_TYPES.iter().copied().collect();
         for (name, _) in BUILT_IN {
             assert_eq!(Template::new(name).unwrap().check(types), Ok(()), "{name}");
