@@ -32,6 +32,7 @@ fn record(n: u64) -> Result<Arc<Record>> {
         expires_at: Timestamp::from_millis(1_800_000_000_000 + n),
         token: None,
         key: None,
+        note: None,
     };
     let at = Timestamp::from_millis(1_799_999_700_000 + n);
     Ok(Arc::new(Record { at, facts: Facts::Option(OptionId(1), vec![event]) }))

@@ -139,6 +139,7 @@ impl Sale {
             user: self.user.clone(),
             wish: Wish::Seats(seats.as_slice().into()),
             token: None,
+            note: None,
             plan: self.plan.clone(),
             request: Request::default(),
         };

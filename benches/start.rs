@@ -103,9 +103,10 @@ impl Script {
             expires_at: self.at.plus_millis(300_000),
             token: None,
             key: None,
+            note: None,
         })?;
         if !paid {
-            return self.option(concert_option::Event::ReservationReleased { reservation });
+            return self.option(concert_option::Event::ReservationReleased { reservation, by: None });
         }
         self.no += 1;
         let payment = self.no;
@@ -123,7 +124,7 @@ impl Script {
         }
         self.no += 1;
         let refund = self.no;
-        self.option(concert_option::Event::PaymentRefunded { refund, payment, key: None })?;
+        self.option(concert_option::Event::PaymentRefunded { refund, payment, key: None, by: None })?;
         let entry = self.entry(user);
         let given = RefundId { option, no: refund };
         let credited =

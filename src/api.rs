@@ -56,21 +56,22 @@ use serde::ser::{SerializeMap, SerializeStruct, Serializer};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::domain::catalogue::Details;
 use crate::domain::concert_option::{self, AreaState, Counts, OptionStatus, PricedPlan};
 use crate::domain::seat_map::{SeatMap, Status as SeatStatus};
 use crate::domain::sink::{Registration, Response};
 use crate::domain::waiting_room::{self, Settings};
 use crate::domain::wallet::{self, EntryKind};
 use crate::domain::{
-    ConcertId, Currency, EntryId, EventId, EventType, Lsn, OptionId, Points, SinkId, Timestamp, TokenId, UserId,
-    idempotency,
+    ConcertId, Currency, EntryId, EventId, EventType, Lsn, OptionId, Points, ReservationId, SinkId, Timestamp, TokenId,
+    UserId, idempotency,
 };
 
 pub use self::payments::{
     OwedItem, Payment, PaymentFilter, PaymentStatus, Provided, Reconciled, Refund, RefundStatus, Verdict,
 };
 pub(crate) use self::reservations::BareReservation;
-pub use self::reservations::{Reservation, ReservationStatus, ReservedArea, ReservedSeat};
+pub use self::reservations::{Reservation, ReservationFilter, ReservationStatus, ReservedArea, ReservedSeat};
 pub use crate::domain::concert_option::{Caller, Focus, WindowPatch};
 
 /// An idempotency key: the same key with the same payload gives the same answer, for 24 hours and across restarts.
@@ -189,6 +190,10 @@ pub struct Concert {
     /// When it was announced.
     #[n(4)]
     pub created_at: Timestamp,
+    /// What else is told of it.
+    #[n(5)]
+    #[serde(flatten)]
+    pub details: Details,
 }
 
 /// The waiting room of a concert.
@@ -449,8 +454,8 @@ pub struct Wallet {
     pub balance: Points,
 }
 
-/// One change of a wallet.
-#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
+/// One change of a wallet. As JSON the amount of a correction that took points is below zero.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
 pub struct WalletEntry {
     /// Its id.
@@ -461,16 +466,41 @@ pub struct WalletEntry {
     pub kind: EntryKind,
     /// How many points came or went.
     #[n(2)]
+    #[cfg_attr(feature = "server", schema(value_type = i64))]
     pub amount: Points,
     /// The balance after it.
     #[n(3)]
     pub balance: Points,
-    /// Who charged, or the id of the payment or refund.
+    /// Who charged or corrected, or the id of the payment or refund.
     #[n(4)]
     pub reference: String,
     /// When.
     #[n(5)]
     pub at: Timestamp,
+    /// Why it was corrected; absent where it was not.
+    #[n(6)]
+    pub reason: Option<String>,
+}
+
+impl Serialize for WalletEntry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { id, kind, amount, balance, reference, at, reason } = self;
+        let mut fields = serializer.serialize_struct("WalletEntry", 6 + usize::from(reason.is_some()))?;
+        fields.serialize_field("id", id)?;
+        fields.serialize_field("kind", kind)?;
+        match kind {
+            // Points are fewer than 2^53.
+            EntryKind::AdjustedDown => fields.serialize_field("amount", &-(amount.get() as i64))?,
+            _ => fields.serialize_field("amount", amount)?,
+        }
+        fields.serialize_field("balance", balance)?;
+        fields.serialize_field("reference", reference)?;
+        fields.serialize_field("at", at)?;
+        if let Some(reason) = reason {
+            fields.serialize_field("reason", reason)?;
+        }
+        fields.end()
+    }
 }
 
 impl WalletEntry {
@@ -482,8 +512,28 @@ impl WalletEntry {
             balance: entry.balance,
             reference: entry.reference,
             at: entry.at,
+            reason: entry.reason,
         }
     }
+}
+
+/// Something that has happened to a seat, a wallet or a token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HistoryItem {
+    /// When.
+    pub at: Timestamp,
+    /// The event that says so.
+    pub lsn: Lsn,
+    /// What.
+    pub what: &'static str,
+    /// Who did it; `None`: nobody whom the journal names, such as time, or a provider of payments.
+    pub who: Option<UserId>,
+    /// Why, where that was said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Of which reservation it is a part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reservation_id: Option<ReservationId>,
 }
 
 /// A place in a waiting room.

@@ -79,13 +79,16 @@ pub mod testing;
 
 pub use api::{
     Answered, AreaSeats, BestAvailable, Caller, Concert, ConcertOption, DeadLetter, DeliveryProgress, Focus, Health,
-    IdempotencyKey, NewArea, NewConcert, NewOption, NodeHealth, NodeRole, OwedItem, Page, PageRequest, Pause,
-    PauseReason, Payment, PaymentFilter, PaymentStatus, Provided, Reconciled, Refund, RefundStatus, Reservation,
-    ReservationStatus, ReservedArea, ReservedSeat, SaleFigures, Seats, Sink, Stats, Token, Verdict, WaitingRoom,
-    Wallet, WalletEntry, WindowPatch, Wish, seat_status_name,
+    HistoryItem, IdempotencyKey, NewArea, NewConcert, NewOption, NodeHealth, NodeRole, OwedItem, Page, PageRequest,
+    Pause, PauseReason, Payment, PaymentFilter, PaymentStatus, Provided, Reconciled, Refund, RefundStatus, Reservation,
+    ReservationFilter, ReservationStatus, ReservedArea, ReservedSeat, SaleFigures, Seats, Sink, Stats, Token, Verdict,
+    WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish, seat_status_name,
 };
 pub use config::Config;
-pub use domain::concert_option::{Area, Counts as SeatCounts, OptionStatus, Price, PricedPlan, SagaStep, StepKind};
+pub use domain::catalogue::{ConcertPatch, Details as ConcertDetails};
+pub use domain::concert_option::{
+    Area, Counts as SeatCounts, Note, OptionStatus, Price, PricedPlan, SagaStep, StepKind,
+};
 pub use domain::seat_map::Status as SeatStatus;
 pub use domain::seating_plan::{PlanHash, SeatingPlan};
 pub use domain::waiting_room::{
@@ -98,8 +101,8 @@ pub use domain::{
     Rejection, ReservationId, SinkId, Timestamp, TokenId, UserId,
 };
 pub use engine::{
-    AttachedProvider, Engine, EventBatch, EventStream, IssuedToken, Membership, PlanJson, SeatChanges, Seen, Start,
-    TokenChanges, VerifyReport, backup, export, reconcile, repair_state, restore, verify,
+    AttachedProvider, Engine, EventBatch, EventStream, IssuedToken, Membership, PaymentWalk, PlanJson, ReservationWalk,
+    SeatChanges, Seen, Start, TokenChanges, VerifyReport, backup, export, reconcile, repair_state, restore, verify,
 };
 pub use error::{Error, FieldError, OpenError};
 pub use live::seats::SeatUpdate;

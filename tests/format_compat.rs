@@ -20,8 +20,8 @@ use boxoffice::payment::{Fact, Kind, Method};
 use boxoffice::testing::clock::ManualClock;
 use boxoffice::testing::data_dir::copy_until;
 use boxoffice::{
-    Caller, Currency, Engine, EventFilter, LineOrder, Lsn, NewOption, PageRequest, PaymentStatus, RoomMode,
-    RoomSettings, RoomSettingsPatch, Start, Timestamp, TokenStatus, WindowPatch, export, relay, verify,
+    Caller, ConcertPatch, Currency, Engine, EventFilter, LineOrder, Lsn, NewOption, Note, PageRequest, PaymentStatus,
+    RoomMode, RoomSettings, RoomSettingsPatch, Start, Timestamp, TokenStatus, WindowPatch, export, relay, verify,
 };
 use common::*;
 use serde::{Deserialize, Serialize};
@@ -336,6 +336,17 @@ impl relay::Receiver for Answers {
 async fn the_rest(engine: &Engine, sale: &mut Sale) {
     let patch = WindowPatch { sale_opens_at: Some(Some(engine.now())), ..WindowPatch::default() };
     engine.reschedule_option(sale.option, patch).await.unwrap();
+    let (operator, anna) = (name("operator"), sale.users[0].clone());
+    for amount in [-1, 1] {
+        engine.adjust(&anna, amount, "mistyped", &operator, None).await.unwrap();
+    }
+    let note = Note { reference: Some("order 7".into()), data: Some(r#"{"till":1}"#.into()) };
+    let held = engine.hold_with_note(sale.option, &anna, best(1), note, None, None).await.unwrap().value.id;
+    engine.release(&Caller::Staff(operator.clone()), held).await.unwrap();
+    sale.reservations.push((anna, held));
+    let patch = ConcertPatch { venue: Some(Some("A hall".into())), hidden: Some(true), ..ConcertPatch::default() };
+    let concert = engine.option(sale.option).await.unwrap().concert_id;
+    engine.change_concert(concert, patch, &operator).await.unwrap();
     let opens_at = Some(engine.now().plus_millis(300));
     let settings = RoomSettings {
         mode: RoomMode::Queue,

@@ -247,6 +247,7 @@ mod tests {
                 expires_at: start.plus_millis(1_000),
                 token: None,
                 key: None,
+                note: None,
             });
         }
         let log = Records::default();

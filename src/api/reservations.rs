@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde::ser::{SerializeSeq, SerializeStruct, Serializer};
+use serde::ser::{Error as _, SerializeSeq, SerializeStruct, Serializer};
 use smallvec::SmallVec;
 
-use crate::domain::concert_option::{self, AreaPlaces, PricedPlan, SagaStep, SeatRefs};
-use crate::domain::{Points, ReservationId, Timestamp, UserId, cbor};
+use crate::domain::concert_option::{self, AreaPlaces, Note, PricedPlan, SagaStep, SeatRefs};
+use crate::domain::{Currency, PaymentId, Points, ReservationId, Timestamp, UserId, cbor};
 
 /// A reserved seat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -103,6 +103,10 @@ pub(crate) struct BareReservation {
     #[n(8)]
     #[cbor(with = "cbor::small")]
     steps: SmallVec<[SagaStep; 2]>,
+    #[n(12)]
+    payment: Option<u64>,
+    #[n(13)]
+    note: Option<Box<Note>>,
 }
 
 impl BareReservation {
@@ -117,21 +121,25 @@ impl BareReservation {
             seats: reservation.seats,
             areas: reservation.areas,
             steps: reservation.steps,
+            payment: reservation.status.payment(),
+            note: reservation.note,
         }
     }
 
     /// The whole of it, with the plan of its option.
     pub(crate) fn with(self, plan: Arc<PricedPlan>) -> Reservation {
-        let Self { id, user_id, status, amount, created_at, expires_at, seats, areas, steps } = self;
-        Reservation { id, user_id, status, amount, created_at, expires_at, seats, areas, steps, plan }
+        let Self { id, user_id, status, amount, created_at, expires_at, seats, areas, steps, payment, note } = self;
+        let payment_id = payment.map(|no| PaymentId { option: id.option, no });
+        Reservation { id, user_id, status, payment_id, amount, created_at, expires_at, seats, areas, steps, note, plan }
     }
 }
 
 impl From<Reservation> for BareReservation {
     fn from(reservation: Reservation) -> Self {
-        let Reservation { id, user_id, status, amount, created_at, expires_at, seats, areas, steps, plan: _ } =
+        let Reservation { id, user_id, status, amount, created_at, expires_at, seats, areas, steps, note, .. } =
             reservation;
-        Self { id, user_id, status, amount, created_at, expires_at, seats, areas, steps }
+        let payment = reservation.payment_id.map(|payment| payment.no);
+        Self { id, user_id, status, amount, created_at, expires_at, seats, areas, steps, payment, note }
     }
 }
 
@@ -144,6 +152,8 @@ pub struct Reservation {
     pub user_id: UserId,
     /// Where it is in its life.
     pub status: ReservationStatus,
+    /// The payment that pays it, has paid it, or was given back.
+    pub payment_id: Option<PaymentId>,
     /// The price of it all.
     pub amount: Points,
     /// When it was made.
@@ -153,6 +163,7 @@ pub struct Reservation {
     seats: SeatRefs,
     areas: SmallVec<[AreaPlaces; 1]>,
     steps: SmallVec<[SagaStep; 2]>,
+    note: Option<Box<Note>>,
     plan: Arc<PricedPlan>,
 }
 
@@ -166,6 +177,24 @@ impl Reservation {
     #[must_use]
     pub fn steps(&self) -> &[SagaStep] {
         &self.steps
+    }
+
+    /// What whoever held it calls it.
+    #[must_use]
+    pub fn reference(&self) -> Option<&str> {
+        self.note.as_ref()?.reference.as_deref()
+    }
+
+    /// What whoever held it keeps with it: a JSON object, as text.
+    #[must_use]
+    pub fn data(&self) -> Option<&str> {
+        self.note.as_ref()?.data.as_deref()
+    }
+
+    /// Its option's currency; `None`: its prices are points.
+    #[must_use]
+    pub fn currency(&self) -> Option<Currency> {
+        self.plan.definition.currency
     }
 
     /// Its seats.
@@ -197,6 +226,19 @@ impl Reservation {
     }
 }
 
+/// Which reservations on an option are wanted; those to whom all that is given applies.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReservationFilter {
+    /// In this state.
+    pub status: Option<ReservationStatus>,
+    /// With this seat, by its `seat_guid`.
+    pub seat: Option<String>,
+    /// Of this user.
+    pub user: Option<UserId>,
+    /// Called this by whoever held them.
+    pub reference: Option<String>,
+}
+
 /// Serialises an iterator as a list.
 struct List<F>(F);
 
@@ -214,11 +256,24 @@ impl<T: Serialize, I: ExactSizeIterator<Item = T>, F: Fn() -> I> Serialize for L
 impl Serialize for Reservation {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let currency = &self.plan.definition.currency;
-        let mut fields = serializer.serialize_struct("Reservation", 9 + usize::from(currency.is_some()))?;
+        let data = self.data().map(serde_json::from_str::<serde_json::Value>).transpose();
+        let data = data.map_err(S::Error::custom)?;
+        let others = [currency.is_some(), self.payment_id.is_some(), self.reference().is_some(), data.is_some()];
+        let others = others.into_iter().filter(|is_there| *is_there).count();
+        let mut fields = serializer.serialize_struct("Reservation", 9 + others)?;
         fields.serialize_field("id", &self.id)?;
         fields.serialize_field("option_id", &self.id.option)?;
         fields.serialize_field("user_id", &self.user_id)?;
         fields.serialize_field("status", &self.status)?;
+        if let Some(payment_id) = &self.payment_id {
+            fields.serialize_field("payment_id", payment_id)?;
+        }
+        if let Some(reference) = self.reference() {
+            fields.serialize_field("reference", reference)?;
+        }
+        if let Some(data) = &data {
+            fields.serialize_field("data", data)?;
+        }
         fields.serialize_field("seats", &List(|| self.seats()))?;
         fields.serialize_field("areas", &List(|| self.areas()))?;
         fields.serialize_field("amount", &self.amount)?;

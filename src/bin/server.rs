@@ -211,10 +211,17 @@ struct Token {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
 enum RoleArg {
     /// Runs the sale
     Admin,
-    /// Reports what providers of payments did, and reads what is owed
+    /// Sells for others, blocks seats, and reads lists
+    BoxOffice,
+    /// Gives payments back, and reads what is owed and lists
+    Refunds,
+    /// Reads lists and histories
+    Viewer,
+    /// Reports what providers of payments did, and reads payments and what is owed
     Payments,
 }
 
@@ -432,6 +439,9 @@ fn token(arguments: &Token) -> Result<()> {
     let settings = load(&arguments.place, &[])?;
     let role = arguments.role.map(|role| match role {
         RoleArg::Admin => Role::Admin,
+        RoleArg::BoxOffice => Role::BoxOffice,
+        RoleArg::Refunds => Role::Refunds,
+        RoleArg::Viewer => Role::Viewer,
         RoleArg::Payments => Role::Payments,
     });
     println!("{}", auth::issue(&settings, &arguments.user, role, arguments.ttl.0)?);

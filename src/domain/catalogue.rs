@@ -3,17 +3,20 @@
 //! The catalogue gives concerts and options their ids. It then owes each new concert's waiting room its settings and
 //! each new option its definition, until they acknowledge them.
 
+mod details;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+pub use self::details::{ConcertPatch, DESCRIPTION_CHARS_MAX, Details, URL_CHARS_MAX};
 use super::cbor;
 use super::concert_option::{self, Definition, Installation};
 use super::idempotency::{Key, Memory, Remembered, Request};
 use super::waiting_room::{self, Settings};
 use super::{
     Aggregate, Answer, Changes, ConcertId, CorruptRow, Counted, Decided, Flaw, Message, Meta, OptionId, Rejection,
-    Timestamp,
+    Timestamp, UserId,
 };
 
 /// What can be asked of the catalogue.
@@ -31,6 +34,15 @@ pub enum Command {
         entries_max: u64,
         /// Idempotency.
         request: Request,
+    },
+    /// Changes what is told of a concert.
+    ChangeConcert {
+        /// Which.
+        concert: ConcertId,
+        /// How.
+        patch: Box<ConcertPatch>,
+        /// Who does it.
+        by: UserId,
     },
     /// Puts a performance of a concert on sale.
     AddOption {
@@ -117,6 +129,22 @@ pub enum Event {
         #[n(0)]
         installation: Installation,
     },
+    /// What is told of a concert was changed.
+    #[n(5)]
+    ConcertChanged {
+        /// Which.
+        #[n(0)]
+        concert: ConcertId,
+        /// Its title from then on.
+        #[n(1)]
+        title: String,
+        /// The rest.
+        #[n(2)]
+        details: Box<Details>,
+        /// By whom.
+        #[n(3)]
+        by: UserId,
+    },
 }
 
 /// What the catalogue answers.
@@ -138,6 +166,8 @@ pub enum Reply {
     },
     /// Whose payments these are for providers.
     Installation(Installation),
+    /// It is as it is wanted.
+    Changed,
 }
 
 /// A concert.
@@ -162,6 +192,23 @@ pub struct Concert {
     /// Whether its waiting room has acknowledged its settings.
     #[n(5)]
     room_opened: bool,
+    /// What is told of it beside its title, if anything ever was.
+    #[n(6)]
+    details: Option<Box<Details>>,
+}
+
+impl Concert {
+    /// Whether it is left out of the list of all.
+    #[must_use]
+    pub fn is_hidden(&self) -> bool {
+        self.details.as_ref().is_some_and(|details| details.hidden)
+    }
+
+    /// What is told of it, beside its title.
+    #[must_use]
+    pub fn details(&self) -> Details {
+        self.details.as_deref().cloned().unwrap_or_default()
+    }
 }
 
 /// The rows of the catalogue.
@@ -296,6 +343,17 @@ impl Aggregate for Catalogue {
                 out.tell.push(open_room(concert, waiting_room));
                 Ok(Answer::Reply(Reply::Concert { concert, replayed: false }))
             }
+            Command::ChangeConcert { concert: id, patch, by } => {
+                let concert = self.concerts.get(id).ok_or(Rejection::NotFound)?;
+                Flaw::refuse(patch.flaws())?;
+                let before = concert.details();
+                let (title, details) = patch.apply(&concert.title, &before);
+                if (&title, &details) != (&concert.title, &before) {
+                    let (concert, details, by) = (*id, Box::new(details), by.clone());
+                    out.events.push(Event::ConcertChanged { concert, title, details, by });
+                }
+                Ok(Answer::Reply(Reply::Changed))
+            }
             Command::AddOption { definition, entries_max, request } => {
                 Flaw::refuse(definition.flaws())?;
                 if let Some(made) = self.keys.recall(now, request)? {
@@ -349,6 +407,7 @@ impl Aggregate for Catalogue {
                         created_at: meta.at,
                         options: Vec::new(),
                         room_opened: false,
+                        details: None,
                     },
                 );
                 self.unopened.insert(*concert);
@@ -383,6 +442,13 @@ impl Aggregate for Catalogue {
             Event::OptionDefined { option } => {
                 self.undefined.remove(option);
                 changes.touch(Part::Undefined(*option));
+            }
+            Event::ConcertChanged { concert: id, title, details, .. } => {
+                if let Some(concert) = self.concerts.get_mut(id) {
+                    concert.title.clone_from(title);
+                    concert.details = Some(details.clone());
+                }
+                changes.touch(Part::Concert(*id));
             }
             Event::InstallationDrawn { installation } => {
                 self.header.installation = Some(*installation);

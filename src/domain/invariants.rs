@@ -11,7 +11,7 @@ use self::money::Provided;
 use super::concert_option::{self, ConcertOption, Moved, PaymentStatus, ReservationStatus, Turn};
 use super::seat_map::Status;
 use super::waiting_room::{self, Mode, Settings, WaitingRoom};
-use super::wallet::{self, Wallet};
+use super::wallet::{self, Wallet, Way};
 use super::{ConcertId, Meta, OptionId, PaymentId, Points, RefundId, ReservationId, Timestamp, UserId};
 
 /// An invariant that does not hold.
@@ -135,9 +135,12 @@ struct Paid {
 #[derive(Debug, Clone, Default)]
 struct Account {
     balance: u64,
+    /// Also by corrections.
     charged: u64,
     credited: u64,
     debited: u64,
+    /// By corrections.
+    taken: u64,
     entries: u64,
 }
 
@@ -169,7 +172,7 @@ impl Audit {
     /// Takes in an event of a wallet.
     ///
     /// # Errors
-    /// I2: its balance is not what charges, debits and credits add up to, or would be below zero, or a payment is debited
+    /// I2: its balance is not what charges, corrections, debits and credits add up to, or would be below zero, or a payment is debited
     /// or a refund credited for the second time.
     pub fn wallet_event(&mut self, user: &UserId, event: &wallet::Event) -> Result<(), Broken> {
         let account = self.accounts.entry(user.clone()).or_default();
@@ -178,6 +181,16 @@ impl Audit {
                 account.charged += amount.get();
                 account.book(*entry, *balance)?;
                 ensure!(account.charged <= Points::MAX.get(), "I2", "{user} charged {}", account.charged);
+            }
+            wallet::Event::Adjusted { entry, way: Way::Up, amount, balance, .. } => {
+                account.charged += amount.get();
+                account.book(*entry, *balance)?;
+                ensure!(account.charged <= Points::MAX.get(), "I2", "{user} got {}", account.charged);
+            }
+            wallet::Event::Adjusted { entry, way: Way::Down, amount, balance, .. } => {
+                ensure!(amount.get() <= account.balance, "I2", "entry {entry} takes {amount} of {}", account.balance);
+                account.taken += amount.get();
+                account.book(*entry, *balance)?;
             }
             wallet::Event::Debited { entry, payment, amount, balance, .. } => {
                 ensure!(amount.get() <= account.balance, "I2", "{payment} takes {amount} of {}", account.balance);
@@ -273,14 +286,14 @@ impl Audit {
         Ok(())
     }
 
-    /// I2 over all: the sum of all balances = all charges + credits - debits.
+    /// I2 over all: the sum of all balances = all charges + corrections + credits - debits.
     ///
     /// # Errors
     /// It does not hold.
     pub fn money<'a>(&self, wallets: impl IntoIterator<Item = &'a Wallet>) -> Result<(), Broken> {
         let sum = |of: fn(&Account) -> u64| self.accounts.values().map(|account| u128::from(of(account))).sum::<u128>();
         let expected = sum(|account| account.charged) + sum(|account| account.credited);
-        let expected = expected - sum(|account| account.debited);
+        let expected = expected - sum(|account| account.debited) - sum(|account| account.taken);
         let balances: u128 = wallets.into_iter().map(|wallet| u128::from(wallet.balance().get())).sum();
         ensure!(balances == expected, "I2", "all balances make {balances} instead of {expected}");
         Ok(())
@@ -353,7 +366,7 @@ impl Account {
         ensure!(entry == self.entries + 1, "I2", "entry {entry} comes after {}", self.entries);
         self.entries = entry;
         // Debits are checked against the balance before.
-        self.balance = self.charged + self.credited - self.debited;
+        self.balance = self.charged + self.credited - self.debited - self.taken;
         ensure!(balance.get() == self.balance, "I2", "entry {entry} says {balance} instead of {}", self.balance);
         Ok(())
     }
@@ -390,7 +403,7 @@ impl Sales {
                 self.number(*no)?;
                 self.reservations.insert(*no, sale);
             }
-            Event::ReservationReleased { reservation } => {
+            Event::ReservationReleased { reservation, .. } => {
                 self.go(*reservation, ReservationStatus::Held, ReservationStatus::Released)?;
                 self.vacate(*reservation)?;
             }
@@ -655,7 +668,7 @@ impl Line {
                 }
             }
             Event::TokensExpired { tokens } => tokens.iter().for_each(|no| self.end(*no)),
-            Event::TokenLeft { no } | Event::TokenUsed { no } => self.end(*no),
+            Event::TokenLeft { no, .. } | Event::TokenUsed { no } => self.end(*no),
         }
         Ok(())
     }

@@ -16,6 +16,9 @@ use super::{
     RefundId, Rejection, Timestamp, UserId,
 };
 
+/// The most characters of the reason of a correction.
+const REASON_CHARS_MAX: usize = 500;
+
 /// What can be asked of a wallet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
@@ -25,6 +28,19 @@ pub enum Command {
         amount: Points,
         /// Who does it.
         by: UserId,
+        /// Idempotency.
+        request: Request,
+    },
+    /// Corrects what is in it.
+    Adjust {
+        /// Which way.
+        way: Way,
+        /// By how many points.
+        amount: Points,
+        /// Who does it.
+        by: UserId,
+        /// Why.
+        reason: String,
         /// Idempotency.
         request: Request,
     },
@@ -53,6 +69,19 @@ pub enum Command {
         /// Every step of this option below this number is settled.
         settled_below: u64,
     },
+}
+
+/// Which way a correction goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
+#[cbor(index_only)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// Points are added.
+    #[n(0)]
+    Up,
+    /// Points are taken.
+    #[n(1)]
+    Down,
 }
 
 /// What can have happened to a wallet.
@@ -142,12 +171,46 @@ pub enum Event {
         #[n(4)]
         settled_below: u64,
     },
+    /// What is in it was corrected.
+    #[n(5)]
+    Adjusted {
+        /// The entry's number.
+        #[n(0)]
+        entry: u64,
+        /// Which way.
+        #[n(1)]
+        way: Way,
+        /// By how many points.
+        #[n(2)]
+        amount: Points,
+        /// The balance after it.
+        #[n(3)]
+        balance: Points,
+        /// By whom.
+        #[n(4)]
+        by: UserId,
+        /// Why.
+        #[n(5)]
+        reason: String,
+        /// The idempotency key it came with.
+        #[n(6)]
+        key: Option<Key>,
+    },
+}
+
+impl Way {
+    fn kind(self) -> EntryKind {
+        match self {
+            Self::Up => EntryKind::AdjustedUp,
+            Self::Down => EntryKind::AdjustedDown,
+        }
+    }
 }
 
 /// What a wallet answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
-    /// The charge's entry.
+    /// The entry of a charge or a correction.
     Charged(Entry),
     /// The same was asked before, and made the entry of this number.
     Replayed(u64),
@@ -167,6 +230,14 @@ pub enum EntryKind {
     /// A refund was paid out.
     #[n(2)]
     Credit,
+    /// Points were added by a correction.
+    #[n(3)]
+    #[serde(rename = "adjustment")]
+    AdjustedUp,
+    /// Points were taken by a correction.
+    #[n(4)]
+    #[serde(rename = "adjustment")]
+    AdjustedDown,
 }
 
 /// One change of the balance.
@@ -184,12 +255,15 @@ pub struct Entry {
     /// The balance after it.
     #[n(3)]
     pub balance: Points,
-    /// Who charged, or the id of the payment or refund.
+    /// Who charged or corrected, or the id of the payment or refund.
     #[n(4)]
     pub reference: String,
     /// When.
     #[n(5)]
     pub at: Timestamp,
+    /// Why it was corrected.
+    #[n(6)]
+    pub reason: Option<String>,
 }
 
 impl Entry {
@@ -286,7 +360,7 @@ struct Ledger {
 struct Header {
     #[n(0)]
     balance: Points,
-    /// The sum of all charges ever.
+    /// The sum of all that ever came by charges and corrections.
     #[n(1)]
     charged: Points,
     /// The number of the last entry.
@@ -325,7 +399,7 @@ impl Wallet {
         self.header.entries
     }
 
-    /// The sum of all charges ever.
+    /// The sum of all that ever came by charges and corrections.
     #[must_use]
     pub fn charged(&self) -> Points {
         self.header.charged
@@ -347,6 +421,22 @@ impl Wallet {
         // Keeps what is not below the mark.
         ledger.steps = ledger.steps.split_off(&ledger.settled_below);
         changes.touch(Part::Ledger(option));
+    }
+
+    /// The balance with so many points more, which are charged or added.
+    fn with(&self, amount: Points) -> Result<Points, Rejection> {
+        let Header { balance, charged, .. } = self.header;
+        let full = Rejection::LimitExceeded { limit: Points::MAX.get(), already: charged.get() };
+        charged.checked_add(amount).ok_or_else(|| full.clone())?;
+        // The balance is at most what ever came.
+        balance.checked_add(amount).ok_or(full)
+    }
+
+    fn remember(&mut self, at: Timestamp, key: Option<&Key>, entry: u64, changes: &mut impl Changes<Part>) {
+        if let Some(key) = key {
+            self.keys.remember(at, key, entry, |scope| changes.touch(Part::Key(scope)));
+            changes.count(&key.caller, Counted::KeyUsed(at));
+        }
     }
 
     fn book(&mut self, entry: Entry, changes: &mut impl Changes<Part>) {
@@ -384,10 +474,7 @@ impl Aggregate for Wallet {
                 if let Some(entry) = self.keys.recall(now, request)? {
                     return Ok(Answer::Reply(Reply::Replayed(entry)));
                 }
-                let full = Rejection::LimitExceeded { limit: Points::MAX.get(), already: self.header.charged.get() };
-                self.header.charged.checked_add(*amount).ok_or_else(|| full.clone())?;
-                // The balance is at most what was ever charged.
-                let balance = balance.checked_add(*amount).ok_or(full)?;
+                let balance = self.with(*amount)?;
                 out.events.push(Event::Charged {
                     entry,
                     amount: *amount,
@@ -404,6 +491,43 @@ impl Aggregate for Wallet {
                     balance,
                     reference,
                     at: now,
+                    reason: None,
+                })))
+            }
+            Command::Adjust { way, amount, by, reason, request } => {
+                let nothing = (*amount == Points::ZERO).then(|| Flaw::new("amount", "must not be 0"));
+                let fits = (1..=REASON_CHARS_MAX).contains(&reason.chars().count());
+                let wordless =
+                    (!fits).then(|| Flaw::new("reason", format!("must be 1 to {REASON_CHARS_MAX} characters")));
+                Flaw::refuse(nothing.into_iter().chain(wordless))?;
+                if let Some(entry) = self.keys.recall(now, request)? {
+                    return Ok(Answer::Reply(Reply::Replayed(entry)));
+                }
+                let balance = match way {
+                    Way::Up => self.with(*amount)?,
+                    Way::Down => {
+                        let refused = Rejection::InsufficientPoints { balance, amount: *amount };
+                        balance.checked_sub(*amount).ok_or(refused)?
+                    }
+                };
+                let adjusted = Event::Adjusted {
+                    entry,
+                    way: *way,
+                    amount: *amount,
+                    balance,
+                    by: by.clone(),
+                    reason: reason.clone(),
+                    key: request.key.clone(),
+                };
+                out.events.push(adjusted);
+                Ok(Answer::Reply(Reply::Charged(Entry {
+                    no: entry,
+                    kind: way.kind(),
+                    amount: *amount,
+                    balance,
+                    reference: by.to_string(),
+                    at: now,
+                    reason: Some(reason.clone()),
                 })))
             }
             &Command::Debit { payment, amount, settled_below } => {
@@ -462,15 +586,22 @@ impl Aggregate for Wallet {
             Event::Charged { entry, amount, balance, ref by, ref key } => {
                 self.header.charged = self.header.charged.checked_add(amount).unwrap_or(Points::MAX);
                 let reference = by.to_string();
-                self.book(Entry { no: entry, kind: EntryKind::Charge, amount, balance, reference, at }, changes);
-                if let Some(key) = key {
-                    self.keys.remember(at, key, entry, |scope| changes.touch(Part::Key(scope)));
-                    changes.count(&key.caller, Counted::KeyUsed(at));
+                let kind = EntryKind::Charge;
+                self.book(Entry { no: entry, kind, amount, balance, reference, at, reason: None }, changes);
+                self.remember(at, key.as_ref(), entry, changes);
+            }
+            Event::Adjusted { entry, way, amount, balance, ref by, ref reason, ref key } => {
+                if way == Way::Up {
+                    self.header.charged = self.header.charged.checked_add(amount).unwrap_or(Points::MAX);
                 }
+                let (kind, reference, reason) = (way.kind(), by.to_string(), Some(reason.clone()));
+                self.book(Entry { no: entry, kind, amount, balance, reference, at, reason }, changes);
+                self.remember(at, key.as_ref(), entry, changes);
             }
             Event::Debited { entry, payment, amount, balance, settled_below } => {
                 let reference = payment.to_string();
-                self.book(Entry { no: entry, kind: EntryKind::Debit, amount, balance, reference, at }, changes);
+                let kind = EntryKind::Debit;
+                self.book(Entry { no: entry, kind, amount, balance, reference, at, reason: None }, changes);
                 self.settle(payment.option, payment.no, Step::Debited { balance, at }, settled_below, changes);
             }
             Event::DebitRefused { payment, balance, settled_below, .. } => {
@@ -481,7 +612,8 @@ impl Aggregate for Wallet {
             }
             Event::Credited { entry, refund, amount, balance, settled_below } => {
                 let reference = refund.to_string();
-                self.book(Entry { no: entry, kind: EntryKind::Credit, amount, balance, reference, at }, changes);
+                let kind = EntryKind::Credit;
+                self.book(Entry { no: entry, kind, amount, balance, reference, at, reason: None }, changes);
                 self.settle(refund.option, refund.no, Step::Credited { balance, at }, settled_below, changes);
             }
         }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::calls::{ConfigureWaitingRoom, CreateConcert};
+use super::calls::{ChangeConcert, ConfigureWaitingRoom, CreateConcert};
 use super::start::Place;
 use super::{Engine, Inner, check_limit, page, parse_cursor};
 use crate::api::{Answered, Concert, IdempotencyKey, NewConcert, Page, PageRequest, WaitingRoom};
-use crate::domain::catalogue::{self, Command, Reply};
+use crate::domain::catalogue::{self, Command, ConcertPatch, Details, Reply};
 use crate::domain::waiting_room::{self, Mode, Settings, SettingsPatch, WaitingRoom as Room};
 use crate::domain::{ConcertId, Rejection, UserId};
 use crate::error::Error;
@@ -32,6 +32,17 @@ impl Engine {
         }
     }
 
+    /// Changes what is told of a concert, and gives it as it is then; `by` says who did it.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`], [`Error::Invalid`].
+    pub async fn change_concert(&self, id: ConcertId, patch: ConcertPatch, by: &UserId) -> Result<Concert, Error> {
+        match self.0.away() {
+            None => decided!(self.0, self.0.change_concert(id, patch, by)),
+            Some(_) => self.0.ask_owner(ChangeConcert { id, patch, by: by.clone() }).await,
+        }
+    }
+
     /// A concert.
     ///
     /// # Errors
@@ -43,16 +54,33 @@ impl Engine {
         }
     }
 
-    /// All concerts, newest first.
+    /// All concerts, newest first, also those that are hidden.
     ///
     /// # Errors
     /// [`Error::Invalid`]: the limit or the cursor.
     pub async fn concerts(&self, request: &PageRequest) -> Result<Page<Concert>, Error> {
+        self.concerts_if(request, |_| true).await
+    }
+
+    /// As [`concerts`](Self::concerts), without those that are hidden.
+    ///
+    /// # Errors
+    /// As [`concerts`](Self::concerts).
+    pub async fn shown_concerts(&self, request: &PageRequest) -> Result<Page<Concert>, Error> {
+        self.concerts_if(request, |concert| !concert.is_hidden()).await
+    }
+
+    async fn concerts_if(
+        &self,
+        request: &PageRequest,
+        counts: fn(&catalogue::Concert) -> bool,
+    ) -> Result<Page<Concert>, Error> {
         check_limit(request.limit)?;
         let before = ConcertId(parse_cursor(request.cursor.as_deref())?.unwrap_or(u64::MAX));
         let limit = request.limit;
         let found = self.0.read(|replica| {
-            let newest = replica.catalogue()?.newest_first(before).take(limit + 1);
+            let newest = replica.catalogue()?.newest_first(before);
+            let newest = newest.filter(|(_, concert)| counts(concert)).take(limit + 1);
             Ok(newest.map(|(id, concert)| (id, concert.clone())).collect::<Vec<_>>())
         });
         let mut concerts = Vec::new();
@@ -111,6 +139,8 @@ impl Inner {
         let mut signing_key = [0; 32];
         getrandom::fill(&mut signing_key).map_err(|error| Error::Internal(error.to_string()))?;
         let (entries_max, request) = (self.config.limits.catalogue_entries, self.request(key, None));
+        // The same was asked for when it was made, whatever it is called by now.
+        let made_as = title.clone();
         let command = Command::CreateConcert { title, waiting_room, signing_key, entries_max, request };
         let Reply::Concert { concert: id, replayed } = self.ask::<catalogue::Catalogue>(&TheCatalogue, command).await?
         else {
@@ -131,13 +161,28 @@ impl Inner {
         opened.await.map_err(Self::after_the_first)?;
         let value = Concert {
             id,
-            title: concert.title,
+            title: made_as,
             waiting_room: concert.waiting_room,
             // As it was when it was made: without any.
             options: Vec::new(),
             created_at: concert.created_at,
+            details: Details::default(),
         };
         Ok(Answered { value, replayed })
+    }
+
+    pub(in crate::engine) async fn change_concert(
+        self: &Arc<Self>,
+        id: ConcertId,
+        patch: ConcertPatch,
+        by: &UserId,
+    ) -> Result<Concert, Error> {
+        let _call = self.admit()?;
+        let command = Command::ChangeConcert { concert: id, patch: Box::new(patch), by: by.clone() };
+        self.ask::<catalogue::Catalogue>(&TheCatalogue, command).await?;
+        // There may have been nothing to change.
+        self.certain().await.map_err(Self::after_the_first)?;
+        self.concert(id).await
     }
 
     pub(in crate::engine) async fn concert(self: &Arc<Self>, id: ConcertId) -> Result<Concert, Error> {
@@ -195,5 +240,7 @@ impl Inner {
 }
 
 fn view(id: ConcertId, concert: catalogue::Concert, waiting_room: Settings) -> Concert {
-    Concert { id, title: concert.title, waiting_room, options: concert.options, created_at: concert.created_at }
+    let details = concert.details();
+    let catalogue::Concert { title, options, created_at, .. } = concert;
+    Concert { id, title, waiting_room, options, created_at, details }
 }

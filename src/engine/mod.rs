@@ -42,8 +42,10 @@ mod concerts;
 mod deliveries;
 pub(crate) mod desk;
 pub(crate) mod events;
+mod histories;
 mod live;
 mod options;
+mod orders;
 mod payments;
 mod providers;
 mod reconciliation;
@@ -102,6 +104,7 @@ pub use self::live::{SeatChanges, TokenChanges};
 pub use self::options::PlanJson;
 #[cfg(feature = "server")]
 pub(crate) use self::options::SeatPieces;
+pub use self::orders::{PaymentWalk, ReservationWalk};
 pub use self::reconciliation::reconcile;
 pub use self::sinks::Start;
 pub use self::tokens::IssuedToken;
@@ -129,11 +132,12 @@ const SKEW_WARNING_MS: u64 = 1_000;
 /// |---|---|
 /// | **opening** | [`open`](Self::open), once a process and directory; everything else comes after it. A host waits for [`failure`](Self::failure) beside its work, and ends with [`shutdown`](Self::shutdown), also when the engine has failed. Tests have `open_with` (a clock that is set by hand), `open_on` and `open_in_cluster_on` (a disk that fails) and `open_failing` (messages that are lost) and `open_forwarding` (as a node that asks another one), and end a term and begin another with `end_term` and `begin_term` |
 /// | **several nodes** | [`open_in_cluster`](Self::open_in_cluster) in place of `open`: one node decides, and all answer; [`membership`](Self::membership) tells who decides, [`step_down`](Self::step_down) lets another one |
-/// | **the catalogue** | [`create_concert`](Self::create_concert), then [`add_option`](Self::add_option) for each of its performances. What there is: [`concerts`](Self::concerts), [`concert`](Self::concert) with its options, [`option`](Self::option), [`plan`](Self::plan) and [`plan_json`](Self::plan_json) for the map of its seats |
-/// | **running a sale** | [`reschedule_option`](Self::reschedule_option), [`block_seats`](Self::block_seats), [`unblock_seats`](Self::unblock_seats); [`sale_figures`](Self::sale_figures) |
+/// | **the catalogue** | [`create_concert`](Self::create_concert), [`change_concert`](Self::change_concert), then [`add_option`](Self::add_option) for each of its performances. What there is: [`concerts`](Self::concerts), [`shown_concerts`](Self::shown_concerts), [`concert`](Self::concert) with its options, [`option`](Self::option), [`plan`](Self::plan) and [`plan_json`](Self::plan_json) for the map of its seats |
+/// | **running a sale** | [`reschedule_option`](Self::reschedule_option), [`block_seats`](Self::block_seats), [`unblock_seats`](Self::unblock_seats), and [`block_seats_by`](Self::block_seats_by), [`unblock_seats_by`](Self::unblock_seats_by) to say who; [`sale_figures`](Self::sale_figures) |
+/// | **lists and histories** | of all on an option, by pages or a little at a time: [`option_reservations`](Self::option_reservations), [`walk_reservations`](Self::walk_reservations), [`option_payments`](Self::option_payments), [`walk_payments`](Self::walk_payments). What has happened, and who did it: [`seat_history`](Self::seat_history), [`wallet_history`](Self::wallet_history), [`token_history`](Self::token_history) |
 /// | **the line** | Whoever runs the sale: [`configure_waiting_room`](Self::configure_waiting_room), [`waiting_room`](Self::waiting_room). Each buyer, before holding seats, if the room is not open: [`issue_token`](Self::issue_token), then [`token_changes`](Self::token_changes) or [`token`](Self::token) now and then, until it is active; [`still_there`](Self::still_there), [`leave_queue`](Self::leave_queue). In all lines: [`waiting_tokens`](Self::waiting_tokens) |
-/// | **wallets** | [`charge`](Self::charge), before there is anything to pay with; [`wallet`](Self::wallet), [`wallet_entries`](Self::wallet_entries) |
-/// | **selling** | [`seats`](Self::seats) or [`seat_changes`](Self::seat_changes) to choose from, [`hold`](Self::hold) with the signed token of the line, then [`pay`](Self::pay) or [`release`](Self::release) before the hold runs out; [`reservation`](Self::reservation), [`reservations`](Self::reservations) |
+/// | **wallets** | [`charge`](Self::charge), before there is anything to pay with, and [`adjust`](Self::adjust) to correct it; [`wallet`](Self::wallet), [`wallet_entries`](Self::wallet_entries) |
+/// | **selling** | [`seats`](Self::seats) or [`seat_changes`](Self::seat_changes) to choose from, [`hold`](Self::hold) with the signed token of the line (or [`hold_with_note`](Self::hold_with_note)), then [`pay`](Self::pay) or [`release`](Self::release) before the hold runs out; [`reservation`](Self::reservation), [`reservations`](Self::reservations) |
 /// | **paying** | [`pay`](Self::pay) what is held, [`refund`](Self::refund) what is paid; [`payment`](Self::payment), [`payments`](Self::payments) |
 /// | **paying by providers** | [`begin_payment`](Self::begin_payment), [`give_up_payment`](Self::give_up_payment), [`refund`](Self::refund). What a provider did: [`report`](Self::report). What it is to do: [`attach_provider`](Self::attach_provider) once at each start, [`checkout`](Self::checkout) for the buyer's page, and [`look_up_payment`](Self::look_up_payment) to have it asked at once; or, by the host itself, [`provided_payments`](Self::provided_payments), before each call [`owed`](Self::owed), and [`attempted`](Self::attempted). How much that is in all: [`owed_sums`](Self::owed_sums). What was heard of a day: [`reconciliation`](Self::reconciliation), [`whole_reconciliation`](Self::whole_reconciliation), and beside what the provider lists [`reconcile`](Self::reconcile) |
 /// | **live** | [`seat_changes`](Self::seat_changes) of an option, from [`seats_seq`](Self::seats_seq) or any seq that was heard before; [`token_changes`](Self::token_changes) |

@@ -20,7 +20,7 @@ use crate::domain::concert_option::{
 #[cfg(feature = "server")]
 use crate::domain::seat_map::Status;
 use crate::domain::seating_plan::{Limits, PlanHash, SeatingPlan};
-use crate::domain::{ConcertId, Flaw, Lsn, OptionId, Rejection, Timestamp};
+use crate::domain::{ConcertId, Flaw, Lsn, OptionId, Rejection, Timestamp, UserId};
 use crate::error::{Error, FieldError};
 use crate::store::codec::TheCatalogue;
 use crate::store::plans;
@@ -170,9 +170,33 @@ impl Engine {
         seats: Vec<String>,
         key: Option<IdempotencyKey>,
     ) -> Result<Answered<Vec<String>>, Error> {
+        self.block_seats_if_by(id, seats, None, key).await
+    }
+
+    /// As [`block_seats`](Self::block_seats); `by` says who did it.
+    ///
+    /// # Errors
+    /// As [`block_seats`](Self::block_seats).
+    pub async fn block_seats_by(
+        &self,
+        id: OptionId,
+        seats: Vec<String>,
+        by: &UserId,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<Vec<String>>, Error> {
+        self.block_seats_if_by(id, seats, Some(by.clone()), key).await
+    }
+
+    async fn block_seats_if_by(
+        &self,
+        id: OptionId,
+        seats: Vec<String>,
+        by: Option<UserId>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<Vec<String>>, Error> {
         match self.0.away() {
-            None => decided!(self.0, self.0.block_seats(id, seats, key)),
-            Some(_) => self.0.ask_owner(BlockSeats { id, seats, key }).await,
+            None => decided!(self.0, self.0.block_seats(id, seats, by, key)),
+            Some(_) => self.0.ask_owner(BlockSeats { id, seats, key, by }).await,
         }
     }
 
@@ -187,9 +211,33 @@ impl Engine {
         seats: Vec<String>,
         key: Option<IdempotencyKey>,
     ) -> Result<Answered<Vec<String>>, Error> {
+        self.unblock_seats_if_by(id, seats, None, key).await
+    }
+
+    /// As [`unblock_seats`](Self::unblock_seats); `by` says who did it.
+    ///
+    /// # Errors
+    /// As [`unblock_seats`](Self::unblock_seats).
+    pub async fn unblock_seats_by(
+        &self,
+        id: OptionId,
+        seats: Vec<String>,
+        by: &UserId,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<Vec<String>>, Error> {
+        self.unblock_seats_if_by(id, seats, Some(by.clone()), key).await
+    }
+
+    async fn unblock_seats_if_by(
+        &self,
+        id: OptionId,
+        seats: Vec<String>,
+        by: Option<UserId>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<Vec<String>>, Error> {
         match self.0.away() {
-            None => decided!(self.0, self.0.unblock_seats(id, seats, key)),
-            Some(_) => self.0.ask_owner(UnblockSeats { id, seats, key }).await,
+            None => decided!(self.0, self.0.unblock_seats(id, seats, by, key)),
+            Some(_) => self.0.ask_owner(UnblockSeats { id, seats, key, by }).await,
         }
     }
 }
@@ -359,18 +407,20 @@ impl Inner {
         self: &Arc<Self>,
         id: OptionId,
         seats: Vec<String>,
+        by: Option<UserId>,
         key: Option<IdempotencyKey>,
     ) -> Result<Answered<Vec<String>>, Error> {
-        self.change_blocks(id, seats, key, |seats, request| Command::Block { seats, request }).await
+        self.change_blocks(id, seats, key, |seats, request| Command::Block { seats, by, request }).await
     }
 
     pub(in crate::engine) async fn unblock_seats(
         self: &Arc<Self>,
         id: OptionId,
         seats: Vec<String>,
+        by: Option<UserId>,
         key: Option<IdempotencyKey>,
     ) -> Result<Answered<Vec<String>>, Error> {
-        self.change_blocks(id, seats, key, |seats, request| Command::Unblock { seats, request }).await
+        self.change_blocks(id, seats, key, |seats, request| Command::Unblock { seats, by, request }).await
     }
 
     pub(in crate::engine) async fn change_blocks(

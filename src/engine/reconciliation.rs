@@ -105,7 +105,7 @@ type Charges = BTreeMap<(String, PaymentId), Sums>;
 
 impl Inner {
     /// Up to where this node has to read so as to know all that anybody was told.
-    async fn knows_all(self: &Arc<Self>) -> Result<Lsn, Error> {
+    pub(super) async fn knows_all(self: &Arc<Self>) -> Result<Lsn, Error> {
         self.told_to_anybody().await?;
         self.up_to_date().await?;
         Ok(self.node.journal.durable())

@@ -14,7 +14,7 @@ use super::options::{name_conflicts, resolve_seats};
 use super::{Engine, Inner, check_limit, page, parse_cursor};
 use crate::api::{Answered, Caller, IdempotencyKey, Page, PageRequest, Reservation, ReservationStatus, Wish};
 use crate::domain::concert_option::{
-    self, AreaPlaces, Command, ConcertOption, Part, PricedPlan, Reply, Wish as Places,
+    self, AreaPlaces, Command, ConcertOption, Note, Part, PricedPlan, Reply, Wish as Places,
 };
 use crate::domain::seat_map::BestAvailable;
 use crate::domain::{Lsn, OptionId, Rejection, ReservationId, UserId};
@@ -43,11 +43,28 @@ impl Engine {
         queue_token: Option<&str>,
         key: Option<IdempotencyKey>,
     ) -> Result<Answered<Reservation>, Error> {
+        self.hold_with_note(option, user, wish, Note::default(), queue_token, key).await
+    }
+
+    /// As [`hold`](Self::hold), with something beside it that comes back with the reservation, everywhere.
+    ///
+    /// # Errors
+    /// As [`hold`](Self::hold); [`Error::Invalid`]: the note is too long, or its data no JSON object.
+    pub async fn hold_with_note(
+        &self,
+        option: OptionId,
+        user: &UserId,
+        wish: Wish,
+        note: Note,
+        queue_token: Option<&str>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<Reservation>, Error> {
+        let note = (!note.is_empty()).then(|| Box::new(note));
         if self.0.away().is_none() {
-            return decided!(self.0, self.0.hold(option, user, wish, queue_token, key));
+            return decided!(self.0, self.0.hold(option, user, wish, note, queue_token, key));
         }
         let queue_token = queue_token.map(ToOwned::to_owned);
-        let held = self.0.ask_owner(Hold { option, user: user.clone(), wish, queue_token, key }).await?;
+        let held = self.0.ask_owner(Hold { option, user: user.clone(), wish, queue_token, key, note }).await?;
         Ok(Answered { value: Box::pin(self.0.done(held.value)).await?, replayed: held.replayed })
     }
 
@@ -137,6 +154,7 @@ impl Inner {
         option: OptionId,
         user: &UserId,
         wish: Wish,
+        note: Option<Box<Note>>,
         queue_token: Option<&str>,
         key: Option<IdempotencyKey>,
     ) -> Result<Answered<Reservation>, Error> {
@@ -159,7 +177,7 @@ impl Inner {
             }
         };
         let request = inner.request(key, refused);
-        let command = Command::Hold { user: user.clone(), wish, token, plan: plan.clone(), request };
+        let command = Command::Hold { user: user.clone(), wish, token, note, plan: plan.clone(), request };
         let reply = inner.ask_holding(&option, command, slot).await;
         match reply.map_err(|error| name_conflicts(&plan, error))? {
             Reply::Reservation(no, held) => Ok(Answered { value: Reservation::new(no, *held, plan), replayed: false }),

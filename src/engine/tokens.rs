@@ -179,11 +179,12 @@ impl Inner {
     pub(in crate::engine) async fn leave_queue(self: &Arc<Self>, caller: &Caller, id: TokenId) -> Result<(), Error> {
         let _call = self.admit()?;
         self.room_info(id.concert).await?;
-        let user = match caller {
-            Caller::User(user) => Some(user.clone()),
-            Caller::Admin => None,
+        let (user, by) = match caller {
+            Caller::User(user) => (Some(user.clone()), None),
+            Caller::Admin => (None, None),
+            Caller::Staff(staff) => (None, Some(staff.clone())),
         };
-        self.ask::<WaitingRoom>(&id.concert, Command::Leave { user, no: id.no }).await.map(|_| ())
+        self.ask::<WaitingRoom>(&id.concert, Command::Leave { user, by, no: id.no }).await.map(|_| ())
     }
 
     /// What holds on a concert are checked against.
@@ -276,7 +277,7 @@ impl Inner {
     }
 
     /// A token, wherever it is.
-    async fn find_token(self: &Arc<Self>, id: TokenId) -> Result<TokenView, Error> {
+    pub(super) async fn find_token(self: &Arc<Self>, id: TokenId) -> Result<TokenView, Error> {
         let now = self.now();
         let live = self.read(|replica| {
             let room = replica.room(id.concert)?;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::calls::{Charge, GetWallet, ListEntries};
+use super::calls::{Adjust, Charge, GetWallet, ListEntries};
 use super::{Engine, Inner, check_limit, page, parse_cursor};
 use crate::api::{Answered, IdempotencyKey, Page, PageRequest, Wallet, WalletEntry};
-use crate::domain::wallet::{self, Command, Entry, Part, Reply};
+use crate::domain::wallet::{self, Command, Entry, Part, Reply, Way};
 use crate::domain::{Points, UserId};
 use crate::error::Error;
 
@@ -26,6 +26,27 @@ impl Engine {
             None => decided!(self.0, self.0.charge(user, amount, by, key)),
             Some(_) => self.0.ask_owner(Charge { user: user.clone(), amount, by: by.clone(), key }).await,
         }
+    }
+
+    /// Corrects what is in a user's wallet: adds points, or takes them if the amount is below zero; `by` says who did it, and
+    /// `reason` why.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]: the amount is 0 or not of points, or the reason is not 1 to 500 characters; of the rejections
+    /// `InsufficientPoints`, if it would take more than there is, and those of [`charge`](Self::charge).
+    pub async fn adjust(
+        &self,
+        user: &UserId,
+        amount: i64,
+        reason: &str,
+        by: &UserId,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<WalletEntry>, Error> {
+        if self.0.away().is_none() {
+            return decided!(self.0, self.0.adjust(user, amount, reason, by, key));
+        }
+        let (user, reason, by) = (user.clone(), reason.to_owned(), by.clone());
+        self.0.ask_owner(Adjust { user, amount, reason, by, key }).await
     }
 
     /// What is in a user's wallet; nothing, if it was never used.
@@ -62,6 +83,29 @@ impl Inner {
     ) -> Result<Answered<WalletEntry>, Error> {
         let _call = self.admit()?;
         let command = Command::Charge { amount, by: by.clone(), request: self.request(key, None) };
+        self.book(user, command).await
+    }
+
+    pub(in crate::engine) async fn adjust(
+        self: &Arc<Self>,
+        user: &UserId,
+        amount: i64,
+        reason: &str,
+        by: &UserId,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<WalletEntry>, Error> {
+        let _call = self.admit()?;
+        let way = if amount < 0 { Way::Down } else { Way::Up };
+        let most = Points::MAX;
+        let bounds = || Error::invalid("amount", format!("must be -{most} to {most}, and not 0"));
+        let amount = Points::new(amount.unsigned_abs()).filter(|amount| *amount != Points::ZERO).ok_or_else(bounds)?;
+        let (by, reason) = (by.clone(), reason.to_owned());
+        let command = Command::Adjust { way, amount, by, reason, request: self.request(key, None) };
+        self.book(user, command).await
+    }
+
+    /// Has an entry made.
+    async fn book(self: &Arc<Self>, user: &UserId, command: Command) -> Result<Answered<WalletEntry>, Error> {
         match self.ask::<wallet::Wallet>(user, command).await? {
             Reply::Charged(entry) => Ok(Answered { value: WalletEntry::new(user, entry), replayed: false }),
             Reply::Replayed(no) => {

@@ -59,7 +59,7 @@ impl Room {
         for event in events {
             match event {
                 Event::TokensAdmitted { tokens, .. } | Event::TokensExpired { tokens } => tokens.iter().for_each(tell),
-                Event::TokenLeft { no } | Event::TokenUsed { no } => tell(no),
+                Event::TokenLeft { no, .. } | Event::TokenUsed { no } => tell(no),
                 Event::Configured { returned, .. } => returned.iter().flatten().for_each(tell),
                 // Where they stand is looked at from time to time.
                 Event::Opened { .. } | Event::TokenIssued { .. } | Event::LineOpened { .. } => {}

@@ -140,7 +140,7 @@ impl Known {
     fn learn_of_option(&mut self, option: OptionId, at: Timestamp, event: &concert_option::Event) {
         use concert_option::Event;
         match event {
-            Event::SeatsHeld { reservation: no, user, seats, areas, amount, expires_at, token, .. } => {
+            Event::SeatsHeld { reservation: no, user, seats, areas, amount, expires_at, token, note, .. } => {
                 let held = Reservation {
                     user: user.clone(),
                     seats: seats.clone(),
@@ -151,6 +151,7 @@ impl Known {
                     token: *token,
                     status: ReservationStatus::Held,
                     steps: SmallVec::new(),
+                    note: note.clone(),
                 };
                 self.reservation(ReservationId { option, no: *no }, held);
             }
@@ -279,7 +280,7 @@ fn of_option(option: OptionId, event: &concert_option::Event, index: usize) -> O
         Event::SeatsHeld { reservation: no, .. } => {
             only(EventType::ReservationCreated, reservation(no, ReservationStatus::Held))
         }
-        Event::ReservationReleased { reservation: no } => {
+        Event::ReservationReleased { reservation: no, .. } => {
             only(EventType::ReservationReleased, reservation(no, ReservationStatus::Released))
         }
         Event::ReservationsExpired { ref reservations } => {
@@ -385,13 +386,15 @@ fn of_wallet(user: &UserId, at: Timestamp, event: &wallet::Event, index: usize) 
     match event {
         Event::Charged { entry: no, amount, balance, by, .. } => {
             let (kind, reference) = (EntryKind::Charge, by.to_string());
-            let entry = Entry { no: *no, kind, amount: *amount, balance: *balance, reference, at };
+            let entry = Entry { no: *no, kind, amount: *amount, balance: *balance, reference, at, reason: None };
             (index == 0).then(|| (EventType::WalletCharged, About::Entry(user.clone(), entry)))
         }
-        // What payments do to a wallet is told by their own events.
-        Event::Debited { .. } | Event::DebitRefused { .. } | Event::DebitCancelled { .. } | Event::Credited { .. } => {
-            None
-        }
+        // What payments do to a wallet is told by their own events; of corrections nobody outside is told.
+        Event::Debited { .. }
+        | Event::DebitRefused { .. }
+        | Event::DebitCancelled { .. }
+        | Event::Credited { .. }
+        | Event::Adjusted { .. } => None,
     }
 }
 
@@ -414,7 +417,7 @@ fn of_room(concert: ConcertId, event: &waiting_room::Event, index: usize) -> Opt
         }
         Event::TokensAdmitted { ref tokens, expires_at } => tokens.get(index).map(|no| active(*no, expires_at)),
         Event::TokensExpired { ref tokens } => tokens.get(index).map(|no| expired(*no)),
-        Event::TokenLeft { no } => (index == 0).then(|| expired(no)),
+        Event::TokenLeft { no, .. } => (index == 0).then(|| expired(no)),
         Event::TokenUsed { no } => (index == 0).then(|| (EventType::TokenUsed, token(no, TokenStatus::Used, None))),
         Event::Opened { .. } | Event::Configured { returned: None, .. } | Event::LineOpened { .. } => None,
     }

@@ -162,6 +162,7 @@ impl Model {
             expires_at: Timestamp::from_millis(1 << 40),
             token: None,
             key: None,
+            note: None,
         };
         let lsn = self.option(replica, option, event);
         self.list(user_no, 3, lsn, option, no);
@@ -182,7 +183,7 @@ impl Model {
 
     fn refund(&mut self, replica: &mut Replica, (option, no, payment, _): (u64, u64, u64, usize)) {
         let refund = self.number(option);
-        self.option(replica, option, Event::PaymentRefunded { refund, payment, key: None });
+        self.option(replica, option, Event::PaymentRefunded { refund, payment, key: None, by: None });
         let refunded_at = Timestamp::from_millis(1);
         self.option(replica, option, Event::RefundCredited { refund, balance: Points::ZERO, refunded_at });
         self.archived.insert((option, no), "refunded");
@@ -291,7 +292,7 @@ fn whatever_is_half_written_everything_is_found() {
             model.hold(&mut replica, 1 + n % OPTIONS, n as usize % USERS);
             if n % 4 < 2 {
                 let (option, no, _) = model.open.remove(0);
-                model.option(&mut replica, option, Event::ReservationReleased { reservation: no });
+                model.option(&mut replica, option, Event::ReservationReleased { reservation: no, by: None });
                 model.archived.insert((option, no), "released");
             } else if n % 4 == 2 {
                 let open = model.open.remove(0);
@@ -368,7 +369,7 @@ proptest! {
                 Op::Release { which } if !model.open.is_empty() => {
                     let which = which % model.open.len();
                     let (option, no, _) = model.open.swap_remove(which);
-                    model.option(&mut replica, option, Event::ReservationReleased { reservation: no });
+                    model.option(&mut replica, option, Event::ReservationReleased { reservation: no, by: None });
                     model.archived.insert((option, no), "released");
                 }
                 Op::Pay { which } if !model.open.is_empty() => {

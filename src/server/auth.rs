@@ -1,7 +1,7 @@
 //! Who calls: JWTs of one pinned algorithm, and the extractors that every guarded handler takes.
 //!
-//! It knows users and roles, not what they may do beyond "admin". Times are compared with the wall clock, since the ones
-//! in a token were written by somebody else's.
+//! It knows users, roles, and whom each kind of request is for, not what it does. Times are compared with the wall clock,
+//! since the ones in a token were written by somebody else's.
 
 use std::collections::HashMap;
 use std::fs;
@@ -75,14 +75,34 @@ pub enum Error {
     Signing(#[from] jsonwebtoken::errors::Error),
 }
 
-/// What a caller may do.
+/// What a caller may do. Who has none is a buyer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Runs the sale.
+    /// Runs the sale: all that there is.
     Admin,
-    /// Reports what providers of payments did, reads payments and what is owed of them, and does nothing else.
+    /// Sells for others: holds, takes payments that are only reported, blocks seats, and reads lists.
+    BoxOffice,
+    /// Gives payments back, reads what is owed of them, and lists.
+    Refunds,
+    /// Reads lists and histories.
+    Viewer,
+    /// Reports what providers of payments did, and reads payments and what is owed of them.
     Payments,
+}
+
+impl Role {
+    /// Its name in tokens.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::BoxOffice => "box_office",
+            Self::Refunds => "refunds",
+            Self::Viewer => "viewer",
+            Self::Payments => "payments",
+        }
+    }
 }
 
 /// What is read of a token.
@@ -124,8 +144,19 @@ impl Identity {
     pub fn caller(&self) -> Caller {
         match self.role {
             // What else it may not do is refused before.
-            Some(Role::Admin | Role::Payments) => Caller::Admin,
+            Some(_) => Caller::Admin,
             None => Caller::User(self.user.clone()),
+        }
+    }
+}
+
+impl Identity {
+    /// As [`caller`](Self::caller), for what is to say in the journal who did it.
+    #[must_use]
+    pub fn doer(&self) -> Caller {
+        match self.role {
+            Some(_) => Caller::Staff(self.user.clone()),
+            None => self.caller(),
         }
     }
 }
@@ -339,63 +370,58 @@ impl Cache {
     }
 }
 
-/// The user of a request, whatever their role. Taking it in a handler refuses everybody else with 401, and a buyer who
-/// asks too often with 429.
-#[derive(Debug, Clone)]
-pub struct User(pub Identity);
+/// Extractors, a kind of request each: whom it is for. Taking one in a handler refuses everybody else, 401 or 403, before anything
+/// else is looked at, and a buyer who asks too often with 429.
+macro_rules! callers {
+    ($($(#[$doc:meta])* $name:ident($($whom:pat_param)|+) $refusal:literal)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone)]
+        pub struct $name(pub Identity);
 
-/// The admin of a request. Taking it in a handler refuses buyers with 403.
-#[derive(Debug, Clone)]
-pub struct Admin(pub Identity);
+        impl FromRequest for $name {
+            type Error = Problem;
+            type Future = Ready<Result<Self, Problem>>;
 
-/// The user of a request about payments, whatever their role: also one who does nothing else.
-#[derive(Debug, Clone)]
-pub struct Payer(pub Identity);
-
-/// Who may report what providers did, and read what is owed. Taking it in a handler refuses buyers with 403.
-#[derive(Debug, Clone)]
-pub struct Cashier(pub Identity);
-
-impl FromRequest for Payer {
-    type Error = Problem;
-    type Future = Ready<Result<Self, Problem>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(identify_anybody(request).map(|(identity, _)| Self(identity)))
-    }
+            fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+                ready(identify_anybody(request).and_then(|(identity, _)| match identity.role {
+                    $($whom)|+ => Ok(Self(identity)),
+                    #[allow(unreachable_patterns, reason = "some are for all")]
+                    _ => Err(Problem::new(Code::Forbidden, $refusal)),
+                }))
+            }
+        }
+    )*};
 }
 
-impl FromRequest for Cashier {
-    type Error = Problem;
-    type Future = Ready<Result<Self, Problem>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(identify_anybody(request).and_then(|(identity, _)| match identity.role {
-            Some(Role::Admin | Role::Payments) => Ok(Self(identity)),
-            None => Err(Problem::new(Code::Forbidden, "Only an admin or the role payments may do this.")),
-        }))
-    }
+callers! {
+    /// A buyer's own things: also an admin's.
+    User(None | Some(Role::Admin)) "This role may not do this."
+    /// What an admin only may do.
+    Admin(Some(Role::Admin)) "Only an admin may do this."
+    /// Payments, of one's own or of others.
+    Payer(_) "This role may not do this."
+    /// Reservations, of one's own or of others.
+    Reader(None | Some(Role::Admin | Role::BoxOffice | Role::Refunds | Role::Viewer)) "This role may not do this."
+    /// Buying, for oneself or for others.
+    Holder(None | Some(Role::Admin | Role::BoxOffice)) "This role may not do this."
+    /// Giving payments back, one's own or those of others.
+    Refunder(None | Some(Role::Admin | Role::Refunds)) "This role may not do this."
+    /// Which seats are on sale.
+    Seller(Some(Role::Admin | Role::BoxOffice)) "Only an admin or the role box_office may do this."
+    /// What providers did.
+    Cashier(Some(Role::Admin | Role::Payments)) "Only an admin or the role payments may do this."
+    /// Reservations of all.
+    Lister(Some(Role::Admin | Role::BoxOffice | Role::Refunds | Role::Viewer))
+        "Only an admin or the roles box_office, refunds and viewer may do this."
+    /// What has happened, and who did it.
+    Historian(Some(Role::Admin | Role::Viewer)) "Only an admin or the role viewer may do this."
 }
 
-impl FromRequest for User {
-    type Error = Problem;
-    type Future = Ready<Result<Self, Problem>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(identify(request).map(|(identity, _)| Self(identity)))
-    }
-}
-
-impl FromRequest for Admin {
-    type Error = Problem;
-    type Future = Ready<Result<Self, Problem>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(identify(request).and_then(|(identity, _)| match identity.role {
-            Some(Role::Admin) => Ok(Self(identity)),
-            Some(Role::Payments) | None => Err(Problem::new(Code::Forbidden, "Only an admin may do this.")),
-        }))
-    }
+/// Whether whoever asks shows that they have a role, where nobody need show anything.
+pub(super) fn runs_the_sale(request: &HttpRequest, app: &App) -> bool {
+    let header = request.headers().get(header::AUTHORIZATION).and_then(|header| header.to_str().ok());
+    let identity = header.and_then(bearer).and_then(|token| app.verifier.verify(token, SystemTime::now()));
+    identity.is_some_and(|identity| identity.role.is_some())
 }
 
 /// Who asks, by the header `Authorization`, and until when that holds.
@@ -413,10 +439,10 @@ fn identify_anybody(request: &HttpRequest) -> Result<(Identity, SystemTime), Pro
 /// Who asks, by a token that was shown in some way, and until when that holds.
 pub(super) fn identify_by(request: &HttpRequest, token: Option<&str>) -> Result<(Identity, SystemTime), Problem> {
     let (identity, until) = identify_anybody_by(request, token)?;
-    if identity.role == Some(Role::Payments) {
-        return Err(Problem::new(Code::Forbidden, "The role payments may only read payments and report facts."));
+    match identity.role {
+        None | Some(Role::Admin) => Ok((identity, until)),
+        Some(_) => Err(Problem::new(Code::Forbidden, "This role may not do this.")),
     }
-    Ok((identity, until))
 }
 
 fn identify_anybody_by(request: &HttpRequest, token: Option<&str>) -> Result<(Identity, SystemTime), Problem> {
@@ -426,7 +452,7 @@ fn identify_anybody_by(request: &HttpRequest, token: Option<&str>) -> Result<(Id
     let Known { identity, expires } = known.ok_or_else(|| unauthenticated("Bearer error=\"invalid_token\""))?;
     // For the access log.
     request.extensions_mut().insert(identity.user.clone());
-    // An admin's tools may ask as often as they have to; there is nothing that they could not do in another way.
+    // The tools of who runs the sale may ask as often as they have to.
     if identity.role.is_none() {
         app.limiter.check(&identity.user).inspect_err(|_| note_sign_of_life(app, request.path(), &identity.user))?;
     }

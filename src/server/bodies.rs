@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
+use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -15,12 +16,16 @@ use std::time::{Duration, Instant};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::web::Bytes;
+use futures_util::Stream;
 use parking_lot::Mutex;
 
 use super::flow::Cut;
 
 /// The most that a connection is given at once. Two of these fill actix's buffer.
 pub const SLICE_BYTES: usize = 16 << 10;
+
+/// What is held for one that grows while it is read, about.
+const GROWING_BYTES: usize = 256 << 10;
 
 /// So many times as long as somebody may take nothing, one may take to read all of something, while others wait.
 const SLOW: u64 = 4;
@@ -160,6 +165,45 @@ impl MessageBody for Rope {
     }
 }
 
+/// A body that is made while it is read: the next bytes are asked for once those before them are gone.
+pub struct Growing<S> {
+    made: Rope,
+    more: Pin<Box<S>>,
+}
+
+impl<S> Growing<S> {
+    /// One of what `more` gives, bit by bit.
+    #[must_use]
+    pub fn new(more: S) -> Self {
+        Self { made: Rope::default(), more: Box::pin(more) }
+    }
+}
+
+impl<S, E> MessageBody for Growing<S>
+where
+    S: Stream<Item = Result<Vec<u8>, E>>,
+    E: Into<Box<dyn Error>>,
+{
+    type Error = E;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, E>>> {
+        loop {
+            if let Some(slice) = self.made.slice() {
+                return Poll::Ready(Some(Ok(slice)));
+            }
+            match std::task::ready!(self.more.as_mut().poll_next(context)) {
+                Some(Ok(bytes)) => self.made = Piece::new(bytes).into(),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
 /// What is held for those who are sent large answers and have not read them.
 ///
 /// A body that was made for one request is counted from the beginning; a [`Piece`] that many share, once it is not
@@ -227,8 +271,12 @@ impl Backlog {
     /// there is no room for it and it `may_be_refused`.
     #[must_use]
     pub fn send(self: &Arc<Self>, body: BoxBody, cut: Option<Arc<Cut>>, may_be_refused: bool) -> Option<BoxBody> {
-        if !matches!(body.size(), BodySize::Sized(bytes) if bytes > SLICE_BYTES as u64) {
-            return Some(body);
+        match body.size() {
+            BodySize::Sized(bytes) if bytes > SLICE_BYTES as u64 => {}
+            // It is made as it is read, and never all there.
+            BodySize::Stream if may_be_refused && !self.has_room(GROWING_BYTES) => return None,
+            BodySize::Stream => return Some(BoxBody::new(Sent::new(body, GROWING_BYTES, self, cut))),
+            _ => return Some(body),
         }
         // One that is not a rope already is there for this answer only.
         let (own, body) = match body.try_into_bytes() {
@@ -379,8 +427,10 @@ impl<B: MessageBody + Unpin> MessageBody for Sent<B> {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt as _;
+    use std::cell::Cell;
+
     use futures_util::future::poll_fn;
+    use futures_util::{FutureExt as _, StreamExt as _};
 
     use super::*;
 
@@ -416,6 +466,31 @@ mod tests {
             }
             assert!(given == expected, "{pieces:?}");
         }
+    }
+
+    #[test]
+    fn what_grows_is_made_when_it_is_read() {
+        let made = Cell::new(0);
+        let more = futures_util::stream::iter([0, 1, SLICE_BYTES + 1, 0, 5].map(bytes)).map(|bytes| {
+            made.set(made.get() + 1);
+            Ok::<_, Infallible>(bytes)
+        });
+        let mut body = Growing::new(more);
+        assert_eq!(body.size(), BodySize::Stream);
+        let mut given = Vec::new();
+        for (len, so_far) in [(1, 2), (SLICE_BYTES, 3), (1, 3), (5, 5)] {
+            let slice = next(&mut body).unwrap();
+            assert_eq!((slice.len(), made.get()), (len, so_far));
+            given.extend_from_slice(&slice);
+        }
+        assert!(next(&mut body).is_none());
+        assert!(given == [1, SLICE_BYTES + 1, 5].map(bytes).concat());
+        let backlog = Backlog::new(2 * GROWING_BYTES, Duration::from_secs(3_600));
+        let grows = || BoxBody::new(Growing::new(futures_util::stream::empty::<Result<Vec<u8>, Infallible>>()));
+        let sent: Vec<_> = (0..2).map(|_| backlog.send(grows(), None, true).unwrap()).collect();
+        assert!(backlog.send(grows(), None, true).is_none(), "there is no room for a third one");
+        drop(sent);
+        assert_eq!(backlog.bytes(), 0);
     }
 
     #[test]

@@ -43,6 +43,7 @@ mod reservations;
 mod respond;
 mod seats;
 mod seldom;
+mod sheets;
 mod sinks;
 mod unread;
 mod waiting_room;
@@ -349,7 +350,7 @@ async fn forget_idle(app: web::Data<App>) {
 fn api_routes(services: &mut ServiceConfig) {
     // Looked through in this order, a regular expression each: what a crowd asks for comes first.
     let resources = [
-        at("/v1/options/{id}/reservations", [post(reservations::hold)]),
+        at("/v1/options/{id}/reservations", [post(reservations::hold), get(reservations::list_of_option)]),
         at("/v1/reservations/{id}/payments", [post(payments::pay)]),
         at("/v1/reservations/{id}", [get(reservations::read), delete(reservations::release)]),
         at("/v1/tokens/{id}", [get(waiting_room::read_token), delete(waiting_room::leave)]),
@@ -357,14 +358,16 @@ fn api_routes(services: &mut ServiceConfig) {
         at("/v1/options/{id}/seats", [get(options::seats)]),
         at("/v1/options/{id}", [get(options::read), patch(options::reschedule)]),
         at("/v1/concerts", [get(concerts::list), post(concerts::create)]),
-        at("/v1/concerts/{id}", [get(concerts::read)]),
+        at("/v1/concerts/{id}", [get(concerts::read), patch(concerts::change)]),
         at("/v1/concerts/{id}/waiting-room", [get(waiting_room::read), patch(waiting_room::configure)]),
         at("/v1/concerts/{id}/options", [post(options::create)]),
         at("/v1/options/{id}/plan", [get(options::plan)]),
         at("/v1/options/{id}/live", [get(live::seats)]),
         at("/v1/options/{id}/blocks", [post(options::block)]),
         at("/v1/options/{id}/unblocks", [post(options::unblock)]),
+        at("/v1/options/{id}/seats/{seat}/history", [get(options::seat_history)]),
         at("/v1/tokens/{id}/live", [get(live::token)]),
+        at("/v1/tokens/{id}/history", [get(waiting_room::history)]),
         at("/v1/reservations", [get(reservations::list)]),
         at("/v1/payments", [get(payments::list)]),
         at("/v1/payments/reconciliation", [get(reconciliation::of_day)]),
@@ -379,6 +382,8 @@ fn api_routes(services: &mut ServiceConfig) {
         at("/v1/wallet/charges", [post(wallet::charge_own)]),
         at("/v1/users/{user_id}/wallet", [get(wallet::of_user)]),
         at("/v1/users/{user_id}/wallet/charges", [post(wallet::charge)]),
+        at("/v1/users/{user_id}/wallet/adjustments", [post(wallet::adjust)]),
+        at("/v1/users/{user_id}/wallet/history", [get(wallet::history)]),
         at("/v1/events", [get(events::list)]),
         at("/v1/webhooks", [get(hooks::list), post(hooks::register)]),
         at("/v1/webhooks/{id}", [get(hooks::read), delete(hooks::remove)]),

@@ -25,8 +25,9 @@ use super::{
     waiting_room, wallet,
 };
 use crate::api::{
-    AreaSeats, Payment, PaymentStatus, Reservation, ReservationStatus, ReservedArea, ReservedSeat, Seats,
+    AreaSeats, HistoryItem, Payment, PaymentStatus, Reservation, ReservationStatus, ReservedArea, ReservedSeat, Seats,
 };
+use crate::domain::catalogue::Details;
 use crate::domain::concert_option::{Counts as SeatCounts, OptionStatus};
 use crate::domain::facts::Kind;
 use crate::domain::sink::Response;
@@ -49,6 +50,7 @@ const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
         concerts::list,
         concerts::create,
         concerts::read,
+        concerts::change,
         options::create,
         options::read,
         options::reschedule,
@@ -66,6 +68,7 @@ const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
         reservations::hold,
         reservations::read,
         reservations::list,
+        reservations::list_of_option,
         reservations::release,
         payments::pay,
         payments::read,
@@ -82,6 +85,10 @@ const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
         wallet::charge_own,
         wallet::of_user,
         wallet::charge,
+        wallet::adjust,
+        wallet::history,
+        options::seat_history,
+        waiting_room::history,
         events::list,
         webhooks::register,
         webhooks::list,
@@ -192,6 +199,8 @@ described! {
     OptionStatus => "OptionStatus",
     SeatCounts => "SeatCounts",
     EntryKind => "EntryKind",
+    HistoryItem => "HistoryItem",
+    Details => "ConcertDetails",
     Seats => "Seats",
     Reservation => "Reservation",
     ReservationStatus => "ReservationStatus",
@@ -279,7 +288,32 @@ fn schemas() -> Vec<(&'static str, Value)> {
         ("TokenStatus", one_of(&["waiting", "active", "used", "expired"])),
         ("OptionStatus", one_of(&["scheduled", "on_sale", "sold_out", "closed"])),
         ("SeatCounts", object(json!({"available": count, "held": count, "sold": count, "blocked": count}))),
-        ("EntryKind", one_of(&["charge", "debit", "credit"])),
+        (
+            "HistoryItem",
+            object_with(
+                json!({
+                    "at": refer("Timestamp"),
+                    "lsn": count,
+                    "what": {"type": "string", "description": "what happened, such as held, released, charge or activated"},
+                    "who": {"oneOf": [{"type": "null"}, refer("UserId")], "description": "null: time, or a provider of payments"},
+                }),
+                json!({"why": {"type": "string"}, "reservation_id": refer("ReservationId")}),
+            ),
+        ),
+        (
+            "ConcertDetails",
+            object_with(
+                json!({}),
+                json!({
+                    "venue": {"type": "string", "minLength": 1, "maxLength": 200},
+                    "time_zone": {"type": "string", "description": "an IANA name"},
+                    "description": {"type": "string", "minLength": 1, "maxLength": 5_000},
+                    "image_url": {"type": "string", "format": "uri", "maxLength": 2_000},
+                    "hidden": {"const": true, "description": "it is left out of the list; absent: it is not"},
+                }),
+            ),
+        ),
+        ("EntryKind", one_of(&["charge", "debit", "credit", "adjustment"])),
         (
             "Seats",
             object(json!({
@@ -304,7 +338,12 @@ fn schemas() -> Vec<(&'static str, Value)> {
                     "created_at": refer("Timestamp"),
                     "expires_at": refer("Timestamp"),
                 }),
-                json!({"currency": {"type": "string", "description": "whose smallest unit the amount counts; absent: it is of points"}}),
+                json!({
+                    "payment_id": refer("PaymentId"),
+                    "reference": {"type": "string", "maxLength": 200, "description": "what whoever held it calls it"},
+                    "data": {"type": "object", "description": "what whoever held it keeps with it"},
+                    "currency": {"type": "string", "description": "whose smallest unit the amount counts; absent: it is of points"},
+                }),
             ),
         ),
         (
@@ -355,9 +394,9 @@ fn schemas() -> Vec<(&'static str, Value)> {
         (
             "Hold",
             json!({"description": "Seats or places to be held", "oneOf": [
-                closed(json!({"seats": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 100, "uniqueItems": true}})),
-                closed(json!({"best_available": refer("BestAvailable")})),
-                closed(json!({"areas": {"type": "array", "items": refer("AreaWish"), "minItems": 1, "maxItems": 100}})),
+                noted(json!({"seats": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 100, "uniqueItems": true}})),
+                noted(json!({"best_available": refer("BestAvailable")})),
+                noted(json!({"areas": {"type": "array", "items": refer("AreaWish"), "minItems": 1, "maxItems": 100}})),
             ]}),
         ),
         (
@@ -469,6 +508,14 @@ fn refer(schema: &str) -> Value {
 fn object(properties: Value) -> Value {
     let required: Vec<_> = properties.as_object().into_iter().flat_map(Map::keys).cloned().collect();
     json!({"type": "object", "required": required, "properties": properties})
+}
+
+/// A hold, and what may stand beside it.
+fn noted(wish: Value) -> Value {
+    let note = json!({"reference": {"type": "string", "maxLength": 200}, "data": {"type": "object"}});
+    let mut schema = object_with(wish, note);
+    schema["additionalProperties"] = json!(false);
+    schema
 }
 
 /// An object that always has all of the first ones, and may have the others.

@@ -9,14 +9,17 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::auth::{Admin, Identity};
+use super::auth::{Admin, Historian, Identity, Seller};
 use super::json::{Input, Object, PLAN_EXTRA_BYTES_MAX, given, patched};
-use super::openapi::{Idempotent, SeatingPlan};
+use super::openapi::{Idempotent, Paged, SeatingPlan};
 use super::problem::Problem;
+use super::query::Query;
 use super::ready::{Coding, Form};
 use super::respond::{self, Cache};
 use super::{App, apart, id, unless_missing};
-use crate::api::{Answered, ConcertOption, IdempotencyKey, NewArea, NewOption, Seats, WindowPatch};
+use crate::api::{
+    Answered, ConcertOption, HistoryItem, IdempotencyKey, NewArea, NewOption, Page, PageRequest, Seats, WindowPatch,
+};
 use crate::domain::{ConcertId, Currency, Lsn, OptionId, Points, Timestamp};
 
 /// An option to be put on sale.
@@ -284,14 +287,14 @@ fn seats_etag(seq: Lsn) -> String {
 pub(super) async fn block(
     request: HttpRequest,
     path: web::Path<String>,
-    Admin(admin): Admin,
+    Seller(seller): Seller,
     app: web::Data<App>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let option = id(&path)?;
     let operation = format!("POST /v1/options/{option}/blocks");
-    let (seats, key) = seat_list(&request, payload, &app, &admin, option, &operation).await?;
-    seats_done(app.engine.block_seats(option, seats, key).await?)
+    let (seats, key) = seat_list(&request, payload, &app, &seller, option, &operation).await?;
+    seats_done(app.engine.block_seats_by(option, seats, &seller.user, key).await?)
 }
 
 /// Puts seats back on sale.
@@ -302,26 +305,46 @@ pub(super) async fn block(
 pub(super) async fn unblock(
     request: HttpRequest,
     path: web::Path<String>,
-    Admin(admin): Admin,
+    Seller(seller): Seller,
     app: web::Data<App>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let option = id(&path)?;
     let operation = format!("POST /v1/options/{option}/unblocks");
-    let (seats, key) = seat_list(&request, payload, &app, &admin, option, &operation).await?;
-    seats_done(app.engine.unblock_seats(option, seats, key).await?)
+    let (seats, key) = seat_list(&request, payload, &app, &seller, option, &operation).await?;
+    seats_done(app.engine.unblock_seats_by(option, seats, &seller.user, key).await?)
+}
+
+/// Tells what has happened to a seat, who did it, and why, oldest first.
+#[utoipa::path(get, path = "/v1/options/{id}/seats/{seat}/history", tag = "histories", operation_id = "get_seat_history",
+    params(("id" = OptionId, Path), ("seat" = String, Path, description = "Its `seat_guid`"), Paged),
+    security(("bearer" = [])),
+    responses((status = 200, description = "A page of what has happened", body = Page<HistoryItem>), (status = 400),
+        (status = 403), (status = 404)))]
+pub(super) async fn seat_history(
+    request: HttpRequest,
+    path: web::Path<(String, String)>,
+    _: Historian,
+    app: web::Data<App>,
+) -> Result<HttpResponse, Problem> {
+    let (option, seat) = path.into_inner();
+    let option = id(&option)?;
+    let page = async { Query::read(&request, Query::PAGE)?.page() };
+    let known = app.engine.seat_history(option, &seat, &PageRequest { limit: 1, cursor: None });
+    let page = unless_missing(page.await, known).await?;
+    respond::page(&app, app.engine.seat_history(option, &seat, &page), Cache::Private).await
 }
 
 async fn seat_list(
     request: &HttpRequest,
     payload: web::Payload,
     app: &App,
-    admin: &Identity,
+    seller: &Identity,
     option: OptionId,
     operation: &str,
 ) -> Result<(Vec<String>, Option<IdempotencyKey>), Problem> {
     let input = async {
-        let input = Input::read(request, payload, app, &admin.user, operation).await?;
+        let input = Input::read(request, payload, app, &seller.user, operation).await?;
         input.parse().map(|(SeatList { seats }, key)| (seats, key))
     };
     unless_missing(input.await, app.engine.option(option)).await

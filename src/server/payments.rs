@@ -5,18 +5,21 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::auth::{Cashier, Payer, User};
+use super::auth::{Cashier, Holder, Identity, Payer, Refunder, Role, User};
+use super::config::ProviderKind;
 use super::json::{Empty, Input};
 use super::openapi::{Idempotent, Paged};
 use super::problem::{Code, Problem};
 use super::providers::WithCheckout;
 use super::query::Query;
+use super::reservations::whose;
 use super::respond::{self, Cache};
+use super::sheets::{self, Walk, or_csv, refuse_pages, wants_csv};
 use super::{App, id, unless_missing};
 use crate::api::{Answered, Caller, Page, Payment, PaymentFilter, Refund};
 use crate::domain::concert_option::POINTS;
 use crate::domain::facts::{Fact, Kind};
-use crate::domain::{Currency, PaymentId, Points, ReservationId, Timestamp};
+use crate::domain::{Currency, OptionId, PaymentId, Points, ReservationId, Timestamp, UserId};
 
 /// How to pay.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -54,7 +57,7 @@ pub(super) struct Report {
     reason: Option<String>,
 }
 
-/// Which payments by providers are wanted, of everybody.
+/// Which payments are wanted, for those who run the sale.
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[allow(dead_code, reason = "it describes what is read by name")]
@@ -65,6 +68,10 @@ pub(super) struct Wanted {
     disputed: Option<bool>,
     /// `true`: those of which something is missing while the buyer has the seats.
     shortfall: Option<bool>,
+    /// Whose: of all options, or of one.
+    user_id: Option<UserId>,
+    /// Of which option: of everybody, or of one user. A page may have fewer than asked for, or none, and others after it.
+    option_id: Option<OptionId>,
 }
 
 /// Pays for a reservation: from the caller's wallet, or by a provider, whose payment is pending then.
@@ -75,23 +82,40 @@ pub(super) struct Wanted {
 pub(super) async fn pay(
     request: HttpRequest,
     path: web::Path<String>,
-    User(user): User,
+    Holder(user): Holder,
     app: web::Data<App>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let reservation: ReservationId = id(&path)?;
     let operation = format!("POST /v1/reservations/{reservation}/payments");
     let body = async { Input::read(&request, payload, &app, &user.user, &operation).await?.parse_if_any::<Pay>() };
-    // Nobody pays for others, not even an admin.
-    let owner = Caller::User(user.user.clone());
-    let (Pay { method }, key) = unless_missing(body.await, app.engine.reservation(&owner, reservation)).await?;
-    let Answered { value, replayed } = match method.as_deref() {
-        None | Some(POINTS) => app.engine.pay(&user.user, reservation, key).await?,
-        Some(method) => app.engine.begin_payment(&user.user, reservation, method, key).await?,
+    let body = body.await;
+    let method = body.as_ref().ok().and_then(|(pay, _)| pay.method.as_deref()).unwrap_or(POINTS);
+    let caller = payer(&user, method, &app)?;
+    let (Pay { method }, key) = unless_missing(body, app.engine.reservation(&caller, reservation)).await?;
+    let Answered { value, replayed } = match (method.as_deref(), caller) {
+        (None | Some(POINTS), _) => app.engine.pay(&user.user, reservation, key).await?,
+        (Some(method), Caller::User(_)) => app.engine.begin_payment(&user.user, reservation, method, key).await?,
+        (Some(method), anybody) => {
+            let owner = app.engine.reservation(&anybody, reservation).await?.user_id;
+            app.engine.begin_payment(&owner, reservation, method, key).await?
+        }
     };
     let location = format!("/v1/payments/{}", value.id);
     let value = WithCheckout::begun(&app, value).await?;
     respond::created(&Answered { value, replayed }, &location)
+}
+
+/// As whom somebody pays: nobody takes from the wallet of others, not even an admin; what is only reported they and the box office
+/// may begin for others.
+fn payer(user: &Identity, method: &str, app: &App) -> Result<Caller, Problem> {
+    let mut providers = app.settings.payments.providers.iter();
+    let is_reported = providers.any(|one| one.name == method && one.kind == ProviderKind::Reported);
+    match user.role {
+        Some(_) if is_reported => Ok(user.caller()),
+        None | Some(Role::Admin) => Ok(Caller::User(user.user.clone())),
+        Some(_) => Err(Problem::new(Code::Forbidden, "This role takes payments only that are reported.")),
+    }
 }
 
 /// Reads a payment.
@@ -109,10 +133,13 @@ pub(super) async fn read(
 }
 
 /// Lists the caller's payments, newest first; those that were refused are there as `failed`. With `owed`, `disputed` or
-/// `shortfall` those of everybody by providers, for an admin or the role `payments`.
+/// `shortfall` those of everybody by providers, for an admin or the roles `payments` and `refunds`. With `user_id` or `option_id` those of
+/// a user, or on an option, for whoever has a role; with `Accept: text/csv` all of them, a line a seat or place.
 #[utoipa::path(get, path = "/v1/payments", tag = "payments", operation_id = "list_payments", params(Paged, Wanted),
     security(("bearer" = [])),
-    responses((status = 200, description = "A page of payments", body = Page<Payment>), (status = 400), (status = 403)))]
+    responses((status = 200, description = "A page of payments", content(
+            (Page<Payment> = "application/json"), (String = "text/csv"))),
+        (status = 400), (status = 403), (status = 404)))]
 pub(super) async fn list(
     request: HttpRequest,
     Payer(user): Payer,
@@ -120,11 +147,17 @@ pub(super) async fn list(
 ) -> Result<HttpResponse, Problem> {
     const FILTERS: [(&str, PaymentFilter); 3] =
         [("owed", PaymentFilter::Owed), ("disputed", PaymentFilter::Disputed), ("shortfall", PaymentFilter::Shortfall)];
-    let query = Query::read(&request, &["limit", "cursor", "owed", "disputed", "shortfall"]);
+    let known = ["limit", "cursor", "owed", "disputed", "shortfall", "user_id", "option_id"];
+    let query = Query::read(&request, &known);
     let asks = query.as_ref().is_ok_and(|query| FILTERS.iter().any(|(name, _)| query.get(name).is_some()));
-    if asks && user.role.is_none() {
-        return Err(Problem::new(Code::Forbidden, "Only an admin or the role payments may see all payments."));
+    if asks && !matches!(user.role, Some(Role::Admin | Role::Payments | Role::Refunds)) {
+        let detail = "Only an admin or the roles payments and refunds may see what is owed.";
+        return Err(Problem::new(Code::Forbidden, detail));
     }
+    if user.role.is_none() && query.as_ref().is_ok_and(|query| query.get("option_id").is_some()) {
+        return Err(Problem::new(Code::Forbidden, "Only who runs the sale may see the payments of others."));
+    }
+    let of = whose(&user, query.as_ref().ok())?;
     let query = query?;
     let page = query.page()?;
     let mut wanted = None;
@@ -136,9 +169,30 @@ pub(super) async fn list(
             Some(_) => return Err(Problem::invalid_field(name, "must be true, if it is given")),
         }
     }
-    match wanted {
-        Some(filter) => respond::page(&app, app.engine.provided_payments(filter, &page), Cache::Private).await,
-        None => respond::page(&app, app.engine.payments(&user.user, &page), Cache::Private).await,
+    let (other, option) = (query.parsed::<UserId>("user_id")?, query.parsed::<OptionId>("option_id")?);
+    if let Some(filter) = wanted {
+        let with = ["user_id", "option_id"].into_iter().find(|name| query.get(name).is_some());
+        if let Some(name) = with {
+            return Err(Problem::invalid_field(name, "goes with none of owed, disputed and shortfall"));
+        }
+        return respond::page(&app, app.engine.provided_payments(filter, &page), Cache::Private).await;
+    }
+    let is_csv = user.role.is_some() && (other.is_some() || option.is_some()) && wants_csv(request.headers());
+    if is_csv {
+        refuse_pages(&query)?;
+    }
+    let owner = of.or_else(|| other.clone()).unwrap_or(user.user);
+    match option {
+        Some(option) if is_csv => {
+            let walk = app.engine.walk_payments(option, other.as_ref()).await?;
+            sheets::all(&request, app, Walk::Payments(walk))
+        }
+        Some(option) => {
+            let found = app.engine.option_payments(option, other.as_ref(), &page);
+            respond::page(&app, found, Cache::Private).await.map(or_csv)
+        }
+        None if is_csv => sheets::all(&request, app, Walk::of_user(owner)),
+        None => respond::page(&app, app.engine.payments(&owner, &page), Cache::Private).await.map(or_csv),
     }
 }
 
@@ -207,14 +261,14 @@ pub(super) async fn report(
 pub(super) async fn refund(
     request: HttpRequest,
     path: web::Path<String>,
-    User(user): User,
+    Refunder(user): Refunder,
     app: web::Data<App>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let payment: PaymentId = id(&path)?;
     let operation = format!("POST /v1/payments/{payment}/refunds");
     let key = async { Input::read(&request, payload, &app, &user.user, &operation).await?.nothing() };
-    let caller = user.caller();
+    let caller = user.doer();
     let key = unless_missing(key.await, app.engine.payment(&caller, payment)).await?;
     let answered = app.engine.refund(&caller, payment, key).await?;
     // A refund is seen where its payment is.

@@ -2,7 +2,6 @@
 
 use std::io;
 
-use actix_web::http::header::{self, HeaderMap};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -13,13 +12,12 @@ use super::openapi::Paged;
 use super::problem::{Code, Problem};
 use super::query::Query;
 use super::respond::{self, Cache};
+use super::sheets::{as_csv, cell, or_csv, refuse_pages, wants_csv};
 use crate::api::{Page, Reconciled};
 use crate::domain::facts::Kind;
 use crate::domain::reconciliation::{Day, Movement};
 use crate::domain::{Currency, Points};
 
-/// What begins a cell that a spreadsheet would run.
-const RUNS: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
 /// The heading.
 const COLUMNS: [&str; 9] =
     ["reference", "payment_id", "currency", "captured", "refunded", "refund_failed", "lost", "owed", "shortfall"];
@@ -52,27 +50,14 @@ pub(super) async fn of_day(request: HttpRequest, _: Admin, app: web::Data<App>) 
     let day = day.ok_or_else(|| Problem::invalid_field("day", "must be a day, such as 2026-11-29"))?;
     if !wants_csv(request.headers()) {
         let page = query.page()?;
-        let mut answer = respond::page(&app, app.engine.reconciliation(provider, day, &page), Cache::Private).await?;
-        answer.headers_mut().insert(header::VARY, header::HeaderValue::from_static("accept"));
-        return Ok(answer);
+        let page = app.engine.reconciliation(provider, day, &page);
+        return respond::page(&app, page, Cache::Private).await.map(or_csv);
     }
-    if let Some(name) = ["limit", "cursor"].into_iter().find(|name| query.get(name).is_some()) {
-        return Err(Problem::invalid_field(name, "is for pages, and there are none in CSV"));
-    }
+    refuse_pages(&query)?;
     // It is never closed.
     let _turn = app.lists.acquire().await;
     let text = to_csv(&app.engine.whole_reconciliation(provider, day).await?);
-    let text = text.map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
-    let mut answer = HttpResponse::Ok();
-    answer.insert_header(Cache::Private.header()).insert_header((header::VARY, "accept"));
-    Ok(answer.content_type("text/csv; charset=utf-8").body(text))
-}
-
-/// Whether CSV is asked for.
-fn wants_csv(headers: &HeaderMap) -> bool {
-    let all = headers.get_all(header::ACCEPT).filter_map(|value| value.to_str().ok());
-    let mut kinds = all.flat_map(|value| value.split(',')).filter_map(|kind| kind.split(';').next());
-    kinds.any(|kind| kind.trim().eq_ignore_ascii_case("text/csv"))
+    text.map(as_csv).map_err(|error| Problem::new(Code::Internal, error.to_string()))
 }
 
 fn to_csv(charges: &[Reconciled]) -> Result<Vec<u8>, csv::Error> {
@@ -87,11 +72,6 @@ fn to_csv(charges: &[Reconciled]) -> Result<Vec<u8>, csv::Error> {
         writer.write_record(amounts.map(|amount| amount.to_string()))?;
     }
     writer.into_inner().map_err(|error| error.into_error().into())
-}
-
-/// What no spreadsheet runs.
-fn cell(text: &str) -> String {
-    if text.starts_with(RUNS) { format!("'{text}") } else { text.to_owned() }
 }
 
 /// Why a provider's list cannot be read.

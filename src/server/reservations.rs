@@ -2,20 +2,22 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::auth::{Identity, Role, User};
+use super::auth::{Holder, Identity, Lister, Reader, Role, User};
 use super::json::{Input, Object, QUEUE_TOKEN, given};
 use super::openapi::{Idempotent, Paged, ReservationWithSteps};
 use super::problem::{Code, Problem};
 use super::query::Query;
 use super::respond::{self, Cache};
+use super::sheets::{self, Walk, or_csv, refuse_pages, wants_csv};
 use super::{App, id, unless_missing};
-use crate::api::{BestAvailable, Page, Reservation, ReservationStatus, Wish};
-use crate::domain::concert_option::SagaStep;
+use crate::api::{BestAvailable, Page, PageRequest, Reservation, ReservationFilter, ReservationStatus, Wish};
+use crate::domain::concert_option::{Note, SagaStep};
 use crate::domain::{OptionId, ReservationId, UserId};
 
-/// Seats or places to be held; exactly one of the members.
+/// Seats or places to be held; exactly one of the first three members.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Hold {
@@ -25,6 +27,10 @@ pub(super) struct Hold {
     best_available: Option<Object<BestAvailable>>,
     #[serde(default, deserialize_with = "given")]
     areas: Option<Vec<Object<AreaWish>>>,
+    #[serde(default, deserialize_with = "given")]
+    reference: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    data: Option<Map<String, Value>>,
 }
 
 /// Places in an area.
@@ -39,15 +45,19 @@ pub(super) struct AreaWish {
 }
 
 impl Hold {
-    fn into_wish(self) -> Result<Wish, Problem> {
-        match (self.seats, self.best_available, self.areas) {
-            (Some(seats), None, None) => Ok(Wish::Seats(seats)),
-            (None, Some(Object(best)), None) => Ok(Wish::BestAvailable(best)),
+    fn into_wish(self) -> Result<(Wish, Note), Problem> {
+        let wish = match (self.seats, self.best_available, self.areas) {
+            (Some(seats), None, None) => Wish::Seats(seats),
+            (None, Some(Object(best)), None) => Wish::BestAvailable(best),
             (None, None, Some(areas)) => {
-                Ok(Wish::Areas(areas.into_iter().map(|Object(area)| (area.name, area.count)).collect()))
+                Wish::Areas(areas.into_iter().map(|Object(area)| (area.name, area.count)).collect())
             }
-            _ => Err(Problem::invalid_field("body", "must have exactly one of seats, best_available and areas")),
-        }
+            _ => {
+                return Err(Problem::invalid_field("body", "must have exactly one of seats, best_available and areas"));
+            }
+        };
+        let data = self.data.map(|data| Value::Object(data).to_string());
+        Ok((wish, Note { reference: self.reference, data }))
     }
 }
 
@@ -62,7 +72,7 @@ impl Hold {
 pub(super) async fn hold(
     request: HttpRequest,
     path: web::Path<String>,
-    User(user): User,
+    Holder(user): Holder,
     app: web::Data<App>,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
@@ -73,10 +83,10 @@ pub(super) async fn hold(
         let (hold, key) = input.parse::<Hold>()?;
         Ok((hold.into_wish()?, key))
     };
-    let (wish, key) = unless_missing(input.await, app.engine.option(option)).await?;
+    let ((wish, note), key) = unless_missing(input.await, app.engine.option(option)).await?;
     // A header that is not text is a token that is not one.
     let token = request.headers().get(QUEUE_TOKEN).map(|token| token.to_str().unwrap_or_default());
-    let answered = app.engine.hold(option, &user.user, wish, token, key).await?;
+    let answered = app.engine.hold_with_note(option, &user.user, wish, note, token, key).await?;
     respond::created(&answered, &format!("/v1/reservations/{}", answered.value.id))
 }
 
@@ -94,7 +104,7 @@ struct WithSteps<'a> {
     responses((status = 200, description = "The reservation", body = ReservationWithSteps), (status = 404)))]
 pub(super) async fn read(
     path: web::Path<String>,
-    User(user): User,
+    Reader(user): Reader,
     app: web::Data<App>,
 ) -> Result<HttpResponse, Problem> {
     let reservation = app.engine.reservation(&user.caller(), id(&path)?).await?;
@@ -103,25 +113,68 @@ pub(super) async fn read(
             let steps = reservation.steps();
             respond::ok(&WithSteps { reservation: &reservation, steps }, Cache::Private)
         }
-        Some(Role::Payments) | None => respond::ok(&reservation, Cache::Private),
+        _ => respond::ok(&reservation, Cache::Private),
     }
 }
 
-/// Lists the caller's reservations, newest first; for an admin those of any user.
+/// Lists the caller's reservations, newest first; for an admin, and the roles that read lists, those of any user.
 #[utoipa::path(get, path = "/v1/reservations", tag = "reservations", operation_id = "list_reservations",
     params(Paged,
         ("status" = Option<ReservationStatus>, Query, description = "Only those in this state"),
-        ("user_id" = Option<UserId>, Query, description = "Whose (admin)")),
+        ("user_id" = Option<UserId>, Query, description = "Whose (admin, and roles that read lists)")),
     security(("bearer" = [])),
     responses((status = 200, description = "A page of reservations", body = Page<Reservation>),
         (status = 400), (status = 403)))]
-pub(super) async fn list(request: HttpRequest, User(user): User, app: web::Data<App>) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(
+    request: HttpRequest,
+    Reader(user): Reader,
+    app: web::Data<App>,
+) -> Result<HttpResponse, Problem> {
     let query = Query::read(&request, &["limit", "cursor", "status", "user_id"]);
     let whose = whose(&user, query.as_ref().ok())?;
     let query = query?;
     let whose = whose.or(query.parsed("user_id")?).unwrap_or(user.user);
     let (page, status) = (query.page()?, status(&query)?);
     respond::page(&app, app.engine.reservations(&whose, status, &page), Cache::Private).await
+}
+
+/// Lists the reservations on an option, newest first. A page may have fewer than asked for, or none, and others after it. With
+/// `Accept: text/csv` all of them, a line a seat or place.
+#[utoipa::path(get, path = "/v1/options/{id}/reservations", tag = "reservations", operation_id = "list_option_reservations",
+    params(("id" = OptionId, Path), Paged,
+        ("status" = Option<ReservationStatus>, Query, description = "Only those in this state"),
+        ("seat" = Option<String>, Query, description = "Only those with this seat"),
+        ("user_id" = Option<UserId>, Query, description = "Only those of this user"),
+        ("reference" = Option<String>, Query, description = "Only those that are called this")),
+    security(("bearer" = [])),
+    responses((status = 200, description = "A page of reservations", content(
+            (Page<Reservation> = "application/json"), (String = "text/csv"))),
+        (status = 400), (status = 403), (status = 404), (status = 422)))]
+pub(super) async fn list_of_option(
+    request: HttpRequest,
+    path: web::Path<String>,
+    _: Lister,
+    app: web::Data<App>,
+) -> Result<HttpResponse, Problem> {
+    let option: OptionId = id(&path)?;
+    let csv = wants_csv(request.headers());
+    let (filter, page) = unless_missing(wanted(&request, csv), app.engine.option(option)).await?;
+    if csv {
+        let walk = app.engine.walk_reservations(option, &filter).await?;
+        return sheets::all(&request, app, Walk::Reservations(walk));
+    }
+    respond::page(&app, app.engine.option_reservations(option, &filter, &page), Cache::Private).await.map(or_csv)
+}
+
+fn wanted(request: &HttpRequest, csv: bool) -> Result<(ReservationFilter, PageRequest), Problem> {
+    let query = Query::read(request, &["limit", "cursor", "status", "seat", "user_id", "reference"])?;
+    if csv {
+        refuse_pages(&query)?;
+    }
+    let text = |name| query.get(name).map(str::to_owned);
+    let (seat, reference) = (text("seat"), text("reference"));
+    let filter = ReservationFilter { status: status(&query)?, seat, user: query.parsed("user_id")?, reference };
+    Ok((filter, query.page()?))
 }
 
 fn status(query: &Query) -> Result<Option<ReservationStatus>, Problem> {
@@ -134,13 +187,13 @@ fn status(query: &Query) -> Result<Option<ReservationStatus>, Problem> {
     })
 }
 
-/// A buyer is the only one that they may ask about; for an admin this leaves it open.
-fn whose(caller: &Identity, query: Option<&Query>) -> Result<Option<UserId>, Problem> {
+/// A buyer is the only one that they may ask about; for whoever has a role this leaves it open.
+pub(super) fn whose(caller: &Identity, query: Option<&Query>) -> Result<Option<UserId>, Problem> {
     let asked = query.and_then(|query| query.get("user_id"));
     match (caller.role, asked) {
-        (Some(Role::Admin), _) => Ok(None),
+        (Some(_), _) => Ok(None),
         (_, Some(other)) if other != caller.user.as_str() => {
-            Err(Problem::new(Code::Forbidden, "Only an admin may ask about other users."))
+            Err(Problem::new(Code::Forbidden, "Only who runs the sale may ask about other users."))
         }
         (_, _) => Ok(Some(caller.user.clone())),
     }
@@ -156,5 +209,5 @@ pub(super) async fn release(
     User(user): User,
     app: web::Data<App>,
 ) -> Result<HttpResponse, Problem> {
-    respond::ok(&app.engine.release(&user.caller(), id(&path)?).await?, Cache::Private)
+    respond::ok(&app.engine.release(&user.doer(), id(&path)?).await?, Cache::Private)
 }

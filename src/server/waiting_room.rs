@@ -4,12 +4,14 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::auth::{Admin, User};
+use super::auth::{Admin, Historian, User};
 use super::json::{Empty, Input, patched};
+use super::openapi::Paged;
 use super::problem::Problem;
+use super::query::Query;
 use super::respond::{self, Cache};
 use super::{App, id, unless_missing};
-use crate::api::{Token, WaitingRoom};
+use crate::api::{Caller, HistoryItem, Page, Token, WaitingRoom};
 use crate::domain::waiting_room::{Mode, Order, Settings, SettingsPatch};
 use crate::domain::{ConcertId, Timestamp, TokenId};
 
@@ -91,6 +93,23 @@ pub(super) async fn configure(
     respond::ok(&app.engine.configure_waiting_room(concert, patch).await?, Cache::Private)
 }
 
+/// Tells what has happened to a place in a waiting room, who did it, and why, oldest first.
+#[utoipa::path(get, path = "/v1/tokens/{id}/history", tag = "histories", operation_id = "get_token_history",
+    params(("id" = TokenId, Path), Paged), security(("bearer" = [])),
+    responses((status = 200, description = "A page of what has happened", body = Page<HistoryItem>), (status = 400),
+        (status = 403), (status = 404)))]
+pub(super) async fn history(
+    request: HttpRequest,
+    path: web::Path<String>,
+    _: Historian,
+    app: web::Data<App>,
+) -> Result<HttpResponse, Problem> {
+    let token: TokenId = id(&path)?;
+    let page = async { Query::read(&request, Query::PAGE)?.page() };
+    let page = unless_missing(page.await, app.engine.token(&Caller::Admin, token)).await?;
+    respond::page(&app, app.engine.token_history(token, &page), Cache::Private).await
+}
+
 /// Gets in line. Whoever is in it already gets the same token again.
 #[utoipa::path(post, path = "/v1/concerts/{id}/tokens", tag = "waiting room", operation_id = "issue_token",
     params(("id" = ConcertId, Path)), request_body = Empty, security(("bearer" = [])),
@@ -138,6 +157,6 @@ pub(super) async fn leave(
     User(user): User,
     app: web::Data<App>,
 ) -> Result<HttpResponse, Problem> {
-    app.engine.leave_queue(&user.caller(), id(&path)?).await?;
+    app.engine.leave_queue(&user.doer(), id(&path)?).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -4,14 +4,14 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::auth::{Admin, Identity, User};
+use super::auth::{Admin, Historian, Identity, User};
 use super::json::Input;
 use super::openapi::{Idempotent, Paged};
 use super::problem::{Code, Problem};
 use super::query::Query;
 use super::respond::{self, Cache};
 use super::{App, id};
-use crate::api::{Answered, Page, Wallet, WalletEntry};
+use crate::api::{Answered, HistoryItem, Page, Wallet, WalletEntry};
 use crate::domain::{Points, UserId};
 
 /// Points to be added.
@@ -21,6 +21,18 @@ pub(super) struct Charge {
     /// 1 to 2^53-1.
     #[schema(value_type = u64, minimum = 1, maximum = 9_007_199_254_740_991_u64)]
     amount: Points,
+}
+
+/// A correction.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Adjustment {
+    /// Points to be added, or to be taken if it is below zero; not 0.
+    #[schema(minimum = -9_007_199_254_740_991_i64, maximum = 9_007_199_254_740_991_i64)]
+    amount: i64,
+    /// Why.
+    #[schema(min_length = 1, max_length = 500)]
+    reason: String,
 }
 
 /// Reads the caller's wallet.
@@ -85,6 +97,43 @@ pub(super) async fn charge(
     let owner: UserId = id(&path)?;
     let operation = format!("POST /v1/users/{owner}/wallet/charges");
     let answered = charge_wallet(&request, payload, &app, &owner, &admin, &operation).await?;
+    let owner = percent_encoding::utf8_percent_encode(owner.as_str(), percent_encoding::NON_ALPHANUMERIC);
+    respond::created(&answered, &format!("/v1/users/{owner}/wallet"))
+}
+
+/// Tells what has happened to the wallet of any user, who did it, and why, oldest first. It reads the whole journal.
+#[utoipa::path(get, path = "/v1/users/{user_id}/wallet/history", tag = "histories", operation_id = "get_wallet_history",
+    params(("user_id" = UserId, Path), Paged), security(("bearer" = [])),
+    responses((status = 200, description = "A page of what has happened", body = Page<HistoryItem>), (status = 400),
+        (status = 403), (status = 404)))]
+pub(super) async fn history(
+    request: HttpRequest,
+    path: web::Path<String>,
+    _: Historian,
+    app: web::Data<App>,
+) -> Result<HttpResponse, Problem> {
+    let owner: UserId = id(&path)?;
+    let page = Query::read(&request, Query::PAGE)?.page()?;
+    respond::page(&app, app.engine.wallet_history(&owner, &page), Cache::Private).await
+}
+
+/// Corrects what is in the wallet of any user.
+#[utoipa::path(post, path = "/v1/users/{user_id}/wallet/adjustments", tag = "wallet", operation_id = "adjust_wallet",
+    params(("user_id" = UserId, Path), Idempotent), request_body = Adjustment, security(("bearer" = [])),
+    responses((status = 201, description = "The entry", body = WalletEntry), (status = 402),
+        (status = 403), (status = 404), (status = 409), (status = 422)))]
+pub(super) async fn adjust(
+    request: HttpRequest,
+    path: web::Path<String>,
+    Admin(admin): Admin,
+    app: web::Data<App>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let owner: UserId = id(&path)?;
+    let operation = format!("POST /v1/users/{owner}/wallet/adjustments");
+    let input = Input::read(&request, payload, &app, &admin.user, &operation).await?;
+    let (Adjustment { amount, reason }, key) = input.parse()?;
+    let answered = app.engine.adjust(&owner, amount, &reason, &admin.user, key).await?;
     let owner = percent_encoding::utf8_percent_encode(owner.as_str(), percent_encoding::NON_ALPHANUMERIC);
     respond::created(&answered, &format!("/v1/users/{owner}/wallet"))
 }

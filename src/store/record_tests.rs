@@ -198,9 +198,9 @@ fn every_seat_of_a_large_house_is_blocked_and_unblocked() {
     for seats in [1, 200_000, most] {
         let mut option = option(most);
         let all: concert_option::SeatRefs = (most - seats..most).rev().collect();
-        option.run(NOW, &concert_option::Command::Block { seats: all.clone(), request: keyed(1) }).unwrap();
+        option.run(NOW, &concert_option::Command::Block { seats: all.clone(), by: None, request: keyed(1) }).unwrap();
         assert_eq!(option.state.counts().blocked, u64::from(seats));
-        option.run(NOW, &concert_option::Command::Unblock { seats: all, request: keyed(2) }).unwrap();
+        option.run(NOW, &concert_option::Command::Unblock { seats: all, by: None, request: keyed(2) }).unwrap();
         assert_eq!(option.state.counts().blocked, 0);
     }
 }
@@ -219,6 +219,7 @@ fn holds_that_lapse_at_once() {
         expires_at: NOW,
         token: None,
         key: None,
+        note: None,
     }));
     option.settle(NOW);
     assert_eq!(option.state.reservations().count(), 0);

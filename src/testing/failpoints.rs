@@ -69,7 +69,7 @@ impl Step {
                 wallet::Command::Debit { .. } => Some(Self::Debit),
                 wallet::Command::CancelDebit { .. } => Some(Self::CancelDebit),
                 wallet::Command::Credit { .. } => Some(Self::Credit),
-                wallet::Command::Charge { .. } => None,
+                wallet::Command::Charge { .. } | wallet::Command::Adjust { .. } => None,
             },
             Message::Option(_, command) => match command {
                 Option_::DebitAnswered { outcome, .. } => Some(match outcome {
@@ -102,6 +102,7 @@ impl Step {
             },
             Message::Catalogue(command) => match command {
                 catalogue::Command::CreateConcert { .. }
+                | catalogue::Command::ChangeConcert { .. }
                 | catalogue::Command::AddOption { .. }
                 | catalogue::Command::RoomOpened { .. }
                 | catalogue::Command::OptionDefined { .. }

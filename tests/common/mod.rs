@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use boxoffice::payment::Method;
 use boxoffice::settings::Payments;
 use boxoffice::{
-    Answered, BestAvailable, Caller, Config, Engine, Error, EventId, IdempotencyKey, NewArea, NewConcert, NewOption,
-    OpenError, OptionId, Page, PageRequest, Payment, PaymentId, PaymentStatus, Points, Rejection, Reservation,
-    ReservationId, ReservationStatus, RoomMode, RoomSettings, SinkId, Timestamp, TokenId, TokenStatus, UserId,
-    WalletEntry, Wish,
+    Answered, BestAvailable, Caller, Config, Engine, EntryKind, Error, EventId, IdempotencyKey, NewArea, NewConcert,
+    NewOption, OpenError, OptionId, Page, PageRequest, Payment, PaymentId, PaymentStatus, Points, Rejection,
+    Reservation, ReservationId, ReservationStatus, RoomMode, RoomSettings, SinkId, Timestamp, TokenId, TokenStatus,
+    UserId, WalletEntry, Wish,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -493,6 +493,8 @@ pub async fn audit_money(engine: &Engine, users: &[UserId]) -> u64 {
                     assert!(balance >= entry.amount.get(), "{user} has spent what was not there");
                     balance -= entry.amount.get();
                 }
+                "adjustment" if entry.kind == EntryKind::AdjustedDown => balance -= entry.amount.get(),
+                "adjustment" => balance += entry.amount.get(),
                 _ => {
                     balance += entry.amount.get();
                     credits += 1;

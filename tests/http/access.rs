@@ -1,11 +1,13 @@
-//! Every route and socket, asked by everybody: what each must get stands in one table. The table is compared with the
-//! description of the API, and that with the routes themselves, so that a route without a row fails.
+//! Every route and socket, asked by everybody: what each must get stands in one table, and what roles beside the admin get in
+//! another, which has only what they may do. The table is compared with the description of the API, and that with the routes
+//! themselves, so that a route without a row fails.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use boxoffice::server::auth::{self, Role};
 use boxoffice::server::config::{Provider, ProviderKind, Secret};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::RequestBuilder;
@@ -40,6 +42,7 @@ fn rows() -> Vec<(&'static str, &'static str, Value, Statuses)> {
         ("GET", "/v1/concerts", none(), ANYBODY),
         ("POST", "/v1/concerts", json!({"title": "x"}), ADMIN_MAKES),
         ("GET", "/v1/concerts/{id}", none(), ANYBODY),
+        ("PATCH", "/v1/concerts/{id}", json!({"venue": "A hall"}), ADMIN_READS),
         ("GET", "/v1/concerts/{id}/waiting-room", none(), ADMIN_READS),
         ("PATCH", "/v1/concerts/{id}/waiting-room", json!({"max_active": 7}), ADMIN_READS),
         ("POST", "/v1/concerts/{id}/options", option_body(1), ADMIN_MAKES),
@@ -52,7 +55,10 @@ fn rows() -> Vec<(&'static str, &'static str, Value, Statuses)> {
         ("POST", "/v1/options/{id}/blocks", seats(), ADMIN_READS),
         ("POST", "/v1/options/{id}/unblocks", seats(), ADMIN_READS),
         ("POST", "/v1/options/{id}/reservations", seats(), [401, 201, 201, 201]),
+        ("GET", "/v1/options/{id}/reservations", none(), ADMIN_READS),
+        ("GET", "/v1/options/{id}/seats/{seat}/history", none(), ADMIN_READS),
         ("GET", "/v1/tokens/{id}", none(), OWNER_OR_ADMIN),
+        ("GET", "/v1/tokens/{id}/history", none(), ADMIN_READS),
         ("DELETE", "/v1/tokens/{id}", none(), [401, 404, 204, 204]),
         ("GET", "/v1/tokens/{id}/live", none(), [401, 404, 101, 101]),
         ("GET", "/v1/reservations", none(), EACH_THEIR_OWN),
@@ -63,6 +69,8 @@ fn rows() -> Vec<(&'static str, &'static str, Value, Statuses)> {
         ("POST", "/v1/reservations/{id}/payments", none(), [401, 404, 201, 404]),
         ("GET", "/v1/payments", none(), EACH_THEIR_OWN),
         ("GET", "/v1/payments?owed=true", none(), ADMIN_READS),
+        ("GET", "/v1/payments?user_id=owner", none(), [401, 403, 200, 200]),
+        ("GET", "/v1/payments?option_id=o1", none(), ADMIN_READS),
         ("GET", "/v1/payments/reconciliation?provider=card&day=2026-11-29", none(), ADMIN_READS),
         ("GET", "/v1/payments/{id}", none(), OWNER_OR_ADMIN),
         ("POST", "/v1/payments/{id}/refunds", none(), [401, 404, 201, 201]),
@@ -83,6 +91,8 @@ fn rows() -> Vec<(&'static str, &'static str, Value, Statuses)> {
         ("POST", "/v1/wallet/charges", json!({"amount": 1}), [401, 403, 403, 403]),
         ("GET", "/v1/users/{user_id}/wallet", none(), ADMIN_READS),
         ("POST", "/v1/users/{user_id}/wallet/charges", json!({"amount": 1}), ADMIN_MAKES),
+        ("POST", "/v1/users/{user_id}/wallet/adjustments", json!({"amount": 1, "reason": "x"}), ADMIN_MAKES),
+        ("GET", "/v1/users/{user_id}/wallet/history", none(), ADMIN_READS),
         ("GET", "/v1/events", none(), ADMIN_READS),
         ("GET", "/v1/webhooks", none(), ADMIN_READS),
         ("POST", "/v1/webhooks", webhook(), ADMIN_MAKES),
@@ -102,6 +112,38 @@ fn rows() -> Vec<(&'static str, &'static str, Value, Statuses)> {
         ("GET", "/v1/stats", none(), ADMIN_READS),
         ("GET", "/healthz", none(), ANYBODY),
         ("GET", "/readyz", none(), ANYBODY),
+    ]
+}
+
+/// The roles beside the admin, in the order of the columns.
+const ROLES: [Role; 4] = [Role::BoxOffice, Role::Refunds, Role::Viewer, Role::Payments];
+
+/// What these roles get, by the method and path of a row. What is not in here is as for anybody, or else 403.
+fn roles() -> Vec<(&'static str, &'static str, [u16; 4])> {
+    const LISTS: [u16; 4] = [200, 200, 200, 403];
+    const ALL: [u16; 4] = [200; 4];
+    const SELLING: [u16; 4] = [200, 403, 403, 403];
+    const HISTORIES: [u16; 4] = [403, 403, 200, 403];
+    vec![
+        ("POST", "/v1/options/{id}/blocks", SELLING),
+        ("POST", "/v1/options/{id}/unblocks", SELLING),
+        ("POST", "/v1/options/{id}/reservations", [201, 403, 403, 403]),
+        ("GET", "/v1/reservations", LISTS),
+        ("GET", "/v1/reservations?user_id=owner", LISTS),
+        ("GET", "/v1/reservations/{id}", LISTS),
+        ("GET", "/v1/options/{id}/reservations", LISTS),
+        ("GET", "/v1/options/{id}/seats/{seat}/history", HISTORIES),
+        ("GET", "/v1/tokens/{id}/history", HISTORIES),
+        ("GET", "/v1/users/{user_id}/wallet/history", HISTORIES),
+        ("GET", "/v1/payments", ALL),
+        ("GET", "/v1/payments?user_id=owner", ALL),
+        ("GET", "/v1/payments?option_id=o1", ALL),
+        ("GET", "/v1/payments?owed=true", [403, 200, 403, 200]),
+        ("GET", "/v1/payments/{id}", ALL),
+        ("POST", "/v1/payments/{id}/refunds", [403, 201, 403, 403]),
+        // There are none of a payment by points.
+        ("POST", "/v1/payments/{id}/facts", [403, 403, 403, 404]),
+        ("POST", "/v1/payments/{id}/lookup", [403, 403, 403, 404]),
     ]
 }
 
@@ -134,7 +176,11 @@ async fn something_of(server: &Server, owner: &str, path: &str) -> String {
         "payment-providers" => "card".to_owned(),
         other => panic!("what is {other}?"),
     };
-    path.replace("{name}", &id).replace("{id}", &id).replace("{user_id}", &id).replace("{event_id}", "0-1-0")
+    path.replace("{name}", &id)
+        .replace("{seat}", "S1")
+        .replace("{id}", &id)
+        .replace("{user_id}", &id)
+        .replace("{event_id}", "0-1-0")
 }
 
 async fn option(server: &Server) -> String {
@@ -258,12 +304,49 @@ async fn buyers_and_admins_get_what_is_theirs() {
             }
             if status == 403 {
                 // That goes before whatever is wrong with the rest, and so tells nothing of it.
-                let nowhere = path.replace("{id}", "c999").replace("{user_id}", "%00").replace("{event_id}", "x");
+                let nowhere = path
+                    .replace("{id}", "c999")
+                    .replace("{seat}", "x")
+                    .replace("{user_id}", "%00")
+                    .replace("{event_id}", "x");
                 let wrong = server.request(method, &nowhere, token).body("x").send().await.unwrap();
                 assert_eq!(Answer::of(wrong).await.body, answer.body, "{who}: {method} {nowhere}");
             }
         }
     }
+}
+
+#[tokio::test]
+async fn roles_get_what_they_are_for() {
+    let server = start().await;
+    let owner = server.buyer("owner");
+    let mut allowed = roles();
+    for (method, path, body, [stranger, ..]) in rows() {
+        let row = allowed.iter().position(|(of, other, _)| (*of, *other) == (method, path));
+        let statuses = match row.map(|row| allowed.remove(row)) {
+            Some((.., statuses)) => statuses,
+            None if stranger == 401 => [403; 4],
+            None => [stranger; 4],
+        };
+        for (role, status) in ROLES.into_iter().zip(statuses) {
+            let user = format!("a-{}", role.as_str()).parse().unwrap();
+            let token = auth::issue(&server.settings, &user, Some(role), Duration::from_secs(600)).unwrap();
+            let place = something_of(&server, &owner, path).await;
+            let answer = send(server.request(method, &place, &token), &place, &body).await;
+            assert_eq!(answer.status, status, "{role:?}: {method} {place}: {answer:?}");
+            // As whom the box office pays depends on the method.
+            if status == 403 && !(role == Role::BoxOffice && path.ends_with("/payments")) {
+                let nowhere = path
+                    .replace("{id}", "c999")
+                    .replace("{seat}", "x")
+                    .replace("{user_id}", "%00")
+                    .replace("{event_id}", "x");
+                let wrong = server.request(method, &nowhere, &token).body("x").send().await.unwrap();
+                assert_eq!(Answer::of(wrong).await.body, answer.body, "{role:?}: {method} {nowhere}");
+            }
+        }
+    }
+    assert_eq!(allowed, [], "rows that there are none of");
 }
 
 /// Browsers cannot set headers for a WebSocket, and show their JWT as a subprotocol. That is no way in anywhere else.

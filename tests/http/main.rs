@@ -24,6 +24,7 @@ mod no_deliveries;
 mod nodes;
 mod operations;
 mod order;
+mod orders;
 mod process;
 mod protocol;
 mod provider_kill;

@@ -42,6 +42,37 @@ fn created(no: u64, title: &str, key: Option<Key>) -> Event {
     }
 }
 
+fn change(no: u64, patch: ConcertPatch) -> Command {
+    Command::ChangeConcert { concert: ConcertId(no), patch: Box::new(patch), by: "boss".parse().unwrap() }
+}
+
+fn changed(no: u64, title: &str, details: Details) -> Event {
+    let (title, details) = (title.into(), Box::new(details));
+    Event::ConcertChanged { concert: ConcertId(no), title, details, by: "boss".parse().unwrap() }
+}
+
+#[test]
+fn what_is_told_of_a_concert_is_changed_by_what_is_given() {
+    let venue = |venue: Option<&str>| Some(venue.map(str::to_owned));
+    let then = given::<Catalogue>(s(0), [created(1, "One", None)]);
+    let patch = ConcertPatch { venue: venue(Some("Hall")), hidden: Some(true), ..ConcertPatch::default() };
+    let hidden = Details { venue: Some("Hall".into()), hidden: true, ..Details::default() };
+    let then = then.when(change(1, patch.clone()), s(1)).then_events([changed(1, "One", hidden.clone())]);
+    let then = then.then_tells([]).then_reply(Reply::Changed).reloaded();
+    let concert = then.state().concert(ConcertId(1)).unwrap();
+    assert_eq!((&*concert.title, concert.details(), concert.is_hidden()), ("One", hidden, true));
+    then.clone().when(change(1, patch), s(2)).then_nothing().then_reply(Reply::Changed);
+    then.clone().when(change(1, ConcertPatch::default()), s(2)).then_nothing();
+    let shown =
+        ConcertPatch { title: Some("Two".into()), venue: venue(None), hidden: Some(false), ..Default::default() };
+    let then = then.when(change(1, shown), s(2)).then_events([changed(1, "Two", Details::default())]).reloaded();
+    then.clone().when(change(2, ConcertPatch::default()), s(3)).then_rejected(Rejection::NotFound);
+    let wrong = ConcertPatch { title: Some(String::new()), ..ConcertPatch::default() };
+    let flaw = Flaw::of_name("title", "").unwrap();
+    then.clone().when(change(2, wrong.clone()), s(3)).then_rejected(Rejection::NotFound);
+    then.when(change(1, wrong), s(3)).then_rejected(Rejection::Invalid(vec![flaw]));
+}
+
 fn definition(concert: u64) -> Box<Definition> {
     Box::new(Definition {
         concert: ConcertId(concert),

@@ -5,7 +5,9 @@ use std::fmt::Debug;
 
 use smallvec::smallvec;
 
-use crate::domain::concert_option::{self, Area, AreaPlaces, Definition, FailureReason, Focus, Price, SeatSet, Window};
+use crate::domain::concert_option::{
+    self, Area, AreaPlaces, Definition, FailureReason, Focus, Note, Price, SeatSet, Window,
+};
 use crate::domain::facts::{Fact, Kind, Totals};
 use crate::domain::idempotency::Key;
 use crate::domain::seating_plan::PlanHash;
@@ -145,6 +147,18 @@ fn held(token: Option<u64>, key: Option<Key>) -> concert_option::Event {
         expires_at: at(1000),
         token,
         key,
+        note: None,
+    }
+}
+
+/// The same with what stands beside it.
+fn noted() -> concert_option::Event {
+    let note = Some(Box::new(Note { reference: Some("r".into()), data: Some("{}".into()) }));
+    match held(Some(7), None) {
+        concert_option::Event::SeatsHeld {
+            reservation, user, seats, areas, amount, expires_at, token, key, ..
+        } => concert_option::Event::SeatsHeld { reservation, user, seats, areas, amount, expires_at, token, key, note },
+        other => other,
     }
 }
 
@@ -156,7 +170,9 @@ fn events_of_an_option() {
         (Event::OptionDefined { option: OptionId(5), definition: definition() }, format!("82008205{DEFINITION}")),
         (Event::OptionRescheduled { window: window() }, "82018183010203".into()),
         (held(Some(7), key()), format!("8202880164616e6e61820219012c81820102141903e807{KEY}")),
-        (Event::ReservationReleased { reservation: 1 }, "82038101".into()),
+        (noted(), "82028d0164616e6e61820219012c81820102141903e807f6f6f6f6f6826172627b7d".into()),
+        (Event::ReservationReleased { reservation: 1, by: None }, "82038101".into()),
+        (Event::ReservationReleased { reservation: 1, by: Some(anna()) }, "82038901f6f6f6f6f6f6f664616e6e61".into()),
         (Event::ReservationsExpired { reservations: vec![1, 2] }, "820481820102".into()),
         (
             Event::PaymentStarted { payment: 2, reservation: 1, deadline: at(9), key: key() },
@@ -165,7 +181,15 @@ fn events_of_an_option() {
         (Event::PaymentConfirmed { payment: 2, balance: points(3), paid_at: at(4) }, "820683020304".into()),
         (Event::PaymentFailed { payment: 2, reason: insufficient }, "8207820282008104".into()),
         (Event::PaymentFailed { payment: 2, reason: FailureReason::TimedOut }, "82078202820180".into()),
-        (Event::PaymentRefunded { refund: 3, payment: 2, key: key() }, format!("8208830302{KEY}")),
+        (Event::PaymentRefunded { refund: 3, payment: 2, key: key(), by: None }, format!("8208830302{KEY}")),
+        (
+            Event::PaymentRefunded { refund: 3, payment: 2, key: None, by: Some(anna()) },
+            "8208890302f6f6f6f6f6f664616e6e61".into(),
+        ),
+        (
+            Event::SeatsBlocked { seats: smallvec![1, 2], key: None, many: SeatSet::default(), by: Some(anna()) },
+            "820b84820102f64064616e6e61".into(),
+        ),
         (Event::RefundCredited { refund: 3, balance: points(4), refunded_at: at(5) }, "820983030405".into()),
         (Event::TokenCompleted { reservation: 1 }, "820a8101".into()),
         (blocked(&[1, 2], key(), &[]), format!("820b82820102{KEY}")),
@@ -259,6 +283,18 @@ fn events_of_a_wallet() {
     let (amount, balance, settled_below) = (points(20), points(80), 2);
     frozen(&[
         (
+            Event::Adjusted {
+                entry: 1,
+                way: wallet::Way::Down,
+                amount,
+                balance,
+                by: anna(),
+                reason: "r".into(),
+                key: key(),
+            },
+            format!("820587010114185064616e6e616172{KEY}"),
+        ),
+        (
             Event::Charged { entry: 1, amount, balance, by: anna(), key: key() },
             format!("8200850114185064616e6e61{KEY}"),
         ),
@@ -288,17 +324,31 @@ fn events_of_the_catalogue() {
             Event::OptionAdded { option: OptionId(5), definition: definition(), key: key() },
             format!("82018305{DEFINITION}{KEY}"),
         ),
+        (
+            Event::ConcertChanged {
+                concert,
+                title: "One".into(),
+                details: Box::new(catalogue::Details {
+                    venue: Some("v".into()),
+                    description: Some("d".into()),
+                    hidden: true,
+                    ..Default::default()
+                }),
+                by: anna(),
+            },
+            "82058404634f6e65856176f66164f6f564616e6e61".into(),
+        ),
         (Event::RoomOpened { concert }, "82028104".into()),
         (Event::OptionDefined { option: OptionId(5) }, "82038105".into()),
     ]);
 }
 
 fn blocked(seats: &[u32], key: Option<Key>, many: &[u32]) -> concert_option::Event {
-    concert_option::Event::SeatsBlocked { seats: seats.into(), key, many: many.iter().copied().collect() }
+    concert_option::Event::SeatsBlocked { seats: seats.into(), key, many: many.iter().copied().collect(), by: None }
 }
 
 fn unblocked(seats: &[u32], key: Option<Key>, many: &[u32]) -> concert_option::Event {
-    concert_option::Event::SeatsUnblocked { seats: seats.into(), key, many: many.iter().copied().collect() }
+    concert_option::Event::SeatsUnblocked { seats: seats.into(), key, many: many.iter().copied().collect(), by: None }
 }
 
 #[test]
@@ -318,7 +368,8 @@ fn events_of_a_waiting_room() {
         (Event::LineOpened { seed: Some(3), draw: Some(Draw::Lots) }, "8203820300".into()),
         (Event::TokensAdmitted { tokens: vec![1, 2], expires_at: at(3) }, "82048282010203".into()),
         (Event::TokensExpired { tokens: vec![1] }, "8205818101".into()),
-        (Event::TokenLeft { no: 1 }, "82068101".into()),
+        (Event::TokenLeft { no: 1, by: None }, "82068101".into()),
+        (Event::TokenLeft { no: 1, by: Some(anna()) }, "8206820164616e6e61".into()),
         (Event::TokenUsed { no: 1 }, "82078101".into()),
     ]);
 }
@@ -331,7 +382,7 @@ fn what_was_written_before_the_last_field_came_can_be_read() {
     reads("820286 01 64616e6e61 82021901 2c 818201 02 14 1903e8", &held(None, None));
     let started = concert_option::Event::PaymentStarted { payment: 2, reservation: 1, deadline: at(9), key: None };
     reads("820583 02 01 09", &started);
-    reads("820882 03 02", &concert_option::Event::PaymentRefunded { refund: 3, payment: 2, key: None });
+    reads("820882 03 02", &concert_option::Event::PaymentRefunded { refund: 3, payment: 2, key: None, by: None });
     reads("820b81 820102", &blocked(&[1, 2], None, &[]));
     reads("820c81 8101", &unblocked(&[1], None, &[]));
     let window = Window { refundable_until: None, ..window() };

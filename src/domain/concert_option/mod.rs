@@ -15,6 +15,7 @@
 
 mod by_provider;
 mod definition;
+mod note;
 mod paying;
 mod provider;
 mod reservation;
@@ -32,6 +33,7 @@ pub use self::by_provider::Cold;
 pub use self::definition::{
     Area, Definition, Focus, LISTS_BYTES_MAX, Price, PricedPlan, SEATS_MAX, SeatSet, Window, WindowPatch,
 };
+pub use self::note::{DATA_BYTES_MAX, Note, REFERENCE_CHARS_MAX};
 pub use self::provider::{
     ByProvider, Ending, Installation, Late, Method, Moved, Owed, OwedKind, Owing, POINTS, ProviderTerms, Stand,
     Standing, Status as ProviderStatus, Turn,
@@ -63,13 +65,29 @@ pub enum Caller {
     /// Somebody who runs the sale.
     #[n(1)]
     Admin,
+    /// The same, and it is known who: it stands in the journal.
+    #[n(2)]
+    Staff(#[n(0)] UserId),
 }
 
 impl Caller {
     pub(crate) fn may_reach(&self, owner: &UserId) -> bool {
         match self {
             Self::User(user) => user == owner,
-            Self::Admin => true,
+            Self::Admin | Self::Staff(_) => true,
+        }
+    }
+
+    /// Whether it is somebody who runs the sale.
+    pub(crate) fn runs_the_sale(&self) -> bool {
+        !matches!(self, Self::User(_))
+    }
+
+    /// Who it is, if not the owner.
+    pub(super) fn doer(&self) -> Option<UserId> {
+        match self {
+            Self::Staff(user) => Some(user.clone()),
+            Self::User(_) | Self::Admin => None,
         }
     }
 }
@@ -165,6 +183,8 @@ pub enum Command {
         wish: Wish,
         /// The queue token that let the user in.
         token: Option<u64>,
+        /// What stands beside it.
+        note: Option<Box<Note>>,
         /// This option's plan and prices.
         plan: Arc<PricedPlan>,
         /// Idempotency, and what stands against it across aggregates (the waiting room, the user's other holds).
@@ -235,6 +255,8 @@ pub enum Command {
     Block {
         /// Which; none twice.
         seats: SeatRefs,
+        /// Who does it, if that is known.
+        by: Option<UserId>,
         /// Idempotency.
         request: Request,
     },
@@ -242,6 +264,8 @@ pub enum Command {
     Unblock {
         /// Which; none twice.
         seats: SeatRefs,
+        /// Who does it, if that is known.
+        by: Option<UserId>,
         /// Idempotency.
         request: Request,
     },
@@ -337,6 +361,10 @@ pub enum Event {
         /// The idempotency key it came with.
         #[n(7)]
         key: Option<Key>,
+        /// What stands beside it.
+        #[n(12)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        note: Option<Box<Note>>,
     },
     /// A reservation was given up.
     #[n(3)]
@@ -344,6 +372,10 @@ pub enum Event {
         /// Which.
         #[n(0)]
         reservation: u64,
+        /// By whom, if not by its owner.
+        #[n(8)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        by: Option<UserId>,
     },
     /// The time of some holds ran out.
     #[n(4)]
@@ -403,6 +435,10 @@ pub enum Event {
         /// The idempotency key it came with.
         #[n(2)]
         key: Option<Key>,
+        /// By whom, if not by its owner.
+        #[n(8)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        by: Option<UserId>,
     },
     /// The points of a refund are in the wallet.
     #[n(9)]
@@ -438,6 +474,10 @@ pub enum Event {
         #[n(2)]
         #[serde(skip_serializing_if = "SeatSet::is_empty")]
         many: SeatSet,
+        /// By whom, if that is known.
+        #[n(3)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        by: Option<UserId>,
     },
     /// Seats were put back on sale.
     #[n(12)]
@@ -453,6 +493,10 @@ pub enum Event {
         #[n(2)]
         #[serde(skip_serializing_if = "SeatSet::is_empty")]
         many: SeatSet,
+        /// By whom, if that is known.
+        #[n(3)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        by: Option<UserId>,
     },
     /// A payment by a provider has begun; its seats are pinned until its deadline.
     #[n(13)]
@@ -718,6 +762,12 @@ impl ConcertOption {
         self.reservations.get(&no)
     }
 
+    /// The last number that was given to a reservation, payment or refund.
+    #[must_use]
+    pub fn last_no(&self) -> u64 {
+        self.header.last_no
+    }
+
     /// All reservations in memory, in no order.
     pub fn reservations(&self) -> impl Iterator<Item = (u64, &Reservation)> {
         self.reservations.iter().map(|(no, reservation)| (*no, reservation))
@@ -846,14 +896,14 @@ impl ConcertOption {
     fn decide_hold(
         &self,
         now: Timestamp,
-        (user, token): (&UserId, Option<u64>),
+        (user, token, note): (&UserId, Option<u64>, Option<&Note>),
         wish: &Wish,
         plan: &PricedPlan,
         request: &Request,
         out: &mut Decided<Event>,
     ) -> Result<Answer<Reply>, Rejection> {
         // Before all that may change: what is wrong by itself stays so.
-        Flaw::refuse(wish.flaw(plan))?;
+        Flaw::refuse(wish.flaw(plan).into_iter().chain(note.and_then(Note::flaw)))?;
         if let Some(made) = self.keys.recall(now, request)? {
             return Ok(Answer::Reply(Reply::Replayed(made)));
         }
@@ -908,9 +958,10 @@ impl ConcertOption {
             token,
             status: ReservationStatus::Held,
             steps: SmallVec::new(),
+            note: note.cloned().map(Box::new),
         });
-        let (user, key) = (user.clone(), request.key.clone());
-        out.events.push(Event::SeatsHeld { reservation, user, seats, areas, amount, expires_at, token, key });
+        let (user, key, note) = (user.clone(), request.key.clone(), held.note.clone());
+        out.events.push(Event::SeatsHeld { reservation, user, seats, areas, amount, expires_at, token, key, note });
         Ok(Answer::Reply(Reply::Reservation(reservation, held)))
     }
 
@@ -1084,8 +1135,8 @@ impl Aggregate for ConcertOption {
                 }
                 Ok(Answer::Reply(Reply::Done))
             }
-            Command::Hold { user, wish, token, plan, request } => {
-                self.decide_hold(now, (user, *token), wish, plan, request, out)
+            Command::Hold { user, wish, token, note, plan, request } => {
+                self.decide_hold(now, (user, *token, note.as_deref()), wish, plan, request, out)
             }
             Command::Release { reservation: no, caller } => {
                 let Some(reservation) = self.reachable(*no, caller)? else {
@@ -1094,7 +1145,7 @@ impl Aggregate for ConcertOption {
                 if reservation.status != ReservationStatus::Held {
                     return Err(Rejection::ReservationNotHeld);
                 }
-                out.events.push(Event::ReservationReleased { reservation: *no });
+                out.events.push(Event::ReservationReleased { reservation: *no, by: caller.doer() });
                 let released = Box::new(Reservation { status: ReservationStatus::Released, ..reservation.clone() });
                 Ok(Answer::Reply(Reply::Reservation(*no, released)))
             }
@@ -1111,7 +1162,7 @@ impl Aggregate for ConcertOption {
                 Ok(Answer::Reply(Reply::Done))
             }
             Command::Refund { payment, caller, request } => self.decide_refund(now, *payment, caller, request, out),
-            Command::Block { seats, request } => {
+            Command::Block { seats, by, request } => {
                 Flaw::refuse(flaw_of_seats(seats))?;
                 if self.keys.recall(now, request)?.is_some() {
                     return Ok(Answer::Reply(Reply::Replayed(0)));
@@ -1122,11 +1173,11 @@ impl Aggregate for ConcertOption {
                 self.all_free(&seats)?;
                 if !seats.is_empty() || request.key.is_some() {
                     let (seats, many) = few_or_many(seats);
-                    out.events.push(Event::SeatsBlocked { seats, key: request.key.clone(), many });
+                    out.events.push(Event::SeatsBlocked { seats, key: request.key.clone(), many, by: by.clone() });
                 }
                 Ok(Answer::Reply(Reply::Done))
             }
-            Command::Unblock { seats, request } => {
+            Command::Unblock { seats, by, request } => {
                 Flaw::refuse(flaw_of_seats(seats))?;
                 if self.keys.recall(now, request)?.is_some() {
                     return Ok(Answer::Reply(Reply::Replayed(0)));
@@ -1139,7 +1190,7 @@ impl Aggregate for ConcertOption {
                 let seats: SeatRefs = seats.collect();
                 if !seats.is_empty() || request.key.is_some() {
                     let (seats, many) = few_or_many(seats);
-                    out.events.push(Event::SeatsUnblocked { seats, key: request.key.clone(), many });
+                    out.events.push(Event::SeatsUnblocked { seats, key: request.key.clone(), many, by: by.clone() });
                 }
                 Ok(Answer::Reply(Reply::Done))
             }
@@ -1185,7 +1236,7 @@ impl Aggregate for ConcertOption {
                 self.header.window = *window;
                 changes.touch(Part::Header);
             }
-            Event::SeatsHeld { reservation: no, user, seats, areas, amount, expires_at, token, key } => {
+            Event::SeatsHeld { reservation: no, user, seats, areas, amount, expires_at, token, key, note } => {
                 let mut reservation = Reservation {
                     user: user.clone(),
                     seats: seats.clone(),
@@ -1196,6 +1247,7 @@ impl Aggregate for ConcertOption {
                     token: *token,
                     status: ReservationStatus::Held,
                     steps: SmallVec::new(),
+                    note: note.clone(),
                 };
                 reservation.note(StepKind::Held, meta);
                 self.header.last_no = *no;
@@ -1207,7 +1259,7 @@ impl Aggregate for ConcertOption {
                 changes.list(user, Part::Reservation(*no));
                 self.remember(at, key.as_ref(), *no, changes);
             }
-            Event::ReservationReleased { reservation } => {
+            Event::ReservationReleased { reservation, .. } => {
                 self.end_hold(*reservation, StepKind::Released, meta, changes);
             }
             Event::ReservationsExpired { reservations } => {
@@ -1246,7 +1298,7 @@ impl Aggregate for ConcertOption {
             Event::PaymentFailed { payment, reason } => {
                 self.evolve_failed(meta, *payment, *reason, changes);
             }
-            Event::PaymentRefunded { refund, payment, key } => {
+            Event::PaymentRefunded { refund, payment, key, .. } => {
                 self.evolve_refunded(meta, *refund, *payment, key.as_ref(), changes);
             }
             Event::RefundCredited { refund, balance, refunded_at } => {
@@ -1257,12 +1309,12 @@ impl Aggregate for ConcertOption {
                 changes.remove(|| Part::TokenOwed(*reservation));
                 self.note(*reservation, StepKind::TokenCompleted, meta, changes);
             }
-            Event::SeatsBlocked { seats, key, many } => {
+            Event::SeatsBlocked { seats, key, many, .. } => {
                 let seats = seats.iter().copied().chain(many.iter());
                 self.set_seats(seats, SeatStatus::Blocked, 0, lsn, changes);
                 self.remember(at, key.as_ref(), 0, changes);
             }
-            Event::SeatsUnblocked { seats, key, many } => {
+            Event::SeatsUnblocked { seats, key, many, .. } => {
                 let seats = seats.iter().copied().chain(many.iter());
                 self.set_seats(seats, SeatStatus::Free, 0, lsn, changes);
                 self.remember(at, key.as_ref(), 0, changes);

@@ -72,13 +72,13 @@ impl ConcertOption {
             return Err(Rejection::NotRefundable);
         }
         let refund = self.header.last_no + 1;
-        out.events.push(Event::PaymentRefunded { refund, payment: no, key: request.key.clone() });
+        out.events.push(Event::PaymentRefunded { refund, payment: no, key: request.key.clone(), by: caller.doer() });
         out.tell.push(self.credit(refund, &payment.user, payment.amount));
         Ok(Answer::Park { ticket: refund, role: Role::Starter })
     }
 
     fn may_refund(&self, now: Timestamp, caller: &Caller) -> bool {
-        *caller == Caller::Admin || self.header.window.refundable_until.is_some_and(|until| now < until)
+        caller.runs_the_sale() || self.header.window.refundable_until.is_some_and(|until| now < until)
     }
 
     pub(super) fn decide_debit_answered(

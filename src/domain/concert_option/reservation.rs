@@ -3,7 +3,7 @@
 use serde::Serialize;
 use smallvec::SmallVec;
 
-use super::ByProvider;
+use super::{ByProvider, Note};
 use crate::domain::idempotency::Key;
 use crate::domain::{CorruptRow, Lsn, Meta, Points, Rejection, Timestamp, UserId, cbor};
 
@@ -58,6 +58,15 @@ pub enum ReservationStatus {
 }
 
 impl ReservationStatus {
+    /// The payment that pays it, has paid it, or was given back.
+    #[must_use]
+    pub fn payment(self) -> Option<u64> {
+        match self {
+            Self::Paying { payment } | Self::Confirmed { payment } | Self::Refunded { payment } => Some(payment),
+            Self::Held | Self::Released | Self::Expired => None,
+        }
+    }
+
     /// Whether it is held, or will be again if its payment fails.
     #[must_use]
     pub fn may_be_held(self) -> bool {
@@ -155,6 +164,10 @@ pub struct Reservation {
     #[n(8)]
     #[cbor(with = "cbor::small")]
     pub steps: SmallVec<[SagaStep; 2]>,
+    /// What stands beside it.
+    #[n(12)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<Box<Note>>,
 }
 
 impl Reservation {

@@ -105,7 +105,7 @@ fn places(area: u16, count: u32) -> AreaPlaces {
 }
 
 fn hold_for(name: &str, wish: Wish, request: Request) -> Command {
-    Command::Hold { user: user(name), wish, token: None, plan: plan(), request }
+    Command::Hold { user: user(name), wish, token: None, note: None, plan: plan(), request }
 }
 
 fn hold(name: &str, seats: &[u32]) -> Command {
@@ -115,7 +115,17 @@ fn hold(name: &str, seats: &[u32]) -> Command {
 fn held(reservation: u64, name: &str, seats: &[u32], expires_at: Timestamp) -> Event {
     let amount = points(10 * seats.iter().filter(|seat| **seat < 10).count() as u64);
     let (seats, areas) = (seats.into(), smallvec![]);
-    Event::SeatsHeld { reservation, user: user(name), seats, areas, amount, expires_at, token: None, key: None }
+    Event::SeatsHeld {
+        reservation,
+        user: user(name),
+        seats,
+        areas,
+        amount,
+        expires_at,
+        token: None,
+        key: None,
+        note: None,
+    }
 }
 
 fn release(reservation: u64, caller: Caller) -> Command {
@@ -131,19 +141,19 @@ fn refund(payment: u64, caller: Caller) -> Command {
 }
 
 fn block(seats: &[u32]) -> Command {
-    Command::Block { seats: seats.into(), request: Request::default() }
+    Command::Block { seats: seats.into(), by: None, request: Request::default() }
 }
 
 fn unblock(seats: &[u32]) -> Command {
-    Command::Unblock { seats: seats.into(), request: Request::default() }
+    Command::Unblock { seats: seats.into(), by: None, request: Request::default() }
 }
 
 fn blocked(seats: &[u32]) -> Event {
-    Event::SeatsBlocked { seats: seats.into(), key: None, many: SeatSet::default() }
+    Event::SeatsBlocked { seats: seats.into(), key: None, many: SeatSet::default(), by: None }
 }
 
 fn unblocked(seats: &[u32]) -> Event {
-    Event::SeatsUnblocked { seats: seats.into(), key: None, many: SeatSet::default() }
+    Event::SeatsUnblocked { seats: seats.into(), key: None, many: SeatSet::default(), by: None }
 }
 
 fn started(payment: u64, reservation: u64, deadline: Timestamp) -> Event {
@@ -193,7 +203,7 @@ fn anna_paid() -> Scenario<ConcertOption> {
 
 /// And wants it back from 50 s on, as refund 3.
 fn anna_wants_it_back() -> Scenario<ConcertOption> {
-    anna_paid().given(s(50), [Event::PaymentRefunded { refund: 3, payment: 2, key: None }])
+    anna_paid().given(s(50), [Event::PaymentRefunded { refund: 3, payment: 2, key: None, by: None }])
 }
 
 /// And has it back at 60 s.
@@ -212,6 +222,7 @@ fn reservation(status: ReservationStatus) -> Reservation {
         token: None,
         status,
         steps: smallvec![],
+        note: None,
     }
 }
 
@@ -370,6 +381,7 @@ fn holds_of_places_are_all_or_nothing() {
         expires_at: s(320),
         token: None,
         key: None,
+        note: None,
     }]);
     let state = |held| AreaState { held, sold: 0, seq: Lsn(2) };
     assert_eq!(then.state().areas(), [state(3), state(1)]);
@@ -390,7 +402,7 @@ fn holds_of_places_are_all_or_nothing() {
         .given(s(30), [started(2, 1, s(90)), confirmed(2, 0, s(30))])
         .reloaded();
     assert_eq!(then.state().areas()[0], AreaState { held: 0, sold: 2, seq: Lsn(4) });
-    let then = then.given(s(40), [Event::PaymentRefunded { refund: 3, payment: 2, key: None }]);
+    let then = then.given(s(40), [Event::PaymentRefunded { refund: 3, payment: 2, key: None, by: None }]);
     assert_eq!(then.state().areas()[0], AreaState { held: 0, sold: 0, seq: Lsn(5) });
 }
 
@@ -416,7 +428,7 @@ fn limits() {
             .then_rejected(limit(6, 6));
     }
     for (scenario, at) in [
-        (anna_holds().given(s(30), [Event::ReservationReleased { reservation: 1 }]), s(30)),
+        (anna_holds().given(s(30), [Event::ReservationReleased { reservation: 1, by: None }]), s(30)),
         (anna_holds(), s(320)),
         (anna_wants_it_back(), s(50)),
         (anna_has_it_back(), s(60)),
@@ -462,20 +474,36 @@ fn blocks() {
 
 #[test]
 fn blocks_with_a_key() {
-    let asked =
-        |seats: &[u32], scope, payload| Command::Block { seats: seats.into(), request: with_key(scope, payload) };
-    let undone =
-        |seats: &[u32], scope, payload| Command::Unblock { seats: seats.into(), request: with_key(scope, payload) };
+    let asked = |seats: &[u32], scope, payload| Command::Block {
+        seats: seats.into(),
+        by: None,
+        request: with_key(scope, payload),
+    };
+    let undone = |seats: &[u32], scope, payload| Command::Unblock {
+        seats: seats.into(),
+        by: None,
+        request: with_key(scope, payload),
+    };
     let then = defined()
         .when(asked(&[1], 1, 1), s(1))
-        .then_events([Event::SeatsBlocked { seats: smallvec![1], key: Some(key(1, 1)), many: SeatSet::default() }])
+        .then_events([Event::SeatsBlocked {
+            seats: smallvec![1],
+            key: Some(key(1, 1)),
+            many: SeatSet::default(),
+            by: None,
+        }])
         .when(asked(&[1], 1, 1), s(2))
         .then_nothing()
         .then_reply(Reply::Replayed(0))
         .when(asked(&[2], 1, 2), s(3))
         .then_rejected(Rejection::IdempotencyKeyReused)
         .when(undone(&[1], 2, 1), s(4))
-        .then_events([Event::SeatsUnblocked { seats: smallvec![1], key: Some(key(2, 1)), many: SeatSet::default() }])
+        .then_events([Event::SeatsUnblocked {
+            seats: smallvec![1],
+            key: Some(key(2, 1)),
+            many: SeatSet::default(),
+            by: None,
+        }])
         .when(undone(&[1], 2, 1), s(5))
         .then_nothing()
         .then_reply(Reply::Replayed(0))
@@ -486,16 +514,21 @@ fn blocks_with_a_key() {
     assert_eq!(seq, then.state().seats().seq(1));
     let then = then
         .when(undone(&[1], 3, 1), s(7))
-        .then_events([Event::SeatsUnblocked { seats: smallvec![], key: Some(key(3, 1)), many: SeatSet::default() }])
+        .then_events([Event::SeatsUnblocked {
+            seats: smallvec![],
+            key: Some(key(3, 1)),
+            many: SeatSet::default(),
+            by: None,
+        }])
         .reloaded()
         .when(undone(&[1], 3, 1), s(8))
         .then_reply(Reply::Replayed(0));
     assert_eq!(then.state().seq(), seq, "no seat has changed");
     let refused = Request { refused: Some(Rejection::TooManyIdempotencyKeys), ..with_key(4, 1) };
     defined()
-        .when(Command::Block { seats: smallvec![1], request: refused.clone() }, s(1))
+        .when(Command::Block { seats: smallvec![1], by: None, request: refused.clone() }, s(1))
         .then_rejected(Rejection::TooManyIdempotencyKeys)
-        .when(Command::Unblock { seats: smallvec![1], request: refused }, s(1))
+        .when(Command::Unblock { seats: smallvec![1], by: None, request: refused }, s(1))
         .then_rejected(Rejection::TooManyIdempotencyKeys);
 }
 
@@ -518,7 +551,7 @@ fn a_hold_lasts_until_its_deadline_and_no_longer() {
         held(1, "anna", &[0], s(320)),
         held(2, "bob", &[1], s(320)),
         held(3, "carl", &[2], s(320)),
-        Event::ReservationReleased { reservation: 2 },
+        Event::ReservationReleased { reservation: 2, by: None },
     ];
     let then = defined().given(s(20), many).given(s(21), [held(4, "dora", &[3], s(321))]);
     assert_eq!(then.state().due(), Some(s(320)));
@@ -532,7 +565,7 @@ fn releases() {
     for caller in [as_user("anna"), Caller::Admin] {
         let then = anna_holds()
             .when(release(1, caller.clone()), s(21))
-            .then_events([Event::ReservationReleased { reservation: 1 }])
+            .then_events([Event::ReservationReleased { reservation: 1, by: None }])
             .then_tells([])
             .then_reply(Reply::Reservation(
                 1,
@@ -681,6 +714,7 @@ fn a_used_token_is_owed_until_it_is_acknowledged() {
         user: anna(),
         wish: Wish::Seats(smallvec![0, 1]),
         token: Some(77),
+        note: None,
         plan: plan(),
         request: Request::default(),
     };
@@ -699,7 +733,7 @@ fn a_used_token_is_owed_until_it_is_acknowledged() {
     // It is owed even when the payment has been given back meanwhile, and is still a step of the reservation.
     let refunded = then
         .clone()
-        .given(s(50), [Event::PaymentRefunded { refund: 3, payment: 2, key: None }])
+        .given(s(50), [Event::PaymentRefunded { refund: 3, payment: 2, key: None, by: None }])
         .given(s(60), [Event::RefundCredited { refund: 3, balance: points(25), refunded_at: s(59) }])
         .reloaded()
         .then_owes([complete])
@@ -730,7 +764,7 @@ fn a_used_token_is_owed_until_it_is_acknowledged() {
 
 #[test]
 fn refunds() {
-    let refunded = Event::PaymentRefunded { refund: 3, payment: 2, key: None };
+    let refunded = Event::PaymentRefunded { refund: 3, payment: 2, key: None, by: None };
     let just_before = s(2000).minus_millis(1);
     for (caller, at) in [(as_user("anna"), just_before), (Caller::Admin, just_before), (Caller::Admin, s(9_999))] {
         let then = anna_paid()
@@ -813,6 +847,7 @@ fn holds_are_idempotent() {
         expires_at: at.plus_millis(300_000),
         token: None,
         key: Some(key(1, 1)),
+        note: None,
     };
     let then = defined().when(asked(&[0, 1], 1), s(20)).then_events([held(1, &[0, 1], s(20))]).reloaded();
     let then = then
@@ -907,7 +942,7 @@ fn refunds_are_idempotent() {
     let park = |role| Answer::Park { ticket: 3, role };
     let then = anna_paid()
         .when(asked(1, 1), s(50))
-        .then_events([Event::PaymentRefunded { refund: 3, payment: 2, key: Some(key(1, 1)) }])
+        .then_events([Event::PaymentRefunded { refund: 3, payment: 2, key: Some(key(1, 1)), by: None }])
         .then_answer(park(Role::Starter))
         .reloaded()
         .when(asked(1, 1), s(51))
@@ -960,6 +995,7 @@ fn sold_out() {
         expires_at: s(320),
         token: None,
         key: None,
+        note: None,
     };
     let then = defined().given(s(20), [blocked(&all), places]);
     assert_eq!(then.state().status(s(20)), OptionStatus::OnSale, "a hold may come back");
@@ -1011,7 +1047,7 @@ fn deadlines_are_those_of_what_is_held() {
         for no in 3..100_003 {
             bare.take(s(21), held(no, "bob", &[1], s(321)));
             assert_eq!(bare.option.due(), Some(if paying { s(321) } else { s(320) }));
-            bare.take(s(21), Event::ReservationReleased { reservation: no });
+            bare.take(s(21), Event::ReservationReleased { reservation: no, by: None });
             assert_eq!(bare.option.due(), (!paying).then(|| s(320)));
         }
         assert_eq!(bare.option.deadlines.len(), usize::from(!paying));
@@ -1030,11 +1066,11 @@ fn seats_that_are_not_for_sale_stay_blocked() {
     assert_eq!(statuses(&then, &[3, 19]), [(SeatStatus::Blocked, 0); 2]);
     then.clone().when(hold("anna", &[2, 3]), s(20)).then_rejected(conflicts(&[3]));
     // Nobody can put them on sale.
-    let then = then.when(Command::Unblock { seats: smallvec![3, 19], request: Request::default() }, s(21));
+    let then = then.when(Command::Unblock { seats: smallvec![3, 19], by: None, request: Request::default() }, s(21));
     then.then_nothing().then_reply(Reply::Done);
     let then = defined().given(s(20), [blocked(&[3])]);
-    then.when(Command::Unblock { seats: smallvec![3], request: Request::default() }, s(21))
-        .then_events([Event::SeatsUnblocked { seats: smallvec![3], key: None, many: SeatSet::default() }]);
+    then.when(Command::Unblock { seats: smallvec![3], by: None, request: Request::default() }, s(21))
+        .then_events([Event::SeatsUnblocked { seats: smallvec![3], key: None, many: SeatSet::default(), by: None }]);
 }
 
 /// What is wrong with a wish is found here, and said with the field of the API that it is about.
@@ -1082,6 +1118,7 @@ fn wishes_with_a_flaw_are_refused_by_field() {
                 user: anna(),
                 wish: wish.clone(),
                 token: None,
+                note: None,
                 plan: plan.clone(),
                 request: Request { refused: Some(Rejection::QueueTokenRequired), ..Request::default() },
             };

@@ -31,6 +31,7 @@ fn held(reservation: u64, seat: u32) -> Event {
         expires_at: s(100),
         token: None,
         key: None,
+        note: None,
     }
 }
 
@@ -43,7 +44,7 @@ fn confirmed(payment: u64) -> Event {
 }
 
 fn refunded(refund: u64, payment: u64) -> Event {
-    Event::PaymentRefunded { refund, payment, key: None }
+    Event::PaymentRefunded { refund, payment, key: None, by: None }
 }
 
 fn credited(refund: u64) -> Event {
@@ -55,11 +56,16 @@ fn failed(payment: u64) -> Event {
 }
 
 fn blocked(seat: u32) -> Event {
-    Event::SeatsBlocked { seats: smallvec![seat], key: None, many: SeatSet::default() }
+    Event::SeatsBlocked { seats: smallvec![seat], key: None, many: SeatSet::default(), by: None }
 }
 
 fn charge(entry: u64, amount: u64, balance: u64) -> wallet::Event {
     wallet::Event::Charged { entry, amount: points(amount), balance: points(balance), by: anna(), key: None }
+}
+
+fn adjust(entry: u64, way: wallet::Way, amount: u64, balance: u64) -> wallet::Event {
+    let (amount, balance) = (points(amount), points(balance));
+    wallet::Event::Adjusted { entry, way, amount, balance, by: anna(), reason: "x".into(), key: None }
 }
 
 fn debit(entry: u64, no: u64, amount: u64, balance: u64) -> wallet::Event {
@@ -96,10 +102,10 @@ fn events_of_options_that_break_something() {
     assert_eq!(after(&paid, held(3, 3)), Some("I1"));
     assert_eq!(after(&[blocked(3)], held(1, 3)), Some("I1"));
     assert_eq!(after(&paid, blocked(3)), Some("I1"));
-    let unblocked = Event::SeatsUnblocked { seats: smallvec![3], key: None, many: SeatSet::default() };
+    let unblocked = Event::SeatsUnblocked { seats: smallvec![3], key: None, many: SeatSet::default(), by: None };
     assert_eq!(after(&paid, unblocked), Some("I1"));
     assert_eq!(after(&paid, held(7, 4)), Some("saga"), "a number is left out");
-    assert_eq!(after(&paid, Event::ReservationReleased { reservation: 1 }), Some("saga"));
+    assert_eq!(after(&paid, Event::ReservationReleased { reservation: 1, by: None }), Some("saga"));
     assert_eq!(after(&paid, confirmed(2)), Some("saga"));
     assert_eq!(after(&paid, failed(2)), Some("saga"));
     assert_eq!(after(&paid[..2], started(3, 1)), Some("saga"));
@@ -133,6 +139,8 @@ fn events_of_wallets_that_break_something() {
         settled_below: 0,
     };
     assert_eq!(after(charge(3, 1, 3)), None);
+    assert_eq!(after(adjust(3, wallet::Way::Up, 1, 3)), None);
+    assert_eq!(after(adjust(3, wallet::Way::Down, 2, 0)), None);
     assert_eq!(after(refusal(3, 2)), None);
     for event in [
         charge(3, 1, 4),
@@ -140,6 +148,10 @@ fn events_of_wallets_that_break_something() {
         charge(3, Points::MAX.get(), 0),
         debit(3, 3, 3, 0),
         debit(3, 2, 1, 1),
+        adjust(3, wallet::Way::Up, 1, 4),
+        adjust(3, wallet::Way::Up, Points::MAX.get(), 0),
+        adjust(3, wallet::Way::Down, 1, 2),
+        adjust(3, wallet::Way::Down, 3, 0),
         refusal(2, 2),
         refusal(9, 8),
         credit(3, 3, 8, 9),

@@ -77,6 +77,8 @@ pub enum Command {
     Leave {
         /// Whose token it must be; `None` if an administrator asks.
         user: Option<UserId>,
+        /// Which administrator, if that is known.
+        by: Option<UserId>,
         /// Its number.
         no: u64,
     },
@@ -171,6 +173,10 @@ pub enum Event {
         /// Its number.
         #[n(0)]
         no: u64,
+        /// By whom, if not by its holder.
+        #[n(1)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        by: Option<UserId>,
     },
     /// The holder of a token has paid.
     #[n(7)]
@@ -651,12 +657,17 @@ impl WaitingRoom {
         Reply::Token { no, fresh: true }
     }
 
-    fn leave(&self, user: Option<&UserId>, no: u64, out: &mut Decided<Event>) -> Result<Reply, Rejection> {
+    fn leave(
+        &self,
+        (user, by): (Option<&UserId>, Option<&UserId>),
+        no: u64,
+        out: &mut Decided<Event>,
+    ) -> Result<Reply, Rejection> {
         let token = self.tokens.get(no).ok_or(Rejection::NotFound)?;
         if user.is_some_and(|user| *user != token.user) {
             return Err(Rejection::NotFound);
         }
-        out.events.push(Event::TokenLeft { no });
+        out.events.push(Event::TokenLeft { no, by: by.cloned() });
         Ok(Reply::Left)
     }
 
@@ -876,7 +887,7 @@ impl Aggregate for WaitingRoom {
                 Ok(Answer::Reply(Reply::Configured))
             }
             Command::IssueToken { user } => Ok(Answer::Reply(self.issue(now, user, out))),
-            Command::Leave { user, no } => self.leave(user.as_ref(), *no, out).map(Answer::Reply),
+            Command::Leave { user, by, no } => self.leave((user.as_ref(), by.as_ref()), *no, out).map(Answer::Reply),
             Command::ExpireSilent { tokens } => {
                 self.expire_silent(tokens, out);
                 Ok(Answer::Silent)
@@ -905,7 +916,7 @@ impl Aggregate for WaitingRoom {
             Event::TokensExpired { tokens } => {
                 tokens.iter().for_each(|&no| self.apply_end(meta.at, no, TokenStatus::Expired, changes));
             }
-            Event::TokenLeft { no } => self.apply_end(meta.at, *no, TokenStatus::Expired, changes),
+            Event::TokenLeft { no, .. } => self.apply_end(meta.at, *no, TokenStatus::Expired, changes),
             Event::TokenUsed { no } => self.apply_end(meta.at, *no, TokenStatus::Used, changes),
         }
     }

@@ -178,7 +178,7 @@ fn complete(no: u64) -> Command {
 }
 
 fn leave(user: &str, no: u64) -> Command {
-    Command::Leave { user: Some(name(user)), no }
+    Command::Leave { user: Some(name(user)), by: None, no }
 }
 
 fn mode(mode: Mode) -> SettingsPatch {
@@ -194,7 +194,7 @@ fn given() -> Driver {
     driver.run(&leave("cleo", 3)).unwrap();
     driver.configure(SettingsPatch { max_active: Some(1), ..SettingsPatch::default() });
     assert_eq!(driver.settle(), [1]);
-    driver.run(&Command::Leave { user: None, no: 2 }).unwrap();
+    driver.run(&Command::Leave { user: None, by: None, no: 2 }).unwrap();
     driver.configure(SettingsPatch { max_active: Some(2), ..SettingsPatch::default() });
     assert_eq!(driver.settle(), [4]);
     driver.run(&complete(4)).unwrap();
@@ -212,7 +212,7 @@ fn refusals() {
         ("a number that was never issued", leave("anna", 99)),
         ("an expired token", leave("cleo", 3)),
         ("a used token", leave("dan", 4)),
-        ("an administrator, an expired token", Command::Leave { user: None, no: 3 }),
+        ("an administrator, an expired token", Command::Leave { user: None, by: None, no: 3 }),
     ] {
         assert_eq!(given().run(&command).unwrap_err(), Rejection::NotFound, "{what}");
     }
@@ -241,9 +241,13 @@ fn commands_and_what_follows() {
         (issue("ben"), token(5, false), vec![]),
         (issue("cleo"), token(6, true), vec![TokenIssued { no: 6, user: name("cleo"), active_until: None }]),
         (issue("dan"), token(6, true), vec![TokenIssued { no: 6, user: name("dan"), active_until: None }]),
-        (leave("anna", 1), Answer::Reply(Reply::Left), vec![TokenLeft { no: 1 }]),
-        (leave("ben", 5), Answer::Reply(Reply::Left), vec![TokenLeft { no: 5 }]),
-        (Command::Leave { user: None, no: 5 }, Answer::Reply(Reply::Left), vec![TokenLeft { no: 5 }]),
+        (leave("anna", 1), Answer::Reply(Reply::Left), vec![TokenLeft { no: 1, by: None }]),
+        (leave("ben", 5), Answer::Reply(Reply::Left), vec![TokenLeft { no: 5, by: None }]),
+        (
+            Command::Leave { user: None, by: None, no: 5 },
+            Answer::Reply(Reply::Left),
+            vec![TokenLeft { no: 5, by: None }],
+        ),
         (silent(&[1, 5, 3, 5, 77]), Answer::Silent, vec![TokensExpired { tokens: vec![5] }]),
         (silent(&[1, 3]), Answer::Silent, vec![]),
         (complete(1), Answer::Silent, vec![TokenUsed { no: 1 }]),
@@ -523,7 +527,7 @@ fn shuffles(draw: Option<Draw>) {
     driver.reload();
     assert!(driver.room.waiting().eq(wanted.iter().copied()));
     driver.configure(SettingsPatch { max_active: Some(10), ..SettingsPatch::default() });
-    driver.run(&Command::Leave { user: None, no: wanted[4] }).unwrap();
+    driver.run(&Command::Leave { user: None, by: None, no: wanted[4] }).unwrap();
     let first: Vec<u64> = [&wanted[..4], &wanted[5..11]].concat();
     driver.reload();
     assert_eq!(driver.settle(), first);
@@ -578,7 +582,7 @@ fn events_about_unknown_tokens_change_nothing() {
     for event in [
         Event::TokensAdmitted { tokens: vec![1, 3, 99], expires_at: at(1) },
         Event::TokensExpired { tokens: vec![3, 99] },
-        Event::TokenLeft { no: 4 },
+        Event::TokenLeft { no: 4, by: None },
         Event::TokenUsed { no: 99 },
     ] {
         driver.take_in(Decided { events: vec![event], tell: vec![] });
@@ -669,7 +673,7 @@ impl Model {
                     self.expired += 1;
                 }
             }
-            Event::TokenLeft { no } => {
+            Event::TokenLeft { no, .. } => {
                 assert!(self.end(*no));
                 self.expired += 1;
             }
@@ -866,7 +870,7 @@ impl Pair {
     fn leave(&mut self, user: Option<UserId>, no: u64) {
         let owner = self.model.users.get(&no);
         let may = owner.is_some_and(|owner| user.as_ref().is_none_or(|user| user == owner));
-        assert_eq!(self.run(&Command::Leave { user, no }).is_some(), may);
+        assert_eq!(self.run(&Command::Leave { user, by: None, no }).is_some(), may);
     }
 
     fn expire(&mut self) {

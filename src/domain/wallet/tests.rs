@@ -95,7 +95,53 @@ fn hundred() -> Scenario<Wallet> {
 }
 
 fn entry(no: u64, kind: EntryKind, amount: u64, balance: u64, reference: &str, at: Timestamp) -> Entry {
-    Entry { no, kind, amount: points(amount), balance: points(balance), reference: reference.into(), at }
+    Entry { no, kind, amount: points(amount), balance: points(balance), reference: reference.into(), at, reason: None }
+}
+
+fn adjust(way: Way, amount: u64, reason: &str, request: Request) -> Command {
+    Command::Adjust { way, amount: points(amount), by: desk(), reason: reason.into(), request }
+}
+
+fn adjusted(entry: u64, way: Way, amount: u64, balance: u64) -> Event {
+    let (amount, balance) = (points(amount), points(balance));
+    Event::Adjusted { entry, way, amount, balance, by: desk(), reason: "mistyped".into(), key: None }
+}
+
+#[test]
+fn corrections() {
+    let none = Request::default;
+    let then = hundred().when(adjust(Way::Down, 30, "mistyped", none()), s(1));
+    let entry = Entry { reason: Some("mistyped".into()), ..entry(2, EntryKind::AdjustedDown, 30, 70, "desk", s(1)) };
+    let then = then.then_events([adjusted(2, Way::Down, 30, 70)]).then_tells([]).then_reply(Reply::Charged(entry));
+    let then = then.when(adjust(Way::Up, 5, "mistyped", none()), s(2)).then_events([adjusted(3, Way::Up, 5, 75)]);
+    let then = then.reloaded();
+    assert_eq!((then.state().balance(), then.state().charged()), (points(75), points(105)));
+    let short = Rejection::InsufficientPoints { balance: points(75), amount: points(76) };
+    then.clone().when(adjust(Way::Down, 76, "mistyped", none()), s(3)).then_rejected(short);
+    let most = Points::MAX.get();
+    let full = Rejection::LimitExceeded { limit: most, already: 105 };
+    then.clone().when(adjust(Way::Up, most - 104, "mistyped", none()), s(3)).then_rejected(full.clone());
+    then.clone().when(charge(most - 104, none()), s(3)).then_rejected(full);
+    let all = then.clone().when(adjust(Way::Down, 75, "mistyped", none()), s(3));
+    assert_eq!(all.state().balance(), Points::ZERO);
+    let long = "ö".repeat(REASON_CHARS_MAX);
+    assert_eq!(then.clone().when(adjust(Way::Up, 1, &long, none()), s(3)).events().len(), 1);
+    for (amount, reason, field) in [(0, "x", "amount"), (1, "", "reason"), (1, &*(long + "x"), "reason")] {
+        let rejected = then.state().decide(s(3), &adjust(Way::Up, amount, reason, none()), &mut Decided::default());
+        let Err(Rejection::Invalid(flaws)) = rejected else { panic!("{amount} {reason}: {rejected:?}") };
+        assert_eq!(flaws.iter().map(|flaw| &*flaw.field).collect::<Vec<_>>(), [field]);
+    }
+}
+
+#[test]
+fn corrections_are_idempotent() {
+    let asked = |payload| adjust(Way::Down, 100, "mistyped", with_key(1, payload));
+    let then = hundred().when(asked(1), s(1));
+    assert_eq!(then.events().len(), 1);
+    let then = then.reloaded();
+    // Although there is nothing left to take.
+    then.clone().when(asked(1), s(2)).then_nothing().then_reply(Reply::Replayed(2));
+    then.when(asked(2), s(2)).then_rejected(Rejection::IdempotencyKeyReused);
 }
 
 #[test]

@@ -13,7 +13,8 @@ use crate::api::{
     PageRequest, Payment, PaymentFilter, Refund, ReservationStatus, Sink, Token, WaitingRoom, Wallet, WalletEntry,
     WindowPatch, Wish,
 };
-use crate::domain::concert_option::{Definition, Owed};
+use crate::domain::catalogue::ConcertPatch;
+use crate::domain::concert_option::{Definition, Note, Owed};
 use crate::domain::facts::Fact;
 use crate::domain::seating_plan::PlanHash;
 use crate::domain::sink::{Destination, Secret};
@@ -140,11 +141,13 @@ calls! {
     3 Change RescheduleOption { 0 id: OptionId, 1 patch: WindowPatch } -> ConcertOption
         = |here| here.reschedule_option(id, patch).await;
     /// See [`block_seats`](crate::Engine::block_seats).
-    4 Change BlockSeats { 0 id: OptionId, 1 seats: Vec<String>, 2 key: Option<IdempotencyKey> } -> Answered<Vec<String>>
-        = |here| here.block_seats(id, seats, key).await;
+    4 Change BlockSeats {
+        0 id: OptionId, 1 seats: Vec<String>, 2 key: Option<IdempotencyKey>, 3 by: Option<UserId>,
+    } -> Answered<Vec<String>> = |here| here.block_seats(id, seats, by, key).await;
     /// See [`unblock_seats`](crate::Engine::unblock_seats).
-    5 Change UnblockSeats { 0 id: OptionId, 1 seats: Vec<String>, 2 key: Option<IdempotencyKey> } -> Answered<Vec<String>>
-        = |here| here.unblock_seats(id, seats, key).await;
+    5 Change UnblockSeats {
+        0 id: OptionId, 1 seats: Vec<String>, 2 key: Option<IdempotencyKey>, 3 by: Option<UserId>,
+    } -> Answered<Vec<String>> = |here| here.unblock_seats(id, seats, by, key).await;
     /// See [`configure_waiting_room`](crate::Engine::configure_waiting_room).
     6 Change ConfigureWaitingRoom { 0 concert: ConcertId, 1 patch: SettingsPatch } -> WaitingRoom
         = |here| here.configure_waiting_room(concert, patch).await;
@@ -156,8 +159,9 @@ calls! {
     /// See [`hold`](crate::Engine::hold).
     9 Begin Hold {
         0 option: OptionId, 1 user: UserId, 2 wish: Wish, 3 queue_token: Option<String>, 4 key: Option<IdempotencyKey>,
+        5 note: Option<Box<Note>>,
     } -> Answered<BareReservation> = |here| {
-        let held = here.hold(option, &user, wish, queue_token.as_deref(), key).await?;
+        let held = here.hold(option, &user, wish, note, queue_token.as_deref(), key).await?;
         Ok(Answered { value: held.value.into(), replayed: held.replayed })
     };
     /// See [`release`](crate::Engine::release).
@@ -202,6 +206,14 @@ calls! {
     /// See [`attempted`](crate::Engine::attempted).
     24 Change Attempted { 0 id: PaymentId, 1 owed: u32, 2 attempt: u32 } -> ()
         = |here| here.attempted(id, owed, attempt).await;
+
+    /// See [`adjust`](crate::Engine::adjust).
+    64 Change Adjust {
+        0 user: UserId, 1 amount: i64, 2 reason: String, 3 by: UserId, 4 key: Option<IdempotencyKey>,
+    } -> Answered<WalletEntry> = |here| here.adjust(&user, amount, &reason, &by, key).await;
+    /// See [`change_concert`](crate::Engine::change_concert).
+    65 Change ChangeConcert { 0 id: ConcertId, 1 patch: ConcertPatch, 2 by: UserId } -> Concert
+        = |here| here.change_concert(id, patch, &by).await;
 
     /// See [`token`](crate::Engine::token).
     32 Read GetToken { 0 caller: Caller, 1 id: TokenId } -> Token = |here| {

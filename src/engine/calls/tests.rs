@@ -17,7 +17,8 @@ use crate::api::{
     RefundStatus, ReservationStatus, Sink, Token, Verdict, Wallet, WindowPatch, Wish,
 };
 use crate::config::Config;
-use crate::domain::concert_option::{Focus, OwedKind};
+use crate::domain::catalogue::ConcertPatch;
+use crate::domain::concert_option::{Focus, Note, OwedKind};
 use crate::domain::facts::{Fact, Kind};
 use crate::domain::sink::{Destination, Format, Registration, Response, Secret as SinkSecret};
 use crate::domain::waiting_room::{Mode, Order, Settings, SettingsPatch, TokenStatus};
@@ -317,19 +318,23 @@ async fn every_call_arrives_as_it_was() {
         at: Some(at),
         reason: Some("ü".into()),
     };
-    let hold = |wish| Hold { option, user: anna(), wish, queue_token: Some("t.f".into()), key: key() };
+    let hold = |wish| Hold { option, user: anna(), wish, queue_token: Some("t.f".into()), key: key(), note: None };
+    let note = Some(Box::new(Note { reference: Some("ü".into()), data: Some("{}".into()) }));
+    let patch =
+        ConcertPatch { venue: Some(None), image_url: Some(Some("https://x".into())), ..ConcertPatch::default() };
     send![
         CreateConcert { concert: NewConcert { title: "ä".into(), waiting_room: settings }, key: key() },
         AddOption { concert, option: new_option, plan: PlanHash([7; 32]), key: None },
         RescheduleOption { id: option, patch: WindowPatch { refundable_until: Some(None), ..WindowPatch::default() } },
-        BlockSeats { id: option, seats: vec!["1".into()], key: key() },
-        UnblockSeats { id: option, seats: vec![], key: None },
+        BlockSeats { id: option, seats: vec!["1".into()], key: key(), by: Some(anna()) },
+        UnblockSeats { id: option, seats: vec![], key: None, by: None },
         ConfigureWaitingRoom { concert, patch: SettingsPatch { mode: Some(Mode::Paused), ..SettingsPatch::default() } },
         IssueToken { concert, user: anna() },
         LeaveQueue { caller: Caller::Admin, id: token },
+        LeaveQueue { caller: Caller::Staff(anna()), id: token },
         hold(Wish::Seats(vec!["1".into(), "2".into()])),
         hold(Wish::BestAvailable(best)),
-        hold(Wish::Areas(vec![("Lawn".into(), 3)])),
+        Hold { note, ..hold(Wish::Areas(vec![("Lawn".into(), 3)])) },
         Release { caller: caller.clone(), id: reservation },
         Pay { user: anna(), id: reservation, key: key() },
         GiveBack { caller: caller.clone(), id: payment, key: None },
@@ -349,6 +354,8 @@ async fn every_call_arrives_as_it_was() {
         GiveUp { caller: caller.clone(), id: payment },
         Report { id: payment, fact },
         Attempted { id: payment, owed: 3, attempt: 4 },
+        Adjust { user: anna(), amount: -7, reason: "ü".into(), by: anna(), key: key() },
+        ChangeConcert { id: concert, patch, by: anna() },
         GetToken { caller: caller.clone(), id: token },
         GetReservation { caller: caller.clone(), id: reservation },
         ListReservations { user: anna(), status: Some(ReservationStatus::Paying), request: page() },
@@ -615,6 +622,7 @@ fn bare() -> BareReservation {
         token: Some(4),
         status: crate::domain::concert_option::ReservationStatus::Held,
         steps: smallvec![],
+        note: None,
     };
     BareReservation::new(ReservationId { option: OptionId(3), no: 7 }, held)
 }

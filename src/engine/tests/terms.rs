@@ -79,7 +79,7 @@ async fn a_hold_that_was_asked_for_in_the_last_term_takes_nobodys_place_in_this_
     let plan = engine.plan(option).await.unwrap();
     let wish = crate::domain::concert_option::Wish::Seats([0].as_slice().into());
     let request = Request { key: None, refused: None };
-    let command = concert_option::Command::Hold { user: anna(), wish, token: None, plan, request };
+    let command = concert_option::Command::Hold { user: anna(), wish, token: None, note: None, plan, request };
     let late = engine.0.ask_holding(&option, command, slot).await;
     assert!(matches!(&late, Err(Error::NoOwner)), "{late:?}");
     assert_eq!(engine.durable_lsn(), before);

@@ -166,6 +166,7 @@ impl Target for Embedded {
             EntryKind::Charge => "charge",
             EntryKind::Debit => "debit",
             EntryKind::Credit => "credit",
+            EntryKind::AdjustedUp | EntryKind::AdjustedDown => "adjustment",
         };
         let entry = |entry: api::WalletEntry| Entry {
             kind: kind(entry.kind).into(),

@@ -28,6 +28,7 @@ fn event(lsn: u64, subject: &str) -> Arc<Event> {
         balance: Points::ZERO,
         reference: String::new(),
         at: s(0),
+        reason: None,
     };
     Arc::new(Event {
         id: id(lsn),

@@ -307,6 +307,7 @@ mod tests {
             balance: Points::ZERO,
             reference: String::new(),
             at: Timestamp::default(),
+            reason: None,
         };
         Arc::new(Event {
             id: EventId { lsn: Lsn(lsn), index: 0 },

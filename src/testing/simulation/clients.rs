@@ -211,7 +211,7 @@ fn on_catalogue(
     let (is_known, made) = match told {
         Ok(catalogue::Reply::Concert { concert, .. }) => (model.concerts.contains(concert), concert.0),
         Ok(catalogue::Reply::Option { option, .. }) => (model.options.contains_key(option), option.0),
-        Ok(catalogue::Reply::Installation(_)) => return Ok(()),
+        Ok(catalogue::Reply::Installation(_) | catalogue::Reply::Changed) => return Ok(()),
         Err(rejection) => return on_rejection(ask, rejection, model, since),
     };
     if !is_known {
@@ -427,7 +427,10 @@ impl Mind<'_> {
                 }
             }
         }
-        Some((Ask::Option(option, concert_option::Command::Hold { user, wish, token, plan, request }), slot))
+        Some((
+            Ask::Option(option, concert_option::Command::Hold { user, wish, token, note: None, plan, request }),
+            slot,
+        ))
     }
 
     /// As the engine does it: whether a user may hold seats, and with which token.
@@ -510,10 +513,10 @@ impl Mind<'_> {
         let seats = smallvec![self.dice.below(self.swarm.seats) as u32];
         let command = if self.dice.coin() {
             let request = self.request(&admin(), &format!("block {seats:?}"));
-            concert_option::Command::Block { seats, request }
+            concert_option::Command::Block { seats, by: None, request }
         } else {
             let request = self.request(&admin(), &format!("unblock {seats:?}"));
-            concert_option::Command::Unblock { seats, request }
+            concert_option::Command::Unblock { seats, by: None, request }
         };
         Some(Ask::Option(self.option()?, command))
     }
@@ -525,7 +528,7 @@ impl Mind<'_> {
         } else {
             let last = self.model.tokens.range(..=TokenId { concert, no: u64::MAX }).next_back();
             let no = self.recent(last.map_or(0, |(token, _)| token.no));
-            waiting_room::Command::Leave { user: self.dice.coin().then(|| user(who)), no }
+            waiting_room::Command::Leave { user: self.dice.coin().then(|| user(who)), by: None, no }
         };
         Some(Ask::Room(concert, command))
     }

@@ -243,6 +243,7 @@ impl Model {
             }
             catalogue::Event::RoomOpened { .. }
             | catalogue::Event::OptionDefined { .. }
+            | catalogue::Event::ConcertChanged { .. }
             | catalogue::Event::InstallationDrawn { .. } => Ok(()),
         }
     }
@@ -252,7 +253,7 @@ impl Model {
         let payment_of = |no| PaymentId { option: id, no };
         match event {
             Event::OptionDefined { .. } => drop(self.defined.insert(id)),
-            Event::SeatsHeld { reservation, user, seats, areas, amount, expires_at, token, key } => {
+            Event::SeatsHeld { reservation, user, seats, areas, amount, expires_at, token, key, .. } => {
                 let (no, user, areas) = (ReservationId { option: id, no: *reservation }, user.clone(), areas.to_vec());
                 self.occupy(id, seats);
                 let held = Held { user, seats: seats.clone(), areas, amount: *amount, token: *token };
@@ -261,7 +262,7 @@ impl Model {
                 self.deadlines.insert(no, *expires_at);
                 self.note_key(AggregateId::Option(id), key.as_ref(), *reservation, at)?;
             }
-            Event::ReservationReleased { reservation } => {
+            Event::ReservationReleased { reservation, .. } => {
                 self.open.remove(&ReservationId { option: id, no: *reservation });
                 self.vacate(ReservationId { option: id, no: *reservation }, lsn);
             }
@@ -302,12 +303,12 @@ impl Model {
                 let key = self.refund_keys.remove(&no).flatten();
                 self.note_key(AggregateId::Option(id), key.as_ref(), *refund, at)?;
             }
-            Event::SeatsBlocked { seats, key, many } => {
+            Event::SeatsBlocked { seats, key, many, .. } => {
                 let seats: Vec<_> = seats.iter().copied().chain(many.iter()).collect();
                 self.occupy(id, &seats);
                 self.note_key(AggregateId::Option(id), key.as_ref(), 0, at)?;
             }
-            Event::SeatsUnblocked { seats, key, many } => {
+            Event::SeatsUnblocked { seats, key, many, .. } => {
                 let seats = seats.iter().copied().chain(many.iter());
                 self.free.extend(seats.map(|seat| ((id, seat), lsn)));
                 self.note_key(AggregateId::Option(id), key.as_ref(), 0, at)?;
@@ -395,7 +396,7 @@ impl Model {
             Event::Opened { .. } => drop(self.rooms.insert(concert)),
             Event::TokenIssued { no, user, .. } => drop(self.tokens.insert(token(no), user.clone())),
             Event::TokensExpired { tokens } => self.ended.extend(tokens.iter().map(token)),
-            Event::TokenLeft { no } | Event::TokenUsed { no } => drop(self.ended.insert(token(no))),
+            Event::TokenLeft { no, .. } | Event::TokenUsed { no } => drop(self.ended.insert(token(no))),
             Event::Configured { .. } | Event::LineOpened { .. } | Event::TokensAdmitted { .. } => {}
         }
     }

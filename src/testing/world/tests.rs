@@ -82,7 +82,7 @@ impl World {
         let concert = plan.definition.concert;
         let token = self.rooms.get(&concert).and_then(|room| room.state.live_token(&user));
         let request = Request { key, refused: None };
-        self.option(id, &Command::Hold { user, wish, token, plan, request })
+        self.option(id, &Command::Hold { user, wish, token, note: None, plan, request })
     }
 
     fn pay(&mut self, id: OptionId, owner: usize, reservation: u64, key: Option<Key>) -> Call {
@@ -364,6 +364,7 @@ fn a_hundred_payments_of_one_reservation_make_one_debit() {
 #[derive(Debug, Clone)]
 enum Action {
     Charge { owner: usize, amount: u64, key: Option<u8> },
+    Adjust { owner: usize, way: wallet::Way, amount: u64, key: Option<u8> },
     Token { owner: usize },
     Leave { owner: usize },
     Hold { option: usize, owner: usize, what: u8, key: Option<u8> },
@@ -382,6 +383,8 @@ fn action() -> impl Strategy<Value = Action> {
     let key = || prop::option::weighted(0.3, 0_u8..4);
     prop_oneof![
         2 => (0_usize..3, 1_u64..60, key()).prop_map(|(owner, amount, key)| Action::Charge { owner, amount, key }),
+        1 => (0_usize..3, prop::sample::select(vec![wallet::Way::Up, wallet::Way::Down]), 1_u64..60, key())
+            .prop_map(|(owner, way, amount, key)| Action::Adjust { owner, way, amount, key }),
         3 => (0_usize..3).prop_map(|owner| Action::Token { owner }),
         1 => (0_usize..3).prop_map(|owner| Action::Leave { owner }),
         6 => (0_usize..2, 0_usize..3, any::<u8>(), key())
@@ -423,12 +426,20 @@ impl World {
                 let key = no.and_then(|no| key(owner, no * 3 + owner as u8));
                 self.charge(owner, amount, key);
             }
+            Action::Adjust { owner, way, amount, key: no } => {
+                let key = no.and_then(|no| key(owner, no * 3 + owner as u8));
+                let request = Request { key, refused: None };
+                let (amount, by, reason) = (points(amount), user(owner), "mistyped".into());
+                let command = wallet::Command::Adjust { way, amount, by, reason, request };
+                // Refused, if there is less, or a key comes again.
+                drop(self.wallet(&user(owner), &command));
+            }
             Action::Token { owner } => {
                 drop(self.room(concert, &waiting_room::Command::IssueToken { user: user(owner) }));
             }
             Action::Leave { owner } => {
                 let no = self.rooms.get(&concert).and_then(|room| room.state.live_token(&user(owner))).unwrap_or(1);
-                drop(self.room(concert, &waiting_room::Command::Leave { user: Some(user(owner)), no }));
+                drop(self.room(concert, &waiting_room::Command::Leave { user: Some(user(owner)), by: None, no }));
             }
             Action::Hold { option, owner, what, key: no } => {
                 let wish = match what % 4 {
@@ -462,7 +473,11 @@ impl World {
             }
             Action::Block { option, seat, off } => {
                 let (seats, request) = (smallvec![seat], Request::default());
-                let command = if off { Command::Block { seats, request } } else { Command::Unblock { seats, request } };
+                let command = if off {
+                    Command::Block { seats, by: None, request }
+                } else {
+                    Command::Unblock { seats, by: None, request }
+                };
                 self.option(options[option], &command);
             }
             Action::Deliver { messages } => drop((0..messages).map(|_| self.deliver()).collect::<Vec<_>>()),
