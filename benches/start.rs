@@ -104,6 +104,9 @@ impl Script {
             token: None,
             key: None,
             note: None,
+            prices: [points(1)].into_iter().collect(),
+            from_blocked: Vec::new(),
+        by: None,
         })?;
         if !paid {
             return self.option(concert_option::Event::ReservationReleased { reservation, by: None });
@@ -130,7 +133,7 @@ impl Script {
         let credited =
             wallet::Event::Credited { entry, refund: given, amount: points(2), balance, settled_below: refund };
         self.put(Facts::Wallet(name, vec![credited]))?;
-        self.option(concert_option::Event::RefundCredited { refund, balance, refunded_at: self.at })
+        self.option(concert_option::Event::RefundCredited { refund, balance, refunded_at: self.at, left: None })
     }
 }
 

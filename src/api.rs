@@ -47,6 +47,7 @@ macro_rules! statuses {
     };
 }
 
+mod changes;
 mod payments;
 mod reservations;
 
@@ -67,6 +68,7 @@ use crate::domain::{
     UserId, idempotency,
 };
 
+pub use self::changes::{Office, Portion, Transfer};
 pub use self::payments::{
     OwedItem, Payment, PaymentFilter, PaymentStatus, Provided, Reconciled, Refund, RefundStatus, Verdict,
 };

@@ -79,10 +79,10 @@ pub mod testing;
 
 pub use api::{
     Answered, AreaSeats, BestAvailable, Caller, Concert, ConcertOption, DeadLetter, DeliveryProgress, Focus, Health,
-    HistoryItem, IdempotencyKey, NewArea, NewConcert, NewOption, NodeHealth, NodeRole, OwedItem, Page, PageRequest,
-    Pause, PauseReason, Payment, PaymentFilter, PaymentStatus, Provided, Reconciled, Refund, RefundStatus, Reservation,
-    ReservationFilter, ReservationStatus, ReservedArea, ReservedSeat, SaleFigures, Seats, Sink, Stats, Token, Verdict,
-    WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish, seat_status_name,
+    HistoryItem, IdempotencyKey, NewArea, NewConcert, NewOption, NodeHealth, NodeRole, Office, OwedItem, Page,
+    PageRequest, Pause, PauseReason, Payment, PaymentFilter, PaymentStatus, Portion, Provided, Reconciled, Refund,
+    RefundStatus, Reservation, ReservationFilter, ReservationStatus, ReservedArea, ReservedSeat, SaleFigures, Seats,
+    Sink, Stats, Token, Transfer, Verdict, WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish, seat_status_name,
 };
 pub use config::Config;
 pub use domain::catalogue::{ConcertPatch, Details as ConcertDetails};
@@ -98,7 +98,7 @@ pub use domain::waiting_room::{
 pub use domain::wallet::EntryKind;
 pub use domain::{
     ConcertId, Currency, EntryId, EventFilter, EventId, EventType, Lsn, OptionId, PaymentId, Points, RefundId,
-    Rejection, ReservationId, SinkId, Timestamp, TokenId, UserId,
+    Rejection, ReservationId, SinkId, Timestamp, TokenId, TransferId, UserId,
 };
 pub use engine::{
     AttachedProvider, Engine, EventBatch, EventStream, IssuedToken, Membership, PaymentWalk, PlanJson, ReservationWalk,

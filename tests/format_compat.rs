@@ -20,8 +20,9 @@ use boxoffice::payment::{Fact, Kind, Method};
 use boxoffice::testing::clock::ManualClock;
 use boxoffice::testing::data_dir::copy_until;
 use boxoffice::{
-    Caller, ConcertPatch, Currency, Engine, EventFilter, LineOrder, Lsn, NewOption, Note, PageRequest, PaymentStatus,
-    RoomMode, RoomSettings, RoomSettingsPatch, Start, Timestamp, TokenStatus, WindowPatch, export, relay, verify,
+    Caller, ConcertPatch, Currency, Engine, EventFilter, LineOrder, Lsn, NewArea, NewOption, Note, Office, PageRequest,
+    PaymentStatus, Portion, RoomMode, RoomSettings, RoomSettingsPatch, Start, Timestamp, TokenStatus, WindowPatch,
+    Wish, export, relay, verify,
 };
 use common::*;
 use serde::{Deserialize, Serialize};
@@ -178,6 +179,7 @@ async fn write_the_fixture() {
     sale.users.push(late);
     the_rest(&engine, &mut sale).await;
     cards(&engine, &mut sale).await;
+    orders_that_change(&engine, &mut sale).await;
     a_sink(&engine, &mut sale).await;
     engine.shutdown().await.unwrap();
     // Asked for at a moment that can be come back to. What was owed is paid, so nothing happens at the start.
@@ -274,6 +276,41 @@ async fn cards(engine: &Engine, sale: &mut Sale) {
     })
     .await;
     sale.users.push(user);
+}
+
+/// Whatever can be done with an order.
+async fn orders_that_change(engine: &Engine, sale: &mut Sale) {
+    let (anna, bob) = (user(93), user(94));
+    let concert = engine.create_concert(new_concert("Changes", RoomSettings::default()), None).await.unwrap().value.id;
+    let areas = vec![NewArea { name: "Lawn".into(), capacity: 10, category: "B".into() }];
+    let option = NewOption { areas, ..new_option(engine, 2, 5) };
+    let option = engine.add_option(concert, option, None).await.unwrap().value.id;
+    for (user, amount) in [(&anna, 250), (&bob, 50)] {
+        engine.charge(user, points(amount), &anna, None).await.unwrap();
+    }
+    let (hers, his) = (Caller::User(anna.clone()), Caller::User(bob.clone()));
+    let lawn = || Portion::places("Lawn", 1);
+    let held = hold(engine, option, &anna, &["1-1", "1-2", "1-5"]).await;
+    engine.release_part(&hers, held.id, Portion::seats(["1-5"]), None).await.unwrap();
+    engine.hold_until(held.id, engine.now().plus_millis(60_000), Some(&bob)).await.unwrap();
+    let paid = engine.pay(&anna, held.id, None).await.unwrap().value.id;
+    engine.refund_part(&hers, paid, Portion::seats(["1-2"]), None).await.unwrap();
+    engine.exchange(&hers, held.id, (Portion::seats(["1-1"]), lawn()), None, None).await.unwrap();
+    eventually("what the exchange gave back is there", || async {
+        (engine.wallet(&anna).await.unwrap().balance == points(200)).then_some(())
+    })
+    .await;
+    engine.exchange(&hers, held.id, (lawn(), Portion::seats(["1-3"])), None, None).await.unwrap();
+    let places = engine.hold(option, &bob, Wish::places("Lawn", 1), None, None).await.unwrap().value.id;
+    engine.pay(&bob, places, None).await.unwrap();
+    engine.exchange(&his, places, (lawn(), Portion::seats(["1-4"])), None, None).await.unwrap_err();
+    let offer = engine.offer_transfer(&hers, held.id, &bob, None).await.unwrap().value.id;
+    engine.withdraw_transfer(&hers, offer).await.unwrap();
+    let offer = engine.offer_transfer(&hers, held.id, &bob, None).await.unwrap().value.id;
+    engine.accept_transfer(&bob, offer, None).await.unwrap();
+    let office = Office { complimentary: true, ..Office::default() };
+    engine.hold_for(option, &anna, (Wish::seats(["2-1"]), office, Note::default()), Some(&bob), None).await.unwrap();
+    sale.users.extend([anna, bob]);
 }
 
 /// A receiver that fails, comes back, goes, and is removed; and one that stays, with dead letters.

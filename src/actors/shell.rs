@@ -179,7 +179,9 @@ mod tests {
 
     use super::*;
     use crate::clock::TimeSource;
-    use crate::domain::concert_option::{Area, AreaPlaces, ConcertOption, Definition, Event, Price, SeatSet, Window};
+    use crate::domain::concert_option::{
+        Area, AreaPlaces, ConcertOption, Definition, Event, Price, Prices, SeatSet, Window,
+    };
     use crate::domain::seating_plan::PlanHash;
     use crate::domain::{Aggregate, ConcertId, Meta, OptionId, Points, UserId};
     use crate::store::codec::decode_batch;
@@ -248,6 +250,9 @@ mod tests {
                 token: None,
                 key: None,
                 note: None,
+                prices: Prices::default(),
+                from_blocked: Vec::new(),
+                by: None,
             });
         }
         let log = Records::default();

@@ -2,7 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::domain::concert_option::{self, ByProvider, OwedKind, ProviderStatus, Stand, Standing};
+use crate::domain::concert_option::{self, ByProvider, Leg, OwedKind, ProviderStatus, Stand, Standing};
 use crate::domain::{Currency, PaymentId, Points, RefundId, ReservationId, Timestamp, UserId};
 
 statuses! {
@@ -222,6 +222,10 @@ pub struct Payment {
     #[n(7)]
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub provided: Option<Box<Provided>>,
+    /// How much of it is back in wallets, or on its way, if any is; what a provider gave back is told by its part.
+    #[n(8)]
+    #[serde(rename = "refunded", skip_serializing_if = "Option::is_none")]
+    pub given_back: Option<u64>,
 }
 
 impl Payment {
@@ -274,6 +278,7 @@ impl Payment {
             balance: None,
             paid_at: standing.paid_at,
             provided: Some(Box::new(Provided::new(id, payment, by, standing))),
+            given_back: None,
         }
     }
 
@@ -288,15 +293,21 @@ impl Payment {
         }
         let status = PaymentStatus::from(payment.status);
         let taken = matches!(status, PaymentStatus::Completed | PaymentStatus::Refunded);
+        // What exchanges have cost is paid too; what somebody else has paid since is theirs to see.
+        let own = || payment.legs.iter().filter(|leg| leg.user == payment.user);
+        let sum = |of: fn(&Leg) -> Points| own().map(|leg| of(leg).get()).sum::<u64>();
+        let (paid, given_back) = (sum(|leg| leg.taken), sum(|leg| leg.back));
+        let amount = if payment.legs.is_empty() { payment.amount } else { Points::new(paid).unwrap_or(Points::MAX) };
         Self {
             id,
             reservation_id: ReservationId { option: id.option, no: payment.reservation },
             user_id: payment.user,
-            amount: payment.amount,
+            amount,
             status,
-            balance: taken.then_some(payment.balance),
+            balance: (taken && !payment.complimentary).then_some(payment.balance),
             paid_at: taken.then_some(payment.paid_at),
             provided: None,
+            given_back: (given_back > 0).then_some(given_back),
         }
     }
 }

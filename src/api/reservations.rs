@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::ser::{Error as _, SerializeSeq, SerializeStruct, Serializer};
 use smallvec::SmallVec;
 
-use crate::domain::concert_option::{self, AreaPlaces, Note, PricedPlan, SagaStep, SeatRefs};
+use crate::domain::concert_option::{self, AreaPlaces, Note, PricedPlan, Prices, SagaStep, SeatRefs};
 use crate::domain::{Currency, PaymentId, Points, ReservationId, Timestamp, UserId, cbor};
 
 /// A reserved seat.
@@ -103,6 +103,8 @@ pub(crate) struct BareReservation {
     #[n(8)]
     #[cbor(with = "cbor::small")]
     steps: SmallVec<[SagaStep; 2]>,
+    #[n(9)]
+    prices: Prices,
     #[n(12)]
     payment: Option<u64>,
     #[n(13)]
@@ -121,6 +123,7 @@ impl BareReservation {
             seats: reservation.seats,
             areas: reservation.areas,
             steps: reservation.steps,
+            prices: reservation.prices,
             payment: reservation.status.payment(),
             note: reservation.note,
         }
@@ -128,18 +131,34 @@ impl BareReservation {
 
     /// The whole of it, with the plan of its option.
     pub(crate) fn with(self, plan: Arc<PricedPlan>) -> Reservation {
-        let Self { id, user_id, status, amount, created_at, expires_at, seats, areas, steps, payment, note } = self;
+        let Self { id, user_id, status, amount, created_at, expires_at, seats, areas, steps, prices, payment, note } =
+            self;
         let payment_id = payment.map(|no| PaymentId { option: id.option, no });
-        Reservation { id, user_id, status, payment_id, amount, created_at, expires_at, seats, areas, steps, note, plan }
+        Reservation {
+            id,
+            user_id,
+            status,
+            payment_id,
+            amount,
+            created_at,
+            expires_at,
+            seats,
+            areas,
+            steps,
+            note,
+            prices,
+            plan,
+        }
     }
 }
 
 impl From<Reservation> for BareReservation {
     fn from(reservation: Reservation) -> Self {
-        let Reservation { id, user_id, status, amount, created_at, expires_at, seats, areas, steps, note, .. } =
-            reservation;
+        let Reservation {
+            id, user_id, status, amount, created_at, expires_at, seats, areas, steps, note, prices, ..
+        } = reservation;
         let payment = reservation.payment_id.map(|payment| payment.no);
-        Self { id, user_id, status, amount, created_at, expires_at, seats, areas, steps, payment, note }
+        Self { id, user_id, status, amount, created_at, expires_at, seats, areas, steps, prices, payment, note }
     }
 }
 
@@ -163,6 +182,7 @@ pub struct Reservation {
     seats: SeatRefs,
     areas: SmallVec<[AreaPlaces; 1]>,
     steps: SmallVec<[SagaStep; 2]>,
+    prices: Prices,
     note: Option<Box<Note>>,
     plan: Arc<PricedPlan>,
 }
@@ -199,7 +219,7 @@ impl Reservation {
 
     /// Its seats.
     pub fn seats(&self) -> impl ExactSizeIterator<Item = ReservedSeat<'_>> {
-        self.seats.iter().map(|&index| {
+        self.seats.iter().enumerate().map(|(place, &index)| {
             let plan = &self.plan.plan;
             let seat = plan.seat(index);
             let row = &plan.rows()[seat.row as usize];
@@ -211,16 +231,17 @@ impl Reservation {
                 row_label: (!row.label.is_empty()).then_some(&*row.label),
                 seat_label: row.seat_label(seat.number),
                 category: seat.category.map_or("", |category| &plan.categories()[category as usize].name),
-                price: self.plan.seat_price(index),
+                price: self.prices.get(place).unwrap_or_else(|| self.plan.seat_price(index)),
             }
         })
     }
 
     /// Its places in areas.
     pub fn areas(&self) -> impl ExactSizeIterator<Item = ReservedArea<'_>> {
-        self.areas.iter().map(|place| {
+        self.areas.iter().enumerate().map(|(index, place)| {
             let area = &self.plan.definition.areas[usize::from(place.area)];
-            let price = self.plan.area_price(place.area);
+            let price = self.prices.get(self.seats.len() + index);
+            let price = price.unwrap_or_else(|| self.plan.area_price(place.area));
             ReservedArea { name: &area.name, count: place.count, category: &area.category, price }
         })
     }

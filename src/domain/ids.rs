@@ -132,6 +132,39 @@ owned_id!(
     TokenId, "t", concert: ConcertId
 );
 
+/// An offer to hand a reservation on.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, minicbor::Encode, minicbor::Decode)]
+pub struct TransferId {
+    /// The option.
+    #[n(0)]
+    pub option: OptionId,
+    /// The number of the reservation.
+    #[n(1)]
+    pub reservation: u64,
+    /// Its own number, from 1.
+    #[n(2)]
+    pub no: u64,
+}
+
+impl fmt::Display for TransferId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "h{}-{}-{}", self.option.0, self.reservation, self.no)
+    }
+}
+
+impl FromStr for TransferId {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (option, rest) = text.strip_prefix('h').and_then(|rest| rest.split_once('-')).ok_or(ParseIdError)?;
+        let (reservation, no) = rest.split_once('-').ok_or(ParseIdError)?;
+        let option = OptionId(parse_number(option)?);
+        Ok(Self { option, reservation: parse_number(reservation)?, no: parse_number(no)? })
+    }
+}
+
+text_form!(TransferId);
+
 /// A user: the subject of a JWT, or whatever the host app calls its customers. 1 to 255 ASCII characters, none of them
 /// a control character.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -299,6 +332,13 @@ mod tests {
         ] {
             assert_eq!(text.parse::<ReservationId>(), Err(ParseIdError), "{text:?}");
         }
+        let transfer = TransferId { option: OptionId(12), reservation: 3, no: 45 };
+        assert_eq!((transfer.to_string().as_str(), "h12-3-45".parse()), ("h12-3-45", Ok(transfer)));
+        for text in ["h12-3", "h12-3-", "h12-03-4", "h12-3-4-5", "h0-3-4", "12-3-4"] {
+            assert_eq!(text.parse::<TransferId>(), Err(ParseIdError), "{text:?}");
+        }
+        let longest = TransferId { option: OptionId(u64::MAX), reservation: u64::MAX, no: u64::MAX }.to_string();
+        assert!(longest.len() <= 64);
         let longest = TokenId { concert: ConcertId(u64::MAX), no: u64::MAX }.to_string();
         assert!(longest.len() <= 64);
     }

@@ -1,4 +1,4 @@
-//! The invariants of DESIGN.md that can be checked from events and states alone: I1, I2, I5, I6 and I13, and that sagas end as
+//! The invariants of DESIGN.md that can be checked from events and states alone: I1, I2, I5, I6, I13 and I16, and that sagas end as
 //! they should.
 //!
 //! [`Audit`] is a second, naive reading of the events: it shares no code with the aggregates, so that a mistake of theirs
@@ -8,7 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::money::Provided;
-use super::concert_option::{self, ConcertOption, Moved, PaymentStatus, ReservationStatus, Turn};
+use self::orders::Difference;
+use super::concert_option::{self, ConcertOption, Moved, Offer, PaymentStatus, ReservationStatus, Turn};
 use super::seat_map::Status;
 use super::waiting_room::{self, Mode, Settings, WaitingRoom};
 use super::wallet::{self, Wallet, Way};
@@ -33,6 +34,7 @@ macro_rules! ensure {
 }
 
 mod money;
+mod orders;
 
 /// I1 in one state: each seat that is held or sold belongs to one reservation, in that reservation's status, and the
 /// areas and the users' counts add up to the reservations.
@@ -58,6 +60,17 @@ pub fn option(option: &ConcertOption) -> Result<(), Broken> {
         for place in &reservation.areas {
             let (held, sold) = &mut areas[usize::from(place.area)];
             *(if status == Status::Held { held } else { sold }) += place.count;
+        }
+        // What is to be taken in exchange is pinned.
+        let Some(exchange) = reservation.exchange() else { continue };
+        for seat in &exchange.change.taken.seats {
+            let other = owned.insert(*seat, no);
+            ensure!(other.is_none(), "I1", "seat {seat} is pinned for {no}, and is {other:?}'s");
+            let (known, owner) = (option.seats().status(*seat), option.seats().owner(*seat));
+            ensure!((known, owner) == (Status::Held, no), "I1", "seat {seat} of {no} is {known:?} for {owner}");
+        }
+        for place in &exchange.change.taken.areas {
+            areas[usize::from(place.area)].0 += place.count;
         }
     }
     let taken =
@@ -104,12 +117,14 @@ struct Sales {
     capacities: Vec<u64>,
     reservations: BTreeMap<u64, Sale>,
     payments: BTreeMap<u64, Paid>,
-    /// Payments given back: which, and whether the points are known to be there.
-    refunds: BTreeMap<u64, (u64, bool)>,
+    /// What goes back to wallets.
+    refunds: BTreeMap<u64, GoesBack>,
+    /// Differences of exchanges that wallets were asked for: by number, of which reservation.
+    differences: BTreeMap<u64, Difference>,
     /// Payments by providers.
     provided: BTreeMap<u64, Provided>,
-    /// The last number of what providers give back.
-    last_given_back: u64,
+    /// The last number of what is in none of these lists.
+    last_of_others: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -123,12 +138,32 @@ struct Sale {
     token: Option<u64>,
     /// Paid with a token, of which the waiting room is not known to have taken note.
     token_owed: bool,
+    /// The exchange that is under way.
+    exchange: Option<Difference>,
+    /// Seats that were blocked before.
+    from_blocked: BTreeSet<u32>,
+    offer: Option<Offer>,
 }
 
 #[derive(Debug, Clone)]
 struct Paid {
     reservation: u64,
     status: PaymentStatus,
+    user: UserId,
+    amount: Points,
+    /// Nothing was to pay, and nothing is debited.
+    complimentary: bool,
+    /// What wallets have paid: by number, whose, how much, and how much of that goes back.
+    legs: BTreeMap<u64, (UserId, u64, u64)>,
+}
+
+#[derive(Debug, Clone)]
+struct GoesBack {
+    payment: u64,
+    user: UserId,
+    amount: Points,
+    /// The points are known to be there.
+    credited: bool,
 }
 
 /// One wallet, by its events.
@@ -236,7 +271,8 @@ impl Audit {
             let known = state.reservation(*no).map(|reservation| reservation.status);
             let over = match sale.status {
                 ReservationStatus::Refunded { payment } => {
-                    let credited = sales.refunds.values().any(|(of, credited)| *of == payment && *credited);
+                    let mut refunds = sales.refunds.values().filter(|refund| refund.payment == payment).peekable();
+                    let credited = refunds.peek().is_some() && refunds.all(|refund| refund.credited);
                     let cold = sales.provided.get(&payment).is_some_and(|payment| payment.cold);
                     let warm = sales.provided.values().any(|other| other.reservation == *no && !other.cold);
                     (credited || cold) && !warm && !sale.token_owed
@@ -306,25 +342,38 @@ impl Audit {
     /// It is.
     pub fn sagas(&self) -> Result<(), Broken> {
         for (id, taken) in &self.debits {
-            let payment = self.options.get(&id.option).and_then(|sales| sales.payments.get(&id.no));
-            let failed = payment.is_none_or(|payment| matches!(payment.status, PaymentStatus::Failed { .. }));
+            let sales = self.options.get(&id.option);
+            let payment = sales.and_then(|sales| sales.payments.get(&id.no));
+            let difference = sales.and_then(|sales| sales.differences.get(&id.no));
+            let failed = payment.is_some_and(|payment| matches!(payment.status, PaymentStatus::Failed { .. }))
+                || difference.is_some_and(|difference| difference.failed);
             ensure!(!failed, "saga", "{id} has failed, and was debited");
-            ensure!(self.price(*id) == Some(taken.clone()), "saga", "{id} was debited {taken:?}");
+            let price = payment.map(|payment| (payment.user.clone(), payment.amount));
+            let price = price.or_else(|| difference.map(|of| (of.user.clone(), of.amount)));
+            ensure!(price.as_ref() == Some(taken), "saga", "{id} was debited {taken:?}");
         }
         for (id, given) in &self.credits {
             let refund = self.options.get(&id.option).and_then(|sales| sales.refunds.get(&id.no));
-            let price = refund.and_then(|(no, _)| self.price(PaymentId { option: id.option, no: *no }));
+            let price = refund.map(|refund| (refund.user.clone(), refund.amount));
             ensure!(price.as_ref() == Some(given), "saga", "{id} was credited {given:?}");
         }
         for (id, sales) in &self.options {
             for (no, payment) in &sales.payments {
                 let debited = self.debits.contains_key(&PaymentId { option: *id, no: *no });
                 let went_well = matches!(payment.status, PaymentStatus::Completed | PaymentStatus::Refunded { .. });
-                ensure!(debited || !went_well, "saga", "{id} says that {no} is paid, and nothing was debited");
+                ensure!(
+                    debited || !went_well || payment.complimentary,
+                    "saga",
+                    "{id} says that {no} is paid, and nothing was debited"
+                );
             }
-            for (no, (_, credited)) in &sales.refunds {
+            for (no, difference) in sales.differences.iter().filter(|(_, difference)| difference.paid) {
+                let debited = self.debits.contains_key(&PaymentId { option: *id, no: *no });
+                ensure!(debited, "I16", "{id} says that {no} is paid: {difference:?}, and nothing was debited");
+            }
+            for (no, refund) in &sales.refunds {
                 let known = self.credits.contains_key(&RefundId { option: *id, no: *no });
-                ensure!(known || !credited, "saga", "{id} says that {no} is credited, and nothing was");
+                ensure!(known || !refund.credited, "saga", "{id} says that {no} is credited, and nothing was");
             }
         }
         Ok(())
@@ -340,8 +389,10 @@ impl Audit {
         for (id, sales) in &self.options {
             let pending = sales.payments.iter().find(|(_, payment)| payment.status == PaymentStatus::Pending);
             ensure!(pending.is_none(), "saga", "{id} has a pending payment: {pending:?}");
-            let owed = sales.refunds.iter().find(|(_, (_, credited))| !credited);
+            let owed = sales.refunds.iter().find(|(_, refund)| !refund.credited);
             ensure!(owed.is_none(), "saga", "{id} owes a refund: {owed:?}");
+            let open = sales.reservations.iter().find(|(_, sale)| sale.exchange.is_some());
+            ensure!(open.is_none(), "saga", "{id} has an exchange under way: {open:?}");
             let paying =
                 sales.reservations.iter().find(|(_, sale)| matches!(sale.status, ReservationStatus::Paying { .. }));
             ensure!(paying.is_none(), "saga", "{id} has a paying reservation: {paying:?}");
@@ -351,13 +402,6 @@ impl Audit {
             ensure!(used.is_none(), "saga", "{id} owes a token: {used:?}");
         }
         Ok(())
-    }
-
-    /// Whose a payment is, and how much.
-    fn price(&self, id: PaymentId) -> Option<(UserId, Points)> {
-        let sales = self.options.get(&id.option)?;
-        let sale = sales.reservations.get(&sales.payments.get(&id.no)?.reservation)?;
-        Some((sale.user.clone(), sale.amount))
     }
 }
 
@@ -387,8 +431,15 @@ impl Sales {
                 let owed = sale.is_some_and(|sale| std::mem::take(&mut sale.token_owed));
                 ensure!(owed, "saga", "the token of {reservation} is acknowledged, and was not owed");
             }
-            Event::SeatsHeld { reservation: no, user, seats, areas, amount, expires_at, token, .. } => {
+            Event::SeatsHeld {
+                reservation: no, user, seats, areas, amount, expires_at, token, from_blocked, ..
+            } => {
                 let areas: Vec<_> = areas.iter().map(|place| (place.area, u64::from(place.count))).collect();
+                for seat in from_blocked {
+                    let was = self.seats.remove(seat);
+                    ensure!(was == Some(0), "I1", "seat {seat} is said to have been blocked, and was {was:?}'s");
+                    ensure!(seats.contains(seat), "I1", "seat {seat} was blocked, and is not held for {no}");
+                }
                 self.occupy(*no, seats, &areas)?;
                 let sale = Sale {
                     user: user.clone(),
@@ -399,6 +450,9 @@ impl Sales {
                     status: ReservationStatus::Held,
                     token: *token,
                     token_owed: false,
+                    exchange: None,
+                    from_blocked: from_blocked.iter().copied().collect(),
+                    offer: None,
                 };
                 self.number(*no)?;
                 self.reservations.insert(*no, sale);
@@ -419,8 +473,7 @@ impl Sales {
             Event::PaymentStarted { payment, reservation, .. } => {
                 self.number(*payment)?;
                 self.go(*reservation, ReservationStatus::Held, ReservationStatus::Paying { payment: *payment })?;
-                let paid = Paid { reservation: *reservation, status: PaymentStatus::Pending };
-                self.payments.insert(*payment, paid);
+                self.pay_for(*payment, *reservation, PaymentStatus::Pending);
             }
             Event::PaymentConfirmed { payment, .. } => {
                 let no = self.pay(*payment, PaymentStatus::Pending, PaymentStatus::Completed)?;
@@ -429,6 +482,9 @@ impl Sales {
                 self.go(no, ReservationStatus::Paying { payment: from }, to)?;
                 if let Some(sale) = self.reservations.get_mut(&no) {
                     sale.token_owed = sale.token.is_some();
+                }
+                if let Some(paid) = self.payments.get_mut(payment) {
+                    paid.legs.insert(*payment, (paid.user.clone(), paid.amount.get(), 0));
                 }
             }
             Event::PaymentFailed { payment, reason } => {
@@ -441,11 +497,24 @@ impl Sales {
                 let from = ReservationStatus::Confirmed { payment: *payment };
                 self.go(no, from, ReservationStatus::Refunded { payment: *payment })?;
                 self.vacate(no)?;
-                self.refunds.insert(*refund, (*payment, false));
+                let Some(paid) = self.payments.get_mut(payment) else { return Ok(()) };
+                let untouched = paid.legs.len() == 1 && paid.legs.values().all(|(_, _, back)| *back == 0);
+                ensure!(untouched, "I16", "{payment} goes back as a whole, and is {:?}", paid.legs);
+                paid.legs.values_mut().for_each(|(_, taken, back)| *back = *taken);
+                let (payment, user, amount) = (*payment, paid.user.clone(), paid.amount);
+                self.refunds.insert(*refund, GoesBack { payment, user, amount, credited: false });
             }
-            Event::RefundCredited { refund, .. } => {
-                let before = self.refunds.get_mut(refund).map(|(_, credited)| std::mem::replace(credited, true));
-                ensure!(before == Some(false), "saga", "refund {refund} is credited, and was {before:?}");
+            Event::RefundCredited { refund, left, .. } => {
+                let Some(known) = self.refunds.get_mut(refund) else {
+                    return Err(Broken { invariant: "saga", what: format!("refund {refund} never was") });
+                };
+                ensure!(!known.credited, "saga", "refund {refund} is credited twice");
+                known.credited = true;
+                let paid = self.payments.get(&known.payment);
+                let stays = paid.filter(|paid| paid.status == PaymentStatus::Completed);
+                let expected = stays.map(|paid| paid.legs.values().map(|(_, taken, back)| taken - back).sum::<u64>());
+                let said = left.map(Points::get);
+                ensure!(said == expected, "I16", "{refund} leaves {said:?} paid instead of {expected:?}");
             }
             Event::SeatsBlocked { seats, many, .. } => {
                 for seat in seats.iter().copied().chain(many.iter()) {
@@ -483,8 +552,35 @@ impl Sales {
                 let was = self.provided.get_mut(payment).map(|payment| std::mem::take(&mut payment.cold));
                 ensure!(was == Some(true), "I13", "{payment} comes back, and had not left memory");
             }
+            Event::OrderChanged { reservation, change } => self.take_in_change(meta, *reservation, change)?,
+            Event::ExchangeStarted { reservation, exchange } => self.take_in_started(meta, *reservation, exchange)?,
+            Event::ExchangeFailed { reservation, .. } => self.take_in_failed(*reservation)?,
+            Event::TransferOffered { reservation, offer, .. } => {
+                self.number(offer.no)?;
+                self.last_of_others = offer.no;
+                self.offer(*reservation, Some(offer))?;
+            }
+            Event::TransferWithdrawn { reservation, .. } => self.offer(*reservation, None)?,
+            Event::ComplimentaryGiven { payment, reservation } => {
+                self.number(*payment)?;
+                let to = ReservationStatus::Confirmed { payment: *payment };
+                self.go(*reservation, ReservationStatus::Held, to)?;
+                let free = self.reservations.get(reservation).map(|sale| sale.amount);
+                ensure!(free == Some(Points::ZERO), "I16", "{reservation} is given away, and costs {free:?}");
+                self.pay_for(*payment, *reservation, PaymentStatus::Completed);
+                if let Some(paid) = self.payments.get_mut(payment) {
+                    paid.complimentary = true;
+                    paid.legs.insert(*payment, (paid.user.clone(), 0, 0));
+                }
+            }
         }
         Ok(())
+    }
+
+    fn pay_for(&mut self, no: u64, reservation: u64, status: PaymentStatus) {
+        let Some(sale) = self.reservations.get(&reservation) else { return };
+        let (user, amount, legs) = (sale.user.clone(), sale.amount, BTreeMap::new());
+        self.payments.insert(no, Paid { reservation, status, user, amount, complimentary: false, legs });
     }
 
     fn take_in_moved(&mut self, meta: Meta, no: u64, moved: &Moved) -> Result<(), Broken> {
@@ -519,12 +615,13 @@ impl Sales {
             Some(Turn::Refunded { refund, .. }) => {
                 if let Some(refund) = refund {
                     self.number(*refund)?;
-                    self.last_given_back = *refund;
+                    self.last_of_others = *refund;
                 }
                 let from = ReservationStatus::Confirmed { payment: no };
                 self.go(reservation, from, ReservationStatus::Refunded { payment: no })?;
                 self.vacate(reservation)?;
             }
+            Some(Turn::Changed { change }) => self.take_in_change(meta, reservation, change)?,
             None => {}
         }
         Ok(())
@@ -570,7 +667,8 @@ impl Sales {
             self.payments.keys().last(),
             self.refunds.keys().last(),
             self.provided.keys().last(),
-            Some(&self.last_given_back),
+            self.differences.keys().last(),
+            Some(&self.last_of_others),
         ];
         let last = last.into_iter().flatten().max().copied().unwrap_or(0);
         ensure!(no == last + 1, "saga", "number {no} comes after {last}");
@@ -597,6 +695,9 @@ impl Sales {
         for seat in &sale.seats {
             let owner = self.seats.remove(seat);
             ensure!(owner == Some(no), "I1", "{no} gives seat {seat} back, which was {owner:?}'s");
+            if sale.from_blocked.contains(seat) {
+                self.seats.insert(*seat, 0);
+            }
         }
         for (area, count) in &sale.areas {
             // It was added when they were held.

@@ -26,7 +26,9 @@ pub mod wallet;
 use std::fmt;
 
 pub use event_type::{EventFilter, EventType};
-pub use ids::{ConcertId, EntryId, EventId, OptionId, PaymentId, RefundId, ReservationId, SinkId, TokenId, UserId};
+pub use ids::{
+    ConcertId, EntryId, EventId, OptionId, PaymentId, RefundId, ReservationId, SinkId, TokenId, TransferId, UserId,
+};
 pub use message::Message;
 pub use money::{Currency, Points};
 pub use rejection::{Flaw, Rejection};
@@ -154,6 +156,10 @@ pub trait Changes<P> {
     fn archive(&mut self, part: P, row: impl FnOnce() -> Vec<u8>);
     /// As [`create`](Self::create), for a part that is `user`'s and stands on a list.
     fn list(&mut self, user: &UserId, part: P);
+    /// As [`list`](Self::list), for a part that was there before, on somebody else's list.
+    fn list_too(&mut self, user: &UserId, part: P) {
+        self.list(user, part);
+    }
     /// Something that is limited for each user over all aggregates has come or gone.
     fn count(&mut self, user: &UserId, what: Counted);
 }

@@ -179,4 +179,16 @@ pub enum Rejection {
     #[n(20)]
     #[error("the reference is known of another payment")]
     ReferenceInUse,
+    /// A change of the order is under way, or a part of it is on its way back.
+    #[n(21)]
+    #[error("a change of the order is under way")]
+    ChangeUnderWay,
+    /// Only what is confirmed can be changed so.
+    #[n(22)]
+    #[error("the reservation is not confirmed")]
+    ReservationNotConfirmed,
+    /// What its provider took can become less, and not more.
+    #[n(23)]
+    #[error("the price would rise, and it was not paid from a wallet")]
+    PriceWouldRise,
 }

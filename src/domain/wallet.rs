@@ -60,7 +60,8 @@ pub enum Command {
         /// Every step of this option below this number is settled.
         settled_below: u64,
     },
-    /// Gives back the price of a refunded payment; never refused; answered to the option.
+    /// Gives back the price of a refunded payment, or of a part; never refused, and answered to the option once there is
+    /// room for it.
     Credit {
         /// The refund, which is credited once.
         refund: RefundId,
@@ -567,8 +568,8 @@ impl Aggregate for Wallet {
                     // Numbers are not shared between debits and credits.
                     Known::Done(_) => return Ok(Answer::Silent),
                     Known::New => {
-                        // What is given back was charged once, and all charges together fit.
-                        let balance = balance.checked_add(amount).unwrap_or(Points::MAX);
+                        // What does not fit stays owed, and is asked for again: there is room once some of it is spent.
+                        let Some(balance) = balance.checked_add(amount) else { return Ok(Answer::Silent) };
                         out.events.push(Event::Credited { entry, refund, amount, balance, settled_below });
                         (balance, now)
                     }

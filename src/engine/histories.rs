@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{Engine, Inner, check_limit, page, parse_cursor};
 use crate::api::{HistoryItem, Page, PageRequest};
-use crate::domain::concert_option::{self, Ending, FailureReason, Moved, Turn};
+use crate::domain::concert_option::{self, Change, Ending, FailureReason, Lot, Moved, Turn, What};
 use crate::domain::idempotency::Key;
 use crate::domain::{
     Lsn, OptionId, PaymentId, RefundId, Rejection, ReservationId, Timestamp, TokenId, UserId, waiting_room, wallet,
@@ -32,8 +32,7 @@ impl Engine {
         let plan = inner.offer(option).await?;
         let seat = plan.plan.seat_index(seat).ok_or(Rejection::NotFound)?;
         let begun = inner.look(|replica| Ok(replica.option(option)?.created_at())).await?;
-        let (reservations, payments, refunds) = Default::default();
-        let story = OfSeat { option, seat, reservations, payments, refunds };
+        let story = OfSeat::new(option, seat);
         inner.history(story, Some(begun), request).await
     }
 
@@ -171,17 +170,31 @@ fn of_ending(why: Ending) -> &'static str {
 struct OfSeat {
     option: OptionId,
     seat: u32,
-    reservations: HashMap<u64, UserId>,
+    /// Of all reservations that are not released, since each may take the seat in exchange.
+    owners: HashMap<u64, UserId>,
+    /// Which reservations have the seat.
+    have: HashSet<u64>,
+    /// Whose exchanges under way are about the seat.
+    exchanging: HashSet<u64>,
     /// Of which reservations.
     payments: HashMap<u64, u64>,
-    /// Of which payments.
+    /// Of which reservations, for the seat.
     refunds: HashMap<u64, u64>,
 }
 
 impl OfSeat {
-    /// Something about a reservation, if that has had the seat; `owner` says whether its owner did it.
+    fn new(option: OptionId, seat: u32) -> Self {
+        let (owners, have, exchanging, payments, refunds) = Default::default();
+        Self { option, seat, owners, have, exchanging, payments, refunds }
+    }
+
+    /// Something about a reservation, if that has the seat; `owner` says whether its owner did it.
     fn of(&self, no: u64, what: &'static str, who: impl FnOnce(&UserId) -> Option<UserId>) -> Option<Told> {
-        let owner = self.reservations.get(&no)?;
+        self.have.contains(&no).then(|| self.told(no, what, who))?
+    }
+
+    fn told(&self, no: u64, what: &'static str, who: impl FnOnce(&UserId) -> Option<UserId>) -> Option<Told> {
+        let owner = self.owners.get(&no)?;
         let reservation = Some(ReservationId { option: self.option, no });
         Some(Told { reservation, ..Told::new(what, who(owner)) })
     }
@@ -190,7 +203,48 @@ impl OfSeat {
         self.of(*self.payments.get(&no)?, what, who)
     }
 
-    fn moved(&self, no: u64, moved: &Moved) -> Option<Told> {
+    /// The seats of a reservation are free.
+    fn ended(&mut self, no: u64) {
+        self.have.remove(&no);
+        self.owners.remove(&no);
+    }
+
+    fn changed(&mut self, no: u64, change: &Change) -> Option<Told> {
+        let gives = change.given.seats.contains(&self.seat)
+            || (matches!(change.what, What::Refunded { all: true, .. }) && self.have.contains(&no));
+        if change.taken.seats.contains(&self.seat) {
+            self.have.insert(no);
+        }
+        self.exchanging.remove(&no);
+        let what = match (&change.what, gives) {
+            (What::Released, true) => "released",
+            (What::Refunded { .. }, true) => "refund_started",
+            (What::Exchanged, true) => "given_in_exchange",
+            (What::Exchanged, false) if change.taken.seats.contains(&self.seat) => "taken_in_exchange",
+            // It is about other seats.
+            (What::Released | What::Refunded { .. } | What::Exchanged, false) => "",
+            (What::HandedOn { .. }, _) => "handed_on",
+            (What::HeldUntil { .. }, _) => "hold_changed",
+        };
+        let who = |owner: &UserId| doer(change.by.as_ref(), change.key.as_ref(), Some(owner));
+        let told = self.of(no, what, who).filter(|_| !what.is_empty());
+        match &change.what {
+            What::Refunded { refund, .. } if gives => {
+                let all = change.backs.iter().map(|back| back.refund).chain([*refund]);
+                self.refunds.extend(all.map(|refund| (refund, no)));
+            }
+            What::HandedOn { to, .. } => {
+                self.owners.insert(no, to.clone());
+            }
+            _ => {}
+        }
+        if gives {
+            self.have.remove(&no);
+        }
+        told
+    }
+
+    fn moved(&mut self, no: u64, moved: &Moved) -> Option<Told> {
         let own = |owner: &UserId| Some(owner.clone());
         let said = moved.fact.as_ref().and_then(|fact| fact.reason.clone());
         let told = match moved.turn.as_ref()? {
@@ -206,6 +260,7 @@ impl OfSeat {
                 let who = |_: &UserId| doer(None, moved.key.as_ref(), None);
                 Told { why: Some(of_ending(*why).into()), ..self.of_payment(no, "refund_started", who)? }
             }
+            Turn::Changed { change } => self.changed(*self.payments.get(&no)?, change)?,
         };
         Some(Told { why: said.or(told.why), ..told })
     }
@@ -220,15 +275,48 @@ impl Story for OfSeat {
             Event::OptionDefined { definition, .. } => {
                 definition.not_for_sale.contains(self.seat).then(|| Told::new("blocked", None))
             }
-            Event::SeatsHeld { reservation, user, seats, .. } if seats.contains(&self.seat) => {
-                self.reservations.insert(*reservation, user.clone());
-                self.of(*reservation, "held", own)
+            Event::SeatsHeld { reservation, user, seats, by, .. } => {
+                self.owners.insert(*reservation, user.clone());
+                if seats.contains(&self.seat) {
+                    self.have.insert(*reservation);
+                }
+                self.of(*reservation, "held", |owner| doer(by.as_ref(), None, Some(owner)))
             }
             Event::ReservationReleased { reservation, by } => {
-                self.of(*reservation, "released", |owner| doer(by.as_ref(), None, Some(owner)))
+                let told = self.of(*reservation, "released", |owner| doer(by.as_ref(), None, Some(owner)));
+                self.ended(*reservation);
+                told
             }
             Event::ReservationsExpired { reservations } => {
-                reservations.iter().find_map(|no| self.of(*no, "expired", |_| None))
+                let told = reservations.iter().find_map(|no| self.of(*no, "expired", |_| None));
+                reservations.iter().for_each(|no| self.ended(*no));
+                told
+            }
+            Event::ComplimentaryGiven { payment, reservation } => {
+                self.payments.insert(*payment, *reservation);
+                self.of(*reservation, "given_away", |_| None)
+            }
+            Event::OrderChanged { reservation, change } => self.changed(*reservation, change),
+            Event::ExchangeStarted { reservation, exchange } => {
+                let change = &exchange.change;
+                let is_about_it = |lot: &Lot| lot.seats.contains(&self.seat);
+                if !is_about_it(&change.given) && !is_about_it(&change.taken) {
+                    return None;
+                }
+                self.exchanging.insert(*reservation);
+                let who = |owner: &UserId| doer(change.by.as_ref(), change.key.as_ref(), Some(owner));
+                self.told(*reservation, "exchange_started", who)
+            }
+            Event::ExchangeFailed { reservation, reason } => {
+                let is_about_it = self.exchanging.remove(reservation);
+                let told = self.told(*reservation, "exchange_failed", |_| None).filter(|_| is_about_it)?;
+                Some(Told { why: Some(of_failure(*reason).into()), ..told })
+            }
+            Event::TransferOffered { reservation, by, key, .. } => {
+                self.of(*reservation, "offered", |owner| doer(by.as_ref(), key.as_ref(), Some(owner)))
+            }
+            Event::TransferWithdrawn { reservation, by } => {
+                self.of(*reservation, "offer_withdrawn", |owner| doer(by.as_ref(), None, Some(owner)))
             }
             Event::PaymentStarted { payment, reservation, .. }
             | Event::ProviderPaymentStarted { payment, reservation, .. } => {
@@ -244,12 +332,10 @@ impl Story for OfSeat {
             Event::PaymentRefunded { refund, payment, key, by, .. } => {
                 let who = |owner: &UserId| doer(by.as_ref(), key.as_ref(), Some(owner));
                 let told = self.of_payment(*payment, "refund_started", who)?;
-                self.refunds.insert(*refund, *payment);
+                self.refunds.insert(*refund, *self.payments.get(payment)?);
                 Some(told)
             }
-            Event::RefundCredited { refund, .. } => {
-                self.of_payment(*self.refunds.get(refund)?, "refund_credited", |_| None)
-            }
+            Event::RefundCredited { refund, .. } => self.told(*self.refunds.get(refund)?, "refund_credited", |_| None),
             Event::ProviderPaymentMoved { payment, moved } => self.moved(*payment, moved),
             Event::SeatsBlocked { seats, many, by, key } if seats.contains(&self.seat) || many.contains(self.seat) => {
                 Some(Told::new("blocked", doer(by.as_ref(), key.as_ref(), None)))
@@ -284,6 +370,21 @@ impl OfWallet {
                 let reservation = ReservationId { option, no: *reservation };
                 if self.reservations.contains(&reservation) {
                     self.payments.insert(PaymentId { option, no: *no }, reservation);
+                }
+            }
+            Event::ExchangeStarted { reservation, exchange } if exchange.leg.user == self.user => {
+                let reservation = ReservationId { option, no: *reservation };
+                self.payments.insert(PaymentId { option, no: exchange.leg.no }, reservation);
+            }
+            Event::OrderChanged { reservation, change } => {
+                let reservation = ReservationId { option, no: *reservation };
+                let who = doer(change.by.as_ref(), change.key.as_ref(), Some(&self.user));
+                let own = change.backs.iter().filter(|back| back.user == self.user);
+                self.refunds.extend(
+                    own.filter_map(|back| Some((RefundId { option, no: back.refund }, (reservation, who.clone()?)))),
+                );
+                if matches!(&change.what, What::HandedOn { to, .. } if *to == self.user) {
+                    self.reservations.insert(reservation);
                 }
             }
             Event::PaymentRefunded { refund: no, payment, key, by, .. } => {

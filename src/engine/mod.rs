@@ -38,6 +38,7 @@ macro_rules! known {
 
 mod backup;
 pub(crate) mod calls;
+mod changes;
 mod concerts;
 mod deliveries;
 pub(crate) mod desk;
@@ -139,6 +140,7 @@ const SKEW_WARNING_MS: u64 = 1_000;
 /// | **wallets** | [`charge`](Self::charge), before there is anything to pay with, and [`adjust`](Self::adjust) to correct it; [`wallet`](Self::wallet), [`wallet_entries`](Self::wallet_entries) |
 /// | **selling** | [`seats`](Self::seats) or [`seat_changes`](Self::seat_changes) to choose from, [`hold`](Self::hold) with the signed token of the line (or [`hold_with_note`](Self::hold_with_note)), then [`pay`](Self::pay) or [`release`](Self::release) before the hold runs out; [`reservation`](Self::reservation), [`reservations`](Self::reservations) |
 /// | **paying** | [`pay`](Self::pay) what is held, [`refund`](Self::refund) what is paid; [`payment`](Self::payment), [`payments`](Self::payments) |
+/// | **orders that change** | a part: [`release_part`](Self::release_part), [`refund_part`](Self::refund_part); [`exchange`](Self::exchange); [`offer_transfer`](Self::offer_transfer), [`transfer`](Self::transfer), [`accept_transfer`](Self::accept_transfer), [`withdraw_transfer`](Self::withdraw_transfer), [`hand_on`](Self::hand_on); at a box office [`hold_for`](Self::hold_for), [`hold_until`](Self::hold_until) |
 /// | **paying by providers** | [`begin_payment`](Self::begin_payment), [`give_up_payment`](Self::give_up_payment), [`refund`](Self::refund). What a provider did: [`report`](Self::report). What it is to do: [`attach_provider`](Self::attach_provider) once at each start, [`checkout`](Self::checkout) for the buyer's page, and [`look_up_payment`](Self::look_up_payment) to have it asked at once; or, by the host itself, [`provided_payments`](Self::provided_payments), before each call [`owed`](Self::owed), and [`attempted`](Self::attempted). How much that is in all: [`owed_sums`](Self::owed_sums). What was heard of a day: [`reconciliation`](Self::reconciliation), [`whole_reconciliation`](Self::whole_reconciliation), and beside what the provider lists [`reconcile`](Self::reconcile) |
 /// | **live** | [`seat_changes`](Self::seat_changes) of an option, from [`seats_seq`](Self::seats_seq) or any seq that was heard before; [`token_changes`](Self::token_changes) |
 /// | **events** | At the host's pace: [`events`](Self::events), [`event`](Self::event). Delivered to it: [`attach`](Self::attach) at each start, [`detach`](Self::detach). Delivered by the server's webhooks: [`register_sink`](Self::register_sink), [`rotate_secret`](Self::rotate_secret), [`remove_sink`](Self::remove_sink). Both kinds: [`sinks`](Self::sinks), [`sink`](Self::sink); [`dead_letters`](Self::dead_letters), then [`redrive`](Self::redrive) or [`drop_dead_letter`](Self::drop_dead_letter) |

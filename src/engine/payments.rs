@@ -89,7 +89,9 @@ impl Inner {
             Reply::Replayed(no) => {
                 inner.certain().await?;
                 let payment = Box::pin(inner.find_payment(PaymentId { option, no })).await?;
-                let payment = concert_option::Payment { status: PaymentStatus::Completed, ..payment };
+                // Whatever was given back or exchanged since.
+                let (status, legs) = (PaymentStatus::Completed, Vec::new());
+                let payment = concert_option::Payment { status, legs, ..payment };
                 Ok(Answered { value: Payment::new(PaymentId { option, no }, payment), replayed: true })
             }
             Reply::Archived => {
@@ -137,7 +139,19 @@ impl Inner {
         let option = id.option;
         let request = inner.request(key, None);
         let command = Command::Refund { payment: id.no, caller: caller.clone(), request };
-        match inner.ask_and_park::<ConcertOption>(&option, command).await? {
+        let reply = inner.ask_and_park::<ConcertOption>(&option, command).await?;
+        inner.refunded(caller, id, reply).await
+    }
+
+    /// The answer to who gives a payment back, or a part of it.
+    pub(super) async fn refunded(
+        self: &Arc<Self>,
+        caller: &Caller,
+        id: PaymentId,
+        reply: Reply,
+    ) -> Result<Answered<Refund>, Error> {
+        let (inner, option) = (self, id.option);
+        match reply {
             Reply::RefundOwed(no, refund) => Ok(Answered { value: view_owed(option, no, &refund), replayed: false }),
             Reply::Refunded(no, refund) => Ok(Answered { value: view_refund(option, no, &refund), replayed: false }),
             Reply::Replayed(no) => {

@@ -185,7 +185,8 @@ impl Inner {
                 inner.certain().await?;
                 let held = Box::pin(inner.find_reservation(ReservationId { option, no })).await?;
                 let status = concert_option::ReservationStatus::Held;
-                let held = concert_option::Reservation { status, ..held };
+                // Whatever has become of it since.
+                let held = concert_option::Reservation { status, ..held.as_held() };
                 Ok(Answered { value: Reservation::new(no, held, plan), replayed: true })
             }
             _ => Err(Error::Internal("the option answered something else".into())),
@@ -224,6 +225,8 @@ impl Inner {
             (more, looked_at) = (some.len() == most, looked_at + some.len());
             before = some.last().map(|(one, _)| one.lsn).or(before);
             let some = some.into_iter();
+            // What was handed on stands on the list of who had it, and is not theirs any more.
+            let some = some.filter(|(_, one)| one.user == *user);
             found.extend(some.filter(|(_, one)| status.is_none_or(|status| status == one.status.into())));
         }
         let mut items = Vec::with_capacity(found.len());
@@ -301,7 +304,7 @@ impl Inner {
 }
 
 /// Finds what is wished for in the plan, by its names. What else may be wrong with it is for the option to say.
-fn resolve(plan: &PricedPlan, wish: Wish) -> Result<Places, Error> {
+pub(super) fn resolve(plan: &PricedPlan, wish: Wish) -> Result<Places, Error> {
     match wish {
         Wish::Seats(seats) => resolve_seats(&plan.plan, &seats).map(Places::Seats),
         Wish::BestAvailable(wish) => {
@@ -321,14 +324,18 @@ fn resolve(plan: &PricedPlan, wish: Wish) -> Result<Places, Error> {
                 companions: wish.companions,
             }))
         }
-        Wish::Areas(areas) => resolve_areas(plan, &areas).map(Places::Areas),
+        Wish::Areas(areas) => resolve_areas(plan, "areas", &areas).map(Places::Areas),
     }
 }
 
-fn resolve_areas(plan: &PricedPlan, areas: &[(String, u32)]) -> Result<SmallVec<[AreaPlaces; 1]>, Error> {
+pub(super) fn resolve_areas(
+    plan: &PricedPlan,
+    list: &str,
+    areas: &[(String, u32)],
+) -> Result<SmallVec<[AreaPlaces; 1]>, Error> {
     let find = |(index, (name, count)): (usize, &(String, u32))| {
         let area = plan.definition.areas.iter().position(|area| area.name == *name);
-        let unknown = || Error::invalid(format!("areas[{index}].name"), "is not an area of this option");
+        let unknown = || Error::invalid(format!("{list}[{index}].name"), "is not an area of this option");
         // Options have at most 3,000 areas.
         area.map(|area| AreaPlaces { area: area as u16, count: *count }).ok_or_else(unknown)
     };

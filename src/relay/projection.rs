@@ -14,7 +14,9 @@
 //! | `PaymentRefunded` | `reservation.refunded`: its seats are free |
 //! | `ProviderPaymentStarted` | `payment.pending` |
 //! | `ProviderPaymentMoved` | what it has become of payment and reservation, and hints of what is owed: see [`of_moved`] |
-//! | `RefundCredited` | `payment.refunded`: its points are back |
+//! | `RefundCredited` | `payment.refunded`: its points are back; nothing, if it is of a part |
+//! | `OrderChanged` | `reservation.released`, `reservation.refunded` if nothing is left of it |
+//! | `ComplimentaryGiven` | `reservation.confirmed`, `payment.completed` |
 //! | `TokenIssued` | `token.issued`, and `token.activated` if it need not wait |
 //! | `Configured` | `token.issued`, for each that waits again: there is no type of its own |
 //! | `TokensAdmitted` | `token.activated`, for each |
@@ -36,12 +38,12 @@ use super::event::{Event, EventData, EventId, EventType};
 use crate::api;
 use crate::domain::concert_option::{
     self, ByProvider, Moved, OwedKind, Payment, PaymentStatus, PricedPlan, ProviderStatus, Reservation,
-    ReservationStatus, Standing, Turn,
+    ReservationStatus, Standing, Turn, What,
 };
 use crate::domain::facts::{Kind, Totals};
 use crate::domain::waiting_room::{self, TokenStatus};
 use crate::domain::wallet::{self, Entry, EntryKind};
-use crate::domain::{ConcertId, OptionId, PaymentId, RefundId, ReservationId, Timestamp, TokenId, UserId};
+use crate::domain::{ConcertId, Lsn, OptionId, PaymentId, RefundId, ReservationId, Timestamp, TokenId, UserId};
 use crate::store::codec::{Facts, Record};
 
 /// Something that was looked for and is not [known](Known).
@@ -140,7 +142,9 @@ impl Known {
     fn learn_of_option(&mut self, option: OptionId, at: Timestamp, event: &concert_option::Event) {
         use concert_option::Event;
         match event {
-            Event::SeatsHeld { reservation: no, user, seats, areas, amount, expires_at, token, note, .. } => {
+            Event::SeatsHeld {
+                reservation: no, user, seats, areas, amount, expires_at, token, prices, note, ..
+            } => {
                 let held = Reservation {
                     user: user.clone(),
                     seats: seats.clone(),
@@ -151,6 +155,8 @@ impl Known {
                     token: *token,
                     status: ReservationStatus::Held,
                     steps: SmallVec::new(),
+                    prices: prices.clone(),
+                    course: None,
                     note: note.clone(),
                 };
                 self.reservation(ReservationId { option, no: *no }, held);
@@ -168,6 +174,9 @@ impl Known {
                         paid_at: at,
                         key: None,
                         provider: None,
+                        legs: Vec::new(),
+                        crediting: 0,
+                        complimentary: false,
                     };
                     self.payment(PaymentId { option, no }, payment);
                 }
@@ -185,6 +194,9 @@ impl Known {
                         paid_at: at,
                         key: None,
                         provider: Some(Box::new(ByProvider::new((**terms).clone()))),
+                        legs: Vec::new(),
+                        crediting: 0,
+                        complimentary: false,
                     };
                     self.payment(PaymentId { option, no: *no }, payment);
                 }
@@ -196,6 +208,11 @@ impl Known {
             }
             &Event::PaymentRefunded { refund, payment: no, .. } => {
                 self.refund(RefundId { option, no: refund }, PaymentId { option, no });
+            }
+            // What was known of it is not so any more: it is looked up, and rows know what they were.
+            Event::OrderChanged { reservation, .. } => {
+                self.reservations.things.remove(&ReservationId { option, no: *reservation });
+                self.payments.things.retain(|id, known| id.option != option || known.reservation != *reservation);
             }
             _ => {}
         }
@@ -305,6 +322,7 @@ fn of_option(option: OptionId, event: &concert_option::Event, index: usize) -> O
             let refunded = ReservationStatus::Refunded { payment: no };
             only(EventType::ReservationRefunded, About::ReservationOf(PaymentId { option, no }, refunded))
         }
+        Event::RefundCredited { left: Some(_), .. } => None,
         Event::RefundCredited { refund: no, .. } => {
             only(EventType::PaymentRefunded, About::PaymentOf(RefundId { option, no }))
         }
@@ -317,6 +335,25 @@ fn of_option(option: OptionId, event: &concert_option::Event, index: usize) -> O
         Event::ProviderPaymentMoved { payment: no, ref moved } => {
             of_moved(PaymentId { option, no }, moved).into_iter().nth(index)
         }
+        Event::OrderChanged { reservation: no, ref change } => {
+            let (kind, status) = match change.what {
+                What::Released if change.then.is_empty() => {
+                    (EventType::ReservationReleased, ReservationStatus::Released)
+                }
+                // Which payment was is not shown.
+                What::Refunded { all: true, refund } => {
+                    (EventType::ReservationRefunded, ReservationStatus::Refunded { payment: refund })
+                }
+                _ => return None,
+            };
+            only(kind, reservation(no, status))
+        }
+        Event::ComplimentaryGiven { payment, reservation: no } => [
+            (EventType::ReservationConfirmed, reservation(no, ReservationStatus::Confirmed { payment })),
+            (EventType::PaymentCompleted, About::Payment(PaymentId { option, no: payment }, PaymentStatus::Completed)),
+        ]
+        .into_iter()
+        .nth(index),
         Event::OptionDefined { .. }
         | Event::OptionRescheduled { .. }
         | Event::PaymentStarted { .. }
@@ -325,7 +362,11 @@ fn of_option(option: OptionId, event: &concert_option::Event, index: usize) -> O
         | Event::SeatsUnblocked { .. }
         | Event::ProviderAttemptFailed { .. }
         | Event::ProviderPaymentsWentCold { .. }
-        | Event::ProviderPaymentRevived { .. } => None,
+        | Event::ProviderPaymentRevived { .. }
+        | Event::ExchangeStarted { .. }
+        | Event::ExchangeFailed { .. }
+        | Event::TransferOffered { .. }
+        | Event::TransferWithdrawn { .. } => None,
     }
 }
 
@@ -349,7 +390,7 @@ fn of_moved(id: PaymentId, moved: &Moved) -> SmallVec<[(EventType, About); 4]> {
             let refunded = ReservationStatus::Refunded { payment: id.no };
             events.push(reservation(EventType::ReservationRefunded, refunded));
         }
-        Some(Turn::Ended { lapses: false, .. }) | None => {}
+        Some(Turn::Ended { lapses: false, .. } | Turn::Changed { .. }) | None => {}
     }
     let has_changed = moved.turn.is_some() || !moved.owing.settled.is_empty();
     let kind = moved.fact.as_ref().map(|fact| fact.kind);
@@ -430,15 +471,17 @@ impl Draft {
     /// What has to be looked up first; there may be more then.
     pub(crate) fn complete(&self, known: &Known) -> Result<Event, Missing> {
         let (source, subject, data) = match &self.about {
-            About::Reservation(id, status) => reservation(known, *id, *status)?,
+            About::Reservation(id, status) => reservation(known, *id, *status, self.id.lsn)?,
             About::ReservationOf(payment, status) => {
                 let id = ReservationId { option: payment.option, no: known.get_payment(*payment)?.reservation };
-                reservation(known, id, *status)?
+                reservation(known, id, *status, self.id.lsn)?
             }
             About::Payment(id, status) => payment(*id, Payment { status: *status, ..known.get_payment(*id)?.clone() }),
             &About::Paid(id, balance, paid_at) => {
                 let status = PaymentStatus::Completed;
-                payment(id, Payment { status, balance, paid_at, ..known.get_payment(id)?.clone() })
+                // What was paid for it since is not told here.
+                let legs = Vec::new();
+                payment(id, Payment { status, balance, paid_at, legs, ..known.get_payment(id)?.clone() })
             }
             About::Provided(id, standing) => {
                 let found = known.get_payment(*id)?;
@@ -471,10 +514,11 @@ impl Draft {
 /// Source, subject and data.
 type Content = (String, String, EventData);
 
-fn reservation(known: &Known, id: ReservationId, status: ReservationStatus) -> Result<Content, Missing> {
+/// A reservation as it was at `lsn`.
+fn reservation(known: &Known, id: ReservationId, status: ReservationStatus, lsn: Lsn) -> Result<Content, Missing> {
     let plan = known.get_plan(id.option)?.clone();
     let steps = SmallVec::new();
-    let reservation = Reservation { status, steps, ..known.get_reservation(id)?.clone() };
+    let reservation = Reservation { status, steps, ..known.get_reservation(id)?.clone().as_of(lsn) };
     let data = EventData::Reservation(api::Reservation::new(id.no, reservation, plan));
     Ok((format!("/options/{}", id.option), id.to_string(), data))
 }

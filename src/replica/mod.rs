@@ -162,6 +162,12 @@ impl<A: Entity> Changes<A::Part> for Listener<'_, A> {
         self.dirty.insert(part, Since::Now);
     }
 
+    fn list_too(&mut self, user: &UserId, part: A::Part) {
+        let row = row_key::<A>(self.id, &part, false);
+        self.recent.list(user, list_tag::<A>(&part), self.lsn, &row);
+        self.touch(part);
+    }
+
     fn count(&mut self, user: &UserId, what: Counted) {
         self.recent.counts.count(user, what);
     }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::api::ReservationStatus;
-use crate::domain::concert_option::{Definition, Event, Part, Reservation, SeatSet, Window};
+use crate::domain::concert_option::{Definition, Event, Part, Prices, Reservation, SeatSet, Window};
 use crate::domain::seating_plan::PlanHash;
 use crate::domain::{PaymentId, Points, Timestamp, wallet};
 use crate::store::codec::Facts;
@@ -163,6 +163,9 @@ impl Model {
             token: None,
             key: None,
             note: None,
+            prices: Prices::default(),
+            from_blocked: Vec::new(),
+            by: None,
         };
         let lsn = self.option(replica, option, event);
         self.list(user_no, 3, lsn, option, no);
@@ -185,7 +188,7 @@ impl Model {
         let refund = self.number(option);
         self.option(replica, option, Event::PaymentRefunded { refund, payment, key: None, by: None });
         let refunded_at = Timestamp::from_millis(1);
-        self.option(replica, option, Event::RefundCredited { refund, balance: Points::ZERO, refunded_at });
+        self.option(replica, option, Event::RefundCredited { refund, balance: Points::ZERO, refunded_at, left: None });
         self.archived.insert((option, no), "refunded");
     }
 

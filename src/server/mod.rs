@@ -14,6 +14,7 @@ pub mod problem;
 
 mod address;
 mod bodies;
+mod changes;
 #[cfg(feature = "cluster")]
 pub mod cluster;
 mod concerts;
@@ -352,7 +353,12 @@ fn api_routes(services: &mut ServiceConfig) {
     let resources = [
         at("/v1/options/{id}/reservations", [post(reservations::hold), get(reservations::list_of_option)]),
         at("/v1/reservations/{id}/payments", [post(payments::pay)]),
-        at("/v1/reservations/{id}", [get(reservations::read), delete(reservations::release)]),
+        at("/v1/reservations/{id}", [get(reservations::read), delete(reservations::release), patch(changes::extend)]),
+        at("/v1/reservations/{id}/releases", [post(changes::release_part)]),
+        at("/v1/reservations/{id}/exchanges", [post(changes::exchange)]),
+        at("/v1/reservations/{id}/transfers", [post(changes::transfer)]),
+        at("/v1/transfers/{id}", [delete(changes::withdraw)]),
+        at("/v1/transfers/{id}/accept", [post(changes::accept)]),
         at("/v1/tokens/{id}", [get(waiting_room::read_token), delete(waiting_room::leave)]),
         at("/v1/concerts/{id}/tokens", [post(waiting_room::issue_token)]),
         at("/v1/options/{id}/seats", [get(options::seats)]),

@@ -21,8 +21,8 @@ use super::ready::Ready;
 use super::respond::Cache;
 use super::webhooks::routes as webhooks;
 use super::{
-    App, apart, concerts, events, live, operations, options, payments, providers, reconciliation, reservations, sinks,
-    waiting_room, wallet,
+    App, apart, changes, concerts, events, live, operations, options, payments, providers, reconciliation,
+    reservations, sinks, waiting_room, wallet,
 };
 use crate::api::{
     AreaSeats, HistoryItem, Payment, PaymentStatus, Reservation, ReservationStatus, ReservedArea, ReservedSeat, Seats,
@@ -35,7 +35,7 @@ use crate::domain::waiting_room::{Counts as TokenCounts, Mode, Order, Settings, 
 use crate::domain::wallet::EntryKind;
 use crate::domain::{
     ConcertId, Currency, EntryId, EventId, EventType, OptionId, PaymentId, Points, RefundId, ReservationId, SinkId,
-    Timestamp, TokenId, UserId,
+    Timestamp, TokenId, TransferId, UserId,
 };
 use crate::error::FieldError;
 
@@ -70,6 +70,12 @@ const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
         reservations::list,
         reservations::list_of_option,
         reservations::release,
+        changes::extend,
+        changes::release_part,
+        changes::exchange,
+        changes::transfer,
+        changes::accept,
+        changes::withdraw,
         payments::pay,
         payments::read,
         payments::list,
@@ -186,6 +192,7 @@ described! {
     PaymentId => "PaymentId",
     RefundId => "RefundId",
     TokenId => "TokenId",
+    TransferId => "TransferId",
     EntryId => "EntryId",
     UserId => "UserId",
     Points => "Points",
@@ -227,6 +234,20 @@ fn schemas() -> Vec<(&'static str, Value)> {
     let label = |chars: u64| json!({"type": ["string", "number", "null"], "maxLength": chars});
     let position = json!({"type": ["object", "null"], "properties": {"x": {"type": ["number", "null"]}, "y": {"type": ["number", "null"]}}});
     let one_of = |values: &[&str]| json!({"type": "string", "enum": values});
+    let wish = |wish: Value| {
+        let flag = |what: &str| json!({"type": "boolean", "default": false, "description": what});
+        let others = json!({
+            "reference": {"type": "string", "maxLength": 200},
+            "data": {"type": "object"},
+            "user_id": {"allOf": [refer("UserId")], "description": "for whom (box office)"},
+            "complimentary": flag("it costs nothing, and is confirmed at once (box office)"),
+            "beyond_limits": flag("no limit of seats holds (box office)"),
+            "from_blocked": flag("blocked seats may be named, and are blocked again once they are free (box office)"),
+        });
+        let mut schema = object_with(wish, others);
+        schema["additionalProperties"] = json!(false);
+        schema
+    };
     let seat = json!({
         "type": "object",
         "required": ["seat_guid", "category"],
@@ -256,6 +277,7 @@ fn schemas() -> Vec<(&'static str, Value)> {
         ("PaymentId", id("a payment")),
         ("RefundId", id("a refund")),
         ("TokenId", id("a token")),
+        ("TransferId", id("an offer to hand a reservation on")),
         ("EntryId", id("a wallet's entry")),
         (
             "UserId",
@@ -356,7 +378,8 @@ fn schemas() -> Vec<(&'static str, Value)> {
                     "items": object(json!({
                         "step": one_of(&["held", "payment_started", "payment_confirmed", "payment_failed",
                             "token_completed", "refund_started", "refund_credited", "released", "expired",
-                            "payment_authorized", "taken_again"]),
+                            "payment_authorized", "taken_again", "part_released", "part_refunded",
+                            "exchange_started", "exchanged", "exchange_failed", "handed_on", "held_until"]),
                         "at": refer("Timestamp"),
                         "lsn": count,
                     })),
@@ -394,9 +417,9 @@ fn schemas() -> Vec<(&'static str, Value)> {
         (
             "Hold",
             json!({"description": "Seats or places to be held", "oneOf": [
-                noted(json!({"seats": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 100, "uniqueItems": true}})),
-                noted(json!({"best_available": refer("BestAvailable")})),
-                noted(json!({"areas": {"type": "array", "items": refer("AreaWish"), "minItems": 1, "maxItems": 100}})),
+                wish(json!({"seats": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 100, "uniqueItems": true}})),
+                wish(json!({"best_available": refer("BestAvailable")})),
+                wish(json!({"areas": {"type": "array", "items": refer("AreaWish"), "minItems": 1, "maxItems": 100}})),
             ]}),
         ),
         (
@@ -508,14 +531,6 @@ fn refer(schema: &str) -> Value {
 fn object(properties: Value) -> Value {
     let required: Vec<_> = properties.as_object().into_iter().flat_map(Map::keys).cloned().collect();
     json!({"type": "object", "required": required, "properties": properties})
-}
-
-/// A hold, and what may stand beside it.
-fn noted(wish: Value) -> Value {
-    let note = json!({"reference": {"type": "string", "maxLength": 200}, "data": {"type": "object"}});
-    let mut schema = object_with(wish, note);
-    schema["additionalProperties"] = json!(false);
-    schema
 }
 
 /// An object that always has all of the first ones, and may have the others.

@@ -6,8 +6,9 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::auth::{Cashier, Holder, Identity, Payer, Refunder, Role, User};
+use super::changes::Part;
 use super::config::ProviderKind;
-use super::json::{Empty, Input};
+use super::json::Input;
 use super::openapi::{Idempotent, Paged};
 use super::problem::{Code, Problem};
 use super::providers::WithCheckout;
@@ -252,12 +253,12 @@ pub(super) async fn report(
     respond::ok(&app.engine.report(payment, fact).await?, Cache::Private)
 }
 
-/// Gives a payment back, and makes its seats available again.
+/// Gives a payment back, or a part of it, and makes its seats available again.
 #[utoipa::path(post, path = "/v1/payments/{id}/refunds", tag = "payments", operation_id = "refund_payment",
-    params(("id" = PaymentId, Path), Idempotent), request_body = Empty, security(("bearer" = [])),
+    params(("id" = PaymentId, Path), Idempotent), request_body = Part, security(("bearer" = [])),
     responses((status = 201, description = "The refund", body = Refund),
         (status = 202, description = "The refund, which a provider is to do", body = Refund),
-        (status = 404), (status = 409), (status = 422)))]
+        (status = 400), (status = 404), (status = 409), (status = 422)))]
 pub(super) async fn refund(
     request: HttpRequest,
     path: web::Path<String>,
@@ -267,10 +268,13 @@ pub(super) async fn refund(
 ) -> Result<HttpResponse, Problem> {
     let payment: PaymentId = id(&path)?;
     let operation = format!("POST /v1/payments/{payment}/refunds");
-    let key = async { Input::read(&request, payload, &app, &user.user, &operation).await?.nothing() };
+    let body = async { Input::read(&request, payload, &app, &user.user, &operation).await?.parse_if_any::<Part>() };
     let caller = user.doer();
-    let key = unless_missing(key.await, app.engine.payment(&caller, payment)).await?;
-    let answered = app.engine.refund(&caller, payment, key).await?;
+    let (part, key) = unless_missing(body.await, app.engine.payment(&caller, payment)).await?;
+    let answered = match part.into_portion_if_any() {
+        Some(part) => app.engine.refund_part(&caller, payment, part, key).await?,
+        None => app.engine.refund(&caller, payment, key).await?,
+    };
     // A refund is seen where its payment is.
     let location = format!("/v1/payments/{payment}");
     if answered.value.status.is_some() {

@@ -109,6 +109,12 @@ codes! {
         "The same was reported before, with another amount or currency. What was reported first stands.";
     ReferenceInUse, 409, "reference_in_use", "The reference is in use",
         "It is known of another payment. A charge at a provider belongs to one payment.";
+    ChangeUnderWay, 409, "change_under_way", "A change is under way",
+        "Of one order one change runs at a time, until what goes back by it has arrived. Ask again a little later.";
+    ReservationNotConfirmed, 409, "reservation_not_confirmed", "The reservation is not confirmed",
+        "Only what is paid can be exchanged or handed on.";
+    PriceWouldRise, 409, "price_would_rise", "The price would rise",
+        "What was paid by a provider can be exchanged for what costs as much or less. Nothing has changed.";
     PayloadTooLarge, 413, "payload_too_large", "The body is too large",
         "A body may have 16 KiB, one with a seating plan as much as the server is configured for.";
     UnsupportedMediaType, 415, "unsupported_media_type", "The media type is not supported",
@@ -335,6 +341,9 @@ fn rejected(rejection: &Rejection, detail: String) -> Problem {
         R::AmountTooSmall { minimum } => Problem::new(Code::AmountTooSmall, detail).with("minimum", json!(minimum)),
         R::FactConflict => Problem::new(Code::FactConflict, detail),
         R::ReferenceInUse => Problem::new(Code::ReferenceInUse, detail),
+        R::ChangeUnderWay => Problem::new(Code::ChangeUnderWay, detail),
+        R::ReservationNotConfirmed => Problem::new(Code::ReservationNotConfirmed, detail),
+        R::PriceWouldRise => Problem::new(Code::PriceWouldRise, detail),
         R::TooManyIdempotencyKeys => Problem::new(Code::RateLimited, detail).retry_after(KEYS_RETRY_SECONDS),
     }
 }
@@ -418,6 +427,9 @@ mod tests {
             ),
             (Rejection::FactConflict.into(), 409, "fact_conflict", json!({}), None),
             (Rejection::ReferenceInUse.into(), 409, "reference_in_use", json!({}), None),
+            (Rejection::ChangeUnderWay.into(), 409, "change_under_way", json!({}), None),
+            (Rejection::ReservationNotConfirmed.into(), 409, "reservation_not_confirmed", json!({}), None),
+            (Rejection::PriceWouldRise.into(), 409, "price_would_rise", json!({}), None),
             (Rejection::QueueTokenRequired.into(), 403, "queue_token_required", json!({}), None),
             (Rejection::QueueTokenNotActive.into(), 403, "queue_token_not_active", json!({}), None),
             (Rejection::IdempotencyKeyReused.into(), 422, "idempotency_key_reused", json!({}), None),

@@ -13,7 +13,7 @@ use super::query::Query;
 use super::respond::{self, Cache};
 use super::sheets::{self, Walk, or_csv, refuse_pages, wants_csv};
 use super::{App, id, unless_missing};
-use crate::api::{BestAvailable, Page, PageRequest, Reservation, ReservationFilter, ReservationStatus, Wish};
+use crate::api::{BestAvailable, Office, Page, PageRequest, Reservation, ReservationFilter, ReservationStatus, Wish};
 use crate::domain::concert_option::{Note, SagaStep};
 use crate::domain::{OptionId, ReservationId, UserId};
 
@@ -31,6 +31,13 @@ pub(super) struct Hold {
     reference: Option<String>,
     #[serde(default, deserialize_with = "given")]
     data: Option<Map<String, Value>>,
+    user_id: Option<UserId>,
+    #[serde(default)]
+    complimentary: bool,
+    #[serde(default)]
+    beyond_limits: bool,
+    #[serde(default)]
+    from_blocked: bool,
 }
 
 /// Places in an area.
@@ -44,7 +51,30 @@ pub(super) struct AreaWish {
     count: u32,
 }
 
+impl AreaWish {
+    pub(super) fn into_pair(self) -> (String, u32) {
+        (self.name, self.count)
+    }
+}
+
 impl Hold {
+    /// For whom a box office holds, and how; `None` if somebody holds for themselves.
+    fn by_office(&self, caller: &Identity) -> Result<Option<(UserId, Office)>, Problem> {
+        let Self { complimentary, beyond_limits, from_blocked, .. } = *self;
+        let office = Office { complimentary, beyond_limits, from_blocked };
+        if self.user_id.is_none() && office == Office::default() {
+            return Ok(None);
+        }
+        if caller.role.is_none() {
+            let only = "Only an admin or the role box_office holds for others, or beyond what buyers may.";
+            return Err(Problem::new(Code::Forbidden, only));
+        }
+        if from_blocked && self.seats.is_none() {
+            return Err(Problem::invalid_field("from_blocked", "goes with seats only"));
+        }
+        Ok(Some((self.user_id.clone().unwrap_or_else(|| caller.user.clone()), office)))
+    }
+
     fn into_wish(self) -> Result<(Wish, Note), Problem> {
         let wish = match (self.seats, self.best_available, self.areas) {
             (Some(seats), None, None) => Wish::Seats(seats),
@@ -81,9 +111,14 @@ pub(super) async fn hold(
     let input = async {
         let input = Input::read(&request, payload, &app, &user.user, &operation).await?;
         let (hold, key) = input.parse::<Hold>()?;
-        Ok((hold.into_wish()?, key))
+        let office = hold.by_office(&user)?;
+        Ok((hold.into_wish()?, office, key))
     };
-    let ((wish, note), key) = unless_missing(input.await, app.engine.option(option)).await?;
+    let ((wish, note), office, key) = unless_missing(input.await, app.engine.option(option)).await?;
+    if let Some((whose, office)) = office {
+        let answered = app.engine.hold_for(option, &whose, (wish, office, note), Some(&user.user), key).await?;
+        return respond::created(&answered, &format!("/v1/reservations/{}", answered.value.id));
+    }
     // A header that is not text is a token that is not one.
     let token = request.headers().get(QUEUE_TOKEN).map(|token| token.to_str().unwrap_or_default());
     let answered = app.engine.hold_with_note(option, &user.user, wish, note, token, key).await?;

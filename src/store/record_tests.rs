@@ -220,6 +220,9 @@ fn holds_that_lapse_at_once() {
         token: None,
         key: None,
         note: None,
+        prices: concert_option::Prices::default(),
+        from_blocked: Vec::new(),
+        by: None,
     }));
     option.settle(NOW);
     assert_eq!(option.state.reservations().count(), 0);

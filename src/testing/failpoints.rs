@@ -89,6 +89,15 @@ impl Step {
                 | Option_::Report { .. }
                 | Option_::Attempted { .. }
                 | Option_::Refund { .. }
+                | Option_::HoldFor { .. }
+                | Option_::ReleasePart { .. }
+                | Option_::RefundPart { .. }
+                | Option_::HoldUntil { .. }
+                | Option_::Exchange { .. }
+                | Option_::OfferTransfer { .. }
+                | Option_::WithdrawTransfer { .. }
+                | Option_::AcceptTransfer { .. }
+                | Option_::HandOn { .. }
                 | Option_::Block { .. }
                 | Option_::Unblock { .. } => None,
             },

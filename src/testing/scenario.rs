@@ -165,6 +165,12 @@ where
         &self.events
     }
 
+    /// What was told of the last command.
+    #[must_use]
+    pub fn tells(&self) -> &[Message] {
+        &self.tells
+    }
+
     fn pass(&mut self, at: Timestamp) {
         assert!(self.now <= at, "time does not go back");
         self.now = at;

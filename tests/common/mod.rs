@@ -476,8 +476,8 @@ impl Sale {
     }
 }
 
-/// That the money of `users` adds up: entries to balances, debits to payments, credits to refunds. Gives the sum of the
-/// balances.
+/// That the money of `users` adds up: entries to balances, debits to payments and the differences of their exchanges, credits to
+/// what went back. Nobody has exchanged what somebody else has paid. Gives the sum of the balances.
 pub async fn audit_money(engine: &Engine, users: &[UserId]) -> u64 {
     let mut balances = 0;
     for user in users {
@@ -497,13 +497,14 @@ pub async fn audit_money(engine: &Engine, users: &[UserId]) -> u64 {
                 "adjustment" => balance += entry.amount.get(),
                 _ => {
                     balance += entry.amount.get();
-                    credits += 1;
+                    credits += entry.amount.get();
                 }
             }
             assert_eq!(entry.balance.get(), balance, "{user}: {entry:?}");
         }
         assert_eq!(engine.wallet(user).await.unwrap().balance.get(), balance, "{user}");
-        let mut refunded = 0;
+        let debited: u64 = debits.values().map(|amount| amount.get()).sum();
+        let (mut paid, mut refunded) = (0, 0);
         for payment in all_payments(engine, user).await {
             let debit = debits.remove(&payment.id.to_string());
             // What a provider takes is in no wallet.
@@ -513,13 +514,16 @@ pub async fn audit_money(engine: &Engine, users: &[UserId]) -> u64 {
             }
             match payment.status {
                 PaymentStatus::Completed | PaymentStatus::Refunded => {
-                    assert_eq!(debit, Some(payment.amount), "{payment:?}")
+                    // Nothing is taken for what was given away.
+                    assert_eq!(debit.is_some(), payment.balance.is_some(), "{payment:?}");
+                    paid += payment.amount.get();
+                    let all = if payment.status == PaymentStatus::Refunded { payment.amount.get() } else { 0 };
+                    refunded += payment.given_back.unwrap_or(all);
                 }
                 _ => assert_eq!(debit, None, "{payment:?}"),
             }
-            refunded += i32::from(payment.status == PaymentStatus::Refunded);
         }
-        assert!(debits.is_empty(), "{user} was debited for no payment: {debits:?}");
+        assert_eq!(debited, paid, "{user} was debited for no payment: {debits:?}");
         assert_eq!(credits, refunded, "{user}");
         balances += balance;
     }

@@ -65,6 +65,14 @@ fn rows() -> Vec<(&'static str, &'static str, Value, Statuses)> {
         ("GET", "/v1/reservations?user_id=owner", none(), [401, 403, 200, 200]),
         ("GET", "/v1/reservations/{id}", none(), OWNER_OR_ADMIN),
         ("DELETE", "/v1/reservations/{id}", none(), OWNER_OR_ADMIN),
+        ("PATCH", "/v1/reservations/{id}", json!({"expires_at": STARTS_AT}), ADMIN_READS),
+        ("POST", "/v1/reservations/{id}/releases", json!({"seats": ["S1"]}), OWNER_OR_ADMIN),
+        // It is held, and only what is confirmed changes so.
+        ("POST", "/v1/reservations/{id}/exchanges", json!({"give": ["S1"], "take": ["S2"]}), [401, 404, 409, 409]),
+        ("POST", "/v1/reservations/{id}/transfers", json!({"to": "other"}), [401, 404, 409, 409]),
+        // Made to the other, and nobody accepts for others, not even an admin.
+        ("POST", "/v1/transfers/{id}/accept", none(), [401, 200, 404, 404]),
+        ("DELETE", "/v1/transfers/{id}", none(), [401, 404, 204, 204]),
         // Nobody pays for others, not even an admin.
         ("POST", "/v1/reservations/{id}/payments", none(), [401, 404, 201, 404]),
         ("GET", "/v1/payments", none(), EACH_THEIR_OWN),
@@ -170,6 +178,12 @@ async fn something_of(server: &Server, owner: &str, path: &str) -> String {
         "payments" => {
             let held = server.hold(&option(server).await, owner, &["S1"]).await;
             server.post(&format!("/v1/reservations/{held}/payments"), owner, Value::Null).await.created()
+        }
+        "transfers" => {
+            let held = server.hold(&option(server).await, owner, &["S1"]).await;
+            server.post(&format!("/v1/reservations/{held}/payments"), owner, Value::Null).await.created();
+            let offer = json!({"to": "other"});
+            server.post(&format!("/v1/reservations/{held}/transfers"), owner, offer).await.created()
         }
         "webhooks" | "sinks" => server.post("/v1/webhooks", &server.admin, webhook()).await.created(),
         "users" => "owner".to_owned(),

@@ -10,6 +10,7 @@ mod attack_templates;
 mod attacks;
 mod auth;
 mod bad_input;
+mod changes;
 mod encodings;
 mod events;
 mod expect;

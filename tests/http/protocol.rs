@@ -32,7 +32,7 @@ async fn unknown_paths_and_methods() {
         ("PUT", "/v1/concerts", "GET, HEAD, POST"),
         ("DELETE", "/v1/concerts/c1", "GET, HEAD"),
         ("GET", "/v1/options/o1/reservations", "POST"),
-        ("PATCH", "/v1/reservations/r1-1", "GET, HEAD, DELETE"),
+        ("PUT", "/v1/reservations/r1-1", "GET, HEAD, DELETE, PATCH"),
         ("TRACE", "/v1/wallet", "GET, HEAD"),
         ("OPTIONS", "/v1/wallet/charges", "POST"),
         ("POST", "/healthz", "GET, HEAD"),

@@ -172,8 +172,11 @@ export default {
 	entry_debit: "Paid for tickets",
 	entry_credit: "Given back",
 
+	problem_change_under_way: "This order is just being changed. Try again in a moment.",
 	problem_offline: "We cannot reach the box office. Check your connection and try again.",
 	problem_invalid_request: "The box office did not understand this. Reload the page and try again.",
+	problem_price_would_rise: "This can only be exchanged for seats that cost as much or less.",
+	problem_reservation_not_confirmed: "Only what is paid can be changed so.",
 	problem_unauthenticated: "Your session is over. Sign in again, please.",
 	problem_insufficient_points: "You have {balance} points, and this costs {amount}. Charge your wallet, then pay.",
 	problem_forbidden: "You may not do this.",

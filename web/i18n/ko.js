@@ -160,8 +160,11 @@ export default {
 	entry_debit: "예매 결제",
 	entry_credit: "환불",
 
+	problem_change_under_way: "이 주문은 지금 변경 중입니다. 잠시 후 다시 시도해 주세요.",
 	problem_offline: "예매 서버에 연결할 수 없습니다. 인터넷 연결을 확인하고 다시 시도하세요.",
 	problem_invalid_request: "요청을 처리하지 못했습니다. 페이지를 새로고침한 뒤 다시 시도하세요.",
+	problem_price_would_rise: "같거나 더 낮은 가격의 좌석으로만 교환할 수 있습니다.",
+	problem_reservation_not_confirmed: "결제가 완료된 예매만 변경할 수 있습니다.",
 	problem_unauthenticated: "로그인 시간이 끝났습니다. 다시 로그인해 주세요.",
 	problem_insufficient_points: "보유 포인트는 {balance}, 결제 금액은 {amount}입니다. 충전한 뒤 결제하세요.",
 	problem_forbidden: "권한이 없습니다.",

@@ -147,6 +147,9 @@ fn held(token: Option<u64>, key: Option<Key>) -> concert_option::Event {
         expires_at: at(1000),
         token,
         key,
+        prices: concert_option::Prices::default(),
+        from_blocked: Vec::new(),
+        by: None,
         note: None,
     }
 }
@@ -154,12 +157,11 @@ fn held(token: Option<u64>, key: Option<Key>) -> concert_option::Event {
 /// The same with what stands beside it.
 fn noted() -> concert_option::Event {
     let note = Some(Box::new(Note { reference: Some("r".into()), data: Some("{}".into()) }));
-    match held(Some(7), None) {
-        concert_option::Event::SeatsHeld {
-            reservation, user, seats, areas, amount, expires_at, token, key, ..
-        } => concert_option::Event::SeatsHeld { reservation, user, seats, areas, amount, expires_at, token, key, note },
-        other => other,
+    let mut held = held(Some(7), None);
+    if let concert_option::Event::SeatsHeld { note: beside, .. } = &mut held {
+        *beside = note;
     }
+    held
 }
 
 #[test]
@@ -170,7 +172,7 @@ fn events_of_an_option() {
         (Event::OptionDefined { option: OptionId(5), definition: definition() }, format!("82008205{DEFINITION}")),
         (Event::OptionRescheduled { window: window() }, "82018183010203".into()),
         (held(Some(7), key()), format!("8202880164616e6e61820219012c81820102141903e807{KEY}")),
-        (noted(), "82028d0164616e6e61820219012c81820102141903e807f6f6f6f6f6826172627b7d".into()),
+        (noted(), "82028d0164616e6e61820219012c81820102141903e807f680f6f6f6826172627b7d".into()),
         (Event::ReservationReleased { reservation: 1, by: None }, "82038101".into()),
         (Event::ReservationReleased { reservation: 1, by: Some(anna()) }, "82038901f6f6f6f6f6f6f664616e6e61".into()),
         (Event::ReservationsExpired { reservations: vec![1, 2] }, "820481820102".into()),
@@ -190,7 +192,10 @@ fn events_of_an_option() {
             Event::SeatsBlocked { seats: smallvec![1, 2], key: None, many: SeatSet::default(), by: Some(anna()) },
             "820b84820102f64064616e6e61".into(),
         ),
-        (Event::RefundCredited { refund: 3, balance: points(4), refunded_at: at(5) }, "820983030405".into()),
+        (
+            Event::RefundCredited { refund: 3, balance: points(4), refunded_at: at(5), left: None },
+            "820983030405".into(),
+        ),
         (Event::TokenCompleted { reservation: 1 }, "820a8101".into()),
         (blocked(&[1, 2], key(), &[]), format!("820b82820102{KEY}")),
         (blocked(&[], None, &[3]), "820b8380f64108".into()),
@@ -273,6 +278,105 @@ fn events_of_payments_by_providers() {
         (Event::ProviderAttemptFailed { payment: 2, owed: 1, attempt: 0 }, "820f83020100".into()),
         (Event::ProviderPaymentsWentCold { payments: vec![2, 3] }, "821081820203".into()),
     ]);
+}
+
+#[test]
+fn events_of_orders_that_change() {
+    use concert_option::{Back, Change, Drawn, Event, Exchange, Leg, Lot, Offer, What};
+    let lot = |seats: &[u32], prices: &[u64]| Lot {
+        seats: seats.into(),
+        areas: smallvec![],
+        prices: prices.iter().map(|n| points(*n)).collect(),
+    };
+    let leg = Leg { no: 3, user: anna(), taken: points(4), back: Points::ZERO };
+    let change = Change {
+        what: What::Exchanged,
+        given: lot(&[1], &[6]),
+        taken: lot(&[2], &[10]),
+        then: lot(&[5, 2], &[7, 10]),
+        amount: points(17),
+        backs: Vec::new(),
+        leg: Some(leg.clone()),
+        key: key(),
+        by: None,
+    };
+    let back = Back {
+        refund: 4,
+        user: anna(),
+        amount: points(6),
+        drawn: smallvec![Drawn { leg: 3, amount: points(4) }, Drawn { leg: 2, amount: points(2) }],
+    };
+    let nothing = || Lot::default();
+    let changed = |what, backs| {
+        let change = Change {
+            what,
+            given: nothing(),
+            taken: nothing(),
+            then: lot(&[1], &[7]),
+            amount: points(7),
+            backs,
+            leg: None,
+            key: None,
+            by: Some(anna()),
+        };
+        Event::OrderChanged { reservation: 1, change: Box::new(change) }
+    };
+    let exchange = Exchange { deadline: at(9), leg, change: change.clone() };
+    let mut priced = held(Some(7), None);
+    if let Event::SeatsHeld { prices, from_blocked, .. } = &mut priced {
+        (*prices, *from_blocked) = ([points(5), points(6), points(5)].into_iter().collect(), vec![300]);
+    }
+    let refunded = What::Refunded { refund: 4, all: false };
+    frozen(&[
+        (priced, "82028a0164616e6e61820219012c81820102141903e807f6830506058119012c".into()),
+        (
+            Event::OrderChanged { reservation: 1, change: Box::new(change) },
+            format!("821282018882028083810180810683810280810a838205028082070a11f6840364616e6e610400{KEY}"),
+        ),
+        (changed(What::Released, vec![]), "821282018982008082808082808083810180810707f6f6f664616e6e61".into()),
+        (
+            changed(refunded, vec![back]),
+            "821282018982018204f48280808280808381018081070781840464616e6e610682820304820202f6f664616e6e61".into(),
+        ),
+        (
+            changed(What::HandedOn { to: anna(), transfer: Some(4) }, vec![]),
+            "821282018982038264616e6e610482808082808083810180810707f6f6f664616e6e61".into(),
+        ),
+        (
+            changed(What::HandedOn { to: anna(), transfer: None }, vec![]),
+            "821282018982038164616e6e6182808082808083810180810707f6f6f664616e6e61".into(),
+        ),
+        (
+            changed(What::HeldUntil { expires_at: at(8) }, vec![]),
+            "82128201898204810882808082808083810180810707f6f6f664616e6e61".into(),
+        ),
+        (
+            Event::ExchangeStarted { reservation: 1, exchange: Box::new(exchange) },
+            format!(
+                "821382018309840364616e6e6104008882028083810180810683810280810a838205028082070a11f6840364616e6e610400{KEY}"
+            ),
+        ),
+        (Event::ExchangeFailed { reservation: 1, reason: FailureReason::TimedOut }, "82148201820180".into()),
+        (
+            Event::TransferOffered {
+                reservation: 1,
+                offer: Offer { no: 4, to: anna(), expires_at: at(8) },
+                key: key(),
+                by: None,
+            },
+            format!("82158301830464616e6e6108{KEY}"),
+        ),
+        (Event::TransferWithdrawn { reservation: 1, by: None }, "82168101".into()),
+        (Event::TransferWithdrawn { reservation: 1, by: Some(anna()) }, "8216820164616e6e61".into()),
+        (Event::ComplimentaryGiven { payment: 2, reservation: 1 }, "8217820201".into()),
+        (
+            Event::RefundCredited { refund: 3, balance: points(4), refunded_at: at(5), left: Some(points(6)) },
+            "82098403040506".into(),
+        ),
+    ]);
+    // What was written before it was kept is still read.
+    reads("820983 03 04 05", &Event::RefundCredited { refund: 3, balance: points(4), refunded_at: at(5), left: None });
+    reads("820288 01 64616e6e61 82021901 2c 818201 02 14 1903e8 07 f6", &held(Some(7), None));
 }
 
 #[test]

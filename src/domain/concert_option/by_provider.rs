@@ -183,7 +183,7 @@ impl ConcertOption {
         let refund = self.header.last_no + 1;
         let turn = Turn::Refunded { why: Ending::Refunded, refund: Some(refund) };
         self.move_on(now, no, payment, (None, Some(turn)), request.key.clone(), out);
-        Answer::Reply(Reply::RefundOwed(refund, Box::new(refund_of(no, payment, now))))
+        Answer::Reply(Reply::RefundOwed(refund, Box::new(refund_of(no, payment, payment.price(), now))))
     }
 
     pub(super) fn decide_report(
@@ -263,18 +263,20 @@ impl ConcertOption {
         let reference = fact.reference.clone();
         match (&after.stand, fact.kind) {
             (Stand::Pending | Stand::Over { .. }, Kind::Authorized)
-                if charge.open && is_whole(&charge, payment, after) =>
+                if charge.open && is_whole(&charge, (payment, reservation), after) =>
             {
                 let again = self.again(now, no, after, reservation)?;
                 let until = now.plus_millis(after.terms.capture_within_ms);
                 Some(Turn::Authorized { reference, until, again })
             }
-            (Stand::Pending | Stand::Over { .. }, Kind::Captured) if is_whole(&charge, payment, after) => {
+            (Stand::Pending | Stand::Over { .. }, Kind::Captured)
+                if is_whole(&charge, (payment, reservation), after) =>
+            {
                 let again = self.again(now, no, after, reservation)?;
                 Some(Turn::Confirmed { reference: Some(reference), again })
             }
             (Stand::Authorized { reference: awaited, .. }, Kind::Captured)
-                if *awaited == reference && is_whole(&charge, payment, after) =>
+                if *awaited == reference && is_whole(&charge, (payment, reservation), after) =>
             {
                 Some(Turn::Confirmed { reference: Some(reference), again: false })
             }
@@ -334,7 +336,7 @@ impl ConcertOption {
     }
 
     /// Decides that a payment has heard of a fact, or has come to a turn, or both; it as it is then.
-    fn move_on(
+    pub(super) fn move_on(
         &self,
         now: Timestamp,
         no: u64,
@@ -347,9 +349,7 @@ impl ConcertOption {
         moved.key = None;
         let Some(by) = moved.provider.as_deref_mut() else { return moved };
         by.facts.extend(fact);
-        if let Some(turn) = &turn {
-            by.stand = turn.stand();
-        }
+        by.turn(turn.as_ref());
         let owing = by.owing(payment.amount, now);
         by.owe(&owing);
         by.moved_at = Some(now);
@@ -445,9 +445,8 @@ impl ConcertOption {
         by.facts.extend(fact);
         by.owe(&moved.owing);
         by.moved_at = Some(meta.at);
-        if let Some(turn) = turn {
-            by.stand = turn.stand();
-        }
+        let price = by.price;
+        by.turn(turn);
         self.for_nothing.count(&payment.user, was_for_nothing, by.is_for_nothing());
         if matches!(turn, Some(Turn::Confirmed { .. })) {
             payment.paid_at = meta.at;
@@ -468,7 +467,7 @@ impl ConcertOption {
         }
         changes.touch(Part::Payment(no));
         if let Some(turn) = turn {
-            self.evolve_turn(meta, no, turn, moved.key.as_ref(), changes);
+            self.evolve_turn(meta, (no, price), turn, moved.key.as_ref(), changes);
         }
         Some(())
     }
@@ -476,7 +475,7 @@ impl ConcertOption {
     fn evolve_turn(
         &mut self,
         meta: Meta,
-        no: u64,
+        (no, price): (u64, Option<Points>),
         turn: &Turn,
         key: Option<&Key>,
         changes: &mut impl Changes<Part>,
@@ -522,10 +521,21 @@ impl ConcertOption {
                 if let Some(refund) = *refund {
                     self.header.last_no = refund;
                     changes.touch(Part::Header);
-                    let made = refund_of(no, &payment, meta.at);
+                    let made = refund_of(no, &payment, price.unwrap_or(payment.amount), meta.at);
                     changes.archive(Part::Refund(refund), || cbor::to_vec(&made));
                     self.remember(meta.at, key, refund, changes);
                 }
+            }
+            Turn::Changed { change } => {
+                let before = price.unwrap_or(payment.amount);
+                if let What::Refunded { refund, .. } = change.what {
+                    self.header.last_no = refund;
+                    changes.touch(Part::Header);
+                    let part = before.checked_sub(change.amount).unwrap_or(Points::ZERO);
+                    let made = refund_of(no, &payment, part, meta.at);
+                    changes.archive(Part::Refund(refund), || cbor::to_vec(&made));
+                }
+                self.evolve_changed(meta, reservation_no, change, changes);
             }
         }
         Some(())
@@ -535,7 +545,7 @@ impl ConcertOption {
     fn take_again(&mut self, no: u64, meta: Meta, changes: &mut impl Changes<Part>) -> Option<()> {
         let mut reservation = self.lapsed.remove(&no)?;
         self.occupy(no, &reservation, (SeatStatus::Free, SeatStatus::Held), meta.lsn, changes);
-        self.count_places(&reservation, changes);
+        self.count_places(&reservation.user, reservation.places(), changes);
         changes.count(&reservation.user, Counted::HoldOpened);
         reservation.status = ReservationStatus::Held;
         reservation.note(StepKind::TakenAgain, meta);
@@ -543,16 +553,15 @@ impl ConcertOption {
         Some(())
     }
 
-    /// Counts the places of a reservation that is held from now on.
-    pub(super) fn count_places(&mut self, reservation: &Reservation, changes: &mut impl Changes<Part>) {
-        let user = &reservation.user;
+    /// Counts places that a user has from now on.
+    pub(super) fn count_places(&mut self, user: &UserId, places: u32, changes: &mut impl Changes<Part>) {
         match self.users.entry_ref(user) {
-            EntryRef::Occupied(mut places) => {
-                *places.get_mut() += reservation.places();
+            EntryRef::Occupied(mut known) => {
+                *known.get_mut() += places;
                 changes.touch_named(|| Part::User(user.clone()));
             }
             EntryRef::Vacant(entry) => {
-                entry.insert(reservation.places());
+                entry.insert(places);
                 changes.create(|| Part::User(user.clone()));
             }
         }
@@ -619,11 +628,13 @@ impl ConcertOption {
     }
 }
 
-/// The charge can pay for the seats: it is of the right amount and currency, and nothing of it has gone back or is over.
-fn is_whole(charge: &Charge<'_>, payment: &Payment, by: &ByProvider) -> bool {
+/// The charge can pay for the seats: it is of the right amount and currency, and nothing of it has gone back or is over. What a
+/// part was given up of since it began is another order.
+fn is_whole(charge: &Charge<'_>, (payment, reservation): (&Payment, &Reservation), by: &ByProvider) -> bool {
     let amount = if charge.is_captured { charge.captured } else { charge.authorized.map_or(0, Points::get) };
     let lives = if charge.is_captured { !charge.went_back } else { charge.open };
-    lives && charge.currency == by.terms.currency && amount == payment.amount.get()
+    let is_the_same = payment.amount == reservation.amount;
+    lives && is_the_same && charge.currency == by.terms.currency && amount == payment.amount.get()
 }
 
 fn begun(
@@ -644,14 +655,17 @@ fn begun(
         paid_at: now,
         key: None,
         provider: Some(Box::new(ByProvider::new(terms.clone()))),
+        legs: Vec::new(),
+        crediting: 0,
+        complimentary: false,
     }
 }
 
-fn refund_of(no: u64, payment: &Payment, now: Timestamp) -> Refund {
+pub(super) fn refund_of(no: u64, payment: &Payment, amount: Points, now: Timestamp) -> Refund {
     Refund {
         payment: no,
         user: payment.user.clone(),
-        amount: payment.amount,
+        amount,
         requested_at: now,
         balance: Points::ZERO,
         refunded_at: now,

@@ -14,7 +14,10 @@
 //! something tells a wallet what it may forget.
 
 mod by_provider;
+mod change;
+mod changing;
 mod definition;
+mod lot;
 mod note;
 mod paying;
 mod provider;
@@ -30,16 +33,18 @@ use serde::Serialize;
 use smallvec::SmallVec;
 
 pub use self::by_provider::Cold;
+pub use self::change::{Back, Change, Course, Drawn, Exchange, Former, KEPT_MAX, OFFER_MILLIS, Offer, What};
 pub use self::definition::{
     Area, Definition, Focus, LISTS_BYTES_MAX, Price, PricedPlan, SEATS_MAX, SeatSet, Window, WindowPatch,
 };
+pub use self::lot::{Lot, Prices};
 pub use self::note::{DATA_BYTES_MAX, Note, REFERENCE_CHARS_MAX};
 pub use self::provider::{
     ByProvider, Ending, Installation, Late, Method, Moved, Owed, OwedKind, Owing, POINTS, ProviderTerms, Stand,
     Standing, Status as ProviderStatus, Turn,
 };
 pub use self::reservation::{
-    AreaPlaces, FailureReason, Part, Payment, PaymentStatus, Refund, Reservation, ReservationStatus, SagaStep,
+    AreaPlaces, FailureReason, Leg, Part, Payment, PaymentStatus, Refund, Reservation, ReservationStatus, SagaStep,
     SeatRefs, StepKind,
 };
 use super::cbor;
@@ -55,6 +60,8 @@ use super::{
 const EXPIRE_BATCH_MAX: usize = 10_000;
 /// So many seats stand one by one in an event that blocks or unblocks them; of more there is a bit each.
 const BLOCKED_ONE_BY_ONE_MAX: usize = 10_000;
+/// So many seats and places are held at most beyond the limits of an option.
+const BEYOND_LIMITS_MAX: u32 = 1_000;
 
 /// On whose behalf a command comes.
 #[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
@@ -103,21 +110,49 @@ pub enum Wish {
     Areas(SmallVec<[AreaPlaces; 1]>),
 }
 
+/// What a box office may do beyond what buyers may.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Office {
+    /// It costs nothing, and is confirmed at once.
+    pub complimentary: bool,
+    /// No limit of seats holds.
+    pub beyond_limits: bool,
+    /// Blocked seats may be among those that are named.
+    pub from_blocked: bool,
+}
+
+/// Who holds seats, and what they say with it.
+struct Holder<'a> {
+    user: &'a UserId,
+    token: Option<u64>,
+    note: Option<&'a Note>,
+    by: Option<&'a UserId>,
+}
+
+/// A part of an order, by its seats and places.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Portion {
+    /// Which seats, by their places in the plan; none twice.
+    pub seats: SeatRefs,
+    /// Which places; no area twice.
+    pub areas: SmallVec<[AreaPlaces; 1]>,
+}
+
 impl Wish {
-    /// What is wrong with it by itself, on the terms of `plan`, whoever wishes for it and whatever is free.
-    fn flaw(&self, plan: &PricedPlan) -> Option<Flaw> {
+    /// What is wrong with it by itself, on the terms of `plan` and with at most so many places, whoever wishes for it and whatever
+    /// is free.
+    fn flaw(&self, plan: &PricedPlan, most: u32) -> Option<Flaw> {
         match self {
             Self::Seats(seats) => flaw_of_seats(seats),
-            Self::Best(best) => flaw_of_best(best, plan),
-            Self::Areas(areas) => flaw_of_areas(areas, plan.definition.max_seats_per_reservation),
+            Self::Best(best) => flaw_of_best(best, plan, most),
+            Self::Areas(areas) => flaw_of_areas("areas", areas, most),
         }
     }
 }
 
 /// What is wrong with a wish for the best seats.
-fn flaw_of_best(best: &BestAvailable, plan: &PricedPlan) -> Option<Flaw> {
+fn flaw_of_best(best: &BestAvailable, plan: &PricedPlan, most: u32) -> Option<Flaw> {
     let flaw = |member: &str, message: &str| Some(Flaw::new(format!("best_available.{member}"), message));
-    let most = plan.definition.max_seats_per_reservation;
     let count = Flaw::of_range("best_available.count", best.count.into(), 1, most.into());
     if count.is_some() || best.companions == 0 {
         return count;
@@ -141,15 +176,15 @@ fn flaw_of_best(best: &BestAvailable, plan: &PricedPlan) -> Option<Flaw> {
 }
 
 /// What is wrong with a list of places in areas, at most so many in each.
-fn flaw_of_areas(areas: &[AreaPlaces], most: u32) -> Option<Flaw> {
+fn flaw_of_areas(list: &str, areas: &[AreaPlaces], most: u32) -> Option<Flaw> {
     if areas.is_empty() {
-        return Some(Flaw::new("areas", "must name at least one area"));
+        return Some(Flaw::new(list, "must name at least one area"));
     }
     let count = |(index, place): (usize, &AreaPlaces)| {
-        Flaw::of_range(format!("areas[{index}].count"), place.count.into(), 1, most.into())
+        Flaw::of_range(format!("{list}[{index}].count"), place.count.into(), 1, most.into())
     };
     let names: SmallVec<[u16; 8]> = areas.iter().map(|place| place.area).collect();
-    areas.iter().enumerate().find_map(count).or_else(|| Flaw::of_twice("areas", ".name", &names))
+    areas.iter().enumerate().find_map(count).or_else(|| Flaw::of_twice(list, ".name", &names))
 }
 
 /// What is wrong with a list of seats.
@@ -190,12 +225,108 @@ pub enum Command {
         /// Idempotency, and what stands against it across aggregates (the waiting room, the user's other holds).
         request: Request,
     },
+    /// Holds seats for somebody, as a box office may.
+    HoldFor {
+        /// For whom.
+        user: UserId,
+        /// Which.
+        wish: Wish,
+        /// How.
+        office: Office,
+        /// What stands beside it.
+        note: Option<Box<Note>>,
+        /// Who holds them, if it is known.
+        by: Option<UserId>,
+        /// This option's plan and prices.
+        plan: Arc<PricedPlan>,
+        /// Idempotency.
+        request: Request,
+    },
     /// Gives a held reservation up.
     Release {
         /// Which.
         reservation: u64,
         /// On whose behalf.
         caller: Caller,
+    },
+    /// Gives a part of a held reservation up, or all of it.
+    ReleasePart {
+        /// Which.
+        reservation: u64,
+        /// On whose behalf.
+        caller: Caller,
+        /// What of it.
+        part: Portion,
+        /// This option's plan and prices.
+        plan: Arc<PricedPlan>,
+        /// Idempotency.
+        request: Request,
+    },
+    /// Holds a reservation until another time.
+    HoldUntil {
+        /// Which.
+        reservation: u64,
+        /// Until when.
+        expires_at: Timestamp,
+        /// Who does it, if it is known.
+        by: Option<UserId>,
+    },
+    /// Gives seats and places of a confirmed reservation for as many others.
+    Exchange {
+        /// Which.
+        reservation: u64,
+        /// On whose behalf.
+        caller: Caller,
+        /// What is given.
+        give: Portion,
+        /// What is taken.
+        take: Portion,
+        /// This option's plan and prices.
+        plan: Arc<PricedPlan>,
+        /// Idempotency, and what stands against it across aggregates (the waiting room).
+        request: Request,
+    },
+    /// Offers a confirmed reservation to somebody else. An earlier offer ends.
+    OfferTransfer {
+        /// Which.
+        reservation: u64,
+        /// On whose behalf.
+        caller: Caller,
+        /// To whom.
+        to: UserId,
+        /// Idempotency.
+        request: Request,
+    },
+    /// Takes an offer back.
+    WithdrawTransfer {
+        /// Of which reservation.
+        reservation: u64,
+        /// Which.
+        transfer: u64,
+        /// On whose behalf.
+        caller: Caller,
+    },
+    /// Accepts an offer: the reservation is this user's from then on.
+    AcceptTransfer {
+        /// Of which reservation.
+        reservation: u64,
+        /// Which.
+        transfer: u64,
+        /// To whom it was made.
+        user: UserId,
+        /// Idempotency.
+        request: Request,
+    },
+    /// Gives a confirmed reservation to somebody else at once; for whoever runs the sale.
+    HandOn {
+        /// Which.
+        reservation: u64,
+        /// To whom.
+        to: UserId,
+        /// Who does it, if it is known.
+        by: Option<UserId>,
+        /// Idempotency.
+        request: Request,
     },
     /// Pays a held reservation from its owner's wallet.
     BeginPayment {
@@ -248,6 +379,19 @@ pub enum Command {
         payment: u64,
         /// On whose behalf.
         caller: Caller,
+        /// Idempotency.
+        request: Request,
+    },
+    /// Gives a part of a payment back, and frees the seats that it was for.
+    RefundPart {
+        /// Of which.
+        payment: u64,
+        /// On whose behalf.
+        caller: Caller,
+        /// What of its reservation.
+        part: Portion,
+        /// This option's plan and prices.
+        plan: Arc<PricedPlan>,
         /// Idempotency.
         request: Request,
     },
@@ -361,6 +505,19 @@ pub enum Event {
         /// The idempotency key it came with.
         #[n(7)]
         key: Option<Key>,
+        /// What each seat and place costs; absent before it was kept.
+        #[n(8)]
+        #[serde(skip_serializing_if = "Prices::is_empty")]
+        prices: Prices,
+        /// Which of the seats were blocked, and will be again.
+        #[n(9)]
+        #[cbor(with = "cbor::list", has_nil)]
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        from_blocked: Vec<u32>,
+        /// Who holds them for the owner, if it is known.
+        #[n(10)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        by: Option<UserId>,
         /// What stands beside it.
         #[n(12)]
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -452,6 +609,10 @@ pub enum Event {
         /// When.
         #[n(2)]
         refunded_at: Timestamp,
+        /// What is still paid of the payment, if only a part of it is given back.
+        #[n(3)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        left: Option<Points>,
     },
     /// The waiting room has taken note of a used token.
     #[n(10)]
@@ -563,6 +724,74 @@ pub enum Event {
         #[n(2)]
         reservation: Option<Box<Reservation>>,
     },
+    /// An order has changed, as a whole. Those that a provider took money for say so by [`Turn::Changed`].
+    #[n(18)]
+    OrderChanged {
+        /// Which reservation.
+        #[n(0)]
+        reservation: u64,
+        /// How.
+        #[n(1)]
+        change: Box<Change>,
+    },
+    /// What is to be taken in exchange is pinned; the wallet is asked for the difference.
+    #[n(19)]
+    ExchangeStarted {
+        /// By which reservation.
+        #[n(0)]
+        reservation: u64,
+        /// What it comes to.
+        #[n(1)]
+        exchange: Box<Exchange>,
+    },
+    /// The difference was not paid, and will not be: what was to be taken is free, and nothing was given.
+    #[n(20)]
+    ExchangeFailed {
+        /// By which reservation.
+        #[n(0)]
+        reservation: u64,
+        /// Why.
+        #[n(1)]
+        reason: FailureReason,
+    },
+    /// A reservation was offered to somebody else; an earlier offer has ended.
+    #[n(21)]
+    TransferOffered {
+        /// Which.
+        #[n(0)]
+        reservation: u64,
+        /// What stands from then on.
+        #[n(1)]
+        offer: Offer,
+        /// The idempotency key it came with.
+        #[n(2)]
+        key: Option<Key>,
+        /// Who did it, if not the owner.
+        #[n(3)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        by: Option<UserId>,
+    },
+    /// An offer was taken back.
+    #[n(22)]
+    TransferWithdrawn {
+        /// Of which reservation.
+        #[n(0)]
+        reservation: u64,
+        /// Who did it, if not the owner.
+        #[n(1)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        by: Option<UserId>,
+    },
+    /// What is held was given away: it is paid by nothing.
+    #[n(23)]
+    ComplimentaryGiven {
+        /// The payment's number.
+        #[n(0)]
+        payment: u64,
+        /// Of which reservation.
+        #[n(1)]
+        reservation: u64,
+    },
 }
 
 /// What an option answers. Small, since it is handed on many times.
@@ -582,6 +811,17 @@ pub enum Reply {
     Payment(u64, Box<Payment>),
     /// A refund that a provider is to do.
     RefundOwed(u64, Box<Refund>),
+    /// An exchange that came to its end: to those who sent the same key again.
+    Again(u64, Box<Reservation>),
+    /// An offer stands.
+    Offered {
+        /// Its number.
+        transfer: u64,
+        /// Until when.
+        expires_at: Timestamp,
+        /// The same was asked before.
+        replayed: bool,
+    },
     /// There was such a thing; it has come to its end and has left memory.
     Archived,
 }
@@ -639,8 +879,14 @@ pub enum OptionStatus {
 /// A payment or refund that waits for a wallet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unsettled {
-    Payment { deadline: Timestamp },
+    Payment {
+        deadline: Timestamp,
+    },
     Refund,
+    /// The difference of an exchange.
+    Difference {
+        reservation: u64,
+    },
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
@@ -864,6 +1110,7 @@ impl ConcertOption {
         let Some(no) = self.begun.get(&key.scope) else { return Ok(None) };
         let payment = self.payments.get(no).and_then(|payment| payment.key.as_ref());
         let first = payment.or_else(|| self.refunds.get(no).and_then(|refund| refund.key.as_ref()));
+        let first = first.or_else(|| self.exchange_of(*no).and_then(|(.., exchange)| exchange.change.key.as_ref()));
         if first == Some(key) { Ok(Some(*no)) } else { Err(Rejection::IdempotencyKeyReused) }
     }
 
@@ -896,14 +1143,15 @@ impl ConcertOption {
     fn decide_hold(
         &self,
         now: Timestamp,
-        (user, token, note): (&UserId, Option<u64>, Option<&Note>),
-        wish: &Wish,
+        Holder { user, token, note, by }: Holder<'_>,
+        (wish, office): (&Wish, Office),
         plan: &PricedPlan,
         request: &Request,
         out: &mut Decided<Event>,
     ) -> Result<Answer<Reply>, Rejection> {
+        let most = if office.beyond_limits { BEYOND_LIMITS_MAX } else { plan.definition.max_seats_per_reservation };
         // Before all that may change: what is wrong by itself stays so.
-        Flaw::refuse(wish.flaw(plan).into_iter().chain(note.and_then(Note::flaw)))?;
+        Flaw::refuse(wish.flaw(plan, most).into_iter().chain(note.and_then(Note::flaw)))?;
         if let Some(made) = self.keys.recall(now, request)? {
             return Ok(Answer::Reply(Reply::Replayed(made)));
         }
@@ -917,17 +1165,19 @@ impl ConcertOption {
             Wish::Areas(areas) => areas.iter().map(|area| u64::from(area.count)).sum(),
         };
         let already = u64::from(self.places_of(user));
-        let limits = [
-            (count, u64::from(terms.max_seats_per_reservation)),
-            (already + count, u64::from(terms.max_seats_per_user)),
-        ];
+        let per_user = if office.beyond_limits { u64::MAX } else { terms.max_seats_per_user.into() };
+        let limits = [(count, u64::from(most)), (already + count, per_user)];
         if let Some((_, limit)) = limits.into_iter().find(|(wanted, limit)| wanted > limit) {
             return Err(Rejection::LimitExceeded { limit, already });
         }
-        let (mut seats, mut areas) = (SeatRefs::new(), SmallVec::new());
+        let (mut seats, mut areas, mut from_blocked) = (SeatRefs::new(), SmallVec::new(), Vec::new());
         match wish {
             Wish::Seats(wanted) => {
-                self.all_free(wanted)?;
+                if office.from_blocked {
+                    from_blocked.extend(wanted.iter().copied().filter(|seat| self.is_blocked_for_now(*seat)));
+                }
+                let others: SeatRefs = wanted.iter().copied().filter(|seat| !from_blocked.contains(seat)).collect();
+                self.all_free(&others)?;
                 seats.clone_from(wanted);
             }
             Wish::Best(best) => {
@@ -935,17 +1185,14 @@ impl ConcertOption {
                 seats.extend(found.ok_or(Rejection::NotEnoughSeats)?);
             }
             Wish::Areas(wanted) => {
-                for place in wanted {
-                    let state = self.header.areas.get(usize::from(place.area)).ok_or(Rejection::NotFound)?;
-                    let capacity = terms.areas[usize::from(place.area)].capacity;
-                    if capacity - state.held - state.sold < place.count {
-                        return Err(Rejection::NotEnoughSeats);
-                    }
-                }
+                self.have_room(terms, wanted)?;
                 areas.clone_from(wanted);
             }
         }
-        let amount = price(plan, &seats, &areas);
+        let lot = Lot::at_todays_prices(plan, seats, areas);
+        let lot = if office.complimentary { lot.for_nothing() } else { lot };
+        let amount = sum_of(&lot)?;
+        let Lot { seats, areas, prices } = lot;
         let reservation = self.header.last_no + 1;
         let expires_at = now.plus_millis(u64::from(terms.hold_seconds) * 1000);
         let held = Box::new(Reservation {
@@ -958,11 +1205,50 @@ impl ConcertOption {
             token,
             status: ReservationStatus::Held,
             steps: SmallVec::new(),
+            prices: prices.clone(),
+            course: None,
             note: note.cloned().map(Box::new),
         });
         let (user, key, note) = (user.clone(), request.key.clone(), held.note.clone());
-        out.events.push(Event::SeatsHeld { reservation, user, seats, areas, amount, expires_at, token, key, note });
-        Ok(Answer::Reply(Reply::Reservation(reservation, held)))
+        out.events.push(Event::SeatsHeld {
+            reservation,
+            user,
+            seats,
+            areas,
+            amount,
+            expires_at,
+            token,
+            key,
+            prices,
+            from_blocked,
+            by: by.cloned(),
+            note,
+        });
+        if !office.complimentary {
+            return Ok(Answer::Reply(Reply::Reservation(reservation, held)));
+        }
+        let payment = reservation + 1;
+        out.events.push(Event::ComplimentaryGiven { payment, reservation });
+        let status = ReservationStatus::Confirmed { payment };
+        Ok(Answer::Reply(Reply::Reservation(reservation, Box::new(Reservation { status, ..*held }))))
+    }
+
+    /// Refuses what is more than an area has left.
+    fn have_room(&self, terms: &Definition, wanted: &[AreaPlaces]) -> Result<(), Rejection> {
+        for place in wanted {
+            let state = self.header.areas.get(usize::from(place.area)).ok_or(Rejection::NotFound)?;
+            let capacity = terms.areas[usize::from(place.area)].capacity;
+            if capacity - state.held - state.sold < place.count {
+                return Err(Rejection::NotEnoughSeats);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a seat was taken off sale, and could be put back.
+    fn is_blocked_for_now(&self, seat: u32) -> bool {
+        let never = self.definition().is_some_and(|terms| terms.not_for_sale.contains(seat));
+        seat < self.seats.len() && self.seats.status(seat) == SeatStatus::Blocked && !never
     }
 
     /// Refuses seats that the plan does not have.
@@ -992,9 +1278,21 @@ impl ConcertOption {
         lsn: Lsn,
         changes: &mut impl Changes<Part>,
     ) {
+        self.occupy_all(no, (&reservation.seats, &reservation.areas), (from, to), lsn, changes);
+    }
+
+    /// Moves seats and places of a reservation from what they were to what they are now.
+    fn occupy_all(
+        &mut self,
+        no: u64,
+        (seats, areas): (&[u32], &[AreaPlaces]),
+        (from, to): (SeatStatus, SeatStatus),
+        lsn: Lsn,
+        changes: &mut impl Changes<Part>,
+    ) {
         let owner = if to == SeatStatus::Free { 0 } else { no };
-        self.set_seats(reservation.seats.iter().copied(), to, owner, lsn, changes);
-        for place in &reservation.areas {
+        self.set_seats(seats.iter().copied(), to, owner, lsn, changes);
+        for place in areas {
             let state = &mut self.header.areas[usize::from(place.area)];
             state.seq = lsn;
             match from {
@@ -1037,13 +1335,20 @@ impl ConcertOption {
     fn vacate(&mut self, no: u64, reservation: &Reservation, lsn: Lsn, changes: &mut impl Changes<Part>) {
         let from = if reservation.status.may_be_held() { SeatStatus::Held } else { SeatStatus::Sold };
         self.occupy(no, reservation, (from, SeatStatus::Free), lsn, changes);
-        let Some(places) = self.users.get_mut(&reservation.user) else { return };
-        *places -= reservation.places();
-        let part = || Part::User(reservation.user.clone());
-        if *places > 0 {
+        // They come after what was set free, since that is how it was before.
+        self.set_seats(reservation.from_blocked().iter().copied(), SeatStatus::Blocked, 0, lsn, changes);
+        self.count_out(&reservation.user, reservation.places(), changes);
+    }
+
+    /// Takes places out of a user's count.
+    fn count_out(&mut self, user: &UserId, places: u32, changes: &mut impl Changes<Part>) {
+        let Some(known) = self.users.get_mut(user) else { return };
+        *known -= places;
+        let part = || Part::User(user.clone());
+        if *known > 0 {
             return changes.touch_named(part);
         }
-        self.users.remove(&reservation.user);
+        self.users.remove(user);
         changes.remove(part);
     }
 
@@ -1104,11 +1409,10 @@ fn few_or_many(seats: SeatRefs) -> (SeatRefs, SeatSet) {
     (SeatRefs::new(), seats.into_iter().collect())
 }
 
-/// The sum of all prices; definitions are checked so that it fits.
-fn price(plan: &PricedPlan, seats: &[u32], areas: &[AreaPlaces]) -> Points {
-    let seats = seats.iter().map(|seat| plan.seat_price(*seat).get());
-    let areas = areas.iter().map(|place| plan.area_price(place.area).get() * u64::from(place.count));
-    Points::new(seats.chain(areas).sum()).unwrap_or(Points::MAX)
+/// The sum of all prices. Within the limits of an option it fits, since definitions are checked.
+fn sum_of(lot: &Lot) -> Result<Points, Rejection> {
+    let more = || Flaw::new("amount", format!("all together must be at most {}", Points::MAX));
+    lot.amount().ok_or_else(|| Rejection::Invalid(vec![more()]))
 }
 
 impl Aggregate for ConcertOption {
@@ -1136,7 +1440,36 @@ impl Aggregate for ConcertOption {
                 Ok(Answer::Reply(Reply::Done))
             }
             Command::Hold { user, wish, token, note, plan, request } => {
-                self.decide_hold(now, (user, *token, note.as_deref()), wish, plan, request, out)
+                let holder = Holder { user, token: *token, note: note.as_deref(), by: None };
+                self.decide_hold(now, holder, (wish, Office::default()), plan, request, out)
+            }
+            Command::HoldFor { user, wish, office, note, by, plan, request } => {
+                let holder = Holder { user, token: None, note: note.as_deref(), by: by.as_ref() };
+                self.decide_hold(now, holder, (wish, *office), plan, request, out)
+            }
+            Command::ReleasePart { reservation, caller, part, plan, request } => {
+                self.decide_release_part(now, (*reservation, caller), part, plan, request, out)
+            }
+            Command::HoldUntil { reservation, expires_at, by } => {
+                self.decide_hold_until(now, (*reservation, by.as_ref()), *expires_at, out)
+            }
+            Command::Exchange { reservation, caller, give, take, plan, request } => {
+                self.decide_exchange(now, (*reservation, caller), (give, take), plan, request, out)
+            }
+            Command::OfferTransfer { reservation, caller, to, request } => {
+                self.decide_offer(now, (*reservation, caller), to, request, out)
+            }
+            Command::WithdrawTransfer { reservation, transfer, caller } => {
+                self.decide_withdraw(now, (*reservation, *transfer), caller, out)
+            }
+            Command::AcceptTransfer { reservation, transfer, user, request } => {
+                self.decide_accept(now, (*reservation, *transfer), user, request, out)
+            }
+            Command::HandOn { reservation, to, by, request } => {
+                self.decide_hand_on(now, (*reservation, by.as_ref()), to, request, out)
+            }
+            Command::RefundPart { payment, caller, part, plan, request } => {
+                self.decide_refund_part(now, (*payment, caller), part, plan, request, out)
             }
             Command::Release { reservation: no, caller } => {
                 let Some(reservation) = self.reachable(*no, caller)? else {
@@ -1197,7 +1530,10 @@ impl Aggregate for ConcertOption {
             Command::DebitAnswered { payment, outcome } => Ok(self.decide_debit_answered(now, *payment, *outcome, out)),
             &Command::CreditAnswered { refund: no, balance, at } => {
                 let Some(refund) = self.refunds.get(&no) else { return Ok(Answer::Silent) };
-                out.events.push(Event::RefundCredited { refund: no, balance, refunded_at: at });
+                let payment = self.payments.get(&refund.payment);
+                let stays = payment.filter(|payment| payment.status == PaymentStatus::Completed);
+                let left = stays.map(Payment::price);
+                out.events.push(Event::RefundCredited { refund: no, balance, refunded_at: at, left });
                 let refunded = Box::new(Refund { balance, refunded_at: at, key: None, ..refund.clone() });
                 Ok(Answer::Settle {
                     ticket: no,
@@ -1236,7 +1572,20 @@ impl Aggregate for ConcertOption {
                 self.header.window = *window;
                 changes.touch(Part::Header);
             }
-            Event::SeatsHeld { reservation: no, user, seats, areas, amount, expires_at, token, key, note } => {
+            Event::SeatsHeld {
+                reservation: no,
+                user,
+                seats,
+                areas,
+                amount,
+                expires_at,
+                token,
+                key,
+                prices,
+                from_blocked,
+                note,
+                ..
+            } => {
                 let mut reservation = Reservation {
                     user: user.clone(),
                     seats: seats.clone(),
@@ -1248,11 +1597,16 @@ impl Aggregate for ConcertOption {
                     status: ReservationStatus::Held,
                     steps: SmallVec::new(),
                     note: note.clone(),
+                    prices: prices.clone(),
+                    course: None,
                 };
+                if !from_blocked.is_empty() {
+                    reservation.course_mut().from_blocked = from_blocked.as_slice().into();
+                }
                 reservation.note(StepKind::Held, meta);
                 self.header.last_no = *no;
                 self.occupy(*no, &reservation, (SeatStatus::Free, SeatStatus::Held), lsn, changes);
-                self.count_places(&reservation, changes);
+                self.count_places(user, reservation.places(), changes);
                 self.deadlines.insert((*expires_at, *no));
                 self.reservations.insert(*no, reservation);
                 changes.count(user, Counted::HoldOpened);
@@ -1285,6 +1639,9 @@ impl Aggregate for ConcertOption {
                     paid_at: at,
                     key: key.clone(),
                     provider: None,
+                    legs: Vec::new(),
+                    crediting: 0,
+                    complimentary: false,
                 };
                 self.unsettled.insert(*payment, Unsettled::Payment { deadline: *deadline });
                 self.begun.extend(key.as_ref().map(|key| (key.scope, *payment)));
@@ -1301,7 +1658,7 @@ impl Aggregate for ConcertOption {
             Event::PaymentRefunded { refund, payment, key, .. } => {
                 self.evolve_refunded(meta, *refund, *payment, key.as_ref(), changes);
             }
-            Event::RefundCredited { refund, balance, refunded_at } => {
+            Event::RefundCredited { refund, balance, refunded_at, .. } => {
                 self.evolve_credited(meta, *refund, *balance, *refunded_at, changes);
             }
             Event::TokenCompleted { reservation } => {
@@ -1337,6 +1694,25 @@ impl Aggregate for ConcertOption {
             Event::ProviderPaymentRevived { payment, row, reservation } => {
                 self.evolve_revived(*payment, row, reservation.as_deref(), changes);
             }
+            Event::OrderChanged { reservation, change } => {
+                self.evolve_changed(meta, *reservation, change, changes);
+            }
+            Event::ExchangeStarted { reservation, exchange } => {
+                self.evolve_exchange_started(meta, *reservation, exchange, changes);
+            }
+            Event::ExchangeFailed { reservation, .. } => {
+                self.evolve_exchange_failed(meta, *reservation, changes);
+            }
+            Event::TransferOffered { reservation, offer, key, .. } => {
+                self.evolve_offered(*reservation, Some(offer), changes);
+                self.remember(at, key.as_ref(), offer.no, changes);
+            }
+            Event::TransferWithdrawn { reservation, .. } => {
+                self.evolve_offered(*reservation, None, changes);
+            }
+            Event::ComplimentaryGiven { payment, reservation } => {
+                self.evolve_complimentary(meta, *payment, *reservation, changes);
+            }
         }
     }
 
@@ -1359,8 +1735,11 @@ impl Aggregate for ConcertOption {
             match step {
                 Unsettled::Payment { deadline } => {
                     let payment = self.payments.get(no);
-                    let reservation = payment.and_then(|payment| self.reservations.get(&payment.reservation));
-                    out.extend(reservation.map(|reservation| self.debit(*no, reservation, now, *deadline)));
+                    out.extend(payment.map(|of| self.debit(*no, (&of.user, of.amount), now, *deadline)));
+                }
+                Unsettled::Difference { .. } => {
+                    let exchange = self.exchange_of(*no);
+                    out.extend(exchange.map(|(.., exchange)| self.ask_for_difference(now, exchange)));
                 }
                 Unsettled::Refund => {
                     let refund = self.refunds.get(no);
@@ -1433,14 +1812,22 @@ impl Aggregate for ConcertOption {
         }
         let holds = option.reservations.iter().filter(|(_, reservation)| reservation.status == ReservationStatus::Held);
         option.deadlines = holds.map(|(no, reservation)| (reservation.expires_at, *no)).collect();
+        let differences = option.reservations.iter().filter_map(|(no, reservation)| {
+            Some((reservation.exchange()?.leg.no, Unsettled::Difference { reservation: *no }))
+        });
         let payments = option.payments.iter().filter(|(_, payment)| payment.status == PaymentStatus::Pending);
         option.unsettled = payments
             .map(|(no, payment)| (*no, Unsettled::Payment { deadline: payment.deadline }))
             .chain(option.refunds.keys().map(|no| (*no, Unsettled::Refund)))
+            .chain(differences)
             .collect();
         let payments = option.payments.iter().map(|(no, payment)| (no, &payment.key));
         let keys = payments.chain(option.refunds.iter().map(|(no, refund)| (no, &refund.key)));
-        option.begun = keys.filter_map(|(no, key)| Some((key.as_ref()?.scope, *no))).collect();
+        let exchanges = option.reservations.values().filter_map(|reservation| {
+            let exchange = reservation.exchange()?;
+            Some((exchange.change.key.as_ref()?.scope, exchange.leg.no))
+        });
+        option.begun = keys.filter_map(|(no, key)| Some((key.as_ref()?.scope, *no))).chain(exchanges).collect();
         Ok(option)
     }
 }

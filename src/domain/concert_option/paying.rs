@@ -27,7 +27,7 @@ impl ConcertOption {
                 let deadline = now.plus_millis(u64::from(terms.payment_seconds) * 1000);
                 let key = request.key.clone();
                 out.events.push(Event::PaymentStarted { payment, reservation: no, deadline, key });
-                out.tell.push(self.debit(payment, reservation, now, deadline));
+                out.tell.push(self.debit(payment, (user, reservation.amount), now, deadline));
                 Ok(Answer::Park { ticket: payment, role: Role::Starter })
             }
             ReservationStatus::Paying { payment } if self.is_by_provider(payment) => {
@@ -57,19 +57,28 @@ impl ConcertOption {
             None if (1..=self.header.last_no).contains(&no) => return Ok(Answer::Reply(Reply::Archived)),
             _ => return Err(Rejection::NotFound),
         };
-        if let Some(by) = &payment.provider {
-            let confirmed = matches!(by.stand, Stand::Confirmed { .. }) && self.may_refund(now, caller);
-            return if confirmed {
-                Ok(self.decide_provider_refund(now, no, payment, request, out))
-            } else {
-                Err(Rejection::NotRefundable)
-            };
-        }
+        self.decide_refund_of_all(now, (no, payment), caller, request, out)
+    }
+
+    /// Gives all back that is left of a payment.
+    pub(super) fn decide_refund_of_all(
+        &self,
+        now: Timestamp,
+        (no, payment): (u64, &Payment),
+        caller: &Caller,
+        request: &Request,
+        out: &mut Decided<Event>,
+    ) -> Result<Answer<Reply>, Rejection> {
         if let PaymentStatus::Refunded { refund } = payment.status {
             return Ok(Answer::Park { ticket: refund, role: Role::Other });
         }
-        if payment.status != PaymentStatus::Completed || !self.may_refund(now, caller) {
-            return Err(Rejection::NotRefundable);
+        let reservation = self.refundable(now, (no, payment), caller)?;
+        if payment.provider.is_some() {
+            return Ok(self.decide_provider_refund(now, no, payment, request, out));
+        }
+        if !payment.legs.is_empty() {
+            let (given, then) = (reservation.lot(), Lot::default());
+            return self.decide_to_give_back((no, payment), (given, then), (request, caller), out);
         }
         let refund = self.header.last_no + 1;
         out.events.push(Event::PaymentRefunded { refund, payment: no, key: request.key.clone(), by: caller.doer() });
@@ -77,8 +86,26 @@ impl ConcertOption {
         Ok(Answer::Park { ticket: refund, role: Role::Starter })
     }
 
-    fn may_refund(&self, now: Timestamp, caller: &Caller) -> bool {
-        caller.runs_the_sale() || self.header.window.refundable_until.is_some_and(|until| now < until)
+    /// The reservation that a payment has paid for, if that may be given back.
+    pub(super) fn refundable(
+        &self,
+        now: Timestamp,
+        (no, payment): (u64, &Payment),
+        caller: &Caller,
+    ) -> Result<&Reservation, Rejection> {
+        let reservation = self.reservations.get(&payment.reservation).ok_or(Rejection::NotRefundable)?;
+        let is_paid_by_it = reservation.status == ReservationStatus::Confirmed { payment: no };
+        if !is_paid_by_it || !self.may_refund(now, caller, reservation) {
+            return Err(Rejection::NotRefundable);
+        }
+        self.not_changing(reservation)?;
+        Ok(reservation)
+    }
+
+    /// Once an order was handed on, its owner may not: it was somebody else who paid.
+    pub(super) fn may_refund(&self, now: Timestamp, caller: &Caller, reservation: &Reservation) -> bool {
+        let in_time = || self.header.window.refundable_until.is_some_and(|until| now < until);
+        caller.runs_the_sale() || (in_time() && !reservation.was_handed_on())
     }
 
     pub(super) fn decide_debit_answered(
@@ -89,7 +116,7 @@ impl ConcertOption {
         out: &mut Decided<Event>,
     ) -> Answer<Reply> {
         let Some(payment) = self.payments.get(&no).filter(|payment| payment.status == PaymentStatus::Pending) else {
-            return Answer::Silent;
+            return self.decide_difference_answered(no, outcome, out);
         };
         let refused = match outcome {
             DebitOutcome::Debited { balance, at: paid_at } => {
@@ -124,15 +151,21 @@ impl ConcertOption {
         Answer::Settle { ticket: no, starter: refused.clone(), duplicate: refused.clone(), other: refused }
     }
 
-    pub(super) fn debit(&self, no: u64, reservation: &Reservation, now: Timestamp, deadline: Timestamp) -> Message {
+    pub(super) fn debit(
+        &self,
+        no: u64,
+        (user, amount): (&UserId, Points),
+        now: Timestamp,
+        deadline: Timestamp,
+    ) -> Message {
         let payment = PaymentId { option: self.id(), no };
         let settled_below = self.settled_below(no);
         let command = if now < deadline {
-            wallet::Command::Debit { payment, amount: reservation.amount, settled_below }
+            wallet::Command::Debit { payment, amount, settled_below }
         } else {
             wallet::Command::CancelDebit { payment, settled_below }
         };
-        Message::Wallet(reservation.user.clone(), command)
+        Message::Wallet(user.clone(), command)
     }
 
     pub(super) fn credit(&self, no: u64, user: &UserId, amount: Points) -> Message {
@@ -238,9 +271,16 @@ impl ConcertOption {
         self.settle(no, key.as_ref());
         changes.archive(Part::Refund(no), || cbor::to_vec(&refund));
         self.remember(meta.at, key.as_ref(), no, changes);
-        let payment = self.payments.remove(&refund.payment)?;
-        changes.archive(Part::Payment(refund.payment), || cbor::to_vec(&payment));
-        self.note(payment.reservation, StepKind::RefundCredited, meta, changes);
+        let payment = self.payments.get_mut(&refund.payment)?;
+        payment.crediting = payment.crediting.saturating_sub(1);
+        let (reservation, is_open) = (payment.reservation, payment.crediting > 0);
+        if is_open || payment.status == PaymentStatus::Completed {
+            changes.touch(Part::Payment(refund.payment));
+        } else {
+            changes.archive(Part::Payment(refund.payment), || cbor::to_vec(payment));
+            self.payments.remove(&refund.payment);
+        }
+        self.note(reservation, StepKind::RefundCredited, meta, changes);
         Some(())
     }
 

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::Change;
 use crate::domain::facts::{Charge, Fact, Facts, Totals};
 use crate::domain::idempotency::Key;
 use crate::domain::{Currency, PaymentId, Points, Timestamp, cbor};
@@ -240,6 +241,13 @@ pub enum Turn {
         #[n(1)]
         refund: Option<u64>,
     },
+    /// It stays paid, and its order changes.
+    #[n(4)]
+    Changed {
+        /// How.
+        #[n(0)]
+        change: Box<Change>,
+    },
 }
 
 /// What can be owed of a payment.
@@ -401,6 +409,9 @@ pub struct ByProvider {
     /// When it was heard of last, or came to a turn; absent: not since it was begun.
     #[n(5)]
     pub moved_at: Option<Timestamp>,
+    /// What its seats cost now, if that is not what was paid for them.
+    #[n(6)]
+    pub price: Option<Points>,
 }
 
 /// What should be owed, by the facts.
@@ -416,7 +427,8 @@ impl ByProvider {
     /// One that begins.
     #[must_use]
     pub fn new(terms: ProviderTerms) -> Self {
-        Self { terms, stand: Stand::Pending, facts: Facts::default(), owed: Vec::new(), last_owed: 0, moved_at: None }
+        let (facts, owed) = (Facts::default(), Vec::new());
+        Self { terms, stand: Stand::Pending, facts, owed, last_owed: 0, moved_at: None, price: None }
     }
 
     /// Where it stands, if `price` is what its seats cost, and `paid_at` when it paid for them if it did.
@@ -437,7 +449,7 @@ impl ByProvider {
     /// Which charge has paid for its seats, and how much that is.
     fn confirmed(&self, price: Points) -> (Option<&str>, Points) {
         match &self.stand {
-            Stand::Confirmed { reference } => (reference.as_deref(), price),
+            Stand::Confirmed { reference } => (reference.as_deref(), self.price.unwrap_or(price)),
             _ => (None, Points::ZERO),
         }
     }
@@ -537,6 +549,16 @@ impl ByProvider {
         Owing { begun: begun.collect(), settled: settled.collect() }
     }
 
+    /// It goes where a turn leads.
+    pub(super) fn turn(&mut self, turn: Option<&Turn>) {
+        if let Some(stand) = turn.and_then(Turn::stand) {
+            self.stand = stand;
+        }
+        if let Some(Turn::Changed { change }) = turn {
+            self.price = Some(change.amount);
+        }
+    }
+
     pub(super) fn owe(&mut self, owing: &Owing) {
         self.owed.retain(|owed| !owing.settled.contains(&owed.no));
         self.owed.extend(owing.begun.iter().cloned());
@@ -569,6 +591,13 @@ impl ByProvider {
         !matches!(self.stand, Stand::Confirmed { .. }) && self.took_nothing()
     }
 
+    /// Whether a part of what has paid for its seats is to go back, and nobody has said yet that it is.
+    pub(super) fn is_giving_back(&self) -> bool {
+        let Stand::Confirmed { reference: Some(paid) } = &self.stand else { return false };
+        let is_of_it = |owed: &Owed| owed.kind == OwedKind::Refund && owed.reference.as_ref() == Some(paid);
+        self.owed.iter().any(|owed| is_of_it(owed) && !owed.by_hand)
+    }
+
     /// Whether nothing of it is open any more.
     fn may_go_cold(&self) -> bool {
         self.owed.is_empty() && !self.facts.is_disputed()
@@ -583,14 +612,15 @@ impl ByProvider {
 }
 
 impl Turn {
-    /// Where a payment stands after it.
-    pub(super) fn stand(&self) -> Stand {
-        match self {
+    /// Where a payment stands after it, if not where it stood.
+    pub(super) fn stand(&self) -> Option<Stand> {
+        Some(match self {
+            Self::Changed { .. } => return None,
             Self::Authorized { reference, until, .. } => {
                 Stand::Authorized { reference: reference.clone(), until: *until }
             }
             Self::Confirmed { reference, .. } => Stand::Confirmed { reference: reference.clone() },
             Self::Ended { why, .. } | Self::Refunded { why, .. } => Stand::Over { why: *why },
-        }
+        })
     }
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use smallvec::SmallVec;
 
-use super::{ByProvider, Note};
+use super::{ByProvider, Course, Note, Prices};
 use crate::domain::idempotency::Key;
 use crate::domain::{CorruptRow, Lsn, Meta, Points, Rejection, Timestamp, UserId, cbor};
 
@@ -112,6 +112,27 @@ pub enum StepKind {
     /// Its seats were free, and were taken again for money that came late.
     #[n(10)]
     TakenAgain,
+    /// A part of it was given up.
+    #[n(11)]
+    PartReleased,
+    /// A part of it was given back.
+    #[n(12)]
+    PartRefunded,
+    /// Other seats were pinned for it: the wallet was asked for the difference.
+    #[n(13)]
+    ExchangeStarted,
+    /// Seats were exchanged.
+    #[n(14)]
+    Exchanged,
+    /// The wallet did not give the difference: it has what it had.
+    #[n(15)]
+    ExchangeFailed,
+    /// It became somebody else's.
+    #[n(16)]
+    HandedOn,
+    /// Its hold got another end.
+    #[n(17)]
+    HeldUntil,
 }
 
 /// One step of a reservation's way.
@@ -164,6 +185,12 @@ pub struct Reservation {
     #[n(8)]
     #[cbor(with = "cbor::small")]
     pub steps: SmallVec<[SagaStep; 2]>,
+    /// What each of its seats and places costs.
+    #[n(9)]
+    pub prices: Prices,
+    /// What else has become of it; absent for most.
+    #[n(10)]
+    pub course: Option<Box<Course>>,
     /// What stands beside it.
     #[n(12)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -182,7 +209,7 @@ impl Reservation {
     /// How many seats and places.
     #[must_use]
     pub fn places(&self) -> u32 {
-        // At most 100 of each.
+        // At most some thousand.
         self.seats.len() as u32 + self.areas.iter().map(|area| area.count).sum::<u32>()
     }
 
@@ -283,9 +310,66 @@ pub struct Payment {
     /// What a payment by a provider has beside.
     #[n(9)]
     pub provider: Option<Box<ByProvider>>,
+    /// What wallets have paid for it, oldest first; none: what it began with, and nothing of that is back.
+    #[n(10)]
+    #[cbor(with = "cbor::list", has_nil)]
+    pub legs: Vec<Leg>,
+    /// How many refunds of a part of it are on their way.
+    #[n(11)]
+    #[cbor(default)]
+    pub crediting: u32,
+    /// Nothing was to pay: it was given away.
+    #[n(12)]
+    #[cbor(default)]
+    pub complimentary: bool,
+}
+
+/// What a wallet has paid at one time: the first debit of a payment, or the difference of an exchange.
+#[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
+pub struct Leg {
+    /// Its number: that of the payment, or one of its own.
+    #[n(0)]
+    pub no: u64,
+    /// Whose wallet: what goes back of it goes there.
+    #[n(1)]
+    pub user: UserId,
+    /// How much.
+    #[n(2)]
+    pub taken: Points,
+    /// How much of it went back, or is on its way.
+    #[n(3)]
+    pub back: Points,
+}
+
+impl Leg {
+    /// How much of it may go back yet.
+    #[must_use]
+    pub fn left(&self) -> Points {
+        self.taken.checked_sub(self.back).unwrap_or(Points::ZERO)
+    }
 }
 
 impl Payment {
+    /// What wallets have paid, oldest first; `no` is its own number.
+    #[must_use]
+    pub fn all_legs(&self, no: u64) -> Vec<Leg> {
+        if !self.legs.is_empty() || self.provider.is_some() {
+            return self.legs.clone();
+        }
+        vec![Leg { no, user: self.user.clone(), taken: self.amount, back: Points::ZERO }]
+    }
+
+    /// What its seats cost now.
+    #[must_use]
+    pub fn price(&self) -> Points {
+        match &self.provider {
+            Some(by) => by.price.unwrap_or(self.amount),
+            None if self.legs.is_empty() => self.amount,
+            // What is left of all legs is the price of seats, which is an amount.
+            None => Points::new(self.legs.iter().map(|leg| leg.left().get()).sum()).unwrap_or(Points::MAX),
+        }
+    }
+
     /// Reads the row of [`Part::Payment`].
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use crate::domain::{ConcertId, idempotency};
 use crate::testing::scenario::{Scenario, given};
 
 mod by_provider;
+mod changing;
 mod rules;
 
 const OPTION: OptionId = OptionId(5);
@@ -114,16 +115,21 @@ fn hold(name: &str, seats: &[u32]) -> Command {
 
 fn held(reservation: u64, name: &str, seats: &[u32], expires_at: Timestamp) -> Event {
     let amount = points(10 * seats.iter().filter(|seat| **seat < 10).count() as u64);
-    let (seats, areas) = (seats.into(), smallvec![]);
+    let prices = seats.iter().map(|seat| points(if *seat < 10 { 10 } else { 0 })).collect();
+    let (seats, areas, from_blocked) = (seats.into(), smallvec![], Vec::new());
+    let (user, token, key) = (user(name), None, None);
     Event::SeatsHeld {
         reservation,
-        user: user(name),
+        user,
         seats,
         areas,
         amount,
         expires_at,
-        token: None,
-        key: None,
+        token,
+        key,
+        prices,
+        from_blocked,
+        by: None,
         note: None,
     }
 }
@@ -208,7 +214,8 @@ fn anna_wants_it_back() -> Scenario<ConcertOption> {
 
 /// And has it back at 60 s.
 fn anna_has_it_back() -> Scenario<ConcertOption> {
-    anna_wants_it_back().given(s(60), [Event::RefundCredited { refund: 3, balance: points(25), refunded_at: s(59) }])
+    anna_wants_it_back()
+        .given(s(60), [Event::RefundCredited { refund: 3, balance: points(25), refunded_at: s(59), left: None }])
 }
 
 fn reservation(status: ReservationStatus) -> Reservation {
@@ -222,6 +229,8 @@ fn reservation(status: ReservationStatus) -> Reservation {
         token: None,
         status,
         steps: smallvec![],
+        prices: [points(10)].into_iter().collect(),
+        course: None,
         note: None,
     }
 }
@@ -338,6 +347,7 @@ fn holds_of_named_seats() {
             Box::new(Reservation {
                 seats: smallvec![0, 12],
                 amount: points(10),
+                prices: [points(10), Points::ZERO].into_iter().collect(),
                 ..reservation(ReservationStatus::Held)
             }),
         ));
@@ -381,6 +391,9 @@ fn holds_of_places_are_all_or_nothing() {
         expires_at: s(320),
         token: None,
         key: None,
+        prices: [points(10), Points::ZERO].into_iter().collect(),
+        from_blocked: Vec::new(),
+        by: None,
         note: None,
     }]);
     let state = |held| AreaState { held, sold: 0, seq: Lsn(2) };
@@ -635,6 +648,9 @@ fn payments_are_confirmed() {
         paid_at: s(39),
         key: None,
         provider: None,
+        legs: Vec::new(),
+        crediting: 0,
+        complimentary: false,
     };
     let then = anna_pays()
         .when(answered(2, debited(5, s(39))), s(40))
@@ -734,7 +750,7 @@ fn a_used_token_is_owed_until_it_is_acknowledged() {
     let refunded = then
         .clone()
         .given(s(50), [Event::PaymentRefunded { refund: 3, payment: 2, key: None, by: None }])
-        .given(s(60), [Event::RefundCredited { refund: 3, balance: points(25), refunded_at: s(59) }])
+        .given(s(60), [Event::RefundCredited { refund: 3, balance: points(25), refunded_at: s(59), left: None }])
         .reloaded()
         .then_owes([complete])
         .when(Command::TokenCompleted { reservation: 1 }, s(61))
@@ -814,7 +830,7 @@ fn refunds_are_credited() {
     let then = anna_wants_it_back()
         .reloaded()
         .when(credited.clone(), s(60))
-        .then_events([Event::RefundCredited { refund: 3, balance: points(25), refunded_at: s(59) }])
+        .then_events([Event::RefundCredited { refund: 3, balance: points(25), refunded_at: s(59), left: None }])
         .then_tells([])
         .then_answer(Answer::Settle {
             ticket: 3,
@@ -847,6 +863,9 @@ fn holds_are_idempotent() {
         expires_at: at.plus_millis(300_000),
         token: None,
         key: Some(key(1, 1)),
+        prices: [points(10)].into_iter().collect(),
+        from_blocked: Vec::new(),
+        by: None,
         note: None,
     };
     let then = defined().when(asked(&[0, 1], 1), s(20)).then_events([held(1, &[0, 1], s(20))]).reloaded();
@@ -995,6 +1014,9 @@ fn sold_out() {
         expires_at: s(320),
         token: None,
         key: None,
+        prices: [points(10), Points::ZERO].into_iter().collect(),
+        from_blocked: Vec::new(),
+        by: None,
         note: None,
     };
     let then = defined().given(s(20), [blocked(&all), places]);

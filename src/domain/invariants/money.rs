@@ -14,6 +14,8 @@ use crate::domain::{Currency, Timestamp};
 pub(super) struct Provided {
     pub(super) reservation: u64,
     pub(super) price: u64,
+    /// What its seats cost now.
+    pub(super) worth: u64,
     /// Until when its seats are pinned, if they are.
     pub(super) pinned_until: Option<Timestamp>,
     pub(super) confirmed: bool,
@@ -35,6 +37,7 @@ impl Provided {
         Self {
             reservation,
             price,
+            worth: price,
             pinned_until: Some(deadline),
             confirmed: false,
             cold: false,
@@ -85,6 +88,12 @@ impl Provided {
                 ensure!(self.confirmed, "I13", "{no} is given back, and was not paid");
                 self.confirmed = false;
             }
+            Some(Turn::Changed { change }) => {
+                ensure!(self.confirmed, "I13", "the order of {no} changes, and was not paid");
+                let (was, is) = (self.worth, change.amount.get());
+                ensure!(is <= was, "I16", "the price of {no} rises from {was} to {is}, and nobody took the difference");
+                self.worth = is;
+            }
             None => {}
         }
         for settled in &moved.owing.settled {
@@ -101,7 +110,7 @@ impl Provided {
         let all: BTreeSet<_> = self.told.values().map(|(_, currency)| *currency).chain([self.currency]).collect();
         for currency in all {
             let is_own = currency == self.currency;
-            let confirmed = if self.confirmed && is_own { self.price } else { 0 };
+            let confirmed = if self.confirmed && is_own { self.worth } else { 0 };
             let back = |kind: Kind, id: &str, of: &str| {
                 kind == Kind::Refunded && !self.told.contains_key(&(Kind::RefundFailed, of.to_owned(), id.to_owned()))
             };

@@ -4,7 +4,7 @@ use smallvec::smallvec;
 
 use super::*;
 use crate::domain::Lsn;
-use crate::domain::concert_option::{Event, FailureReason, SeatSet};
+use crate::domain::concert_option::{Back, Change, Drawn, Event, FailureReason, Leg, Lot, SeatSet, What};
 
 const OPTION: OptionId = OptionId(5);
 
@@ -32,6 +32,9 @@ fn held(reservation: u64, seat: u32) -> Event {
         token: None,
         key: None,
         note: None,
+        prices: [points(10)].into_iter().collect(),
+        from_blocked: Vec::new(),
+        by: None,
     }
 }
 
@@ -48,7 +51,7 @@ fn refunded(refund: u64, payment: u64) -> Event {
 }
 
 fn credited(refund: u64) -> Event {
-    Event::RefundCredited { refund, balance: points(10), refunded_at: s(1) }
+    Event::RefundCredited { refund, balance: points(10), refunded_at: s(1), left: None }
 }
 
 fn failed(payment: u64) -> Event {
@@ -225,4 +228,97 @@ fn admissions_that_break_the_line() {
         let expected = if holds { None } else { Some("I6") };
         assert_eq!(last.err().map(|broken| broken.invariant), expected, "{tokens:?}, then {then:?}");
     }
+}
+
+/// A change of reservation 1, which had seats 3 and 4 for 10 each and has those of `then`.
+fn change(what: What, given: &[u32], taken: &[u32], then: &[u32]) -> Change {
+    let lot = |seats: &[u32]| Lot {
+        seats: seats.into(),
+        areas: smallvec![],
+        prices: seats.iter().map(|_| points(10)).collect(),
+    };
+    Change {
+        what,
+        given: lot(given),
+        taken: lot(taken),
+        then: lot(then),
+        amount: points(10 * then.len() as u64),
+        backs: Vec::new(),
+        leg: None,
+        key: None,
+        by: None,
+    }
+}
+
+fn changes(change: Change) -> Event {
+    Event::OrderChanged { reservation: 1, change: Box::new(change) }
+}
+
+fn back(refund: u64, user: &str, amount: u64, drawn: &[(u64, u64)]) -> Back {
+    let drawn = drawn.iter().map(|&(leg, amount)| Drawn { leg, amount: points(amount) }).collect();
+    Back { refund, user: user.parse().unwrap(), amount: points(amount), drawn }
+}
+
+#[test]
+fn changes_of_orders_that_break_something() {
+    let two = |mut event: Event| {
+        if let Event::SeatsHeld { seats, amount, .. } = &mut event {
+            (*seats, *amount) = (smallvec![3, 4], points(20));
+        }
+        event
+    };
+    let paid = [two(held(1, 3)), started(2, 1), confirmed(2)];
+    let after = |before: &[Event], event: Event| option_breaks(&[before, &[event]].concat());
+    let refunded = |all| What::Refunded { refund: 3, all };
+    let in_part = |backs: Vec<Back>| Change { backs, ..change(refunded(false), &[4], &[], &[3]) };
+    assert_eq!(after(&paid, changes(in_part(vec![back(3, "anna", 10, &[(2, 10)])]))), None);
+    for (what, backs) in [
+        ("nobody gets it", vec![]),
+        ("somebody else does", vec![back(3, "bob", 10, &[(2, 10)])]),
+        ("too little", vec![back(3, "anna", 9, &[(2, 9)])]),
+        ("too much", vec![back(3, "anna", 11, &[(2, 11)])]),
+        ("of a leg that never was", vec![back(3, "anna", 10, &[(1, 10)])]),
+        ("not what is drawn", vec![back(3, "anna", 10, &[(2, 9)])]),
+        ("twice", vec![back(3, "anna", 10, &[(2, 10)]), back(4, "anna", 10, &[(2, 10)])]),
+    ] {
+        assert_eq!(after(&paid, changes(in_part(backs))), Some("I16"), "{what}");
+    }
+    let good = || vec![back(3, "anna", 10, &[(2, 10)])];
+    let cheap = Change { amount: points(9), ..in_part(good()) };
+    assert_eq!(after(&paid, changes(cheap)), Some("I16"), "the price");
+    let keeps = Change { then: change(What::Released, &[], &[], &[3, 4]).then, ..in_part(good()) };
+    assert_eq!(after(&paid, changes(keeps)), Some("I16"), "what is given is kept");
+    let not_its_own = Change { given: change(What::Released, &[5], &[], &[]).given, ..in_part(good()) };
+    assert_eq!(after(&paid, changes(not_its_own)), Some("I16"), "what is given is not its own");
+    let number = vec![back(4, "anna", 10, &[(2, 10)])];
+    assert_eq!(after(&paid, changes(in_part(number))), Some("saga"), "a number is left out");
+    // More than came in, in two steps.
+    let most = [&paid[..], &[changes(in_part(good()))]].concat();
+    let rest = |backs| changes(Change { backs, ..change(What::Refunded { refund: 4, all: true }, &[3], &[], &[]) });
+    assert_eq!(after(&most, rest(vec![back(4, "anna", 10, &[(2, 10)])])), None);
+    assert_eq!(after(&most, rest(vec![back(4, "anna", 20, &[(2, 20)])])), Some("I16"));
+    assert_eq!(after(&most, refunded_whole()), Some("I16"), "what has changed does not go back as if it had not");
+    // Exchanges.
+    let swap = |given: &[u32], taken: &[u32], then: &[u32]| changes(change(What::Exchanged, given, taken, then));
+    assert_eq!(after(&paid, swap(&[4], &[6], &[3, 6])), None);
+    assert_eq!(after(&paid, swap(&[4], &[6, 7], &[3, 6, 7])), Some("I16"), "more places than are given");
+    assert_eq!(after(&[&paid[..], &[held(3, 6)]].concat(), swap(&[4], &[6], &[3, 6])), Some("I1"));
+    assert_eq!(after(&paid[..1], swap(&[4], &[6], &[3, 6])), Some("I16"), "it is held");
+    let gift = Change { leg: Some(leg(3)), ..change(What::Exchanged, &[4], &[6], &[3, 6]) };
+    assert_eq!(after(&paid, changes(gift)), Some("I16"), "a difference that nobody was asked for");
+    let transfer = |transfer| What::HandedOn { to: "bob".parse().unwrap(), transfer };
+    let whole = |what| changes(change(what, &[], &[], &[3, 4]));
+    assert_eq!(after(&paid, whole(transfer(None))), None);
+    assert_eq!(after(&paid, whole(transfer(Some(3)))), Some("I16"), "nobody has offered it");
+    assert_eq!(after(&paid, whole(What::HeldUntil { expires_at: s(200) })), Some("I16"), "it is not held");
+    assert_eq!(after(&paid[..1], whole(What::HeldUntil { expires_at: s(98) })), Some("I16"), "that is over");
+    assert_eq!(after(&paid, Event::ExchangeFailed { reservation: 1, reason: FailureReason::TimedOut }), Some("I16"));
+}
+
+fn leg(no: u64) -> Leg {
+    Leg { no, user: anna(), taken: points(10), back: Points::ZERO }
+}
+
+fn refunded_whole() -> Event {
+    refunded(4, 2)
 }

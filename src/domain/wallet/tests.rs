@@ -263,6 +263,16 @@ fn each_refund_is_credited_once() {
 }
 
 #[test]
+fn a_credit_for_which_there_is_no_room_stays_owed() {
+    let max = Points::MAX.get();
+    let full = given::<Wallet>(s(0), [charged(1, max, max)]).reloaded();
+    let full = full.when(credit(3, 1, 3), s(1)).then_nothing().then_answer(Answer::Silent);
+    // It is asked for again until there is.
+    let then = full.when(debit(4, 1, 3), s(2)).when(credit(3, 1, 3), s(3));
+    then.then_events([credited(3, 3, 1, max, 3)]).then_tells(says_credited(3, max, s(3)));
+}
+
+#[test]
 fn what_is_settled_is_forgotten_and_never_done_again() {
     // Debited, called off, refused and credited; then a step that says all of them are settled.
     let steps = [

@@ -9,9 +9,9 @@ use minicbor::{Decode, Decoder, Encode, Encoder};
 
 use super::super::{Inner, IssuedToken, Start};
 use crate::api::{
-    Answered, BareReservation, Caller, Concert, ConcertOption, DeadLetter, IdempotencyKey, NewConcert, NewOption, Page,
-    PageRequest, Payment, PaymentFilter, Refund, ReservationStatus, Sink, Token, WaitingRoom, Wallet, WalletEntry,
-    WindowPatch, Wish,
+    Answered, BareReservation, Caller, Concert, ConcertOption, DeadLetter, IdempotencyKey, NewConcert, NewOption,
+    Office, Page, PageRequest, Payment, PaymentFilter, Portion, Refund, Reservation, ReservationStatus, Sink, Token,
+    Transfer, WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish,
 };
 use crate::domain::catalogue::ConcertPatch;
 use crate::domain::concert_option::{Definition, Note, Owed};
@@ -20,7 +20,8 @@ use crate::domain::seating_plan::PlanHash;
 use crate::domain::sink::{Destination, Secret};
 use crate::domain::waiting_room::SettingsPatch;
 use crate::domain::{
-    ConcertId, EventFilter, EventId, OptionId, PaymentId, Points, ReservationId, SinkId, Timestamp, TokenId, UserId,
+    ConcertId, EventFilter, EventId, OptionId, PaymentId, Points, ReservationId, SinkId, Timestamp, TokenId,
+    TransferId, UserId,
 };
 use crate::error::Error;
 
@@ -126,6 +127,11 @@ macro_rules! calls {
     };
 }
 
+/// What of a reservation travels.
+fn bare(answered: Answered<Reservation>) -> Answered<BareReservation> {
+    Answered { value: answered.value.into(), replayed: answered.replayed }
+}
+
 calls! {
     /// See [`create_concert`](crate::Engine::create_concert).
     1 Change CreateConcert { 0 concert: NewConcert, 1 key: Option<IdempotencyKey> } -> Answered<Concert>
@@ -214,6 +220,45 @@ calls! {
     /// See [`change_concert`](crate::Engine::change_concert).
     65 Change ChangeConcert { 0 id: ConcertId, 1 patch: ConcertPatch, 2 by: UserId } -> Concert
         = |here| here.change_concert(id, patch, &by).await;
+    /// See [`release_part`](crate::Engine::release_part).
+    80 Change ReleasePart {
+        0 caller: Caller, 1 id: ReservationId, 2 part: Portion, 3 key: Option<IdempotencyKey>,
+    } -> Answered<BareReservation> = |here| here.release_part(&caller, id, part, key).await.map(bare);
+    /// See [`refund_part`](crate::Engine::refund_part).
+    81 Change GiveBackPart {
+        0 caller: Caller, 1 id: PaymentId, 2 part: Portion, 3 key: Option<IdempotencyKey>,
+    } -> Answered<Refund> = |here| here.refund_part(&caller, id, part, key).await;
+    /// See [`exchange`](crate::Engine::exchange).
+    82 Change Exchange {
+        0 caller: Caller, 1 id: ReservationId, 2 give: Portion, 3 take: Portion, 4 queue_token: Option<String>,
+        5 key: Option<IdempotencyKey>,
+    } -> Answered<BareReservation>
+        = |here| here.exchange(&caller, id, (give, take), queue_token.as_deref(), key).await.map(bare);
+    /// See [`offer_transfer`](crate::Engine::offer_transfer).
+    83 Change OfferTransfer {
+        0 caller: Caller, 1 id: ReservationId, 2 to: UserId, 3 key: Option<IdempotencyKey>,
+    } -> Answered<Transfer> = |here| here.offer_transfer(&caller, id, &to, key).await;
+    /// See [`withdraw_transfer`](crate::Engine::withdraw_transfer).
+    84 Change WithdrawTransfer { 0 caller: Caller, 1 id: TransferId } -> ()
+        = |here| here.withdraw_transfer(&caller, id).await;
+    /// See [`accept_transfer`](crate::Engine::accept_transfer).
+    85 Change AcceptTransfer { 0 user: UserId, 1 id: TransferId, 2 key: Option<IdempotencyKey> } -> Answered<BareReservation>
+        = |here| here.accept_transfer(&user, id, key).await.map(bare);
+    /// See [`hand_on`](crate::Engine::hand_on).
+    86 Change HandOn {
+        0 id: ReservationId, 1 to: UserId, 2 key: Option<IdempotencyKey>, 3 by: Option<UserId>,
+    } -> Answered<BareReservation> = |here| here.hand_on(id, &to, by.as_ref(), key).await.map(bare);
+    /// See [`hold_for`](crate::Engine::hold_for).
+    87 Change HoldFor {
+        0 option: OptionId, 1 user: UserId, 2 wish: Wish, 3 office: Office, 4 key: Option<IdempotencyKey>,
+        5 note: Option<Box<Note>>, 6 by: Option<UserId>,
+    } -> Answered<BareReservation>
+        = |here| here.hold_for(option, &user, (wish, office, note), by.as_ref(), key).await.map(bare);
+    /// See [`hold_until`](crate::Engine::hold_until).
+    88 Change HoldUntil { 0 id: ReservationId, 1 expires_at: Timestamp, 2 by: Option<UserId> } -> BareReservation
+        = |here| here.hold_until(id, expires_at, by.as_ref()).await.map(Into::into);
+    /// See [`transfer`](crate::Engine::transfer).
+    89 Read GetTransfer { 0 user: UserId, 1 id: TransferId } -> Transfer = |here| here.transfer(&user, id).await;
 
     /// See [`token`](crate::Engine::token).
     32 Read GetToken { 0 caller: Caller, 1 id: TokenId } -> Token = |here| {

@@ -13,8 +13,8 @@ use super::loopback::{Fate, Loopback};
 use super::*;
 use crate::api::{
     Answered, BareReservation, BestAvailable, Caller, DeadLetter, DeliveryProgress, IdempotencyKey, NewArea,
-    NewConcert, NewOption, OwedItem, Page, PageRequest, Pause, PauseReason, Payment, PaymentFilter, Provided, Refund,
-    RefundStatus, ReservationStatus, Sink, Token, Verdict, Wallet, WindowPatch, Wish,
+    NewConcert, NewOption, Office, OwedItem, Page, PageRequest, Pause, PauseReason, Payment, PaymentFilter, Portion,
+    Provided, Refund, RefundStatus, ReservationStatus, Sink, Token, Verdict, Wallet, WindowPatch, Wish,
 };
 use crate::config::Config;
 use crate::domain::catalogue::ConcertPatch;
@@ -24,7 +24,7 @@ use crate::domain::sink::{Destination, Format, Registration, Response, Secret as
 use crate::domain::waiting_room::{Mode, Order, Settings, SettingsPatch, TokenStatus};
 use crate::domain::{
     ConcertId, Currency, EventFilter, EventId, EventType, Flaw, Lsn, OptionId, PaymentId, Points, RefundId, Rejection,
-    ReservationId, SinkId, Timestamp, TokenId, UserId,
+    ReservationId, SinkId, Timestamp, TokenId, TransferId, UserId,
 };
 use crate::engine::{Engine, Start};
 use crate::error::{Error, FieldError};
@@ -80,6 +80,9 @@ fn rejections() -> Vec<Rejection> {
         R::AmountTooSmall { minimum: points(100) },
         R::FactConflict,
         R::ReferenceInUse,
+        R::ChangeUnderWay,
+        R::ReservationNotConfirmed,
+        R::PriceWouldRise,
     ];
     // A new one must be added above.
     for one in &all {
@@ -104,7 +107,10 @@ fn rejections() -> Vec<Rejection> {
             | R::PaymentUnderWay
             | R::AmountTooSmall { .. }
             | R::FactConflict
-            | R::ReferenceInUse => {}
+            | R::ReferenceInUse
+            | R::ChangeUnderWay
+            | R::ReservationNotConfirmed
+            | R::PriceWouldRise => {}
         }
     }
     all
@@ -239,6 +245,7 @@ fn every_answer_arrives_as_it_was() {
         balance: None,
         paid_at: Some(at),
         provided: Some(Box::new(provided)),
+        given_back: Some(3),
     });
     travel(&Refund {
         id: RefundId { option: OptionId(4), no: 7 },
@@ -322,6 +329,7 @@ async fn every_call_arrives_as_it_was() {
     let note = Some(Box::new(Note { reference: Some("ü".into()), data: Some("{}".into()) }));
     let patch =
         ConcertPatch { venue: Some(None), image_url: Some(Some("https://x".into())), ..ConcertPatch::default() };
+    let transfer = TransferId { option, reservation: 3, no: 4 };
     send![
         CreateConcert { concert: NewConcert { title: "ä".into(), waiting_room: settings }, key: key() },
         AddOption { concert, option: new_option, plan: PlanHash([7; 32]), key: None },
@@ -334,7 +342,7 @@ async fn every_call_arrives_as_it_was() {
         LeaveQueue { caller: Caller::Staff(anna()), id: token },
         hold(Wish::Seats(vec!["1".into(), "2".into()])),
         hold(Wish::BestAvailable(best)),
-        Hold { note, ..hold(Wish::Areas(vec![("Lawn".into(), 3)])) },
+        Hold { note: note.clone(), ..hold(Wish::Areas(vec![("Lawn".into(), 3)])) },
         Release { caller: caller.clone(), id: reservation },
         Pay { user: anna(), id: reservation, key: key() },
         GiveBack { caller: caller.clone(), id: payment, key: None },
@@ -356,6 +364,31 @@ async fn every_call_arrives_as_it_was() {
         Attempted { id: payment, owed: 3, attempt: 4 },
         Adjust { user: anna(), amount: -7, reason: "ü".into(), by: anna(), key: key() },
         ChangeConcert { id: concert, patch, by: anna() },
+        ReleasePart { caller: caller.clone(), id: reservation, part: Portion::seats(["1"]), key: key() },
+        GiveBackPart { caller: caller.clone(), id: payment, part: Portion::places("Lawn", 2), key: None },
+        Exchange {
+            caller: caller.clone(),
+            id: reservation,
+            give: Portion::seats(["1"]),
+            take: Portion::places("Lawn", 1),
+            queue_token: Some("t.f".into()),
+            key: key(),
+        },
+        OfferTransfer { caller: caller.clone(), id: reservation, to: anna(), key: key() },
+        WithdrawTransfer { caller: caller.clone(), id: transfer },
+        AcceptTransfer { user: anna(), id: transfer, key: None },
+        HandOn { id: reservation, to: anna(), key: None, by: Some(anna()) },
+        HoldFor {
+            option,
+            user: anna(),
+            wish: Wish::seats(["1"]),
+            office: Office { complimentary: true, beyond_limits: false, from_blocked: true },
+            key: key(),
+            note: note.clone(),
+            by: Some(anna()),
+        },
+        HoldUntil { id: reservation, expires_at: at, by: None },
+        GetTransfer { user: anna(), id: transfer },
         GetToken { caller: caller.clone(), id: token },
         GetReservation { caller: caller.clone(), id: reservation },
         ListReservations { user: anna(), status: Some(ReservationStatus::Paying), request: page() },
@@ -623,6 +656,8 @@ fn bare() -> BareReservation {
         status: crate::domain::concert_option::ReservationStatus::Held,
         steps: smallvec![],
         note: None,
+        prices: [points(100)].into_iter().collect(),
+        course: None,
     };
     BareReservation::new(ReservationId { option: OptionId(3), no: 7 }, held)
 }

@@ -86,6 +86,9 @@ fn rejection_code(rejection: &Rejection) -> Code {
         Rejection::TooManyIdempotencyKeys => Code::RateLimited,
         Rejection::PaymentPending { .. } => Code::PaymentPending,
         Rejection::PaymentUnderWay => Code::PaymentUnderWay,
+        Rejection::ChangeUnderWay => Code::ChangeUnderWay,
+        Rejection::ReservationNotConfirmed => Code::ReservationNotConfirmed,
+        Rejection::PriceWouldRise => Code::PriceWouldRise,
         // What is reported is right, and not too little.
         Rejection::AmountTooSmall { .. } | Rejection::FactConflict | Rejection::ReferenceInUse => Code::Malformed,
     }

@@ -62,6 +62,12 @@ codes! {
     PaymentPending = "payment_pending",
     /// The payment cannot be given up any more.
     PaymentUnderWay = "payment_under_way",
+    /// A change of the order is under way.
+    ChangeUnderWay = "change_under_way",
+    /// The reservation is not confirmed.
+    ReservationNotConfirmed = "reservation_not_confirmed",
+    /// What a provider took would become more.
+    PriceWouldRise = "price_would_rise",
     /// There are not enough points.
     InsufficientPoints = "insufficient_points",
     /// There is no such thing.

@@ -233,6 +233,7 @@ fn on_option(
         Ok(Reply::Reservation(no, _)) if matches!(command, Command::Release { .. }) => {
             model.knows_ended(ReservationId { option, no: *no })
         }
+        Ok(Reply::Reservation(..)) if !matches!(command, Command::Hold { .. }) => Ok(()),
         Ok(Reply::Reservation(no, held)) => {
             model.knows_reservation(ReservationId { option, no: *no }, held)?;
             model.made_by(&name, key, *no)
@@ -250,6 +251,9 @@ fn on_option(
             model.made_by(&name, key, *no)
         }
         Ok(Reply::RefundOwed(no, _)) => model.made_by(&name, key, *no),
+        Ok(Reply::Offered { transfer, .. }) => model.made_by(&name, key, *transfer),
+        // By which event is not told.
+        Ok(Reply::Again(..)) => Ok(()),
         Ok(Reply::Replayed(no)) => model.made_by(&name, key, *no),
         Ok(Reply::Done) => match command {
             Command::Block { seats, .. } => {

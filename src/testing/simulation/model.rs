@@ -9,7 +9,9 @@ use std::sync::Arc;
 use super::watched::Frame;
 use crate::actors::alarms::AggregateId;
 use crate::actors::system::SharedReplica;
-use crate::domain::concert_option::{self, AreaPlaces, ConcertOption, Definition, Moved, Owed, Part, SeatRefs, Turn};
+use crate::domain::concert_option::{
+    self, AreaPlaces, Change, ConcertOption, Definition, Moved, Owed, Part, SeatRefs, Turn, What,
+};
 use crate::domain::facts::{Fact, Kind};
 use crate::domain::idempotency::{Key, RETENTION_MILLIS};
 use crate::domain::invariants::{Audit, Broken};
@@ -103,6 +105,8 @@ pub(in crate::testing) struct Model {
     refund_keys: BTreeMap<RefundId, Option<Key>>,
     completed: BTreeSet<PaymentId>,
     credited: BTreeSet<RefundId>,
+    /// What is pinned for exchanges that are under way.
+    exchanges: BTreeMap<ReservationId, SeatRefs>,
     /// Seats that were ever held or blocked.
     taken: BTreeSet<(OptionId, u32)>,
     /// Of these, those that are free, each since which event.
@@ -157,6 +161,7 @@ impl Default for Model {
             refund_keys: BTreeMap::new(),
             completed: BTreeSet::new(),
             credited: BTreeSet::new(),
+            exchanges: BTreeMap::new(),
             taken: BTreeSet::new(),
             free: BTreeMap::new(),
             tokens: BTreeMap::new(),
@@ -333,10 +338,39 @@ impl Model {
             }
             Event::ProviderPaymentMoved { payment, moved } => {
                 self.moved(payment_of(*payment), lsn, moved);
-                if let Some(Turn::Refunded { refund: Some(refund), .. }) = &moved.turn {
-                    self.note_key(AggregateId::Option(id), moved.key.as_ref(), *refund, at)?;
+                match &moved.turn {
+                    Some(Turn::Refunded { refund: Some(refund), .. }) => {
+                        self.note_key(AggregateId::Option(id), moved.key.as_ref(), *refund, at)?;
+                    }
+                    Some(Turn::Changed { change }) => {
+                        let reservation = self.payments.get(&payment_of(*payment)).copied().unwrap_or_default();
+                        self.changed(ReservationId { option: id, no: reservation }, lsn, at, change)?;
+                    }
+                    _ => {}
                 }
             }
+            Event::OrderChanged { reservation, change } => {
+                self.changed(ReservationId { option: id, no: *reservation }, lsn, at, change)?;
+            }
+            Event::ExchangeStarted { reservation, exchange } => {
+                let taken = exchange.change.taken.seats.clone();
+                self.occupy(id, &taken);
+                self.note_begun(AggregateId::Option(id), exchange.change.key.as_ref());
+                self.exchanges.insert(ReservationId { option: id, no: *reservation }, taken);
+            }
+            Event::ExchangeFailed { reservation, .. } => {
+                let seats = self.exchanges.remove(&ReservationId { option: id, no: *reservation });
+                self.free.extend(seats.into_iter().flatten().map(|seat| ((id, seat), lsn)));
+            }
+            Event::TransferOffered { offer, key, .. } => {
+                self.note_key(AggregateId::Option(id), key.as_ref(), offer.no, at)?;
+            }
+            Event::ComplimentaryGiven { payment, reservation } => {
+                self.open.remove(&ReservationId { option: id, no: *reservation });
+                self.payments.insert(payment_of(*payment), *reservation);
+                self.completed.insert(payment_of(*payment));
+            }
+            Event::TransferWithdrawn { .. } => {}
             Event::ProviderAttemptFailed { .. }
             | Event::ProviderPaymentsWentCold { .. }
             | Event::ProviderPaymentRevived { .. } => {}
@@ -350,6 +384,10 @@ impl Model {
         provided.owed.retain(|no, _| !moved.owing.settled.contains(no));
         provided.owed.extend(moved.owing.begun.iter().map(|owed| (owed.no, owed.clone())));
         let Some(turn) = &moved.turn else { return };
+        if let Turn::Changed { change } = turn {
+            provided.price = change.amount;
+            return;
+        }
         provided.is_paid = matches!(turn, Turn::Confirmed { .. });
         provided.is_pinned = matches!(turn, Turn::Authorized { .. });
         let no = ReservationId { option: id.option, no: provided.reservation };
@@ -369,6 +407,41 @@ impl Model {
                 self.vacate(no, lsn);
             }
             Turn::Ended { lapses: true, .. } | Turn::Refunded { .. } => self.vacate(no, lsn),
+            Turn::Changed { .. } => {}
+        }
+    }
+
+    /// An order has changed, whoever took the money.
+    fn changed(&mut self, no: ReservationId, lsn: Lsn, at: Timestamp, change: &Change) -> Result<(), Broken> {
+        self.exchanges.remove(&no);
+        self.occupy(no.option, &change.taken.seats);
+        self.free.extend(change.given.seats.iter().map(|seat| ((no.option, *seat), lsn)));
+        match &change.what {
+            What::Released if change.then.is_empty() => drop(self.open.remove(&no)),
+            What::HeldUntil { expires_at } => {
+                self.open.insert(no, *expires_at);
+                self.deadlines.insert(no, *expires_at);
+            }
+            _ => {}
+        }
+        if let Some(held) = self.reservations.get_mut(&no).filter(|_| !change.then.is_empty()) {
+            (held.seats, held.areas) = (change.then.seats.clone(), change.then.areas.to_vec());
+            held.amount = change.amount;
+            if let What::HandedOn { to, .. } = &change.what {
+                held.user = to.clone();
+            }
+        }
+        let name = AggregateId::Option(no.option);
+        let key = change.key.as_ref();
+        match change.what {
+            What::Refunded { refund, .. } if change.backs.is_empty() => self.note_key(name, key, refund, at),
+            // Remembered when it is there.
+            What::Refunded { refund, .. } => {
+                self.note_begun(name, key);
+                self.refund_keys.insert(RefundId { option: no.option, no: refund }, change.key.clone());
+                Ok(())
+            }
+            _ => self.note_key(name, key, lsn.0, at),
         }
     }
 

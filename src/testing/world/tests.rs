@@ -1,11 +1,14 @@
 //! The payment saga, walked through with every accident at every step, and random histories.
 
+mod changing;
+
 use proptest::prelude::*;
 use smallvec::smallvec;
 
 use super::*;
 use crate::domain::concert_option::{
-    Area, AreaPlaces, Caller, Command, Price, Reply, ReservationStatus, SeatSet, Window, Wish, tests::seating_plan,
+    Area, AreaPlaces, Caller, Command, Price, Reply, ReservationStatus, SeatSet, What, Window, Wish,
+    tests::seating_plan,
 };
 use crate::domain::idempotency::Key;
 use crate::domain::seat_map::{BestAvailable, Status};
@@ -371,6 +374,8 @@ enum Action {
     Release { option: usize, pick: usize },
     Pay { option: usize, pick: usize, key: Option<u8> },
     Refund { option: usize, pick: usize, key: Option<u8> },
+    Change { option: usize, pick: usize, what: u8, key: Option<u8> },
+    Office { option: usize, owner: usize, what: u8 },
     Block { option: usize, seat: u32, off: bool },
     Deliver { messages: usize },
     Wake,
@@ -392,6 +397,9 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (0_usize..2, any::<usize>()).prop_map(|(option, pick)| Action::Release { option, pick }),
         6 => (0_usize..2, any::<usize>(), key()).prop_map(|(option, pick, key)| Action::Pay { option, pick, key }),
         3 => (0_usize..2, any::<usize>(), key()).prop_map(|(option, pick, key)| Action::Refund { option, pick, key }),
+        8 => (0_usize..2, any::<usize>(), any::<u8>(), key())
+            .prop_map(|(option, pick, what, key)| Action::Change { option, pick, what, key }),
+        1 => (0_usize..2, 0_usize..3, any::<u8>()).prop_map(|(option, owner, what)| Action::Office { option, owner, what }),
         1 => (0_usize..2, 0_u32..20, any::<bool>()).prop_map(|(option, seat, off)| Action::Block { option, seat, off }),
         12 => (1_usize..6).prop_map(|messages| Action::Deliver { messages }),
         4 => Just(Action::Wake),
@@ -471,6 +479,12 @@ impl World {
                 let key = no.and_then(|no| key(owner, 60 + no * 3 + owner as u8));
                 self.refund(options[option], payment, key);
             }
+            Action::Change { option, pick, what, key: no } => {
+                let picked = self.pick(options[option], pick, false);
+                let key = no.and_then(|no| key(picked.0, 80 + no * 3 + picked.0 as u8));
+                self.change(options[option], picked, what, key);
+            }
+            Action::Office { option, owner, what } => self.hold_for(options[option], owner, what),
             Action::Block { option, seat, off } => {
                 let (seats, request) = (smallvec![seat], Request::default());
                 let command = if off {
@@ -506,6 +520,10 @@ struct Seen {
     failed: usize,
     refunded: usize,
     expired: usize,
+    exchanged: usize,
+    in_part: usize,
+    handed_on: usize,
+    given_away: usize,
 }
 
 fn play(seed: u64, faults: Faults, actions: &[Action], seen: &mut Seen) {
@@ -531,6 +549,13 @@ fn play(seed: u64, faults: Faults, actions: &[Action], seen: &mut Seen) {
                 concert_option::Event::PaymentFailed { .. } => seen.failed += 1,
                 concert_option::Event::RefundCredited { .. } => seen.refunded += 1,
                 concert_option::Event::ReservationsExpired { .. } => seen.expired += 1,
+                concert_option::Event::ComplimentaryGiven { .. } => seen.given_away += 1,
+                concert_option::Event::OrderChanged { change, .. } => match change.what {
+                    What::Exchanged => seen.exchanged += 1,
+                    What::Released | What::Refunded { .. } => seen.in_part += 1,
+                    What::HandedOn { .. } => seen.handed_on += 1,
+                    What::HeldUntil { .. } => {}
+                },
                 _ => {}
             }
         }
@@ -565,6 +590,8 @@ fn random_histories_end_well() {
     let seen = seen.into_inner();
     let enough = seen.confirmed > 400 && seen.failed > 100 && seen.refunded > 100 && seen.expired > 400;
     assert!(enough, "{seen:?}");
+    let changed = seen.exchanged > 30 && seen.in_part > 100 && seen.handed_on > 20 && seen.given_away > 50;
+    assert!(changed, "{seen:?}");
 }
 
 #[test]

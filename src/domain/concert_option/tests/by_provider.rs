@@ -1067,3 +1067,94 @@ fn whoever_was_charged_has_the_seats_or_the_money_back() {
         Chaos::new(seed).run();
     }
 }
+
+/// Anna has paid 20 for seats 0 and 1 by card, as reservation 1 by payment 2.
+fn anna_has_paid_by_card() -> Scenario<ConcertOption> {
+    let then = anna_pays_by_card().when(report(2, fact(Kind::Authorized, "a", 20)), s(40));
+    then.when(report(2, fact(Kind::Captured, "a", 20)), s(41))
+}
+
+fn part(seats: &[u32]) -> Portion {
+    Portion { seats: seats.into(), areas: smallvec![] }
+}
+
+fn refund_part(seats: &[u32]) -> Command {
+    let (caller, plan) = (as_user("anna"), plan());
+    Command::RefundPart { payment: 2, caller, part: part(seats), plan, request: Request::default() }
+}
+
+fn exchange(give: &[u32], take: &[u32]) -> Command {
+    let (caller, plan, request) = (as_user("anna"), plan(), Request::default());
+    Command::Exchange { reservation: 1, caller, give: part(give), take: part(take), plan, request }
+}
+
+/// I1, I13 and I16, read from the events alone.
+#[track_caller]
+fn audited(then: Scenario<ConcertOption>) -> Scenario<ConcertOption> {
+    let then = then.reloaded();
+    let mut audit = Audit::default();
+    for (meta, event) in &then.subject().history {
+        if let Err(broken) = audit.option_event(OPTION, *meta, event) {
+            panic!("{broken} by {event:?}");
+        }
+    }
+    audit.agrees_with_option(OPTION, then.state()).unwrap_or_else(|broken| panic!("{broken}"));
+    then
+}
+
+#[test]
+fn a_part_of_what_a_provider_took_goes_back() {
+    let then = anna_has_paid_by_card().when(refund_part(&[1]), s(50));
+    let Ok(Answer::Reply(Reply::RefundOwed(3, owed))) = then.answer() else { panic!("{:?}", then.answer()) };
+    assert_eq!(owed.amount, points(10));
+    let then = stands(audited(then), P::Completed, &[(Refund_, 10)], Sold);
+    assert_eq!(then.state().seats().status(1), Free);
+    // One at a time: what is owed is one refund until it is told.
+    for command in [refund_part(&[0]), refund(2, Caller::Admin), exchange(&[0], &[5])] {
+        then.clone().when(command, s(51)).then_rejected(Rejection::ChangeUnderWay);
+    }
+    let then = then.when(report(2, fact(Kind::Refunded, "a", 10)), s(60));
+    let then = stands(audited(then), P::Completed, &[], Sold);
+    let (standing, _) = by(&then, 2);
+    assert_eq!((standing.totals.confirmed, standing.totals.refunded), (10, 10));
+    // The rest goes back as a whole.
+    let then = then.when(refund(2, Caller::Admin), s(70));
+    let Ok(Answer::Reply(Reply::RefundOwed(4, owed))) = then.answer() else { panic!("{:?}", then.answer()) };
+    assert_eq!(owed.amount, points(10));
+    let then = stands(audited(then), P::RefundOwed, &[(Refund_, 10)], Free);
+    let id = Some("second".into());
+    let then = then.when(report(2, Fact { id, ..fact(Kind::Refunded, "a", 10) }), s(80));
+    stands(audited(then), P::Refunded, &[], Free);
+}
+
+#[test]
+fn what_a_provider_took_can_become_less_and_not_more() {
+    let then = anna_has_paid_by_card().when(exchange(&[1], &[5]), s(50));
+    let then = stands(audited(then), P::Completed, &[], Sold).when(exchange(&[0], &[12]), s(51));
+    assert_eq!((then.state().seats().status(12), then.state().seats().status(0)), (Sold, Free));
+    let (standing, owed) = by(&then, 2);
+    assert_eq!((standing.totals.confirmed, &*owed), (10, &[(Refund_, 10)][..]));
+    let then = audited(then).when(report(2, fact(Kind::Refunded, "a", 10)), s(60));
+    let then = audited(then).when(exchange(&[12], &[7]), s(61)).then_rejected(Rejection::PriceWouldRise);
+    // The provider gives back all that is left, by itself.
+    let id = Some("all".into());
+    let then = then.when(report(2, Fact { id, ..fact(Kind::Refunded, "a", 10) }), s(70));
+    assert_eq!((then.state().seats().status(5), by(&then, 2).0.status), (Free, P::Refunded));
+    audited(then);
+}
+
+#[test]
+fn late_money_is_for_the_order_that_it_was_for() {
+    // Given up, and a part of the hold too: what comes then is not its price.
+    let then = anna_pays_by_card().when(give_up(2, "anna"), s(40));
+    let part = Command::ReleasePart {
+        reservation: 1,
+        caller: as_user("anna"),
+        part: part(&[1]),
+        plan: plan(),
+        request: Request::default(),
+    };
+    let then = audited(then.when(part, s(41))).when(report(2, fact(Kind::Captured, "a", 20)), s(42));
+    let then = stands(audited(then), P::RefundOwed, &[(Refund_, 20)], Held);
+    assert_eq!(then.state().reservation(1).unwrap().status, ReservationStatus::Held);
+}
