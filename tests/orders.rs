@@ -1,14 +1,17 @@
-//! What those who run a sale are told, however much there is: lists of whole houses, and histories, also after a restart.
+//! What those who run a sale are told, however much there is: lists of whole houses, and histories, also after a restart;
+//! and that nobody loses a seat when all change their orders at once.
 
 mod common;
 
 use std::collections::BTreeSet;
 
+use boxoffice::testing::random::{Random, seed};
 use boxoffice::{
-    Caller, Engine, NewOption, Note, OptionId, PageRequest, PaymentStatus, Reservation, ReservationFilter,
-    ReservationStatus,
+    Caller, Engine, Error, NewOption, Note, OptionId, PageRequest, PaymentStatus, Portion, Rejection, Reservation,
+    ReservationFilter, ReservationStatus, UserId,
 };
 use common::*;
+use tokio::task::JoinSet;
 
 /// All reservations that a walk gives, none of whose steps gives many.
 async fn walked(engine: &Engine, option: OptionId, filter: &ReservationFilter) -> Vec<Reservation> {
@@ -187,5 +190,112 @@ async fn a_seats_history_is_the_same_after_a_restart_and_names_who_did_what() {
     engine.shutdown().await.unwrap();
     let engine = Engine::open(config(dir.path())).await.unwrap();
     assert_eq!(engine.seat_history(option, "1-1", &request).await.unwrap(), told);
+    engine.shutdown().await.unwrap();
+}
+
+/// What came of the exchanges of one user.
+#[derive(Default)]
+struct Tried {
+    exchanged: usize,
+    taken: usize,
+    not_paid: usize,
+}
+
+/// Looks at the map and exchanges for one of the seats that are free, some times.
+async fn exchanges(engine: Engine, option: OptionId, user: UserId, mut dice: Random) -> Tried {
+    let mut tried = Tried::default();
+    let caller = Caller::User(user.clone());
+    for _ in 0..5 {
+        let own = all_reservations(&engine, &user, None).await.remove(0);
+        let give = own.seats().next().unwrap().id.to_owned();
+        let map = engine.seats(option).await.unwrap();
+        let taken: BTreeSet<_> = map.taken().map(|(id, _)| id.to_owned()).collect();
+        let free: Vec<_> = all_seats().filter(|id| !taken.contains(id)).collect();
+        // What is sold is asked for too, when all is.
+        let take = free.get(dice.below(free.len().max(1) as u64) as usize).cloned().unwrap_or("1-1".to_owned());
+        let swap = (Portion::seats([give]), Portion::seats([take]));
+        match engine.exchange(&caller, own.id, swap, None, None).await {
+            Ok(_) => tried.exchanged += 1,
+            Err(Error::SeatsUnavailable(_)) => tried.taken += 1,
+            Err(Error::Rejected(Rejection::InsufficientPoints { .. })) => tried.not_paid += 1,
+            Err(error) => panic!("{error}"),
+        }
+        eventually("what goes back is there", || async {
+            let paid = all_payments(&engine, &user).await.remove(0);
+            let wallet = engine.wallet(&user).await.unwrap().balance.get();
+            let own = all_reservations(&engine, &user, None).await.remove(0);
+            let charged = charged_of(&user);
+            (wallet + own.amount.get() == charged && paid.status == PaymentStatus::Completed).then_some(())
+        })
+        .await;
+    }
+    tried
+}
+
+const ROW: usize = 505;
+const USERS: usize = 1_000;
+
+fn all_seats() -> impl Iterator<Item = String> {
+    (1..=2).flat_map(|row| (1..=ROW).map(move |seat| format!("{row}-{seat}")))
+}
+
+/// What the first seat of a user cost, and for every second one what another category costs more.
+fn charged_of(user: &UserId) -> u64 {
+    let n: usize = user.as_str().trim_start_matches("user-").parse().unwrap();
+    let price = if n < ROW { 100 } else { 50 };
+    price + if n.is_multiple_of(2) { 50 } else { 0 }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_exchange_at_once_and_nobody_loses_a_seat() {
+    let seed = seed();
+    println!("BOXOFFICE_TEST_SEED={seed}");
+    let mut dice = Random(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(config(dir.path())).await.unwrap();
+    let option = on_sale(&engine, 2, ROW).await;
+    let users: Vec<_> = (0..USERS).map(user).collect();
+    for (user, seat) in users.iter().zip(all_seats()) {
+        charge(&engine, user, charged_of(user)).await;
+        let held = hold(&engine, option, user, &[&seat]).await.id;
+        engine.pay(user, held, None).await.unwrap();
+    }
+    let all_at_once = async |dice: &mut Random| {
+        let mut tasks = JoinSet::new();
+        for user in &users {
+            tasks.spawn(exchanges(engine.clone(), option, user.clone(), Random(dice.below(u64::MAX))));
+        }
+        let mut sum = Tried::default();
+        for Tried { exchanged, taken, not_paid } in tasks.join_all().await {
+            sum.exchanged += exchanged;
+            sum.taken += taken;
+            sum.not_paid += not_paid;
+        }
+        let Tried { exchanged, taken, not_paid } = sum;
+        println!("{exchanged} exchanged, {taken} were too late, {not_paid} could not pay");
+        sum
+    };
+    let audit = async |users: &[UserId]| {
+        audit_seats(&engine, option, users).await;
+        audit_money(&engine, users).await;
+        for user in &users[..USERS] {
+            let own = all_reservations(&engine, user, None).await;
+            let [own] = own.as_slice() else { panic!("{own:?}") };
+            assert_eq!((own.status, own.seats().len()), (ReservationStatus::Confirmed, 1), "{own:?}");
+        }
+    };
+    let tried = all_at_once(&mut dice).await;
+    assert!(tried.exchanged > 20 && tried.taken > 20 && tried.not_paid > 0, "too little was tried");
+    audit(&users).await;
+
+    // When all is sold there is nothing to take, and nobody loses what they give.
+    let last = user(USERS);
+    let rest = best((2 * ROW - USERS) as u32);
+    let rest = engine.hold(option, &last, rest, None, None).await.unwrap().value;
+    charge(&engine, &last, rest.amount.get()).await;
+    engine.pay(&last, rest.id, None).await.unwrap();
+    let tried = all_at_once(&mut dice).await;
+    assert_eq!((tried.exchanged, tried.taken), (0, 5 * USERS));
+    audit(&users.iter().cloned().chain([last]).collect::<Vec<_>>()).await;
     engine.shutdown().await.unwrap();
 }

@@ -1,8 +1,10 @@
 //! Orders that change: parts, exchanges, transfers, and what a box office may do.
 
+use boxoffice::server::auth::Role;
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, STARTS_AT, Server, option_body};
+use crate::orders::with_role;
 
 /// Rows of ten seats of the categories A (100) and B (40), a floor (10); refunds until it begins.
 async fn house(server: &Server) -> String {
@@ -233,4 +235,101 @@ async fn a_box_office_holds_for_others() {
     let refunds = format!("/v1/payments/{}/refunds", payments[0]["id"].as_str().unwrap());
     assert_eq!(server.post(&refunds, &server.admin, json!({})).await.status, 201);
     assert_eq!(map(&server, &option).await["B1"], "blocked");
+}
+
+/// What has happened to a seat: what, who and why.
+async fn history(server: &Server, path: &str) -> Vec<(String, Option<String>, Option<String>)> {
+    let answer = server.get(path, &server.admin).await;
+    let text = |value: &Value| value.as_str().map(ToOwned::to_owned);
+    let items = answer.body["items"].as_array().unwrap_or_else(|| panic!("{answer:?}")).iter();
+    items.map(|item| (text(&item["what"]).unwrap(), text(&item["who"]), text(&item["why"]))).collect()
+}
+
+#[tokio::test]
+async fn each_change_is_told_of_the_seats_that_it_is_about() {
+    let server = Server::start().await;
+    let (option, anna, bob) = (house(&server).await, server.buyer("anna"), server.buyer("bob"));
+    let till = with_role(&server, "till", Role::BoxOffice);
+    server.charge("anna", 280).await;
+    let hold = format!("/v1/options/{option}/reservations");
+    let held = server.post(&hold, &till, json!({"seats": ["B1", "B2", "B3", "S1"], "user_id": "anna"})).await.created();
+    let of = |what: &str| format!("/v1/reservations/{held}/{what}");
+    let until = json!({"expires_at": STARTS_AT});
+    assert_eq!(server.ask("PATCH", &format!("/v1/reservations/{held}"), &server.admin, until).await.status, 200);
+    assert_eq!(server.post(&of("releases"), &anna, json!({"seats": ["B3"]})).await.status, 200);
+    let payment = server.post(&of("payments"), &anna, Value::Null).await.created();
+    let part = json!({"seats": ["B2"]});
+    assert_eq!(server.post(&format!("/v1/payments/{payment}/refunds"), &anna, part).await.status, 201);
+    let dearer = json!({"give": ["B1"], "take": ["S2"]});
+    assert_eq!(server.post(&of("exchanges"), &anna, dearer).await.status, 201);
+    let as_dear = json!({"give": ["S2"], "take": ["S9"]});
+    assert_eq!(server.post(&of("exchanges"), &anna, as_dear).await.status, 201);
+    let offer = server.post(&of("transfers"), &anna, json!({"to": "carl"})).await.created();
+    assert_eq!(server.ask("DELETE", &format!("/v1/transfers/{offer}"), &anna, Value::Null).await.status, 204);
+    let offer = server.post(&of("transfers"), &anna, json!({"to": "bob"})).await.created();
+    assert_eq!(server.post(&format!("/v1/transfers/{offer}/accept"), &bob, json!({})).await.status, 200);
+    assert_eq!(server.post(&of("transfers"), &till, json!({"to": "carl", "accept": true})).await.status, 200);
+    assert_eq!(server.post(&format!("/v1/payments/{payment}/refunds"), &server.admin, json!({})).await.status, 201);
+
+    let of_seat = async |seat: &str| history(&server, &format!("/v1/options/{option}/seats/{seat}/history")).await;
+    let told = |rows: &[(&str, &str)]| -> Vec<_> {
+        let who = |who: &str| Some(who.to_owned()).filter(|who| !who.is_empty());
+        rows.iter().map(|&(what, by)| (what.to_owned(), who(by), None)).collect()
+    };
+    let begun = [("held", "till"), ("hold_changed", "root")];
+    let paid = [("payment_started", "anna"), ("payment_confirmed", "")];
+    let back = [("refund_started", "anna"), ("refund_credited", "")];
+    let ended = [("refund_started", "root"), ("refund_credited", "")];
+    let on = [
+        ("offered", "anna"),
+        ("offer_withdrawn", "anna"),
+        ("offered", "anna"),
+        ("handed_on", "bob"),
+        ("handed_on", "till"),
+    ];
+    assert_eq!(of_seat("B3").await, told(&[&begun[..], &[("released", "anna")]].concat()));
+    assert_eq!(of_seat("B2").await, told(&[&begun[..], &paid, &back].concat()));
+    let given = [("exchange_started", "anna"), ("given_in_exchange", "anna")];
+    assert_eq!(of_seat("B1").await, told(&[&begun[..], &paid, &given].concat()));
+    let taken = [("exchange_started", "anna"), ("taken_in_exchange", "anna")];
+    assert_eq!(of_seat("S2").await, told(&[&taken[..], &[("given_in_exchange", "anna")]].concat()));
+    assert_eq!(of_seat("S9").await, told(&[&[("taken_in_exchange", "anna")][..], &on, &ended].concat()));
+    assert_eq!(of_seat("S1").await, told(&[&begun[..], &paid, &on, &ended].concat()));
+    // Of the wallet: what was paid and came back is of the same order, whoever asked for it.
+    let entries = server.get("/v1/users/anna/wallet/history", &server.admin).await.body["items"].clone();
+    let entries: Vec<_> = entries
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| (item["what"].as_str().unwrap(), item["who"].as_str().unwrap(), item["reservation_id"].as_str()))
+        .collect();
+    let of_it = Some(&*held);
+    assert_eq!(
+        entries,
+        [
+            ("charge", "root", None),
+            ("debit", "anna", of_it),
+            ("credit", "anna", of_it),
+            ("debit", "anna", of_it),
+            ("credit", "root", of_it)
+        ]
+    );
+}
+
+#[tokio::test]
+async fn an_exchange_that_fails_is_told_of_its_seats_only() {
+    let server = Server::start().await;
+    let (option, anna) = (house(&server).await, server.buyer("anna"));
+    server.charge("anna", 80).await;
+    let (held, _) = paid(&server, &option, &anna, &["B1", "B2"]).await;
+    let dear = json!({"give": ["B1"], "take": ["S1"]});
+    assert_eq!(server.post(&format!("/v1/reservations/{held}/exchanges"), &anna, dear).await.status, 402);
+    let of_seat = async |seat: &str| history(&server, &format!("/v1/options/{option}/seats/{seat}/history")).await;
+    let failed = [
+        ("exchange_started".to_owned(), Some("anna".to_owned()), None),
+        ("exchange_failed".to_owned(), None, Some("insufficient_points".to_owned())),
+    ];
+    assert_eq!(of_seat("S1").await, failed);
+    assert_eq!(of_seat("B1").await[3..], failed);
+    assert_eq!(of_seat("B2").await.len(), 3);
 }

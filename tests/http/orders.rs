@@ -9,7 +9,7 @@ use crate::harness::{Answer, STARTS_AT, Server, option_body};
 use crate::money;
 
 /// A token of somebody with a role.
-fn with_role(server: &Server, user: &str, role: Role) -> String {
+pub fn with_role(server: &Server, user: &str, role: Role) -> String {
     auth::issue(&server.settings, &user.parse().unwrap(), Some(role), Duration::from_secs(600)).unwrap()
 }
 

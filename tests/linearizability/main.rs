@@ -2,7 +2,7 @@
 //! at one moment between its beginning and its end: also when the engine dies in the middle, and is opened again; and on
 //! three nodes, when another one comes to own the log.
 //!
-//! A payment touches both. So the calls of a history are checked twice: as what they say of the seats, and as what they say
+//! Orders are exchanged, given back in part, and handed on. A payment touches both. So the calls of a history are checked twice: as what they say of the seats, and as what they say
 //! of the points.
 
 mod alone;

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use boxoffice::testing::random::Random;
 use boxoffice::{
-    Answered, Caller, Engine, Error, OptionId, PaymentId, Rejection, ReservationId, ReservationStatus, SeatStatus,
-    UserId,
+    Answered, Caller, Engine, Error, OptionId, PaymentId, Portion, Rejection, ReservationId, ReservationStatus,
+    SeatStatus, UserId,
 };
 use parking_lot::Mutex;
 
 use super::checker::History;
 use super::common::{name, points, seats};
-use super::models::{Seat, SeatsAnswer, SeatsCall, SeatsModel, WalletAnswer, WalletCall, WalletModel};
+use super::models::{Order, Seat, SeatsAnswer, SeatsCall, SeatsModel, WalletAnswer, WalletCall, WalletModel};
 use super::{CALLERS, CALLS, PRICE, SEATS};
 
 /// The two histories of the same calls, and a line for each beginning and end.
@@ -45,11 +45,13 @@ pub enum Reads {
 pub struct Scene {
     option: OptionId,
     user: UserId,
+    /// To whom orders are handed on.
+    other: UserId,
     reads: Reads,
     recorder: Mutex<Recorder>,
-    /// Reservations that anybody may pay, with their prices; and payments, with their reservations and prices.
+    /// Reservations that anybody may pay, with their prices; and payments, with their reservations.
     to_pay: Mutex<Vec<(u64, u64)>>,
-    paid: Mutex<Vec<(PaymentId, u64, u64)>>,
+    paid: Mutex<Vec<(PaymentId, u64)>>,
     known: Mutex<Vec<u64>>,
     seen: Mutex<Vec<[Seat; SEATS]>>,
 }
@@ -61,7 +63,7 @@ struct Gone;
 fn answer<T: std::fmt::Debug>(result: Result<T, Error>) -> Result<Result<T, Error>, Gone> {
     match result {
         Err(Error::OutcomeUnknown(_) | Error::NoOwner) => Err(Gone),
-        Err(error @ (Error::Rejected(_) | Error::SeatsUnavailable(_))) => Ok(Err(error)),
+        Err(error @ (Error::Rejected(_) | Error::SeatsUnavailable(_) | Error::Invalid(_))) => Ok(Err(error)),
         Err(error) => panic!("{error}"),
         Ok(value) => Ok(Ok(value)),
     }
@@ -76,6 +78,7 @@ impl Scene {
         Self {
             option,
             user: name(&format!("user-{}", option.0)),
+            other: name(&format!("other-{}", option.0)),
             reads,
             recorder: Mutex::new(Recorder::new()),
             to_pay: Mutex::default(),
@@ -138,13 +141,16 @@ impl Scene {
         let mut own = Vec::new();
         for _ in 0..CALLS {
             let engine = &engines[dice.below(engines.len() as u64) as usize];
-            match dice.below(10) {
+            match dice.below(14) {
                 0 => self.charge(engine, caller, 50 * (1 + dice.below(5))).await?,
                 1 => self.look_at_wallet(engine, caller).await?,
                 2 if self.reads != Reads::OfOwner => self.look_at_seats(engine, caller).await?,
                 2 | 3 => self.look_at_reservation(engine, caller, dice).await?,
                 4 => self.refund(engine, caller, dice).await?,
-                5 | 6 => own.extend(self.hold(engine, caller, dice).await?),
+                5 => self.refund_part(engine, caller, dice).await?,
+                6 | 7 => self.exchange(engine, caller, dice).await?,
+                8 => self.hand_on(engine, caller, dice).await?,
+                9 | 10 => own.extend(self.hold(engine, caller, dice).await?),
                 _ => match own.pop() {
                     Some((no, _)) if dice.below(4) == 0 => self.release(engine, caller, no).await?,
                     // From now on anybody may pay it, but nobody releases it: while it is being paid that would be
@@ -203,7 +209,9 @@ impl Scene {
         let id = ReservationId { option: self.option, no };
         let found = answer(engine.reservation(&Caller::Admin, id).await)?.unwrap();
         let status = if found.status == ReservationStatus::Paying { ReservationStatus::Held } else { found.status };
-        self.tell(caller, (Some(SeatsAnswer::Status(status.as_str())), None));
+        let seats = (0..SEATS).filter(|&n| found.seats().any(|seat| seat.id == seat_id(n))).collect();
+        let order = Order { seats, status: status.as_str(), is_the_others: found.user_id == self.other };
+        self.tell(caller, (Some(SeatsAnswer::Order(order)), None));
         Ok(())
     }
 
@@ -234,7 +242,7 @@ impl Scene {
         let told = match answer(engine.pay(&self.user, id, None).await)? {
             Ok(paid) => {
                 let payment = paid.value;
-                self.paid.lock().push((payment.id, no, amount));
+                self.paid.lock().push((payment.id, no));
                 (SeatsAnswer::Done, WalletAnswer::Balance(payment.balance.unwrap().get()))
             }
             Err(Error::Rejected(Rejection::InsufficientPoints { balance, .. })) => {
@@ -250,15 +258,62 @@ impl Scene {
     }
 
     async fn refund(&self, engine: &Engine, caller: u64, dice: &mut Random) -> Result<(), Gone> {
-        let Some((payment, no, amount)) = pick(&self.paid.lock(), dice) else { return Ok(()) };
-        self.ask(caller, (Some(SeatsCall::Refund(no)), Some(WalletCall::Refund(no, amount))));
+        let Some((payment, no)) = pick(&self.paid.lock(), dice) else { return Ok(()) };
+        self.ask(caller, (Some(SeatsCall::Refund(no)), Some(WalletCall::Refund(no, None))));
         let told = match answer(engine.refund(&Caller::Admin, payment, None).await)? {
             Ok(refund) => (SeatsAnswer::Done, WalletAnswer::Balance(refund.value.balance.unwrap().get())),
             Err(Error::Rejected(Rejection::NotRefundable)) => (SeatsAnswer::TooLate, WalletAnswer::Nothing),
-            Err(error) => panic!("{error}"),
+            Err(error) => (not_now(error), WalletAnswer::NotAsked),
         };
         self.tell(caller, (Some(told.0), Some(told.1)));
         Ok(())
+    }
+
+    async fn refund_part(&self, engine: &Engine, caller: u64, dice: &mut Random) -> Result<(), Gone> {
+        let Some((payment, no)) = pick(&self.paid.lock(), dice) else { return Ok(()) };
+        let seat = dice.below(SEATS as u64) as usize;
+        self.ask(caller, (Some(SeatsCall::RefundPart(no, seat)), Some(WalletCall::Refund(no, Some(PRICE)))));
+        let part = Portion::seats([seat_id(seat)]);
+        let told = match answer(engine.refund_part(&Caller::Admin, payment, part, None).await)? {
+            Ok(refund) => (SeatsAnswer::Done, WalletAnswer::Balance(refund.value.balance.unwrap().get())),
+            Err(Error::Rejected(Rejection::NotRefundable)) => (SeatsAnswer::TooLate, WalletAnswer::Nothing),
+            Err(error) => (not_now(error), WalletAnswer::NotAsked),
+        };
+        self.tell(caller, (Some(told.0), Some(told.1)));
+        Ok(())
+    }
+
+    async fn exchange(&self, engine: &Engine, caller: u64, dice: &mut Random) -> Result<(), Gone> {
+        let Some((_, no)) = pick(&self.paid.lock(), dice) else { return Ok(()) };
+        let [give, take] = [(); 2].map(|()| dice.below(SEATS as u64) as usize);
+        self.ask(caller, (Some(SeatsCall::Exchange(no, give, take)), None));
+        let id = ReservationId { option: self.option, no };
+        let swap = (Portion::seats([seat_id(give)]), Portion::seats([seat_id(take)]));
+        let exchanged = answer(engine.exchange(&Caller::Admin, id, swap, None, None).await)?;
+        self.tell(caller, (Some(exchanged.map_or_else(not_now, |_| SeatsAnswer::Done)), None));
+        Ok(())
+    }
+
+    async fn hand_on(&self, engine: &Engine, caller: u64, dice: &mut Random) -> Result<(), Gone> {
+        let Some((_, no)) = pick(&self.paid.lock(), dice) else { return Ok(()) };
+        let to_the_other = dice.below(2) == 0;
+        self.ask(caller, (Some(SeatsCall::HandOn(no, to_the_other)), None));
+        let id = ReservationId { option: self.option, no };
+        let to = if to_the_other { &self.other } else { &self.user };
+        let handed_on = answer(engine.hand_on(id, to, None, None).await)?;
+        self.tell(caller, (Some(handed_on.map_or_else(not_now, |_| SeatsAnswer::Done)), None));
+        Ok(())
+    }
+}
+
+/// Why an order was not changed.
+fn not_now(error: Error) -> SeatsAnswer {
+    match error {
+        Error::SeatsUnavailable(_) => SeatsAnswer::Taken,
+        Error::Invalid(_) => SeatsAnswer::Wrong,
+        Error::Rejected(Rejection::ReservationNotConfirmed) => SeatsAnswer::TooLate,
+        Error::Rejected(Rejection::ChangeUnderWay) => SeatsAnswer::Busy,
+        error => panic!("{error}"),
     }
 }
 
