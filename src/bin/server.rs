@@ -62,7 +62,7 @@ enum Command {
     Backup(Backup),
     /// Verifies a backup and copies it to a data directory that is empty or not there.
     Restore(Restore),
-    /// Prints the events in the journal of a server that is not running, a JSON object a line, without secrets.
+    /// Prints the events in the journal, a JSON object a line, without secrets; also while the server runs.
     Export(Export),
     /// Compares what a provider of payments lists of a day with what was heard of it, and prints what one of both does not know.
     ///

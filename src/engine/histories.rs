@@ -176,7 +176,7 @@ struct OfSeat {
     have: HashSet<u64>,
     /// Whose exchanges under way are about the seat.
     exchanging: HashSet<u64>,
-    /// Of which reservations.
+    /// Of which reservations: of all of them, too.
     payments: HashMap<u64, u64>,
     /// Of which reservations, for the seat.
     refunds: HashMap<u64, u64>,
@@ -320,9 +320,8 @@ impl Story for OfSeat {
             }
             Event::PaymentStarted { payment, reservation, .. }
             | Event::ProviderPaymentStarted { payment, reservation, .. } => {
-                let told = self.of(*reservation, "payment_started", own)?;
                 self.payments.insert(*payment, *reservation);
-                Some(told)
+                self.of(*reservation, "payment_started", own)
             }
             Event::PaymentConfirmed { payment, .. } => self.of_payment(*payment, "payment_confirmed", |_| None),
             Event::PaymentFailed { payment, reason } => {

@@ -15,7 +15,7 @@ use crate::domain::{Lsn, concert_option};
 use crate::error::OpenError;
 use crate::replica::Replica;
 use crate::replica::pages::{self, NoPage};
-use crate::store::codec::{Facts, Record};
+use crate::store::codec::{Facts, Record, decode_batch};
 use crate::store::disk::{Disk, RealDisk};
 use crate::store::journal::Frames;
 use crate::store::lock::DirLock;
@@ -195,18 +195,22 @@ struct Line<'a> {
     record: &'a Record,
 }
 
-/// Writes every record from `from` on as a line of JSON, without secrets.
+/// Writes every record from `from` on as a line of JSON, without secrets. An engine may be running there, in this process or
+/// another one: then it ends with what had been written by the time it came to the end, all that was answered before included.
 ///
 /// # Errors
-/// The directory is in use, the journal is damaged, or `write` fails.
+/// The journal is damaged, or `write` fails.
 pub fn export(config: &Config, from: Lsn, write: &mut dyn FnMut(&str) -> io::Result<()>) -> Result<(), OpenError> {
-    let (disk, _lock) = enter(config)?;
-    let frames = Frames::in_dir(disk, &config.data_dir);
-    let report = frames.check(Lsn(0))?;
-    let after = Lsn(from.0.saturating_sub(1));
-    replay(&frames, after, report.last_lsn, |first, record| {
-        let output = |source| OpenError::DataDirectory { dir: "(output)".into(), source };
-        let line = serde_json::to_string(&Line { lsn: first, record }).map_err(|error| output(error.into()))?;
-        write(&line).map_err(output)
-    })
+    check_journal(config)?;
+    let output = |source| OpenError::DataDirectory { dir: "(output)".into(), source };
+    let mut reader = Frames::in_dir(Arc::new(RealDisk), &config.data_dir).from(from)?;
+    while let Some(frame) = reader.next_whole()? {
+        for (lsn, record) in decode_batch(frame.first_lsn, frame.count, &frame.payload)? {
+            if lsn >= from {
+                let line = serde_json::to_string(&Line { lsn, record: &record });
+                write(&line.map_err(|error| output(error.into()))?).map_err(output)?;
+            }
+        }
+    }
+    Ok(())
 }

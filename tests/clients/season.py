@@ -113,7 +113,7 @@ class Server:
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
-        check("how the server ends", self.process.wait(timeout=PATIENCE_SECONDS), 0)
+        return self.process.wait(timeout=PATIENCE_SECONDS)
 
 
 def plan(rows):
@@ -446,7 +446,7 @@ class Season:
             for seat in order.seats:
                 history = self.server.all("viewer", f"/v1/options/{night}/seats/{seat}/history")
                 last = [item for item in history if item.get("reservation_id") == order.id]
-                check(f"whose {seat} is by its history", history[-1].get("reservation_id"), order.id)
+                check(f"whose {seat} is by its history {history}", history[-1].get("reservation_id"), order.id)
                 check(f"that {seat} is not given back", last[-1]["what"] in ("refund_credited", "released", "given_in_exchange"), False)
 
     def audit_money(self):
@@ -489,8 +489,8 @@ def main():
                 season.audit(night)
             season.audit_money()
         finally:
-            server.process.send_signal(signal.SIGTERM)
-        check("how the server ends", server.process.wait(timeout=PATIENCE_SECONDS), 0)
+            ended = server.stop()
+        check("how the server ends", ended, 0)
         verified = subprocess.run([sys.argv[1], "verify", "--data", server.data], capture_output=True, text=True)
         check("what verify says", (verified.returncode, "state agrees" in verified.stdout), (0, True))
     print("season.py: " + ", ".join(f"{count} {what}" for what, count in sorted(season.counts.items())) + ": all sums and sheets agree")

@@ -4,6 +4,7 @@ use boxoffice::server::auth::Role;
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, STARTS_AT, Server, option_body};
+use crate::money;
 use crate::orders::with_role;
 
 /// Rows of ten seats of the categories A (100) and B (40), a floor (10); refunds until it begins.
@@ -332,4 +333,16 @@ async fn an_exchange_that_fails_is_told_of_its_seats_only() {
     assert_eq!(of_seat("S1").await, failed);
     assert_eq!(of_seat("B1").await[3..], failed);
     assert_eq!(of_seat("B2").await.len(), 3);
+}
+
+#[tokio::test]
+async fn what_was_paid_by_card_is_told_of_the_seat_that_it_came_to() {
+    let server = money::server().await;
+    let (option, anna) = (money::option(&server, 2).await, server.buyer("anna"));
+    let (held, payment) = money::pending(&server, &option, &anna, "S1").await;
+    money::told(&server, &payment, "captured", "ch-1").await;
+    let swap = json!({"give": ["S1"], "take": ["S2"]});
+    assert_eq!(server.post(&format!("/v1/reservations/{held}/exchanges"), &anna, swap).await.status, 201);
+    let told = history(&server, &format!("/v1/options/{option}/seats/S2/history")).await;
+    assert_eq!(told, [("taken_in_exchange".to_owned(), Some("anna".to_owned()), None)]);
 }

@@ -48,7 +48,7 @@ pub async fn fact(server: &Server, payment: &str, body: Value) -> Answer {
     server.post(&format!("/v1/payments/{payment}/facts"), &cashier(server), body).await
 }
 
-async fn told(server: &Server, payment: &str, kind: &str, reference: &str) -> Value {
+pub async fn told(server: &Server, payment: &str, kind: &str, reference: &str) -> Value {
     let told = fact(server, payment, json!({"kind": kind, "reference": reference, "amount": 100})).await;
     assert_eq!(told.status, 200, "{told:?}");
     told.body

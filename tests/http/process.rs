@@ -235,6 +235,10 @@ async fn a_running_server_is_backed_up_and_put_back() {
     let token = lines.iter().find(|line| line.starts_with("buyer token")).unwrap().rsplit(' ').next().unwrap();
     let output = run(dir.path(), &["backup", "--data", "data", "--to", "backup"]);
     assert!(output.status.success() && text(&output.stdout).contains("sealed yes"), "{output:?}");
+    // Its events are printed meanwhile: what was answered is among them.
+    let output = run(dir.path(), &["export", "--data", "data"]);
+    let charged = text(&output.stdout).lines().any(|line| line.contains("\"demo-buyer\"") && line.contains("1000000"));
+    assert!(output.status.success() && charged, "{output:?}");
     assert_eq!(terminate(child).0, Some(0));
 
     let again = run(dir.path(), &["backup", "--data", "data", "--to", "backup"]);

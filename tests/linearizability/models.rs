@@ -41,6 +41,8 @@ pub enum SeatsAnswer {
     Wrong,
     /// Another change is under way.
     Busy,
+    /// It is the other one's.
+    NotTheirs,
     Seats([Seat; SEATS]),
     Order(Order),
 }
@@ -140,6 +142,9 @@ impl SeatsModel {
                 }
             }
             SeatsCall::Release(no) => self.change(*no, "held", "released", Seat::Free),
+            SeatsCall::Pay(no) if self.orders.get(no).is_some_and(|order| order.is_the_others) => {
+                SeatsAnswer::NotTheirs
+            }
             SeatsCall::Pay(no) => self.change(*no, "held", "confirmed", Seat::Sold),
             SeatsCall::Refund(no) => self.change(*no, "confirmed", "refunded", Seat::Free),
             &SeatsCall::RefundPart(no, seat) => self.refund_part(no, seat),

@@ -251,6 +251,7 @@ impl Scene {
             Err(Error::Rejected(Rejection::AlreadyPaid { .. } | Rejection::ReservationNotHeld)) => {
                 (SeatsAnswer::TooLate, WalletAnswer::Nothing)
             }
+            Err(Error::Rejected(Rejection::NotFound)) => (SeatsAnswer::NotTheirs, WalletAnswer::NotAsked),
             Err(error) => panic!("{error}"),
         };
         self.tell(caller, (Some(told.0), Some(told.1)));
