@@ -226,7 +226,12 @@ impl OfSeat {
             (What::HandedOn { .. }, _) => "handed_on",
             (What::HeldUntil { .. }, _) => "hold_changed",
         };
-        let who = |owner: &UserId| doer(change.by.as_ref(), change.key.as_ref(), Some(owner));
+        // Who accepts an offer does so themselves.
+        let accepted_by = match &change.what {
+            What::HandedOn { to, transfer: Some(_) } => Some(to),
+            _ => None,
+        };
+        let who = |owner: &UserId| doer(change.by.as_ref(), change.key.as_ref(), accepted_by.or(Some(owner)));
         let told = self.of(no, what, who).filter(|_| !what.is_empty());
         match &change.what {
             What::Refunded { refund, .. } if gives => {
