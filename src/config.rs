@@ -10,6 +10,8 @@ use crate::payment::Method;
 
 /// So many providers there may be.
 const PROVIDERS_MAX: usize = 64;
+/// The most currencies that one is said to take: more than there are.
+const CURRENCIES_MAX: usize = 256;
 
 /// A value out of its bounds.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -300,6 +302,13 @@ impl Payments {
             if !fits || twice || one.name == POINTS {
                 let allowed = "1 to 64 letters, digits, - and _, not \"points\", and no name twice";
                 return Err(error(&key("name"), one.name.clone(), allowed.into()));
+            }
+            if one.currencies.len() > CURRENCIES_MAX {
+                return Err(error(
+                    &key("currencies"),
+                    one.currencies.len().to_string(),
+                    format!("at most {CURRENCIES_MAX}"),
+                ));
             }
             for (name, value, min, max) in [
                 ("pay_within_ms", one.pay_within_ms, 1_000, 86_400_000),

@@ -31,8 +31,18 @@ pub struct Method {
     pub late: Late,
     /// The least amount that it takes, if not nothing.
     pub minimum: Points,
+    /// The currencies that it takes; none: any.
+    pub currencies: Vec<Currency>,
     /// Whether payments may begin.
     pub enabled: bool,
+}
+
+impl Method {
+    /// Whether it takes payments in `currency`.
+    #[must_use]
+    pub fn takes(&self, currency: Currency) -> bool {
+        self.currencies.is_empty() || self.currencies.contains(&currency)
+    }
 }
 
 impl Default for Method {
@@ -44,6 +54,7 @@ impl Default for Method {
             late_within_ms: 30 * 24 * 3_600_000,
             late: Late::Reacquire,
             minimum: Points::ZERO,
+            currencies: Vec::new(),
             enabled: true,
         }
     }
@@ -132,8 +143,8 @@ pub trait Provider: Send + Sync + 'static {
     /// All that the provider knows of a payment, by what it is called there; nothing if it knows of none, and none can begin any
     /// more.
     fn look_up<'a>(&'a self, provider_id: &'a str) -> Doing<'a, Vec<Fact>>;
-    /// All money that moved on a day by the provider's clock, for [`Engine::reconcile`](crate::Engine::reconcile); `None` if it does not
-    /// list that.
+    /// All money that moved on a day by the provider's clock, for [`Engine::reconcile`](crate::Engine::reconcile), within the time of 20 calls; `None` if it
+    /// does not list that. What it lists of the day before or a later one as well is passed over if it was heard of.
     fn list(&self, _day: Day) -> Option<Doing<'_, Vec<Fact>>> {
         None
     }

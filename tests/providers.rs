@@ -29,59 +29,18 @@ struct Bank {
     loses: usize,
     /// So many of the next calls are certain to fail.
     refuses: usize,
+    /// So many of the next calls are never answered, after what was asked for was done.
+    silent: usize,
+    /// Refunds are answered once they are let.
+    lets_refunds: Option<Arc<Semaphore>>,
+    /// What is said of any day, if there is something.
+    listed: Option<Vec<Fact>>,
+    /// What a look-up tells before all else.
+    wrong: Option<Fact>,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Fake(Arc<Mutex<Bank>>);
-
-/// Does nothing before it is let.
-struct Slow {
-    fake: Fake,
-    refunds: Semaphore,
-}
-
-/// Does what it is told, and so many times does not answer.
-struct Silent {
-    fake: Fake,
-    times: Mutex<usize>,
-}
-
-impl Silent {
-    fn new(times: usize) -> Self {
-        Self { fake: Fake::default(), times: Mutex::new(times) }
-    }
-
-    fn answers<'a, T: Send + 'a>(&'a self, answer: Doing<'a, T>) -> Doing<'a, T> {
-        let mut times = self.times.lock();
-        if *times == 0 {
-            return answer;
-        }
-        *times -= 1;
-        Box::pin(std::future::pending())
-    }
-}
-
-impl Provider for Silent {
-    fn begin<'a>(&'a self, order: &'a Order) -> Doing<'a, Opened> {
-        self.answers(self.fake.begin(order))
-    }
-
-    fn capture<'a>(&'a self, charge: &'a Charge) -> Doing<'a, Vec<Fact>> {
-        self.answers(self.fake.capture(charge))
-    }
-
-    fn void<'a>(&'a self, charge: &'a Charge) -> Doing<'a, Vec<Fact>> {
-        self.answers(self.fake.void(charge))
-    }
-
-    fn refund<'a>(&'a self, charge: &'a Charge) -> Doing<'a, Vec<Fact>> {
-        self.answers(self.fake.refund(charge))
-    }
-
-    fn look_up<'a>(&'a self, provider_id: &'a str) -> Doing<'a, Vec<Fact>> {
-        self.answers(self.fake.look_up(provider_id))
-    }
-}
 
 fn said(kind: Kind, reference: &str, amount: u32) -> Fact {
     Fact {
@@ -96,6 +55,15 @@ fn said(kind: Kind, reference: &str, amount: u32) -> Fact {
 }
 
 impl Fake {
+    fn answer<'a, T: Send + 'a>(&self, answer: Result<T, Failure>) -> Doing<'a, T> {
+        let mut bank = self.0.lock();
+        if bank.silent == 0 {
+            return Box::pin(std::future::ready(answer));
+        }
+        bank.silent -= 1;
+        Box::pin(std::future::pending())
+    }
+
     fn act(
         &self,
         what: &str,
@@ -133,7 +101,8 @@ impl Provider for Fake {
         let reference = format!("ch-{}", order.payment);
         bank.charges.entry(reference.clone()).or_insert((u32::try_from(order.amount.get()).unwrap(), false, 0, false));
         bank.of.insert(order.provider_id.clone(), reference.clone());
-        Box::pin(async move { Ok(Opened { reference, checkout: r#"{"secret":"s"}"#.into() }) })
+        drop(bank);
+        self.answer(Ok(Opened { reference, checkout: r#"{"secret":"s"}"#.into() }))
     }
 
     fn capture<'a>(&'a self, charge: &'a Charge) -> Doing<'a, Vec<Fact>> {
@@ -141,7 +110,7 @@ impl Provider for Fake {
             known.1 |= !known.3;
             known.1.then(|| said(Kind::Captured, &charge.reference, known.0))
         });
-        Box::pin(async move { done })
+        self.answer(done)
     }
 
     fn void<'a>(&'a self, charge: &'a Charge) -> Doing<'a, Vec<Fact>> {
@@ -149,7 +118,7 @@ impl Provider for Fake {
             known.3 |= !known.1;
             known.3.then(|| said(Kind::Voided, &charge.reference, known.0))
         });
-        Box::pin(async move { done })
+        self.answer(done)
     }
 
     fn refund<'a>(&'a self, charge: &'a Charge) -> Doing<'a, Vec<Fact>> {
@@ -158,7 +127,14 @@ impl Provider for Fake {
             known.2 += amount;
             Some(Fact { id: Some(charge.key.clone()), ..said(Kind::Refunded, &charge.reference, amount) })
         });
-        Box::pin(async move { done })
+        let lets = self.0.lock().lets_refunds.clone();
+        let answer = self.answer(done);
+        Box::pin(async move {
+            if let Some(lets) = lets {
+                lets.acquire().await.unwrap().forget();
+            }
+            answer.await
+        })
     }
 
     fn look_up<'a>(&'a self, provider_id: &'a str) -> Doing<'a, Vec<Fact>> {
@@ -176,34 +152,14 @@ impl Provider for Fake {
             };
             Some(said(kind, &reference, amount))
         });
-        let facts = facts.collect();
-        Box::pin(async move { Ok(facts) })
-    }
-}
-
-impl Provider for Slow {
-    fn begin<'a>(&'a self, order: &'a Order) -> Doing<'a, Opened> {
-        self.fake.begin(order)
+        let facts = bank.wrong.iter().cloned().chain(facts).collect();
+        drop(bank);
+        self.answer(Ok(facts))
     }
 
-    fn capture<'a>(&'a self, charge: &'a Charge) -> Doing<'a, Vec<Fact>> {
-        self.fake.capture(charge)
-    }
-
-    fn void<'a>(&'a self, charge: &'a Charge) -> Doing<'a, Vec<Fact>> {
-        self.fake.void(charge)
-    }
-
-    fn refund<'a>(&'a self, charge: &'a Charge) -> Doing<'a, Vec<Fact>> {
-        let done = self.fake.refund(charge);
-        Box::pin(async move {
-            self.refunds.acquire().await.unwrap().forget();
-            done.await
-        })
-    }
-
-    fn look_up<'a>(&'a self, provider_id: &'a str) -> Doing<'a, Vec<Fact>> {
-        self.fake.look_up(provider_id)
+    fn list(&self, _: Day) -> Option<Doing<'_, Vec<Fact>>> {
+        let listed = self.0.lock().listed.clone()?;
+        Some(self.answer(Ok(listed)))
     }
 }
 
@@ -269,27 +225,28 @@ async fn a_capture_does_not_wait_for_all_refunds_that_were_owed_before() {
     const REFUNDS: usize = 48;
     let dir = tempfile::tempdir().unwrap();
     let engine = Engine::open(takes_cards(config(dir.path()))).await.unwrap();
-    let slow = Arc::new(Slow { fake: Fake::default(), refunds: Semaphore::new(0) });
+    let (slow, refunds) = (Fake::default(), Arc::new(Semaphore::new(0)));
+    slow.0.lock().lets_refunds = Some(refunds.clone());
     for _ in 0..REFUNDS {
         let payment = begin(&engine, &user(1)).await;
         let reference = format!("ch-{}", payment.id);
         engine.report(payment.id, said(Kind::Captured, &reference, 100)).await.unwrap();
         engine.refund(&Caller::Admin, payment.id, None).await.unwrap();
-        slow.fake.0.lock().charges.insert(reference, (100, true, 0, false));
+        slow.0.lock().charges.insert(reference, (100, true, 0, false));
     }
-    slow.fake.0.lock().charges.insert("ch".into(), (100, false, 0, false));
+    slow.0.lock().charges.insert("ch".into(), (100, false, 0, false));
     let payment = begin(&engine, &user(1)).await;
     let comes = async |n: usize| {
-        eventually("one more is begun", || async { (slow.fake.0.lock().calls.len() >= n).then_some(()) }).await;
+        eventually("one more is begun", || async { (slow.0.lock().calls.len() >= n).then_some(()) }).await;
     };
-    let attached = engine.attach_provider("card", slow.clone());
+    let attached = engine.attach_provider("card", Arc::new(slow.clone()));
     comes(16).await;
     engine.report(payment.id, said(Kind::Authorized, "ch", 100)).await.unwrap();
     for n in 17..32 {
-        slow.refunds.add_permits(1);
+        refunds.add_permits(1);
         comes(n).await;
     }
-    let begun = slow.fake.0.lock().calls.clone();
+    let begun = slow.0.lock().calls.clone();
     assert!(begun.contains(&"capture ch 100".to_owned()), "{begun:?}");
     drop(attached);
     engine.shutdown().await.unwrap();
@@ -303,12 +260,13 @@ async fn who_does_not_answer_is_asked_what_came_of_it() {
     let mut config = takes_cards(config(dir.path()));
     config.payments.call_timeout_ms = 100;
     let engine = Engine::open(config).await.unwrap();
-    let silent = Arc::new(Silent::new(1));
+    let silent = Fake::default();
+    silent.0.lock().silent = 1;
     let mut all = Vec::new();
     for n in 0..=SILENT {
         let payment = begin(&engine, &user(1)).await;
         let owner = Caller::User(user(1));
-        let attached = engine.attach_provider("card", silent.clone());
+        let attached = engine.attach_provider("card", Arc::new(silent.clone()));
         if n == 0 {
             let unreachable = engine.checkout(&owner, payment.id).await;
             assert!(matches!(unreachable, Err(Error::Overloaded(_))), "{unreachable:?}");
@@ -317,17 +275,17 @@ async fn who_does_not_answer_is_asked_what_came_of_it() {
         drop(attached);
         all.push(payment);
     }
-    *silent.times.lock() = SILENT;
+    silent.0.lock().silent = SILENT;
     for payment in &all {
         let reference = format!("ch-{}", payment.id);
         engine.report(payment.id, said(Kind::Authorized, &reference, 100)).await.unwrap();
     }
-    let _attached = engine.attach_provider("card", silent.clone());
+    let _attached = engine.attach_provider("card", Arc::new(silent.clone()));
     for payment in &all {
         becomes(&engine, payment.id, PaymentStatus::Completed).await;
     }
     owes_nothing(&engine).await;
-    let calls = silent.fake.0.lock().calls.clone();
+    let calls = silent.0.lock().calls.clone();
     let captures = calls.iter().filter(|call| call.starts_with("capture")).count();
     assert_eq!((captures, calls.len() - captures), (SILENT + 1, SILENT), "{calls:?}");
     engine.shutdown().await.unwrap();
@@ -358,39 +316,6 @@ async fn who_is_attached_last_is_asked() {
     engine.shutdown().await.unwrap();
 }
 
-/// Says of a day what it is told to.
-struct Lists {
-    fake: Fake,
-    listed: Mutex<Vec<Fact>>,
-}
-
-impl Provider for Lists {
-    fn begin<'a>(&'a self, order: &'a Order) -> Doing<'a, Opened> {
-        self.fake.begin(order)
-    }
-
-    fn capture<'a>(&'a self, charge: &'a Charge) -> Doing<'a, Vec<Fact>> {
-        self.fake.capture(charge)
-    }
-
-    fn void<'a>(&'a self, charge: &'a Charge) -> Doing<'a, Vec<Fact>> {
-        self.fake.void(charge)
-    }
-
-    fn refund<'a>(&'a self, charge: &'a Charge) -> Doing<'a, Vec<Fact>> {
-        self.fake.refund(charge)
-    }
-
-    fn look_up<'a>(&'a self, provider_id: &'a str) -> Doing<'a, Vec<Fact>> {
-        self.fake.look_up(provider_id)
-    }
-
-    fn list(&self, _: Day) -> Option<Doing<'_, Vec<Fact>>> {
-        let listed = self.listed.lock().clone();
-        Some(Box::pin(async move { Ok(listed) }))
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_provider_lists_is_compared_with_what_was_heard() {
     let dir = tempfile::tempdir().unwrap();
@@ -408,10 +333,10 @@ async fn what_a_provider_lists_is_compared_with_what_was_heard() {
     let lists_nothing = engine.reconcile("card", days[1]).await;
     assert!(matches!(lists_nothing, Err(Error::Invalid(_))), "{lists_nothing:?}");
     drop(attached);
-    let lists = Arc::new(Lists { fake: Fake::default(), listed: Mutex::default() });
-    let _attached = engine.attach_provider("card", lists.clone());
+    let lists = Fake::default();
+    let _attached = engine.attach_provider("card", Arc::new(lists.clone()));
     let different = async |day: usize, listed: &[Fact]| {
-        *lists.listed.lock() = listed.to_vec();
+        lists.0.lock().listed = Some(listed.to_vec());
         let Differences { unknown_here, unknown_there } = engine.reconcile("card", days[day]).await.unwrap();
         [unknown_here, unknown_there].map(|all| all.into_iter().map(|one| one.reference).collect::<Vec<_>>())
     };
@@ -459,8 +384,13 @@ async fn a_provider_is_asked_once_more_if_somebody_wants_that() {
     let _attached = engine.attach_provider("card", Arc::new(fake.clone()));
     engine.checkout(&Caller::User(anna), payment.id).await.unwrap();
     assert_eq!(engine.look_up_payment(payment.id).await.unwrap().status, PaymentStatus::Pending);
-    // It was taken, and nobody has told.
-    fake.0.lock().charges.get_mut(&format!("ch-{}", payment.id)).unwrap().1 = true;
+    // It was taken, and nobody has told; what cannot be that is told with it is not taken, and keeps nothing else away.
+    let reference = format!("ch-{}", payment.id);
+    fake.0.lock().charges.get_mut(&reference).unwrap().1 = true;
+    fake.0.lock().wrong = Some(said(Kind::Opened, &reference, 99));
+    assert_eq!(rejection(engine.look_up_payment(payment.id).await), Rejection::FactConflict);
+    assert_eq!(engine.payment(&Caller::Admin, payment.id).await.unwrap().status, PaymentStatus::Completed);
+    fake.0.lock().wrong = None;
     assert_eq!(engine.look_up_payment(payment.id).await.unwrap().status, PaymentStatus::Completed);
     engine.shutdown().await.unwrap();
 }

@@ -245,9 +245,9 @@ struct Reconcile {
     #[arg(long, value_name = "DAY")]
     day: Day,
     /// What the provider lists: CSV with the columns reference, kind (captured, refunded, refund_failed, dispute_lost), amount (in minor
-    /// units) and currency; others are passed over. "-": standard input
+    /// units) and currency; others are passed over. "-": standard input. Without it the provider is asked, if the server does so
     #[arg(long, value_name = "FILE")]
-    list: PathBuf,
+    list: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -513,13 +513,20 @@ fn reconcile(arguments: &Reconcile) -> Result<ExitCode> {
     let settings = load(place, &[])?;
     let known = settings.payments.providers.iter().any(|one| one.name == *provider);
     anyhow::ensure!(known, "--provider: {provider:?} is none of the configuration's payments.providers");
-    let listed = if list.as_os_str() == "-" {
-        reconciliation::read_list(io::stdin().lock())
-    } else {
-        let file = File::open(list).with_context(|| format!("opening {}", list.display()))?;
-        reconciliation::read_list(file)
+    let listed = match list {
+        None => {
+            let asking = reconciliation::ask_list(&settings, provider, *day);
+            tokio::runtime::Runtime::new()?.block_on(asking).with_context(|| format!("the list of {provider}"))?
+        }
+        Some(list) => {
+            let listed = if list.as_os_str() == "-" {
+                reconciliation::read_list(io::stdin().lock())
+            } else {
+                reconciliation::read_list(File::open(list).with_context(|| format!("opening {}", list.display()))?)
+            };
+            listed.with_context(|| format!("the list {}", list.display()))?
+        }
     };
-    let listed = listed.with_context(|| format!("the list {}", list.display()))?;
     let differences = boxoffice::reconcile(&settings.engine(), provider, *day, listed)?;
     let mut output = BufWriter::new(io::stdout().lock());
     for movement in &differences.unknown_here {

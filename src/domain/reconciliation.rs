@@ -31,6 +31,12 @@ impl Day {
         Timestamp::from_millis(self.0 * DAY_MS)
     }
 
+    /// When the next one begins.
+    #[must_use]
+    pub const fn ends(self) -> Timestamp {
+        self.begins().plus_millis(DAY_MS)
+    }
+
     /// The one before; the first one is before itself.
     #[must_use]
     pub const fn before(self) -> Self {
@@ -158,6 +164,7 @@ mod tests {
         assert_eq!(day.begins().to_string(), "2024-02-29T00:00:00.000Z");
         let last = day.begins().plus_millis(DAY_MS - 1);
         assert_eq!((Day::of(last), Day::of(last.plus_millis(1)).before()), (day, day));
+        assert_eq!(day.ends(), last.plus_millis(1));
         for wrong in ["", "2023-02-29", "2024-2-29", "2024-02-29T00:00:00Z", "24-02-29", "2024/02/29", "+2024-2-29"] {
             assert_eq!(wrong.parse::<Day>(), Err(NoDay), "{wrong}");
         }

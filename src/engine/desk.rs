@@ -28,6 +28,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 /// Providers forget idempotency keys: what is owed for longer is looked up before it is done.
 pub(crate) const OLD_MS: u64 = 12 * 3_600_000;
+/// What was done on a day is listed within the time of so many calls.
+pub(crate) const LISTING_CALLS: u32 = 20;
 /// So much is done at once, for one provider.
 const AT_ONCE: usize = 16;
 
@@ -56,7 +58,7 @@ impl Drop for AttachedProvider {
 
 /// Who is driven under a name.
 pub(super) struct Driven {
-    provider: Arc<dyn Provider>,
+    clerk: Clerk,
     task: AbortHandle,
 }
 
@@ -80,11 +82,10 @@ impl Engine {
     pub fn attach_provider(&self, name: &str, provider: Arc<dyn Provider>) -> AttachedProvider {
         let (inner, name) = (Arc::downgrade(&self.0), name.to_owned());
         let within = Duration::from_millis(self.0.config.payments.call_timeout_ms);
-        let (inner_of_driver, name_of_driver) = (inner.clone(), name.clone());
-        let clerk = Clerk { provider: provider.clone(), within };
-        let driver = Driver { inner: inner_of_driver, name: name_of_driver, clerk, pauses: Arc::default() };
+        let clerk = Clerk { provider, within };
+        let driver = Driver { inner: inner.clone(), name: name.clone(), clerk: clerk.clone(), pauses: Arc::default() };
         let task = self.0.host.blocking.spawn(driver.run()).abort_handle();
-        let before = self.0.providers.lock().insert(name.clone(), Driven { provider, task: task.clone() });
+        let before = self.0.providers.lock().insert(name.clone(), Driven { clerk, task: task.clone() });
         if let Some(before) = before {
             before.task.abort();
         }
@@ -96,14 +97,12 @@ impl Engine {
     ///
     /// # Errors
     /// [`Rejection::NotFound`]: it is somebody else's, no provider of its method is attached here, or it is not pending;
-    /// [`Error::Overloaded`]: the provider cannot be reached.
+    /// [`Error::Overloaded`]: the provider cannot be reached; [`Error::Invalid`] `method`: it has refused, for its currency or its amount.
     pub async fn checkout(&self, caller: &Caller, id: PaymentId) -> Result<String, Error> {
         let seen = self.payment(caller, id).await?;
         let pending = seen.status == crate::api::PaymentStatus::Pending;
         let provided = seen.provided.filter(|_| pending).ok_or(Rejection::NotFound)?;
-        let provider = self.0.providers.lock().get(&provided.method).map(|driven| driven.provider.clone());
-        let provider = provider.ok_or(Rejection::NotFound)?;
-        let within = Duration::from_millis(self.0.config.payments.call_timeout_ms);
+        let clerk = Clerk::attached(&self.0, &provided.method).ok_or(Rejection::NotFound)?;
         let order = Order {
             payment: id,
             key: format!("{}-begin", provided.provider_id),
@@ -112,10 +111,7 @@ impl Engine {
             currency: provided.currency,
             expires_at: provided.expires_at,
         };
-        let Opened { reference, checkout } = in_time(within, provider.begin(&order)).await.map_err(|failure| {
-            tracing::warn!(payment = %id, %failure, "a provider has opened no charge");
-            Error::Overloaded(super::RETRY_AFTER)
-        })?;
+        let Opened { reference, checkout } = clerk.answer(1, "method", clerk.provider.begin(&order)).await?;
         let kind = Kind::Opened;
         let fact =
             Fact { kind, reference, id: None, amount: order.amount, currency: order.currency, at: None, reason: None };
@@ -128,25 +124,35 @@ impl Engine {
     ///
     /// # Errors
     /// [`Rejection::NotFound`]: there is no such payment by a provider. [`Error::Invalid`] `method`: none is attached here. [`Error::Overloaded`]: it
-    /// cannot be reached.
+    /// cannot be reached. What [`report`](Self::report) refuses of what it says, once all else of it is reported.
     pub async fn look_up_payment(&self, id: PaymentId) -> Result<api::Payment, Error> {
         let provided = self.payment(&Caller::Admin, id).await?.provided.ok_or(Rejection::NotFound)?;
-        let provider = self.0.providers.lock().get(&provided.method).map(|driven| driven.provider.clone());
-        let provider = provider.ok_or_else(|| Error::invalid("method", "is of a provider that somebody else asks"))?;
-        let within = Duration::from_millis(self.0.config.payments.call_timeout_ms);
-        let facts = in_time(within, provider.look_up(&provided.provider_id)).await.map_err(|failure| {
-            tracing::warn!(payment = %id, %failure, "a provider does not say what it knows");
-            Error::Overloaded(super::RETRY_AFTER)
-        })?;
-        for fact in facts {
-            self.report(id, fact).await?;
-        }
+        let clerk = Clerk::attached(&self.0, &provided.method);
+        let clerk = clerk.ok_or_else(|| Error::invalid("method", "is of a provider that somebody else asks"))?;
+        let facts = clerk.answer(1, "method", clerk.provider.look_up(&provided.provider_id)).await?;
+        self.report_all(id, facts).await?;
         self.payment(&Caller::Admin, id).await
+    }
+
+    /// Reports all of these, whatever is wrong with one of them, and then says so; the payment as it stood after the last one.
+    pub(crate) async fn report_all(&self, id: PaymentId, facts: Vec<Fact>) -> Result<Option<api::Payment>, Error> {
+        let (mut seen, mut refused) = (None, None);
+        for fact in facts {
+            let kind = fact.kind;
+            match self.report(id, fact).await {
+                Ok(payment) => seen = Some(payment),
+                Err(error) => {
+                    tracing::warn!(payment = %id, ?kind, %error, "what a provider says is not taken");
+                    refused = refused.or(Some(error));
+                }
+            }
+        }
+        refused.map_or(Ok(seen), Err)
     }
 }
 
 /// What a provider does, if it does so in time.
-async fn in_time<T>(within: Duration, doing: Doing<'_, T>) -> Result<T, Failure> {
+pub(crate) async fn in_time<T>(within: Duration, doing: Doing<'_, T>) -> Result<T, Failure> {
     let late = |_| Err(Failure::Unknown(format!("no answer within {within:?}")));
     tokio::time::timeout(within, doing).await.unwrap_or_else(late)
 }
@@ -156,6 +162,25 @@ async fn in_time<T>(within: Duration, doing: Doing<'_, T>) -> Result<T, Failure>
 struct Clerk {
     provider: Arc<dyn Provider>,
     within: Duration,
+}
+
+impl Clerk {
+    /// The one of whoever is attached under `name`.
+    fn attached(inner: &Inner, name: &str) -> Option<Self> {
+        inner.providers.lock().get(name).map(|driven| driven.clerk.clone())
+    }
+
+    /// What the provider answers whoever waits for it, and may take as long for as so many calls. What it refuses for certain is no use to
+    /// ask again: it was wrong to choose it, by `field`.
+    async fn answer<T>(&self, calls: u32, field: &str, doing: Doing<'_, T>) -> Result<T, Error> {
+        in_time(self.within.saturating_mul(calls), doing).await.map_err(|failure| {
+            tracing::warn!(%failure, "a provider does not do what somebody waits for");
+            match failure {
+                Failure::Unknown(_) => Error::Overloaded(super::RETRY_AFTER),
+                Failure::Definite(_) => Error::invalid(field, "is of a provider that refuses this"),
+            }
+        })
+    }
 }
 
 /// Why something is not done.
@@ -172,16 +197,12 @@ impl<E: std::fmt::Display> From<E> for Undone {
 }
 
 /// What a provider lists of a day. That may take as long as some calls, since it may be on many pages.
-pub(super) async fn listed(inner: &Arc<Inner>, name: &str, day: Day) -> Result<Vec<Fact>, Error> {
-    const CALLS: u32 = 20;
-    let provider = inner.providers.lock().get(name).map(|driven| driven.provider.clone());
-    let provider = provider.ok_or_else(|| Error::invalid("provider", "is not attached here"))?;
-    let within = Duration::from_millis(inner.config.payments.call_timeout_ms) * CALLS;
-    let listing = provider.list(day).ok_or_else(|| Error::invalid("provider", "does not list what it did"))?;
-    in_time(within, listing).await.map_err(|failure| {
-        tracing::warn!(provider = name, %failure, "a provider has not listed what it did");
-        Error::Overloaded(super::RETRY_AFTER)
-    })
+pub(super) async fn listed(inner: &Inner, name: &str, day: Day) -> Result<Vec<Fact>, Error> {
+    let clerk = Clerk::attached(inner, name);
+    let clerk = clerk.ok_or_else(|| Error::invalid("provider", "is not attached here"))?;
+    let listing = clerk.provider.list(day);
+    let listing = listing.ok_or_else(|| Error::invalid("provider", "does not list what it did"))?;
+    clerk.answer(LISTING_CALLS, "provider", listing).await
 }
 
 /// Drives one provider.
@@ -364,7 +385,7 @@ impl Clerk {
             OwedKind::Check => return Ok(()),
         };
         match in_time(self.within, doing).await {
-            Ok(facts) => report_all(inner, task.payment, facts).await,
+            Ok(facts) => Ok(Engine(inner.clone()).report_all(task.payment, facts).await.map(drop)?),
             Err(failure @ Failure::Unknown(_)) => Err(failure.into()),
             Err(failure @ Failure::Definite(_)) => {
                 inner.attempted(task.payment, task.owed.no, task.owed.attempts).await?;
@@ -390,17 +411,6 @@ impl Clerk {
                 reason: Some("the provider knows of no charge".into()),
             });
         }
-        report_all(inner, task.payment, facts).await
+        Ok(Engine(inner.clone()).report_all(task.payment, facts).await.map(drop)?)
     }
-}
-
-async fn report_all(inner: &Arc<Inner>, payment: PaymentId, facts: Vec<Fact>) -> Result<(), Undone> {
-    let mut wrong = None;
-    for fact in facts {
-        if let Err(error) = inner.report(payment, fact).await {
-            // The others may still be right.
-            wrong = Some(error);
-        }
-    }
-    wrong.map_or(Ok(()), |error| Err(error.into()))
 }

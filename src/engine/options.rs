@@ -20,7 +20,7 @@ use crate::domain::concert_option::{
 #[cfg(feature = "server")]
 use crate::domain::seat_map::Status;
 use crate::domain::seating_plan::{Limits, PlanHash, SeatingPlan};
-use crate::domain::{ConcertId, Flaw, Lsn, OptionId, Rejection, Timestamp, UserId};
+use crate::domain::{ConcertId, Currency, Flaw, Lsn, OptionId, Rejection, Timestamp, UserId};
 use crate::error::{Error, FieldError};
 use crate::store::codec::TheCatalogue;
 use crate::store::plans;
@@ -598,7 +598,14 @@ impl Inner {
             let message = format!("must be {}, as that of points, which are a method too", payments.points_currency);
             Flaw::new("currency", message)
         });
-        unknown.chain(other).collect()
+        let strange = definition.currency.into_iter().flat_map(|currency| {
+            let of = payments.providers.iter().filter(move |one| definition.takes(&one.name) && !one.takes(currency));
+            of.map(|one| {
+                let currencies: Vec<_> = one.currencies.iter().map(Currency::as_str).collect();
+                Flaw::new("currency", format!("must be one that {} takes: {}", one.name, currencies.join(", ")))
+            })
+        });
+        unknown.chain(other).chain(strange).collect()
     }
 }
 

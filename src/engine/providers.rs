@@ -139,6 +139,7 @@ impl Inner {
             late_within_ms: known.late_within_ms,
             late: known.late,
             minimum: known.minimum,
+            currencies: known.currencies.clone(),
             open_max: self.config.limits.user_open_payments,
         });
         let request = self.request(key, None);

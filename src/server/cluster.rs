@@ -64,11 +64,12 @@ impl fmt::Display for Status {
 /// # Errors
 /// The configuration is of no cluster, or its NATS servers do not answer.
 pub async fn status(settings: &Settings) -> Result<Status> {
-    let (link, found, nodes) = look_on(settings).await?;
+    let (link, _, heard) = look_on(settings).await?;
     let listening = settings.cluster.beat() * BEATS;
     sleep(listening).await;
-    drop(link);
-    let nodes = nodes.lock().clone();
+    let nodes = heard.lock().clone();
+    // Afterwards, so that no node has read more than the log is said to have.
+    let found = link.found().await?;
     Ok(Status { found, nodes })
 }
 

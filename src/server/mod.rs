@@ -166,6 +166,8 @@ pub struct App {
     cut: Option<String>,
     /// Turns of those who make pages of lists.
     lists: Semaphore,
+    /// The turn of who has a provider list what it did.
+    listings: Semaphore,
     /// The description of this API, as JSON.
     openapi: Ready,
 }
@@ -179,6 +181,7 @@ impl App {
         }
         let backlog = Backlog::new(whole(settings.http.unread_bytes), settings.http.unread_patience.0);
         let webhooks = Webhooks::new(engine.clone(), &settings.webhooks)?;
+        let runtime = webhooks.handle().ok_or(Error::NoService("there is no runtime for requests to others"))?;
         Ok(Self {
             cut,
             verifier: Verifier::new(&settings)?,
@@ -197,7 +200,7 @@ impl App {
                 &backlog,
             ),
             polls: Polls::new(whole(settings.http.kept_polls)),
-            providers: Providers::new(&settings.payments, &webhooks)?,
+            providers: Providers::new(&settings.payments, &runtime)?,
             webhooks,
             kafka: Kafka::new(&settings)?,
             stopping: watch::Sender::new(false),
@@ -205,6 +208,7 @@ impl App {
             live: Live::start(&settings.live)?,
             backlog,
             lists: Semaphore::new(LISTS_AT_ONCE),
+            listings: Semaphore::new(1),
             openapi: Ready::new(Piece::new(openapi::document())),
             engine,
             settings,
@@ -377,6 +381,7 @@ fn api_routes(services: &mut ServiceConfig) {
         at("/v1/reservations", [get(reservations::list)]),
         at("/v1/payments", [get(payments::list)]),
         at("/v1/payments/reconciliation", [get(reconciliation::of_day)]),
+        at("/v1/payments/reconciliation/differences", [get(reconciliation::differences)]),
         at("/v1/payments/{id}", [get(payments::read), delete(payments::give_up)]),
         at("/v1/payments/{id}/facts", [post(payments::report)]),
         at("/v1/payments/{id}/lookup", [post(payments::look_up)]),

@@ -84,6 +84,7 @@ const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
         payments::report,
         payments::look_up,
         reconciliation::of_day,
+        reconciliation::differences,
         providers::webhook,
         providers::confirm,
         wallet::own,

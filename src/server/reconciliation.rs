@@ -1,22 +1,27 @@
-//! What was heard of a provider's payments on a day, as JSON or CSV, and reading what a provider lists.
+//! What was heard of a provider's payments on a day, as JSON or CSV, and what the provider lists beside it.
 
 use std::io;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde::Deserialize;
-use utoipa::IntoParams;
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+use utoipa::{IntoParams, ToSchema};
 
-use super::App;
 use super::auth::Admin;
+use super::config::Settings;
 use super::openapi::Paged;
 use super::problem::{Code, Problem};
+use super::providers::Providers;
 use super::query::Query;
 use super::respond::{self, Cache};
 use super::sheets::{as_csv, cell, or_csv, refuse_pages, wants_csv};
+use super::{App, Error};
 use crate::api::{Page, Reconciled};
 use crate::domain::facts::Kind;
 use crate::domain::reconciliation::{Day, Movement};
 use crate::domain::{Currency, Points};
+use crate::engine::desk::{LISTING_CALLS, in_time};
+use crate::payment::Failure;
 
 /// The heading.
 const COLUMNS: [&str; 9] =
@@ -44,10 +49,7 @@ pub(super) struct Wanted {
         (status = 400), (status = 403)))]
 pub(super) async fn of_day(request: HttpRequest, _: Admin, app: web::Data<App>) -> Result<HttpResponse, Problem> {
     let query = Query::read(&request, &["provider", "day", "limit", "cursor"])?;
-    let provider = query.get("provider").filter(|name| (1..=64).contains(&name.len()));
-    let provider = provider.ok_or_else(|| Problem::invalid_field("provider", "must be a provider's name"))?;
-    let day = query.parsed::<Day>("day")?;
-    let day = day.ok_or_else(|| Problem::invalid_field("day", "must be a day, such as 2026-11-29"))?;
+    let (provider, day) = wanted(&query)?;
     if !wants_csv(request.headers()) {
         let page = query.page()?;
         let page = app.engine.reconciliation(provider, day, &page);
@@ -58,6 +60,61 @@ pub(super) async fn of_day(request: HttpRequest, _: Admin, app: web::Data<App>) 
     let _turn = app.lists.acquire().await;
     let text = to_csv(&app.engine.whole_reconciliation(provider, day).await?);
     text.map(as_csv).map_err(|error| Problem::new(Code::Internal, error.to_string()))
+}
+
+/// Of which provider, and which day.
+fn wanted(query: &Query) -> Result<(&str, Day), Problem> {
+    let provider = query.get("provider").filter(|name| (1..=64).contains(&name.len()));
+    let provider = provider.ok_or_else(|| Problem::invalid_field("provider", "must be a provider's name"))?;
+    let day = query.parsed::<Day>("day")?;
+    Ok((provider, day.ok_or_else(|| Problem::invalid_field("day", "must be a day, such as 2026-11-29"))?))
+}
+
+/// Money that moved.
+#[derive(Debug, Serialize, ToSchema)]
+struct Moved {
+    /// The provider's name for the charge.
+    reference: String,
+    /// `captured`, `refunded`, `refund_failed` or `dispute_lost`.
+    #[schema(value_type = String)]
+    kind: Kind,
+    /// How much.
+    amount: Points,
+    /// Of what.
+    currency: Currency,
+}
+
+impl From<Movement> for Moved {
+    fn from(Movement { reference, kind, amount, currency }: Movement) -> Self {
+        Self { reference, kind, amount, currency }
+    }
+}
+
+/// What one of both does not know.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Compared {
+    /// What the provider lists, and was not heard of.
+    unknown_here: Vec<Moved>,
+    /// What was heard of, and the provider does not list.
+    unknown_to_provider: Vec<Moved>,
+}
+
+/// Asks the provider what it did on a day, and tells what of that, or of what was heard, one of both does not know. It takes as long as the
+/// provider needs for its list.
+#[utoipa::path(get, path = "/v1/payments/reconciliation/differences", tag = "payments", operation_id = "compare_payments",
+    params(Wanted), security(("bearer" = [])),
+    responses((status = 200, description = "What is different", body = Compared),
+        (status = 400, description = "It is no provider that this server asks"), (status = 403),
+        (status = 503, description = "The provider cannot be reached")))]
+pub(super) async fn differences(request: HttpRequest, _: Admin, app: web::Data<App>) -> Result<HttpResponse, Problem> {
+    let query = Query::read(&request, &["provider", "day"])?;
+    let (provider, day) = wanted(&query)?;
+    // It is never closed.
+    let _turn = app.listings.acquire().await;
+    let found = app.engine.reconcile(provider, day).await?;
+    let told = |all: Vec<Movement>| all.into_iter().map(Moved::from).collect();
+    let (unknown_here, unknown_to_provider) = (told(found.unknown_here), told(found.unknown_there));
+    respond::ok(&Compared { unknown_here, unknown_to_provider }, Cache::Private)
 }
 
 fn to_csv(charges: &[Reconciled]) -> Result<Vec<u8>, csv::Error> {
@@ -87,6 +144,15 @@ pub enum ListError {
         /// Which, from 1.
         line: u64,
     },
+    /// By the configuration nobody can be asked.
+    #[error(transparent)]
+    Settings(#[from] Error),
+    /// It is not asked by the server: it needs a list.
+    #[error("it is not asked by this server, so what it lists has to be given")]
+    NotAsked,
+    /// It does not say.
+    #[error("it cannot be asked: {0}")]
+    Unanswered(#[from] Failure),
 }
 
 /// A line of a provider's list.
@@ -116,6 +182,18 @@ pub fn read_list(list: impl io::Read) -> Result<Vec<Movement>, ListError> {
         movements.push(Movement { reference, kind, amount, currency });
     }
     Ok(movements)
+}
+
+/// Asks a provider what it did on `day`, as a server with these settings would. Its requests are made in the runtime that this is in.
+///
+/// # Errors
+/// It cannot be asked, or does not answer.
+pub async fn ask_list(settings: &Settings, provider: &str, day: Day) -> Result<Vec<Movement>, ListError> {
+    let providers = Providers::new(&settings.payments, &Handle::current())?;
+    let provider = providers.get(provider).ok_or(ListError::NotAsked)?;
+    let listing = provider.list(day).ok_or(ListError::NotAsked)?;
+    let listed = in_time(settings.payments.call_timeout.0.saturating_mul(LISTING_CALLS), listing).await?;
+    Ok(listed.iter().filter_map(Movement::of).collect())
 }
 
 #[cfg(test)]

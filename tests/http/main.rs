@@ -29,6 +29,7 @@ mod orders;
 mod process;
 mod protocol;
 mod provider_kill;
+mod provider_stub;
 mod receiver;
 mod receivers;
 mod reconciliation;

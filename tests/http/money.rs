@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use boxoffice::server::auth::{self, Role};
-use boxoffice::server::config::Provider;
+use boxoffice::server::config::{Provider, ProviderKind, Secret};
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Server, option_body};
@@ -501,4 +501,34 @@ async fn the_same_key_is_answered_as_it_was() {
     told(&server, &payment, "refunded", "ch_1").await;
     let again = refund().await;
     assert_eq!((again.status, &again.body, again.header("idempotent-replayed")), (202, &first.body, "true"));
+}
+
+/// Where options are made, and where somebody pays on one that was made before.
+#[actix_web::test]
+async fn a_provider_takes_the_currencies_that_it_is_said_to_take() {
+    let server = server().await;
+    let (anna, before) = (server.buyer("anna"), option(&server, 2).await);
+    let reservation = server.hold(&before, &anna, &["S1"]).await;
+    let mut server = server;
+    let providers = &mut server.settings.payments.providers;
+    providers[0].currencies = vec!["EUR".parse().unwrap(), "USD".parse().unwrap()];
+    let toss = Provider { name: "toss".into(), kind: ProviderKind::Toss, ..Provider::default() };
+    providers.push(Provider { secret_key: Secret::new("test_sk_1"), ..toss });
+    let server = server.restart(|_| ()).await;
+    let paid = server.post(&format!("/v1/reservations/{reservation}/payments"), &anna, json!({"method": "card"})).await;
+    assert_eq!((paid.code(), paid.fields()), ((400, "invalid_request"), vec!["method"]), "{paid:?}");
+    let held = server.get(&format!("/v1/reservations/{reservation}"), &anna).await;
+    assert_eq!(held.body["status"], "held");
+    let concert = server.concert().await;
+    for (method, currency, status) in
+        [("card", "KRW", 400), ("card", "EUR", 201), ("card", "USD", 201), ("toss", "EUR", 400), ("toss", "KRW", 201)]
+    {
+        let mut body = card_option(1);
+        (body["payment_methods"], body["currency"]) = (json!([method]), json!(currency));
+        let made = server.post(&format!("/v1/concerts/{concert}/options"), &server.admin, body).await;
+        assert_eq!(made.status, status, "{method} {currency}: {made:?}");
+        if status == 400 {
+            assert_eq!(made.fields(), ["currency"]);
+        }
+    }
 }

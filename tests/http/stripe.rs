@@ -3,26 +3,20 @@
 use std::time::{Duration, Instant};
 
 use boxoffice::server::auth::{self, Role};
-use boxoffice::server::config::{Provider, ProviderKind, Secret, Settings};
+use boxoffice::server::config::{ProviderKind, Secret, Settings};
 use boxoffice::testing::clock::ManualClock;
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Server, option_body};
+use crate::provider_stub::{self, card, command, different};
 use crate::receiver::PATIENCE;
 use crate::stripe_stub::{SECRET_KEY, Stub, WEBHOOK_SECRET, signature, signature_at};
 
 const WEBHOOK: &str = "/v1/payment-providers/card/webhook";
 
 fn takes_cards(settings: &mut Settings, stub: &Stub) {
-    let card = Provider {
-        name: "card".into(),
-        kind: ProviderKind::Stripe,
-        secret_key: Secret::new(SECRET_KEY),
-        publishable_key: "pk_test_of_the_stub".into(),
-        webhook_secrets: vec![Secret::new("whsec_the_next_one"), Secret::new(WEBHOOK_SECRET)],
-        url: stub.url(),
-        ..Provider::default()
-    };
+    let mut card = card(ProviderKind::Stripe, SECRET_KEY, "pk_test_of_the_stub", stub.url());
+    card.webhook_secrets = vec![Secret::new("whsec_the_next_one"), Secret::new(WEBHOOK_SECRET)];
     settings.payments.providers = vec![card];
 }
 
@@ -41,12 +35,7 @@ impl Shop {
     }
 
     async fn of(server: Server, stub: Stub) -> Self {
-        let concert = server.concert().await;
-        let mut body = option_body(9);
-        body["payment_methods"] = json!(["card"]);
-        body["currency"] = json!("EUR");
-        body["refundable_until"] = json!("2099-11-01T00:00:00.000Z");
-        let option = server.post(&format!("/v1/concerts/{concert}/options"), &server.admin, body).await.created();
+        let option = provider_stub::option(&server, "EUR").await;
         let cashier =
             auth::issue(&server.settings, &"bank".parse().unwrap(), Some(Role::Payments), Duration::from_secs(600));
         Self { server, stub, option, cashier: cashier.unwrap() }
@@ -470,4 +459,122 @@ async fn keys_of_two_modes_are_not_mixed() {
     let body = json!({"livemode": true, "data": {"object": {"object": "payment_intent"}}}).to_string();
     let signed = signature(WEBHOOK_SECRET, body.as_bytes());
     assert_eq!(send(&server, body, &signed).await.status, 400);
+}
+
+#[actix_web::test]
+async fn what_stripe_lists_of_a_day_is_compared_with_what_was_heard() {
+    const DAY_MS: u64 = 86_400_000;
+    let clock = ManualClock::at(boxoffice::Timestamp::from_millis(1_800_000_000_000));
+    let stub = Stub::start();
+    // In pages of two.
+    stub.with(|account| (account.now, account.page_max) = (Some(1_800_000_000), 2));
+    let server = Server::with_clock(&clock, |settings| takes_cards(settings, &stub)).await;
+    let shop = Shop::of(server, stub).await;
+    let settings = |key: &str| {
+        let url = shop.stub.url();
+        format!("kind = \"stripe\"\nurl = \"{url}\"\nsecret_key = \"{key}\"\nwebhook_secrets = [\"whsec_1\"]\n")
+    };
+    let on = async |day: &str| different(&shop.server, &settings(SECRET_KEY), day).await;
+    let nothing: [Vec<String>; 2] = Default::default();
+    let mut charges = Vec::new();
+    for n in 1..=5 {
+        let (payment, intent) = shop.begin(&format!("buyer-{n}"), &format!("S{n}")).await;
+        shop.pay(&payment, &intent).await;
+        charges.push((payment, intent));
+    }
+    shop.refund(&charges[0].0).await;
+    shop.becomes(&charges[0].0, "refunded").await;
+    for status in ["needs_response", "lost"] {
+        shop.stub.with(|account| account.dispute(&charges[1].1, status));
+        shop.deliver_all().await;
+    }
+    // One that is begun, and one of others: no money of ours moved.
+    shop.begin("buyer-6", "S6").await;
+    for day in ["2027-01-14", "2027-01-15", "2027-01-16"] {
+        assert_eq!(on(day).await, nothing, "{day}");
+    }
+    // The next day a refund is made by hand there, and nobody tells of it; another one comes back, and is told late.
+    clock.advance(DAY_MS);
+    let refund = shop.stub.with(|account| {
+        account.now = Some(1_800_086_400);
+        account.refund(&charges[2].1, 30, json!({}));
+        account.refunds[0]["id"].as_str().unwrap().to_owned()
+    });
+    shop.stub.with(|account| account.events.clear());
+    shop.stub.with(|account| account.refund_becomes(&refund, "failed"));
+    shop.deliver_all().await;
+    shop.becomes(&charges[0].0, "refund_owed").await;
+    let made = format!("refunded 30 EUR of {:?}", charges[2].1);
+    assert_eq!(on("2027-01-15").await, nothing);
+    assert_eq!(on("2027-01-16").await, [vec![made.clone()], vec![]]);
+    // What is of the other mode, of another shop or took no money is none; what is of an unknown payment is.
+    shop.stub.with(|account| {
+        let one = account.intents[&charges[3].1].clone();
+        let mut add = |id: &str, change: &dyn Fn(&mut Value)| {
+            let mut other = one.clone();
+            (other["id"], other["created"]) = (json!(id), json!(1_800_086_400));
+            change(&mut other);
+            account.intents.insert(id.into(), other);
+        };
+        add("pi_live", &|other| other["livemode"] = json!(true));
+        add("pi_other", &|other| other["metadata"] = json!({}));
+        add("pi_open", &|other| other["status"] = json!("requires_capture"));
+        add("pi_lost", &|other| other["metadata"]["boxoffice_payment"] = json!("00000000000000ff-p9-9"));
+        account.refund("pi_live", 10, json!({}));
+        account.refund("pi_other", 10, json!({}));
+    });
+    let lost = "captured 100 EUR of \"pi_lost\"".to_owned();
+    // What is told by somebody else, Stripe does not know.
+    let by_hand = json!({"kind": "captured", "reference": "note", "amount": 7, "currency": "EUR"});
+    let path = format!("/v1/payments/{}/facts", charges[4].0);
+    assert_eq!(shop.server.post(&path, &shop.server.admin, by_hand).await.status, 200);
+    let told = "captured 7 EUR of \"note\"".to_owned();
+    assert_eq!(on("2027-01-16").await, [vec![lost, made], vec![told]]);
+    // Who may not, what is not asked, and what cannot be.
+    let path = |query: &str| format!("/v1/payments/reconciliation/differences?{query}");
+    let good = path("provider=card&day=2027-01-16");
+    assert_eq!(shop.server.get(&good, &shop.cashier).await.code(), (403, "forbidden"));
+    for (query, field) in [
+        ("provider=cash&day=2027-01-16", "provider"),
+        ("day=2027-01-16", "provider"),
+        ("provider=card", "day"),
+        ("provider=card&day=2027-01-16&limit=5", "limit"),
+    ] {
+        let wrong = shop.server.get(&path(query), &shop.server.admin).await;
+        assert_eq!((wrong.status, wrong.fields()), (400, vec![field]), "{query}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for (settings, says) in [(settings("sk_live_1"), "Stripe answers 401"), (String::new(), "has to be given")] {
+        let (ok, _, complaint) = command(dir.path(), shop.server.data_dir(), &settings, "2027-01-16");
+        assert!(!ok && complaint.contains(says), "{complaint}");
+    }
+    shop.stub.with(|account| account.down = true);
+    assert_eq!(shop.server.get(&good, &shop.server.admin).await.code(), (503, "overloaded"));
+}
+
+/// What Stripe refuses is no use to ask again.
+#[actix_web::test]
+async fn what_a_provider_cannot_take_is_refused_and_can_be_given_up() {
+    let shop = Shop::open().await;
+    let anna = shop.server.buyer("anna");
+    for (currency, price) in [("XTS", 100), ("KWD", 1_234)] {
+        let concert = shop.server.concert().await;
+        let mut body = option_body(1);
+        (body["payment_methods"], body["currency"]) = (json!(["card"]), json!(currency));
+        body["prices"].as_object_mut().unwrap().values_mut().for_each(|one| *one = json!(price));
+        let path = format!("/v1/concerts/{concert}/options");
+        let option = shop.server.post(&path, &shop.server.admin, body).await.created();
+        let reservation = shop.server.hold(&option, &anna, &["S1"]).await;
+        let path = format!("/v1/reservations/{reservation}/payments");
+        let refused = shop.server.post(&path, &anna, json!({"method": "card"})).await;
+        assert_eq!((refused.code(), refused.fields()), ((400, "invalid_request"), vec!["method"]), "{refused:?}");
+        let payment = refused.body["payment_id"].as_str().unwrap();
+        let path = format!("/v1/payments/{payment}");
+        assert_eq!(shop.server.get(&path, &anna).await.body["status"], "pending");
+        assert_eq!(shop.server.ask("DELETE", &path, &anna, Value::Null).await.status, 200);
+        shop.becomes(payment, "voided").await;
+        let held = shop.server.get(&format!("/v1/reservations/{reservation}"), &anna).await;
+        assert_eq!(held.body["status"], "held");
+    }
+    assert_eq!(shop.done("open"), 0);
 }

@@ -3,18 +3,15 @@
 //! A key stands for one set of parameters, what was answered under it is stored, failures too, and forgotten after 24 hours.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use actix_web::http::StatusCode;
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use actix_web::HttpRequest;
 use hmac::{Hmac, KeyInit, Mac};
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
 use crate::provider_kill::Kill;
+use crate::provider_stub;
 
 pub const SECRET_KEY: &str = "sk_test_of_the_stub";
 pub const WEBHOOK_SECRET: &str = "whsec_of_the_stub";
@@ -41,6 +38,10 @@ pub struct Account {
     pub slow_refunds: bool,
     /// By how many seconds its clock is ahead.
     pub ahead: u64,
+    /// What its clock shows, in seconds, if not the time.
+    pub now: Option<u64>,
+    /// So many items are on a page at the most, if this is no 0.
+    pub page_max: usize,
     /// Which process is killed, and at which of the next requests.
     pub kills: Option<Kill>,
     keys: HashMap<String, Stored>,
@@ -54,12 +55,7 @@ struct Stored {
     answer: Value,
 }
 
-/// A running stub. It ends with the process.
-#[derive(Clone)]
-pub struct Stub {
-    pub address: SocketAddr,
-    account: Arc<Mutex<Account>>,
-}
+pub type Stub = provider_stub::Stub<Account>;
 
 fn wall() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
@@ -79,6 +75,10 @@ impl Account {
         let id = self.next("evt");
         self.events
             .push(json!({"id": id, "object": "event", "type": kind, "livemode": false, "data": {"object": object}}));
+    }
+
+    fn clock(&self) -> u64 {
+        self.now.unwrap_or_else(wall) + self.ahead
     }
 
     fn of(&self, intent: &str) -> Value {
@@ -153,9 +153,9 @@ impl Account {
             return refuse(400, "invalid_request_error", "charge_already_refunded");
         }
         let (currency, status) = (one["currency"].clone(), if self.slow_refunds { "pending" } else { "succeeded" });
-        let id = self.next("re");
+        let (id, created) = (self.next("re"), self.clock());
         let refund = json!({"id": id, "object": "refund", "status": status, "amount": amount, "currency": currency,
-            "payment_intent": intent, "metadata": metadata});
+            "created": created, "payment_intent": intent, "metadata": metadata});
         self.refunds.push(refund.clone());
         self.done.push(format!("refund {amount}"));
         let charge = self.charge(intent);
@@ -175,8 +175,9 @@ impl Account {
     /// The buyer's bank wants the money back, or how that ended.
     pub fn dispute(&mut self, intent: &str, status: &str) {
         let one = self.of(intent);
+        let created = self.disputes.first().map_or(json!(self.clock()), |dispute| dispute["created"].clone());
         let dispute = json!({"id": "dp_stub", "object": "dispute", "status": status, "amount": one["amount"],
-            "currency": one["currency"], "payment_intent": intent, "charge": format!("ch_{intent}")});
+            "created": created, "currency": one["currency"], "payment_intent": intent, "charge": format!("ch_{intent}")});
         self.disputes = vec![dispute.clone()];
         let over = status == "won" || status == "lost";
         self.tell(if over { "charge.dispute.closed" } else { "charge.dispute.created" }, &dispute);
@@ -184,11 +185,15 @@ impl Account {
 
     fn open(&mut self, form: &Form) -> (u16, Value) {
         let right = form["capture_method"] == "manual" && form["payment_method_types[0]"] == "card";
+        if form["currency"] == "xts" {
+            return refuse(400, "invalid_request_error", "currency_not_supported");
+        }
         let Some(amount) = form["amount"].parse::<u64>().ok().filter(|_| right) else {
             return refuse(400, "invalid_request_error", "parameter_invalid_integer");
         };
-        let id = self.next("pi");
+        let (id, created) = (self.next("pi"), self.clock());
         let intent = json!({"id": id, "object": "payment_intent", "status": "requires_payment_method", "amount": amount,
+            "created": created,
             "amount_capturable": 0, "amount_received": 0, "currency": form["currency"], "livemode": false,
             "metadata": {"boxoffice_payment": form["metadata[boxoffice_payment]"]},
             "client_secret": format!("{id}_secret_of_the_buyer")});
@@ -213,48 +218,63 @@ impl Account {
         }
     }
 
+    /// A page of those that are wanted, the last one first.
+    fn page<'a>(&'a self, all: impl DoubleEndedIterator<Item = &'a Value>, query: &Form) -> (u16, Value) {
+        let bound = |name: &str| query.get(name).map(|seconds| seconds.parse::<u64>().unwrap());
+        let is_wanted = |item: &&Value| {
+            let created = item["created"].as_u64().unwrap();
+            query.get("payment_intent").is_none_or(|intent| item["payment_intent"] == **intent)
+                && bound("created[gte]").is_none_or(|from| created >= from)
+                && bound("created[lt]").is_none_or(|until| created < until)
+        };
+        let mut found: Vec<Value> = all.rev().filter(is_wanted).cloned().collect();
+        if let Some(after) = query.get("starting_after") {
+            let Some(place) = found.iter().position(|item| item["id"] == **after) else {
+                return refuse(400, "invalid_request_error", "resource_missing");
+            };
+            found.drain(..=place);
+        }
+        let limit = query["limit"].parse::<usize>().unwrap();
+        let limit = if self.page_max > 0 { limit.min(self.page_max) } else { limit };
+        let more = found.len() > limit;
+        found.truncate(limit);
+        if query.get("expand[]").is_some_and(|what| what == "data.payment_intent") {
+            for item in &mut found {
+                let intent = item["payment_intent"].as_str().and_then(|id| self.intents.get(id));
+                item["payment_intent"] = intent.cloned().unwrap_or_default();
+            }
+        }
+        (200, json!({"object": "list", "data": found, "has_more": more}))
+    }
+
     fn look(&self, path: &str, query: &Form) -> (u16, Value) {
-        let page = |items: Vec<&Value>| (200, json!({"object": "list", "data": items, "has_more": false}));
-        let of_intent = |all: &'static str| move |item: &&Value| item["payment_intent"] == query[all];
         match path.split('/').skip(2).collect::<Vec<_>>()[..] {
             ["payment_intents", "search"] => {
                 let wanted = |intent: &&Value| {
                     let of = intent["metadata"]["boxoffice_payment"].as_str().unwrap();
                     query["query"] == format!("metadata['boxoffice_payment']:'{of}'")
                 };
-                page(self.intents.values().filter(wanted).collect())
+                let found: Vec<_> = self.intents.values().filter(wanted).collect();
+                (200, json!({"object": "list", "data": found, "has_more": false}))
             }
+            ["payment_intents"] => self.page(self.intents.values(), query),
             ["payment_intents", id] => match self.intents.get(id) {
                 Some(intent) => (200, intent.clone()),
                 None => refuse(404, "invalid_request_error", "resource_missing"),
             },
-            ["refunds"] => page(self.refunds.iter().filter(of_intent("payment_intent")).collect()),
-            ["disputes"] => page(self.disputes.iter().filter(of_intent("payment_intent")).collect()),
+            ["refunds"] => self.page(self.refunds.iter(), query),
+            ["disputes"] => self.page(self.disputes.iter(), query),
             _ => refuse(404, "invalid_request_error", "resource_missing"),
         }
     }
+}
 
-    /// The answer, and whether it was given before; or what it takes to be killed.
-    fn answer(&mut self, request: &HttpRequest, body: &[u8]) -> (u16, Value, bool) {
-        let kill = match &mut self.kills {
-            Some(kill) if kill.after > 0 => {
-                kill.after -= 1;
-                None
-            }
-            kills => kills.take(),
-        };
-        if let Some(kill) = kill.as_ref().filter(|kill| !kill.done_first) {
-            kill.strike();
-            return (503, Value::Null, false);
-        }
-        let answer = self.answer_one(request, body);
-        if let Some(kill) = kill {
-            kill.strike();
-        }
-        answer
+impl provider_stub::State for Account {
+    fn kills(&mut self) -> &mut Option<Kill> {
+        &mut self.kills
     }
 
-    fn answer_one(&mut self, request: &HttpRequest, body: &[u8]) -> (u16, Value, bool) {
+    fn answer(&mut self, request: &HttpRequest, body: &[u8]) -> (u16, Value, bool) {
         let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let authorization = format!("Basic {}", base64(&format!("{SECRET_KEY}:")));
         if self.down {
@@ -268,7 +288,7 @@ impl Account {
             return (status, answer, false);
         }
         let asked = (request.path().to_owned(), form(body));
-        let (key, now) = (header("idempotency-key").to_owned(), wall() + self.ahead);
+        let (key, now) = (header("idempotency-key").to_owned(), self.clock());
         assert!(!key.is_empty(), "everything is done under a key");
         if let Some(stored) = self.keys.get(&key).filter(|stored| now - stored.at < DAY_SECONDS) {
             if stored.asked != asked {
@@ -302,38 +322,7 @@ fn form(body: &[u8]) -> Form {
     reqwest::Url::parse(&text).unwrap().query_pairs().into_owned().collect()
 }
 
-async fn answer(request: HttpRequest, body: web::Bytes, account: web::Data<Arc<Mutex<Account>>>) -> HttpResponse {
-    let (status, answer, replayed) = account.lock().answer(&request, &body);
-    let mut response = HttpResponse::build(StatusCode::from_u16(status).unwrap());
-    if replayed {
-        response.insert_header(("idempotent-replayed", "true"));
-    }
-    response.json(answer)
-}
-
 impl Stub {
-    pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let account = Arc::<Mutex<Account>>::default();
-        let served = web::Data::new(account.clone());
-        std::thread::spawn(move || {
-            let app = move || App::new().app_data(served.clone()).default_service(web::to(answer));
-            let server = HttpServer::new(app).workers(1).disable_signals().listen(listener).unwrap().run();
-            actix_web::rt::System::new().block_on(server).unwrap();
-        });
-        Self { address, account }
-    }
-
-    pub fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
-    /// Does or reads something there, as whoever runs the account.
-    pub fn with<T>(&self, act: impl FnOnce(&mut Account) -> T) -> T {
-        act(&mut self.account.lock())
-    }
-
     /// The only intent of a payment.
     pub fn intent(&self, provider_id: &str) -> String {
         self.with(|account| {

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use boxoffice::Timestamp;
-use boxoffice::server::config::{Provider, ProviderKind, Secret, Settings};
+use boxoffice::server::config::{ProviderKind, Secret, Settings};
 use boxoffice::testing::clock::ManualClock;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Server, option_body};
+use crate::harness::{Answer, Server};
+use crate::provider_stub::{self, card, command, different};
 use crate::receiver::PATIENCE;
 use crate::toss_stub::{SECRET_KEY, Stub};
 
@@ -15,14 +16,7 @@ const WEBHOOK: &str = "/v1/payment-providers/card/webhook";
 const HOUR_MS: u64 = 3_600_000;
 
 fn takes_cards(settings: &mut Settings, stub: &Stub) {
-    let card = Provider {
-        name: "card".into(),
-        kind: ProviderKind::Toss,
-        secret_key: Secret::new(SECRET_KEY),
-        publishable_key: "test_ck_of_the_stub".into(),
-        url: stub.url(),
-        ..Provider::default()
-    };
+    let card = card(ProviderKind::Toss, SECRET_KEY, "test_ck_of_the_stub", stub.url());
     settings.payments.providers = vec![card];
 }
 
@@ -46,11 +40,7 @@ impl Shop {
     }
 
     async fn of(server: Server, stub: Stub) -> Self {
-        let concert = server.concert().await;
-        let mut body = option_body(9);
-        (body["payment_methods"], body["currency"]) = (json!(["card"]), json!("KRW"));
-        body["refundable_until"] = json!("2099-11-01T00:00:00.000Z");
-        let option = server.post(&format!("/v1/concerts/{concert}/options"), &server.admin, body).await.created();
+        let option = provider_stub::option(&server, "KRW").await;
         Self { server, stub, option }
     }
 
@@ -331,4 +321,58 @@ async fn keys_of_two_modes_are_not_mixed_and_hints_need_no_secret() {
         assert!(error.contains(message), "{error}");
         engine.shutdown().await.unwrap();
     }
+}
+
+#[actix_web::test]
+async fn what_toss_lists_of_a_day_is_compared_with_what_was_heard() {
+    // Twenty minutes before midnight, which is in the morning there.
+    let clock = ManualClock::at(Timestamp::from_millis(1_800_056_400_000));
+    let stub = Stub::start();
+    stub.with(|toss| (toss.now, toss.page_max) = (Some(1_800_056_400), 2));
+    let server = Server::with_clock(&clock, |settings| takes_cards(settings, &stub)).await;
+    let shop = Shop::of(server, stub).await;
+    let settings = |key: &str| {
+        let url = shop.stub.url();
+        format!("kind = \"toss\"\nurl = \"{url}\"\nsecret_key = \"{key}\"\n")
+    };
+    let on = async |day: &str| different(&shop.server, &settings(SECRET_KEY), day).await;
+    let nothing: [Vec<String>; 2] = Default::default();
+    let mut keys = Vec::new();
+    for n in 1..=5 {
+        let begun = shop.begin(&format!("buyer-{n}"), &format!("S{n}")).await;
+        keys.push(shop.pay(&begun).await);
+        if n == 5 {
+            shop.refund(&begun).await;
+            shop.becomes(&begun, "refunded").await;
+        }
+    }
+    for day in ["2027-01-14", "2027-01-15", "2027-01-16"] {
+        assert_eq!(on(day).await, nothing, "{day}");
+    }
+    // A cancellation by hand on the next day is told of, and another one is not.
+    clock.advance(1_200_000);
+    shop.stub.with(|toss| {
+        toss.now = Some(1_800_057_600);
+        toss.cancel(&keys[0], 30, "by hand");
+    });
+    shop.deliver_all().await;
+    assert_eq!(on("2027-01-16").await, nothing);
+    shop.stub.with(|toss| {
+        toss.cancel(&keys[0], 40, "by hand");
+        toss.cancel(&keys[1], 100, "by hand");
+        // What took nothing is none, nor is what another shop took.
+        toss.transact(&keys[2], "ABORTED", 100);
+        toss.transact(&keys[3], "DONE", 1);
+        toss.transactions.last_mut().unwrap()["orderId"] = json!("order-1");
+        toss.transactions.last_mut().unwrap()["amount"] = json!(1.5);
+    });
+    let [part, whole] = [(40, &keys[0]), (100, &keys[1])].map(|(n, key)| format!("refunded {n} KRW of {key:?}"));
+    assert_eq!(on("2027-01-16").await, [vec![part, whole], vec![]]);
+    assert_eq!(on("2027-01-15").await, nothing);
+    let dir = tempfile::tempdir().unwrap();
+    let (ok, _, complaint) = command(dir.path(), shop.server.data_dir(), &settings("live_sk_1"), "2027-01-16");
+    assert!(!ok && complaint.contains("Toss answers 401"), "{complaint}");
+    shop.stub.with(|toss| toss.down = true);
+    let path = "/v1/payments/reconciliation/differences?provider=card&day=2027-01-16";
+    assert_eq!(shop.server.get(path, &shop.server.admin).await.code(), (503, "overloaded"));
 }

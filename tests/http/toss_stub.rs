@@ -4,16 +4,14 @@
 //! A key stands for an address, whatever is sent there; what was answered under it is given again, failures too, for 15 days.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use actix_web::http::StatusCode;
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use parking_lot::Mutex;
+use actix_web::HttpRequest;
+use boxoffice::Timestamp;
 use serde_json::{Value, json};
 
 use crate::provider_kill::Kill;
+use crate::provider_stub;
 
 pub const SECRET_KEY: &str = "test_sk_of_the_stub";
 const KEY_SECONDS: u64 = 15 * 86_400;
@@ -21,6 +19,8 @@ const KEY_SECONDS: u64 = 15 * 86_400;
 #[derive(Default)]
 pub struct Shop {
     pub charges: BTreeMap<String, Value>,
+    /// What was taken and went back, the oldest first.
+    pub transactions: Vec<Value>,
     /// What was told to be done, in this order, but for what was answered from a key.
     pub done: Vec<String>,
     /// Webhooks that were not taken yet.
@@ -37,6 +37,10 @@ pub struct Shop {
     pub down: bool,
     /// By how many seconds its clock is ahead.
     pub ahead: u64,
+    /// What its clock shows, in seconds, if not the time.
+    pub now: Option<u64>,
+    /// So many items are on a page at the most, if this is no 0.
+    pub page_max: usize,
     /// Which process is killed, and at which of the next requests.
     pub kills: Option<Kill>,
     /// Requests that only look.
@@ -45,12 +49,7 @@ pub struct Shop {
     made: u64,
 }
 
-/// A running stub. It ends with the process.
-#[derive(Clone)]
-pub struct Stub {
-    pub address: SocketAddr,
-    shop: Arc<Mutex<Shop>>,
-}
+pub type Stub = provider_stub::Stub<Shop>;
 
 fn refuse(status: u16, code: &str) -> (u16, Value) {
     (status, json!({"code": code, "message": "the stub will not"}))
@@ -60,6 +59,44 @@ impl Shop {
     fn next(&mut self, prefix: &str) -> String {
         self.made += 1;
         format!("{prefix}_stub{}", self.made)
+    }
+
+    fn clock(&self) -> u64 {
+        let wall = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        self.now.unwrap_or_else(wall) + self.ahead
+    }
+
+    /// The time in Korea.
+    fn time(&self) -> String {
+        let time = Timestamp::from_millis((self.clock() + 9 * 3_600) * 1_000).to_string();
+        format!("{}+09:00", time.split('.').next().unwrap())
+    }
+
+    /// Lists that money moved.
+    pub fn transact(&mut self, key: &str, status: &str, amount: i64) {
+        let (transaction, at) = (self.next("txrd"), self.time());
+        let charge = &self.charges[key];
+        self.transactions.push(json!({"mId": "tvivarepublica", "transactionKey": transaction, "paymentKey": key,
+            "orderId": charge["orderId"], "currency": charge["currency"], "method": "카드", "customerKey": null,
+            "useEscrow": false, "amount": amount, "status": status, "transactionAt": at}));
+    }
+
+    /// A page of what moved within bounds, the last second included.
+    fn list(&self, query: &BTreeMap<String, String>) -> (u16, Value) {
+        let is_wanted = |one: &&Value| {
+            let at = one["transactionAt"].as_str().unwrap().split('+').next().unwrap();
+            (&*query["startDate"]..=&*query["endDate"]).contains(&at)
+        };
+        let mut found: Vec<_> = self.transactions.iter().filter(is_wanted).cloned().collect();
+        if let Some(after) = query.get("startingAfter") {
+            let Some(place) = found.iter().position(|one| one["transactionKey"] == **after) else {
+                return refuse(400, "INVALID_TRANSACTION_KEY");
+            };
+            found.drain(..=place);
+        }
+        let limit = query["limit"].parse::<usize>().unwrap();
+        found.truncate(if self.page_max > 0 { limit.min(self.page_max) } else { limit });
+        (200, json!(found))
     }
 
     fn tell(&mut self, key: &str) {
@@ -103,6 +140,8 @@ impl Shop {
             }
             "IN_PROGRESS" => {
                 self.done.push(format!("confirm {}", body["amount"]));
+                self.charges.get_mut(&key).unwrap()["approvedAt"] = json!(self.time());
+                self.transact(&key, "DONE", body["amount"].as_i64().unwrap());
                 self.set(&key, "DONE");
                 (200, self.charges[&key].clone())
             }
@@ -113,7 +152,7 @@ impl Shop {
 
     /// A cancellation, by the API or by hand.
     pub fn cancel(&mut self, key: &str, amount: u64, reason: &str) -> (u16, Value) {
-        let transaction = self.next("cancel");
+        let (transaction, at) = (self.next("cancel"), self.time());
         let Some(charge) = self.charges.get_mut(key) else { return refuse(404, "NOT_FOUND_PAYMENT") };
         let balance = charge["balanceAmount"].as_u64().unwrap();
         match charge["status"].as_str().unwrap() {
@@ -124,13 +163,17 @@ impl Shop {
         }
         charge["balanceAmount"] = json!(balance - amount);
         let cancel = json!({"cancelAmount": amount, "cancelReason": reason, "transactionKey": transaction,
-            "refundableAmount": balance - amount, "cancelStatus": "DONE", "canceledAt": "2026-11-29T19:00:00+09:00"});
+            "refundableAmount": balance - amount, "cancelStatus": "DONE", "canceledAt": at});
         match charge["cancels"].as_array_mut() {
             Some(cancels) => cancels.push(cancel),
             None => charge["cancels"] = json!([cancel]),
         }
         self.done.push(format!("cancel {amount}"));
-        self.set(key, if amount == balance { "CANCELED" } else { "PARTIAL_CANCELED" });
+        let back = i64::try_from(amount).unwrap();
+        // Whether it is below zero is not described: it is, or is not.
+        let (status, moved) = if amount == balance { ("CANCELED", back) } else { ("PARTIAL_CANCELED", -back) };
+        self.transact(key, status, moved);
+        self.set(key, status);
         (200, self.charges[key].clone())
     }
 
@@ -157,25 +200,6 @@ impl Shop {
         }
     }
 
-    fn answer(&mut self, request: &HttpRequest, body: &[u8]) -> (u16, Value) {
-        let kill = match &mut self.kills {
-            Some(kill) if kill.after > 0 => {
-                kill.after -= 1;
-                None
-            }
-            kills => kills.take(),
-        };
-        if let Some(kill) = kill.as_ref().filter(|kill| !kill.done_first) {
-            kill.strike();
-            return (503, Value::Null);
-        }
-        let answer = self.answer_one(request, body);
-        if let Some(kill) = kill {
-            kill.strike();
-        }
-        answer
-    }
-
     fn answer_one(&mut self, request: &HttpRequest, body: &[u8]) -> (u16, Value) {
         use base64::Engine as _;
         let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -186,13 +210,17 @@ impl Shop {
         if header("authorization") != format!("Basic {basic}") {
             return refuse(401, "UNAUTHORIZED_KEY");
         }
+        if request.path() == "/v1/transactions" {
+            let url = format!("http://stub/?{}", request.query_string());
+            return self.list(&reqwest::Url::parse(&url).unwrap().query_pairs().into_owned().collect());
+        }
         let Some(path) = request.path().strip_prefix("/v1/payments/") else { return refuse(404, "NOT_FOUND") };
         let path: Vec<_> = path.split('/').collect();
         if request.method() == "GET" {
             return self.look(&path);
         }
         assert_eq!(header("content-type"), "application/json");
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + self.ahead;
+        let now = self.clock();
         let key = (request.path().to_owned(), header("idempotency-key").to_owned());
         assert!((1..=300).contains(&key.1.len()), "everything is done under a key");
         if let Some((_, status, answer)) = self.keys.get(&key).filter(|(at, ..)| now - at < KEY_SECONDS) {
@@ -213,31 +241,13 @@ impl Shop {
     }
 }
 
-async fn answer(request: HttpRequest, body: web::Bytes, shop: web::Data<Arc<Mutex<Shop>>>) -> HttpResponse {
-    let (status, answer) = shop.lock().answer(&request, &body);
-    HttpResponse::build(StatusCode::from_u16(status).unwrap()).json(answer)
-}
-
-impl Stub {
-    pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let shop = Arc::<Mutex<Shop>>::default();
-        let served = web::Data::new(shop.clone());
-        std::thread::spawn(move || {
-            let app = move || App::new().app_data(served.clone()).default_service(web::to(answer));
-            let server = HttpServer::new(app).workers(1).disable_signals().listen(listener).unwrap().run();
-            actix_web::rt::System::new().block_on(server).unwrap();
-        });
-        Self { address, shop }
+impl provider_stub::State for Shop {
+    fn kills(&mut self) -> &mut Option<Kill> {
+        &mut self.kills
     }
 
-    pub fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
-    /// Does or reads something there, as whoever runs the shop.
-    pub fn with<T>(&self, act: impl FnOnce(&mut Shop) -> T) -> T {
-        act(&mut self.shop.lock())
+    fn answer(&mut self, request: &HttpRequest, body: &[u8]) -> (u16, Value, bool) {
+        let (status, answer) = self.answer_one(request, body);
+        (status, answer, false)
     }
 }

@@ -305,6 +305,14 @@ impl Api {
         self.call(&format!("STREAM.INFO.{stream}"), Value::Null).await
     }
 
+    /// As [`info`](Self::info), for whoever does not ask again.
+    ///
+    /// # Errors
+    /// Nobody answers, or it is refused.
+    pub async fn stream_info(&self, stream: &str) -> Result<Info, Error> {
+        self.info(stream).await.map_err(|error| refused("what the stream is", error))
+    }
+
     /// The stream as it must be; made, if it is not there.
     ///
     /// # Errors

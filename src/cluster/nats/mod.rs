@@ -257,6 +257,14 @@ impl NatsLink {
         Self::connect_from(handle, config, None, life, hear).await
     }
 
+    /// The stream as it is now.
+    ///
+    /// # Errors
+    /// Nobody answers, or JetStream refuses to say.
+    pub async fn found(&self) -> Result<Found, Error> {
+        self.shared.api.stream_info(self.shared.names.stream()).await?.found()
+    }
+
     /// As [`connect`](Self::connect). What the servers' monitoring ports say is remembered in `home`, so that one that is
     /// down keeps nobody from starting who knows it; it is asked on, and [`Heard::NotSynced`] if it does not sync after all.
     ///

@@ -110,6 +110,10 @@ impl ConcertOption {
             }
             _ => return Err(Rejection::ReservationNotHeld),
         }
+        // The configuration may have been another one when the option was made.
+        if !method.currencies.is_empty() && !method.currencies.contains(&currency) {
+            return Err(Rejection::Invalid(vec![Flaw::new("method", format!("takes no payments in {currency}"))]));
+        }
         let amount = reservation.amount;
         if amount > Points::ZERO && amount < method.minimum {
             return Err(Rejection::AmountTooSmall { minimum: method.minimum });

@@ -75,6 +75,8 @@ pub struct Method {
     pub late: Late,
     /// The least that it takes, if not nothing.
     pub minimum: Points,
+    /// The currencies that it takes; none: any.
+    pub currencies: Vec<Currency>,
     /// So many payments of one user on an option may be in memory that took no money; 0 = off.
     pub open_max: u64,
 }

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use super::super::Error;
 use super::super::config::{Provider, Secret, value_error};
 use super::super::webhooks::addresses::Reach;
-use super::super::webhooks::{Webhooks, client};
+use super::super::webhooks::client;
 
 /// So much is read of an answer.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
@@ -60,8 +60,8 @@ impl Answer {
 }
 
 impl Api {
-    /// At `url`, for whoever has `secret` as the user name of Basic authentication.
-    pub fn new(url: &str, secret: &Secret, one: &Provider, webhooks: &Webhooks) -> Result<Self, Error> {
+    /// At `url`, for whoever has `secret` as the user name of Basic authentication. Requests are made in `runtime`.
+    pub fn new(url: &str, secret: &Secret, one: &Provider, runtime: &Handle) -> Result<Self, Error> {
         let (timeout, requests) = (one.timeout.0, usize::try_from(one.requests).unwrap_or(usize::MAX));
         let url = Url::parse(url).map_err(|error| value_error("payments.providers.url", url, error.to_string()))?;
         let basic = format!("Basic {}", STANDARD.encode(format!("{}:", secret.reveal())));
@@ -70,7 +70,7 @@ impl Api {
         authorization.set_sensitive(true);
         Ok(Self {
             client: client(timeout, requests, Reach::Anywhere).map_err(Error::Webhooks)?,
-            runtime: webhooks.handle().ok_or(Error::NoService("there is no runtime for requests to providers"))?,
+            runtime: runtime.clone(),
             url,
             headers: HeaderMap::from_iter([(AUTHORIZATION, authorization)]),
             turns: Arc::new(Semaphore::new(requests)),

@@ -18,6 +18,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::runtime::Handle;
 use utoipa::ToSchema;
 
 use self::stripe::Stripe;
@@ -27,7 +28,6 @@ use super::config::{self, ProviderKind, Secret, value_error};
 use super::json::Input;
 use super::problem::{Code, Problem};
 use super::respond::{self, Cache};
-use super::webhooks::Webhooks;
 use super::{App, Error, unless_missing};
 use crate::api::{Caller, Payment, PaymentStatus, Provided};
 use crate::domain::{PaymentId, Points, Rejection};
@@ -38,6 +38,8 @@ use crate::payment::{Fact, Provider};
 const WEBHOOK_BYTES_MAX: usize = 256 << 10;
 /// For so many pending payments it is remembered what the buyer's page needs.
 const CHECKOUTS_MAX: usize = 100_000;
+/// So many pages of what a provider did on a day are read, of 100 each: what is more is not compared at all.
+const LISTED_PAGES_MAX: usize = 2_000;
 /// How long somebody waits for it who only looks at the payment.
 const LOOKING: Duration = Duration::from_secs(3);
 /// When to come again if a provider cannot be asked, in seconds.
@@ -116,18 +118,18 @@ pub struct Providers {
 }
 
 impl Providers {
-    /// Those that are configured. Their requests are made where those of `webhooks` are.
+    /// Those that are configured. Their requests are made in `runtime`.
     ///
     /// # Errors
     /// A secret that cannot be read or is not one, [`Error::Webhooks`].
-    pub fn new(settings: &config::Payments, webhooks: &Webhooks) -> Result<Self, Error> {
+    pub fn new(settings: &config::Payments, runtime: &Handle) -> Result<Self, Error> {
         let mut adapters = BTreeMap::new();
         for (index, one) in settings.providers.iter().enumerate() {
             let key = |name: &str| format!("payments.providers[{index}].{name}");
             let adapter: Arc<dyn Adapter> = match one.kind {
                 ProviderKind::Reported => continue,
-                ProviderKind::Stripe => Arc::new(Stripe::new(one, key, webhooks)?),
-                ProviderKind::Toss => Arc::new(Toss::new(one, key, webhooks)?),
+                ProviderKind::Stripe => Arc::new(Stripe::new(one, key, runtime)?),
+                ProviderKind::Toss => Arc::new(Toss::new(one, key, runtime)?),
             };
             adapters.insert(one.name.clone(), adapter);
         }
@@ -138,6 +140,11 @@ impl Providers {
     #[must_use]
     pub fn attach(&self, engine: &Engine) -> Vec<AttachedProvider> {
         self.adapters.iter().map(|(name, adapter)| engine.attach_provider(name, adapter.clone())).collect()
+    }
+
+    /// The one whose payments are `name`.
+    pub fn get(&self, name: &str) -> Option<&dyn Provider> {
+        self.adapters.get(name).map(|adapter| &**adapter as &dyn Provider)
     }
 
     /// What the page of the buyer needs to pay; nothing where there is nothing to pay, or a host takes the payment.
@@ -228,18 +235,7 @@ pub(super) async fn webhook(
             Said::Facts(facts) => facts,
             Said::About(reference) => adapter.follow(&provider_id, &reference).await?,
         };
-        let mut refused = None;
-        for fact in facts {
-            let kind = fact.kind;
-            if let Err(error) = app.engine.report(payment, fact).await {
-                tracing::warn!(%payment, ?kind, %error, "what a provider says is not taken");
-                // The others may still be right.
-                refused = refused.or(Some(error));
-            }
-        }
-        if let Some(error) = refused {
-            return Err(error.into());
-        }
+        app.engine.report_all(payment, facts).await?;
     }
     respond::ok(&serde_json::json!({}), Cache::Private)
 }
@@ -273,22 +269,25 @@ pub(super) async fn confirm(
     let body = async { Input::read_without_key(&request, payload, &app).await?.parse::<Confirmation>() };
     let (Confirmation { reference, amount }, _) =
         unless_missing(body.await, app.engine.payment(&owner, payment)).await?;
-    let mut seen = app.engine.payment(&owner, payment).await?;
+    let seen = app.engine.payment(&owner, payment).await?;
     let by = seen.provided.clone().ok_or_else(Problem::not_found)?;
     let Some(adapter) = app.providers.adapters.get(&by.method) else { return Err(Problem::not_found()) };
     if amount != seen.amount {
         return Err(Problem::invalid_field("amount", "is not what is to be paid"));
     }
-    for fact in adapter.came_back(&by, &reference, amount).await? {
-        seen = app.engine.report(payment, fact).await?;
-    }
-    respond::ok(&WithCheckout { payment: seen, checkout: None }, Cache::Private)
+    let facts = adapter.came_back(&by, &reference, amount).await?;
+    let payment = app.engine.report_all(payment, facts).await?.unwrap_or(seen);
+    respond::ok(&WithCheckout { payment, checkout: None }, Cache::Private)
+}
+
+/// Which payment of some installation is called this at providers.
+fn payment_of(provider_id: &str) -> Option<PaymentId> {
+    provider_id.split_once('-').and_then(|(_, id)| id.parse().ok())
 }
 
 /// The payment that is called this at the provider `name`, if it is one of ours.
 async fn find(engine: &Engine, name: &str, provider_id: &str) -> Result<Option<PaymentId>, crate::error::Error> {
-    let id = provider_id.split_once('-').and_then(|(_, id)| id.parse::<PaymentId>().ok());
-    let Some(id) = id else { return Ok(None) };
+    let Some(id) = payment_of(provider_id) else { return Ok(None) };
     match engine.payment(&Caller::Admin, id).await {
         Ok(Payment { provided: Some(by), .. }) if by.method == name && by.provider_id == provider_id => Ok(Some(id)),
         Ok(_) | Err(crate::error::Error::Rejected(Rejection::NotFound)) => Ok(None),

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use toml::Value;
 
 use super::super::config::{PROVIDERS, Secret, Span, ValueError, millis, seconds, value_error, variable};
-use crate::domain::Points;
 use crate::domain::concert_option::Late;
+use crate::domain::{Currency, Points};
 use crate::payment::Method;
 
 /// So many secrets are tried on each webhook of a provider.
@@ -44,6 +44,8 @@ pub struct Provider {
     pub late: Late,
     /// The least amount that it takes, if not nothing.
     pub minimum: Points,
+    /// The currencies that it takes; none: any, where it is known to take but one, that.
+    pub currencies: Vec<Currency>,
     /// Whether payments may begin.
     pub enabled: bool,
     /// What the server shows to be let in.
@@ -78,6 +80,7 @@ impl Default for Provider {
             capture_within,
             late,
             minimum,
+            currencies: Vec::new(),
             enabled,
             secret_key: Secret::default(),
             secret_key_file: PathBuf::new(),
@@ -101,6 +104,7 @@ impl Provider {
             capture_within_ms: millis(self.capture_within),
             late: self.late,
             minimum: self.minimum,
+            currencies: if self.kind == Kind::Toss { vec![Currency::KRW] } else { self.currencies.clone() },
             enabled: self.enabled,
             ..Method::default()
         }
@@ -118,6 +122,10 @@ impl Provider {
         }
         if !(1..=1_024).contains(&self.requests) {
             return Err(value_error(&key("requests"), self.requests, "a whole number from 1 to 1024"));
+        }
+        let foreign = self.currencies.iter().find(|one| self.kind == Kind::Toss && **one != Currency::KRW);
+        if let Some(foreign) = foreign {
+            return Err(value_error(&key("currencies"), foreign, "KRW, which is all that this kind takes"));
         }
         let keys = usize::from(!self.secret_key.reveal().is_empty())
             + usize::from(!self.secret_key_file.as_os_str().is_empty());
@@ -216,6 +224,12 @@ mod tests {
             (format!("{card}requests = 0"), &environment[..], "[0].requests = 0: must be a whole number from 1 to"),
             (format!("{card}hunter = 1"), &environment[..], "[0].hunter = : must be one of `name`"),
             (card.replace("stripe", "toss"), &environment[..], "webhook_secrets = ***: must be set only"),
+            (
+                card.replace("stripe", "toss") + "currencies = [\"EUR\"]",
+                &environment[..1],
+                "[0].currencies = EUR: must be KRW",
+            ),
+            (format!("{card}currencies = [\"eur\"]"), &environment[..], "must be three capital letters"),
             (card.replace("stripe", "reported"), &environment[..], "secret_key = ***: must be set only where"),
             (String::new(), &environment[..], "unknown key BOXOFFICE_PAYMENTS_PROVIDERS_CARD_EU_SECRET_KEY"),
             ("payments.providers = [\"hunter2\"]".to_owned(), &[][..], "payments.providers = ***: must be a table"),

@@ -9,14 +9,14 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::Sha256;
+use tokio::runtime::Handle;
 
 use super::super::Error;
 use super::super::config::{self, Secret, value_error};
-use super::super::webhooks::Webhooks;
 use super::api::{Answer, Api};
-use super::{Adapter, Heard, Said, Saying, Unheard, secret};
-use crate::domain::{Currency, Points};
-use crate::payment::{Charge, Doing, Fact, Failure, Kind, Opened, Order, Provider};
+use super::{Adapter, Heard, LISTED_PAGES_MAX, Said, Saying, Unheard, secret};
+use crate::domain::{Currency, Points, Timestamp};
+use crate::payment::{Charge, Day, Doing, Fact, Failure, Kind, Opened, Order, Provider};
 
 /// Where its API is.
 const URL: &str = "https://api.stripe.com";
@@ -85,7 +85,8 @@ struct Refund {
     status: Option<String>,
     amount: u64,
     currency: String,
-    payment_intent: Option<String>,
+    created: Option<u64>,
+    payment_intent: Option<OfIntent>,
     metadata: Option<Metadata>,
 }
 
@@ -95,7 +96,25 @@ struct Dispute {
     status: String,
     amount: u64,
     currency: String,
-    payment_intent: Option<String>,
+    created: Option<u64>,
+    payment_intent: Option<OfIntent>,
+}
+
+/// An intent by its name, or whole, if that was asked for.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OfIntent {
+    Name(String),
+    Whole(Box<Intent>),
+}
+
+impl OfIntent {
+    fn name(&self) -> &str {
+        match self {
+            Self::Name(name) => name,
+            Self::Whole(intent) => &intent.id,
+        }
+    }
 }
 
 /// What is sent to our webhook. Of its kinds nothing is known: what it is about says where that stands.
@@ -118,10 +137,17 @@ struct Page<T> {
     next_page: Option<String>,
 }
 
-/// A list of what belongs to an intent.
-trait Listed: serde::de::DeserializeOwned {
+/// What there are lists of.
+trait Listed: serde::de::DeserializeOwned + Send {
     const PATH: &'static str;
     fn id(&self) -> &str;
+}
+
+impl Listed for Intent {
+    const PATH: &'static str = "payment_intents";
+    fn id(&self) -> &str {
+        &self.id
+    }
 }
 
 impl Listed for Refund {
@@ -143,7 +169,7 @@ impl Stripe {
     ///
     /// # Errors
     /// A secret that is not one.
-    pub fn new(one: &config::Provider, key: impl Fn(&str) -> String, webhooks: &Webhooks) -> Result<Self, Error> {
+    pub fn new(one: &config::Provider, key: impl Fn(&str) -> String, runtime: &Handle) -> Result<Self, Error> {
         let secret_key = secret(&one.secret_key, &one.secret_key_file, &key("secret_key_file"))?;
         let of_mode =
             |mode: &str| ["sk", "rk"].iter().any(|kind| secret_key.reveal().starts_with(&format!("{kind}_{mode}_")));
@@ -166,7 +192,7 @@ impl Stripe {
             return Err(value_error(&key("webhook_secrets"), "***", "a list of secrets, none of them empty").into());
         }
         let url = if one.url.is_empty() { URL } else { &one.url };
-        let api = Api::new(url, &secret_key, one, webhooks)?.with_header("stripe-version", VERSION);
+        let api = Api::new(url, &secret_key, one, runtime)?.with_header("stripe-version", VERSION);
         let publishable_key = one.publishable_key.clone();
         Ok(Self { api, live, publishable_key, webhook_secrets, tolerance: one.webhook_tolerance.0 })
     }
@@ -188,24 +214,82 @@ impl Stripe {
         }
     }
 
-    /// All of what belongs to an intent.
-    async fn list<T: Listed>(&self, intent: &str) -> Result<Vec<T>, String> {
-        let mut all: Vec<T> = Vec::new();
-        for _ in 0..PAGES_MAX {
-            let mut query = vec![("payment_intent", intent), ("limit", PAGE)];
-            query.extend(all.last().map(|last| ("starting_after", last.id())));
+    /// Reads a list to its end, page by page.
+    async fn each<T: Listed>(
+        &self,
+        wanted: &[(&str, &str)],
+        pages_max: usize,
+        mut take: impl FnMut(T) -> Result<(), String> + Send,
+    ) -> Result<(), String> {
+        let mut last: Option<String> = None;
+        for _ in 0..pages_max {
+            let mut query = wanted.to_vec();
+            query.push(("limit", PAGE));
+            query.extend(last.as_deref().map(|last| ("starting_after", last)));
             let answer = self.api.get(&["v1", T::PATH], &query).await?;
             if !answer.is_good() {
                 return Err(refusal(&answer));
             }
             let page: Page<T> = answer.parse()?;
-            let more = page.has_more && !page.data.is_empty();
-            all.extend(page.data);
-            if !more {
-                return Ok(all);
+            last = page.data.last().filter(|_| page.has_more).map(|item| item.id().to_owned());
+            page.data.into_iter().try_for_each(&mut take)?;
+            if last.is_none() {
+                return Ok(());
             }
         }
         Err("Stripe lists more than anybody has done".into())
+    }
+
+    /// All of what belongs to an intent.
+    async fn list<T: Listed>(&self, intent: &str) -> Result<Vec<T>, String> {
+        let mut all = Vec::new();
+        let take = |one| {
+            all.push(one);
+            Ok(())
+        };
+        self.each(&[("payment_intent", intent)], PAGES_MAX, take).await?;
+        Ok(all)
+    }
+
+    /// The money that moved on a day. When an intent was captured is not said: so those of the day before are listed with it, which
+    /// are known if they were heard of. Refunds and disputes are of the day on which they were made, whatever became of them.
+    async fn list_day(&self, day: Day) -> Result<Vec<Fact>, String> {
+        let seconds = |at: Timestamp| (at.as_millis() / 1_000).to_string();
+        let [before, begins, ends] = [day.before().begins(), day.begins(), day.ends()].map(seconds);
+        let opened = [("created[gte]", &*before), ("created[lt]", &ends)];
+        let made = [("created[gte]", &*begins), ("created[lt]", &ends), ("expand[]", "data.payment_intent")];
+        let mut facts = Vec::new();
+        let take = |intent: Intent| {
+            if self.is_charged(&intent) {
+                facts.extend(state(&intent)?);
+            }
+            Ok(())
+        };
+        self.each(&opened, LISTED_PAGES_MAX, take).await?;
+        let charged = |of: &Option<OfIntent>| match of {
+            Some(OfIntent::Whole(intent)) if self.is_charged(intent) => Some(intent.id.clone()),
+            _ => None,
+        };
+        let take = |refund: Refund| {
+            if let Some(reference) = charged(&refund.payment_intent) {
+                facts.extend(refunded(&reference, &refund)?);
+            }
+            Ok(())
+        };
+        self.each(&made, LISTED_PAGES_MAX, take).await?;
+        let take = |dispute: Dispute| {
+            if let Some(reference) = charged(&dispute.payment_intent) {
+                facts.extend(disputed(&reference, &dispute)?);
+            }
+            Ok(())
+        };
+        self.each(&made, LISTED_PAGES_MAX, take).await?;
+        Ok(facts)
+    }
+
+    /// Whether money was taken, of the mode that is configured, for a payment of a server like this.
+    fn is_charged(&self, intent: &Intent) -> bool {
+        self.is_ours(intent) && intent.status == "succeeded" && ours(intent.metadata.as_ref()).is_some()
     }
 
     /// Everything that is known of an intent.
@@ -362,7 +446,7 @@ impl Stripe {
             }
             "refund" => {
                 let refund: Refund = serde_json::from_value(object).map_err(refused)?;
-                let Some(intent) = self.intent_of(refund.payment_intent.as_deref()).await? else {
+                let Some(intent) = self.intent_of(refund.payment_intent.as_ref().map(OfIntent::name)).await? else {
                     return Ok(Vec::new());
                 };
                 // Older versions of its API call it a refund that an authorisation was let go.
@@ -371,7 +455,7 @@ impl Stripe {
             }
             "dispute" => {
                 let dispute: Dispute = serde_json::from_value(object).map_err(refused)?;
-                let Some(intent) = self.intent_of(dispute.payment_intent.as_deref()).await? else {
+                let Some(intent) = self.intent_of(dispute.payment_intent.as_ref().map(OfIntent::name)).await? else {
                     return Ok(Vec::new());
                 };
                 (ours(intent.metadata.as_ref()), disputed(&intent.id, &dispute).map(Vec::from_iter))
@@ -412,6 +496,10 @@ impl Provider for Stripe {
 
     fn look_up<'a>(&'a self, provider_id: &'a str) -> Doing<'a, Vec<Fact>> {
         Box::pin(async { self.look_up(provider_id).await.map_err(Failure::Unknown) })
+    }
+
+    fn list(&self, day: Day) -> Option<Doing<'_, Vec<Fact>>> {
+        Some(Box::pin(async move { self.list_day(day).await.map_err(Failure::Unknown) }))
     }
 }
 
@@ -463,7 +551,8 @@ fn refunded(reference: &str, refund: &Refund) -> Result<Vec<Fact>, String> {
         Some("failed" | "canceled") => &[Kind::Refunded, Kind::RefundFailed],
         _ => &[],
     };
-    kinds.iter().map(|kind| told(*kind, reference, Some(&refund.id), refund.amount, &refund.currency)).collect()
+    let told = |kind| told(kind, reference, Some(&refund.id), refund.amount, &refund.currency);
+    kinds.iter().map(|kind| Ok(Fact { at: refund.created.map(at), ..told(*kind)? })).collect()
 }
 
 /// What a dispute says. An inquiry takes no money, and may become a dispute.
@@ -474,7 +563,13 @@ fn disputed(reference: &str, dispute: &Dispute) -> Result<Option<Fact>, String> 
         "lost" => Kind::DisputeLost,
         _ => return Ok(None),
     };
-    told(kind, reference, Some(&dispute.id), dispute.amount, &dispute.currency).map(Some)
+    let fact = told(kind, reference, Some(&dispute.id), dispute.amount, &dispute.currency)?;
+    Ok(Some(Fact { at: dispute.created.map(at), ..fact }))
+}
+
+/// A time by Stripe's clock. It is when something was made: of what became of it later no time is said.
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_millis(seconds.saturating_mul(1_000))
 }
 
 /// What a refusal means for what was asked for.

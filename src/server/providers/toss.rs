@@ -8,21 +8,25 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::super::Error;
 use super::super::config::{self, value_error};
-use super::super::webhooks::Webhooks;
 use super::api::{Answer, Api};
-use super::{Adapter, Heard, Said, Saying, Unheard, secret};
+use super::{Adapter, Heard, LISTED_PAGES_MAX, Said, Saying, Unheard, payment_of, secret};
 use crate::api::Provided;
-use crate::domain::{Currency, Points};
-use crate::payment::{Charge, Doing, Fact, Failure, Kind, Opened, Order, Provider};
+use crate::domain::{Currency, Points, Timestamp};
+use crate::payment::{Charge, Day, Doing, Fact, Failure, Kind, Opened, Order, Provider};
 
 /// Where its API is.
 const URL: &str = "https://api.tosspayments.com";
 /// What its cards are charged in.
 const CURRENCY: &str = "KRW";
+/// How far its clock is ahead of UTC, in milliseconds.
+const AHEAD_MS: u64 = 9 * 3_600_000;
+/// Transactions on one page of a list.
+const PAGE: &str = "100";
 /// How long a payment key may be.
 const KEY_BYTES_MAX: usize = 200;
 /// After so long nothing comes of what was asked for before, and what waited to be confirmed has expired: that takes half an hour.
@@ -45,6 +49,7 @@ struct Paid {
     status: String,
     total_amount: u64,
     currency: String,
+    approved_at: Option<String>,
     cancels: Option<Vec<Cancel>>,
 }
 
@@ -56,6 +61,21 @@ struct Cancel {
     cancel_reason: Option<String>,
     /// Of cards it is done at once, and older versions do not say so.
     cancel_status: Option<String>,
+    canceled_at: Option<String>,
+}
+
+/// Money that was taken, or went back.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Transaction {
+    transaction_key: String,
+    payment_key: String,
+    order_id: String,
+    status: String,
+    /// Of other currencies than won it may have decimals.
+    amount: Value,
+    currency: String,
+    transaction_at: Option<String>,
 }
 
 /// What is sent to our webhook. Only what it is about is taken from it.
@@ -76,7 +96,7 @@ impl Toss {
     ///
     /// # Errors
     /// A secret that is not one.
-    pub fn new(one: &config::Provider, key: impl Fn(&str) -> String, webhooks: &Webhooks) -> Result<Self, Error> {
+    pub fn new(one: &config::Provider, key: impl Fn(&str) -> String, runtime: &Handle) -> Result<Self, Error> {
         let secret_key = secret(&one.secret_key, &one.secret_key_file, &key("secret_key_file"))?;
         let is_of = |text: &str, mode: &str, kinds: [&str; 2]| {
             kinds.iter().any(|kind| text.starts_with(&format!("{mode}_{kind}_")))
@@ -90,7 +110,7 @@ impl Toss {
             let allowed = format!("of the same mode as the secret key, {mode}_ck_... or {mode}_gck_...");
             return Err(value_error(&key("publishable_key"), &one.publishable_key, allowed).into());
         }
-        let api = Api::new(if one.url.is_empty() { URL } else { &one.url }, &secret_key, one, webhooks)?;
+        let api = Api::new(if one.url.is_empty() { URL } else { &one.url }, &secret_key, one, runtime)?;
         Ok(Self { api, client_key: one.publishable_key.clone(), hints: Semaphore::new(HINTS_MAX) })
     }
 
@@ -166,6 +186,30 @@ impl Toss {
         paid.filter(|paid| !is_open(paid)).map_or_else(|| Ok(Vec::new()), |paid| facts(&paid))
     }
 
+    /// The money that moved on a day. Its lists are by seconds, and by Korea's clock.
+    async fn list_day(&self, day: Day) -> Result<Vec<Fact>, String> {
+        let seoul =
+            |at: Timestamp| at.plus_millis(AHEAD_MS).to_string().split('.').next().unwrap_or_default().to_owned();
+        let (begins, last) = (seoul(day.begins()), seoul(day.ends().minus_millis(1_000)));
+        let (mut facts, mut after) = (Vec::new(), None::<String>);
+        for _ in 0..LISTED_PAGES_MAX {
+            let mut query = vec![("startDate", &*begins), ("endDate", &last), ("limit", PAGE)];
+            query.extend(after.as_deref().map(|after| ("startingAfter", after)));
+            let answer = self.api.get(&["v1", "transactions"], &query).await?;
+            if !answer.is_good() {
+                return Err(refusal(&answer));
+            }
+            let page: Vec<Transaction> = answer.parse()?;
+            // How many may be on a page is not sure: the one after the last is empty.
+            let Some(end) = page.last().map(|one| one.transaction_key.clone()) else { return Ok(facts) };
+            after = Some(end);
+            for one in page.iter().filter(|one| payment_of(&one.order_id).is_some()) {
+                facts.extend(moved(one)?);
+            }
+        }
+        Err("Toss lists more than anybody has done".into())
+    }
+
     async fn came_back(&self, by: &Provided, reference: &str, amount: Points) -> Result<Vec<Fact>, Unheard> {
         let refused = || Unheard::Refused("Toss knows of no such charge of this order and amount.".into());
         if !is_key(reference) || by.currency.as_str() != CURRENCY {
@@ -225,6 +269,10 @@ impl Provider for Toss {
     fn look_up<'a>(&'a self, provider_id: &'a str) -> Doing<'a, Vec<Fact>> {
         Box::pin(async { self.look_up(provider_id).await.map_err(Failure::Unknown) })
     }
+
+    fn list(&self, day: Day) -> Option<Doing<'_, Vec<Fact>>> {
+        Some(Box::pin(async move { self.list_day(day).await.map_err(Failure::Unknown) }))
+    }
 }
 
 impl Adapter for Toss {
@@ -278,11 +326,9 @@ fn of(charge: &Charge, kind: Kind) -> Fact {
 
 /// All that is known of a charge.
 fn facts(paid: &Paid) -> Result<Vec<Fact>, String> {
-    let currency: Currency = paid.currency.parse().map_err(|_| "Toss names a currency that is none")?;
-    let fact = |kind, id: Option<&str>, amount| {
-        let amount = Points::new(amount).ok_or("Toss tells an amount that cannot be")?;
-        let (reference, id) = (paid.payment_key.clone(), id.map(str::to_owned));
-        Ok::<_, String>(Fact { kind, reference, id, amount, currency, at: None, reason: None })
+    let fact = |kind, id: Option<&str>, amount, at: &Option<String>| {
+        let fact = told(kind, &paid.payment_key, amount, &paid.currency, at)?;
+        Ok::<_, String>(Fact { id: id.map(str::to_owned), ..fact })
     };
     let kind = match &*paid.status {
         "READY" => Kind::Opened,
@@ -291,13 +337,33 @@ fn facts(paid: &Paid) -> Result<Vec<Fact>, String> {
         "ABORTED" | "EXPIRED" => Kind::Failed,
         _ => return Ok(Vec::new()),
     };
-    let mut facts = vec![fact(kind, None, paid.total_amount)?];
+    let mut facts = vec![fact(kind, None, paid.total_amount, &paid.approved_at)?];
     for cancel in paid.cancels.iter().flatten() {
         if cancel.cancel_status.as_deref().is_none_or(|status| status == "DONE") {
-            facts.push(fact(Kind::Refunded, Some(&cancel.transaction_key), cancel.cancel_amount)?);
+            let (key, amount) = (&cancel.transaction_key, cancel.cancel_amount);
+            facts.push(fact(Kind::Refunded, Some(key), amount, &cancel.canceled_at)?);
         }
     }
     Ok(facts)
+}
+
+fn told(kind: Kind, reference: &str, amount: u64, currency: &str, at: &Option<String>) -> Result<Fact, String> {
+    let currency: Currency = currency.parse().map_err(|_| "Toss names a currency that is none")?;
+    let amount = Points::new(amount).ok_or("Toss tells an amount that cannot be")?;
+    let (reference, at) = (reference.to_owned(), at.as_ref().and_then(|at| at.parse().ok()));
+    Ok(Fact { kind, reference, id: None, amount, currency, at, reason: None })
+}
+
+/// What a transaction says, if money moved by it.
+fn moved(one: &Transaction) -> Result<Option<Fact>, String> {
+    let kind = match &*one.status {
+        "DONE" => Kind::Captured,
+        "CANCELED" | "PARTIAL_CANCELED" => Kind::Refunded,
+        _ => return Ok(None),
+    };
+    // What went back may be below zero.
+    let amount = one.amount.as_i64().ok_or("Toss tells an amount that cannot be")?.unsigned_abs();
+    told(kind, &one.payment_key, amount, &one.currency, &one.transaction_at).map(Some)
 }
 
 /// Whether what was asked for is certain not to have been done by this request.

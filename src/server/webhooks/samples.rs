@@ -48,7 +48,11 @@ fn reservations(kind: EventType, status: &str) -> Vec<Value> {
             "expires_at": "2026-10-01T10:05:00.000Z"});
         with_concert(context(kind, "/options/o1", "r1-2", &reservation))
     };
-    vec![of(json!(seats), json!([]), 12_000), of(json!([]), json!([area("Floor", 2), area("Balcony", 1)]), 1)]
+    let mut in_euros = of(json!(seats), json!([]), 12_000);
+    for data in ["/data", "/event/data"] {
+        in_euros.pointer_mut(data).into_iter().for_each(|data| data["currency"] = json!("EUR"));
+    }
+    vec![of(json!(seats), json!([]), 12_000), of(json!([]), json!([area("Floor", 2), area("Balcony", 1)]), 1), in_euros]
 }
 
 fn payment(kind: EventType, status: &str, balance: Value, paid_at: Value) -> Value {

@@ -7,8 +7,8 @@
 //!
 //! They are written in a part of Jinja: `{{ }}` and `{# #}`, `if`, `for`, `set` and `autoescape`; paths and items, texts,
 //! whole numbers, lists, comparisons, `and`, `or`, `not`, `in`, `is`, `~` and arithmetic; and the filters of [`filters`], of
-//! which `grouped` (12,000) and `time(format, minutes)`, by the conversions of strftime and so many minutes east of UTC, are
-//! ours. A name that is not known is a mistake, not an empty text.
+//! which `grouped` (12,000), `money(currency)` (120.00 EUR of 12000 minor units) and `time(format, minutes)`, by the conversions of
+//! strftime and so many minutes east of UTC, are ours. A name that is not known is a mistake, not an empty text.
 //!
 //! They are parsed and rendered in here, and not by a crate, since bytes, steps and depth are bounded in everything that one
 //! can do: see [`Budget`](render::Budget), and `docs/adr/0020-bounded-templates.md`.
@@ -147,6 +147,20 @@ mod tests {
         for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (123_456, "123,456"), (-1_234, "-1,234")] {
             assert_eq!(rendered(&format!("{{{{ {number} | grouped }}}}"), &time), text);
         }
+        for (amount, currency, text) in [
+            (12_000, "KRW", "12,000 KRW"),
+            (1, "JPY", "1 JPY"),
+            (0, "EUR", "0.00 EUR"),
+            (5, "EUR", "0.05 EUR"),
+            (123_456, "USD", "1,234.56 USD"),
+            (1_234, "KWD", "1.234 KWD"),
+            (-5, "EUR", "-0.05 EUR"),
+            (-123_450, "EUR", "-1,234.50 EUR"),
+            (1_500, "ISK", "1,500 ISK"),
+            (7, "XTS", "7 XTS"),
+        ] {
+            assert_eq!(rendered(&format!("{{{{ {amount} | money('{currency}') }}}}"), &time), text);
+        }
     }
 
     #[test]
@@ -165,6 +179,10 @@ mod tests {
             ),
             ("", "must have 1 to 8192 bytes"),
             ("{} {}", "for boxoffice.reservation.created: gives no JSON: "),
+            ("{{ 1 | money }}", "line 1: filter money takes 1 arguments"),
+            ("{{ 1 | money('eur') }}", "for boxoffice.reservation.created: line 1: a currency must be three capital"),
+            ("{{ 'a' | money('EUR') }}", "for boxoffice.reservation.created: line 1: "),
+            ("{{ data.amount | money(data.currency) }}", "for boxoffice.reservation.created: line 1: undefined value"),
             ("{{ event.time | time('%Q') }}", "for boxoffice.reservation.created: line 1: "),
             ("{{ event.time | time('%H', 99999999) }}", "for boxoffice.reservation.created: line 1: "),
             ("{% include 'en' %}", "line 1: "),
@@ -227,7 +245,7 @@ mod tests {
 
     #[test]
     fn built_in_ones_read_well() {
-        let [seats, areas] = &samples(EventType::ReservationCreated)[..] else { panic!() };
+        let [seats, areas, in_euros] = &samples(EventType::ReservationCreated)[..] else { panic!() };
         let say = |name: &str, sample: &Value| rendered(name, sample)["text"].as_str().unwrap().to_owned();
         assert_eq!(
             say("en", seats),
@@ -243,15 +261,17 @@ mod tests {
         );
         assert!(say("en", areas).contains("2 places in Floor; 1 place in Balcony. The price is 1 point. "));
         assert!(say("ko", areas).contains("좌석: Floor 2매, Balcony 1매. "));
-        let [paid, _] = &samples(EventType::ReservationConfirmed)[..] else { panic!() };
+        let [paid, _, paid_in_euros] = &samples(EventType::ReservationConfirmed)[..] else { panic!() };
         assert!(say("en", paid).contains("is paid and confirmed") && say("ko", paid).contains("확정되었습니다"));
-        let [expired, _] = &samples(EventType::ReservationExpired)[..] else { panic!() };
+        let [expired, _, expired_in_euros] = &samples(EventType::ReservationExpired)[..] else { panic!() };
         assert!(say("en", expired).contains("was not paid in time") && say("ko", expired).contains("취소되었습니다"));
-        // By card nothing is said of points, nor that nothing was charged.
-        for sample in [seats, paid, expired] {
-            let mut by_card = sample.clone();
-            by_card["data"]["currency"] = json!("EUR");
-            let (said, ko) = (say("en", &by_card), say("ko", &by_card));
+        for (sample, price) in [(in_euros, "The price is 120.00 EUR. "), (paid_in_euros, "You paid 120.00 EUR. ")] {
+            let (said, ko) = (say("en", sample), say("ko", sample));
+            assert!(said.contains(price) && ko.contains("결제 금액: 120.00 EUR. "), "{said} {ko}");
+        }
+        // In a currency nothing is said of points, nor that nothing was charged.
+        for sample in [in_euros, paid_in_euros, expired_in_euros] {
+            let (said, ko) = (say("en", sample), say("ko", sample));
             assert!(!said.contains("point") && !said.contains("charged") && said.contains(". "), "{said}");
             assert!(!ko.contains("포인트") && !ko.contains("청구"), "{ko}");
         }

@@ -168,6 +168,7 @@ impl Money {
             late_within_ms: *random.pick(&[0, 5_000, 60_000, 30 * 86_400_000]),
             late: if random.chance(750) { Late::Reacquire } else { Late::Refund },
             minimum: Points::ZERO,
+            currencies: Vec::new(),
             open_max: 20,
         };
         Self {

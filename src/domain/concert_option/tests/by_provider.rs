@@ -17,6 +17,7 @@ fn method(late: Late) -> Method {
         late_within_ms: 1_000_000,
         late,
         minimum: points(5),
+        currencies: Vec::new(),
         open_max: 0,
     }
 }
@@ -125,6 +126,13 @@ fn what_stands_against_a_payment_by_a_provider() {
     let too_small = Rejection::AmountTooSmall { minimum: points(21) };
     holds().when(begin_by(1, "anna", dear), s(30)).then_rejected(too_small);
     holds().when(begin(1, "bob"), s(30)).then_rejected(Rejection::NotFound);
+    let currencies = vec!["EUR".parse().unwrap(), "USD".parse().unwrap()];
+    let foreign = Method { currencies, ..method(Late::Refund) };
+    let foreign = holds().when(begin_by(1, "anna", foreign), s(30));
+    let refused = foreign.answer();
+    assert!(matches!(refused, Err(Rejection::Invalid(flaws)) if flaws[0].field == "method"), "{refused:?}");
+    let at_home = Method { currencies: vec![Currency::KRW], ..method(Late::Refund) };
+    assert!(holds().when(begin_by(1, "anna", at_home), s(30)).answer().is_ok());
     let unknown = Method { name: "cash".into(), ..method(Late::Refund) };
     assert!(matches!(holds().when(begin_by(1, "anna", unknown), s(30)).answer(), Err(Rejection::Invalid(_))));
     assert!(matches!(anna_holds().when(begin(1, "anna"), s(30)).answer(), Err(Rejection::Invalid(_))));

@@ -1,10 +1,11 @@
 //! What can be made of a value, within the bounds of a [`Budget`].
 
+use iso_currency::Currency as Iso;
 use jiff::fmt::strtime;
 use jiff::tz::Offset;
 
 use super::render::{Budget, Value, Wanted};
-use crate::domain::Timestamp;
+use crate::domain::{Currency, Timestamp};
 
 /// The longest format of a time. Each conversion writes 255 bytes at the most, so that this is how much one filter may
 /// write before it is counted.
@@ -20,6 +21,7 @@ pub enum Filter {
     Last,
     Length,
     Lower,
+    Money,
     Replace,
     String,
     Time,
@@ -39,6 +41,7 @@ impl Filter {
             "last" => (Self::Last, 0..=0),
             "length" | "count" => (Self::Length, 0..=0),
             "lower" => (Self::Lower, 0..=0),
+            "money" => (Self::Money, 1..=1),
             "replace" => (Self::Replace, 2..=2),
             "string" => (Self::String, 0..=0),
             "time" => (Self::Time, 1..=2),
@@ -123,6 +126,12 @@ impl Filter {
                 let number = value.expect_number()?;
                 budget.made(|text, budget| budget.write(text, &grouped(number)))
             }
+            Self::Money => {
+                let (amount, currency) = (value.expect_number()?, arguments[0].expect_text()?);
+                budget.bytes(currency.len())?;
+                let money = money(amount, currency)?;
+                budget.made(|text, budget| budget.write(text, &money))
+            }
             Self::Time => {
                 let minutes = arguments.get(1).map_or(Ok(0), Value::expect_number)?;
                 let time = time(value.expect_text()?, arguments[0].expect_text()?, minutes, budget)?;
@@ -146,6 +155,18 @@ fn grouped(number: i128) -> String {
         text.push(digit);
     }
     text
+}
+
+/// So many minor units of a currency, by the decimals of ISO 4217; of one that it does not know, as they are.
+fn money(amount: i128, currency: &str) -> Wanted<String> {
+    let currency: Currency = currency.parse().map_err(|error| format!("a currency {error}"))?;
+    let digits = Iso::from_code(currency.as_str()).and_then(Iso::exponent).unwrap_or_default();
+    let unit = 10_i128.pow(digits.into());
+    let (whole, part, width) =
+        (grouped(amount / unit), amount.unsigned_abs() % unit.unsigned_abs(), usize::from(digits));
+    let sign = if amount < 0 && amount / unit == 0 { "-" } else { "" };
+    let part = if width == 0 { String::new() } else { format!(".{part:0width$}") };
+    Ok(format!("{sign}{whole}{part} {currency}"))
 }
 
 /// A time of an event, by the conversions of strftime, so many minutes east of UTC.
