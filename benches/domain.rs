@@ -115,6 +115,7 @@ impl Sale {
             not_for_sale: SeatSet::default(),
             payment_methods: Vec::new(),
             currency: None,
+            amended: None,
         };
         let plan = Arc::new(PricedPlan::new(OptionId(1), definition.clone(), Arc::new(plan)));
         let user = "user".parse().expect("a user id");

@@ -50,6 +50,7 @@ macro_rules! statuses {
 mod changes;
 mod payments;
 mod reservations;
+mod selling;
 
 use std::sync::Arc;
 
@@ -74,6 +75,7 @@ pub use self::payments::{
 };
 pub(crate) use self::reservations::BareReservation;
 pub use self::reservations::{Reservation, ReservationFilter, ReservationStatus, ReservedArea, ReservedSeat};
+pub use self::selling::Cancellation;
 pub use crate::domain::concert_option::{Caller, Focus, WindowPatch};
 
 /// An idempotency key: the same key with the same payload gives the same answer, for 24 hours and across restarts.

@@ -78,16 +78,17 @@ pub mod store;
 pub mod testing;
 
 pub use api::{
-    Answered, AreaSeats, BestAvailable, Caller, Concert, ConcertOption, DeadLetter, DeliveryProgress, Focus, Health,
-    HistoryItem, IdempotencyKey, NewArea, NewConcert, NewOption, NodeHealth, NodeRole, Office, OwedItem, Page,
-    PageRequest, Pause, PauseReason, Payment, PaymentFilter, PaymentStatus, Portion, Provided, Reconciled, Refund,
-    RefundStatus, Reservation, ReservationFilter, ReservationStatus, ReservedArea, ReservedSeat, SaleFigures, Seats,
-    Sink, Stats, Token, Transfer, Verdict, WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish, seat_status_name,
+    Answered, AreaSeats, BestAvailable, Caller, Cancellation, Concert, ConcertOption, DeadLetter, DeliveryProgress,
+    Focus, Health, HistoryItem, IdempotencyKey, NewArea, NewConcert, NewOption, NodeHealth, NodeRole, Office, OwedItem,
+    Page, PageRequest, Pause, PauseReason, Payment, PaymentFilter, PaymentStatus, Portion, Provided, Reconciled,
+    Refund, RefundStatus, Reservation, ReservationFilter, ReservationStatus, ReservedArea, ReservedSeat, SaleFigures,
+    Seats, Sink, Stats, Token, Transfer, Verdict, WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish,
+    seat_status_name,
 };
 pub use config::Config;
 pub use domain::catalogue::{ConcertPatch, Details as ConcertDetails};
 pub use domain::concert_option::{
-    Area, Counts as SeatCounts, Note, OptionStatus, Price, PricedPlan, SagaStep, StepKind,
+    Area, AreaPatch, Counts as SeatCounts, Note, OptionPatch, OptionStatus, Price, PricedPlan, SagaStep, StepKind,
 };
 pub use domain::seat_map::Status as SeatStatus;
 pub use domain::seating_plan::{PlanHash, SeatingPlan};

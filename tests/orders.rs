@@ -4,11 +4,12 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use boxoffice::testing::random::{Random, seed};
 use boxoffice::{
-    Caller, Engine, Error, NewOption, Note, OptionId, PageRequest, PaymentStatus, Portion, Rejection, Reservation,
-    ReservationFilter, ReservationStatus, SeatStatus, UserId,
+    Caller, Engine, Error, NewOption, Note, OptionId, OptionStatus, PageRequest, PaymentStatus, Portion, Rejection,
+    Reservation, ReservationFilter, ReservationStatus, SeatStatus, UserId,
 };
 use common::*;
 use tokio::task::JoinSet;
@@ -79,6 +80,81 @@ async fn a_house_of_sixty_thousand_is_listed_a_little_at_a_time() {
     let engine = Engine::open(config(dir.path())).await.unwrap();
     let json = |all: &[Reservation]| all.iter().map(|one| serde_json::to_value(one).unwrap()).collect::<Vec<_>>();
     assert_eq!(json(&walked(&engine, option, &everything).await), json(&all));
+    engine.shutdown().await.unwrap();
+}
+
+/// How long holds take on an option, sorted, while `goes_on` says that something else does.
+async fn holding(engine: &Engine, option: OptionId, goes_on: impl AsyncFn() -> bool) -> Vec<Duration> {
+    let (mut taken, by) = (Vec::new(), user(1_000_000));
+    while goes_on().await {
+        for _ in 0..50 {
+            let asked = Instant::now();
+            let held = engine.hold(option, &by, best(1), None, None).await.unwrap().value.id;
+            taken.push(asked.elapsed());
+            engine.release(&Caller::User(by.clone()), held).await.unwrap();
+        }
+    }
+    taken.sort_unstable();
+    taken
+}
+
+/// Some thousand, and with `BOXOFFICE_ATTACKS=full` all of a stadium. What it took is printed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_house_is_called_off_and_all_have_their_money_back() {
+    const SEATS: usize = 100;
+    let full = std::env::var("BOXOFFICE_ATTACKS").is_ok_and(|size| size == "full");
+    let rows = if full { 600 } else { 15 };
+    let count = rows * SEATS;
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(config(dir.path())).await.unwrap();
+    let (option, other) = (on_sale(&engine, rows, SEATS).await, on_sale(&engine, 1, SEATS).await);
+    let mut buying = tokio::task::JoinSet::new();
+    let mut bought = 0;
+    for n in 0..count {
+        let engine = engine.clone();
+        buying.spawn(async move {
+            let seat = format!("{}-{}", 1 + n / SEATS, 1 + n % SEATS);
+            buy(&engine, option, &user(n), &[&seat]).await.1.amount
+        });
+        if buying.len() >= 256 {
+            bought += usize::from(buying.join_next().await.unwrap().unwrap() > points(0));
+        }
+    }
+    while let Some(paid) = buying.join_next().await {
+        bought += usize::from(paid.unwrap() > points(0));
+    }
+    assert_eq!(bought, count);
+    let begun = Instant::now();
+    let quiet = holding(&engine, other, async || begun.elapsed() < Duration::from_secs(2)).await;
+
+    let begun = Instant::now();
+    let off = engine.call_off(option, Some("ill".into()), &name("boss"), None).await.unwrap().value;
+    assert_eq!(off.total, count as u64);
+    let some = async || engine.cancellation(option).await.unwrap().done < (count / 3) as u64;
+    let mut beside = holding(&engine, other, some).await;
+    let stopped = begun.elapsed();
+    // In the middle of it all it is stopped, and goes on from where it was.
+    engine.shutdown().await.unwrap();
+    let engine = Engine::open(config(dir.path())).await.unwrap();
+    let begun = Instant::now();
+    let open = async || {
+        let off = engine.cancellation(option).await.unwrap();
+        off.done < off.total || off.owed > 0
+    };
+    beside.extend(holding(&engine, other, open).await);
+    let took = stopped + begun.elapsed();
+    beside.sort_unstable();
+    let p99 = |taken: &[Duration]| taken[(taken.len() * 99 / 100).min(taken.len() - 1)];
+    println!("{count} payments in {took:?}; holds beside it: p99 {:?}, alone {:?}", p99(&beside), p99(&quiet));
+    let off = engine.cancellation(option).await.unwrap();
+    assert_eq!((off.done, off.total, off.owed), (count as u64, count as u64, 0));
+    let seen = engine.option(option).await.unwrap();
+    assert_eq!((seen.status, seen.counts.available), (OptionStatus::Cancelled, count as u64));
+    for n in (0..count).step_by(if full { 97 } else { 1 }) {
+        let entries = all_entries(&engine, &user(n)).await;
+        let [back, paid, charged] = &entries[..] else { panic!("{entries:?}") };
+        assert_eq!((back.amount, back.balance, paid.balance), (charged.amount, charged.amount, points(0)));
+    }
     engine.shutdown().await.unwrap();
 }
 

@@ -223,6 +223,7 @@ mod tests {
             not_for_sale: SeatSet::default(),
             payment_methods: Vec::new(),
             currency: None,
+            amended: None,
         };
         Event::OptionDefined { option, definition: Box::new(definition) }
     }

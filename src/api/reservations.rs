@@ -231,7 +231,7 @@ impl Reservation {
                 row_label: (!row.label.is_empty()).then_some(&*row.label),
                 seat_label: row.seat_label(seat.number),
                 category: seat.category.map_or("", |category| &plan.categories()[category as usize].name),
-                price: self.prices.get(place).unwrap_or_else(|| self.plan.seat_price(index)),
+                price: self.prices.get(place).unwrap_or_else(|| self.plan.first_seat_price(index)),
             }
         })
     }
@@ -241,7 +241,7 @@ impl Reservation {
         self.areas.iter().enumerate().map(|(index, place)| {
             let area = &self.plan.definition.areas[usize::from(place.area)];
             let price = self.prices.get(self.seats.len() + index);
-            let price = price.unwrap_or_else(|| self.plan.area_price(place.area));
+            let price = price.unwrap_or_else(|| self.plan.first_area_price(place.area));
             ReservedArea { name: &area.name, count: place.count, category: &area.category, price }
         })
     }

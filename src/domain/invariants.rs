@@ -125,6 +125,8 @@ struct Sales {
     provided: BTreeMap<u64, Provided>,
     /// The last number of what is in none of these lists.
     last_of_others: u64,
+    /// The performance is called off.
+    called_off: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -419,6 +421,8 @@ impl Account {
 impl Sales {
     fn take_in(&mut self, meta: Meta, event: &concert_option::Event) -> Result<(), Broken> {
         use concert_option::Event;
+        let sells = orders::sells(event);
+        ensure!(!(sells && self.called_off), "I16", "what is called off is sold: {event:?}");
         match event {
             Event::OptionDefined { definition, .. } => {
                 ensure!(self.reservations.is_empty(), "saga", "an option is defined twice");
@@ -426,6 +430,13 @@ impl Sales {
                 self.seats.extend(definition.not_for_sale.iter().map(|seat| (seat, 0)));
             }
             Event::OptionRescheduled { .. } => {}
+            Event::OptionChanged { definition, .. } => {
+                self.capacities = definition.areas.iter().map(|area| u64::from(area.capacity)).collect();
+                for (area, taken) in &self.areas {
+                    let capacity = self.capacities.get(usize::from(*area)).copied().unwrap_or(0);
+                    ensure!(*taken <= capacity, "I1", "{taken} of {capacity} places of {area} are taken");
+                }
+            }
             Event::TokenCompleted { reservation } => {
                 let sale = self.reservations.get_mut(reservation);
                 let owed = sale.is_some_and(|sale| std::mem::take(&mut sale.token_owed));
@@ -561,6 +572,7 @@ impl Sales {
                 self.offer(*reservation, Some(offer))?;
             }
             Event::TransferWithdrawn { reservation, .. } => self.offer(*reservation, None)?,
+            Event::CalledOff { .. } => self.called_off = true,
             Event::ComplimentaryGiven { payment, reservation } => {
                 self.number(*payment)?;
                 let to = ReservationStatus::Confirmed { payment: *payment };

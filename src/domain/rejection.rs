@@ -191,4 +191,15 @@ pub enum Rejection {
     #[n(23)]
     #[error("the price would rise, and it was not paid from a wallet")]
     PriceWouldRise,
+    /// An area cannot take fewer than it has.
+    #[n(24)]
+    #[error("{in_use} places of the area {area} are held or sold")]
+    CapacityInUse {
+        /// Which.
+        #[n(0)]
+        area: String,
+        /// How many places of it are held or sold.
+        #[n(1)]
+        in_use: u64,
+    },
 }

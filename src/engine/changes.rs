@@ -360,6 +360,7 @@ impl Inner {
                 let held = concert_option::Reservation { status, ..held.as_held() };
                 Ok(Answered { value: Reservation::new(no, held, plan), replayed: true })
             }
+            Reply::Outdated => Err(self.outdated(option)),
             _ => Err(Error::Internal("the option answered something else".into())),
         }
     }
@@ -401,6 +402,7 @@ impl Inner {
                 Box::pin(self.reservation(caller, id)).await?;
                 return Err(ended.into());
             }
+            Reply::Outdated => return Err(self.outdated(id.option)),
             _ => return Err(Error::Internal("the option answered something else".into())),
         };
         Ok(Answered { value: Reservation::new(no, changed, plan), replayed })

@@ -163,6 +163,7 @@ fn of_ending(why: Ending) -> &'static str {
         Ending::Voided => "voided",
         Ending::Refunded => "refunded",
         Ending::Undone => "undone",
+        Ending::CalledOff => "cancelled",
     }
 }
 
@@ -180,12 +181,13 @@ struct OfSeat {
     payments: HashMap<u64, u64>,
     /// Of which reservations, for the seat.
     refunds: HashMap<u64, u64>,
+    called_off: bool,
 }
 
 impl OfSeat {
     fn new(option: OptionId, seat: u32) -> Self {
         let (owners, have, exchanging, payments, refunds) = Default::default();
-        Self { option, seat, owners, have, exchanging, payments, refunds }
+        Self { option, seat, owners, have, exchanging, payments, refunds, called_off: false }
     }
 
     /// Something about a reservation, if that has the seat; `owner` says whether its owner did it.
@@ -296,6 +298,10 @@ impl Story for OfSeat {
                 let told = reservations.iter().find_map(|no| self.of(*no, "expired", |_| None));
                 reservations.iter().for_each(|no| self.ended(*no));
                 told
+            }
+            // Once more adds nothing.
+            Event::CalledOff { reason, by, .. } if !std::mem::replace(&mut self.called_off, true) => {
+                Some(Told { why: reason.clone(), ..Told::new("cancelled", Some(by.clone())) })
             }
             Event::ComplimentaryGiven { payment, reservation } => {
                 self.payments.insert(*payment, *reservation);

@@ -51,6 +51,7 @@ mod payments;
 mod providers;
 mod reconciliation;
 mod reservations;
+mod selling;
 mod sinks;
 pub(crate) mod start;
 #[cfg(test)]
@@ -170,6 +171,9 @@ const SKEW_WARNING_MS: u64 = 1_000;
 #[derive(Clone)]
 pub struct Engine(Arc<Inner>);
 
+/// What is sold on options, of those that somebody has asked for.
+pub(in crate::engine) type Offers = Map<OptionId, Arc<PricedPlan>>;
+
 struct Inner {
     config: Config,
     node: Node,
@@ -179,7 +183,7 @@ struct Inner {
     plans: Arc<Plans>,
     log_status: journal::Status,
     /// What does not change of an option, once it has been asked for; of about as many as may be in memory.
-    offers: Map<OptionId, Arc<PricedPlan>>,
+    offers: Arc<Offers>,
     /// The plans that these share. One that is not in memory is read under its own lock.
     seating_plans: Mutex<hashbrown::HashMap<PlanHash, Arc<Mutex<Weak<SeatingPlan>>>>>,
     /// What does not change of a line but for its mode, once it has been asked for: some bytes for each concert.

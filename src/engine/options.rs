@@ -471,7 +471,14 @@ impl Inner {
         }
         // Before the entry, which locks out others: it takes a look at every seat.
         let offer = Arc::new(PricedPlan::new(id, definition, plan));
-        Ok(self.offers.entry(id).or_insert(offer).clone())
+        self.offers.entry(id).or_insert_with(|| offer.clone());
+        // It may have changed since its row was read, and whoever forgets what was known have been here before.
+        let now = self.glance(|replica| replica.find::<Aggregate>(&id, &Part::Terms))?;
+        let now = now.row().map_err(|error| self.fail(&error))?.ok_or(Rejection::NotFound)?;
+        if now != row {
+            self.offers.remove_if(&id, |_, known| Arc::ptr_eq(known, &offer));
+        }
+        Ok(offer)
     }
 
     /// As [`offer`](Self::offer), of an option that this node has not heard of, and that is defined like this. It is not kept: all else
@@ -572,6 +579,7 @@ impl Inner {
             not_for_sale: plan.not_for_sale().collect(),
             payment_methods: option.payment_methods.clone(),
             currency: option.currency,
+            amended: None,
         };
         let mut wrong = flaws(&definition, &plan, limits);
         wrong.extend(self.flaws_of_payment(&definition));
@@ -621,16 +629,8 @@ fn unusable(error: &plans::Error) -> Error {
 /// What is wrong with a new option: with its terms, as it will be found when they are decided, but before its plan is stored;
 /// with its terms beside that plan; and with how many names there are, and how long they are.
 fn flaws(definition: &Definition, plan: &SeatingPlan, limits: &config::Limits) -> Vec<Flaw> {
-    let count = |field: &str, count: usize, what: &str| {
-        let wrong = Flaw::of_range(field, count as u64, 0, limits.option_names)?;
-        Some(Flaw { message: format!("{} {what}", wrong.message), ..wrong })
-    };
     let mut wrong = definition.flaws();
-    if definition.flaw_of_lists(LISTS_BYTES_MAX).is_none() {
-        wrong.extend(definition.flaw_of_lists(limits.option_name_bytes));
-    }
-    wrong.extend(count("prices", definition.prices.len(), "categories"));
-    wrong.extend(count("areas", definition.areas.len(), "areas"));
+    wrong.extend(flaws_of_names(definition, limits));
     wrong.extend(definition.focus.as_ref().and_then(|focus| flaw_of_focus(focus, plan)));
     wrong.extend(flaw_of_names("accessible", &definition.accessible, "category", |category| {
         plan.category_index(category).is_some()
@@ -644,6 +644,19 @@ fn flaws(definition: &Definition, plan: &SeatingPlan, limits: &config::Limits) -
         }
     }
     wrong
+}
+
+/// With how many names there are, and how long they are.
+pub(super) fn flaws_of_names(definition: &Definition, limits: &config::Limits) -> Vec<Flaw> {
+    let count = |field: &str, count: usize, what: &str| {
+        let wrong = Flaw::of_range(field, count as u64, 0, limits.option_names)?;
+        Some(Flaw { message: format!("{} {what}", wrong.message), ..wrong })
+    };
+    let is_too_long = definition.flaw_of_lists(LISTS_BYTES_MAX).is_some();
+    let long = if is_too_long { None } else { definition.flaw_of_lists(limits.option_name_bytes) };
+    let categories = count("prices", definition.prices.len(), "categories");
+    let areas = count("areas", definition.areas.len(), "areas");
+    long.into_iter().chain(categories).chain(areas).collect()
 }
 
 fn flaw_of_focus(focus: &Focus, plan: &SeatingPlan) -> Option<Flaw> {

@@ -277,26 +277,38 @@ impl Inner {
     ) -> Result<Page<Payment>, Error> {
         check_limit(request.limit)?;
         let after = request.cursor.as_deref().map(parse_place).transpose()?;
-        let mut found = Vec::new();
+        let mut places = Vec::new();
         for option in self.options_to_look_at().await? {
             let some = self.read(|replica| {
-                let state = replica.option(option)?;
-                let wanted = state.provider_payments().filter(|(_, payment, by)| filter.takes(payment, by));
-                Ok(wanted.map(|(no, payment, by)| (filter.place(payment, by), no, payment.clone())).collect::<Vec<_>>())
+                let wanted =
+                    replica.option(option)?.provider_payments().filter(|(_, payment, by)| filter.takes(payment, by));
+                let places = wanted.map(|(no, payment, by)| (filter.place(payment, by).as_millis(), option.0, no));
+                Ok(places.filter(|place| after.is_none_or(|after| *place > after)).collect::<Vec<_>>())
             });
-            let some = some.await?.into_iter();
-            found.extend(some.map(|(since, no, payment)| ((since.as_millis(), option.0, no), payment)));
+            places.extend(some.await?);
+            // Of however many there are, a page is kept, and whether there is another one.
+            if places.len() > request.limit {
+                places.select_nth_unstable(request.limit);
+                places.truncate(request.limit + 1);
+            }
         }
-        found.sort_by_key(|(place, _)| *place);
-        found.retain(|(place, _)| after.is_none_or(|after| *place > after));
-        let more = found.len() > request.limit;
-        found.truncate(request.limit);
-        let next_cursor =
-            found.last().filter(|_| more).map(|((since, option, no), _)| format!("{since}.{option}.{no}"));
-        let item = |((_, option, no), payment): ((u64, u64, u64), concert_option::Payment)| {
-            Payment::listed(PaymentId { option: OptionId(option), no }, payment)
+        places.sort_unstable();
+        let more = places.len() > request.limit;
+        places.truncate(request.limit);
+        let next_cursor = places.last().filter(|_| more).map(|(since, option, no)| format!("{since}.{option}.{no}"));
+        let payments = self.read(|replica| {
+            let payment =
+                |(_, option, no): &(u64, u64, u64)| Ok(replica.option(OptionId(*option))?.payment(*no).cloned());
+            places.iter().map(payment).collect::<Result<Vec<_>, _>>()
+        });
+        // What has changed since the places were found is not wanted any more, or stands elsewhere.
+        let item = |((since, option, no), payment): (&(u64, u64, u64), Option<concert_option::Payment>)| {
+            let payment = payment?;
+            let by = payment.provider.as_deref()?;
+            let is_there = filter.takes(&payment, by) && filter.place(&payment, by).as_millis() == *since;
+            is_there.then(|| Payment::listed(PaymentId { option: OptionId(*option), no: *no }, payment.clone()))
         };
-        Ok(Page { items: found.into_iter().map(item).collect(), next_cursor })
+        Ok(Page { items: places.iter().zip(payments.await?).filter_map(item).collect(), next_cursor })
     }
 }
 

@@ -189,6 +189,7 @@ impl Inner {
                 let held = concert_option::Reservation { status, ..held.as_held() };
                 Ok(Answered { value: Reservation::new(no, held, plan), replayed: true })
             }
+            Reply::Outdated => Err(inner.outdated(option)),
             _ => Err(Error::Internal("the option answered something else".into())),
         }
     }

@@ -17,6 +17,7 @@ use std::sync::{Arc, Weak};
 use self::seats::Hub;
 use self::tokens::Room;
 use crate::Map;
+use crate::domain::concert_option::Definition;
 use crate::domain::{ConcertId, OptionId, waiting_room};
 
 /// What somebody looks at.
@@ -59,6 +60,18 @@ impl Hubs {
         if let Some(hub) = hub {
             hub.mark();
         }
+    }
+
+    /// The terms of an option have changed, durably. Whoever follows one that has more areas than before has to begin anew.
+    pub(crate) fn terms_changed(&self, option: OptionId, definition: &Definition) {
+        let Some(hub) = self.options.get(&option).and_then(|hub| hub.upgrade()) else { return };
+        if hub.has_areas_of(definition) {
+            return;
+        }
+        if self.options.remove(&option).is_some() {
+            self.len.fetch_sub(1, Ordering::SeqCst);
+        }
+        hub.end();
     }
 
     /// A line has changed, durably.

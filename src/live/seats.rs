@@ -16,7 +16,7 @@ use super::view::{Changes, View};
 use crate::actors::system::{SharedReplica, Unseen};
 use crate::api::{AreaSeats, Object, seat_status_name};
 use crate::domain::Lsn;
-use crate::domain::concert_option::PricedPlan;
+use crate::domain::concert_option::{Definition, PricedPlan};
 use crate::domain::seat_map::Status;
 use crate::replica;
 
@@ -79,8 +79,9 @@ impl SeatUpdate {
 
     /// Of a delta, the areas that have changed; of a snapshot, all.
     pub fn areas(&self) -> impl Iterator<Item = (&str, AreaSeats)> {
-        let name = |area: u32| self.plan.definition.areas[area as usize].name.as_str();
-        self.changes.areas.iter().map(move |(area, state)| (name(*area), *state))
+        // One that has come since is told to who begins anew.
+        let name = |area: u32| Some(self.plan.definition.areas.get(area as usize)?.name.as_str());
+        self.changes.areas.iter().filter_map(move |(area, state)| Some((name(*area)?, *state)))
     }
 
     /// As the API tells it. Serialised once, for everybody.
@@ -236,6 +237,11 @@ impl Hub {
             *marked = Some(Instant::now());
             self.wake.notify_one();
         }
+    }
+
+    /// Whether it can tell of all areas of an option.
+    pub(super) fn has_areas_of(&self, definition: &Definition) -> bool {
+        self.plan.definition.areas.len() == definition.areas.len()
     }
 
     pub(super) fn end(&self) {

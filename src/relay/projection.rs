@@ -366,7 +366,9 @@ fn of_option(option: OptionId, event: &concert_option::Event, index: usize) -> O
         | Event::ExchangeStarted { .. }
         | Event::ExchangeFailed { .. }
         | Event::TransferOffered { .. }
-        | Event::TransferWithdrawn { .. } => None,
+        | Event::TransferWithdrawn { .. }
+        | Event::CalledOff { .. }
+        | Event::OptionChanged { .. } => None,
     }
 }
 

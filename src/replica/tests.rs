@@ -128,6 +128,7 @@ impl Model {
                 not_for_sale: SeatSet::default(),
                 payment_methods: Vec::new(),
                 currency: None,
+                amended: None,
             };
             let event = Event::OptionDefined { option: OptionId(option), definition: Box::new(definition) };
             self.option(replica, option, event);

@@ -66,13 +66,14 @@ pub async fn note(app: web::Data<App>) {
     }
 }
 
-/// How the newest options sell that are not closed.
+/// How the newest options sell that are neither closed nor cancelled.
 async fn sample(app: &App) -> Result<Vec<(OptionId, SaleFigures)>, Error> {
     let concerts = app.engine.concerts(&PageRequest { limit: 500, cursor: None }).await?;
     let newest = concerts.items.iter().flat_map(|concert| concert.options.iter().rev().copied());
     let mut samples = Vec::new();
     for option in newest.take(app.history.options_max) {
-        if app.engine.option(option).await?.status != OptionStatus::Closed {
+        let status = app.engine.option(option).await?.status;
+        if !matches!(status, OptionStatus::Closed | OptionStatus::Cancelled) {
             samples.push((option, app.engine.sale_figures(option).await?));
         }
     }

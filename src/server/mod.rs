@@ -44,6 +44,7 @@ mod reservations;
 mod respond;
 mod seats;
 mod seldom;
+mod selling;
 mod sheets;
 mod sinks;
 mod unread;
@@ -366,7 +367,7 @@ fn api_routes(services: &mut ServiceConfig) {
         at("/v1/tokens/{id}", [get(waiting_room::read_token), delete(waiting_room::leave)]),
         at("/v1/concerts/{id}/tokens", [post(waiting_room::issue_token)]),
         at("/v1/options/{id}/seats", [get(options::seats)]),
-        at("/v1/options/{id}", [get(options::read), patch(options::reschedule)]),
+        at("/v1/options/{id}", [get(options::read), patch(options::change)]),
         at("/v1/concerts", [get(concerts::list), post(concerts::create)]),
         at("/v1/concerts/{id}", [get(concerts::read), patch(concerts::change)]),
         at("/v1/concerts/{id}/waiting-room", [get(waiting_room::read), patch(waiting_room::configure)]),
@@ -376,6 +377,7 @@ fn api_routes(services: &mut ServiceConfig) {
         at("/v1/options/{id}/blocks", [post(options::block)]),
         at("/v1/options/{id}/unblocks", [post(options::unblock)]),
         at("/v1/options/{id}/seats/{seat}/history", [get(options::seat_history)]),
+        at("/v1/options/{id}/cancellation", [get(selling::cancellation), post(selling::call_off)]),
         at("/v1/tokens/{id}/live", [get(live::token)]),
         at("/v1/tokens/{id}/history", [get(waiting_room::history)]),
         at("/v1/reservations", [get(reservations::list)]),

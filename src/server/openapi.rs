@@ -22,7 +22,7 @@ use super::respond::Cache;
 use super::webhooks::routes as webhooks;
 use super::{
     App, apart, changes, concerts, events, live, operations, options, payments, providers, reconciliation,
-    reservations, sinks, waiting_room, wallet,
+    reservations, selling, sinks, waiting_room, wallet,
 };
 use crate::api::{
     AreaSeats, HistoryItem, Payment, PaymentStatus, Reservation, ReservationStatus, ReservedArea, ReservedSeat, Seats,
@@ -53,13 +53,15 @@ const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
         concerts::change,
         options::create,
         options::read,
-        options::reschedule,
+        options::change,
         options::plan,
         options::seats,
         live::seats,
         live::token,
         options::block,
         options::unblock,
+        selling::call_off,
+        selling::cancellation,
         waiting_room::read,
         waiting_room::configure,
         waiting_room::issue_token,
@@ -309,7 +311,7 @@ fn schemas() -> Vec<(&'static str, Value)> {
         ),
         ("TokenCounts", object(json!({"waiting": count, "active": count, "used": count, "expired": count}))),
         ("TokenStatus", one_of(&["waiting", "active", "used", "expired"])),
-        ("OptionStatus", one_of(&["scheduled", "on_sale", "sold_out", "closed"])),
+        ("OptionStatus", one_of(&["scheduled", "on_sale", "sold_out", "closed", "cancelled"])),
         ("SeatCounts", object(json!({"available": count, "held": count, "sold": count, "blocked": count}))),
         (
             "HistoryItem",

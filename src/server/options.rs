@@ -140,7 +140,23 @@ impl TryFrom<CreateOption> for NewOption {
     }
 }
 
-/// Changes of an option's times, any of them. `null` takes one away, or back to its default.
+/// A change of one area. Of one that is new to the option all is needed.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PatchedArea {
+    /// Its name.
+    name: String,
+    /// How many people it takes from then on: not fewer than places of it are held or sold.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<u32>)]
+    capacity: Option<u32>,
+    /// The category whose price its places have.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    category: Option<String>,
+}
+
+/// Changes of what an option sells, and on what terms, any of them. `null` takes a time of the sale away, or back to its default.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OptionPatch {
@@ -156,12 +172,53 @@ pub(super) struct OptionPatch {
     #[serde(default, deserialize_with = "patched")]
     #[schema(value_type = Option<Timestamp>)]
     refundable_until: Option<Option<Timestamp>>,
+    /// When the performance starts. Where the sale closed when it started, it still does.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Timestamp>)]
+    starts_at: Option<Timestamp>,
+    /// What these categories cost for holds from then on.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, Points>)]
+    prices: BTreeMap<String, Points>,
+    /// By their names; others stay as they are.
+    #[serde(default)]
+    #[schema(value_type = Vec<PatchedArea>)]
+    areas: Vec<Object<PatchedArea>>,
+    /// How long a hold lasts from then on.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 86_400)]
+    hold_seconds: Option<u32>,
+    /// How long a payment may take from then on.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 3_600)]
+    payment_seconds: Option<u32>,
+    /// The most seats and places of one reservation.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 100)]
+    max_seats_per_reservation: Option<u32>,
+    /// The most seats and places of one user.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 10_000)]
+    max_seats_per_user: Option<u32>,
 }
 
-impl From<OptionPatch> for WindowPatch {
+impl From<OptionPatch> for crate::OptionPatch {
     fn from(patch: OptionPatch) -> Self {
-        let OptionPatch { sale_opens_at, sale_closes_at, refundable_until } = patch;
-        Self { sale_opens_at, sale_closes_at, refundable_until }
+        let OptionPatch { sale_opens_at, sale_closes_at, refundable_until, starts_at, prices, areas, .. } = patch;
+        let area = |Object(area): Object<PatchedArea>| {
+            let PatchedArea { name, capacity, category } = area;
+            crate::AreaPatch { name, capacity, category }
+        };
+        Self {
+            window: WindowPatch { sale_opens_at, sale_closes_at, refundable_until },
+            starts_at,
+            prices: prices.into_iter().map(|(category, points)| crate::Price { category, points }).collect(),
+            areas: areas.into_iter().map(area).collect(),
+            hold_seconds: patch.hold_seconds,
+            payment_seconds: patch.payment_seconds,
+            max_seats_per_reservation: patch.max_seats_per_reservation,
+            max_seats_per_user: patch.max_seats_per_user,
+        }
     }
 }
 
@@ -212,12 +269,13 @@ pub(super) async fn read(path: web::Path<String>, app: web::Data<App>) -> Result
     respond::ok(&app.engine.option(id(&path)?).await?, Cache::Revalidate)
 }
 
-/// Changes when an option is on sale, and until when it is refunded.
-#[utoipa::path(patch, path = "/v1/options/{id}", tag = "concerts", operation_id = "reschedule_option",
+/// Changes what an option sells, and on what terms. What is held or paid stays as it was.
+#[utoipa::path(patch, path = "/v1/options/{id}", tag = "concerts", operation_id = "change_option",
     params(("id" = OptionId, Path)), security(("bearer" = [])),
     request_body(content((OptionPatch = "application/json"), (OptionPatch = "application/merge-patch+json"))),
-    responses((status = 200, description = "The option", body = ConcertOption), (status = 403), (status = 404)))]
-pub(super) async fn reschedule(
+    responses((status = 200, description = "The option", body = ConcertOption), (status = 403), (status = 404),
+        (status = 409)))]
+pub(super) async fn change(
     request: HttpRequest,
     path: web::Path<String>,
     Admin(admin): Admin,
@@ -230,10 +288,10 @@ pub(super) async fn reschedule(
         input.parse::<OptionPatch>().map(|(patch, _)| patch)
     };
     let patch = unless_missing(patch.await, app.engine.option(option)).await?;
-    respond::ok(&app.engine.reschedule_option(option, patch.into()).await?, Cache::Private)
+    respond::ok(&app.engine.change_option(option, patch.into(), &admin.user).await?, Cache::Private)
 }
 
-/// Reads an option's seating plan, with prices. It never changes.
+/// Reads an option's seating plan, with prices.
 #[utoipa::path(get, path = "/v1/options/{id}/plan", tag = "concerts", operation_id = "get_plan",
     params(("id" = OptionId, Path), ("If-None-Match" = Option<String>, Header)),
     responses((status = 200, description = "The plan", body = SeatingPlan),
@@ -244,8 +302,10 @@ pub(super) async fn plan(
     app: web::Data<App>,
 ) -> Result<HttpResponse, Problem> {
     let id: OptionId = id(&path)?;
-    // Prices are decided once, together with the option.
-    let form = Form::of(&request, &format!("{}-{id}", app.engine.plan(id).await?.definition.plan), Cache::Unchanging);
+    let offer = app.engine.plan(id).await?;
+    // Prices can change, and with them the version.
+    let tag = format!("{}-{id}-{}", offer.definition.plan, offer.definition.version());
+    let form = Form::of(&request, &tag, Cache::Revalidate);
     if let Some(unchanged) = form.not_modified(&request) {
         return Ok(unchanged);
     }

@@ -115,6 +115,8 @@ codes! {
         "Only what is paid can be exchanged or handed on.";
     PriceWouldRise, 409, "price_would_rise", "The price would rise",
         "What was paid by a provider can be exchanged for what costs as much or less. Nothing has changed.";
+    CapacityInUse, 409, "capacity_in_use", "The capacity is in use",
+        "Of area in_use places are held or sold, and it cannot take fewer. Nothing has changed.";
     PayloadTooLarge, 413, "payload_too_large", "The body is too large",
         "A body may have 16 KiB, one with a seating plan as much as the server is configured for.";
     UnsupportedMediaType, 415, "unsupported_media_type", "The media type is not supported",
@@ -344,6 +346,9 @@ fn rejected(rejection: &Rejection, detail: String) -> Problem {
         R::ChangeUnderWay => Problem::new(Code::ChangeUnderWay, detail),
         R::ReservationNotConfirmed => Problem::new(Code::ReservationNotConfirmed, detail),
         R::PriceWouldRise => Problem::new(Code::PriceWouldRise, detail),
+        R::CapacityInUse { area, in_use } => {
+            Problem::new(Code::CapacityInUse, detail).with("area", json!(area)).with("in_use", json!(in_use))
+        }
         R::TooManyIdempotencyKeys => Problem::new(Code::RateLimited, detail).retry_after(KEYS_RETRY_SECONDS),
     }
 }
@@ -430,6 +435,13 @@ mod tests {
             (Rejection::ChangeUnderWay.into(), 409, "change_under_way", json!({}), None),
             (Rejection::ReservationNotConfirmed.into(), 409, "reservation_not_confirmed", json!({}), None),
             (Rejection::PriceWouldRise.into(), 409, "price_would_rise", json!({}), None),
+            (
+                Rejection::CapacityInUse { area: "Floor".into(), in_use: 3 }.into(),
+                409,
+                "capacity_in_use",
+                json!({"area": "Floor", "in_use": 3}),
+                None,
+            ),
             (Rejection::QueueTokenRequired.into(), 403, "queue_token_required", json!({}), None),
             (Rejection::QueueTokenNotActive.into(), 403, "queue_token_not_active", json!({}), None),
             (Rejection::IdempotencyKeyReused.into(), 422, "idempotency_key_reused", json!({}), None),

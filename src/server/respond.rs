@@ -23,8 +23,6 @@ pub enum Cache {
     Private,
     /// Anybody who asks again whether it is still so.
     Revalidate,
-    /// Anybody, for a day: it never changes.
-    Unchanging,
 }
 
 impl Cache {
@@ -34,7 +32,6 @@ impl Cache {
         let value = match self {
             Self::Private => "no-store",
             Self::Revalidate => "no-cache",
-            Self::Unchanging => "public, max-age=86400",
         };
         (header::CACHE_CONTROL, value)
     }

@@ -109,6 +109,7 @@ fn definition(seat_count: u32) -> Definition {
         not_for_sale: SeatSet::default(),
         payment_methods: Vec::new(),
         currency: None,
+        amended: None,
     }
 }
 

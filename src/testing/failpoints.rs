@@ -81,6 +81,7 @@ impl Step {
                 Option_::TokenCompleted { .. } => Some(Self::TokenCompleted),
                 Option_::Define { .. }
                 | Option_::Reschedule { .. }
+                | Option_::Change { .. }
                 | Option_::Hold { .. }
                 | Option_::Release { .. }
                 | Option_::BeginPayment { .. }
@@ -99,7 +100,8 @@ impl Step {
                 | Option_::AcceptTransfer { .. }
                 | Option_::HandOn { .. }
                 | Option_::Block { .. }
-                | Option_::Unblock { .. } => None,
+                | Option_::Unblock { .. }
+                | Option_::CallOff { .. } => None,
             },
             Message::Room(_, command) => match command {
                 waiting_room::Command::CompleteToken { .. } => Some(Self::CompleteToken),

@@ -78,6 +78,19 @@ where
         self
     }
 
+    /// As [`at`](Self::at), and if something is due then, the alarm rings too: what else time brings about is done.
+    #[must_use]
+    pub fn rung(mut self, at: Timestamp) -> Self {
+        let is_due = self.state().due().is_some_and(|due| due <= at);
+        self = self.at(at);
+        let mut decided = Decided::default();
+        if is_due {
+            self.state().tick(at, 0, &mut decided);
+        }
+        self.take_in(decided);
+        self
+    }
+
     /// The command comes at `at`, after what is due by then has lapsed; that too is among the events.
     #[must_use]
     pub fn when(self, command: A::Command, at: Timestamp) -> Self {

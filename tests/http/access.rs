@@ -54,6 +54,9 @@ fn rows() -> Vec<(&'static str, &'static str, Value, Statuses)> {
         ("GET", "/v1/options/{id}/live", none(), [101; 4]),
         ("POST", "/v1/options/{id}/blocks", seats(), ADMIN_READS),
         ("POST", "/v1/options/{id}/unblocks", seats(), ADMIN_READS),
+        ("POST", "/v1/options/{id}/cancellation", json!({}), [401, 403, 403, 202]),
+        // It is not called off.
+        ("GET", "/v1/options/{id}/cancellation", none(), [401, 403, 403, 404]),
         ("POST", "/v1/options/{id}/reservations", seats(), [401, 201, 201, 201]),
         ("GET", "/v1/options/{id}/reservations", none(), ADMIN_READS),
         ("GET", "/v1/options/{id}/seats/{seat}/history", none(), ADMIN_READS),

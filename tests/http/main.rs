@@ -38,6 +38,7 @@ mod routes;
 mod sale;
 mod same_body;
 mod secrets;
+mod selling;
 mod sinks;
 mod starting;
 mod stripe;

@@ -91,6 +91,7 @@ fn definition(concert: u64) -> Box<Definition> {
         not_for_sale: SeatSet::default(),
         payment_methods: Vec::new(),
         currency: None,
+        amended: None,
     })
 }
 

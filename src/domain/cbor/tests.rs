@@ -56,6 +56,7 @@ fn definition() -> Box<Definition> {
         not_for_sale: SeatSet::default(),
         payment_methods: Vec::new(),
         currency: None,
+        amended: None,
     })
 }
 
@@ -170,7 +171,8 @@ fn events_of_an_option() {
     let insufficient = FailureReason::InsufficientPoints { balance: points(4) };
     frozen(&[
         (Event::OptionDefined { option: OptionId(5), definition: definition() }, format!("82008205{DEFINITION}")),
-        (Event::OptionRescheduled { window: window() }, "82018183010203".into()),
+        (Event::OptionRescheduled { window: window(), by: None }, "82018183010203".into()),
+        (Event::OptionRescheduled { window: window(), by: Some(anna()) }, "8201828301020364616e6e61".into()),
         (held(Some(7), key()), format!("8202880164616e6e61820219012c81820102141903e807{KEY}")),
         (noted(), "82028d0164616e6e61820219012c81820102141903e807f680f6f6f6826172627b7d".into()),
         (Event::ReservationReleased { reservation: 1, by: None }, "82038101".into()),
@@ -370,6 +372,11 @@ fn events_of_orders_that_change() {
         (Event::TransferWithdrawn { reservation: 1, by: Some(anna()) }, "8216820164616e6e61".into()),
         (Event::ComplimentaryGiven { payment: 2, reservation: 1 }, "8217820201".into()),
         (
+            Event::CalledOff { reason: Some("ill".into()), by: anna(), key: key() },
+            format!("8218188363696c6c64616e6e61{KEY}"),
+        ),
+        (Event::CalledOff { reason: None, by: anna(), key: None }, "82181882f664616e6e61".into()),
+        (
             Event::RefundCredited { refund: 3, balance: points(4), refunded_at: at(5), left: Some(points(6)) },
             "82098403040506".into(),
         ),
@@ -490,7 +497,7 @@ fn what_was_written_before_the_last_field_came_can_be_read() {
     reads("820b81 820102", &blocked(&[1, 2], None, &[]));
     reads("820c81 8101", &unblocked(&[1], None, &[]));
     let window = Window { refundable_until: None, ..window() };
-    reads("820181 82 01 02", &concert_option::Event::OptionRescheduled { window });
+    reads("820181 82 01 02", &concert_option::Event::OptionRescheduled { window, by: None });
     let (amount, balance) = (points(20), points(80));
     reads("820084 01 14 1850 64616e6e61", &wallet::Event::Charged { entry: 1, amount, balance, by: anna(), key: None });
     let added = catalogue::Event::OptionAdded { option: OptionId(5), definition: definition(), key: None };

@@ -101,6 +101,7 @@ impl ConcertOption {
         let known = terms.currency.filter(|_| terms.takes(&method.name));
         let Some(currency) = known else { return Err(no_method(terms)) };
         match reservation.status {
+            ReservationStatus::Held if self.is_called_off() => return Err(Rejection::ReservationNotHeld),
             ReservationStatus::Held => {}
             ReservationStatus::Paying { payment } => {
                 return Err(Rejection::PaymentPending { payment: PaymentId { option: self.id(), no: payment } });
@@ -266,6 +267,10 @@ impl ConcertOption {
         let charge = after.facts.of(&fact.reference)?;
         let reference = fact.reference.clone();
         match (&after.stand, fact.kind) {
+            // Its order has not ended yet, and is to.
+            (Stand::Pending, Kind::Authorized | Kind::Captured) if self.is_called_off() => {
+                Some(self.ended(now, payment, Ending::CalledOff))
+            }
             (Stand::Pending | Stand::Over { .. }, Kind::Authorized)
                 if charge.open && is_whole(&charge, (payment, reservation), after) =>
             {
@@ -313,6 +318,9 @@ impl ConcertOption {
     }
 
     fn claim(&self, now: Timestamp, no: u64, by: &ByProvider, reservation: &Reservation) -> Claim {
+        if self.is_called_off() {
+            return Claim::Gone;
+        }
         match reservation.status {
             ReservationStatus::Held => return Claim::Theirs,
             ReservationStatus::Paying { payment } if payment == no => return Claim::Theirs,
@@ -334,7 +342,7 @@ impl ConcertOption {
     }
 
     /// How a payment ends whose seats were pinned.
-    fn ended(&self, now: Timestamp, payment: &Payment, why: Ending) -> Turn {
+    pub(super) fn ended(&self, now: Timestamp, payment: &Payment, why: Ending) -> Turn {
         let reservation = self.reservations.get(&payment.reservation);
         Turn::Ended { why, lapses: reservation.is_some_and(|reservation| reservation.expires_at <= now) }
     }
@@ -443,7 +451,7 @@ impl ConcertOption {
     ) -> Option<()> {
         let (fact, turn) = (moved.fact.as_ref(), moved.turn.as_ref());
         let payment = self.payments.get_mut(&no)?;
-        let deadline = payment.deadline;
+        let (deadline, reservation) = (payment.deadline, payment.reservation);
         let by = payment.provider.as_deref_mut()?;
         let (due, was_for_nothing) = (by.due_at(deadline), by.is_for_nothing());
         by.facts.extend(fact);
@@ -473,6 +481,7 @@ impl ConcertOption {
         if let Some(turn) = turn {
             self.evolve_turn(meta, (no, price), turn, moved.key.as_ref(), changes);
         }
+        self.end_or_not(reservation);
         Some(())
     }
 
@@ -521,6 +530,7 @@ impl ConcertOption {
                 reservation.status = ReservationStatus::Refunded { payment: no };
                 reservation.note(StepKind::RefundStarted, meta);
                 self.reservations.insert(reservation_no, reservation);
+                self.count_given_back(changes);
                 changes.touch(Part::Reservation(reservation_no));
                 if let Some(refund) = *refund {
                     self.header.last_no = refund;

@@ -10,7 +10,7 @@ use super::*;
 
 impl Change {
     /// One by which nothing moves, and after which an order is this.
-    fn new(what: What, (then, amount): (Lot, Points), (request, by): (&Request, Option<UserId>)) -> Self {
+    pub(super) fn new(what: What, (then, amount): (Lot, Points), (request, by): (&Request, Option<UserId>)) -> Self {
         let (given, taken) = (Lot::default(), Lot::default());
         Self { what, given, taken, then, amount, backs: Vec::new(), leg: None, key: request.key.clone(), by }
     }
@@ -25,10 +25,10 @@ fn flaw_of_part(part: &Portion, (seats, areas): (&str, &str)) -> Option<Flaw> {
     places.or_else(|| Flaw::of_twice(seats, "", &part.seats))
 }
 
-/// What a reservation has, with prices: of before they were kept, those of its option's definition.
+/// What a reservation has, with prices: of before they were kept, those of its option's first definition.
 fn priced(reservation: &Reservation, plan: &PricedPlan) -> Lot {
     let lot = reservation.lot();
-    if lot.prices.is_empty() { Lot::at_todays_prices(plan, lot.seats, lot.areas) } else { lot }
+    if lot.prices.is_empty() { Lot::at_first_prices(plan, lot.seats, lot.areas) } else { lot }
 }
 
 /// A part of what a reservation has, and what is left.
@@ -195,8 +195,8 @@ impl ConcertOption {
     ) -> Result<Answer<Reply>, Rejection> {
         let (all, amount) = (then.is_empty(), sum_of(&then)?);
         let back = if all { payment.price() } else { sum_of(&given)? };
-        let backs = self.draw(no, payment, back);
         let refund = self.header.last_no + 1;
+        let backs = self.draw((no, payment), back, refund);
         let what = What::Refunded { refund, all };
         let change = Change { given, backs, ..Change::new(what, (then, amount), (request, caller.doer())) };
         out.tell.extend(change.backs.iter().map(|back| self.credit(back.refund, &back.user, back.amount)));
@@ -205,8 +205,8 @@ impl ConcertOption {
     }
 
     /// From which legs an amount goes back, and so to whom: from the newest first, and from none more than it took. It is one
-    /// refund for each wallet; of nothing too, since it is one.
-    fn draw(&self, no: u64, payment: &Payment, amount: Points) -> Vec<Back> {
+    /// refund for each wallet, numbered from `first`; of nothing too, since it is one.
+    pub(super) fn draw(&self, (no, payment): (u64, &Payment), amount: Points, first: u64) -> Vec<Back> {
         let (mut backs, mut left): (Vec<Back>, _) = (Vec::new(), amount);
         for leg in payment.all_legs(no).iter().rev() {
             let part = leg.left().min(left);
@@ -222,7 +222,7 @@ impl ConcertOption {
                     back.drawn.push(drawn);
                 }
                 _ => backs.push(Back {
-                    refund: self.header.last_no + 1 + backs.len() as u64,
+                    refund: first + backs.len() as u64,
                     user: leg.user.clone(),
                     amount: part,
                     drawn: [drawn].into_iter().collect(),
@@ -250,7 +250,7 @@ impl ConcertOption {
             return Ok(Answer::Reply(Reply::Archived));
         };
         let terms = self.definition().ok_or(Rejection::NotFound)?;
-        if !self.header.window.is_open(now) {
+        if !self.is_open(now) {
             return Err(Rejection::SaleNotOpen);
         }
         // What the plan does not have has no price either.
@@ -287,7 +287,8 @@ impl ConcertOption {
             self.move_on(now, payment_no, payment, (None, Some(turn)), None, out);
             return Ok(Answer::Reply(Reply::Reservation(no, after)));
         }
-        let backs = if falls > Points::ZERO { self.draw(payment_no, payment, falls) } else { Vec::new() };
+        let first = self.header.last_no + 1;
+        let backs = if falls > Points::ZERO { self.draw((payment_no, payment), falls, first) } else { Vec::new() };
         out.tell.extend(backs.iter().map(|back| self.credit(back.refund, &back.user, back.amount)));
         Ok(self.change(no, reservation, Change { backs, ..change }, out))
     }
@@ -382,6 +383,7 @@ impl ConcertOption {
         let Some((reservation, _)) = self.changeable(no, caller)? else {
             return Ok(Answer::Reply(Reply::Archived));
         };
+        self.takes_place()?;
         not_to_oneself(reservation, to)?;
         let (transfer, expires_at) = (self.header.last_no + 1, now.plus_millis(OFFER_MILLIS));
         let offer = Offer { no: transfer, to: to.clone(), expires_at };
@@ -455,6 +457,7 @@ impl ConcertOption {
         by: (&Request, Option<UserId>),
         out: &mut Decided<Event>,
     ) -> Result<Answer<Reply>, Rejection> {
+        self.takes_place()?;
         self.not_changing(reservation)?;
         may_change_again(reservation)?;
         let terms = self.definition().ok_or(Rejection::NotFound)?;
@@ -496,11 +499,13 @@ impl ConcertOption {
             self.pay_back(meta, payment, change, changes);
             if matches!(change.what, What::Refunded { all: true, .. }) {
                 reservation.status = ReservationStatus::Refunded { payment };
+                self.count_given_back(changes);
             }
         }
         reservation.become_changed(meta.lsn, change);
         reservation.note(step_of(change), meta);
         self.reservations.insert(no, reservation);
+        self.end_or_not(no);
         changes.touch(Part::Reservation(no));
         // A refund that a wallet waits for is remembered once it is there, by its own number.
         match change.what {
@@ -620,6 +625,7 @@ impl ConcertOption {
         let free = (SeatStatus::Held, SeatStatus::Free);
         self.occupy_all(no, (&taken.seats, &taken.areas), free, meta.lsn, changes);
         self.settle(exchange.leg.no, exchange.change.key.as_ref());
+        self.end_or_not(no);
         changes.touch(Part::Reservation(no));
         Some(())
     }

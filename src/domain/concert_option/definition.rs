@@ -6,6 +6,7 @@ use hashbrown::HashSet;
 use serde::Serialize;
 
 use super::provider::POINTS;
+use super::selling::Amended;
 pub use crate::domain::bit_set::BitSet as SeatSet;
 use crate::domain::seat_map::{self, Preference};
 use crate::domain::seating_plan::{PlanHash, SeatingPlan};
@@ -139,7 +140,7 @@ pub enum Focus {
 /// Its numbers are finite.
 impl Eq for Focus {}
 
-/// Everything about an option that was decided when it was put on sale. Only the window can change later.
+/// Everything about an option that was decided when it was put on sale, or changed since.
 #[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
 pub struct Definition {
     /// The concert it is a performance of.
@@ -197,6 +198,10 @@ pub struct Definition {
     #[n(15)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub currency: Option<Currency>,
+    /// That it is not what it was at first.
+    #[n(16)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub amended: Option<Box<Amended>>,
 }
 
 impl Definition {
@@ -286,7 +291,7 @@ impl Definition {
     }
 }
 
-/// An option's definition and its seating plan, put together: all that stays the same while it is sold.
+/// An option's definition and its seating plan, put together: what stays the same until somebody changes what is sold.
 #[derive(Debug)]
 pub struct PricedPlan {
     /// The option.
@@ -301,20 +306,26 @@ pub struct PricedPlan {
     category_prices: Vec<Points>,
     /// The price of each area, by its place in the definition.
     area_prices: Vec<Points>,
+    /// What categories and areas cost at first, if that is not what they cost now.
+    first: Option<(Vec<Points>, Vec<Points>)>,
 }
 
 impl PricedPlan {
     /// Puts them together; a category without a price costs nothing (definitions are checked before they are made).
     #[must_use]
     pub fn new(option: OptionId, definition: Definition, plan: Arc<SeatingPlan>) -> Self {
-        let price = |category: &str| {
-            let price = definition.prices.iter().find(|price| price.category == category);
-            price.map_or(Points::ZERO, |price| price.points)
+        let by_prices = |prices: &[Price]| {
+            let price = |category: &str| {
+                let price = prices.iter().find(|price| price.category == category);
+                price.map_or(Points::ZERO, |price| price.points)
+            };
+            let categories = plan.categories().iter().map(|category| price(&category.name)).collect();
+            (categories, definition.areas.iter().map(|area| price(&area.category)).collect())
         };
-        let category_prices = plan.categories().iter().map(|category| price(&category.name)).collect();
-        let area_prices = definition.areas.iter().map(|area| price(&area.category)).collect();
+        let (category_prices, area_prices) = by_prices(&definition.prices);
+        let first = definition.amended.is_some().then(|| by_prices(definition.first_prices()));
         let preference = preference(&definition, &plan);
-        Self { option, definition, plan, preference, category_prices, area_prices }
+        Self { option, definition, plan, preference, category_prices, area_prices, first }
     }
 
     /// What a seat costs; nothing if it is not for sale.
@@ -328,6 +339,20 @@ impl PricedPlan {
     #[must_use]
     pub fn area_price(&self, area: u16) -> Points {
         self.area_prices[usize::from(area)]
+    }
+
+    /// What a seat cost at first.
+    #[must_use]
+    pub fn first_seat_price(&self, seat: u32) -> Points {
+        let Some((prices, _)) = &self.first else { return self.seat_price(seat) };
+        self.plan.seat(seat).category.map_or(Points::ZERO, |category| prices[category as usize])
+    }
+
+    /// What a place in an area cost at first.
+    #[must_use]
+    pub fn first_area_price(&self, area: u16) -> Points {
+        let Some((_, prices)) = &self.first else { return self.area_price(area) };
+        prices[usize::from(area)]
     }
 }
 

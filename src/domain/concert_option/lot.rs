@@ -97,6 +97,14 @@ impl Lot {
         Self { seats, areas, prices }
     }
 
+    /// These, as they were priced at first.
+    #[must_use]
+    pub fn at_first_prices(plan: &PricedPlan, seats: SeatRefs, areas: SmallVec<[AreaPlaces; 1]>) -> Self {
+        let prices = seats.iter().map(|seat| plan.first_seat_price(*seat));
+        let prices = prices.chain(areas.iter().map(|place| plan.first_area_price(place.area))).collect();
+        Self { seats, areas, prices }
+    }
+
     /// The same for nothing.
     #[must_use]
     pub fn for_nothing(self) -> Self {

@@ -14,6 +14,7 @@
 //! something tells a wallet what it may forget.
 
 mod by_provider;
+mod calling_off;
 mod change;
 mod changing;
 mod definition;
@@ -22,6 +23,7 @@ mod note;
 mod paying;
 mod provider;
 mod reservation;
+mod selling;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -33,6 +35,7 @@ use serde::Serialize;
 use smallvec::SmallVec;
 
 pub use self::by_provider::Cold;
+pub use self::calling_off::Cancellation;
 pub use self::change::{Back, Change, Course, Drawn, Exchange, Former, KEPT_MAX, OFFER_MILLIS, Offer, What};
 pub use self::definition::{
     Area, Definition, Focus, LISTS_BYTES_MAX, Price, PricedPlan, SEATS_MAX, SeatSet, Window, WindowPatch,
@@ -47,6 +50,7 @@ pub use self::reservation::{
     AreaPlaces, FailureReason, Leg, Part, Payment, PaymentStatus, Refund, Reservation, ReservationStatus, SagaStep,
     SeatRefs, StepKind,
 };
+pub use self::selling::{Amended, AreaPatch, OptionPatch};
 use super::cbor;
 use super::facts::Fact;
 use super::idempotency::{Key, Memory, Remembered, Request};
@@ -209,6 +213,13 @@ pub enum Command {
     Reschedule {
         /// How.
         patch: WindowPatch,
+    },
+    /// Changes what it sells, and on what terms.
+    Change {
+        /// How.
+        patch: Box<OptionPatch>,
+        /// Who does it.
+        by: UserId,
     },
     /// Holds seats for a user, all or nothing.
     Hold {
@@ -395,6 +406,15 @@ pub enum Command {
         /// Idempotency.
         request: Request,
     },
+    /// Calls the performance off: nothing is sold any more, holds end, and every payment is given back.
+    CallOff {
+        /// Why, if that is told.
+        reason: Option<String>,
+        /// Who does it.
+        by: UserId,
+        /// Idempotency.
+        request: Request,
+    },
     /// Takes free seats off sale.
     Block {
         /// Which; none twice.
@@ -436,6 +456,20 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// The plan and prices that it brings along.
+    fn plan(&self) -> Option<&PricedPlan> {
+        match self {
+            Self::Hold { plan, .. }
+            | Self::HoldFor { plan, .. }
+            | Self::ReleasePart { plan, .. }
+            | Self::Exchange { plan, .. }
+            | Self::RefundPart { plan, .. } => Some(plan),
+            _ => None,
+        }
+    }
+}
+
 /// What became of a debit, for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DebitOutcome {
@@ -475,6 +509,10 @@ pub enum Event {
         /// To this.
         #[n(0)]
         window: Window,
+        /// By whom, if that is known.
+        #[n(1)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        by: Option<UserId>,
     },
     /// Seats or places were held.
     #[n(2)]
@@ -792,6 +830,30 @@ pub enum Event {
         #[n(1)]
         reservation: u64,
     },
+    /// The performance is called off: nothing is sold any more. If it was before, only the key is new.
+    #[n(24)]
+    CalledOff {
+        /// Why, if that was told.
+        #[n(0)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// By whom.
+        #[n(1)]
+        by: UserId,
+        /// The idempotency key it came with.
+        #[n(2)]
+        key: Option<Key>,
+    },
+    /// What it sells was changed, or on what terms; and with that perhaps its sale window.
+    #[n(25)]
+    OptionChanged {
+        /// All of its terms from then on.
+        #[n(0)]
+        definition: Box<Definition>,
+        /// By whom.
+        #[n(1)]
+        by: UserId,
+    },
 }
 
 /// What an option answers. Small, since it is handed on many times.
@@ -824,6 +886,8 @@ pub enum Reply {
     },
     /// There was such a thing; it has come to its end and has left memory.
     Archived,
+    /// What is sold has changed since the plan and prices were read that came along: nothing was done.
+    Outdated,
 }
 
 /// The state of one area.
@@ -874,6 +938,9 @@ pub enum OptionStatus {
     /// The sale is over.
     #[n(3)]
     Closed,
+    /// The performance is called off.
+    #[n(4)]
+    Cancelled,
 }
 
 /// A payment or refund that waits for a wallet.
@@ -904,6 +971,9 @@ struct Header {
     /// The event by which a payment by a provider has left memory last.
     #[n(4)]
     cooled: Option<Lsn>,
+    /// That the performance is called off.
+    #[n(5)]
+    off: Option<calling_off::Off>,
 }
 
 /// What never changes once it is defined: apart from the header, which every hold writes.
@@ -954,6 +1024,8 @@ pub struct ConcertOption {
     references: HashMap<String, u64>,
     /// How many of each user took no money.
     for_nothing: by_provider::ForNothing,
+    /// Reservations that are to end, and can at once, since the performance is called off.
+    ending: BTreeSet<u64>,
 }
 
 impl ConcertOption {
@@ -1086,7 +1158,9 @@ impl ConcertOption {
     #[must_use]
     pub fn status(&self, now: Timestamp) -> OptionStatus {
         let counts = self.counts();
-        if now >= self.header.window.sale_closes_at {
+        if self.is_called_off() {
+            OptionStatus::Cancelled
+        } else if now >= self.header.window.sale_closes_at {
             OptionStatus::Closed
         } else if !self.header.window.is_open(now) {
             OptionStatus::Scheduled
@@ -1156,7 +1230,7 @@ impl ConcertOption {
             return Ok(Answer::Reply(Reply::Replayed(made)));
         }
         let terms = self.definition().ok_or(Rejection::NotFound)?;
-        if !self.header.window.is_open(now) {
+        if !self.is_open(now) {
             return Err(Rejection::SaleNotOpen);
         }
         let count = match wish {
@@ -1361,6 +1435,7 @@ impl ConcertOption {
             reservation.status = if expired { ReservationStatus::Expired } else { ReservationStatus::Released };
             reservation.note(step, meta);
             self.deadlines.remove(&(reservation.expires_at, no));
+            self.ending.remove(&no);
             if self.by_reservation.contains_key(&no) {
                 changes.touch(Part::Reservation(no));
                 self.lapsed.insert(no, reservation);
@@ -1422,6 +1497,9 @@ impl Aggregate for ConcertOption {
     type Part = Part;
 
     fn decide(&self, now: Timestamp, command: &Command, out: &mut Decided<Event>) -> Result<Answer<Reply>, Rejection> {
+        if command.plan().is_some_and(|plan| self.is_outdated(plan)) {
+            return Ok(Answer::Reply(Reply::Outdated));
+        }
         match command {
             Command::Define { option, definition } => {
                 if self.terms.is_none() {
@@ -1435,7 +1513,7 @@ impl Aggregate for ConcertOption {
                 let window = patch.apply(self.header.window, terms.starts_at);
                 Flaw::refuse(window.flaw())?;
                 if window != self.header.window {
-                    out.events.push(Event::OptionRescheduled { window });
+                    out.events.push(Event::OptionRescheduled { window, by: None });
                 }
                 Ok(Answer::Reply(Reply::Done))
             }
@@ -1493,6 +1571,10 @@ impl Aggregate for ConcertOption {
             &Command::Attempted { payment, owed, attempt } => {
                 self.decide_attempted(payment, owed, attempt, out);
                 Ok(Answer::Reply(Reply::Done))
+            }
+            Command::Change { patch, by } => self.decide_change(patch, by, out),
+            Command::CallOff { reason, by, request } => {
+                self.decide_call_off(now, (reason.as_deref(), by), request, out)
             }
             Command::Refund { payment, caller, request } => self.decide_refund(now, *payment, caller, request, out),
             Command::Block { seats, by, request } => {
@@ -1562,13 +1644,14 @@ impl Aggregate for ConcertOption {
                     areas: vec![AreaState::default(); definition.areas.len()],
                     seq: lsn,
                     cooled: None,
+                    off: None,
                 };
                 self.seats = SeatMap::new(definition.seat_count);
                 self.set_seats(definition.not_for_sale.iter(), SeatStatus::Blocked, 0, lsn, changes);
                 changes.touch(Part::Terms);
                 changes.touch(Part::Header);
             }
-            Event::OptionRescheduled { window } => {
+            Event::OptionRescheduled { window, .. } => {
                 self.header.window = *window;
                 changes.touch(Part::Header);
             }
@@ -1713,13 +1796,21 @@ impl Aggregate for ConcertOption {
             Event::ComplimentaryGiven { payment, reservation } => {
                 self.evolve_complimentary(meta, *payment, *reservation, changes);
             }
+            Event::OptionChanged { definition, .. } => {
+                self.evolve_option_changed(lsn, definition, changes);
+            }
+            Event::CalledOff { reason, by, key } => {
+                self.evolve_called_off(at, reason.as_deref(), by);
+                changes.touch(Part::Header);
+                self.remember(at, key.as_ref(), 0, changes);
+            }
         }
     }
 
     fn due(&self) -> Option<Timestamp> {
         let holds = self.deadlines.first().map(|(at, _)| *at);
-        let Some((at, _)) = self.timers.first() else { return holds };
-        Some(holds.map_or(*at, |hold| hold.min(*at)))
+        let timers = self.timers.first().map(|(at, _)| *at);
+        holds.into_iter().chain(timers).chain(self.calls_off_at()).min()
     }
 
     fn expire(&self, now: Timestamp, out: &mut Decided<Event>) {
@@ -1728,6 +1819,10 @@ impl Aggregate for ConcertOption {
         let due: Vec<_> = due.map(|(_, no)| *no).collect();
         let batches = due.chunks(EXPIRE_BATCH_MAX).map(<[u64]>::to_vec);
         out.events.extend(batches.map(|reservations| Event::ReservationsExpired { reservations }));
+    }
+
+    fn tick(&self, now: Timestamp, _entropy: u64, out: &mut Decided<Event>) {
+        self.call_some_off(now, out);
     }
 
     fn owed(&self, now: Timestamp, out: &mut Vec<Message>) {
@@ -1828,6 +1923,7 @@ impl Aggregate for ConcertOption {
             Some((exchange.change.key.as_ref()?.scope, exchange.leg.no))
         });
         option.begun = keys.filter_map(|(no, key)| Some((key.as_ref()?.scope, *no))).chain(exchanges).collect();
+        option.find_ending();
         Ok(option)
     }
 }

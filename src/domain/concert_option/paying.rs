@@ -18,6 +18,7 @@ impl ConcertOption {
             return Ok(Answer::Reply(Reply::Archived));
         };
         match reservation.status {
+            ReservationStatus::Held if self.is_called_off() => Err(Rejection::ReservationNotHeld),
             ReservationStatus::Held => {
                 let terms = self.definition().ok_or(Rejection::NotFound)?;
                 if !terms.payment_methods.is_empty() && !terms.takes(POINTS) {
@@ -169,8 +170,13 @@ impl ConcertOption {
     }
 
     pub(super) fn credit(&self, no: u64, user: &UserId, amount: Points) -> Message {
+        self.credit_since(no, no, user, amount)
+    }
+
+    /// As [`credit`](Self::credit), where `first` is the lowest number of all that is about to begin.
+    pub(super) fn credit_since(&self, first: u64, no: u64, user: &UserId, amount: Points) -> Message {
         let refund = RefundId { option: self.id(), no };
-        let settled_below = self.settled_below(no);
+        let settled_below = self.settled_below(first);
         Message::Wallet(user.clone(), wallet::Command::Credit { refund, amount, settled_below })
     }
 
@@ -218,6 +224,7 @@ impl ConcertOption {
         reservation.note(StepKind::PaymentFailed, meta);
         self.deadlines.insert((reservation.expires_at, payment.reservation));
         changes.touch(Part::Reservation(payment.reservation));
+        self.end_or_not(payment.reservation);
         Some(())
     }
 
@@ -250,6 +257,8 @@ impl ConcertOption {
         reservation.status = ReservationStatus::Refunded { payment: no };
         reservation.note(StepKind::RefundStarted, meta);
         self.reservations.insert(reservation_no, reservation);
+        self.end_or_not(reservation_no);
+        self.count_given_back(changes);
         changes.create(|| Part::Refund(refund));
         changes.touch(Part::Payment(no));
         changes.touch(Part::Reservation(reservation_no));
@@ -281,6 +290,7 @@ impl ConcertOption {
             self.payments.remove(&refund.payment);
         }
         self.note(reservation, StepKind::RefundCredited, meta, changes);
+        self.end_or_not(reservation);
         Some(())
     }
 
@@ -302,6 +312,7 @@ impl ConcertOption {
             changes.create(|| Part::TokenOwed(reservation_no));
         }
         self.reservations.insert(reservation_no, reservation);
+        self.end_or_not(reservation_no);
         changes.touch(Part::Reservation(reservation_no));
         Some(())
     }

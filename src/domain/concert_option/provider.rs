@@ -138,6 +138,9 @@ pub enum Ending {
     /// The provider gave all of it back by itself.
     #[n(6)]
     Undone,
+    /// The performance was called off before it was paid.
+    #[n(7)]
+    CalledOff,
 }
 
 /// Where a payment stands.
@@ -469,8 +472,8 @@ impl ByProvider {
 
     /// Whether there may be money that nobody knows of.
     fn is_unclear(&self, price: Points) -> bool {
-        let unheard =
-            matches!(self.stand, Stand::Over { why: Ending::GivenUp | Ending::Lapsed }) && self.facts.is_empty();
+        let let_go = matches!(self.stand, Stand::Over { why: Ending::GivenUp | Ending::Lapsed | Ending::CalledOff });
+        let unheard = let_go && self.facts.is_empty();
         unheard || (self.stand != Stand::Pending && self.facts.is_unclear(price))
     }
 

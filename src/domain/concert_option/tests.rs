@@ -8,6 +8,7 @@ use crate::domain::{ConcertId, idempotency};
 use crate::testing::scenario::{Scenario, given};
 
 mod by_provider;
+mod calling_off;
 mod changing;
 mod rules;
 
@@ -72,6 +73,7 @@ fn definition() -> Definition {
         not_for_sale: SeatSet::default(),
         payment_methods: Vec::new(),
         currency: None,
+        amended: None,
     }
 }
 
@@ -319,7 +321,7 @@ fn the_sale_window() {
     let window = Window { sale_opens_at: None, sale_closes_at: s(10_000), refundable_until: None };
     let moved = defined()
         .when(Command::Reschedule { patch }, s(5))
-        .then_events([Event::OptionRescheduled { window }])
+        .then_events([Event::OptionRescheduled { window, by: None }])
         .then_reply(Reply::Done)
         .when(Command::Reschedule { patch }, s(5))
         .then_nothing()
@@ -799,7 +801,7 @@ fn refunds() {
     anna_pays().when(refund(2, Caller::Admin), s(41)).then_rejected(Rejection::NotRefundable);
     let never = Window { refundable_until: None, ..definition().window };
     anna_paid()
-        .given(s(41), [Event::OptionRescheduled { window: never }])
+        .given(s(41), [Event::OptionRescheduled { window: never, by: None }])
         .when(refund(2, as_user("anna")), s(42))
         .then_rejected(Rejection::NotRefundable);
     // Twice: while the credit is owed, the second waits for it.
@@ -892,7 +894,8 @@ fn holds_are_idempotent() {
     // For 24 hours.
     let day = idempotency::RETENTION_MILLIS;
     let long = Window { sale_closes_at: s(1_000_000), ..definition().window };
-    let then = defined().given(s(0), [Event::OptionRescheduled { window: long }]).when(asked(&[0, 1], 1), s(20));
+    let then =
+        defined().given(s(0), [Event::OptionRescheduled { window: long, by: None }]).when(asked(&[0, 1], 1), s(20));
     then.clone().when(asked(&[0, 1], 1), s(20).plus_millis(day - 1)).then_reply(Reply::Replayed(1));
     let at = s(20).plus_millis(day);
     let then = then.at(at).when(asked(&[0, 1], 1), at).then_events([held(2, &[0, 1], at)]);

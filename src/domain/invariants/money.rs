@@ -61,7 +61,7 @@ impl Provided {
         }
         if let Some(turn) = &moved.turn {
             self.pending = false;
-            self.let_go = matches!(turn, Turn::Ended { why: Ending::GivenUp | Ending::Lapsed, .. });
+            self.let_go = matches!(turn, Turn::Ended { why: Ending::GivenUp | Ending::Lapsed | Ending::CalledOff, .. });
         }
         match &moved.turn {
             Some(Turn::Authorized { until, .. }) => {

@@ -1,7 +1,9 @@
 //! I16, read from events alone: that an order changes as a whole, and that never more goes back than came in.
 
 use super::{Broken, GoesBack, Offer, Sales};
-use crate::domain::concert_option::{AreaPlaces, Change, Exchange, Lot, PaymentStatus, ReservationStatus, What};
+use crate::domain::concert_option::{
+    AreaPlaces, Change, Event, Exchange, Lot, PaymentStatus, ReservationStatus, Turn, What,
+};
 use crate::domain::{Meta, Points, Timestamp, UserId};
 
 /// The difference of an exchange, that a wallet is asked for.
@@ -37,6 +39,24 @@ fn by_area(lots: &[&[(u16, u64)]]) -> std::collections::BTreeMap<u16, u64> {
     }
     sums.retain(|_, count| *count > 0);
     sums
+}
+
+/// Whether by this somebody gets what he had not, or pays.
+pub(super) fn sells(event: &Event) -> bool {
+    match event {
+        Event::SeatsHeld { .. }
+        | Event::PaymentStarted { .. }
+        | Event::ProviderPaymentStarted { .. }
+        | Event::ExchangeStarted { .. }
+        | Event::TransferOffered { .. }
+        | Event::ComplimentaryGiven { .. } => true,
+        // What was under way before comes to its end.
+        Event::OrderChanged { change, .. } => matches!(change.what, What::HandedOn { .. }),
+        Event::ProviderPaymentMoved { moved, .. } => {
+            matches!(moved.turn, Some(Turn::Authorized { .. } | Turn::Confirmed { again: true, .. }))
+        }
+        _ => false,
+    }
 }
 
 impl Sales {

@@ -9,12 +9,12 @@ use minicbor::{Decode, Decoder, Encode, Encoder};
 
 use super::super::{Inner, IssuedToken, Start};
 use crate::api::{
-    Answered, BareReservation, Caller, Concert, ConcertOption, DeadLetter, IdempotencyKey, NewConcert, NewOption,
-    Office, Page, PageRequest, Payment, PaymentFilter, Portion, Refund, Reservation, ReservationStatus, Sink, Token,
-    Transfer, WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish,
+    Answered, BareReservation, Caller, Cancellation, Concert, ConcertOption, DeadLetter, IdempotencyKey, NewConcert,
+    NewOption, Office, Page, PageRequest, Payment, PaymentFilter, Portion, Refund, Reservation, ReservationStatus,
+    Sink, Token, Transfer, WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish,
 };
 use crate::domain::catalogue::ConcertPatch;
-use crate::domain::concert_option::{Definition, Note, Owed};
+use crate::domain::concert_option::{Definition, Note, OptionPatch, Owed};
 use crate::domain::facts::Fact;
 use crate::domain::seating_plan::PlanHash;
 use crate::domain::sink::{Destination, Secret};
@@ -259,6 +259,15 @@ calls! {
         = |here| here.hold_until(id, expires_at, by.as_ref()).await.map(Into::into);
     /// See [`transfer`](crate::Engine::transfer).
     89 Read GetTransfer { 0 user: UserId, 1 id: TransferId } -> Transfer = |here| here.transfer(&user, id).await;
+
+    /// See [`call_off`](crate::Engine::call_off).
+    90 Change CallOff {
+        0 id: OptionId, 1 reason: Option<String>, 2 by: UserId, 3 key: Option<IdempotencyKey>,
+    } -> Answered<Cancellation> = |here| here.call_off(id, reason, &by, key).await;
+
+    /// See [`change_option`](crate::Engine::change_option).
+    91 Change ChangeOption { 0 id: OptionId, 1 patch: OptionPatch, 2 by: UserId } -> ConcertOption
+        = |here| here.change_option(id, patch, &by).await;
 
     /// See [`token`](crate::Engine::token).
     32 Read GetToken { 0 caller: Caller, 1 id: TokenId } -> Token = |here| {

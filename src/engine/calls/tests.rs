@@ -18,7 +18,7 @@ use crate::api::{
 };
 use crate::config::Config;
 use crate::domain::catalogue::ConcertPatch;
-use crate::domain::concert_option::{Focus, Note, OwedKind};
+use crate::domain::concert_option::{AreaPatch, Focus, Note, OptionPatch, OwedKind, Price};
 use crate::domain::facts::{Fact, Kind};
 use crate::domain::sink::{Destination, Format, Registration, Response, Secret as SinkSecret};
 use crate::domain::waiting_room::{Mode, Order, Settings, SettingsPatch, TokenStatus};
@@ -83,6 +83,7 @@ fn rejections() -> Vec<Rejection> {
         R::ChangeUnderWay,
         R::ReservationNotConfirmed,
         R::PriceWouldRise,
+        R::CapacityInUse { area: "Floor".into(), in_use: 3 },
     ];
     // A new one must be added above.
     for one in &all {
@@ -110,7 +111,8 @@ fn rejections() -> Vec<Rejection> {
             | R::ReferenceInUse
             | R::ChangeUnderWay
             | R::ReservationNotConfirmed
-            | R::PriceWouldRise => {}
+            | R::PriceWouldRise
+            | R::CapacityInUse { .. } => {}
         }
     }
     all
@@ -389,6 +391,18 @@ async fn every_call_arrives_as_it_was() {
         },
         HoldUntil { id: reservation, expires_at: at, by: None },
         GetTransfer { user: anna(), id: transfer },
+        CallOff { id: option, reason: Some("ill".into()), by: anna(), key: key() },
+        ChangeOption {
+            id: option,
+            patch: OptionPatch {
+                starts_at: Some(at),
+                prices: vec![Price { category: "A".into(), points: points(7) }],
+                areas: vec![AreaPatch { name: "Lawn".into(), capacity: Some(9), category: None }],
+                max_seats_per_user: Some(3),
+                ..OptionPatch::default()
+            },
+            by: anna(),
+        },
         GetToken { caller: caller.clone(), id: token },
         GetReservation { caller: caller.clone(), id: reservation },
         ListReservations { user: anna(), status: Some(ReservationStatus::Paying), request: page() },

@@ -15,6 +15,7 @@ use crate::actors::timer::Timer;
 use crate::clock::TimeSource;
 use crate::config::Config;
 use crate::domain::ConcertId;
+use crate::engine::Offers;
 use crate::engine::tokens::RoomInfo;
 use crate::limits::UserCounts;
 use crate::live::Hubs;
@@ -47,6 +48,7 @@ pub(crate) struct Assembled {
     pub(crate) durable: mpsc::Receiver<DurableBatch>,
     pub(crate) log_status: journal::Status,
     pub(super) rooms: Arc<Map<ConcertId, RoomInfo>>,
+    pub(super) offers: Arc<Offers>,
     pub(super) hubs: Arc<Hubs>,
     /// See [`Projector::replay_nanos`].
     pub(super) replay_nanos: Arc<AtomicU64>,
@@ -75,18 +77,20 @@ pub(crate) fn assemble(opened: Opened, time: Arc<dyn TimeSource>, config: &Confi
         let _ = batches.send(batch.clone());
     }));
     let (rooms, liveness) = (Arc::new(Map::default()), Arc::<Lines>::default());
+    let offers = Arc::<Offers>::default();
     let replay_nanos = Arc::new(AtomicU64::new(replayed_in.as_nanos() as u64));
     let projector = Projector {
         replica: replica.clone(),
         journal: journal.clone(),
         rooms: rooms.clone(),
+        offers: offers.clone(),
         liveness: liveness.clone(),
         hubs: hubs.clone(),
         replay_nanos: replay_nanos.clone(),
     };
     let (mailbox, max_resident) = (config.actors.mailbox as usize, config.actors.max_resident as usize);
     let node = Node { journal, replica, counts, liveness, time, mailbox, max_resident };
-    Assembled { node, log, store, projector, durable, log_status, rooms, hubs, replay_nanos }
+    Assembled { node, log, store, projector, durable, log_status, rooms, offers, hubs, replay_nanos }
 }
 
 impl Node {

@@ -33,7 +33,6 @@ use self::threads::{Blocking, Stop, spawn, start_arbiters};
 use super::calls::Secret;
 use super::deliveries::Deliveries;
 use super::{Gauges, Inner};
-use crate::Map;
 use crate::actors::arbiters::{Arbiters, Failpoints};
 use crate::clock::{TimeSource, wall_clock};
 use crate::cluster::{self, ClusterId, Fence, Found, Joining, Known, Link, Sequence, State};
@@ -94,7 +93,7 @@ pub(super) fn start(
     let (actors, handle, mut arbiters) = start_arbiters(config.actors.arbiters as usize + 1)?;
     let own = arbiters.swap_remove(0);
     let host = Arbiters::new(arbiters, blocking.handle().clone(), failpoints);
-    let Assembled { node, log, store, projector, durable, log_status, rooms, hubs, replay_nanos } =
+    let Assembled { node, log, store, projector, durable, log_status, rooms, offers, hubs, replay_nanos } =
         assemble(opened, time, &config);
     let (journal, replica) = (node.journal.clone(), node.replica.clone());
     let (failed, failure) = watch::channel(None);
@@ -177,7 +176,7 @@ pub(super) fn start(
         place,
         host,
         log_status,
-        offers: Map::default(),
+        offers,
         seating_plans: Mutex::default(),
         rooms,
         hubs,

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use crate::Map;
 use crate::actors::system::{Lines, SharedReplica, Unseen};
-use crate::domain::waiting_room;
-use crate::domain::{ConcertId, Lsn};
+use crate::domain::{ConcertId, Lsn, OptionId, concert_option, waiting_room};
+use crate::engine::Offers;
 use crate::engine::tokens::RoomInfo;
 use crate::live::Hubs;
 use crate::replica;
@@ -22,6 +22,7 @@ pub(crate) struct Projector {
     pub(super) replica: Arc<SharedReplica>,
     pub(super) journal: Journal,
     pub(super) rooms: Arc<Map<ConcertId, RoomInfo>>,
+    pub(super) offers: Arc<Offers>,
     pub(super) liveness: Arc<Lines>,
     pub(super) hubs: Arc<Hubs>,
     /// How long it took to take in what has come since the last checkpoint, in nanoseconds: about as long as a start would
@@ -73,7 +74,10 @@ impl Projector {
         let hubs = &self.hubs;
         for (_, record) in &**batch {
             match &record.facts {
-                Facts::Option(option, _) => hubs.option_changed(*option),
+                Facts::Option(option, events) => {
+                    self.note_terms(*option, events);
+                    hubs.option_changed(*option);
+                }
                 Facts::Room(concert, events) => {
                     self.note(*concert, events);
                     hubs.room_changed(*concert, events);
@@ -94,6 +98,16 @@ impl Projector {
                 let waiting_room::Event::Configured { returned: Some(returned), .. } = event else { continue };
                 let liveness = self.liveness.entry(*concert).or_default();
                 returned.iter().for_each(|no| liveness.seen(*no));
+            }
+        }
+    }
+
+    /// What is not sold any more as it was is not kept.
+    fn note_terms(&self, option: OptionId, events: &[concert_option::Event]) {
+        for event in events {
+            if let concert_option::Event::OptionChanged { definition, .. } = event {
+                self.offers.remove(&option);
+                self.hubs.terms_changed(option, definition);
             }
         }
     }

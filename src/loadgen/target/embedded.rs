@@ -89,6 +89,7 @@ fn rejection_code(rejection: &Rejection) -> Code {
         Rejection::ChangeUnderWay => Code::ChangeUnderWay,
         Rejection::ReservationNotConfirmed => Code::ReservationNotConfirmed,
         Rejection::PriceWouldRise => Code::PriceWouldRise,
+        Rejection::CapacityInUse { .. } => Code::CapacityInUse,
         // What is reported is right, and not too little.
         Rejection::AmountTooSmall { .. } | Rejection::FactConflict | Rejection::ReferenceInUse => Code::Malformed,
     }

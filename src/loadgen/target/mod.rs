@@ -68,6 +68,8 @@ codes! {
     ReservationNotConfirmed = "reservation_not_confirmed",
     /// What a provider took would become more.
     PriceWouldRise = "price_would_rise",
+    /// An area has more places held or sold than it is to take.
+    CapacityInUse = "capacity_in_use",
     /// There are not enough points.
     InsufficientPoints = "insufficient_points",
     /// There is no such thing.

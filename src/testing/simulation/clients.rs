@@ -17,8 +17,8 @@ use crate::actors::reply::{self, Reply};
 use crate::actors::system::{self, Routed, System};
 use crate::domain::catalogue::{self, Catalogue};
 use crate::domain::concert_option::{
-    self, Area, AreaPlaces, Caller, ConcertOption, Definition, Method, POINTS, Price, SeatSet, Window, WindowPatch,
-    Wish,
+    self, Area, AreaPatch, AreaPlaces, Caller, ConcertOption, Definition, Method, OptionPatch, POINTS, Portion, Price,
+    PricedPlan, SeatRefs, SeatSet, Window, WindowPatch, Wish,
 };
 use crate::domain::idempotency::{Key, Request};
 use crate::domain::invariants::Broken;
@@ -151,6 +151,13 @@ impl Ask {
                 | OnOption::BeginPayment { request, .. }
                 | OnOption::BeginPaymentBy { request, .. }
                 | OnOption::Refund { request, .. }
+                | OnOption::ReleasePart { request, .. }
+                | OnOption::RefundPart { request, .. }
+                | OnOption::Exchange { request, .. }
+                | OnOption::OfferTransfer { request, .. }
+                | OnOption::AcceptTransfer { request, .. }
+                | OnOption::HandOn { request, .. }
+                | OnOption::CallOff { request, .. }
                 | OnOption::Block { request, .. }
                 | OnOption::Unblock { request, .. },
             )
@@ -235,7 +242,7 @@ fn on_option(
         }
         Ok(Reply::Reservation(..)) if !matches!(command, Command::Hold { .. }) => Ok(()),
         Ok(Reply::Reservation(no, held)) => {
-            model.knows_reservation(ReservationId { option, no: *no }, held)?;
+            model.knows_hold(ReservationId { option, no: *no }, held)?;
             model.made_by(&name, key, *no)
         }
         Ok(Reply::Paid(no, _)) => {
@@ -262,7 +269,7 @@ fn on_option(
             }
             _ => model.made_by(&name, key, 0),
         },
-        Ok(Reply::Archived) => Ok(()),
+        Ok(Reply::Archived | Reply::Outdated) => Ok(()),
         Err(rejection) => on_rejection(ask, rejection, model, since),
     }
 }
@@ -383,13 +390,16 @@ impl Mind<'_> {
         let ask = match self.dice.below(100) {
             0..34 => return self.hold(who),
             34..56 => self.pay()?,
-            56..62 => self.refund(who)?,
-            62..68 => self.release(who)?,
-            68..76 => self.charge(who),
+            56..59 => self.refund(who)?,
+            59..62 => self.part()?,
+            62..65 => self.release(who)?,
+            65..68 => self.exchange()?,
+            68..70 => self.hand_on(who)?,
+            70..76 => self.charge(who),
             76..79 => self.block()?,
             79..89 => self.room(who)?,
             89..91 => self.configure()?,
-            91..92 => self.reschedule()?,
+            91..92 => self.sell_otherwise()?,
             92..94 => self.catalogue(),
             _ => self.sink()?,
         };
@@ -505,6 +515,102 @@ impl Mind<'_> {
         let (id, owner) = self.reservation()?;
         let caller = Caller::User(if self.dice.chance(50) { user(who) } else { owner });
         Some(Ask::Option(id.option, concert_option::Command::Release { reservation: id.no, caller }))
+    }
+
+    /// One that somebody has, with its option's plan: mostly some of its seats or places, or what is not its own.
+    fn order(&self) -> Option<(ReservationId, UserId, Portion, Arc<PricedPlan>)> {
+        let (id, owner) = self.reservation()?;
+        let held = self.model.reservations.get(&id)?;
+        let mut seats: SeatRefs = held.seats.iter().copied().filter(|_| self.dice.coin()).collect();
+        if self.dice.chance(50) {
+            seats.push(self.dice.below(self.swarm.seats) as u32);
+        }
+        let mut areas = held.areas.clone();
+        areas.iter_mut().for_each(|place| place.count = 1 + self.dice.below(place.count.into()) as u32);
+        areas.dedup_by_key(|place| place.area);
+        Some((id, owner, Portion { seats, areas: areas.into() }, self.plans.get(&id.option)?.clone()))
+    }
+
+    fn payment_of(&self, id: ReservationId) -> Option<u64> {
+        let of = |(payment, reservation): (&PaymentId, &u64)| {
+            (payment.option == id.option && *reservation == id.no).then_some(payment.no)
+        };
+        self.model.payments.iter().rev().find_map(of)
+    }
+
+    /// Gives a part of something up, or back.
+    fn part(&self) -> Option<Ask> {
+        let (id, owner, part, plan) = self.order()?;
+        let caller = if self.dice.coin() { Caller::Admin } else { Caller::User(owner.clone()) };
+        let request = self.request(&owner, &format!("part {} {part:?}", id.no));
+        let command = match self.payment_of(id).filter(|_| self.dice.chance(800)) {
+            Some(payment) => concert_option::Command::RefundPart { payment, caller, part, plan, request },
+            None => concert_option::Command::ReleasePart { reservation: id.no, caller, part, plan, request },
+        };
+        Some(Ask::Option(id.option, command))
+    }
+
+    fn exchange(&self) -> Option<Ask> {
+        let (id, owner, give, plan) = self.order()?;
+        let first = self.dice.below(self.swarm.seats) as u32;
+        let seats = (first..).take(give.seats.len()).map(|seat| seat % self.swarm.seats as u32).collect();
+        let take = Portion { seats, areas: give.areas.clone() };
+        let caller = if self.dice.chance(200) { Caller::Admin } else { Caller::User(owner.clone()) };
+        let request = self.request(&owner, &format!("exchange {} {give:?} {take:?}", id.no));
+        let command = concert_option::Command::Exchange { reservation: id.no, caller, give, take, plan, request };
+        Some(Ask::Option(id.option, command))
+    }
+
+    /// Offers something, accepts what was offered, takes an offer back, or hands something on at once.
+    fn hand_on(&self, who: u64) -> Option<Ask> {
+        let (id, owner) = self.reservation()?;
+        let (to, caller) = (user(who), Caller::User(owner.clone()));
+        let command = match (self.dice.below(4), self.model.offers.iter().next_back()) {
+            (0 | 1, Some(((option, transfer), (reservation, to)))) => {
+                let (transfer, reservation) = (*transfer, *reservation);
+                let command = if self.dice.chance(200) {
+                    concert_option::Command::WithdrawTransfer { reservation, transfer, caller: Caller::Admin }
+                } else {
+                    let request = self.request(to, &format!("accept {transfer}"));
+                    let user = to.clone();
+                    concert_option::Command::AcceptTransfer { reservation, transfer, user, request }
+                };
+                return Some(Ask::Option(*option, command));
+            }
+            (2, _) => {
+                let request = self.request(&admin(), &format!("hand {} to {to}", id.no));
+                concert_option::Command::HandOn { reservation: id.no, to, by: None, request }
+            }
+            _ => {
+                let request = self.request(&owner, &format!("offer {} to {to}", id.no));
+                concert_option::Command::OfferTransfer { reservation: id.no, caller, to, request }
+            }
+        };
+        Some(Ask::Option(id.option, command))
+    }
+
+    /// Moves a sale, changes prices and limits, or for once calls a performance off.
+    fn sell_otherwise(&self) -> Option<Ask> {
+        let option = self.option()?;
+        let command = match self.dice.below(8) {
+            0 => {
+                let request = self.request(&admin(), "call off");
+                concert_option::Command::CallOff { reason: None, by: admin(), request }
+            }
+            1 | 2 => {
+                let area =
+                    AreaPatch { name: "Floor".into(), capacity: Some(1 + self.dice.below(6) as u32), category: None };
+                let patch = OptionPatch {
+                    prices: vec![Price { category: "A".into(), points: points(self.dice.below(30)) }],
+                    areas: if self.dice.coin() { vec![area] } else { Vec::new() },
+                    hold_seconds: self.dice.coin().then(|| 1 + self.dice.below(30) as u32),
+                    ..OptionPatch::default()
+                };
+                concert_option::Command::Change { patch: Box::new(patch), by: admin() }
+            }
+            _ => return self.reschedule(),
+        };
+        Some(Ask::Option(option, command))
     }
 
     fn charge(&self, who: u64) -> Ask {
@@ -628,6 +734,7 @@ impl Mind<'_> {
             not_for_sale: SeatSet::default(),
             payment_methods: money.map_or_else(Vec::new, |money| vec![POINTS.into(), money.method.name.clone()]),
             currency: money.map(|_| Currency::KRW),
+            amended: None,
         }
     }
 

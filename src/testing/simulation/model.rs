@@ -96,6 +96,13 @@ pub(in crate::testing) struct Model {
     pub defined: BTreeSet<OptionId>,
     pub rooms: BTreeSet<ConcertId>,
     pub reservations: BTreeMap<ReservationId, Held>,
+    /// As they were when they were held.
+    as_held: BTreeMap<ReservationId, Held>,
+    /// Who has, or had, which.
+    listed: BTreeMap<UserId, BTreeSet<ReservationId>>,
+    /// Offers to hand one on that were made, with whom to.
+    pub offers: BTreeMap<(OptionId, u64), (u64, UserId)>,
+    pub called_off: BTreeSet<OptionId>,
     /// Until when the open holds last.
     pub open: BTreeMap<ReservationId, Timestamp>,
     deadlines: BTreeMap<ReservationId, Timestamp>,
@@ -153,6 +160,10 @@ impl Default for Model {
             defined: BTreeSet::new(),
             rooms: BTreeSet::new(),
             reservations: BTreeMap::new(),
+            as_held: BTreeMap::new(),
+            listed: BTreeMap::new(),
+            offers: BTreeMap::new(),
+            called_off: BTreeSet::new(),
             open: BTreeMap::new(),
             deadlines: BTreeMap::new(),
             payments: BTreeMap::new(),
@@ -262,6 +273,8 @@ impl Model {
                 let (no, user, areas) = (ReservationId { option: id, no: *reservation }, user.clone(), areas.to_vec());
                 self.occupy(id, seats);
                 let held = Held { user, seats: seats.clone(), areas, amount: *amount, token: *token };
+                self.listed.entry(held.user.clone()).or_default().insert(no);
+                self.as_held.insert(no, held.clone());
                 self.reservations.insert(no, held);
                 self.open.insert(no, *expires_at);
                 self.deadlines.insert(no, *expires_at);
@@ -319,6 +332,7 @@ impl Model {
                 self.note_key(AggregateId::Option(id), key.as_ref(), 0, at)?;
             }
             Event::OptionRescheduled { .. } | Event::TokenCompleted { .. } => {}
+            Event::OptionChanged { definition, .. } => drop(self.options.insert(id, (**definition).clone())),
             Event::ProviderPaymentStarted { payment, reservation, terms, amount, key, .. } => {
                 self.open.remove(&ReservationId { option: id, no: *reservation });
                 self.payments.insert(payment_of(*payment), *reservation);
@@ -362,7 +376,8 @@ impl Model {
                 let seats = self.exchanges.remove(&ReservationId { option: id, no: *reservation });
                 self.free.extend(seats.into_iter().flatten().map(|seat| ((id, seat), lsn)));
             }
-            Event::TransferOffered { offer, key, .. } => {
+            Event::TransferOffered { reservation, offer, key, .. } => {
+                self.offers.insert((id, offer.no), (*reservation, offer.to.clone()));
                 self.note_key(AggregateId::Option(id), key.as_ref(), offer.no, at)?;
             }
             Event::ComplimentaryGiven { payment, reservation } => {
@@ -371,6 +386,10 @@ impl Model {
                 self.completed.insert(payment_of(*payment));
             }
             Event::TransferWithdrawn { .. } => {}
+            Event::CalledOff { key, .. } => {
+                self.called_off.insert(id);
+                self.note_key(AggregateId::Option(id), key.as_ref(), 0, at)?;
+            }
             Event::ProviderAttemptFailed { .. }
             | Event::ProviderPaymentsWentCold { .. }
             | Event::ProviderPaymentRevived { .. } => {}
@@ -429,6 +448,7 @@ impl Model {
             held.amount = change.amount;
             if let What::HandedOn { to, .. } = &change.what {
                 held.user = to.clone();
+                self.listed.entry(to.clone()).or_default().insert(no);
             }
         }
         let name = AggregateId::Option(no.option);
@@ -526,9 +546,17 @@ impl Model {
         ensure(last.is_none(), "I7", || format!("a key that made {last:?} is refused, though it comes with the same"))
     }
 
-    /// I3: this reservation is durable, as it was told.
-    pub fn knows_reservation(&self, id: ReservationId, told: &concert_option::Reservation) -> Result<(), Broken> {
-        let known = self.reservations.get(&id);
+    /// I3: this hold is durable, as it was told.
+    pub fn knows_hold(&self, id: ReservationId, told: &concert_option::Reservation) -> Result<(), Broken> {
+        Self::is_as_told(self.as_held.get(&id), id, told)
+    }
+
+    /// I3: this reservation is durable, as it is told.
+    fn knows_reservation(&self, id: ReservationId, told: &concert_option::Reservation) -> Result<(), Broken> {
+        Self::is_as_told(self.reservations.get(&id), id, told)
+    }
+
+    fn is_as_told(known: Option<&Held>, id: ReservationId, told: &concert_option::Reservation) -> Result<(), Broken> {
         let same = known.is_some_and(|held| {
             (&held.user, &held.seats, held.amount, held.token) == (&told.user, &told.seats, told.amount, told.token)
                 && held.areas[..] == told.areas[..]
@@ -615,13 +643,11 @@ impl Model {
     /// I3: what is durable can be looked up, also when it has left memory.
     pub fn finds(&self, replica: &SharedReplica, dice: &Dice, user: &UserId) -> Result<(), Broken> {
         let unreadable = |error: crate::replica::Error| broken(UNREADABLE, error.to_string());
-        let mine = self.reservations.iter().filter(|(_, held)| held.user == *user);
-        let mut mine: Vec<ReservationId> = mine.map(|(id, _)| *id).collect();
+        let mine: Vec<ReservationId> = self.listed.get(user).into_iter().flatten().copied().collect();
         let listed = see(replica, |replica| Ok(replica.listed(user, &Part::Reservation(0), None, usize::MAX >> 1)))?;
         let listed = listed.read().map_err(unreadable)?;
         let mut listed: Vec<_> = listed.iter().map(|one| ReservationId { option: one.option, no: one.no }).collect();
         listed.sort_unstable();
-        mine.sort_unstable();
         ensure(listed == mine, "I3", || format!("{user} has {mine:?}, and is shown {listed:?}"))?;
         if mine.is_empty() {
             return Ok(());
@@ -635,6 +661,21 @@ impl Model {
             || Err(broken("I3", format!("{id} cannot be found"))),
             |known| self.knows_reservation(id, &known),
         )
+    }
+
+    /// What is called off has come to its end: nobody has seats on it, and nothing is on its way.
+    pub fn has_ended(&self, replica: &SharedReplica) -> Result<(), Broken> {
+        for id in &self.called_off {
+            let (cancellation, counts) = see(replica, |replica| {
+                let option = replica.option(*id)?;
+                Ok((option.cancellation(), option.counts()))
+            })?;
+            let is_over = cancellation.as_ref().is_some_and(|off| off.done == off.total && off.owed == 0);
+            ensure(is_over && counts.held + counts.sold == 0, "I16", || {
+                format!("{id} is called off, and stands at {cancellation:?} with {counts:?}")
+            })?;
+        }
+        Ok(())
     }
 
     /// I2: all wallets.

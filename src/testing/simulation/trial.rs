@@ -17,7 +17,7 @@ use super::swarm::{Action, Swarm};
 use super::watched::Frame;
 use super::{Plan, Report};
 use crate::clock::TimeSource;
-use crate::domain::concert_option::PricedPlan;
+use crate::domain::concert_option::{Definition, PricedPlan};
 use crate::domain::invariants::Broken;
 use crate::domain::seating_plan::{Limits, SeatingPlan};
 use crate::domain::{Lsn, OptionId, SinkId, Timestamp, sink};
@@ -416,7 +416,11 @@ impl Trial {
             self.model.take(frame)?;
         }
         drop(told);
-        for (option, definition) in self.model.options.range(OptionId(self.plans.len() as u64 + 1)..) {
+        let is_known = |option: &OptionId, definition: &Definition| {
+            self.plans.get(option).is_some_and(|plan| plan.definition.version() == definition.version())
+        };
+        let news = self.model.options.iter().filter(|(option, definition)| !is_known(option, definition));
+        for (option, definition) in news.collect::<Vec<_>>() {
             let plan = PricedPlan::new(*option, definition.clone(), self.seating.clone());
             self.plans.insert(*option, Arc::new(plan));
         }
@@ -750,6 +754,7 @@ impl Trial {
         let Some(machine) = &self.machine else { return Ok(()) };
         let wallets = self.model.wallets(&machine.system.replica)?;
         self.model.audit.money(&wallets)?;
+        self.model.has_ended(&machine.system.replica)?;
         while self.checkpoint()? {}
         self.restart()?;
         if self.machine().node.journal.durable() != self.model.last {

@@ -56,6 +56,7 @@ fn definition(concert: ConcertId) -> Definition {
         not_for_sale: SeatSet::default(),
         payment_methods: Vec::new(),
         currency: None,
+        amended: None,
     }
 }
 

@@ -19,7 +19,7 @@ use crate::cluster::{
     Body, ClusterId, Epoch, FORMAT, Fault, Fence, Heard, Member, Message, NodeName, Publish, Reader, Reply, Sequence,
     State, Wire,
 };
-use crate::domain::concert_option::PricedPlan;
+use crate::domain::concert_option::{Definition, PricedPlan};
 use crate::domain::invariants::Broken;
 use crate::domain::seating_plan::SeatingPlan;
 use crate::domain::{Lsn, OptionId, Timestamp};
@@ -470,7 +470,11 @@ impl Trial {
         for process in self.machines.iter_mut().filter_map(|machine| machine.process.as_mut()) {
             process.changed.extend(changed.iter().cloned());
         }
-        for (option, definition) in self.model.options.range(OptionId(self.plans.len() as u64 + 1)..) {
+        let is_known = |option: &OptionId, definition: &Definition| {
+            self.plans.get(option).is_some_and(|plan| plan.definition.version() == definition.version())
+        };
+        let news = self.model.options.iter().filter(|(option, definition)| !is_known(option, definition));
+        for (option, definition) in news.collect::<Vec<_>>() {
             let plan = PricedPlan::new(*option, definition.clone(), self.seating.clone());
             self.plans.insert(*option, Arc::new(plan));
         }

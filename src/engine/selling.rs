@@ -1,0 +1,111 @@
+//! What is sold changes: times, prices and limits of an option; and performances that are called off.
+
+use std::sync::Arc;
+
+use super::calls::{CallOff, ChangeOption};
+use super::options::flaws_of_names;
+use super::{Engine, Inner};
+use crate::api::{self, Answered, Cancellation, IdempotencyKey};
+use crate::domain::concert_option::{Command, ConcertOption, OptionPatch, Reply};
+use crate::domain::{OptionId, Rejection, UserId};
+use crate::error::{Error, FieldError};
+
+impl Engine {
+    /// Calls a performance off, and tells how far that is: nothing is sold any more, holds end, and every payment is given back to who
+    /// paid, in the background. Once more changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] (the reason); of the rejections `NotFound` and those of the idempotency key.
+    pub async fn call_off(
+        &self,
+        id: OptionId,
+        reason: Option<String>,
+        by: &UserId,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<Cancellation>, Error> {
+        match self.0.away() {
+            None => decided!(self.0, self.0.call_off(id, reason, by, key)),
+            Some(_) => self.0.ask_owner(CallOff { id, reason, by: by.clone(), key }).await,
+        }
+    }
+
+    /// Changes what an option sells, and on what terms, and gives it as it is then. What is held or paid stays as it was.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]; of the rejections `NotFound`, `CapacityInUse`.
+    pub async fn change_option(
+        &self,
+        id: OptionId,
+        patch: OptionPatch,
+        by: &UserId,
+    ) -> Result<api::ConcertOption, Error> {
+        match self.0.away() {
+            None => decided!(self.0, self.0.change_option(id, patch, by)),
+            Some(_) => self.0.ask_owner(ChangeOption { id, patch, by: by.clone() }).await,
+        }
+    }
+
+    /// How far the calling off of a performance is.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`], also if it is not called off.
+    pub async fn cancellation(&self, id: OptionId) -> Result<Cancellation, Error> {
+        match self.0.cancellation(id).await {
+            Err(error) if self.0.may_have_come(&error).await? => self.0.cancellation(id).await,
+            found => found,
+        }
+    }
+}
+
+/// What this node decides or knows itself: see the methods of [`Engine`] of the same names.
+impl Inner {
+    pub(in crate::engine) async fn call_off(
+        self: &Arc<Self>,
+        id: OptionId,
+        reason: Option<String>,
+        by: &UserId,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<Cancellation>, Error> {
+        let _call = self.admit()?;
+        // Or an actor would be woken for every number that somebody thinks of.
+        self.offer(id).await?;
+        let command = Command::CallOff { reason, by: by.clone(), request: self.request(key, None) };
+        let replayed = matches!(self.ask::<ConcertOption>(&id, command).await?, Reply::Replayed(_));
+        // There may have been nothing to change.
+        self.certain().await.map_err(Self::after_the_first)?;
+        Ok(Answered { value: self.cancellation(id).await?, replayed })
+    }
+
+    pub(in crate::engine) async fn change_option(
+        self: &Arc<Self>,
+        id: OptionId,
+        patch: OptionPatch,
+        by: &UserId,
+    ) -> Result<api::ConcertOption, Error> {
+        let _call = self.admit()?;
+        let terms = &self.offer(id).await?.definition;
+        // How many names there may be is the configuration's; all else is decided where the option is.
+        if let Ok(then) = patch.apply(terms, terms.window) {
+            let wrong = flaws_of_names(&then, &self.config.limits);
+            if !wrong.is_empty() {
+                return Err(Error::Invalid(wrong.into_iter().map(FieldError::from).collect()));
+            }
+        }
+        let command = Command::Change { patch: Box::new(patch), by: by.clone() };
+        self.ask::<ConcertOption>(&id, command).await?;
+        // There may have been nothing to change.
+        self.certain().await.map_err(Self::after_the_first)?;
+        self.option(id).await
+    }
+
+    /// What is said to whoever brought along what is not sold any more: it is read anew the next time.
+    pub(super) fn outdated(&self, id: OptionId) -> Error {
+        self.offers.remove(&id);
+        self.overloaded()
+    }
+
+    pub(in crate::engine) async fn cancellation(self: &Arc<Self>, id: OptionId) -> Result<Cancellation, Error> {
+        let found = self.read(|replica| Ok(replica.option(id)?.cancellation())).await?;
+        Ok(found.ok_or(Rejection::NotFound)?.into())
+    }
+}
