@@ -33,7 +33,8 @@ function claimsOf(token) {
 export const session = {
 	token: null,
 	user: null,
-	isAdmin: false,
+	// Null of buyers.
+	role: null,
 
 	// The token in the address does not stay there.
 	begin() {
@@ -51,15 +52,14 @@ export const session = {
 		if (!claims) return false;
 		this.token = token.trim();
 		this.user = claims.sub;
-		this.isAdmin = claims.role === "admin";
+		this.role = claims.role ?? null;
 		sessionStorage.setItem(KEPT, this.token);
 		return true;
 	},
 
 	end() {
 		sessionStorage.removeItem(KEPT);
-		this.token = this.user = null;
-		this.isAdmin = false;
+		this.token = this.user = this.role = null;
 	},
 
 	// Set by the page.
@@ -102,7 +102,8 @@ async function once(method, path, { body, headers = {}, etag }) {
 	learnTime(response);
 	if (response.status === 304) return { unchanged: true };
 	const text = await response.text();
-	const value = text ? JSON.parse(text) : null;
+	const isJson = /json/.test(response.headers.get("content-type"));
+	const value = text ? (isJson ? JSON.parse(text) : text) : null;
 	if (!response.ok) throw new Problem(response.status, value ?? { code: "internal" }, Number(response.headers.get("retry-after")) || null);
 	return { value, etag: response.headers.get("etag") };
 }

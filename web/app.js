@@ -2,9 +2,9 @@
 
 import { get, session } from "./api.js";
 import { View, button, byId, chooser, h, heading, icon, open, put, signIn, statusOf, toast } from "./dom.js";
-import { date, day, load, money, month, number, t, time } from "./i18n.js";
+import { date, day, load, loadTexts, money, month, number, t, time } from "./i18n.js";
 import { SaleView, fillBar, priceRange } from "./sale.js";
-import { ReservationView, TicketsView, art, paged } from "./tickets.js";
+import { ReservationView, TicketsView, art, changes, paged } from "./tickets.js";
 
 class ConcertsView extends View {
 	constructor(app) {
@@ -60,9 +60,22 @@ class ConcertView extends View {
 	}
 }
 
+async function swap(app, id) {
+	await loadTexts("changes");
+	const { SwapView } = await import("./swap.js");
+	return new SwapView(app, id);
+}
+
+async function offer(app, ...offered) {
+	const { OfferView } = await changes();
+	return new OfferView(app, ...offered);
+}
+
 const ROUTES = [
 	[/^#\/concerts\/([\w-]+)$/, (app, id) => new ConcertView(app, id)],
 	[/^#\/options\/([\w-]+)$/, (app, id) => new SaleView(app, id)],
+	[/^#\/reservations\/([\w-]+)\/swap$/, swap],
+	[/^#\/offers\/([\w-]+)\/([\w-]+)\/([^/]*)\/([^/]*)$/, offer],
 	[/^#\/reservations\/([\w-]+)$/, (app, id) => new ReservationView(app, id)],
 	[/^#\/tickets$/, (app) => new TicketsView(app)],
 	[/^/, (app) => new ConcertsView(app)],
@@ -70,20 +83,36 @@ const ROUTES = [
 
 const app = {
 	view: null,
+	turn: 0,
 
 	go(hash) {
 		if (location.hash === hash) this.reload();
 		else location.hash = hash;
 	},
 
-	reload() {
+	async reload() {
 		this.view?.close();
+		document.querySelector("dialog[open]")?.close();
+		const turn = (this.turn += 1);
 		const [pattern, make] = ROUTES.find(([route]) => route.test(location.hash));
-		this.view = make(this, ...pattern.exec(location.hash).slice(1));
+		const view = await this.make(make, pattern.exec(location.hash).slice(1));
+		if (!view) return;
+		// Somebody may have gone elsewhere while it was loaded.
+		if (turn !== this.turn) return view.close();
+		this.view = view;
 		put(byId("page"), this.view.node);
 		document.body.classList.toggle("selling", this.view instanceof SaleView);
 		scrollTo(0, 0);
 		this.view.node.querySelector("h1")?.focus();
+	},
+
+	// Some of what it needs may have to be loaded.
+	async make(make, names) {
+		try {
+			return await make(this, ...names);
+		} catch (problem) {
+			toast(problem.words ?? t("problem_offline"), "bad");
+		}
 	},
 
 	fail(problem, node) {

@@ -12,6 +12,11 @@ function preferred() {
 	return navigator.languages.map((tag) => tag.slice(0, 2)).find((tag) => tag in LANGUAGES) ?? "en";
 }
 
+// Texts that only a part of a page needs.
+export async function loadTexts(part) {
+	texts = { ...texts, ...(await import(`/web/i18n/${language}.${part}.js`)).default };
+}
+
 export async function load() {
 	language = preferred();
 	texts = (await import(`/web/i18n/${language}.js`)).default;

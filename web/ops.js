@@ -4,12 +4,15 @@ import { get, newKey, patch, post, session } from "./api.js";
 import { Chart } from "./chart.js";
 import { View, button, byId, chooser, confirm, every, h, icon, labelled, put, signIn, statusOf, toast } from "./dom.js";
 import { theme } from "./draw.js";
-import { about, load, moment, money, number, percent, t } from "./i18n.js";
+import { about, load, loadTexts, moment, money, number, percent, t } from "./i18n.js";
 import { followSeats } from "./live.js";
 import { SeatMap } from "./map.js";
 import { FREE, Plan } from "./plan.js";
+import { isOperator, may } from "./roles.js";
 
 const EVERY_MS = 2000;
+// For roles that are shown less.
+const SELDOM_MS = 10_000;
 // An hour.
 const SAMPLES_MAX = 1800;
 const PACE_MS = 60_000;
@@ -36,6 +39,42 @@ class Tile {
 	}
 }
 
+// What buyers or the house are owed of payments by providers, of all sales.
+class Owed {
+	constructor(applied) {
+		this.applied = applied;
+		this.node = h("section.card.owed", { hidden: true });
+	}
+
+	async read() {
+		const { items, next_cursor: more } = await get(`/v1/payments?owed=true&limit=${OWED_MAX}`);
+		this.node.hidden = items.length === 0;
+		if (this.node.hidden || this.node.matches(":has(:focus-visible)")) return;
+		put(this.node, h("h2", t("ops_owed")), h("p.muted", t("ops_owed_text")),
+			h("ul", items.flatMap((payment) => payment.owed.map((owed) => this.debt(payment, owed)))), more && h("p.muted", t("ops_owed_more")));
+	}
+
+	debt({ id, currency, method, disputed }, { kind, amount, since, attempts, reference, by_hand: byHand }) {
+		const age = (Date.now() - Date.parse(since)) / 1000;
+		const state = byHand ? "by_hand" : disputed ? "disputed" : null;
+		const look = async () => {
+			const looked = post(`/v1/payments/${id}/lookup`).catch((problem) => {
+				if (problem.code === "invalid_request") problem.code = "lookup_elsewhere";
+				throw problem;
+			});
+			if ((await ask(looked)) === null) return;
+			toast(t("ops_applied"), "good");
+			await this.applied();
+		};
+		return h("li",
+			h("div.grow", h("p.strong", t(`ops_owed_${kind}`), kind !== "check" && ` · ${money(amount, currency)}`),
+				h("p.muted", `${method} · ${id}`, reference && ` · ${reference}`),
+				h("p.muted", t("ops_owed_since", { time: about(age) }), " · ", t("ops_owed_attempts", { n: attempts }))),
+			state && h("span.pill.bad", t(`ops_owed_${state}`)),
+			may("run") && button(".button.small.quiet.lookup", look, t("ops_lookup")));
+	}
+}
+
 // A form that follows the server, unless somebody is changing it.
 function control(id, title, fields, apply, more = null) {
 	const form = h("form.card.control", { id, onsubmit: apply, oninput: () => (form.dataset.changed = "yes") },
@@ -56,7 +95,7 @@ class SaleDesk extends View {
 	samples = [];
 	commits = [];
 
-	constructor(concert, option) {
+	constructor(concert, option, hall) {
 		super(null, "div");
 		this.option = option;
 		this.sale = `/v1/options/${option.id}`;
@@ -65,13 +104,14 @@ class SaleDesk extends View {
 		this.buildControls();
 		this.nodes = h("section.card.nodes", { hidden: true });
 		this.hooks = h("section.card.hooks", { hidden: true });
-		this.owed = h("section.card.owed", { hidden: true });
-		this.hall = h("section.card.seats");
-		put(this.node, h("div.tiles", Object.values(this.tiles).map((tile) => tile.node)),
-			h("div.curves", this.charts.map((chart) => chart.node)),
-			h("div.controls", this.lineForm, this.windowForm), this.owed, this.nodes, this.hooks, this.hall);
+		this.owed = new Owed(() => this.read());
+		const { commit, watching, sinks, ...sale } = this.tiles;
+		const tiles = (some) => h("div.tiles", Object.values(some).map((tile) => tile.node));
+		const curves = (...charts) => h("div.curves", charts.map((chart) => chart.node));
+		const [sales, line, commits] = this.charts;
+		put(this.node, tiles(sale), curves(sales, line), h("div.controls", this.lineForm, this.windowForm), this.owed.node, hall);
+		this.engine = h("div", tiles({ commit, watching, sinks }), curves(commits), this.nodes, this.hooks);
 		this.ending.push(every(EVERY_MS, () => this.read()));
-		this.buildMap().catch((problem) => toast(problem.words ?? problem.message, "bad"));
 	}
 
 	buildFigures() {
@@ -102,7 +142,7 @@ class SaleDesk extends View {
 			this.samples = this.samples.slice(-SAMPLES_MAX);
 			this.option = option;
 			this.show(stats, room);
-			await Promise.all([this.readHooks(), this.readOwed()]);
+			await Promise.all([this.readHooks(), this.owed.read()]);
 		} catch (problem) {
 			if (problem.code === "offline") health(null);
 			else if (problem.words) toast(problem.words, "bad");
@@ -186,30 +226,6 @@ class SaleDesk extends View {
 			(dead > 0 || isDisabled || hook.paused_until) && button(".button.small.quiet.redrive", redrive, t("ops_redrive")));
 	}
 
-	// What buyers or the house are owed of payments by providers, of all sales.
-	async readOwed() {
-		const { items, next_cursor: more } = await get(`/v1/payments?owed=true&limit=${OWED_MAX}`);
-		this.owed.hidden = items.length === 0;
-		if (this.owed.hidden || this.owed.matches(":has(:focus-visible)")) return;
-		put(this.owed, h("h2", t("ops_owed")), h("p.muted", t("ops_owed_text")),
-			h("ul", items.flatMap((payment) => payment.owed.map((owed) => this.debt(payment, owed)))), more && h("p.muted", t("ops_owed_more")));
-	}
-
-	debt({ id, currency, method, disputed }, { kind, amount, since, attempts, reference, by_hand: byHand }) {
-		const age = (Date.now() - Date.parse(since)) / 1000;
-		const state = byHand ? "by_hand" : disputed ? "disputed" : null;
-		const look = () => this.applied(post(`/v1/payments/${id}/lookup`).catch((problem) => {
-			if (problem.code === "invalid_request") problem.code = "lookup_elsewhere";
-			throw problem;
-		}));
-		return h("li",
-			h("div.grow", h("p.strong", t(`ops_owed_${kind}`), kind !== "check" && ` · ${money(amount, currency)}`),
-				h("p.muted", `${method} · ${id}`, reference && ` · ${reference}`),
-				h("p.muted", t("ops_owed_since", { time: about(age) }), " · ", t("ops_owed_attempts", { n: attempts }))),
-			state && h("span.pill.bad", t(`ops_owed_${state}`)),
-			button(".button.small.quiet.lookup", look, t("ops_lookup")));
-	}
-
 	buildControls() {
 		this.maxActive = h("input#max-active", { type: "number", min: 1, max: 10_000_000, required: true });
 		this.admit = h("input#admit", { type: "number", min: 1, max: 10_000_000, placeholder: t("ops_admit_none") });
@@ -268,21 +284,32 @@ class SaleDesk extends View {
 		const closing = { sale_closes_at: new Date().toISOString() };
 		return apply(this.option.status === "scheduled" ? { ...closing, sale_opens_at: null } : closing);
 	}
+}
 
-	async buildMap() {
-		const plan = new Plan(await get(`${this.sale}/plan`));
+// The map: which seats are not for sale, and who sits where.
+class Hall extends View {
+	constructor(option, desk) {
+		super(null, "section.card.seats");
+		Object.assign(this, { option, desk });
+		this.build().catch((problem) => toast(problem.words ?? problem.message, "bad"));
+	}
+
+	async build() {
+		const plan = new Plan(await get(`/v1/options/${this.option.id}/plan`));
 		if (this.isClosed) return;
-		this.hall.hidden = plan.size === 0;
-		if (this.hall.hidden) return;
+		this.node.hidden = plan.size === 0;
+		if (this.node.hidden) return;
 		this.plan = plan;
 		const map = new SeatMap(plan, { toggle: (seat) => this.toggle([seat]), describe: (seat) => this.describe(seat), drag: (seats) => this.toggle(seats, true) });
 		this.map = map;
 		this.count = h("span#chosen.strong", { "aria-live": "polite" });
 		const act = (tag, name, onclick) => button(`#${name}.${tag}`, onclick, t(`ops_${name}`));
+		const named = () => [...map.chosen].map((i) => plan.guids[i]);
+		this.who = act("button.small.quiet", "who", () => this.desk.who(named()[0]));
 		this.buttons = [
-			act("button.small", "block", () => this.change("blocks")), act("button.small.quiet", "unblock", () => this.change("unblocks")),
-			act("ghost", "clear", () => this.toggle([...map.chosen])),
-		];
+			may("block") && act("button.small", "block", () => this.change("blocks")), may("block") && act("button.small.quiet", "unblock", () => this.change("unblocks")),
+			may("hold") && act("button.small.quiet", "hold", () => this.desk.hold(named())), this.who, act("ghost", "clear", () => this.toggle([...map.chosen])),
+		].filter(Boolean);
 		const steps = theme().heat.map((color) => {
 			const step = h("i");
 			step.style.background = color;
@@ -290,7 +317,7 @@ class SaleDesk extends View {
 		});
 		this.scale = h("p.scale.muted", { hidden: true }, t("ops_heat"), ": ", t("ops_heat_least"), steps, t("ops_heat_most"));
 		const view = (name) => choice("view", name, { checked: name === "status", onchange: () => this.look(name) });
-		put(this.hall, h("header", h("h2", t("ops_seats")), h("div.modes", view("status"), view("heat")), this.scale,
+		put(this.node, h("header", h("h2", t("ops_seats")), h("div.modes", view("status"), view("heat")), this.scale,
 			h("div.grow"), this.count, this.buttons), map.node, h("p.muted.hint", t("ops_seats_text")));
 		this.showChosen();
 		this.ending.push(() => map.close(), followSeats(this.option.id, {
@@ -315,6 +342,7 @@ class SaleDesk extends View {
 		const n = this.map.chosen.size;
 		this.count.textContent = n > 0 ? t("ops_chosen", { n }) : "";
 		for (const button of this.buttons) button.disabled = n === 0;
+		this.who.disabled = n !== 1;
 	}
 
 	async change(path) {
@@ -322,7 +350,7 @@ class SaleDesk extends View {
 		const isFit = (i) => (path === "blocks" ? plan.status[i] === FREE : plan.status[i] !== FREE);
 		const seats = [...map.chosen].filter(isFit).map((i) => plan.guids[i]);
 		for (let k = 0; k < seats.length; k += SEATS_PER_REQUEST) {
-			if ((await ask(post(`${this.sale}/${path}`, { seats: seats.slice(k, k + SEATS_PER_REQUEST) }, newKey()))) === null) return;
+			if ((await ask(post(`/v1/options/${this.option.id}/${path}`, { seats: seats.slice(k, k + SEATS_PER_REQUEST) }, newKey()))) === null) return;
 		}
 		toast(t("ops_blocks_done", { n: seats.length }), "good");
 		this.toggle([...map.chosen]);
@@ -344,15 +372,76 @@ async function health(isReachable) {
 	pill.title = [...(ready?.reasons ?? []), ...(ready?.warnings ?? [])].join("\n");
 }
 
+const TABS = ["sale", "orders", "engine"];
+
+// One performance, by tabs; for roles beside the admin without what they may not read.
+class Desk extends View {
+	constructor(concert, option, tab) {
+		super(null, "div");
+		Object.assign(this, { concert, option });
+		this.hall = new Hall(option, this);
+		const sale = may("run") ? new SaleDesk(concert, option, this.hall.node) : null;
+		this.orders = h("div", h("p.loading", t("loading")));
+		this.parts = { sale: sale?.node ?? h("div", this.hall.node), orders: this.orders, ...(sale && { engine: sale.engine }) };
+		this.tabs = TABS.filter((name) => name in this.parts);
+		put(this.node, h("fieldset.modes.tabs", h("legend.unseen", t("ops_name")), this.tabs.map((name) => choice("tab", name, { onchange: () => this.turnTo(name) }))), Object.values(this.parts));
+		this.ending.push(() => this.hall.close(), () => sale?.close(), () => this.ordersDesk?.then((desk) => desk.close(), () => {}));
+		if (!sale) this.ending.push(every(SELDOM_MS, () => health(true)));
+		this.turnTo(this.tabs.includes(tab) ? tab : may("run") ? "sale" : "orders");
+	}
+
+	turnTo(name) {
+		this.tab = name;
+		this.node.querySelector(`#tab-${name}`).checked = true;
+		for (const [other, node] of Object.entries(this.parts)) node.hidden = other !== name;
+		history.replaceState(null, "", `#/${this.concert.id}/${this.option.id}/${name}`);
+		if (name === "orders") ask(this.loadOrders());
+	}
+
+	// What only this tab needs is loaded with it.
+	loadOrders() {
+		this.ordersDesk ??= this.makeOrders().catch((problem) => {
+			this.ordersDesk = null;
+			throw problem;
+		});
+		return this.ordersDesk;
+	}
+
+	async makeOrders() {
+		const { OrdersDesk } = await import("./orders.js");
+		const desk = new OrdersDesk(this.option);
+		const owed = may("give_back") && !may("run") ? new Owed() : null;
+		put(this.orders, owed?.node, desk.node);
+		if (owed) desk.ending.push(every(SELDOM_MS, () => ask(owed.read())));
+		if (this.isClosed) desk.close();
+		return desk;
+	}
+
+	async who(seat) {
+		this.turnTo("orders");
+		(await ask(this.loadOrders()))?.who(seat);
+	}
+
+	async hold(seats) {
+		const desk = await ask(this.loadOrders());
+		if (!desk) return;
+		const { holdFor } = await import("./orders.js");
+		holdFor(this.option, seats, (order) => {
+			this.turnTo("orders");
+			desk.made(order);
+		});
+	}
+}
+
 let desk = null;
 
-async function showDesk(concert, id) {
+async function showDesk(concert, id, tab = null) {
+	const before = desk?.tab;
 	desk?.close();
 	desk = null;
 	const option = await ask(get(`/v1/options/${id}`));
 	if (!option) return;
-	history.replaceState(null, "", `#/${concert.id}/${id}`);
-	desk = new SaleDesk(concert, option);
+	desk = new Desk(concert, option, tab ?? before);
 	put(byId("desk"), desk.node);
 }
 
@@ -361,7 +450,7 @@ async function begin() {
 	put(byId("head"),
 		h("a.logo", { href: "/ops" }, icon("ticket"), "boxoffice", h("small", t("ops_name"))),
 		h("nav", h("span#health.pill"), session.user && h("span.ghost.who", icon("person"), session.user), chooser()));
-	if (!session.isAdmin) return put(page, askAdmin());
+	if (!isOperator()) return put(page, askRole());
 	const concerts = await ask(get("/v1/concerts?limit=500"));
 	const items = (concerts?.items ?? []).filter((concert) => concert.options.length > 0);
 	if (items.length === 0) return put(page, h("main", h("p", t("ops_none"))));
@@ -371,19 +460,19 @@ async function begin() {
 		put(optionField, options.map((option) => h("option", { value: option.id }, `${moment(option.starts_at)} · ${t(`status_${option.status}`)}`)));
 		const wanted = options.find((option) => option.id === asked?.[2]) ?? options.find((option) => option.status === "on_sale") ?? options[0];
 		optionField.value = wanted.id;
-		await showDesk(concert, wanted.id);
+		await showDesk(concert, wanted.id, asked?.[3]);
 	};
 	const concertField = h("select#concert", { onchange: () => ask(choose()) }, items.map((concert) => h("option", { value: concert.id }, concert.title)));
 	const optionField = h("select#option", { onchange: () => showDesk(items[concertField.selectedIndex], optionField.value) });
-	const asked = /^#\/([\w-]+)\/([\w-]+)$/.exec(location.hash);
+	const asked = /^#\/([\w-]+)\/([\w-]+)(?:\/(\w+))?$/.exec(location.hash);
 	if (asked && items.some((concert) => concert.id === asked[1])) concertField.value = asked[1];
 	put(page, h("main", h("h1.unseen", t("ops_title")), h("div.which",
 		h("div", labelled(t("ops_concert"), concertField)), h("div", labelled(t("ops_option"), optionField))), h("div#desk")));
 	await ask(choose());
 }
 
-function askAdmin() {
-	const take = (token) => session.take(token) && session.isAdmin;
+function askRole() {
+	const take = (token) => session.take(token) && isOperator();
 	return h("main.ask", h("section.card.control", signIn(take, begin, h("p", t("ops_admin")))));
 }
 
@@ -393,5 +482,6 @@ session.needed = () => {
 	begin();
 };
 await load();
+await loadTexts("orders");
 document.title = t("ops_title");
 await begin();

@@ -84,6 +84,10 @@ export class SaleView extends View {
 			() => this.map?.close());
 	}
 
+	get back() {
+		return `#/concerts/${this.concert.id}`;
+	}
+
 	build() {
 		const { concert, plan, option: { starts_at: starts } } = this;
 		if (plan.size > 0) {
@@ -96,7 +100,7 @@ export class SaleView extends View {
 		this.legend = h("section.legend");
 		this.status = h("span");
 		put(this.node,
-			h("header.event", h("a.back", { href: `#/concerts/${concert.id}`, "aria-label": t("back") }, icon("back")),
+			h("header.event", h("a.back", { href: this.back, "aria-label": t("back") }, icon("back")),
 				h("div", heading(concert.title), h("p.muted", date(starts), " · ", time(starts))), this.status),
 			h(plan.size > 0 ? "div.hall" : "div.hall.flat",
 				this.map?.node,

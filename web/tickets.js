@@ -1,14 +1,37 @@
 // After choosing: paying, the ticket, and all that one has had.
 
 import { get, newKey, now, post, remove, session } from "./api.js";
-import { View, button, confirm, every, h, heading, icon, put, svg, toast } from "./dom.js";
-import { countdown, date, has, moment, money, number, points, t, time } from "./i18n.js";
+import { View, button, every, h, heading, icon, put, svg, toast } from "./dom.js";
+import { countdown, date, has, loadTexts, moment, money, number, points, t, time } from "./i18n.js";
 import { places, seatName } from "./sale.js";
 
 const POINTS = "points";
 const LOOK_MS = 3000;
 // Of a payment by a provider of which more will be heard.
 const UNSETTLED = ["pending", "authorized", "voiding", "refund_owed"];
+const OFFERS = "boxoffice.offers";
+
+// What few need is loaded when it is.
+export async function changes() {
+	await loadTexts("changes");
+	return import("./changes.js");
+}
+
+// What one has offered to others: only this browser knows, by reservation.
+const offers = () => JSON.parse(localStorage.getItem(OFFERS)) ?? {};
+const keepOffers = (all) => localStorage.setItem(OFFERS, JSON.stringify(all));
+
+export const offerOf = (id) => (offers()[id]?.by === session.user ? offers()[id] : undefined);
+
+export function keep(id, offer) {
+	const open = Object.entries(offers()).filter(([, { expires_at: ends }]) => Date.parse(ends) > now());
+	keepOffers({ ...Object.fromEntries(open), [id]: { ...offer, by: session.user } });
+}
+
+export function forget(id) {
+	const { [id]: _, ...others } = offers();
+	keepOffers(others);
+}
 
 const nameOf = (method) => (has(`method_${method}`) ? t(`method_${method}`) : method);
 
@@ -19,6 +42,12 @@ function lines({ seats, areas }, currency) {
 }
 
 const sum = (name, value) => [h("dt", name), h("dd", value)];
+const called = ({ reference }) => reference && sum(t("reference"), reference);
+
+const unlessMissing = (other) => (problem) => {
+	if (problem.status !== 404) throw problem;
+	return other;
+};
 
 export class ReservationView extends View {
 	// The same wish, however often the button is pressed.
@@ -34,7 +63,7 @@ export class ReservationView extends View {
 	}
 
 	async read() {
-		this.reservation = await get(`/v1/reservations/${this.id}`);
+		if (!(await this.isTheirs())) return;
 		this.option ??= await get(`/v1/options/${this.reservation.option_id}`);
 		this.concert ??= await get(`/v1/concerts/${this.option.concert_id}`);
 		this.methods = this.option.payment_methods ?? [POINTS];
@@ -42,7 +71,34 @@ export class ReservationView extends View {
 		if (this.methods.includes(POINTS)) this.wallet = await get("/v1/wallet");
 		this.byProvider = this.methods.some((method) => method !== POINTS);
 		if (this.byProvider) this.payment = await this.lastPayment();
+		const { payment_id: paid, status } = this.reservation;
+		// Null: who paid has handed it on.
+		if (status === "confirmed") this.paid = await get(`/v1/payments/${paid}`).catch(unlessMissing(null));
 		if (!this.isClosed) this.show();
+	}
+
+	// Whether it still is: what was offered may be accepted at any time.
+	async isTheirs() {
+		const offer = offerOf(this.id);
+		this.reservation = await get(`/v1/reservations/${this.id}`).catch(offer ? unlessMissing(null) : null);
+		if (this.reservation || this.isClosed) return !this.isClosed;
+		this.untick?.();
+		this.unlook?.();
+		keep(this.id, { ...offer, expires_at: new Date(0) });
+		put(this.node, h("section.card.end", heading(t("handed_on")), h("p#handed-on.lead", t("handed_on_text", { user: offer.to })), h("a.button.quiet", { href: "#/tickets" }, t("tickets_all"))));
+		return false;
+	}
+
+	get isOffered() {
+		return Date.parse(offerOf(this.id)?.expires_at) > now();
+	}
+
+	async change(name) {
+		try {
+			(await changes())[name](this);
+		} catch {
+			toast(t("problem_offline"), "bad");
+		}
 	}
 
 	// The last one by a provider, whichever tab began it.
@@ -62,7 +118,7 @@ export class ReservationView extends View {
 		else if (status === "confirmed") this.showTicket();
 		else this.showEnd();
 		if (wallet) this.app.showWallet(wallet.balance);
-		const isOpen = this.byProvider && ["held", "paying"].includes(status);
+		const isOpen = (this.byProvider && ["held", "paying"].includes(status)) || (status === "confirmed" && this.isOffered);
 		if (isOpen || UNSETTLED.includes(payment?.status)) this.unlook = every(LOOK_MS, () => this.look());
 	}
 
@@ -71,7 +127,8 @@ export class ReservationView extends View {
 		if (this.isLooking || this.isBusy) return;
 		this.isLooking = true;
 		const { payment, reservation } = this;
-		const seen = await Promise.all([get(`/v1/reservations/${this.id}`), payment && get(`/v1/payments/${payment.id}`)]).catch(() => null);
+		const seen = await Promise.all([get(`/v1/reservations/${this.id}`), payment && get(`/v1/payments/${payment.id}`)])
+			.catch(({ status }) => (status === 404 ? [{ status }] : null));
 		this.isLooking = false;
 		const isNews = seen && (seen[0].status !== reservation.status || seen[1]?.status !== payment?.status);
 		if (isNews && !this.isBusy && !this.isClosed) await this.read().catch(() => {});
@@ -124,13 +181,13 @@ export class ReservationView extends View {
 		put(this.node,
 			h("section.card.checkout",
 				this.remaining(t("held_for")), this.head(), this.outcome(), lines(reservation, this.option.currency),
-				h("dl.sums",
+				h("dl.sums", called(reservation),
 					h("dt", t("seats", { n: places(reservation) })), h("dd.total", this.money(reservation.amount)),
 					byPoints && sum([icon("wallet"), t("wallet_balance")], points(wallet.balance)),
 					byPoints && enough && sum(t("wallet_after"), points(wallet.balance - reservation.amount))),
 				this.chooseMethod(),
 				!enough && h("p.notice.bad", t("problem_insufficient_points", { balance: wallet.balance, amount: reservation.amount })),
-				this.problem, this.payButton, this.dropButton,
+				this.problem, this.payButton, places(reservation) > 1 && button("#release-part.button.quiet.wide", () => this.change("givePart"), t("release_part")), this.dropButton,
 				h("p.muted.small", this.option.refundable_until ? t("refund_until", { time: moment(this.option.refundable_until) }) : t("refund_never")),
 				this.said));
 		this.count(reservation.created_at, reservation.expires_at);
@@ -218,38 +275,32 @@ export class ReservationView extends View {
 	}
 
 	showTicket() {
-		const { reservation, option } = this;
-		const refundable = option.refundable_until && Date.parse(option.refundable_until) > now();
+		const { reservation, option, paid } = this;
+		const refundable = paid && option.refundable_until && Date.parse(option.refundable_until) > now();
+		const offered = this.isOffered && h("div");
+		const act = (id, name, change) => button(`#${id}.button.quiet`, () => this.change(change), t(name));
 		put(this.node,
 			h("p.done", icon("check"), t("ticket_yours")),
 			h("article.ticket",
 				h("div.stub", art(this.concert.title), h("div", this.head())),
 				h("div.body", lines(reservation, option.currency),
 					h("dl.sums", h("dt", t("reservation_confirmed")), h("dd.total", this.money(reservation.amount)),
-						sum(t("ticket_number"), h("code", reservation.id)), sum(t("ticket_holder"), reservation.user_id)))),
+						sum(t("ticket_number"), h("code", reservation.id)), sum(t("ticket_holder"), reservation.user_id), called(reservation)))),
+			offered, paid === null && h("p#from-others.notice", t("ticket_from_others")),
 			h("div.actions",
 				h("a.button.quiet", { href: "#/tickets" }, t("tickets_all")),
-				refundable && button("#refund.button.quiet", () => this.refund(), t("refund"))));
-	}
-
-	async refund() {
-		if (!(await confirm(t("refund"), t("refund_sure", { amount: this.money(this.reservation.amount) }), t("refund"), t("keep")))) return;
-		try {
-			const payments = await get("/v1/payments?limit=500");
-			const payment = payments.items.find((one) => one.reservation_id === this.id && one.status === "completed");
-			await post(`/v1/payments/${payment.id}/refunds`);
-			await this.read();
-			toast(t(payment.method ? "refund_begun" : "refunded"), "good");
-		} catch (problem) {
-			toast(problem.words, "bad");
-		}
+				refundable && act("refund", "refund", "givePart"),
+				option.status === "on_sale" && h("a#swap.button.quiet", { href: `#/reservations/${this.id}/swap` }, t("swap")),
+				act("hand-on", "hand_on", "handOn")));
+		if (offered) changes().then(({ showOffer }) => showOffer(this, offered)).catch(() => {});
 	}
 
 	showEnd() {
 		const { payment } = this;
 		const { status } = this.reservation;
 		// With a payment by a provider it is known apart what was paid.
-		const words = payment ? `ended_${status}_unpaid` : status === "expired" ? "problem_reservation_expired" : `ended_${status}`;
+		const isOff = this.option.status === "cancelled" && status !== "expired";
+		const words = isOff ? "ended_off" : payment ? `ended_${status}_unpaid` : status === "expired" ? "problem_reservation_expired" : `ended_${status}`;
 		put(this.node, h("section.card.end",
 			this.head(),
 			h("p#ended.lead", t(words)), this.outcome(),

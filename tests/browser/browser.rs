@@ -18,7 +18,7 @@ use crate::harness::{STARTS_AT, Server};
 /// How long something may take that happens by itself.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// What a page says on the console when a request is refused. That the server refuses is what some tests are about.
-const REFUSED: &str = "the server responded with a status of 409";
+const REFUSED: &str = "the server responded with a status of";
 
 /// One browser at a time: there are not many processors.
 static TURN: Mutex<()> = Mutex::const_new(());
@@ -200,8 +200,44 @@ impl Window {
         }
     }
 
+    /// Waits until there is no such element.
+    pub async fn until_gone(&self, css: &str) {
+        self.until(&format!("!document.querySelector({css:?})")).await;
+    }
+
     /// Clicks a seat on the map, where it is drawn, and as large as it can be hit.
     pub async fn click_seat(&self, seat: &str) {
+        let [x, y] = self.place_of(seat).await;
+        self.driver.action_chain().move_to(x, y).click().perform().await.unwrap();
+    }
+
+    /// Taps a seat with a finger.
+    pub async fn tap_seat(&self, seat: &str) {
+        let place = self.place_of(seat).await;
+        self.touch(place).await;
+    }
+
+    /// Taps an element with a finger.
+    pub async fn tap(&self, css: &str) {
+        self.find(css).await;
+        let middle = format!(
+            "const element = document.querySelector({css:?}); element.scrollIntoView({{block: 'center'}});
+             const box = element.getBoundingClientRect();
+             return [Math.round(box.left + box.width / 2), Math.round(box.top + box.height / 2)]"
+        );
+        let middle = self.script(&middle).await;
+        self.touch([0, 1].map(|axis| middle[axis].as_i64().unwrap())).await;
+    }
+
+    async fn touch(&self, [x, y]: [i64; 2]) {
+        let cdp = self.driver.cdp();
+        for (kind, points) in [("touchStart", json!([{"x": x, "y": y}])), ("touchEnd", json!([]))] {
+            let event = json!({"type": kind, "touchPoints": points});
+            cdp.send_raw("Input.dispatchTouchEvent", event).await.unwrap();
+        }
+    }
+
+    async fn place_of(&self, seat: &str) -> [i64; 2] {
         self.until("document.querySelector('.map')?.seatMap.painted").await;
         let place = self
             .script(&format!(
@@ -219,8 +255,7 @@ impl Window {
                          Math.round(box.top + plan.ys[{place}] * view.scale + view.y)]"
             ))
             .await;
-        let [x, y] = [0, 1].map(|axis| offset[axis].as_i64().unwrap());
-        self.driver.action_chain().move_to(x, y).click().perform().await.unwrap();
+        [0, 1].map(|axis| offset[axis].as_i64().unwrap())
     }
 
     /// How a seat stands on the map: 0 free, 1 held, 2 sold, 3 blocked.
@@ -239,10 +274,16 @@ impl Window {
     }
 
     /// Closes it. Everything must have gone well in it, and nothing come from elsewhere.
-    pub async fn close(mut self) {
+    pub async fn close(self) {
+        self.close_refused(&[]).await;
+    }
+
+    /// The same, where some requests were refused in these ways, as they had to be.
+    pub async fn close_refused(mut self, statuses: &[u16]) {
         let log = self.driver.browser_log().await.unwrap();
-        let wrong: Vec<_> =
-            log.iter().filter(|entry| entry.level == "SEVERE" && !entry.message.contains(REFUSED)).collect();
+        let refused: Vec<_> = statuses.iter().chain(&[409]).map(|status| format!("{REFUSED} {status}")).collect();
+        let is_refused = |message: &str| refused.iter().any(|words| message.contains(words));
+        let wrong: Vec<_> = log.iter().filter(|entry| entry.level == "SEVERE" && !is_refused(&entry.message)).collect();
         assert!(wrong.is_empty(), "{wrong:?}");
         let loaded = self.script("return performance.getEntries().map((entry) => entry.name)").await;
         let loaded = loaded.as_array().unwrap();

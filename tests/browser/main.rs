@@ -8,6 +8,7 @@
 
 mod browser;
 mod cards;
+mod changes;
 #[path = "../http/harness.rs"]
 #[expect(dead_code, reason = "the tests of the API need more of it")]
 mod harness;
@@ -15,5 +16,6 @@ mod houses;
 mod line;
 mod map;
 mod operator;
+mod orders;
 mod pictures;
 mod sale;

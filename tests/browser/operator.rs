@@ -107,6 +107,7 @@ async fn an_operator_sees_who_does_not_receive_and_sends_again() {
     let hook = server.post("/v1/webhooks", &server.admin, json!({"url": DEAF})).await.created();
     let window = browsers.window(&server, Look::DESKTOP).await;
     window.open_as("/ops", &server.admin, "").await;
+    window.click("#tab-engine + span").await;
     assert!(window.text(".hooks").await.contains("Active"));
     server.hold(&option, &server.buyer("anna"), &["S-A-1"]).await;
     window.find(".redrive").await;
@@ -134,6 +135,7 @@ async fn the_operators_page_shows_the_nodes() {
     let follower = Server::node(&stream, "ben", &Cable::default()).await;
     let window = browsers.window(&follower, Look::DESKTOP).await;
     window.open_as("/ops", &follower.admin, "").await;
+    window.click("#tab-engine + span").await;
     window.until("document.querySelectorAll('.nodes li').length === 2").await;
     let told = window.text(".nodes").await;
     let places: Vec<_> = ["ada", "Owner", "ben", "Follower"].map(|part| told.find(part)).into();

@@ -42,6 +42,7 @@ async fn pages_fit_every_screen_in_both_languages() {
         let held = server.post(&format!("/v1/options/{option}/reservations"), &anna, best(2)).await.created();
         let paid = server.post(&format!("/v1/options/{option}/reservations"), &anna, best(2)).await.created();
         server.post(&format!("/v1/reservations/{paid}/payments"), &anna, json!({})).await.created();
+        let places = server.get(&format!("/v1/reservations/{paid}"), &anna).await.body["seats"].clone();
         let window = browsers.window(&server, look).await;
         window.open_as("/", &anna, "#/").await;
         window.until("document.querySelectorAll('.concert .pill:not([hidden])').length === 4").await;
@@ -55,6 +56,8 @@ async fn pages_fit_every_screen_in_both_languages() {
             ("checkout", format!("#/reservations/{held}"), "#pay"),
             ("ticket", format!("#/reservations/{paid}"), ".ticket"),
             ("tickets", "#/tickets".into(), ".records .right"),
+            ("swap", format!("#/reservations/{paid}/swap"), "#give"),
+            ("offer", format!("#/offers/h9/{option}/S-A-1,S-A-2/"), "#accept"),
         ] {
             window.script(&format!("location.hash = {place:?}")).await;
             window.find(ready).await;
@@ -62,7 +65,21 @@ async fn pages_fit_every_screen_in_both_languages() {
                 window.click_seat("S-M-9").await;
                 window.click_seat("S-M-10").await;
             }
+            if name == "swap" {
+                window.click(&format!("[data-place='{}']", places[0]["id"].as_str().unwrap())).await;
+                window.click_seat("S-Q-9").await;
+                window.find("#difference").await;
+            }
             check(&window, &format!("{name}-{suffix}"), look).await;
+        }
+        for (name, place, button) in
+            [("part", &held, "#release-part"), ("refund", &paid, "#refund"), ("hand-on", &paid, "#hand-on")]
+        {
+            window.script(&format!("location.hash = '#/reservations/{place}'")).await;
+            window.click(button).await;
+            window.find("dialog .button:not(.quiet)").await;
+            check(&window, &format!("{name}-{suffix}"), look).await;
+            window.script("document.querySelector('dialog').close()").await;
         }
         window.open_as("/ops", &server.admin, "").await;
         let choose = "const c = document.getElementById('concert'); \
@@ -74,6 +91,24 @@ async fn pages_fit_every_screen_in_both_languages() {
         window.script("document.querySelector('.seats').scrollIntoView()").await;
         window.click("#view-heat + span").await;
         check(&window, &format!("heat-{suffix}"), look).await;
+        window.click("#tab-engine + span").await;
+        check(&window, &format!("engine-{suffix}"), look).await;
+        window.click("#tab-orders + span").await;
+        window.click(&format!("[data-order='{paid}']")).await;
+        window.click(".look-back").await;
+        window.find("#history").await;
+        window.click("#add-up").await;
+        window.find("#total").await;
+        window.script("scrollTo(0, 0)").await;
+        check(&window, &format!("orders-{suffix}"), look).await;
+        window.script("document.querySelector('.revenue').scrollIntoView()").await;
+        check(&window, &format!("revenue-{suffix}"), look).await;
+        for (name, button) in [("hold-for", "#hold-for"), ("give-back", "#give-back"), ("call-off", "#call-off")] {
+            window.click(button).await;
+            window.find("dialog").await;
+            check(&window, &format!("{name}-{suffix}"), look).await;
+            window.script("document.querySelector('dialog').close()").await;
+        }
         window.close().await;
     }
 }

@@ -1,0 +1,159 @@
+// Seats for as many others, on the map or from lists: what is given, what is taken, and what that costs.
+
+import { get, newKey, now, post } from "./api.js";
+import { h, put, toast } from "./dom.js";
+import { t } from "./i18n.js";
+import { choosePlaces } from "./parts.js";
+import { FREE } from "./plan.js";
+import { passFor } from "./queue.js";
+import { SaleView } from "./sale.js";
+import { forget } from "./tickets.js";
+
+export class SwapView extends SaleView {
+	async read() {
+		// The route names the order, and that its option.
+		this.order ??= this.id;
+		this.reservation = await get(`/v1/reservations/${this.order}`);
+		this.id = this.reservation.option_id;
+		if (this.paid === undefined) {
+			this.paid = await get(`/v1/payments/${this.reservation.payment_id}`).catch((problem) => {
+				// It was handed on by whoever paid.
+				if (problem.status !== 404) throw problem;
+				return null;
+			});
+		}
+		await super.read();
+	}
+
+	get back() {
+		return `#/reservations/${this.order}`;
+	}
+
+	async enter() {
+		if (this.reservation.status !== "confirmed") return this.app.go(this.back);
+		await super.enter();
+	}
+
+	build() {
+		this.holds = [this.reservation];
+		super.build();
+		// On a phone it would be far below the map.
+		if (matchMedia("(max-width: 860px)").matches) this.node.querySelector(".hall").before(this.give);
+		this.regive();
+	}
+
+	holding() {
+		const { seats, areas } = this.reservation;
+		// Of one place there is nothing to choose.
+		const isOne = seats.length + areas.reduce((sum, area) => sum + area.count, 0) === 1;
+		this.part = choosePlaces(this.reservation, { all: isOne, changed: () => this.regive() });
+		this.give = h("section#give", h("h2", t("swap_give")), this.part.node);
+		return this.give;
+	}
+
+	bestForm() {
+		return null;
+	}
+
+	areaForm() {
+		const { option } = this;
+		if (option.areas.length === 0) return null;
+		this.areaRows = option.areas.map((area) => {
+			const left = h("span.muted");
+			const field = h("input.count", { type: "number", min: 0, max: this.option.max_seats_per_reservation, value: 0, "data-area": area.name, oninput: () => this.showCart() });
+			return { area, left, button: field, node: h("li", h("label.check", field, h("span.grow", area.name), left, h("span.price", this.money(option.prices[area.category])))) };
+		});
+		return h("section", h("h2", t("swap_areas")), h("ul.parts", this.areaRows.map((row) => row.node)));
+	}
+
+	get takenAreas() {
+		const counts = (this.areaRows ?? []).map(({ area, button: field }) => ({ area, count: Math.max(0, Math.trunc(field.value)) || 0 }));
+		return counts.filter(({ count }) => count > 0);
+	}
+
+	get most() {
+		return this.part.read().n;
+	}
+
+	get isRefundable() {
+		const until = this.option.refundable_until;
+		return this.paid !== null && until && Date.parse(until) > now();
+	}
+
+	// What is kept is marked; more than is given cannot be chosen.
+	regive() {
+		const { map, part } = this;
+		if (map) {
+			const given = new Set(part.read().seats);
+			map.mine = new Set(this.reservation.seats.filter(({ id }) => !given.has(id)).map(({ id }) => this.plan.index.get(id)));
+			map.chosen = new Set([...map.chosen].slice(0, this.most));
+			map.redraw("above");
+		}
+		this.showChosen();
+	}
+
+	toggle(seat) {
+		const box = this.part.boxes.get(this.plan.guids[seat]);
+		if (box) {
+			box.checked = !box.checked;
+			return this.regive();
+		}
+		const { chosen } = this.map;
+		if (!chosen.has(seat) && this.plan.status[seat] === FREE) {
+			if (this.most === 0) return toast(t("swap_first"));
+			// Instead of the one that was chosen first.
+			if (chosen.size === this.most) chosen.delete(chosen.values().next().value);
+		}
+		super.toggle(seat);
+	}
+
+	describe(seat) {
+		const box = this.part.boxes.get(this.plan.guids[seat]);
+		const [name, category] = super.describe(seat);
+		return box ? [name, category, t(box.checked ? "swap_given" : "seat_yours")] : super.describe(seat);
+	}
+
+	showCart() {
+		if (!this.isOpen) return put(this.cart, h("p.strong", this.whyNot));
+		const { n, amount } = this.part.read();
+		const areas = this.takenAreas;
+		const missing = n - this.chosen.length - areas.reduce((sum, { count }) => sum + count, 0);
+		this.node.classList.toggle("choosing", n > 0);
+		if (n === 0) return put(this.cart, h("p.muted", t("swap_first")));
+		if (missing !== 0) return put(this.cart, h("p.muted", missing > 0 ? t("swap_take", { n: missing }) : t("swap_fewer", { n: -missing })));
+		const price = (sum, { area, count }) => sum + count * this.option.prices[area.category];
+		const difference = areas.reduce(price, this.chosen.reduce((sum, i) => sum + this.plan.categoryAt(i).price, 0)) - amount;
+		const words = difference > 0 ? "swap_pays" : difference < 0 ? "swap_gets" : "swap_same";
+		const refusal = difference > 0 && this.paid?.method ? "problem_price_would_rise" : difference < 0 && !this.isRefundable ? "swap_not_refundable" : null;
+		put(this.cart,
+			h("p", areas.map(({ area, count }) => `${area.name} × ${count}`).concat(this.chosen.length > 0 ? this.names(this.chosen) : []).join("; ")),
+			h("p#difference.strong", refusal ? t(refusal) : t(words, { amount: this.money(Math.abs(difference)) })),
+			h("button#swap.button.wide", { disabled: this.isBusy || refusal !== null, onclick: () => this.swap(areas) }, t("swap")));
+	}
+
+	async swap(areas) {
+		if (this.isBusy) return;
+		const chosen = [...this.chosen];
+		const { seats: give, areas: giveAreas } = this.part.body();
+		const some = (name, all) => (all?.length > 0 ? { [name]: all } : {});
+		const wish = {
+			...some("give", give), ...some("give_areas", giveAreas), ...some("take", chosen.map((i) => this.plan.guids[i])),
+			...some("take_areas", areas.map(({ area, count }) => ({ name: area.name, count }))),
+		};
+		this.isBusy = true;
+		this.showCart();
+		try {
+			await post(`/v1/reservations/${this.order}/exchanges`, wish, newKey(), passFor(this.concert));
+			// A change ends an offer.
+			forget(this.order);
+			toast(t("swap_done"), "good");
+			this.app.go(this.back);
+		} catch (problem) {
+			if (problem.code === "not_refundable") this.tell(t("swap_not_refundable"));
+			else this.refused(problem, chosen);
+		} finally {
+			this.isBusy = false;
+			if (!this.isClosed) this.showCart();
+		}
+	}
+}
