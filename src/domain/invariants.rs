@@ -217,12 +217,14 @@ impl Audit {
             wallet::Event::Charged { entry, amount, balance, .. } => {
                 account.charged += amount.get();
                 account.book(*entry, *balance)?;
-                ensure!(account.charged <= Points::MAX.get(), "I2", "{user} charged {}", account.charged);
+                let came = account.charged - account.taken;
+                ensure!(came <= Points::MAX.get(), "I2", "{user} charged {came}");
             }
             wallet::Event::Adjusted { entry, way: Way::Up, amount, balance, .. } => {
                 account.charged += amount.get();
                 account.book(*entry, *balance)?;
-                ensure!(account.charged <= Points::MAX.get(), "I2", "{user} got {}", account.charged);
+                let came = account.charged - account.taken;
+                ensure!(came <= Points::MAX.get(), "I2", "{user} got {came}");
             }
             wallet::Event::Adjusted { entry, way: Way::Down, amount, balance, .. } => {
                 ensure!(amount.get() <= account.balance, "I2", "entry {entry} takes {amount} of {}", account.balance);

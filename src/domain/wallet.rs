@@ -424,7 +424,7 @@ impl Wallet {
         changes.touch(Part::Ledger(option));
     }
 
-    /// The balance with so many points more, which are charged or added.
+    /// The balance with so many points more, which are charged or added. Of what was taken off again so much may come anew.
     fn with(&self, amount: Points) -> Result<Points, Rejection> {
         let Header { balance, charged, .. } = self.header;
         let full = Rejection::LimitExceeded { limit: Points::MAX.get(), already: charged.get() };
@@ -592,9 +592,11 @@ impl Aggregate for Wallet {
                 self.remember(at, key.as_ref(), entry, changes);
             }
             Event::Adjusted { entry, way, amount, balance, ref by, ref reason, ref key } => {
-                if way == Way::Up {
-                    self.header.charged = self.header.charged.checked_add(amount).unwrap_or(Points::MAX);
-                }
+                let charged = self.header.charged;
+                self.header.charged = match way {
+                    Way::Up => charged.checked_add(amount).unwrap_or(Points::MAX),
+                    Way::Down => charged.checked_sub(amount).unwrap_or(Points::ZERO),
+                };
                 let (kind, reference, reason) = (way.kind(), by.to_string(), Some(reason.clone()));
                 self.book(Entry { no: entry, kind, amount, balance, reference, at, reason }, changes);
                 self.remember(at, key.as_ref(), entry, changes);

@@ -412,7 +412,7 @@ impl Inner {
 /// A reservation as it was told by the change `lsn`.
 fn as_answered(found: concert_option::Reservation, lsn: Lsn) -> concert_option::Reservation {
     let is_released = found.steps.iter().any(|step| step.lsn == lsn && step.step == StepKind::Released);
-    let is_of_hold = found.steps.iter().any(|step| step.lsn == lsn && step.step == StepKind::PartReleased);
+    let is_of_hold = found.former().iter().any(|former| former.until == lsn && former.held);
     let status = match found.status {
         _ if is_released => ReservationStatus::Released,
         _ if is_of_hold => ReservationStatus::Held,

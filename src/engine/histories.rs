@@ -59,7 +59,8 @@ impl Engine {
             Ok(concert.map(|concert| concert.created_at))
         });
         let begun = concert.await?.ok_or(Rejection::NotFound)?;
-        let story = OfToken { id, holder: None, options: HashSet::new(), reservation: None };
+        let (options, held, payments) = Default::default();
+        let story = OfToken { id, holder: None, options, held, payments, reservation: None };
         inner.history(story, Some(begun), request).await
     }
 }
@@ -257,14 +258,16 @@ impl OfSeat {
         let told = match moved.turn.as_ref()? {
             Turn::Authorized { again: true, .. } => self.of_payment(no, "taken_again", |_| None)?,
             Turn::Authorized { .. } => self.of_payment(no, "payment_authorized", |_| None)?,
+            Turn::Confirmed { again: true, .. } => self.of_payment(no, "taken_again", |_| None)?,
             Turn::Confirmed { .. } => self.of_payment(no, "payment_confirmed", |_| None)?,
             Turn::Ended { why, lapses } => {
                 let what = if *lapses { "expired" } else { "payment_failed" };
                 let who = |owner: &UserId| if *why == Ending::GivenUp { own(owner) } else { None };
                 Told { why: Some(of_ending(*why).into()), ..self.of_payment(no, what, who)? }
             }
-            Turn::Refunded { why, .. } => {
-                let who = |_: &UserId| doer(None, moved.key.as_ref(), None);
+            Turn::Refunded { why, refund, by } => {
+                // Whoever asked for it, if anybody did.
+                let who = |owner: &UserId| doer(by.as_ref(), moved.key.as_ref(), refund.map(|_| owner));
                 Told { why: Some(of_ending(*why).into()), ..self.of_payment(no, "refund_started", who)? }
             }
             Turn::Changed { change } => self.changed(*self.payments.get(&no)?, change)?,
@@ -295,9 +298,8 @@ impl Story for OfSeat {
                 told
             }
             Event::ReservationsExpired { reservations } => {
-                let told = reservations.iter().find_map(|no| self.of(*no, "expired", |_| None));
-                reservations.iter().for_each(|no| self.ended(*no));
-                told
+                // A payment that comes late may take it again.
+                reservations.iter().find_map(|no| self.of(*no, "expired", |_| None))
             }
             // Once more adds nothing.
             Event::CalledOff { reason, by, .. } if !std::mem::replace(&mut self.called_off, true) => {
@@ -329,10 +331,10 @@ impl Story for OfSeat {
             Event::TransferWithdrawn { reservation, by } => {
                 self.of(*reservation, "offer_withdrawn", |owner| doer(by.as_ref(), None, Some(owner)))
             }
-            Event::PaymentStarted { payment, reservation, .. }
-            | Event::ProviderPaymentStarted { payment, reservation, .. } => {
+            Event::PaymentStarted { payment, reservation, key, .. }
+            | Event::ProviderPaymentStarted { payment, reservation, key, .. } => {
                 self.payments.insert(*payment, *reservation);
-                self.of(*reservation, "payment_started", own)
+                self.of(*reservation, "payment_started", |owner| doer(None, key.as_ref(), Some(owner)))
             }
             Event::PaymentConfirmed { payment, .. } => self.of_payment(*payment, "payment_confirmed", |_| None),
             Event::PaymentFailed { payment, reason } => {
@@ -364,7 +366,8 @@ impl Story for OfSeat {
 struct OfWallet {
     user: UserId,
     reservations: HashSet<ReservationId>,
-    payments: HashMap<PaymentId, ReservationId>,
+    /// Of which reservations, and who had them begun.
+    payments: HashMap<PaymentId, (ReservationId, UserId)>,
     /// With who asked for them.
     refunds: HashMap<RefundId, (ReservationId, UserId)>,
 }
@@ -376,15 +379,18 @@ impl OfWallet {
             Event::SeatsHeld { reservation: no, user, .. } if *user == self.user => {
                 self.reservations.insert(ReservationId { option, no: *no });
             }
-            Event::PaymentStarted { payment: no, reservation, .. } => {
+            Event::PaymentStarted { payment: no, reservation, .. }
+            | Event::ComplimentaryGiven { payment: no, reservation } => {
                 let reservation = ReservationId { option, no: *reservation };
                 if self.reservations.contains(&reservation) {
-                    self.payments.insert(PaymentId { option, no: *no }, reservation);
+                    self.payments.insert(PaymentId { option, no: *no }, (reservation, self.user.clone()));
                 }
             }
             Event::ExchangeStarted { reservation, exchange } if exchange.leg.user == self.user => {
                 let reservation = ReservationId { option, no: *reservation };
-                self.payments.insert(PaymentId { option, no: exchange.leg.no }, reservation);
+                let change = &exchange.change;
+                let who = doer(change.by.as_ref(), change.key.as_ref(), None).unwrap_or_else(|| self.user.clone());
+                self.payments.insert(PaymentId { option, no: exchange.leg.no }, (reservation, who));
             }
             Event::OrderChanged { reservation, change } => {
                 let reservation = ReservationId { option, no: *reservation };
@@ -398,7 +404,7 @@ impl OfWallet {
                 }
             }
             Event::PaymentRefunded { refund: no, payment, key, by, .. } => {
-                if let Some(reservation) = self.payments.get(&PaymentId { option, no: *payment }) {
+                if let Some((reservation, _)) = self.payments.get(&PaymentId { option, no: *payment }) {
                     let who = by.as_ref().or(key.as_ref().map(|key| &key.caller)).unwrap_or(&self.user);
                     self.refunds.insert(RefundId { option, no: *no }, (*reservation, who.clone()));
                 }
@@ -408,8 +414,8 @@ impl OfWallet {
     }
 
     fn of_payment(&self, what: &'static str, payment: &PaymentId) -> Told {
-        let reservation = self.payments.get(payment).copied();
-        Told { reservation, ..Told::new(what, Some(self.user.clone())) }
+        let (reservation, who) = self.payments.get(payment).cloned().unzip();
+        Told { reservation, ..Told::new(what, who) }
     }
 }
 
@@ -450,7 +456,10 @@ struct OfToken {
     holder: Option<UserId>,
     /// Of its concert.
     options: HashSet<OptionId>,
-    /// What was held with it last.
+    /// What was held with it, and by which payments that was to be paid.
+    held: HashSet<ReservationId>,
+    payments: HashMap<PaymentId, ReservationId>,
+    /// What was paid.
     reservation: Option<ReservationId>,
 }
 
@@ -489,6 +498,12 @@ impl Story for OfToken {
 }
 
 impl OfToken {
+    fn paid(&mut self, option: OptionId, no: u64) {
+        if let Some(reservation) = self.payments.get(&PaymentId { option, no }) {
+            self.reservation = Some(*reservation);
+        }
+    }
+
     fn learn(&mut self, option: OptionId, event: &concert_option::Event) {
         use concert_option::Event;
         match event {
@@ -498,7 +513,18 @@ impl OfToken {
             Event::SeatsHeld { reservation: no, token: Some(token), .. }
                 if *token == self.id.no && self.options.contains(&option) =>
             {
-                self.reservation = Some(ReservationId { option, no: *no });
+                self.held.insert(ReservationId { option, no: *no });
+            }
+            Event::PaymentStarted { payment, reservation, .. }
+            | Event::ProviderPaymentStarted { payment, reservation, .. } => {
+                let reservation = ReservationId { option, no: *reservation };
+                if self.held.contains(&reservation) {
+                    self.payments.insert(PaymentId { option, no: *payment }, reservation);
+                }
+            }
+            Event::PaymentConfirmed { payment, .. } => self.paid(option, *payment),
+            Event::ProviderPaymentMoved { payment, moved } if matches!(moved.turn, Some(Turn::Confirmed { .. })) => {
+                self.paid(option, *payment);
             }
             _ => {}
         }

@@ -340,9 +340,8 @@ fn of_option(option: OptionId, event: &concert_option::Event, index: usize) -> O
                 What::Released if change.then.is_empty() => {
                     (EventType::ReservationReleased, ReservationStatus::Released)
                 }
-                // Which payment was is not shown.
-                What::Refunded { all: true, refund } => {
-                    (EventType::ReservationRefunded, ReservationStatus::Refunded { payment: refund })
+                What::Refunded { all: true, payment, .. } => {
+                    (EventType::ReservationRefunded, ReservationStatus::Refunded { payment })
                 }
                 _ => return None,
             };

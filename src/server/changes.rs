@@ -20,11 +20,11 @@ use crate::domain::{ReservationId, Timestamp, TransferId, UserId};
 pub(super) struct Part {
     /// Which seats.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<Vec<String>>)]
+    #[schema(value_type = Vec<String>, required = false)]
     seats: Option<Vec<String>>,
     /// Which places.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<Vec<AreaWish>>)]
+    #[schema(value_type = Vec<AreaWish>, required = false)]
     areas: Option<Vec<Object<AreaWish>>>,
 }
 
@@ -41,19 +41,19 @@ impl Part {
 pub(super) struct Swap {
     /// Which of its seats are given.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<Vec<String>>)]
+    #[schema(value_type = Vec<String>, required = false)]
     give: Option<Vec<String>>,
     /// Which seats are taken.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<Vec<String>>)]
+    #[schema(value_type = Vec<String>, required = false)]
     take: Option<Vec<String>>,
     /// Which of its places are given.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<Vec<AreaWish>>)]
+    #[schema(value_type = Vec<AreaWish>, required = false)]
     give_areas: Option<Vec<Object<AreaWish>>>,
     /// Which places are taken.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<Vec<AreaWish>>)]
+    #[schema(value_type = Vec<AreaWish>, required = false)]
     take_areas: Option<Vec<Object<AreaWish>>>,
 }
 
@@ -99,7 +99,8 @@ pub(super) async fn release_part(
     let caller = user.doer();
     let (part, key) = unless_missing(body.await, app.engine.reservation(&caller, reservation)).await?;
     let part = portion(part.seats, part.areas);
-    let answered = app.engine.release_part(&caller, reservation, part, key).await?;
+    let answered = app.engine.release_part(&caller, reservation, part, key).await.map_err(Problem::from);
+    let answered = unless_missing(answered, app.engine.reservation(&caller, reservation)).await?;
     respond::done(&answered.value, answered.replayed)
 }
 
@@ -125,7 +126,8 @@ pub(super) async fn exchange(
     let swap = (portion(swap.give, swap.give_areas), portion(swap.take, swap.take_areas));
     // A header that is not text is a token that is not one.
     let token = request.headers().get(QUEUE_TOKEN).map(|token| token.to_str().unwrap_or_default());
-    let answered = app.engine.exchange(&caller, reservation, swap, token, key).await?;
+    let answered = app.engine.exchange(&caller, reservation, swap, token, key).await.map_err(Problem::from);
+    let answered = unless_missing(answered, app.engine.reservation(&caller, reservation)).await?;
     respond::created(&answered, &format!("/v1/reservations/{reservation}"))
 }
 
@@ -150,7 +152,7 @@ pub(super) async fn transfer(
         unless_missing(body.await, app.engine.reservation(&caller, reservation)).await?;
     if !accept {
         let answered = app.engine.offer_transfer(&caller, reservation, &to, key).await?;
-        return respond::created(&answered, &format!("/v1/transfers/{}", answered.value.id));
+        return respond::created(&answered, &format!("/v1/reservations/{reservation}"));
     }
     if user.role.is_none() {
         // What is somebody else's is not there for them.

@@ -272,7 +272,10 @@ pub(super) async fn refund(
     let caller = user.doer();
     let (part, key) = unless_missing(body.await, app.engine.payment(&caller, payment)).await?;
     let answered = match part.into_portion_if_any() {
-        Some(part) => app.engine.refund_part(&caller, payment, part, key).await?,
+        Some(part) => {
+            let answered = app.engine.refund_part(&caller, payment, part, key).await.map_err(Problem::from);
+            unless_missing(answered, app.engine.payment(&caller, payment)).await?
+        }
         None => app.engine.refund(&caller, payment, key).await?,
     };
     // A refund is seen where its payment is.

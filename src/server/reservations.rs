@@ -31,6 +31,7 @@ pub(super) struct Hold {
     reference: Option<String>,
     #[serde(default, deserialize_with = "given")]
     data: Option<Map<String, Value>>,
+    #[serde(default, deserialize_with = "given")]
     user_id: Option<UserId>,
     #[serde(default)]
     complimentary: bool,

@@ -30,11 +30,21 @@ const PAYMENT: [&str; 7] = ["payment_id", "reservation_id", "user_id", "status",
 /// The columns of a place, behind those of what it belongs to.
 const PLACE: [&str; 8] = ["seat", "zone", "row", "number", "area", "category", "price", "currency"];
 
-/// Whether CSV is asked for.
+/// Whether CSV is asked for, and JSON is not wanted more.
 pub(super) fn wants_csv(headers: &HeaderMap) -> bool {
     let all = headers.get_all(header::ACCEPT).filter_map(|value| value.to_str().ok());
-    let mut kinds = all.flat_map(|value| value.split(',')).filter_map(|kind| kind.split(';').next());
-    kinds.any(|kind| kind.trim().eq_ignore_ascii_case("text/csv"))
+    let ranges: Vec<_> = all.flat_map(|value| value.split(',')).map(range).collect();
+    let most = |kind: &str| ranges.iter().filter(|(of, _)| of.eq_ignore_ascii_case(kind)).map(|(_, q)| *q).max();
+    most("text/csv").is_some_and(|q| q > 0 && most("application/json").is_none_or(|json| q >= json))
+}
+
+/// One of what a header `Accept` takes, and how much it is wanted, in thousandths (RFC 9110, 12.4.2).
+fn range(text: &str) -> (&str, u16) {
+    let mut parts = text.split(';').map(str::trim);
+    let kind = parts.next().unwrap_or_default();
+    let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+    let thousandths = |weight: &str| weight.parse::<f32>().ok().map(|weight| (weight.clamp(0.0, 1.0) * 1000.0) as u16);
+    (kind, weight.map_or(1000, |weight| thousandths(weight).unwrap_or(0)))
 }
 
 /// Refuses to cut into pages what has none.

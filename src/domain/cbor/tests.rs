@@ -274,7 +274,7 @@ fn events_of_payments_by_providers() {
             "820e820284f682028201f580830686140000001400f4".into(),
         ),
         (
-            turned(Turn::Refunded { why: Ending::Refunded, refund: Some(3) }),
+            turned(Turn::Refunded { why: Ending::Refunded, refund: Some(3), by: None }),
             "820e820284f6820382050380830686140000001400f4".into(),
         ),
         (Event::ProviderAttemptFailed { payment: 2, owed: 1, attempt: 0 }, "820f83020100".into()),
@@ -328,7 +328,7 @@ fn events_of_orders_that_change() {
     if let Event::SeatsHeld { prices, from_blocked, .. } = &mut priced {
         (*prices, *from_blocked) = ([points(5), points(6), points(5)].into_iter().collect(), vec![300]);
     }
-    let refunded = What::Refunded { refund: 4, all: false };
+    let refunded = What::Refunded { refund: 4, all: false, payment: 2 };
     frozen(&[
         (priced, "82028a0164616e6e61820219012c81820102141903e807f6830506058119012c".into()),
         (

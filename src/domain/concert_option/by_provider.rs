@@ -180,13 +180,13 @@ impl ConcertOption {
     pub(super) fn decide_provider_refund(
         &self,
         now: Timestamp,
-        no: u64,
-        payment: &Payment,
+        (no, payment): (u64, &Payment),
+        caller: &Caller,
         request: &Request,
         out: &mut Decided<Event>,
     ) -> Answer<Reply> {
         let refund = self.header.last_no + 1;
-        let turn = Turn::Refunded { why: Ending::Refunded, refund: Some(refund) };
+        let turn = Turn::Refunded { why: Ending::Refunded, refund: Some(refund), by: caller.doer() };
         self.move_on(now, no, payment, (None, Some(turn)), request.key.clone(), out);
         Answer::Reply(Reply::RefundOwed(refund, Box::new(refund_of(no, payment, payment.price(), now))))
     }
@@ -302,7 +302,7 @@ impl ConcertOption {
             (Stand::Confirmed { reference: Some(paid) }, Kind::Refunded) => {
                 let totals = after.facts.totals(after.terms.currency, Points::ZERO);
                 let all = charge.refunded > 0 && totals.refunded >= totals.captured && after.facts.is_back(paid);
-                all.then_some(Turn::Refunded { why: Ending::Undone, refund: None })
+                all.then_some(Turn::Refunded { why: Ending::Undone, refund: None, by: None })
             }
             _ => None,
         }
@@ -528,6 +528,7 @@ impl ConcertOption {
                 let mut reservation = self.reservations.remove(&reservation_no)?;
                 self.vacate(reservation_no, &reservation, meta.lsn, changes);
                 reservation.status = ReservationStatus::Refunded { payment: no };
+                reservation.end_offer();
                 reservation.note(StepKind::RefundStarted, meta);
                 self.reservations.insert(reservation_no, reservation);
                 self.count_given_back(changes);

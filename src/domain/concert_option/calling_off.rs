@@ -164,7 +164,7 @@ impl ConcertOption {
     ) -> u64 {
         let refund = last_no + 1;
         if payment.provider.is_some() {
-            let turn = Turn::Refunded { why: Ending::Refunded, refund: Some(refund) };
+            let turn = Turn::Refunded { why: Ending::Refunded, refund: Some(refund), by: Some(off.by.clone()) };
             self.move_on(now, no, payment, (None, Some(turn)), None, out);
             return refund;
         }
@@ -177,7 +177,7 @@ impl ConcertOption {
         }
         let backs = self.draw((no, payment), payment.price(), refund);
         out.tell.extend(backs.iter().map(|back| self.credit_since(first, back.refund, &back.user, back.amount)));
-        let (what, then) = (What::Refunded { refund, all: true }, (Lot::default(), Points::ZERO));
+        let (what, then) = (What::Refunded { refund, all: true, payment: no }, (Lot::default(), Points::ZERO));
         let by = (&Request::default(), Some(off.by.clone()));
         let last = backs.last().map_or(refund, |back| back.refund);
         let change = Change { given: reservation.lot(), backs, ..Change::new(what, then, by) };

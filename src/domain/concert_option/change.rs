@@ -3,7 +3,7 @@
 use serde::Serialize;
 use smallvec::SmallVec;
 
-use super::{Leg, Lot, Reservation, SeatRefs};
+use super::{Leg, Lot, Reservation, ReservationStatus, SeatRefs};
 use crate::domain::idempotency::Key;
 use crate::domain::{Lsn, Points, Timestamp, UserId, cbor};
 
@@ -30,6 +30,9 @@ pub enum What {
         /// Nothing is left.
         #[n(1)]
         all: bool,
+        /// Of which payment.
+        #[n(2)]
+        payment: u64,
     },
     /// Other seats and places are taken for as many that are given.
     #[n(2)]
@@ -165,6 +168,9 @@ pub struct Former {
     /// Until when it was held.
     #[n(4)]
     pub expires_at: Timestamp,
+    /// Whether it was held, and not paid.
+    #[n(5)]
+    pub held: bool,
 }
 
 /// What has become of a reservation beside being held and paid. Most have none of this.
@@ -205,7 +211,7 @@ impl Reservation {
     pub fn as_of(mut self, lsn: Lsn) -> Self {
         let course = self.course.take();
         let former = course.and_then(|course| course.former.into_iter().find(|former| lsn < former.until));
-        if let Some(Former { until: _, user, lot, amount, expires_at }) = former {
+        if let Some(Former { user, lot, amount, expires_at, .. }) = former {
             (self.user, self.amount, self.expires_at) = (user, amount, expires_at);
             (self.seats, self.areas, self.prices) = (lot.seats, lot.areas, lot.prices);
         }
@@ -223,6 +229,13 @@ impl Reservation {
     pub fn was_handed_on(&self) -> bool {
         self.former().windows(2).any(|two| two[0].user != two[1].user)
             || self.former().last().is_some_and(|last| last.user != self.user)
+    }
+
+    /// It is not offered any more.
+    pub(super) fn end_offer(&mut self) {
+        if let Some(course) = &mut self.course {
+            course.offer = None;
+        }
     }
 
     /// The exchange that is under way.
@@ -257,8 +270,9 @@ impl Reservation {
     /// It becomes what a change makes of it.
     pub(super) fn become_changed(&mut self, lsn: Lsn, change: &Change) {
         let (user, lot, amount, expires_at) = (self.user.clone(), self.lot(), self.amount, self.expires_at);
+        let held = self.status == ReservationStatus::Held;
         let course = self.course_mut();
-        course.former.push(Former { until: lsn, user, lot, amount, expires_at });
+        course.former.push(Former { until: lsn, user, lot, amount, expires_at, held });
         course.from_blocked.retain(|seat| !change.given.seats.contains(seat));
         (course.offer, course.exchange) = (None, None);
         match &change.what {

@@ -179,7 +179,7 @@ impl ConcertOption {
             return self.decide_to_give_back((no, payment), (given, then), (request, caller), out);
         }
         let (back, amount, refund) = (sum_of(&given)?, sum_of(&then)?, self.header.last_no + 1);
-        let what = What::Refunded { refund, all: false };
+        let what = What::Refunded { refund, all: false, payment: no };
         let change = Change { given, ..Change::new(what, (then, amount), (request, caller.doer())) };
         self.move_on(now, no, payment, (None, Some(Turn::Changed { change: Box::new(change) })), None, out);
         Ok(Answer::Reply(Reply::RefundOwed(refund, Box::new(refund_of(no, payment, back, now)))))
@@ -197,7 +197,7 @@ impl ConcertOption {
         let back = if all { payment.price() } else { sum_of(&given)? };
         let refund = self.header.last_no + 1;
         let backs = self.draw((no, payment), back, refund);
-        let what = What::Refunded { refund, all };
+        let what = What::Refunded { refund, all, payment: no };
         let change = Change { given, backs, ..Change::new(what, (then, amount), (request, caller.doer())) };
         out.tell.extend(change.backs.iter().map(|back| self.credit(back.refund, &back.user, back.amount)));
         out.events.push(Event::OrderChanged { reservation: payment.reservation, change: Box::new(change) });
@@ -272,7 +272,7 @@ impl ConcertOption {
         let change = Change { given, taken, ..Change::new(What::Exchanged, (then, amount), (request, caller.doer())) };
         let payment = self.payments.get(&payment_no).ok_or(Rejection::ReservationNotConfirmed)?;
         if let Some(difference) = cost.checked_sub(worth).filter(|difference| *difference > Points::ZERO) {
-            if payment.provider.is_some() {
+            if payment.provider.is_some() || !terms.takes(POINTS) {
                 return Err(Rejection::PriceWouldRise);
             }
             return Ok(self.ask_before(now, no, reservation, (change, difference), out));
@@ -394,7 +394,8 @@ impl ConcertOption {
     /// A reservation that is offered, by an offer that still stands.
     fn offered(&self, now: Timestamp, (no, transfer): (u64, u64)) -> Result<(&Reservation, &Offer), Rejection> {
         let reservation = self.reservations.get(&no).ok_or(Rejection::NotFound)?;
-        let offer = reservation.offer().filter(|offer| offer.no == transfer && now < offer.expires_at);
+        let is_paid = matches!(reservation.status, ReservationStatus::Confirmed { .. });
+        let offer = reservation.offer().filter(|offer| is_paid && offer.no == transfer && now < offer.expires_at);
         Ok((reservation, offer.ok_or(Rejection::NotFound)?))
     }
 
@@ -492,7 +493,12 @@ impl ConcertOption {
                 self.deadlines.remove(&(reservation.expires_at, no));
                 self.deadlines.insert((*expires_at, no));
             }
-            What::HandedOn { to, .. } => changes.list_too(to, Part::Reservation(no)),
+            What::HandedOn { to, .. } => {
+                // What they had before is in their list, whatever has become of it.
+                if reservation.former().iter().all(|former| former.user != *to) {
+                    changes.list_too(to, Part::Reservation(no));
+                }
+            }
             What::Released | What::Refunded { .. } | What::Exchanged => {}
         }
         if let ReservationStatus::Confirmed { payment } = reservation.status {
@@ -563,7 +569,7 @@ impl ConcertOption {
             leg.back = leg.back.checked_add(drawn.amount)?;
         }
         payment.crediting += change.backs.len() as u32;
-        if let What::Refunded { refund, all: true } = change.what {
+        if let What::Refunded { refund, all: true, .. } = change.what {
             payment.status = PaymentStatus::Refunded { refund };
         }
         changes.touch(Part::Payment(no));
@@ -600,8 +606,7 @@ impl ConcertOption {
         self.header.last_no = leg;
         changes.touch(Part::Header);
         let reservation = self.reservations.get_mut(&no)?;
-        let course = reservation.course_mut();
-        (course.offer, course.exchange) = (None, Some(Box::new(exchange.clone())));
+        reservation.course_mut().exchange = Some(Box::new(exchange.clone()));
         reservation.note(StepKind::ExchangeStarted, meta);
         let taken = &exchange.change.taken;
         let pinned = (SeatStatus::Free, SeatStatus::Held);

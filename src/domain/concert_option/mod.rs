@@ -1613,7 +1613,9 @@ impl Aggregate for ConcertOption {
             &Command::CreditAnswered { refund: no, balance, at } => {
                 let Some(refund) = self.refunds.get(&no) else { return Ok(Answer::Silent) };
                 let payment = self.payments.get(&refund.payment);
-                let stays = payment.filter(|payment| payment.status == PaymentStatus::Completed);
+                // Of one that goes back to several, the last to come ends it.
+                let stays =
+                    payment.filter(|payment| payment.status == PaymentStatus::Completed || payment.crediting > 1);
                 let left = stays.map(Payment::price);
                 out.events.push(Event::RefundCredited { refund: no, balance, refunded_at: at, left });
                 let refunded = Box::new(Refund { balance, refunded_at: at, key: None, ..refund.clone() });

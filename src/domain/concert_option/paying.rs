@@ -21,7 +21,7 @@ impl ConcertOption {
             ReservationStatus::Held if self.is_called_off() => Err(Rejection::ReservationNotHeld),
             ReservationStatus::Held => {
                 let terms = self.definition().ok_or(Rejection::NotFound)?;
-                if !terms.payment_methods.is_empty() && !terms.takes(POINTS) {
+                if !terms.takes(POINTS) {
                     return Err(by_provider::no_method(terms));
                 }
                 let payment = self.header.last_no + 1;
@@ -75,7 +75,7 @@ impl ConcertOption {
         }
         let reservation = self.refundable(now, (no, payment), caller)?;
         if payment.provider.is_some() {
-            return Ok(self.decide_provider_refund(now, no, payment, request, out));
+            return Ok(self.decide_provider_refund(now, (no, payment), caller, request, out));
         }
         if !payment.legs.is_empty() {
             let (given, then) = (reservation.lot(), Lot::default());
@@ -255,6 +255,7 @@ impl ConcertOption {
         let mut reservation = self.reservations.remove(&reservation_no)?;
         self.vacate(reservation_no, &reservation, meta.lsn, changes);
         reservation.status = ReservationStatus::Refunded { payment: no };
+        reservation.end_offer();
         reservation.note(StepKind::RefundStarted, meta);
         self.reservations.insert(reservation_no, reservation);
         self.end_or_not(reservation_no);

@@ -245,6 +245,10 @@ pub enum Turn {
         /// The refund's number, if somebody asked for it.
         #[n(1)]
         refund: Option<u64>,
+        /// Who did, if not the owner.
+        #[n(2)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        by: Option<UserId>,
     },
     /// It stays paid, and its order changes.
     #[n(4)]

@@ -193,7 +193,7 @@ impl Sales {
         }
         let left: u64 = paid.legs.values().map(|(_, taken, given)| taken - given).sum();
         ensure!(left == said, "I16", "{left} are paid for {no}, which costs {said}");
-        if let What::Refunded { refund, all: true } = change.what {
+        if let What::Refunded { refund, all: true, .. } = change.what {
             paid.status = PaymentStatus::Refunded { refund };
         }
         Ok(())
@@ -213,7 +213,7 @@ impl Sales {
         };
         let may = matches!(sale.status, ReservationStatus::Confirmed { .. }) && sale.exchange.is_none();
         ensure!(may && sale.user == leg.user, "I16", "{no} is exchanged for {}: {sale:?}", leg.user);
-        (sale.exchange, sale.offer) = (Some(difference), None);
+        sale.exchange = Some(difference);
         Ok(())
     }
 

@@ -269,7 +269,7 @@ fn changes_of_orders_that_break_something() {
     };
     let paid = [two(held(1, 3)), started(2, 1), confirmed(2)];
     let after = |before: &[Event], event: Event| option_breaks(&[before, &[event]].concat());
-    let refunded = |all| What::Refunded { refund: 3, all };
+    let refunded = |all| What::Refunded { refund: 3, all, payment: 2 };
     let in_part = |backs: Vec<Back>| Change { backs, ..change(refunded(false), &[4], &[], &[3]) };
     assert_eq!(after(&paid, changes(in_part(vec![back(3, "anna", 10, &[(2, 10)])]))), None);
     for (what, backs) in [
@@ -294,7 +294,9 @@ fn changes_of_orders_that_break_something() {
     assert_eq!(after(&paid, changes(in_part(number))), Some("saga"), "a number is left out");
     // More than came in, in two steps.
     let most = [&paid[..], &[changes(in_part(good()))]].concat();
-    let rest = |backs| changes(Change { backs, ..change(What::Refunded { refund: 4, all: true }, &[3], &[], &[]) });
+    let rest = |backs| {
+        changes(Change { backs, ..change(What::Refunded { refund: 4, all: true, payment: 2 }, &[3], &[], &[]) })
+    };
     assert_eq!(after(&most, rest(vec![back(4, "anna", 10, &[(2, 10)])])), None);
     assert_eq!(after(&most, rest(vec![back(4, "anna", 20, &[(2, 20)])])), Some("I16"));
     assert_eq!(after(&most, refunded_whole()), Some("I16"), "what has changed does not go back as if it had not");

@@ -255,7 +255,7 @@ fn what_was_answered_is_kept() {
 #[test]
 fn a_part_is_given_back() {
     let then = anna_paid().when(refund_part(2, as_user("anna"), part(&[1])), s(50));
-    let refunded = What::Refunded { refund: 3, all: false };
+    let refunded = What::Refunded { refund: 3, all: false, payment: 2 };
     let backs = vec![back(3, "anna", 10, &[(2, 10)])];
     let expected = Change { backs, ..change(refunded, lot(&[1]), Lot::default(), lot(&[0])) };
     let then = then.then_events([order_changed(expected)]).then_tells([credit(3, 10, 3)]);
@@ -281,7 +281,7 @@ fn a_part_is_given_back() {
     // What is left goes back as a whole.
     let then = then.when(refund(2, as_user("anna")), s(70));
     let backs = vec![back(4, "anna", 10, &[(2, 10)])];
-    let all = What::Refunded { refund: 4, all: true };
+    let all = What::Refunded { refund: 4, all: true, payment: 2 };
     let expected = Change { backs, ..change(all, lot(&[0]), Lot::default(), Lot::default()) };
     let then = then.then_events([order_changed(expected)]).then_tells([credit(4, 10, 4)]).reloaded();
     let others = then.clone().when(refund(2, Caller::Admin), s(71));
@@ -709,4 +709,35 @@ fn what_is_kept_of_an_order_is_bounded() {
     }
     let row = then.reloaded().subject().rows.live[&Part::Reservation(1)].len();
     assert!(row < 64 << 10, "{row} bytes");
+}
+
+#[test]
+fn an_offer_ends_with_its_order() {
+    let offered = anna_paid().when(offer(as_user("anna"), "bob"), s(50));
+    // Until the wallet has answered it is in memory, as what it is then.
+    let back = offered.when(refund(2, as_user("anna")), s(51)).reloaded();
+    back.clone().when(accept(3, "bob"), s(52)).then_rejected(Rejection::NotFound);
+    assert_eq!(back.state().reservation(1).unwrap().offer(), None);
+    audited(&back);
+}
+
+#[test]
+fn an_offer_outlives_an_exchange_that_comes_to_nothing() {
+    let offered = anna_has_a_dear_and_a_free_one().when(offer(as_user("anna"), "bob"), s(50));
+    let under_way = offered.when(exchange(&[10], &[2]), s(51)).reloaded();
+    under_way.clone().when(accept(3, "bob"), s(52)).then_rejected(Rejection::ChangeUnderWay);
+    let refused = DebitOutcome::Refused { balance: points(1) };
+    let failed = under_way.clone().when(answered(4, refused), s(52)).reloaded();
+    audited(&failed.when(accept(3, "bob"), s(53)).reloaded());
+    let done = under_way.when(answered(4, debited(1, s(52))), s(52)).reloaded();
+    done.when(accept(3, "bob"), s(53)).then_rejected(Rejection::NotFound);
+}
+
+#[test]
+fn who_has_had_an_order_has_it_in_their_list_once() {
+    let then = anna_paid().when(hand_on("bob"), s(50)).when(hand_on("anna"), s(51)).when(hand_on("bob"), s(52));
+    for name in ["anna", "bob"] {
+        let own = (user(name), Part::Reservation(1));
+        assert_eq!(then.subject().rows.listed.iter().filter(|line| **line == own).count(), 1, "{name}");
+    }
 }
