@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use boxoffice::payment::{Charge, Day, Differences, Doing, Fact, Failure, Kind, Opened, Order, Provider};
 use boxoffice::testing::clock::ManualClock;
+use boxoffice::testing::cluster::{Cable, MemoryStream};
 use boxoffice::{
     Caller, Currency, Engine, Error, NewOption, PageRequest, Payment, PaymentFilter, PaymentId, PaymentStatus,
     Rejection, RoomSettings, Timestamp, UserId,
@@ -460,5 +461,73 @@ async fn a_restore_is_another_installation() {
     assert_ne!(installation(&payment), installation(&third));
     let first = engine.payment(&Caller::Admin, payment.id).await.unwrap();
     assert_eq!(installation(&payment), installation(&first), "it keeps the one that it began with");
+    engine.shutdown().await.unwrap();
+}
+
+/// Every node knows what was heard, wherever it was heard, and asks the provider itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn money_is_compared_on_a_node_that_follows() {
+    let (stream, cables) = (MemoryStream::default(), [Cable::default(), Cable::default()]);
+    let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let open = |n: usize, name: &'static str| {
+        let joining = stream.joining(name, &cables[n]);
+        Engine::open_in_cluster(takes_cards(config(&dirs[n].path().join("data"))), joining)
+    };
+    let one = open(0, "ada").await.unwrap();
+    eventually("it owns", || async { one.membership().unwrap().owns.then_some(()) }).await;
+    let other = open(1, "ben").await.unwrap();
+    let payment = begin(&one, &user(1)).await;
+    let at = Some("2001-09-10T12:00:00Z".parse().unwrap());
+    let captured = Fact { at, ..said(Kind::Captured, "ch", 100) };
+    one.report(payment.id, captured.clone()).await.unwrap();
+    assert!(!other.membership().unwrap().owns);
+    let day = "2001-09-10".parse().unwrap();
+    let charges = other.whole_reconciliation("card", day).await.unwrap();
+    assert_eq!(charges.iter().map(|one| (&*one.reference, one.captured)).collect::<Vec<_>>(), [("ch", 100)]);
+    let lists = Fake::default();
+    let _attached = other.attach_provider("card", Arc::new(lists.clone()));
+    lists.0.lock().listed = Some(vec![captured]);
+    assert!(other.reconcile("card", day).await.unwrap().is_none());
+    lists.0.lock().listed = Some(Vec::new());
+    assert_eq!(other.reconcile("card", day).await.unwrap().unknown_there.len(), 1);
+    one.shutdown().await.unwrap();
+    other.shutdown().await.unwrap();
+}
+
+/// What has left memory is given up as what has not: it is so already, or it took money.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_left_memory_is_given_up_as_it_stands() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = ManualClock::at(Timestamp::from_millis(1_000_000_000_000));
+    let engine = Engine::open_with(takes_cards(config(dir.path())), &clock).await.unwrap();
+    let [failed, paid] = [begin(&engine, &user(1)).await, begin(&engine, &user(1)).await];
+    engine.report(failed.id, said(Kind::Failed, "ch-1", 100)).await.unwrap();
+    engine.report(paid.id, said(Kind::Captured, "ch-2", 100)).await.unwrap();
+    // The performances have begun. That what took no money has left memory stands in the journal.
+    clock.advance(3 * 86_400_000);
+    let mut engine = engine;
+    for n in 0.. {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        engine.shutdown().await.unwrap();
+        let mut gone = 0;
+        let mut count = |line: &str| {
+            gone += line.to_lowercase().matches("cold").count();
+            Ok(())
+        };
+        boxoffice::export(&config(dir.path()), boxoffice::Lsn(1), &mut count).unwrap();
+        engine = Engine::open_with(takes_cards(config(dir.path())), &clock).await.unwrap();
+        if gone > 0 {
+            break;
+        }
+        assert!(n < 200, "it is still in memory");
+    }
+    let (owner, other) = (Caller::User(user(1)), Caller::User(user(2)));
+    for _ in 0..2 {
+        let seen = engine.give_up_payment(&owner, failed.id).await.unwrap();
+        assert_eq!(seen.status, PaymentStatus::Failed);
+        assert_eq!(rejection(engine.give_up_payment(&owner, paid.id).await), Rejection::PaymentUnderWay);
+        assert_eq!(rejection(engine.give_up_payment(&other, failed.id).await), Rejection::NotFound);
+        assert_eq!(rejection(engine.give_up_payment(&other, paid.id).await), Rejection::NotFound);
+    }
     engine.shutdown().await.unwrap();
 }

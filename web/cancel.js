@@ -25,8 +25,8 @@ export function callOff(option, done) {
 		h("div.actions", button(".button.quiet", () => dialog.close(), t("off_no")), h("button.button.danger", t("off_next")))));
 }
 
-// Shows how far it is until all is done; returns how to stop.
-export function followCancellation(option, node) {
+// Shows how far it is until all is done, and calls `over` then; returns how to stop.
+export function followCancellation(option, node, over) {
 	let stop = () => {};
 	let isLooking = false;
 	async function look() {
@@ -38,7 +38,9 @@ export function followCancellation(option, node) {
 			put(node, h("section.card.off", h("h2", t("off_begun", { time: moment(at) })), reason && h("p", reason),
 				h("progress", { max: Math.max(1, total), value: total === 0 ? 1 : done, "aria-label": t("off") }),
 				h("p#cancel-progress", { role: "status" }, t(isOver ? "off_over" : "off_progress", { done, total: number(total), owed }))));
-			if (isOver) stop();
+			if (!isOver) return;
+			stop();
+			over();
 		} catch (problem) {
 			if (!problem.words) throw problem;
 			if (problem.status === 404) stop();

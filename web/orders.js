@@ -278,7 +278,7 @@ export class OrdersDesk extends View {
 	async followOff() {
 		const { followCancellation } = await import("./cancel.js");
 		this.stopOff?.();
-		this.stopOff = followCancellation(this.option, this.progress);
+		this.stopOff = followCancellation(this.option, this.progress, () => this.seek());
 		if (this.end) this.end.remove();
 		this.progress.scrollIntoView({ block: "nearest" });
 	}

@@ -246,8 +246,11 @@ async fn a_performance_is_called_off_after_a_second_question() {
     window.click("dialog .danger").await;
     window.until("document.querySelector('dialog').innerText.includes('Really')").await;
     yes(&window).await;
-    window.until("document.querySelector('#cancel-progress')?.innerText.startsWith('All 1 payments')").await;
+    window.until("document.querySelector('#cancel-progress')?.innerText.startsWith('All payments')").await;
     assert!(window.text(".off").await.contains("The hall is flooded"));
+    window
+        .until("document.querySelector('.row .pill.released') && document.querySelector('.row .pill.refunded')")
+        .await;
     assert!(!window.is_there("#call-off").await);
     window.picture("called-off").await;
     assert_eq!(status().await, "cancelled");

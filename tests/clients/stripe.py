@@ -2,7 +2,7 @@
 
     stripe.py SERVER_BINARY LOCALSTRIPE
 
-It knows no idempotency keys, no search, no disputes and no events of manual capture: that event is made here, of the intent as
+It knows no idempotency keys, no search, no disputes, no lists of a day and no events of manual capture: that event is made here, of the intent as
 it stands there. The rest of the contract is kept by the stub of tests/http/stripe_stub.rs. Needs what events.py needs.
 """
 

@@ -69,7 +69,7 @@ export default {
 	off_no: "No, leave it",
 	off_begun: "Called off on {time}",
 	off_progress: "{done} of {total} payments given back, {owed} still owed",
-	off_over: "All {total} payments are given back.",
+	off_over: "All payments are given back: {total}.",
 
 	what_held: "Held",
 	what_released: "Released",

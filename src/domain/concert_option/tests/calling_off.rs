@@ -66,6 +66,7 @@ fn begin(reservation: u64, name: &str) -> Command {
         late: Late::Reacquire,
         minimum: Points::ZERO,
         open_max: 0,
+        currencies: Vec::new(),
     };
     Command::BeginPaymentBy { reservation, user: user(name), method: method.into(), request: Request::default() }
 }
