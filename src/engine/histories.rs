@@ -280,7 +280,6 @@ impl Story for OfSeat {
     fn hear(&mut self, record: &Record, fact: usize) -> Option<Told> {
         use concert_option::Event;
         let Facts::Option(option, events) = &record.facts else { return None };
-        let own = |owner: &UserId| Some(owner.clone());
         match events.get(fact).filter(|_| *option == self.option)? {
             Event::OptionDefined { definition, .. } => {
                 definition.not_for_sale.contains(self.seat).then(|| Told::new("blocked", None))

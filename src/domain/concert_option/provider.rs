@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Change;
 use crate::domain::facts::{Charge, Fact, Facts, Totals};
 use crate::domain::idempotency::Key;
-use crate::domain::{Currency, PaymentId, Points, Timestamp, cbor};
+use crate::domain::{Currency, PaymentId, Points, Timestamp, UserId, cbor};
 
 /// The name by which points are a method of payment.
 pub const POINTS: &str = "points";

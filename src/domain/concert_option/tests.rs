@@ -4,13 +4,14 @@ use smallvec::smallvec;
 
 use super::*;
 use crate::domain::seating_plan::{Limits, PlanHash, SeatingPlan};
-use crate::domain::{ConcertId, idempotency};
+use crate::domain::{ConcertId, Currency, idempotency};
 use crate::testing::scenario::{Scenario, given};
 
 mod by_provider;
 mod calling_off;
 mod changing;
 mod rules;
+mod selling;
 
 const OPTION: OptionId = OptionId(5);
 

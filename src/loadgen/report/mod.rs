@@ -251,7 +251,7 @@ impl Outcome {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{}\n", lines.join("\n"));
         if !self.audit.ok {
-            return text + &self.violations();
+            return text + self.violations().as_str();
         }
         let _ = writeln!(
             text,

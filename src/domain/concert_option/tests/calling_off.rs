@@ -147,6 +147,23 @@ fn nothing_more_is_sold() {
     offered.when(accept, s(43)).then_rejected(Rejection::ReservationNotConfirmed);
 }
 
+/// Whoever gives it back, and however long that is on its way.
+#[test]
+fn an_offer_ends_when_all_of_its_order_is_given_back() {
+    let offer = Command::OfferTransfer {
+        reservation: 1,
+        caller: as_user("anna"),
+        to: user("bob"),
+        request: Request::default(),
+    };
+    let request = Request::default;
+    let accept = Command::AcceptTransfer { reservation: 1, transfer: 3, user: user("bob"), request: request() };
+    let withdraw = Command::WithdrawTransfer { reservation: 1, transfer: 3, caller: as_user("anna") };
+    let then = anna_paid().when(offer, s(41)).when(refund(2, Caller::Admin), s(42));
+    let then = then.when(accept, s(43)).then_rejected(Rejection::NotFound);
+    audited(&then.when(withdraw, s(44)).then_rejected(Rejection::NotFound));
+}
+
 #[test]
 fn holds_end_and_payments_go_back_to_who_paid() {
     let then = anna_paid().given(s(41), [held(3, "bob", &[5], s(341))]);

@@ -741,3 +741,13 @@ fn who_has_had_an_order_has_it_in_their_list_once() {
         assert_eq!(then.subject().rows.listed.iter().filter(|line| **line == own).count(), 1, "{name}");
     }
 }
+
+#[test]
+fn what_was_given_away_costs_no_points_where_those_are_no_method() {
+    let by_card = Definition { payment_methods: vec!["card".into()], currency: Some(Currency::KRW), ..definition() };
+    let then = given::<ConcertOption>(s(0), [Event::OptionDefined { option: OPTION, definition: Box::new(by_card) }]);
+    let free = Office { complimentary: true, ..Office::default() };
+    let then = then.when(hold_by(free, Wish::Seats(smallvec![10])), s(20));
+    then.clone().when(exchange(&[10], &[2]), s(30)).then_rejected(Rejection::PriceWouldRise);
+    assert_eq!(then.when(exchange(&[10], &[11]), s(30)).events().len(), 1);
+}
