@@ -398,8 +398,8 @@ impl Mind<'_> {
             70..76 => self.charge(who),
             76..79 => self.block()?,
             79..89 => self.room(who)?,
-            89..91 => self.configure()?,
-            91..92 => self.sell_otherwise()?,
+            89..90 => self.configure()?,
+            90..92 => self.sell_otherwise()?,
             92..94 => self.catalogue(),
             _ => self.sink()?,
         };
@@ -593,11 +593,11 @@ impl Mind<'_> {
     fn sell_otherwise(&self) -> Option<Ask> {
         let option = self.option()?;
         let command = match self.dice.below(8) {
-            0 => {
+            0 | 1 => {
                 let request = self.request(&admin(), "call off");
                 concert_option::Command::CallOff { reason: None, by: admin(), request }
             }
-            1 | 2 => {
+            2 | 3 => {
                 let area =
                     AreaPatch { name: "Floor".into(), capacity: Some(1 + self.dice.below(6) as u32), category: None };
                 let patch = OptionPatch {

@@ -345,7 +345,7 @@ fn many_orders_end_in_steps() {
     while progress(&then).2 > 0 {
         answered += 1;
         then = then.when(credited(answered), s(40));
-        if answered % 500 == 0 {
+        if answered.is_multiple_of(500) {
             then = then.reloaded();
         }
         then = then.rung(s(40));
