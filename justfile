@@ -112,6 +112,15 @@ kafka:
     cargo test --features kafka --test kafka
     cargo test --package boxoffice-listener --package boxoffice-history --package boxoffice-notification
 
+# What sellers get, in dist/: an archive, a deb, what an image is built of, checksums.
+dist:
+    packaging/build.sh
+
+# Tries the deb in a clean Debian, the chart, the Compose files and the dashboards; as root.
+packages:
+    cargo build --bin boxoffice-server --bin boxoffice-loadtest
+    packaging/test.sh target/debug
+
 # Licences and sources of the dependencies; needs cargo-deny.
 deny:
     cargo deny --workspace check licenses bans sources

@@ -824,10 +824,11 @@ impl Layers {
                 continue;
             }
             let known = self.values.keys().find(|key| variable(key) == *name).cloned();
-            let Some(key) = known.or_else(|| property(name)) else {
-                return Err(self.unknown("environment".into(), name.clone(), variable));
-            };
-            self.set_text(&key, text)?;
+            match known.or_else(|| property(name)) {
+                Some(key) => self.set_text(&key, text)?,
+                None if is_of_kubernetes(name) => {}
+                None => return Err(self.unknown("environment".into(), name.clone(), variable)),
+            }
         }
         Ok(())
     }
@@ -953,6 +954,18 @@ fn property(variable: &str) -> Option<String> {
     Some(format!("{PROPERTIES}{}", name.to_lowercase().replace('_', ".")))
 }
 
+/// Whether a variable is named as those that Kubernetes puts into the environment of each pod for a service such as `boxoffice`
+/// or `boxoffice-history`: `BOXOFFICE_SERVICE_HOST`, `BOXOFFICE_HISTORY_PORT_8080_TCP_ADDR`.
+fn is_of_kubernetes(variable: &str) -> bool {
+    let Some(name) = variable.strip_prefix(ENV_PREFIX) else { return false };
+    let words: Vec<_> = name.split('_').collect();
+    (0..words.len()).any(|at| match words[at..] {
+        ["PORT"] | ["SERVICE", "HOST"] | ["SERVICE", "PORT", ..] => true,
+        ["PORT", port, _, ..] => port.parse::<u16>().is_ok(),
+        _ => false,
+    })
+}
+
 /// The environment variable of a key.
 pub(super) fn variable(key: &str) -> String {
     format!("{ENV_PREFIX}{}", key.replace('.', "_").to_uppercase())
@@ -1057,6 +1070,38 @@ mod tests {
         }
         let missing = Settings::load(Some(Path::new("/nowhere/b.toml")), [], &[]).unwrap_err().to_string();
         assert!(missing.contains("/nowhere/b.toml"), "{missing}");
+    }
+
+    #[test]
+    fn what_kubernetes_injects_is_passed_over() {
+        // For the services `boxoffice` and `boxoffice-history` in its namespace, with ports that have names or none.
+        for name in [
+            "SERVICE_HOST",
+            "SERVICE_PORT",
+            "SERVICE_PORT_HTTP",
+            "SERVICE_PORT_HTTP_OPS",
+            "PORT",
+            "PORT_8080_TCP",
+            "PORT_8080_TCP_PROTO",
+            "PORT_8080_TCP_PORT",
+            "PORT_8080_TCP_ADDR",
+        ] {
+            for service in ["", "HISTORY_", "HTTP_", "A_PORT_OF_CALL_"] {
+                let name = format!("BOXOFFICE_{service}{name}");
+                let settings = load("", &[(&name, "tcp://10.0.0.1:8080")], &[]);
+                assert_eq!(settings.map_err(|error| error.to_string()), Ok(Settings::default()), "{name}");
+            }
+        }
+        for name in
+            ["SERVICE", "HOST", "REPORT", "SERVICE_HOSTS", "SERVICE_HOST_A", "PORT_HTTP", "PORT_8080", "PORT_8080X_TCP"]
+        {
+            let name = format!("BOXOFFICE_{name}");
+            let error = load("", &[(&name, "x")], &[]).unwrap_err().to_string();
+            assert!(error.contains(&format!("unknown key {name};")), "{error}");
+        }
+        // A name that is a setting is one.
+        let properties = load("", &[("BOXOFFICE_KAFKA_PROPERTIES_A_PORT", "7")], &[]).unwrap().kafka.properties;
+        assert_eq!(properties.0["a.port"], "7");
     }
 
     #[test]

@@ -125,6 +125,22 @@ fn wrong_settings_stop_it_at_once() {
     }
 }
 
+#[test]
+fn it_starts_in_a_namespace_that_has_a_service_of_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let injected = [
+        ("BOXOFFICE_SERVICE_HOST", "10.0.0.1"),
+        ("BOXOFFICE_SERVICE_PORT", "8080"),
+        ("BOXOFFICE_SERVICE_PORT_HTTP", "8080"),
+        ("BOXOFFICE_PORT", "tcp://10.0.0.1:8080"),
+        ("BOXOFFICE_PORT_8080_TCP_ADDR", "10.0.0.1"),
+        ("BOXOFFICE_NATS_SERVICE_HOST", "10.0.0.2"),
+    ];
+    let (server, lines) = until_it_listens(serving(dir.path(), &[]).envs(injected).spawn().unwrap());
+    assert!(lines.last().unwrap().starts_with("listening on "), "{lines:?}");
+    assert_eq!(terminate(server).0, Some(0));
+}
+
 #[tokio::test]
 async fn it_serves_on_when_nobody_takes_its_log() {
     let dir = tempfile::tempdir().unwrap();
