@@ -35,7 +35,7 @@ fn record(n: u64) -> Result<Arc<Record>> {
         note: None,
         prices: [Points::new(12_000).ok_or("points")?].into_iter().collect(),
         from_blocked: Vec::new(),
-    by: None,
+        by: None,
     };
     let at = Timestamp::from_millis(1_799_999_700_000 + n);
     Ok(Arc::new(Record { at, facts: Facts::Option(OptionId(1), vec![event]) }))

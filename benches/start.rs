@@ -106,7 +106,7 @@ impl Script {
             note: None,
             prices: [points(1)].into_iter().collect(),
             from_blocked: Vec::new(),
-        by: None,
+            by: None,
         })?;
         if !paid {
             return self.option(concert_option::Event::ReservationReleased { reservation, by: None });

@@ -20,9 +20,9 @@ use boxoffice::payment::{Fact, Kind, Method};
 use boxoffice::testing::clock::ManualClock;
 use boxoffice::testing::data_dir::copy_until;
 use boxoffice::{
-    Caller, ConcertPatch, Currency, Engine, EventFilter, LineOrder, Lsn, NewArea, NewOption, Note, Office, PageRequest,
-    PaymentStatus, Portion, RoomMode, RoomSettings, RoomSettingsPatch, Start, Timestamp, TokenStatus, WindowPatch,
-    Wish, export, relay, verify,
+    Caller, ConcertPatch, Currency, Engine, EventFilter, LineOrder, Lsn, NewArea, NewOption, Note, Office, OptionPatch,
+    PageRequest, PaymentStatus, Portion, RoomMode, RoomSettings, RoomSettingsPatch, Start, Timestamp, TokenStatus,
+    WindowPatch, Wish, export, relay, verify,
 };
 use common::*;
 use serde::{Deserialize, Serialize};
@@ -310,6 +310,16 @@ async fn orders_that_change(engine: &Engine, sale: &mut Sale) {
     engine.accept_transfer(&bob, offer, None).await.unwrap();
     let office = Office { complimentary: true, ..Office::default() };
     engine.hold_for(option, &anna, (Wish::seats(["2-1"]), office, Note::default()), Some(&bob), None).await.unwrap();
+    let off = engine.add_option(concert, new_option(engine, 1, 3), None).await.unwrap().value.id;
+    let patch = OptionPatch { hold_seconds: Some(60), ..OptionPatch::default() };
+    engine.change_option(off, patch, &bob).await.unwrap();
+    buy(engine, off, &anna, &["1-1", "1-2"]).await;
+    engine.call_off(off, Some("rain".into()), &bob, None).await.unwrap();
+    eventually("all is given back", || async {
+        let now = engine.cancellation(off).await.unwrap();
+        ((now.done, now.owed) == (1, 0)).then_some(())
+    })
+    .await;
     sale.users.extend([anna, bob]);
 }
 

@@ -116,14 +116,14 @@ class Server:
         return self.process.wait(timeout=PATIENCE_SECONDS)
 
 
-def plan(rows):
-    """Rows of ten seats; the first half of them is A."""
+def plan():
+    """Six rows of ten seats; the first half of them is A."""
     def row(number):
         seats = [{"seat_guid": f"{number}-{n}", "seat_number": str(n), "category": "A" if number <= 3 else "B",
                   "position": {"x": 30 * n, "y": 40 * number}} for n in range(1, 11)]
         return {"row_number": str(number), "seats": seats}
     return {"categories": [{"name": "A"}, {"name": "B"}],
-            "zones": [{"name": "Hall", "rows": [row(number) for number in range(1, rows + 1)]}]}
+            "zones": [{"name": "Hall", "rows": [row(number) for number in range(1, 7)]}]}
 
 
 class Order:
@@ -160,7 +160,7 @@ class Season:
         self.concert = concert
         for _ in range(nights):
             night = self.server.do("root", "POST", f"/v1/concerts/{concert}/options", {
-                "starts_at": "2099-11-20T19:30:00Z", "refundable_until": "2099-11-19T00:00:00Z", "seating_plan": plan(6),
+                "starts_at": "2099-11-20T19:30:00Z", "refundable_until": "2099-11-19T00:00:00Z", "seating_plan": plan(),
                 "prices": {**PRICES, "Lawn": LAWN_PRICE}, "areas": [{"name": LAWN, "capacity": FREE_PLACES, "category": "Lawn"}],
                 "max_seats_per_user": 100, "currency": "KRW", "payment_methods": ["points", "card"]})["id"]
             self.orders[night], self.prices[night] = {}, {**PRICES, "Lawn": LAWN_PRICE}
@@ -373,19 +373,17 @@ class Season:
     # What is changed
 
     def change_what_is_sold(self, night):
-        """Dearer from now on, with another row and more places on the lawn."""
-        dearer = {"A": 120}
-        changed = self.server.do("root", "PATCH", f"/v1/options/{night}", {
-            "prices": dearer, "areas": [{"name": LAWN, "capacity": FREE_PLACES + 5, "category": "Lawn"}]})
+        """Dearer from now on, with more places on the lawn."""
+        lawn = {"name": LAWN, "capacity": FREE_PLACES + 5}
+        changed = self.server.do("root", "PATCH", f"/v1/options/{night}", {"prices": {"A": 120}, "areas": [lawn]})
         check("the new price", changed["prices"]["A"], 120)
-        self.prices[night] |= dearer
+        self.prices[night]["A"] = 120
         self.lawn_left[night] += 5
-        self.server.do("root", "PUT", f"/v1/options/{night}/plan", plan(7))
-        self.free[night] |= {f"7-{n}" for n in range(1, 11)}
-        gone = self.one(night, lambda order: "6-1" in order.seats or any(seat.startswith("6-") for seat in order.seats))
-        if gone:
-            status, problem = self.server.ask("root", "PUT", f"/v1/options/{night}/plan", plan(5))
-            check("a plan without what is sold", (status, problem["code"]), (409, "seats_in_use"))
+        used = FREE_PLACES + 5 - self.lawn_left[night]
+        if used > 1:
+            less = {"areas": [{"name": LAWN, "capacity": used - 1}]}
+            status, problem = self.server.ask("root", "PATCH", f"/v1/options/{night}", less)
+            check("room for fewer than are there", (status, problem["code"]), (409, "capacity_in_use"))
 
     def call_off(self, night):
         self.server.do("root", "POST", f"/v1/options/{night}/cancellation", {"reason": "Rain"})
