@@ -523,8 +523,10 @@ impl Sales {
                 };
                 ensure!(!known.credited, "saga", "refund {refund} is credited twice");
                 known.credited = true;
-                let paid = self.payments.get(&known.payment);
-                let stays = paid.filter(|paid| paid.status == PaymentStatus::Completed);
+                let payment = known.payment;
+                let paid = self.payments.get(&payment);
+                let open = self.refunds.values().any(|back| back.payment == payment && !back.credited);
+                let stays = paid.filter(|paid| paid.status == PaymentStatus::Completed || open);
                 let expected = stays.map(|paid| paid.legs.values().map(|(_, taken, back)| taken - back).sum::<u64>());
                 let said = left.map(Points::get);
                 ensure!(said == expected, "I16", "{refund} leaves {said:?} paid instead of {expected:?}");

@@ -338,7 +338,7 @@ fn events_of_orders_that_change() {
         (changed(What::Released, vec![]), "821282018982008082808082808083810180810707f6f6f664616e6e61".into()),
         (
             changed(refunded, vec![back]),
-            "821282018982018204f48280808280808381018081070781840464616e6e610682820304820202f6f664616e6e61".into(),
+            "821282018982018304f4028280808280808381018081070781840464616e6e610682820304820202f6f664616e6e61".into(),
         ),
         (
             changed(What::HandedOn { to: anna(), transfer: Some(4) }, vec![]),

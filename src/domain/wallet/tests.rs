@@ -115,13 +115,13 @@ fn corrections() {
     let then = then.then_events([adjusted(2, Way::Down, 30, 70)]).then_tells([]).then_reply(Reply::Charged(entry));
     let then = then.when(adjust(Way::Up, 5, "mistyped", none()), s(2)).then_events([adjusted(3, Way::Up, 5, 75)]);
     let then = then.reloaded();
-    assert_eq!((then.state().balance(), then.state().charged()), (points(75), points(105)));
+    assert_eq!((then.state().balance(), then.state().charged()), (points(75), points(75)));
     let short = Rejection::InsufficientPoints { balance: points(75), amount: points(76) };
     then.clone().when(adjust(Way::Down, 76, "mistyped", none()), s(3)).then_rejected(short);
     let most = Points::MAX.get();
-    let full = Rejection::LimitExceeded { limit: most, already: 105 };
-    then.clone().when(adjust(Way::Up, most - 104, "mistyped", none()), s(3)).then_rejected(full.clone());
-    then.clone().when(charge(most - 104, none()), s(3)).then_rejected(full);
+    let full = Rejection::LimitExceeded { limit: most, already: 75 };
+    then.clone().when(adjust(Way::Up, most - 74, "mistyped", none()), s(3)).then_rejected(full.clone());
+    then.clone().when(charge(most - 74, none()), s(3)).then_rejected(full);
     let all = then.clone().when(adjust(Way::Down, 75, "mistyped", none()), s(3));
     assert_eq!(all.state().balance(), Points::ZERO);
     let long = "ö".repeat(REASON_CHARS_MAX);
