@@ -274,18 +274,31 @@ class Season:
         found = [order for order in self.orders[night].values() if order.status == "confirmed" and not hasattr(order, "guest") and fits(order)]
         return self.dice.choice(found) if found else None
 
+    def drawn(self, order, amount):
+        """Of which legs an amount goes back, and how much of each."""
+        parts = []
+        for leg in reversed(order.legs):
+            parts.append((leg, min(leg[1], amount)))
+            amount -= parts[-1][1]
+        check("what no leg has paid", amount, 0)
+        return parts
+
+    def told(self, order, amount):
+        """What the answer to a refund tells: of one that goes to several wallets, what the newest payer gets."""
+        if order.by_card:
+            return amount
+        parts = [(leg[0], part) for leg, part in self.drawn(order, amount) if part]
+        return sum(part for payer, part in parts if payer == parts[0][0])
+
     def back(self, order, amount):
         """What goes back, to who paid last first; by card it is owed, and done when it is told."""
         if order.by_card:
             self.tell(order, "refunded", amount)
             self.given[f"ch-{order.payment}"] += amount
             return
-        for leg in reversed(order.legs):
-            part = min(leg[1], amount)
+        for leg, part in self.drawn(order, amount):
             leg[1] -= part
-            amount -= part
             self.balances[leg[0]] += part
-        check("what no leg has paid", amount, 0)
 
     def settles(self, order):
         """Until nothing of it is under way."""
@@ -303,7 +316,7 @@ class Season:
         who = "refunder" if order.was_handed_on else order.owner
         amount = sum(order.seats[seat] for seat in seats)
         status, refund = self.server.ask(who, "POST", f"/v1/payments/{order.payment}/refunds", {"seats": seats})
-        check("what goes back of a part", (status, refund["amount"]), (202 if order.by_card else 201, amount))
+        check("what goes back of a part", (status, refund["amount"]), (202 if order.by_card else 201, self.told(order, amount)))
         self.back(order, amount)
         self.let_go(night, order, seats)
         self.settles(order)
@@ -406,8 +419,10 @@ class Season:
         check("a hold", self.server.ask("user-1", "POST", f"/v1/options/{night}/reservations", wish)[0], 409)
 
     def owed(self, order):
-        payment = self.server.do("bank", "GET", f"/v1/payments/{order.payment}")
-        return payment if any(owed["kind"] == "refund" for owed in payment.get("owed") or []) else None
+        """The payment, if it is on the list of work with a refund."""
+        listed = self.server.all("bank", "/v1/payments?owed=true")
+        found = [one for one in listed if one["id"] == order.payment and any(owed["kind"] == "refund" for owed in one["owed"])]
+        return found[0] if found else None
 
     # What must be so in the end
 

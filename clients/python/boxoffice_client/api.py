@@ -16,6 +16,8 @@ ConcertId = str
 # A code of ISO 4217
 Currency = str
 
+Cursor = str
+
 # The id of a wallet's entry; opaque
 EntryId = str
 
@@ -44,13 +46,17 @@ Focus = Union["FocusXY", "FocusZones"]
 # Seats or places to be held
 Hold = Union["HoldSeats", "HoldBestAvailable", "HoldAreas"]
 
+IdempotencyKey = str
+
 # What a node is to its cluster.
 NodeRole = Literal["owner", "follower"]
 
 # The id of an option; opaque
 OptionId = str
 
-OptionStatus = Literal["scheduled", "on_sale", "sold_out", "closed"]
+OptionStatus = Literal["scheduled", "on_sale", "sold_out", "closed", "cancelled"]
+
+PageLimit = int
 
 # Why a receiver is left alone.
 PauseReason = Literal["failures", "retry_after"]
@@ -62,6 +68,11 @@ Points = int
 
 # The id of a refund; opaque
 RefundId = str
+
+# The id of a reservation; opaque
+ReservationId = str
+
+ReservationStatus = Literal["held", "paying", "confirmed", "released", "expired", "refunded"]
 
 # What a receiver is.
 SinkKind = Literal["webhook", "kafka", "host"]
@@ -92,17 +103,6 @@ WebhookId = str
 
 # Whether anything is delivered to a receiver.
 WebhookStatus = Literal["active", "disabled", "suspended"]
-
-# The id of a reservation; opaque
-ReservationId = str
-
-PageLimit = int
-
-Cursor = str
-
-IdempotencyKey = str
-
-ReservationStatus = Literal["held", "paying", "confirmed", "released", "expired", "refunded"]
 
 
 class Adjustment(TypedDict):
@@ -150,10 +150,34 @@ class BestAvailable(_BestAvailable, total=False):
     """Only in this zone."""
 
 
+class Cancellation(TypedDict):
+    """How far the calling off of a performance is. It is over once all are done and nothing is owed."""
+    cancelled_at: Timestamp
+    """Since when."""
+    done: int
+    """How many payments are given back."""
+    owed: int
+    """How many refunds have not arrived: wallets have not taken them, or providers have not said that they are
+    done.
+    """
+    reason: Union[str, None]
+    """Why, if that was told."""
+    total: int
+    """Of how many."""
+
+
 class Charge(TypedDict):
     """Points to be added."""
     amount: int
     """1 to 2^53-1."""
+
+
+class Compared(TypedDict):
+    """What one of both does not know."""
+    unknown_here: list[Moved]
+    """What the provider lists, and was not heard of."""
+    unknown_to_provider: list[Moved]
+    """What was heard of, and the provider does not list."""
 
 
 class _Concert(TypedDict):
@@ -171,23 +195,23 @@ class _Concert(TypedDict):
 
 class Concert(_Concert, total=False):
     """A concert."""
-    venue: str
-    time_zone: str
-    """an IANA name"""
     description: str
-    image_url: str
     hidden: Literal[True]
     """it is left out of the list; absent: it is not"""
+    image_url: str
+    time_zone: str
+    """an IANA name"""
+    venue: str
 
 
 class ConcertDetails(TypedDict, total=False):
-    venue: str
-    time_zone: str
-    """an IANA name"""
     description: str
-    image_url: str
     hidden: Literal[True]
     """it is left out of the list; absent: it is not"""
+    image_url: str
+    time_zone: str
+    """an IANA name"""
+    venue: str
 
 
 class _ConcertOption(TypedDict):
@@ -315,6 +339,25 @@ class Empty(TypedDict):
     """An operation that has nothing to say: `{}`, or no body at all."""
 
 
+class Event(TypedDict):
+    data: Union[Reservation, Payment, EventToken, WalletEntry]
+    datacontenttype: Literal["application/json"]
+    id: EventId
+    source: str
+    specversion: Literal["1.0"]
+    subject: str
+    time: Timestamp
+    type: EventType
+
+
+class EventToken(TypedDict):
+    concert_id: ConcertId
+    expires_at: Union[None, Timestamp]
+    id: TokenId
+    status: TokenStatus
+    user_id: UserId
+
+
 class Events(TypedDict):
     items: list[Event]
     next_after: Union[None, EventId]
@@ -432,8 +475,8 @@ class _HistoryItem(TypedDict):
 
 
 class HistoryItem(_HistoryItem, total=False):
-    why: str
     reservation_id: ReservationId
+    why: str
 
 
 class _HoldSeats(TypedDict):
@@ -441,16 +484,16 @@ class _HoldSeats(TypedDict):
 
 
 class HoldSeats(_HoldSeats, total=False):
-    reference: str
-    data: dict[str, Any]
-    user_id: UserId
-    """for whom (box office)"""
-    complimentary: bool
-    """it costs nothing, and is confirmed at once (box office)"""
     beyond_limits: bool
     """no limit of seats holds (box office)"""
+    complimentary: bool
+    """it costs nothing, and is confirmed at once (box office)"""
+    data: dict[str, Any]
     from_blocked: bool
     """blocked seats may be named, and are blocked again once they are free (box office)"""
+    reference: str
+    user_id: UserId
+    """for whom (box office)"""
 
 
 class _HoldBestAvailable(TypedDict):
@@ -458,16 +501,16 @@ class _HoldBestAvailable(TypedDict):
 
 
 class HoldBestAvailable(_HoldBestAvailable, total=False):
-    reference: str
-    data: dict[str, Any]
-    user_id: UserId
-    """for whom (box office)"""
-    complimentary: bool
-    """it costs nothing, and is confirmed at once (box office)"""
     beyond_limits: bool
     """no limit of seats holds (box office)"""
+    complimentary: bool
+    """it costs nothing, and is confirmed at once (box office)"""
+    data: dict[str, Any]
     from_blocked: bool
     """blocked seats may be named, and are blocked again once they are free (box office)"""
+    reference: str
+    user_id: UserId
+    """for whom (box office)"""
 
 
 class _HoldAreas(TypedDict):
@@ -475,16 +518,28 @@ class _HoldAreas(TypedDict):
 
 
 class HoldAreas(_HoldAreas, total=False):
-    reference: str
-    data: dict[str, Any]
-    user_id: UserId
-    """for whom (box office)"""
-    complimentary: bool
-    """it costs nothing, and is confirmed at once (box office)"""
     beyond_limits: bool
     """no limit of seats holds (box office)"""
+    complimentary: bool
+    """it costs nothing, and is confirmed at once (box office)"""
+    data: dict[str, Any]
     from_blocked: bool
     """blocked seats may be named, and are blocked again once they are free (box office)"""
+    reference: str
+    user_id: UserId
+    """for whom (box office)"""
+
+
+class Moved(TypedDict):
+    """Money that moved."""
+    amount: Points
+    """How much."""
+    currency: Currency
+    """Of what."""
+    kind: str
+    """`captured`, `refunded`, `refund_failed` or `dispute_lost`."""
+    reference: str
+    """The provider's name for the charge."""
 
 
 class NewArea(TypedDict):
@@ -546,10 +601,25 @@ class NodeHealth(TypedDict):
 
 
 class OptionPatch(TypedDict, total=False):
-    """Changes of an option's times, any of them. `null` takes one away, or back to its default."""
+    """Changes of what an option sells, and on what terms, any of them. `null` takes a time of the sale away, or
+    back to its default.
+    """
+    areas: list[PatchedArea]
+    """By their names; others stay as they are."""
+    hold_seconds: Union[int, None]
+    """How long a hold lasts from then on."""
+    max_seats_per_reservation: Union[int, None]
+    """The most seats and places of one reservation."""
+    max_seats_per_user: Union[int, None]
+    """The most seats and places of one user."""
+    payment_seconds: Union[int, None]
+    """How long a payment may take from then on."""
+    prices: dict[str, Points]
+    """What these categories cost for holds from then on."""
     refundable_until: Union[Timestamp, None]
     sale_closes_at: Union[Timestamp, None]
     sale_opens_at: Union[Timestamp, None]
+    starts_at: Union[Timestamp, None]
 
 
 class _OwedItem(TypedDict):
@@ -575,10 +645,23 @@ class OwedItem(_OwedItem, total=False):
 
 class Part(TypedDict, total=False):
     """A part of an order."""
-    areas: Union[list[AreaWish], None]
+    areas: list[AreaWish]
     """Which places."""
-    seats: Union[list[str], None]
+    seats: list[str]
     """Which seats."""
+
+
+class _PatchedArea(TypedDict):
+    name: str
+    """Its name."""
+
+
+class PatchedArea(_PatchedArea, total=False):
+    """A change of one area. Of one that is new to the option all is needed."""
+    capacity: Union[int, None]
+    """How many people it takes from then on: not fewer than places of it are held or sold."""
+    category: Union[str, None]
+    """The category whose price its places have."""
 
 
 class Pay(TypedDict, total=False):
@@ -588,31 +671,57 @@ class Pay(TypedDict, total=False):
 
 
 class _Payment(TypedDict):
-    id: PaymentId
-    reservation_id: ReservationId
-    user_id: UserId
     amount: Points
-    status: Literal["pending", "authorized", "completed", "failed", "voiding", "voided", "refund_owed", "refunded"]
     balance: Union[None, Points]
+    id: PaymentId
     paid_at: Union[None, Timestamp]
+    reservation_id: ReservationId
+    status: Literal["pending", "authorized", "completed", "failed", "voiding", "voided", "refund_owed", "refunded"]
+    user_id: UserId
 
 
 class Payment(_Payment, total=False):
-    method: str
-    """the provider; this and the rest only where one takes the payment"""
-    currency: Currency
-    expires_at: Timestamp
-    provider_id: str
-    """what the payment is called at the provider"""
-    verdict: Literal["capture", "void", "refund", None]
-    refunded: int
-    disputed: bool
-    shortfall: int
-    """what is missing of the price"""
-    owed: list[OwedItem]
     checkout: dict[str, Any]
     """what the buyer's page needs to pay, as its provider has it; only for its owner, and while it is pending
     """
+    currency: Currency
+    disputed: bool
+    expires_at: Timestamp
+    method: str
+    """the provider; this and the rest only where one takes the payment"""
+    owed: list[OwedItem]
+    provider_id: str
+    """what the payment is called at the provider"""
+    refunded: int
+    shortfall: int
+    """what is missing of the price"""
+    verdict: Literal["capture", "void", "refund", None]
+
+
+class _Problem(TypedDict):
+    code: Literal["invalid_request", "unauthenticated", "insufficient_points", "forbidden", "queue_token_required", "queue_token_not_active", "not_found", "method_not_allowed", "request_timeout", "seats_unavailable", "not_enough_seats", "limit_exceeded", "sale_not_open", "reservation_expired", "reservation_not_held", "already_paid", "not_refundable", "payment_pending", "payment_under_way", "amount_too_small", "fact_conflict", "reference_in_use", "change_under_way", "reservation_not_confirmed", "price_would_rise", "capacity_in_use", "payload_too_large", "unsupported_media_type", "unknown_seats", "idempotency_key_reused", "rate_limited", "request_header_fields_too_large", "internal", "overloaded", "storage_full", "outcome_unknown", "no_owner"]
+    detail: str
+    status: int
+    title: str
+    type: str
+
+
+class Problem(_Problem, total=False):
+    """RFC 9457; the page at `type` explains it"""
+    already: int
+    amount: Points
+    balance: Points
+    conflicts: list[str]
+    errors: list[FieldError]
+    limit: int
+    payment_id: PaymentId
+    seats: list[str]
+
+
+class Reason(TypedDict, total=False):
+    """Why a performance is called off."""
+    reason: Union[str, None]
+    """As it is told to who asks."""
 
 
 class Reconciled(TypedDict):
@@ -686,53 +795,53 @@ class Report(_Report, total=False):
 
 
 class _Reservation(TypedDict):
-    id: ReservationId
-    option_id: OptionId
-    user_id: UserId
-    status: ReservationStatus
-    seats: list[ReservedSeat]
-    areas: list[ReservedArea]
     amount: Points
+    areas: list[ReservedArea]
     created_at: Timestamp
     expires_at: Timestamp
+    id: ReservationId
+    option_id: OptionId
+    seats: list[ReservedSeat]
+    status: ReservationStatus
+    user_id: UserId
 
 
 class Reservation(_Reservation, total=False):
+    currency: str
+    """whose smallest unit the amount counts; absent: it is of points"""
+    data: dict[str, Any]
+    """what whoever held it keeps with it"""
     payment_id: PaymentId
     reference: str
     """what whoever held it calls it"""
-    data: dict[str, Any]
-    """what whoever held it keeps with it"""
-    currency: str
-    """whose smallest unit the amount counts; absent: it is of points"""
 
 
 class ReservationWithStepsSteps(TypedDict):
-    step: Literal["held", "payment_started", "payment_confirmed", "payment_failed", "token_completed", "refund_started", "refund_credited", "released", "expired", "payment_authorized", "taken_again", "part_released", "part_refunded", "exchange_started", "exchanged", "exchange_failed", "handed_on", "held_until"]
     at: Timestamp
     lsn: int
+    step: Literal["held", "payment_started", "payment_confirmed", "payment_failed", "token_completed", "refund_started", "refund_credited", "released", "expired", "payment_authorized", "taken_again", "part_released", "part_refunded", "exchange_started", "exchanged", "exchange_failed", "handed_on", "held_until"]
 
 
 class _ReservationWithSteps(TypedDict):
-    id: ReservationId
-    option_id: OptionId
-    user_id: UserId
-    status: ReservationStatus
-    seats: list[ReservedSeat]
-    areas: list[ReservedArea]
     amount: Points
+    areas: list[ReservedArea]
     created_at: Timestamp
     expires_at: Timestamp
+    id: ReservationId
+    option_id: OptionId
+    seats: list[ReservedSeat]
+    status: ReservationStatus
+    user_id: UserId
 
 
 class ReservationWithSteps(_ReservationWithSteps, total=False):
+    currency: str
+    """whose smallest unit the amount counts; absent: it is of points"""
+    data: dict[str, Any]
+    """what whoever held it keeps with it"""
     payment_id: PaymentId
     reference: str
     """what whoever held it calls it"""
-    data: dict[str, Any]
-    """what whoever held it keeps with it"""
-    currency: str
-    """whose smallest unit the amount counts; absent: it is of points"""
     steps: list[ReservationWithStepsSteps]
     """for an admin: how it came to be what it is"""
 
@@ -805,9 +914,9 @@ class SaleFigures(TypedDict):
 
 class SeatCounts(TypedDict):
     available: int
+    blocked: int
     held: int
     sold: int
-    blocked: int
 
 
 class SeatList(TypedDict):
@@ -840,14 +949,14 @@ class SeatingPlanZonesRowsSeatsPosition(TypedDict, total=False):
 
 
 class _SeatingPlanZonesRowsSeats(TypedDict):
-    seat_guid: str
     category: str
     """empty: not for sale"""
+    seat_guid: str
 
 
 class SeatingPlanZonesRowsSeats(_SeatingPlanZonesRowsSeats, total=False):
-    seat_number: Union[str, float, None]
     position: SeatingPlanZonesRowsSeatsPosition
+    seat_number: Union[str, float, None]
     start_direction: Literal["<", ">", "<>", None]
 
 
@@ -856,10 +965,10 @@ class _SeatingPlanZonesRows(TypedDict):
 
 
 class SeatingPlanZonesRows(_SeatingPlanZonesRows, total=False):
-    row_number: Union[str, float, None]
-    row_label: Union[str, float, None]
-    seat_label: Union[str, float, None]
     position: SeatingPlanZonesRowsPosition
+    row_label: Union[str, float, None]
+    row_number: Union[str, float, None]
+    seat_label: Union[str, float, None]
 
 
 class _SeatingPlanZones(TypedDict):
@@ -867,9 +976,9 @@ class _SeatingPlanZones(TypedDict):
 
 
 class SeatingPlanZones(_SeatingPlanZones, total=False):
+    areas: list[dict[str, Any]]
     name: Union[str, float, None]
     position: SeatingPlanZonesPosition
-    areas: list[dict[str, Any]]
 
 
 class _SeatingPlan(TypedDict):
@@ -883,10 +992,10 @@ class SeatingPlan(_SeatingPlan, total=False):
 
 
 class Seats(TypedDict):
-    option_id: OptionId
-    seq: int
-    seats: dict[str, Literal["held", "sold", "blocked"]]
     areas: dict[str, AreaSeats]
+    option_id: OptionId
+    seats: dict[str, Literal["held", "sold", "blocked"]]
+    seq: int
 
 
 class Sink(TypedDict):
@@ -955,13 +1064,13 @@ class Stats(TypedDict):
 
 class Swap(TypedDict, total=False):
     """What is given, and what is taken for it."""
-    give: Union[list[str], None]
+    give: list[str]
     """Which of its seats are given."""
-    give_areas: Union[list[AreaWish], None]
+    give_areas: list[AreaWish]
     """Which of its places are given."""
-    take: Union[list[str], None]
+    take: list[str]
     """Which seats are taken."""
-    take_areas: Union[list[AreaWish], None]
+    take_areas: list[AreaWish]
     """Which places are taken."""
 
 
@@ -989,10 +1098,10 @@ class Token(TypedDict):
 
 
 class TokenCounts(TypedDict):
-    waiting: int
     active: int
-    used: int
     expired: int
+    used: int
+    waiting: int
 
 
 class Transfer(TypedDict):
@@ -1011,13 +1120,13 @@ class Until(TypedDict):
 
 class WaitingRoom(TypedDict):
     """The waiting room of a concert."""
-    mode: WaitingRoomMode
-    max_active: int
-    admit_per_minute: Union[int, None]
     active_ttl_seconds: int
-    waiting_ttl_seconds: int
-    order: WaitingRoomOrder
+    admit_per_minute: Union[int, None]
+    max_active: int
+    mode: WaitingRoomMode
     opens_at: Union[None, Timestamp]
+    order: WaitingRoomOrder
+    waiting_ttl_seconds: int
     counts: TokenCounts
     """How many tokens are in each state."""
 
@@ -1038,13 +1147,13 @@ class WaitingRoomPatch(TypedDict, total=False):
 
 
 class WaitingRoomSettings(TypedDict):
-    mode: WaitingRoomMode
-    max_active: int
-    admit_per_minute: Union[int, None]
     active_ttl_seconds: int
-    waiting_ttl_seconds: int
-    order: WaitingRoomOrder
+    admit_per_minute: Union[int, None]
+    max_active: int
+    mode: WaitingRoomMode
     opens_at: Union[None, Timestamp]
+    order: WaitingRoomOrder
+    waiting_ttl_seconds: int
 
 
 class Wallet(TypedDict):
@@ -1121,11 +1230,11 @@ class WebhookAttempts(TypedDict):
 
 
 class WebhookResponse(TypedDict):
+    at: Timestamp
     status: Union[int, None]
     """null: there was no answer"""
     text: str
     """the beginning of the answer, or what went wrong"""
-    at: Timestamp
 
 
 class WebhookWithSecret(TypedDict):
@@ -1164,45 +1273,6 @@ class WebhookWithSecret(TypedDict):
     """Where."""
     secret: str
     """With what deliveries are signed. It is not shown again."""
-
-
-class EventToken(TypedDict):
-    id: TokenId
-    concert_id: ConcertId
-    user_id: UserId
-    status: TokenStatus
-    expires_at: Union[None, Timestamp]
-
-
-class Event(TypedDict):
-    specversion: Literal["1.0"]
-    id: EventId
-    source: str
-    type: EventType
-    subject: str
-    time: Timestamp
-    datacontenttype: Literal["application/json"]
-    data: Union[Reservation, Payment, EventToken, WalletEntry]
-
-
-class _Problem(TypedDict):
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: Literal["invalid_request", "unauthenticated", "insufficient_points", "forbidden", "queue_token_required", "queue_token_not_active", "not_found", "method_not_allowed", "request_timeout", "seats_unavailable", "not_enough_seats", "limit_exceeded", "sale_not_open", "reservation_expired", "reservation_not_held", "already_paid", "not_refundable", "payment_pending", "payment_under_way", "amount_too_small", "fact_conflict", "reference_in_use", "change_under_way", "reservation_not_confirmed", "price_would_rise", "payload_too_large", "unsupported_media_type", "unknown_seats", "idempotency_key_reused", "rate_limited", "request_header_fields_too_large", "internal", "overloaded", "storage_full", "outcome_unknown", "no_owner"]
-
-
-class Problem(_Problem, total=False):
-    """RFC 9457; the page at `type` explains it"""
-    errors: list[FieldError]
-    balance: Points
-    amount: Points
-    conflicts: list[str]
-    limit: int
-    already: int
-    payment_id: PaymentId
-    seats: list[str]
 
 
 class Operations(Calls):
@@ -1301,8 +1371,8 @@ class Operations(Calls):
         answer: ConcertOption = self._call(Call("GET", f"/v1/options/{path_of(id)}", try_again=True))
         return answer
 
-    def reschedule_option(self, id: OptionId, body: OptionPatch) -> ConcertOption:
-        """Changes when an option is on sale, and until when it is refunded."""
+    def change_option(self, id: OptionId, body: OptionPatch) -> ConcertOption:
+        """Changes what an option sells, and on what terms. What is held or paid stays as it was."""
         answer: ConcertOption = self._call(Call("PATCH", f"/v1/options/{path_of(id)}", body=body))
         return answer
 
@@ -1317,13 +1387,31 @@ class Operations(Calls):
         ))
         return answer
 
+    def get_cancellation(self, id: OptionId) -> Cancellation:
+        """Tells how far the calling off of a performance is."""
+        answer: Cancellation = self._call(Call("GET", f"/v1/options/{path_of(id)}/cancellation", try_again=True))
+        return answer
+
+    def cancel_option(self, id: OptionId, body: Reason, *, idempotency_key: Optional[str] = None) -> Cancellation:
+        """Calls a performance off: nothing is sold any more, holds end, and every payment is given back to
+        who paid.
+        """
+        answer: Cancellation = self._call(Call(
+            "POST",
+            f"/v1/options/{path_of(id)}/cancellation",
+            body=body,
+            headers={"Idempotency-Key": idempotency_key or new_key()},
+            try_again=True,
+        ))
+        return answer
+
     def get_plan(self, id: OptionId) -> SeatingPlan:
-        """Reads an option's seating plan, with prices. It never changes."""
+        """Reads an option's seating plan, with prices."""
         answer: SeatingPlan = self._call(Call("GET", f"/v1/options/{path_of(id)}/plan", try_again=True))
         return answer
 
     def get_plan_if_changed(self, id: OptionId, etag: Optional[str] = None) -> Optional[Tagged[SeatingPlan]]:
-        """Reads an option's seating plan, with prices. It never changes."""
+        """Reads an option's seating plan, with prices."""
         return self._changed(Call("GET", f"/v1/options/{path_of(id)}/plan", try_again=True), etag)
 
     def list_option_reservations(
@@ -1506,9 +1594,16 @@ class Operations(Calls):
             try_again=True,
         ))
 
-    def get_payment(self, id: PaymentId) -> Payment:
-        """Reads a payment."""
-        answer: Payment = self._call(Call("GET", f"/v1/payments/{path_of(id)}", try_again=True))
+    def compare_payments(self, *, provider: str, day: str) -> Compared:
+        """Asks the provider what it did on a day, and tells what of that, or of what was heard, one of both
+        does not know. It takes as long as the provider needs for its list.
+        """
+        answer: Compared = self._call(Call(
+            "GET",
+            "/v1/payments/reconciliation/differences",
+            query={"provider": provider, "day": day},
+            try_again=True,
+        ))
         return answer
 
     def give_up_payment(self, id: PaymentId) -> Payment:
@@ -1517,6 +1612,11 @@ class Operations(Calls):
         answered; from `authorized` on, and where money was taken, it is 409.
         """
         answer: Payment = self._call(Call("DELETE", f"/v1/payments/{path_of(id)}"))
+        return answer
+
+    def get_payment(self, id: PaymentId) -> Payment:
+        """Reads a payment."""
+        answer: Payment = self._call(Call("GET", f"/v1/payments/{path_of(id)}", try_again=True))
         return answer
 
     def confirm_payment(self, id: PaymentId, body: Confirmation) -> Payment:
@@ -1567,14 +1667,14 @@ class Operations(Calls):
             try_again=True,
         ))
 
-    def get_reservation(self, id: ReservationId) -> ReservationWithSteps:
-        """Reads a reservation; for an admin with the steps that led to its state."""
-        answer: ReservationWithSteps = self._call(Call("GET", f"/v1/reservations/{path_of(id)}", try_again=True))
-        return answer
-
     def release_reservation(self, id: ReservationId) -> Reservation:
         """Releases a reservation that is held."""
         answer: Reservation = self._call(Call("DELETE", f"/v1/reservations/{path_of(id)}"))
+        return answer
+
+    def get_reservation(self, id: ReservationId) -> ReservationWithSteps:
+        """Reads a reservation; for an admin with the steps that led to its state."""
+        answer: ReservationWithSteps = self._call(Call("GET", f"/v1/reservations/{path_of(id)}", try_again=True))
         return answer
 
     def extend_hold(self, id: ReservationId, body: Until) -> Reservation:
@@ -1709,14 +1809,14 @@ class Operations(Calls):
         ))
         return answer
 
+    def leave_queue(self, id: TokenId) -> None:
+        """Leaves the line."""
+        self._call(Call("DELETE", f"/v1/tokens/{path_of(id)}"))
+
     def get_token(self, id: TokenId) -> Token:
         """Reads a token. To ask is a sign of life."""
         answer: Token = self._call(Call("GET", f"/v1/tokens/{path_of(id)}", try_again=True))
         return answer
-
-    def leave_queue(self, id: TokenId) -> None:
-        """Leaves the line."""
-        self._call(Call("DELETE", f"/v1/tokens/{path_of(id)}"))
 
     def get_token_history(
         self,
@@ -1844,16 +1944,16 @@ class Operations(Calls):
         answer: WebhookWithSecret = self._call(Call("POST", "/v1/webhooks", body=body))
         return answer
 
-    def get_webhook(self, id: WebhookId) -> Webhook:
-        """Reads a receiver of events, and how far it has got."""
-        answer: Webhook = self._call(Call("GET", f"/v1/webhooks/{path_of(id)}", try_again=True))
-        return answer
-
     def remove_webhook(self, id: WebhookId) -> None:
         """Removes a receiver of events, with its dead letters. An attempt that is under way may still
         arrive.
         """
         self._call(Call("DELETE", f"/v1/webhooks/{path_of(id)}"))
+
+    def get_webhook(self, id: WebhookId) -> Webhook:
+        """Reads a receiver of events, and how far it has got."""
+        answer: Webhook = self._call(Call("GET", f"/v1/webhooks/{path_of(id)}", try_again=True))
+        return answer
 
     def list_dead_letters(
         self,
