@@ -83,6 +83,8 @@ fn rows() -> Vec<(&'static str, &'static str, Value, Statuses)> {
         ("GET", "/v1/payments?user_id=owner", none(), [401, 403, 200, 200]),
         ("GET", "/v1/payments?option_id=o1", none(), ADMIN_READS),
         ("GET", "/v1/payments/reconciliation?provider=card&day=2026-11-29", none(), ADMIN_READS),
+        // Nobody is asked who is not configured.
+        ("GET", "/v1/payments/reconciliation/differences?provider=x&day=2026-11-29", none(), [401, 403, 403, 400]),
         ("GET", "/v1/payments/{id}", none(), OWNER_OR_ADMIN),
         ("POST", "/v1/payments/{id}/refunds", none(), [401, 404, 201, 201]),
         // Only a payment by a provider can be given up, and only by its owner, or has facts.

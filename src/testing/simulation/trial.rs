@@ -787,7 +787,10 @@ impl Trial {
                 }
                 self.settle()?;
             }
-            if self.bank.is_idle() && self.model.owes_nothing() {
+            // What is called off may have waited for what was told last.
+            let system = self.machine().system.clone();
+            let has_ended = self.model.has_ended(&system.replica).is_ok();
+            if self.bank.is_idle() && self.model.owes_nothing() && has_ended {
                 return self.bank.agrees(&self.model);
             }
             self.machine().timer.step();
