@@ -1,5 +1,6 @@
 //! What an option sells, and on what terms.
 
+use std::fmt;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
@@ -292,7 +293,6 @@ impl Definition {
 }
 
 /// An option's definition and its seating plan, put together: what stays the same until somebody changes what is sold.
-#[derive(Debug)]
 pub struct PricedPlan {
     /// The option.
     pub option: OptionId,
@@ -308,6 +308,14 @@ pub struct PricedPlan {
     area_prices: Vec<Points>,
     /// What categories and areas cost at first, if that is not what they cost now.
     first: Option<(Vec<Points>, Vec<Points>)>,
+}
+
+/// Not the plan, which is long, and in an order of its own each time.
+impl fmt::Debug for PricedPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut told = f.debug_struct("PricedPlan");
+        told.field("option", &self.option).field("version", &self.definition.version()).finish_non_exhaustive()
+    }
 }
 
 impl PricedPlan {
