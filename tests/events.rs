@@ -10,9 +10,9 @@ use std::path::Path;
 use boxoffice::payment::{Fact, Kind};
 use boxoffice::testing::clock::ManualClock;
 use boxoffice::{
-    Caller, ConcertId, Config, Currency, Engine, Error, Event, EventData, EventFilter, EventId, EventStream, EventType,
-    NewOption, Note, PaymentId, Points, Rejection, ReservationId, ReservationStatus, RoomMode, RoomSettings,
-    RoomSettingsPatch, TokenId, TokenStatus,
+    AreaPatch, Caller, ConcertId, Config, Currency, Engine, Error, Event, EventData, EventFilter, EventId, EventStream,
+    EventType, NewOption, Note, OptionPatch, PaymentId, Points, Rejection, ReservationId, ReservationStatus, RoomMode,
+    RoomSettings, RoomSettingsPatch, TokenId, TokenStatus,
 };
 use common::*;
 use serde::Serialize;
@@ -602,5 +602,36 @@ async fn the_schemas_hold() {
         assert!(!schemas[kind].is_valid(&more), "{text}");
     }
     assert_eq!(seen, names, "the sale has all types");
+    engine.shutdown().await.unwrap();
+}
+
+/// Whoever reads along knows the plan from before, and hears of places that were not in it then.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_held_in_a_new_area_is_told_to_who_reads_along() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(config(dir.path())).await.unwrap();
+    let option = on_sale(&engine, 2, 5).await;
+    let created = [EventType::ReservationCreated].into_iter().collect();
+    let mut stream = engine.events(EventId::default(), created);
+    hold(&engine, option, &user(0), &["1-1"]).await;
+    assert_eq!(stream.available(10).await.unwrap().events.len(), 1);
+    let bar = AreaPatch { name: "Bar".into(), capacity: Some(7), category: Some("A".into()) };
+    let patch = OptionPatch { areas: vec![bar], ..OptionPatch::default() };
+    engine.change_option(option, patch, &name("boss")).await.unwrap();
+    engine.hold(option, &user(0), boxoffice::Wish::places("Bar", 2), None, None).await.unwrap();
+    let told = rendered(&stream.available(10).await.unwrap().events);
+    let [(_, told)] = told.as_slice() else { panic!("{told:?}") };
+    let told: Value = serde_json::from_str(told).unwrap();
+    assert_eq!(told["data"]["areas"][0]["name"], "Bar", "{told}");
+    assert_eq!(
+        engine
+            .seats(option)
+            .await
+            .unwrap()
+            .areas()
+            .map(|(name, of)| (name.to_owned(), of.available))
+            .collect::<Vec<_>>(),
+        [("Bar".to_owned(), 5)]
+    );
     engine.shutdown().await.unwrap();
 }

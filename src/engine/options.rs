@@ -351,13 +351,19 @@ impl Inner {
     }
 
     pub(in crate::engine) async fn seats(self: &Arc<Self>, id: OptionId) -> Result<Seats, Error> {
-        let plan = self.offer(id).await?;
-        let found = self.read(|replica| {
-            let option = replica.option(id)?;
-            Ok((option.seq(), option.seats().clone(), option.areas().to_vec()))
-        });
-        let (seq, map, areas) = found.await?;
-        Ok(Seats { seq, map, areas, plan })
+        // Or an actor would be woken for every number that somebody thinks of.
+        let mut plan = self.offer(id).await?;
+        loop {
+            let found = self.read(|replica| {
+                let option = replica.option(id)?;
+                Ok((version(option), option.seq(), option.seats().clone(), option.areas().to_vec()))
+            });
+            let (version, seq, map, areas) = found.await?;
+            if plan.definition.version() == version {
+                return Ok(Seats { seq, map, areas, plan });
+            }
+            plan = self.offer_since(id, version).await?;
+        }
     }
 
     #[cfg(feature = "server")]
@@ -367,32 +373,15 @@ impl Inner {
         after: Option<Lsn>,
         piece_seats: u32,
     ) -> Result<Option<SeatPieces>, Error> {
-        let plan = self.offer(id).await?;
-        let found = self.read(|replica| {
-            let option = replica.option(id)?;
-            let (seq, seats) = (option.seq(), option.seats());
-            if after == Some(seq) {
-                return Ok(None);
+        let mut plan = self.offer(id).await?;
+        loop {
+            let found = self.read(|replica| Ok(pieces_after(replica.option(id)?, after, piece_seats)));
+            let Some((version, seq, pieces, areas)) = found.await? else { return Ok(None) };
+            if plan.definition.version() == version {
+                return Ok(Some(SeatPieces { seq, pieces, areas, plan }));
             }
-            let piece = |number: u32| {
-                let first = number * piece_seats;
-                let last = seats.len().min(first + piece_seats);
-                (number, (first..last).map(|seat| seats.status(seat)).collect::<Vec<_>>())
-            };
-            let numbers: Vec<_> = match after {
-                None => (0..seats.len().div_ceil(piece_seats)).collect(),
-                Some(after) => {
-                    let mut numbers: Vec<_> = seats
-                        .chunks_changed_after(after)
-                        .flat_map(|chunk| chunk.start / piece_seats..=(chunk.end - 1) / piece_seats)
-                        .collect();
-                    numbers.dedup();
-                    numbers
-                }
-            };
-            Ok(Some((seq, numbers.into_iter().map(piece).collect(), option.areas().to_vec())))
-        });
-        Ok(found.await?.map(|(seq, pieces, areas)| SeatPieces { seq, pieces, areas, plan }))
+            plan = self.offer_since(id, version).await?;
+        }
     }
 
     pub(in crate::engine) async fn seats_seq(self: &Arc<Self>, id: OptionId) -> Result<Lsn, Error> {
@@ -452,6 +441,12 @@ impl Inner {
             self.on_blocking_thread(move || inner.load_offer(id)).await?
         };
         Box::pin(load).await
+    }
+
+    /// As [`offer`](Self::offer), with terms of this version or a later one, which the replica has taken in.
+    pub(super) async fn offer_since(self: &Arc<Self>, id: OptionId, version: u64) -> Result<Arc<PricedPlan>, Error> {
+        self.offers.remove_if(&id, |_, known| known.definition.version() < version);
+        self.offer(id).await
     }
 
     /// As [`offer`](Self::offer), of an option that the replica has heard of. Blocks.
@@ -615,6 +610,41 @@ impl Inner {
         });
         unknown.chain(other).chain(strange).collect()
     }
+}
+
+/// Which terms an option has: how often they were changed.
+pub(super) fn version(option: &Aggregate) -> u64 {
+    option.definition().map_or(0, Definition::version)
+}
+
+/// A version of terms, and the `seq`, pieces and areas of [`SeatPieces`].
+#[cfg(feature = "server")]
+type ReadPieces = (u64, Lsn, Vec<(u32, Vec<Status>)>, Vec<AreaState>);
+
+/// What of the seats has changed after `after`, in pieces of so many seats, with the version of the terms; `None` if nothing has.
+#[cfg(feature = "server")]
+fn pieces_after(option: &Aggregate, after: Option<Lsn>, piece_seats: u32) -> Option<ReadPieces> {
+    let (seq, seats) = (option.seq(), option.seats());
+    if after == Some(seq) {
+        return None;
+    }
+    let piece = |number: u32| {
+        let first = number * piece_seats;
+        let last = seats.len().min(first + piece_seats);
+        (number, (first..last).map(|seat| seats.status(seat)).collect::<Vec<_>>())
+    };
+    let numbers: Vec<_> = match after {
+        None => (0..seats.len().div_ceil(piece_seats)).collect(),
+        Some(after) => {
+            let mut numbers: Vec<_> = seats
+                .chunks_changed_after(after)
+                .flat_map(|chunk| chunk.start / piece_seats..=(chunk.end - 1) / piece_seats)
+                .collect();
+            numbers.dedup();
+            numbers
+        }
+    };
+    Some((version(option), seq, numbers.into_iter().map(piece).collect(), option.areas().to_vec()))
 }
 
 /// What a caller is told when a plan cannot be stored or read.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::options::resolve_seats;
+use super::options::{resolve_seats, version};
 use super::{Engine, Inner, check_limit, page, parse_cursor};
 use crate::api::{Page, PageRequest, Payment, Reservation, ReservationFilter, ReservationStatus};
 use crate::domain::concert_option::{self, ConcertOption, Part, PricedPlan};
@@ -197,6 +197,10 @@ impl Numbers {
             let low = high.saturating_sub(LOOKED_AT_ONCE - 1).max(1);
             self.found = self.inner.rows_down(self.option, part, (low, high)).await?.into();
             self.looked_at = low;
+            // What was found may be of terms that have come since.
+            let option = self.option;
+            let version = self.inner.look(|replica| Ok(version(replica.option(option)?))).await?;
+            self.plan = self.inner.offer_since(option, version).await?;
         }
         let some: Vec<_> = self.found.drain(..self.found.len().min(GIVEN_AT_ONCE)).collect();
         let last = some.last().map(|(no, _)| *no).filter(|_| !self.found.is_empty());

@@ -209,6 +209,9 @@ impl Known {
             &Event::PaymentRefunded { refund, payment: no, .. } => {
                 self.refund(RefundId { option, no: refund }, PaymentId { option, no });
             }
+            Event::OptionChanged { .. } => {
+                self.plans.things.remove(&option);
+            }
             // What was known of it is not so any more: it is looked up, and rows know what they were.
             Event::OrderChanged { reservation, .. } => {
                 self.reservations.things.remove(&ReservationId { option, no: *reservation });

@@ -148,11 +148,11 @@ pub(super) struct PatchedArea {
     name: String,
     /// How many people it takes from then on: not fewer than places of it are held or sold.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<u32>)]
+    #[schema(value_type = u32, required = false)]
     capacity: Option<u32>,
     /// The category whose price its places have.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = String, required = false)]
     category: Option<String>,
 }
 
@@ -174,7 +174,7 @@ pub(super) struct OptionPatch {
     refundable_until: Option<Option<Timestamp>>,
     /// When the performance starts. Where the sale closed when it started, it still does.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<Timestamp>)]
+    #[schema(value_type = Timestamp, required = false)]
     starts_at: Option<Timestamp>,
     /// What these categories cost for holds from then on.
     #[serde(default)]
@@ -186,19 +186,19 @@ pub(super) struct OptionPatch {
     areas: Vec<Object<PatchedArea>>,
     /// How long a hold lasts from then on.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<u32>, minimum = 1, maximum = 86_400)]
+    #[schema(value_type = u32, required = false, minimum = 1, maximum = 86_400)]
     hold_seconds: Option<u32>,
     /// How long a payment may take from then on.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<u32>, minimum = 1, maximum = 3_600)]
+    #[schema(value_type = u32, required = false, minimum = 1, maximum = 3_600)]
     payment_seconds: Option<u32>,
     /// The most seats and places of one reservation.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<u32>, minimum = 1, maximum = 100)]
+    #[schema(value_type = u32, required = false, minimum = 1, maximum = 100)]
     max_seats_per_reservation: Option<u32>,
     /// The most seats and places of one user.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<u32>, minimum = 1, maximum = 10_000)]
+    #[schema(value_type = u32, required = false, minimum = 1, maximum = 10_000)]
     max_seats_per_user: Option<u32>,
 }
 

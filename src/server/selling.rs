@@ -19,7 +19,7 @@ use crate::domain::OptionId;
 pub(super) struct Reason {
     /// As it is told to who asks.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 500)]
+    #[schema(value_type = String, required = false, min_length = 1, max_length = 500)]
     reason: Option<String>,
 }
 

@@ -606,20 +606,21 @@ class OptionPatch(TypedDict, total=False):
     """
     areas: list[PatchedArea]
     """By their names; others stay as they are."""
-    hold_seconds: Union[int, None]
+    hold_seconds: int
     """How long a hold lasts from then on."""
-    max_seats_per_reservation: Union[int, None]
+    max_seats_per_reservation: int
     """The most seats and places of one reservation."""
-    max_seats_per_user: Union[int, None]
+    max_seats_per_user: int
     """The most seats and places of one user."""
-    payment_seconds: Union[int, None]
+    payment_seconds: int
     """How long a payment may take from then on."""
     prices: dict[str, Points]
     """What these categories cost for holds from then on."""
     refundable_until: Union[Timestamp, None]
     sale_closes_at: Union[Timestamp, None]
     sale_opens_at: Union[Timestamp, None]
-    starts_at: Union[Timestamp, None]
+    starts_at: Timestamp
+    """When the performance starts. Where the sale closed when it started, it still does."""
 
 
 class _OwedItem(TypedDict):
@@ -658,9 +659,9 @@ class _PatchedArea(TypedDict):
 
 class PatchedArea(_PatchedArea, total=False):
     """A change of one area. Of one that is new to the option all is needed."""
-    capacity: Union[int, None]
+    capacity: int
     """How many people it takes from then on: not fewer than places of it are held or sold."""
-    category: Union[str, None]
+    category: str
     """The category whose price its places have."""
 
 
@@ -720,7 +721,7 @@ class Problem(_Problem, total=False):
 
 class Reason(TypedDict, total=False):
     """Why a performance is called off."""
-    reason: Union[str, None]
+    reason: str
     """As it is told to who asks."""
 
 

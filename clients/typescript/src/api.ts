@@ -491,19 +491,20 @@ export type OptionPatch = {
   /** By their names; others stay as they are. */
   areas?: PatchedArea[];
   /** How long a hold lasts from then on. */
-  hold_seconds?: number | null;
+  hold_seconds?: number;
   /** The most seats and places of one reservation. */
-  max_seats_per_reservation?: number | null;
+  max_seats_per_reservation?: number;
   /** The most seats and places of one user. */
-  max_seats_per_user?: number | null;
+  max_seats_per_user?: number;
   /** How long a payment may take from then on. */
-  payment_seconds?: number | null;
+  payment_seconds?: number;
   /** What these categories cost for holds from then on. */
   prices?: Record<string, Points>;
   refundable_until?: Timestamp | null;
   sale_closes_at?: Timestamp | null;
   sale_opens_at?: Timestamp | null;
-  starts_at?: Timestamp | null;
+  /** When the performance starts. Where the sale closed when it started, it still does. */
+  starts_at?: Timestamp;
 };
 
 export type OptionStatus = "scheduled" | "on_sale" | "sold_out" | "closed" | "cancelled";
@@ -539,9 +540,9 @@ export type Part = {
 /** A change of one area. Of one that is new to the option all is needed. */
 export type PatchedArea = {
   /** How many people it takes from then on: not fewer than places of it are held or sold. */
-  capacity?: number | null;
+  capacity?: number;
   /** The category whose price its places have. */
-  category?: string | null;
+  category?: string;
   /** Its name. */
   name: string;
 };
@@ -604,7 +605,7 @@ export type Problem = {
 /** Why a performance is called off. */
 export type Reason = {
   /** As it is told to who asks. */
-  reason?: string | null;
+  reason?: string;
 };
 
 /** A charge of which money moved on a day. */

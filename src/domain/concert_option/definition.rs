@@ -278,7 +278,8 @@ impl Definition {
     #[must_use]
     pub fn flaw_of_lists(&self, bytes_max: u64) -> Option<Flaw> {
         let lists = [
-            ("prices", cbor::to_vec(&self.prices).len()),
+            // Also what they were at first.
+            ("prices", cbor::to_vec(&self.prices).len() + cbor::to_vec(&self.amended).len()),
             ("areas", cbor::to_vec(&self.areas).len()),
             ("accessible", cbor::to_vec(&self.accessible).len()),
             ("focus.zones", cbor::to_vec(&self.focus).len()),

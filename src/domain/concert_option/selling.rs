@@ -137,6 +137,7 @@ impl ConcertOption {
         if then != before {
             let first_prices = terms.first_prices().to_vec();
             then.amended = Some(Box::new(Amended { version: terms.version() + 1, first_prices }));
+            Flaw::refuse(then.flaw_of_lists(LISTS_BYTES_MAX))?;
             out.events.push(Event::OptionChanged { definition: Box::new(then), by: by.clone() });
         } else if window != self.header.window {
             out.events.push(Event::OptionRescheduled { window, by: Some(by.clone()) });

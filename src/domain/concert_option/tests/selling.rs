@@ -160,3 +160,18 @@ fn prices_are_those_of_the_hold() {
     let release = Command::ReleasePart { reservation: 1, caller, part, plan: now, request: Request::default() };
     assert_eq!(then.when(release, s(22)).state().reservation(1).unwrap().amount, points(10));
 }
+
+#[test]
+fn what_is_too_long_together_with_what_was_at_first_is_refused() {
+    let name = |n: usize| format!("{n:0>200}");
+    let prices = (0..400).map(|n| price(&name(n), 1)).collect();
+    let long = Definition { prices, ..definition() };
+    assert_eq!(long.flaw_of_lists(LISTS_BYTES_MAX), None);
+    let then = given::<ConcertOption>(s(0), [Event::OptionDefined { option: OPTION, definition: Box::new(long) }]);
+    let dearer = OptionPatch { prices: vec![price(&name(0), 2)], ..OptionPatch::default() };
+    let mut out = Decided::default();
+    let Err(Rejection::Invalid(flaws)) = then.state().decide(s(1), &change(dearer), &mut out) else {
+        panic!("{out:?}")
+    };
+    assert_eq!(flaws.iter().map(|flaw| &*flaw.field).collect::<Vec<_>>(), ["prices"]);
+}
