@@ -164,7 +164,8 @@ fn prices_are_those_of_the_hold() {
 #[test]
 fn what_is_too_long_together_with_what_was_at_first_is_refused() {
     let name = |n: usize| format!("{n:0>200}");
-    let prices = (0..400).map(|n| price(&name(n), 1)).collect();
+    let many = (0..400).map(|n| price(&name(n), 1));
+    let prices = definition().prices.into_iter().chain(many).collect();
     let long = Definition { prices, ..definition() };
     assert_eq!(long.flaw_of_lists(LISTS_BYTES_MAX), None);
     let then = given::<ConcertOption>(s(0), [Event::OptionDefined { option: OPTION, definition: Box::new(long) }]);
