@@ -201,7 +201,13 @@ impl ConcertOption {
     ) -> Result<Answer<Reply>, Rejection> {
         Flaw::refuse(fact.flaws())?;
         // Rows that were read before the last ones were written may be old.
-        let fresh = |cold: &&Cold| self.header.cooled.is_none_or(|cooled| cooled <= cold.read_at);
+        let fresh = |cold: &&Cold| {
+            use ReservationStatus::{Expired, Refunded, Released};
+            // Only what has ended leaves memory: else it has since.
+            let has_ended = matches!(cold.reservation.status, Released | Expired | Refunded { .. });
+            let is_here = self.any_reservation(cold.payment.reservation).is_some();
+            self.header.cooled.is_none_or(|cooled| cooled <= cold.read_at) && (is_here || has_ended)
+        };
         let (payment, revived) = match (self.payments.get(&no), cold.filter(fresh)) {
             (Some(payment), _) => (payment, None),
             (None, Some(cold)) => (&cold.payment, Some(cold)),

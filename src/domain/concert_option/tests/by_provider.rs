@@ -306,8 +306,16 @@ fn what_took_no_money_is_bounded() {
     let found = cold_rows(&then, 2);
     let again = then.clone().when(begin_by(1, "anna", limited(Late::Refund)), s(102));
     assert!(again.answer().is_ok(), "{:?}", again.answer());
-    // Whatever is heard of it then counts as ever.
     let captured = Box::new(fact(Kind::Captured, "late", 20));
+    // Its reservation has left memory since it was read: what was read is of before, and is read anew.
+    let over = then.clone().at(s(320)).reloaded();
+    let told = |cold| Command::Report { payment: 2, fact: captured.clone(), cold };
+    let over = over.when(told(cold_rows(&then, 2)), s(321)).then_nothing().then_reply(Reply::Archived);
+    let anew = cold_rows(&over, 2);
+    let over = over.when(told(anew), s(322)).reloaded();
+    assert_eq!(over.events().len(), 2);
+    crate::domain::invariants::option(over.state()).unwrap();
+    // Whatever is heard of it then counts as ever.
     let then = then.when(Command::Report { payment: 2, fact: captured, cold: found }, s(110));
     stands(then, P::Completed, &[], Sold);
     // Who pays is not counted.
