@@ -96,6 +96,9 @@ pub struct Dispatch {
     /// Events in the window that could be delivered now.
     ready: BTreeSet<EventId>,
     parked: BTreeMap<EventId, Parked>,
+    /// Of the subjects with something parked when it began, the last one that was: up to there all was delivered, dropped or
+    /// parked before. Taken in anew it would come after what it came before.
+    settled: HashMap<String, EventId>,
     /// What an operator has dropped of what is not taken in yet.
     dropped: BTreeSet<EventId>,
     /// The first parked event of each lane that is to be tried again.
@@ -129,6 +132,7 @@ impl Dispatch {
             lanes: HashMap::new(),
             ready: BTreeSet::new(),
             parked: sink.parked().clone(),
+            settled: sink.parked().iter().map(|(id, parked)| (parked.subject.clone(), *id)).collect(),
             dropped: sink.dropped().clone(),
             retries: BTreeSet::new(),
             in_flight: HashMap::new(),
@@ -190,33 +194,27 @@ impl Dispatch {
         for event in events {
             self.wanted = true;
             let id = event.id;
-            // What was parked or dropped before the cursor was known to have passed it comes again after a crash.
-            if self.parked.contains_key(&id) || self.dropped.remove(&id) {
+            // What was settled or dropped before the cursor was known to have passed it comes again after a crash.
+            if self.dropped.remove(&id) || self.settled.get(&event.subject).is_some_and(|last| id <= *last) {
                 self.window.insert(id, Held::Done);
                 continue;
             }
             let lane = self.lanes.entry(event.subject.clone()).or_default();
-            match lane.parked.first() {
-                None => {
-                    lane.waiting.insert(id);
-                    if !lane.busy {
-                        self.ready.insert(id);
-                    }
-                    self.window.insert(id, Held::Waiting(event));
+            if lane.parked.is_empty() {
+                lane.waiting.insert(id);
+                if !lane.busy {
+                    self.ready.insert(id);
                 }
-                // Nor was a later one tried before it was delivered or dropped.
-                Some(first) if id < *first => {
-                    self.window.insert(id, Held::Done);
-                }
-                Some(_) => {
-                    lane.parked.insert(id);
-                    let parked = Parked { fate: Fate::Behind, ..parked(&event) };
-                    self.parked.insert(id, parked.clone());
-                    self.commands.push(Command::Park { events: vec![(id, parked)] });
-                    self.window.insert(id, Held::Done);
-                }
+                self.window.insert(id, Held::Waiting(event));
+            } else {
+                lane.parked.insert(id);
+                let parked = Parked { fate: Fate::Behind, ..parked(&event) };
+                self.parked.insert(id, parked.clone());
+                self.commands.push(Command::Park { events: vec![(id, parked)] });
+                self.window.insert(id, Held::Done);
             }
         }
+        self.settled.retain(|_, last| *last > position);
         self.read = self.read.max(position);
         self.pass();
     }
