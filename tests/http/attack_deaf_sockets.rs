@@ -139,8 +139,10 @@ fn whoever_reads_hears_of_everything_whatever_others_do_not_read() {
 
 #[test]
 fn whoever_follows_seats_and_reads_nothing_costs_little() {
+    // Without a bound 60 are some 115 MiB. What is built at once, and what the allocator keeps of it, is up to 22 MiB on a
+    // machine that is busy.
     let (connections, unread_bytes, allowed) =
-        if in_full() { (300, 32 << 20, 64 << 20) } else { (60, 4 << 20, 20 << 20) };
+        if in_full() { (300, 32 << 20, 64 << 20) } else { (60, 4 << 20, 48 << 20) };
     let dir = tempfile::tempdir().unwrap();
     let victim = Victim::start(dir.path(), unread_bytes);
     let taken = seen(&victim);
