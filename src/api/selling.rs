@@ -18,10 +18,11 @@ pub struct Cancellation {
     /// How many payments are given back.
     #[n(2)]
     pub done: u64,
-    /// Of how many.
+    /// Of how many; those that are under way among them, which leave it again if they take nothing.
     #[n(3)]
     pub total: u64,
-    /// How many refunds have not arrived: wallets have not taken them, or providers have not said that they are done.
+    /// How many are not settled: wallets have not taken a refund, providers have not said that one is done or that they will
+    /// never take any money, or somebody disputes it.
     #[n(4)]
     pub owed: u64,
 }

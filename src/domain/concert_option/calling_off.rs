@@ -46,10 +46,11 @@ pub struct Cancellation {
     /// How many payments are given back.
     #[n(2)]
     pub done: u64,
-    /// Of how many.
+    /// Of how many; those that are under way among them, which leave it again if they take nothing.
     #[n(3)]
     pub total: u64,
-    /// How many refunds have not arrived: wallets have not taken them, or providers have not said that they are done.
+    /// How many are not settled: wallets have not taken a refund, providers have not said that one is done or that they will
+    /// never take any money, or somebody disputes it.
     #[n(4)]
     pub owed: u64,
 }
@@ -59,19 +60,20 @@ impl ConcertOption {
     #[must_use]
     pub fn cancellation(&self) -> Option<Cancellation> {
         let off = self.header.off.as_ref()?;
-        let is_paid = |of: &&Reservation| matches!(of.status, ReservationStatus::Confirmed { .. });
-        let to_do = self.reservations.values().filter(is_paid).count() as u64;
-        let owes = |payment: &Payment| {
-            let owed = payment.provider.as_ref().map_or(&[][..], |by| &by.owed);
-            owed.iter().any(|owed| owed.kind == OwedKind::Refund)
+        let pays =
+            |of: &&Reservation| matches!(of.status, ReservationStatus::Confirmed { .. } | ReservationStatus::Paying { .. });
+        let to_do = self.reservations.values().filter(pays).count() as u64;
+        let is_disputed = |no: &&u64| {
+            let by = self.payments.get(*no).and_then(|payment| payment.provider.as_ref());
+            by.is_some_and(|by| by.facts.is_disputed())
         };
-        let providers = self.owing_payments().filter(|(_, payment)| owes(payment)).count();
+        let disputed = self.amiss.difference(&self.owing).filter(is_disputed).count();
         Some(Cancellation {
             reason: off.reason.clone(),
             cancelled_at: off.at,
             done: off.done,
             total: off.done + to_do,
-            owed: (self.refunds.len() + providers) as u64,
+            owed: (self.refunds.len() + self.owing.len() + disputed) as u64,
         })
     }
 
