@@ -182,13 +182,14 @@ struct OfSeat {
     payments: HashMap<u64, u64>,
     /// Of which reservations, for the seat.
     refunds: HashMap<u64, u64>,
-    called_off: bool,
+    /// By whom its performance was.
+    called_off: Option<UserId>,
 }
 
 impl OfSeat {
     fn new(option: OptionId, seat: u32) -> Self {
         let (owners, have, exchanging, payments, refunds) = Default::default();
-        Self { option, seat, owners, have, exchanging, payments, refunds, called_off: false }
+        Self { option, seat, owners, have, exchanging, payments, refunds, called_off: None }
     }
 
     /// Something about a reservation, if that has the seat; `owner` says whether its owner did it.
@@ -261,8 +262,16 @@ impl OfSeat {
             Turn::Confirmed { again: true, .. } => self.of_payment(no, "taken_again", |_| None)?,
             Turn::Confirmed { .. } => self.of_payment(no, "payment_confirmed", |_| None)?,
             Turn::Ended { why, lapses } => {
-                let what = if *lapses { "expired" } else { "payment_failed" };
-                let who = |owner: &UserId| if *why == Ending::GivenUp { own(owner) } else { None };
+                let what = match why {
+                    _ if !lapses => "payment_failed",
+                    Ending::CalledOff => "released",
+                    _ => "expired",
+                };
+                let who = |owner: &UserId| match why {
+                    Ending::GivenUp => own(owner),
+                    Ending::CalledOff => self.called_off.clone(),
+                    _ => None,
+                };
                 Told { why: Some(of_ending(*why).into()), ..self.of_payment(no, what, who)? }
             }
             Turn::Refunded { why, refund, by } => {
@@ -301,7 +310,8 @@ impl Story for OfSeat {
                 reservations.iter().find_map(|no| self.of(*no, "expired", |_| None))
             }
             // Once more adds nothing.
-            Event::CalledOff { reason, by, .. } if !std::mem::replace(&mut self.called_off, true) => {
+            Event::CalledOff { reason, by, .. } if self.called_off.is_none() => {
+                self.called_off = Some(by.clone());
                 Some(Told { why: reason.clone(), ..Told::new("cancelled", Some(by.clone())) })
             }
             Event::ComplimentaryGiven { payment, reservation } => {

@@ -64,8 +64,8 @@ async fn a_performance_is_called_off() {
     assert_eq!((again.status, &again.body["reason"]), (202, &json!("The singer is ill.")));
     assert_eq!(again.body["cancelled_at"], told.body["cancelled_at"]);
 
-    // Three were paid, of which only the card's has to be given back by somebody else.
-    until(&server, &option, [3, 3, 1]).await;
+    // Three were paid, of which only the card's has to be given back by somebody else; nor has it said what became of Carl's other.
+    until(&server, &option, [3, 3, 2]).await;
     assert_eq!((balance(&server, &anna).await, balance(&server, &bob).await), (json!(1_000), json!(0)));
     let seen = server.get(&format!("/v1/options/{option}"), "").await.body;
     assert_eq!(
@@ -120,6 +120,12 @@ async fn a_performance_is_called_off() {
         .collect();
     let why = json!("The singer is ill.");
     assert_eq!(items, [("handed_on", Value::Null), ("cancelled", why), ("refund_started", Value::Null)]);
+
+    let history = server.get(&format!("/v1/options/{option}/seats/S4/history"), &server.admin).await.body;
+    let items = history["items"].as_array().unwrap().iter();
+    let last: Vec<_> = items.map(|item| (item["what"].clone(), item["who"].clone(), item["why"].clone())).collect();
+    let by_root = |what: &str, why: Value| (json!(what), json!("root"), why);
+    assert_eq!(last[last.len() - 2..], [by_root("payment_failed", json!("cancelled")), by_root("released", Value::Null)]);
 
     let server = server.restart(|_| ()).await;
     assert_eq!(cancellation(&server, &option).await.body, done);
