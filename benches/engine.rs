@@ -326,6 +326,87 @@ fn overload(calls: u64, duration: Duration, runtime: &tokio::runtime::Runtime) -
     Ok(())
 }
 
+/// Some visitors of `option` hold two seats and release them, now and then, as long as `goes_on` says so: what each call took.
+async fn some_visitors(engine: &Engine, option: OptionId, goes_on: impl AsyncFn() -> Result<bool>) -> Result<Vec<u32>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let visitors = (0..8).map(|n| {
+        let (engine, stop) = (engine.clone(), stop.clone());
+        tokio::spawn(async move {
+            let user: UserId = format!("visitor-{n}").parse()?;
+            let mut latencies = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                let wish = BestAvailable { count: 2, category: None, zone: None, adjacent: true, companions: 0 };
+                let begun = Instant::now();
+                let held = engine.hold(option, &user, Wish::BestAvailable(wish), None, None).await?;
+                latencies.push(begun.elapsed().as_micros() as u32);
+                let begun = Instant::now();
+                engine.release(&Caller::Admin, held.value.id).await?;
+                latencies.push(begun.elapsed().as_micros() as u32);
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(latencies)
+        })
+    });
+    let visitors: Vec<_> = visitors.collect();
+    while goes_on().await? {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let mut latencies = Vec::new();
+    for visitor in visitors {
+        latencies.extend(visitor.await??);
+    }
+    Ok(latencies)
+}
+
+/// A stadium is called off in which each seat was paid by somebody else, while another performance is sold; and that one alone.
+async fn calling_off(duration: Duration) -> Result<()> {
+    let dir = scratch("calling-off");
+    let (engine, option) = open(&dir, STADIUM, Checkpoints::Taken).await?;
+    let other = engine.option(option).await?.concert_id;
+    let other = engine.add_option(other, new_option(&engine, house(STADIUM, ROW_SEATS))?, None).await?.value.id;
+    let next = Arc::new(AtomicU64::new(0));
+    let buyers = (0..256).map(|_| {
+        let (engine, next) = (engine.clone(), next.clone());
+        tokio::spawn(async move {
+            loop {
+                let no = next.fetch_add(1, Ordering::Relaxed);
+                if no >= STADIUM as u64 {
+                    return Ok::<_, Box<dyn std::error::Error + Send + Sync>>(());
+                }
+                let user: UserId = format!("user-{no}").parse()?;
+                engine.charge(&user, Points::new(1).ok_or("points")?, &user, None).await?;
+                let wish = BestAvailable { count: 1, category: None, zone: None, adjacent: true, companions: 0 };
+                let held = engine.hold(option, &user, Wish::BestAvailable(wish), None, None).await?;
+                engine.pay(&user, held.value.id, None).await?;
+            }
+        })
+    });
+    for buyer in buyers.collect::<Vec<_>>() {
+        buyer.await??;
+    }
+    let for_a_while = |begun: Instant| async move || Ok(begun.elapsed() < duration);
+    let before = some_visitors(&engine, other, for_a_while(Instant::now())).await?;
+    let begun = Instant::now();
+    engine.call_off(option, None, &"boss".parse()?, None).await?;
+    let goes_on = async || {
+        let off = engine.cancellation(option).await?;
+        Ok(off.done < off.total || off.owed > 0)
+    };
+    let beside = some_visitors(&engine, other, goes_on).await?;
+    let took = begun.elapsed();
+    let after = some_visitors(&engine, other, for_a_while(Instant::now())).await?;
+    println!("{:<44} {:>12.1} s", format!("calling off {STADIUM} payments"), took.as_secs_f64());
+    for (when, latencies, elapsed) in
+        [("before", before, duration), ("meanwhile", beside, took), ("after", after, duration)]
+    {
+        report(&format!("holds and releases elsewhere {when}"), latencies.len() as u64, elapsed, latencies);
+    }
+    engine.shutdown().await?;
+    std::fs::remove_dir_all(dir)?;
+    Ok(())
+}
+
 /// Appends `bytes` to a file that is filled with zeros, and syncs, over and over.
 fn bare_append(bytes: usize, duration: Duration) -> Result<()> {
     let dir = scratch("append");
@@ -404,6 +485,9 @@ fn main() -> Result<()> {
     }
     if wanted("sold-out") {
         runtime.block_on(purchases(256, duration, Then::Kept, Checkpoints::AfterTheBurst))?;
+    }
+    if wanted("calling-off") {
+        runtime.block_on(calling_off(duration))?;
     }
     if wanted("overload") {
         overload(Config::default().limits.calls, duration, &runtime)?;

@@ -125,7 +125,10 @@ async fn a_performance_is_called_off() {
     let items = history["items"].as_array().unwrap().iter();
     let last: Vec<_> = items.map(|item| (item["what"].clone(), item["who"].clone(), item["why"].clone())).collect();
     let by_root = |what: &str, why: Value| (json!(what), json!("root"), why);
-    assert_eq!(last[last.len() - 2..], [by_root("payment_failed", json!("cancelled")), by_root("released", Value::Null)]);
+    assert_eq!(
+        last[last.len() - 2..],
+        [by_root("payment_failed", json!("cancelled")), by_root("released", Value::Null)]
+    );
 
     let server = server.restart(|_| ()).await;
     assert_eq!(cancellation(&server, &option).await.body, done);

@@ -60,8 +60,9 @@ impl ConcertOption {
     #[must_use]
     pub fn cancellation(&self) -> Option<Cancellation> {
         let off = self.header.off.as_ref()?;
-        let pays =
-            |of: &&Reservation| matches!(of.status, ReservationStatus::Confirmed { .. } | ReservationStatus::Paying { .. });
+        let pays = |of: &&Reservation| {
+            matches!(of.status, ReservationStatus::Confirmed { .. } | ReservationStatus::Paying { .. })
+        };
         let to_do = self.reservations.values().filter(pays).count() as u64;
         let is_disputed = |no: &&u64| {
             let by = self.payments.get(*no).and_then(|payment| payment.provider.as_ref());

@@ -269,7 +269,11 @@ fn what_providers_take_is_called_off_or_owed_back() {
     use ProviderStatus::{RefundOwed, Refunded, Voiding};
     let owed: Vec<_> = (5..9).map(|no| owed_of(&then, no)).collect();
     let expected = [(Voiding, vec![Check]), (Voiding, vec![Void]), (Voiding, vec![Void]), (RefundOwed, vec![Refund])];
-    assert_eq!((owed, progress(&then)), (expected.to_vec(), (1, 1, 4)), "of each it is not known that nothing is taken");
+    assert_eq!(
+        (owed, progress(&then)),
+        (expected.to_vec(), (1, 1, 4)),
+        "of each it is not known that nothing is taken"
+    );
     // A capture that comes after that is owed back, and takes no seats.
     let then = then.when(report(5, Kind::Captured, 10), s(60)).when(report(7, Kind::Captured, 10), s(61));
     let then = then.when(report(6, Kind::Voided, 10), s(62)).rung(s(63)).reloaded();
