@@ -1,7 +1,11 @@
-//! Who calls: JWTs of one pinned algorithm, and the extractors that every guarded handler takes.
+//! Who calls: JWTs of one pinned algorithm or by the keys of an issuer, and the extractors that every guarded handler takes.
 //!
 //! It knows users, roles, and whom each kind of request is for, not what it does. Times are compared with the wall clock,
 //! since the ones in a token were written by somebody else's.
+
+mod jwks;
+mod keys;
+pub(super) mod settings;
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,15 +19,21 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use actix_web::dev::{Payload, RequestHead};
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
+use futures_util::FutureExt as _;
+use futures_util::future::{Either, LocalBoxFuture};
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
 
-use super::config::{Algorithm, SECRET_BYTES_MIN, Settings};
+use self::jwks::{Complaint, Jwks};
+pub use self::keys::Signature;
+use self::keys::{Head, Refused, Rules};
+use super::config::{Algorithm, SECRET_BYTES_MIN, Settings, ValueError};
 use super::problem::{Code, Problem};
 use super::seldom::Seldom;
 use super::{App, live};
-use crate::api::Caller;
+use crate::api::{Caller, Health};
 use crate::domain::{TokenId, UserId};
 use crate::store::disk::make_private_dirs;
 
@@ -31,8 +41,10 @@ use crate::store::disk::make_private_dirs;
 const KEY_FILE: &str = "jwt.key";
 /// Parts of the cache, each with a lock of its own.
 const CACHE_SHARDS: usize = 16;
-/// The longest token that is looked at, in bytes: far more than these claims need.
+/// The longest token of our own that is looked at, in bytes: far more than these claims need. Longer ones are not remembered.
 const TOKEN_BYTES_MAX: usize = 4_096;
+/// The longest one by somebody else, who may have more to say.
+const FOREIGN_TOKEN_BYTES_MAX: usize = 16_384;
 /// A token that expires later than can be told is good for this long: ten years.
 const FAR_AHEAD: Duration = Duration::from_secs(10 * 365 * 86_400);
 
@@ -67,6 +79,15 @@ pub enum Error {
         /// The data directory.
         dir: PathBuf,
     },
+    /// Tokens are somebody else's to make.
+    #[error("tokens are made by {issuer}; auth.local_tokens = true would have this server take its own too")]
+    MadeElsewhere {
+        /// Who makes them.
+        issuer: String,
+    },
+    /// The settings of the key set cannot be used.
+    #[error(transparent)]
+    Settings(#[from] ValueError),
     /// Only whoever has the private key can make tokens.
     #[error("tokens signed with EdDSA are made by whoever has the private key; this server has the public one only")]
     NoPrivateKey,
@@ -92,6 +113,9 @@ pub enum Role {
 }
 
 impl Role {
+    /// All there are.
+    pub const ALL: [Self; 5] = [Self::Admin, Self::BoxOffice, Self::Refunds, Self::Viewer, Self::Payments];
+
     /// Its name in tokens.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -102,6 +126,40 @@ impl Role {
             Self::Viewer => "viewer",
             Self::Payments => "payments",
         }
+    }
+}
+
+/// Several of them, which add up. Who has none is a buyer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Roles(u8);
+
+impl Roles {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether `role` is among them.
+    #[must_use]
+    pub fn has(self, role: Role) -> bool {
+        self.has_any(role.into())
+    }
+
+    fn has_any(self, others: Self) -> bool {
+        self.0 & others.0 != 0
+    }
+}
+
+impl FromIterator<Role> for Roles {
+    fn from_iter<T: IntoIterator<Item = Role>>(roles: T) -> Self {
+        Self(roles.into_iter().fold(0, |bits, role| bits | 1 << role as u8))
+    }
+}
+
+impl From<Role> for Roles {
+    fn from(role: Role) -> Self {
+        Self::from_iter([role])
     }
 }
 
@@ -134,19 +192,16 @@ fn named_role<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Optio
 pub struct Identity {
     /// The user.
     pub user: UserId,
-    /// `None`: a buyer.
-    pub role: Option<Role>,
+    /// None: a buyer.
+    pub roles: Roles,
 }
 
 impl Identity {
     /// As the engine wants it.
     #[must_use]
     pub fn caller(&self) -> Caller {
-        match self.role {
-            // What else it may not do is refused before.
-            Some(_) => Caller::Admin,
-            None => Caller::User(self.user.clone()),
-        }
+        // What else a role may not do is refused before.
+        if self.roles.is_empty() { Caller::User(self.user.clone()) } else { Caller::Admin }
     }
 }
 
@@ -154,27 +209,142 @@ impl Identity {
     /// As [`caller`](Self::caller), for what is to say in the journal who did it.
     #[must_use]
     pub fn doer(&self) -> Caller {
-        match self.role {
-            Some(_) => Caller::Staff(self.user.clone()),
-            None => self.caller(),
-        }
+        if self.roles.is_empty() { self.caller() } else { Caller::Staff(self.user.clone()) }
     }
 }
 
 /// Checks tokens, and remembers those that it found valid until they expire.
 pub struct Verifier {
-    key: DecodingKey,
-    validation: Validation,
+    /// By a key of this server's own.
+    own: Option<Own>,
+    /// By those of somebody else.
+    foreign: Option<(Jwks, Rules)>,
     leeway: Duration,
     cache: Cache,
 }
 
+struct Own {
+    key: DecodingKey,
+    validation: Validation,
+}
+
+/// Why a token stands for nobody, for now.
+enum Unknown {
+    /// It is not valid; the check that it failed, if that is to be told.
+    Invalid(Option<&'static str>),
+    /// By no key that is known. There may be one by now.
+    Kid,
+    /// There are no keys to check it with.
+    NoKeys,
+}
+
 impl Verifier {
-    /// As configured. Makes the secret in the data directory, durably, if there is none yet.
+    /// As configured. Makes the secret in the data directory, durably, if there is none yet and it is needed.
     ///
     /// # Errors
     /// A key that cannot be read or made.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
+        let foreign = Jwks::new(&settings.auth)?.map(|keys| (keys, Rules::new(&settings.auth)));
+        let own = if foreign.is_none() || settings.auth.local_tokens { Some(Own::new(settings)?) } else { None };
+        let leeway = Duration::from_secs(settings.auth.leeway_seconds);
+        let cache = Cache::new(usize::try_from(settings.auth.cached_tokens).unwrap_or(usize::MAX));
+        Ok(Self { own, foreign, leeway, cache })
+    }
+
+    /// Begins to fetch the keys of who signs tokens elsewhere, if anybody does, in `runtime`.
+    pub(super) fn start(&self, runtime: &Handle) -> Result<(), super::Error> {
+        self.foreign.as_ref().map_or(Ok(()), |(keys, _)| keys.start(runtime))
+    }
+
+    /// Adds to what the engine says of itself whether tokens can be checked.
+    pub(super) fn add_to(&self, health: &mut Health) {
+        match self.foreign.as_ref().and_then(|(keys, _)| keys.complaint()) {
+            None => {}
+            Some(Complaint::Warning(warning)) => health.warnings.push(warning),
+            Some(Complaint::Reason(reason)) => {
+                health.ready = false;
+                health.reasons.push(reason);
+            }
+        }
+    }
+
+    /// Whom `token` stands for at `now`; `None` unless it is valid.
+    #[must_use]
+    pub fn verify(&self, token: &str, now: SystemTime) -> Option<Identity> {
+        self.verified(token, now).ok().map(|known| known.identity)
+    }
+
+    fn verified(&self, token: &str, now: SystemTime) -> Result<Known, Unknown> {
+        let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        if let Some(known) = self.cache.get(token) {
+            if seconds >= known.expires {
+                return Err(Unknown::Invalid(known.set.map(|_| keys::EXPIRED)));
+            }
+            // What it was signed with may be good no more.
+            if known.set.is_none() || known.set == self.foreign.as_ref().and_then(|(keys, _)| keys.number()) {
+                return Ok(known);
+            }
+        }
+        let known = self.decode(token, now)?;
+        if seconds >= known.expires {
+            return Err(Unknown::Invalid(None));
+        }
+        if token.len() <= TOKEN_BYTES_MAX {
+            self.cache.insert(token, known.clone());
+        }
+        Ok(known)
+    }
+
+    fn decode(&self, token: &str, now: SystemTime) -> Result<Known, Unknown> {
+        let Some((keys, rules)) = &self.foreign else {
+            let own = self.own.as_ref().and_then(|own| own.decode(token, self.leeway));
+            return own.ok_or(Unknown::Invalid(None));
+        };
+        let head = if token.len() > FOREIGN_TOKEN_BYTES_MAX { None } else { Head::of(token) };
+        let head = head.ok_or(Unknown::Invalid(Some("This is no JWT.")))?;
+        if let Some(own) = self.own.as_ref().filter(|_| head.alg == "HS256") {
+            return own.decode(token, self.leeway).ok_or(Unknown::Invalid(None));
+        }
+        let (set, number) = keys.set().ok_or(Unknown::NoKeys)?;
+        match rules.check(&head, token, &set, now) {
+            Ok((identity, expires)) => Ok(Known { identity, expires, set: Some(number) }),
+            Err(Refused::UnknownKid) => Err(Unknown::Kid),
+            Err(Refused::Because(why)) => Err(Unknown::Invalid(Some(why))),
+        }
+    }
+
+    /// Waits until there may be a key that was not known; none if that was tried just now.
+    fn ask_for_key(&self) -> Option<impl Future<Output = ()> + use<>> {
+        self.foreign.as_ref().and_then(|(keys, _)| keys.ask())
+    }
+
+    /// As [`verified`](Self::verified), with one look for a key that is not known.
+    async fn verified_in_time(&self, token: &str) -> Result<Known, Unknown> {
+        match self.verified(token, SystemTime::now()) {
+            Err(Unknown::Kid) => {}
+            outcome => return outcome,
+        }
+        if let Some(asked) = self.ask_for_key() {
+            asked.await;
+        }
+        self.verified(token, SystemTime::now())
+    }
+
+    fn problem(&self, unknown: &Unknown) -> Problem {
+        match unknown {
+            Unknown::Invalid(why) => invalid(*why),
+            Unknown::Kid => invalid(Some("kid: no key of the issuer has it.")),
+            Unknown::NoKeys => {
+                let wait = self.foreign.as_ref().map_or(1, |(keys, _)| keys.retry_seconds());
+                Problem::new(Code::KeysUnavailable, "There are no keys of the issuer to check the token with.")
+                    .retry_after(wait)
+            }
+        }
+    }
+}
+
+impl Own {
+    fn new(settings: &Settings) -> Result<Self, Error> {
         let (key, algorithm) = match settings.auth.algorithm {
             Algorithm::Hs256 => {
                 make_key_file(settings)?;
@@ -183,33 +353,15 @@ impl Verifier {
             Algorithm::EdDsa => (public_key(&settings.auth.public_key_file)?, jsonwebtoken::Algorithm::EdDSA),
         };
         let mut validation = Validation::new(algorithm);
-        // An audience may be there for others. The expiry is checked below, to the moment.
+        // An audience may be there for others. The expiry is checked by the caller, to the moment.
         validation.validate_aud = false;
         validation.validate_exp = false;
         validation.validate_nbf = true;
         validation.leeway = settings.auth.leeway_seconds;
-        let leeway = Duration::from_secs(settings.auth.leeway_seconds);
-        let cache = Cache::new(usize::try_from(settings.auth.cached_tokens).unwrap_or(usize::MAX));
-        Ok(Self { key, validation, leeway, cache })
+        Ok(Self { key, validation })
     }
 
-    /// Whom `token` stands for at `now`; `None` unless it is valid.
-    #[must_use]
-    pub fn verify(&self, token: &str, now: SystemTime) -> Option<Identity> {
-        self.verified(token, now).map(|known| known.identity)
-    }
-
-    fn verified(&self, token: &str, now: SystemTime) -> Option<Known> {
-        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        if let Some(known) = self.cache.get(token) {
-            return Some(known).filter(|known| now < known.expires);
-        }
-        let known = self.decode(token).filter(|known| now < known.expires)?;
-        self.cache.insert(token, known.clone());
-        Some(known)
-    }
-
-    fn decode(&self, token: &str) -> Option<Known> {
+    fn decode(&self, token: &str, leeway: Duration) -> Option<Known> {
         if token.len() > TOKEN_BYTES_MAX {
             return None;
         }
@@ -219,7 +371,8 @@ impl Verifier {
             return None;
         }
         let Claims { sub, exp, role } = data.claims;
-        Some(Known { identity: Identity { user: sub, role }, expires: exp + self.leeway.as_secs_f64() })
+        let identity = Identity { user: sub, roles: role.into_iter().collect() };
+        Some(Known { identity, expires: exp + leeway.as_secs_f64(), set: None })
     }
 }
 
@@ -228,6 +381,9 @@ impl Verifier {
 /// # Errors
 /// No key to sign with.
 pub fn issue(settings: &Settings, user: &UserId, role: Option<Role>, ttl: Duration) -> Result<String, Error> {
+    if settings.auth.has_keys() && !settings.auth.local_tokens {
+        return Err(Error::MadeElsewhere { issuer: settings.auth.issuer.clone() });
+    }
     if settings.auth.algorithm == Algorithm::EdDsa {
         return Err(Error::NoPrivateKey);
     }
@@ -319,6 +475,8 @@ struct Known {
     identity: Identity,
     /// Seconds since 1970.
     expires: f64,
+    /// By which set of somebody else's keys; none: by our own.
+    set: Option<u64>,
 }
 
 /// Valid tokens. Each part keeps two generations: the young one becomes the old one once it is full, and what was in
@@ -373,91 +531,134 @@ impl Cache {
 /// Extractors, a kind of request each: whom it is for. Taking one in a handler refuses everybody else, 401 or 403, before anything
 /// else is looked at, and a buyer who asks too often with 429.
 macro_rules! callers {
-    ($($(#[$doc:meta])* $name:ident($($whom:pat_param)|+) $refusal:literal)*) => {$(
+    ($($(#[$doc:meta])* $name:ident($buyers:ident, [$($role:ident)*]) $refusal:literal)*) => {$(
         $(#[$doc])*
         #[derive(Debug, Clone)]
         pub struct $name(pub Identity);
 
+        impl $name {
+            fn admit(identity: Identity) -> Result<Self, Problem> {
+                let is_allowed = match identity.roles.is_empty() {
+                    true => Buyers::$buyers == Buyers::Too,
+                    false => identity.roles.has_any([Role::Admin, $(Role::$role),*].into_iter().collect()),
+                };
+                if is_allowed { Ok(Self(identity)) } else { Err(Problem::new(Code::Forbidden, $refusal)) }
+            }
+        }
+
         impl FromRequest for $name {
             type Error = Problem;
-            type Future = Ready<Result<Self, Problem>>;
+            type Future = Identifying<Self>;
 
             fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-                ready(identify_anybody(request).and_then(|(identity, _)| match identity.role {
-                    $($whom)|+ => Ok(Self(identity)),
-                    #[allow(unreachable_patterns, reason = "some are for all")]
-                    _ => Err(Problem::new(Code::Forbidden, $refusal)),
-                }))
+                identifying(request, Self::admit)
             }
         }
     )*};
 }
 
+/// Whether something is for who has no role, too.
+#[derive(PartialEq, Eq)]
+enum Buyers {
+    Too,
+    Not,
+}
+
 callers! {
     /// A buyer's own things: also an admin's.
-    User(None | Some(Role::Admin)) "This role may not do this."
+    User(Too, []) "This role may not do this."
     /// What an admin only may do.
-    Admin(Some(Role::Admin)) "Only an admin may do this."
+    Admin(Not, []) "Only an admin may do this."
     /// Payments, of one's own or of others.
-    Payer(_) "This role may not do this."
+    Payer(Too, [BoxOffice Refunds Viewer Payments]) "This role may not do this."
     /// Reservations, of one's own or of others.
-    Reader(None | Some(Role::Admin | Role::BoxOffice | Role::Refunds | Role::Viewer)) "This role may not do this."
+    Reader(Too, [BoxOffice Refunds Viewer]) "This role may not do this."
     /// Buying, for oneself or for others.
-    Holder(None | Some(Role::Admin | Role::BoxOffice)) "This role may not do this."
+    Holder(Too, [BoxOffice]) "This role may not do this."
     /// Giving payments back, one's own or those of others.
-    Refunder(None | Some(Role::Admin | Role::Refunds)) "This role may not do this."
+    Refunder(Too, [Refunds]) "This role may not do this."
     /// Which seats are on sale.
-    Seller(Some(Role::Admin | Role::BoxOffice)) "Only an admin or the role box_office may do this."
+    Seller(Not, [BoxOffice]) "Only an admin or the role box_office may do this."
     /// What providers did.
-    Cashier(Some(Role::Admin | Role::Payments)) "Only an admin or the role payments may do this."
+    Cashier(Not, [Payments]) "Only an admin or the role payments may do this."
     /// Reservations of all.
-    Lister(Some(Role::Admin | Role::BoxOffice | Role::Refunds | Role::Viewer))
-        "Only an admin or the roles box_office, refunds and viewer may do this."
+    Lister(Not, [BoxOffice Refunds Viewer]) "Only an admin or the roles box_office, refunds and viewer may do this."
     /// What has happened, and who did it.
-    Historian(Some(Role::Admin | Role::Viewer)) "Only an admin or the role viewer may do this."
+    Historian(Not, [Viewer]) "Only an admin or the role viewer may do this."
+}
+
+/// Who asks, which is known at once unless a key has to be fetched for it.
+type Identifying<T> = Either<Ready<Result<T, Problem>>, LocalBoxFuture<'static, Result<T, Problem>>>;
+
+fn identifying<T: 'static>(request: &HttpRequest, admit: fn(Identity) -> Result<T, Problem>) -> Identifying<T> {
+    let now = || Ok((app(request)?, shown(request)?));
+    let (app, token) = match now() {
+        Ok(known) => known,
+        Err(problem) => return Either::Left(ready(Err(problem))),
+    };
+    match app.verifier.verified(token, SystemTime::now()) {
+        Err(Unknown::Kid) => {}
+        outcome => {
+            let outcome = outcome.map_err(|unknown| app.verifier.problem(&unknown));
+            let admitted = outcome.and_then(|known| known.admitted(request, app));
+            return Either::Left(ready(admitted.and_then(|(identity, _)| admit(identity))));
+        }
+    }
+    let request = request.clone();
+    let identified = async move { admit(identify_anybody(&request, shown(&request)?).await?.0) };
+    Either::Right(identified.boxed_local())
 }
 
 /// Whether whoever asks shows that they have a role, where nobody need show anything.
-pub(super) fn runs_the_sale(request: &HttpRequest, app: &App) -> bool {
-    let header = request.headers().get(header::AUTHORIZATION).and_then(|header| header.to_str().ok());
-    let identity = header.and_then(bearer).and_then(|token| app.verifier.verify(token, SystemTime::now()));
-    identity.is_some_and(|identity| identity.role.is_some())
+pub(super) async fn runs_the_sale(request: &HttpRequest, app: &App) -> bool {
+    let Ok(token) = shown(request) else { return false };
+    app.verifier.verified_in_time(token).await.is_ok_and(|known| !known.identity.roles.is_empty())
 }
 
 /// Who asks, by the header `Authorization`, and until when that holds.
-pub(super) fn identify(request: &HttpRequest) -> Result<(Identity, SystemTime), Problem> {
-    let header = request.headers().get(header::AUTHORIZATION).ok_or_else(|| unauthenticated("Bearer"))?;
-    identify_by(request, header.to_str().ok().and_then(bearer))
-}
-
-/// Who asks, also one who may only do what is to be done about payments.
-fn identify_anybody(request: &HttpRequest) -> Result<(Identity, SystemTime), Problem> {
-    let header = request.headers().get(header::AUTHORIZATION).ok_or_else(|| unauthenticated("Bearer"))?;
-    identify_anybody_by(request, header.to_str().ok().and_then(bearer))
+pub(super) async fn identify(request: &HttpRequest) -> Result<(Identity, SystemTime), Problem> {
+    identify_by(request, shown(request)?).await
 }
 
 /// Who asks, by a token that was shown in some way, and until when that holds.
-pub(super) fn identify_by(request: &HttpRequest, token: Option<&str>) -> Result<(Identity, SystemTime), Problem> {
-    let (identity, until) = identify_anybody_by(request, token)?;
-    match identity.role {
-        None | Some(Role::Admin) => Ok((identity, until)),
-        Some(_) => Err(Problem::new(Code::Forbidden, "This role may not do this.")),
+pub(super) async fn identify_by(request: &HttpRequest, token: &str) -> Result<(Identity, SystemTime), Problem> {
+    let (identity, until) = identify_anybody(request, token).await?;
+    Ok((User::admit(identity)?.0, until))
+}
+
+/// Who asks, also one who may only do what is to be done about payments.
+async fn identify_anybody(request: &HttpRequest, token: &str) -> Result<(Identity, SystemTime), Problem> {
+    let app = app(request)?;
+    let known = app.verifier.verified_in_time(token).await;
+    known.map_err(|unknown| app.verifier.problem(&unknown))?.admitted(request, app)
+}
+
+impl Known {
+    /// Who it is and until when, unless they ask too often.
+    fn admitted(self, request: &HttpRequest, app: &App) -> Result<(Identity, SystemTime), Problem> {
+        let Self { identity, expires, .. } = self;
+        // For the access log.
+        request.extensions_mut().insert(identity.user.clone());
+        // The tools of who runs the sale may ask as often as they have to.
+        if identity.roles.is_empty() {
+            app.limiter
+                .check(&identity.user)
+                .inspect_err(|_| note_sign_of_life(app, request.path(), &identity.user))?;
+        }
+        let expires = Duration::try_from_secs_f64(expires).ok().and_then(|expires| UNIX_EPOCH.checked_add(expires));
+        Ok((identity, expires.unwrap_or(SystemTime::now() + FAR_AHEAD)))
     }
 }
 
-fn identify_anybody_by(request: &HttpRequest, token: Option<&str>) -> Result<(Identity, SystemTime), Problem> {
+fn app(request: &HttpRequest) -> Result<&App, Problem> {
     let app = request.app_data::<web::Data<App>>();
-    let app = app.ok_or_else(|| Problem::new(Code::Internal, "The server is not set up."))?;
-    let known = token.and_then(|token| app.verifier.verified(token, SystemTime::now()));
-    let Known { identity, expires } = known.ok_or_else(|| unauthenticated("Bearer error=\"invalid_token\""))?;
-    // For the access log.
-    request.extensions_mut().insert(identity.user.clone());
-    // The tools of who runs the sale may ask as often as they have to.
-    if identity.role.is_none() {
-        app.limiter.check(&identity.user).inspect_err(|_| note_sign_of_life(app, request.path(), &identity.user))?;
-    }
-    let expires = Duration::try_from_secs_f64(expires).ok().and_then(|expires| UNIX_EPOCH.checked_add(expires));
-    Ok((identity, expires.unwrap_or(SystemTime::now() + FAR_AHEAD)))
+    app.map(web::Data::get_ref).ok_or_else(|| Problem::new(Code::Internal, "The server is not set up."))
+}
+
+/// The token that a request shows.
+fn shown(request: &HttpRequest) -> Result<&str, Problem> {
+    let header = request.headers().get(header::AUTHORIZATION).ok_or_else(|| unauthenticated("Bearer", None))?;
+    header.to_str().ok().and_then(bearer).ok_or_else(|| invalid(None))
 }
 
 /// Whoever is turned away before anybody has looked at who it is may stand in a line, and is still there.
@@ -491,8 +692,13 @@ fn bearer(header: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start())
 }
 
-fn unauthenticated(challenge: &'static str) -> Problem {
-    Problem::new(Code::Unauthenticated, "Send a valid token as Authorization: Bearer.")
+/// A token was shown, and stands for nobody.
+fn invalid(why: Option<&'static str>) -> Problem {
+    unauthenticated("Bearer error=\"invalid_token\"", why)
+}
+
+fn unauthenticated(challenge: &'static str, why: Option<&'static str>) -> Problem {
+    Problem::new(Code::Unauthenticated, why.unwrap_or("Send a valid token as Authorization: Bearer."))
         .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
 }
 
@@ -530,7 +736,8 @@ mod tests {
         let hs256 = Header::default();
         let hs512 = Header::new(jsonwebtoken::Algorithm::HS512);
         let critical = Header { crit: Some(vec!["b64".into()]), ..Header::default() };
-        let identity = |role| Some(Identity { user: "anna".parse().unwrap(), role });
+        let identity =
+            |role: Option<Role>| Some(Identity { user: "anna".parse().unwrap(), roles: role.into_iter().collect() });
         for (what, token, expected) in [
             ("good", sign(&hs256, &good, SECRET), identity(None)),
             (
@@ -580,7 +787,11 @@ mod tests {
     #[test]
     fn the_cache_is_bounded_and_keeps_what_is_in_use() {
         let cache = Cache::new(2 * CACHE_SHARDS * 10);
-        let known = Known { identity: Identity { user: "anna".parse().unwrap(), role: None }, expires: 0.0 };
+        let known = Known {
+            identity: Identity { user: "anna".parse().unwrap(), roles: Roles::default() },
+            expires: 0.0,
+            set: None,
+        };
         cache.insert("in use", known.clone());
         for n in 0..10_000 {
             cache.insert(&n.to_string(), known.clone());
@@ -637,7 +848,10 @@ mod tests {
         let key = EncodingKey::from_ed_pem(PRIVATE_KEY.as_bytes()).unwrap();
         let token = jsonwebtoken::encode(&header, &claims, &key).unwrap();
         let now = SystemTime::now();
-        assert_eq!(verifier.verify(&token, now), Some(Identity { user: "anna".parse().unwrap(), role: None }));
+        assert_eq!(
+            verifier.verify(&token, now),
+            Some(Identity { user: "anna".parse().unwrap(), roles: Roles::default() })
+        );
         // What a public key verifies must not double as a secret for HS256.
         assert_eq!(verifier.verify(&sign(&Header::default(), &claims, PUBLIC_KEY), now), None);
         let user = "anna".parse().unwrap();

@@ -154,7 +154,7 @@ pub(super) async fn transfer(
         let answered = app.engine.offer_transfer(&caller, reservation, &to, key).await?;
         return respond::created(&answered, &format!("/v1/reservations/{reservation}"));
     }
-    if user.role.is_none() {
+    if user.roles.is_empty() {
         // What is somebody else's is not there for them.
         app.engine.reservation(&caller, reservation).await?;
         return Err(Problem::new(

@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::{Table, Value};
 
 use super::address::{NoNetwork, Proxies};
+pub use super::auth::settings::{Algorithm, Auth};
 use super::kafka::settings::{self as kafka, Kafka};
 use super::providers::settings::set_secret;
 pub use super::providers::settings::{Kind as ProviderKind, Provider};
@@ -28,6 +29,12 @@ use crate::relay;
 const ENV_PREFIX: &str = "BOXOFFICE_";
 /// What begins the keys of Kafka's properties, of which any may be given.
 const PROPERTIES: &str = "kafka.properties.";
+/// A table of which the names are anybody's: a value, and no keys of the configuration.
+const ROLES: &str = "auth.roles";
+/// Of this key the default depends on others.
+const LEEWAY: &str = "auth.leeway_seconds";
+/// What it is where somebody else's clock counts.
+const LEEWAY_SECONDS: i64 = 30;
 /// Of this list each item is a table.
 pub(super) const PROVIDERS: &str = "payments.providers";
 /// Names the TOML file; not itself a setting.
@@ -133,17 +140,6 @@ pub(super) const fn seconds(n: u64) -> Span {
     Span(Duration::from_secs(n))
 }
 
-/// How tokens are signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Algorithm {
-    /// HMAC with SHA-256 and a shared secret.
-    #[serde(rename = "HS256")]
-    Hs256,
-    /// Ed25519, checked by public key.
-    #[serde(rename = "EdDSA")]
-    EdDsa,
-}
-
 /// What log lines look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -209,24 +205,6 @@ section! {
         kept_polls: u64 = 16,
         /// How long requests may take to end once the server is told to stop.
         shutdown_timeout: Span = seconds(6),
-    }
-}
-
-section! {
-    /// Who may call.
-    Auth {
-        /// `HS256` or `EdDSA`; tokens signed in another way are refused.
-        algorithm: Algorithm = Algorithm::Hs256,
-        /// The secret for HS256. With neither this nor `secret_file`, one is made in the data directory.
-        secret: Secret = Secret::default(),
-        /// A file that holds the secret; empty: none.
-        secret_file: PathBuf = PathBuf::new(),
-        /// A PEM file that holds the public key for EdDSA.
-        public_key_file: PathBuf = PathBuf::new(),
-        /// By how much the clock of whoever signs may differ.
-        leeway_seconds: u64 = 0,
-        /// Verified tokens that are remembered.
-        cached_tokens: u64 = 100_000,
     }
 }
 
@@ -696,6 +674,10 @@ impl Settings {
             ("http.unread_patience", self.http.unread_patience, milli, seconds(3_600)),
             ("http.body_timeout", self.http.body_timeout, tenth, seconds(600)),
             ("http.shutdown_timeout", self.http.shutdown_timeout, tenth, seconds(3_600)),
+            ("auth.jwks_refresh", self.auth.jwks_refresh, seconds(1), seconds(86_400)),
+            ("auth.jwks_cooldown", self.auth.jwks_cooldown, tenth, seconds(3_600)),
+            ("auth.jwks_timeout", self.auth.jwks_timeout, tenth, seconds(60)),
+            ("auth.jwks_keep", self.auth.jwks_keep, seconds(1), seconds(365 * 86_400)),
             ("webhooks.timeout", self.webhooks.timeout, tenth, seconds(600)),
             ("webhooks.breaker_pause", self.webhooks.breaker_pause, milli, seconds(86_400)),
             ("webhooks.retry_after_max", self.webhooks.retry_after_max, seconds(0), seconds(86_400)),
@@ -736,8 +718,9 @@ impl Settings {
             return Err(value_error("cluster.servers", self.cluster.servers.join(", "), allowed));
         }
         self.cluster.validate()?;
-        let Auth { algorithm, secret, secret_file, .. } = &self.auth;
-        if *algorithm == Algorithm::Hs256 && secret.reveal().is_empty() && secret_file.as_os_str().is_empty() {
+        let Auth { algorithm, secret, secret_file, local_tokens, .. } = &self.auth;
+        let has_own = *algorithm == Algorithm::Hs256 && (*local_tokens || !self.auth.has_keys());
+        if has_own && secret.reveal().is_empty() && secret_file.as_os_str().is_empty() {
             let allowed = "set, or auth.secret_file: all nodes of a cluster take the same tokens";
             return Err(value_error("auth.secret", "", allowed));
         }
@@ -754,21 +737,7 @@ impl Settings {
             return Err(value_error("http.ops_listen", ops, format!("{ADDRESS}, or off")));
         }
         self.trusted_proxies()?;
-        let secret = self.auth.secret.reveal();
-        if !secret.is_empty() && secret.len() < SECRET_BYTES_MIN {
-            return Err(value_error("auth.secret", "***", format!("at least {SECRET_BYTES_MIN} bytes long")));
-        }
-        let has_file = !self.auth.secret_file.as_os_str().is_empty();
-        if has_file && !secret.is_empty() {
-            return Err(value_error(
-                "auth.secret_file",
-                self.auth.secret_file.display(),
-                "empty if auth.secret is set",
-            ));
-        }
-        if self.auth.algorithm == Algorithm::EdDsa && self.auth.public_key_file.as_os_str().is_empty() {
-            return Err(value_error("auth.public_key_file", "\"\"", "a PEM file, since auth.algorithm is EdDSA"));
-        }
+        self.auth.check()?;
         for origin in &self.cors.allowed_origins {
             if origin != "*" && !is_origin(origin) {
                 let allowed = "a list of origins such as https://tickets.example, with no path, or *";
@@ -791,6 +760,8 @@ fn is_origin(text: &str) -> bool {
 /// The settings while they are put together: every known key with its value.
 struct Layers {
     values: BTreeMap<String, Value>,
+    /// Whether its default counts no more.
+    has_leeway: bool,
 }
 
 impl Layers {
@@ -799,7 +770,7 @@ impl Layers {
             .map_err(|error| value_error("data_dir", "the default", error.to_string()))?;
         let mut values = BTreeMap::new();
         flatten("", &defaults, &mut values);
-        Ok(Self { values })
+        Ok(Self { values, has_leeway: false })
     }
 
     fn add_file(&mut self, path: &Path) -> Result<(), Error> {
@@ -861,6 +832,14 @@ impl Layers {
                 let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
                 Some(Value::Array(items.map(|item| Value::String(item.into())).collect()))
             }
+            Some(Value::Table(_)) => {
+                let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
+                let pair = |pair: &str| {
+                    let (name, value) = pair.split_once('=')?;
+                    Some((name.trim().to_owned(), Value::String(value.trim().into())))
+                };
+                pairs.map(pair).collect::<Option<Table>>().map(Value::Table)
+            }
             _ => Some(Value::String(text.into())),
         };
         let value = value.ok_or_else(|| value_error(key, text, self.kind(key)))?;
@@ -876,12 +855,14 @@ impl Layers {
         let fits = match (&value, self.values.get(key)) {
             (Value::Array(items), Some(Value::Array(_))) if key == PROVIDERS => items.iter().all(Value::is_table),
             (Value::Array(items), Some(Value::Array(_))) => items.iter().all(Value::is_str),
+            (Value::Table(items), Some(Value::Table(_))) => items.values().all(Value::is_str),
             (value, Some(default)) => value.same_type(default),
             (value, None) => key.starts_with(PROPERTIES) && value.is_str(),
         };
         if !fits {
             return Err(value_error(key, value, self.kind(key)));
         }
+        self.has_leeway |= key == LEEWAY;
         self.values.insert(key.into(), value);
         Ok(())
     }
@@ -893,6 +874,7 @@ impl Layers {
             Some(Value::Boolean(_)) => "true or false",
             Some(Value::Array(_)) if key == PROVIDERS => "a table [[payments.providers]] for each, in the file",
             Some(Value::Array(_)) => "a list of texts",
+            Some(Value::Table(_)) => "a table of texts, as a variable name=value, ...",
             _ => "a text",
         }
     }
@@ -902,7 +884,11 @@ impl Layers {
         Error::UnknownKey { origin, key, known: known.join(", ") }
     }
 
-    fn finish(self) -> Result<Settings, ValueError> {
+    fn finish(mut self) -> Result<Settings, ValueError> {
+        let is_given = |key: &str| self.values.get(key).and_then(Value::as_str).is_some_and(|text| !text.is_empty());
+        if !self.has_leeway && ["auth.jwks_url", "auth.jwks_file", "auth.issuer"].into_iter().any(is_given) {
+            self.values.insert(LEEWAY.into(), Value::Integer(LEEWAY_SECONDS));
+        }
         let mut table = Table::new();
         for (key, value) in &self.values {
             match key.split_once('.') {
@@ -925,7 +911,8 @@ impl Layers {
         }
         serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
             let key = error.path().to_string();
-            let value = self.values.get(&key).map_or_else(String::new, Value::to_string);
+            let role = key.strip_prefix(ROLES).and_then(|name| self.values.get(ROLES)?.get(name.strip_prefix('.')?));
+            let value = self.values.get(&key).or(role).map_or_else(String::new, Value::to_string);
             // Of an unknown choice, serde's message repeats the value before it lists what is allowed.
             let message = error.inner().to_string();
             let message = message.lines().next().unwrap_or_default();
@@ -940,7 +927,7 @@ fn flatten(prefix: &str, table: &Table, into: &mut BTreeMap<String, Value>) {
     for (name, value) in table {
         let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
         match value {
-            Value::Table(inner) => flatten(&key, inner, into),
+            Value::Table(inner) if key != ROLES => flatten(&key, inner, into),
             value => {
                 into.insert(key, value.clone());
             }
@@ -973,6 +960,7 @@ pub(super) fn variable(key: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::auth::Role;
     use super::*;
 
     fn load(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Settings, Error> {
@@ -1070,6 +1058,71 @@ mod tests {
         }
         let missing = Settings::load(Some(Path::new("/nowhere/b.toml")), [], &[]).unwrap_err().to_string();
         assert!(missing.contains("/nowhere/b.toml"), "{missing}");
+    }
+
+    #[test]
+    fn a_login_is_whole_or_refused() {
+        const WHOLE: &str = "[auth]\nissuer = \"https://id.example\"\naudiences = [\"us\"]\n";
+        let whole = |more: &str| load(&format!("{WHOLE}{more}"), &[], &[]);
+        assert_eq!(load("", &[], &[]).unwrap().auth.leeway_seconds, 0);
+        let auth = whole("").unwrap().auth;
+        assert_eq!((auth.leeway_seconds, auth.has_keys()), (30, true));
+        assert_eq!(whole("leeway_seconds = 0").unwrap().auth.leeway_seconds, 0);
+        let secret = "secret = \"0123456789abcdef0123456789abcdef\"\n";
+        for more in [
+            "jwks_url = \"http://127.0.0.1:1/keys\"",
+            "jwks_url = \"http://[::1]/keys\"",
+            "jwks_url = \"http://localhost/keys\"",
+            "jwks_url = \"http://id.example/keys\"\nallow_http = true",
+            "jwks_file = \"/keys.json\"",
+            "login_url = \"https://shop.example/login?from=tickets\"",
+            &format!("{secret}local_tokens = true"),
+        ] {
+            let settings = whole(more).unwrap();
+            let printed = settings.to_toml().unwrap().replace("***", "0123456789abcdef0123456789abcdef");
+            assert_eq!(load(&printed, &[], &[]).unwrap(), settings, "{more}");
+        }
+        let roles = [("BOXOFFICE_AUTH_ROLES", "shop-admins=admin, https://shop.example/x=viewer")];
+        let roles = load("[auth.roles]\nx = \"admin\"", &roles, &[]).unwrap().auth.roles;
+        assert_eq!(roles["shop-admins"], Role::Admin);
+        assert_eq!((roles["https://shop.example/x"], roles.len()), (Role::Viewer, 2));
+        for (more, message) in [
+            (
+                "jwks_url = \"http://id.example/keys\"",
+                "auth.jwks_url = http://id.example/keys: must be a URL that begins",
+            ),
+            ("jwks_url = \"http://localhost.example/keys\"", "auth.jwks_url"),
+            ("jwks_url = \"file:///keys\"", "auth.jwks_url"),
+            ("jwks_url = \"https://a/\"\njwks_file = \"b\"", "auth.jwks_file = b: must be empty if auth.jwks_url"),
+            (secret, "auth.secret = ***: must be empty beside a key set"),
+            ("secret_file = \"a\"", "auth.secret_file = a: must be empty beside a key set"),
+            ("local_tokens = true\npublic_key_file = \"a\"", "auth.public_key_file = a: must be empty beside"),
+            ("algorithm = \"EdDSA\"", "auth.algorithm = EdDSA: must be HS256 beside a key set"),
+            ("algorithms = []", "auth.algorithms = none: must be one at least"),
+            ("algorithms = [\"HS256\"]", "must be one of `RS256`, `ES256`, `EdDSA`"),
+            ("jwks_refresh = \"2d\"", "auth.jwks_refresh = 2d: must be from 1s to 1d"),
+            ("jwks_cooldown = \"99ms\"", "auth.jwks_cooldown = 99ms: must be from 100ms to 1h"),
+            ("login_url = \"http://shop.example/\"", "auth.login_url = http://shop.example/: must be a URL that"),
+            ("login_url = \"https://shop.example/#x\"", "auth.login_url"),
+            ("role_claim = \"\"", "auth.role_claim"),
+            ("[auth.roles]\nx = \"root\"", "auth.roles.x = \"root\": must be one of `admin`"),
+            ("[auth.roles]\nx = 1", "auth.roles = "),
+        ] {
+            let error = whole(more).unwrap_err().to_string();
+            assert!(error.contains(message), "{more}: {error}");
+        }
+        for (file, message) in [
+            ("[auth]\njwks_url = \"https://a/\"\naudiences = [\"us\"]", "auth.issuer = \"\": must be what iss is"),
+            ("[auth]\nissuer = \"https://a\"", "auth.audiences = : must be what aud is"),
+            ("[auth]\nissuer = \"id\"\naudiences = [\"us\"]", "auth.issuer = id: must be a URL"),
+            ("[auth]\nissuer = \"https://a/?x\"\naudiences = [\"us\"]", "auth.issuer = https://a/?x"),
+            ("[auth]\naudiences = [\"us\"]", "auth.audiences = us: must be empty, or with auth.issuer"),
+        ] {
+            let error = load(file, &[], &[]).unwrap_err().to_string();
+            assert!(error.contains(message), "{file}: {error}");
+        }
+        let wrong = load("", &[("BOXOFFICE_AUTH_ROLES", "admin")], &[]).unwrap_err().to_string();
+        assert!(wrong.contains("auth.roles = admin: must be a table of texts, as a variable name=value"), "{wrong}");
     }
 
     #[test]

@@ -101,7 +101,7 @@ pub fn jwts(bytes: &[u8]) {
     let claim = |name| member(&decode(claims), name);
     assert_eq!(claim("sub"), identity.user.as_str(), "{token:?}");
     assert!(claim("exp").as_f64().is_some_and(|expires| expires > NOW as f64), "{token:?} has expired");
-    assert_eq!(identity.role.is_some(), claim("role") == "admin", "{token:?}");
+    assert_eq!(identity.roles.has(super::auth::Role::Admin), claim("role") == "admin", "{token:?}");
     for bit in 0..8 {
         let mut forged = decode(given);
         forged[bit] ^= 1 << bit;

@@ -183,9 +183,11 @@ impl App {
         let backlog = Backlog::new(whole(settings.http.unread_bytes), settings.http.unread_patience.0);
         let webhooks = Webhooks::new(engine.clone(), &settings.webhooks)?;
         let runtime = webhooks.handle().ok_or(Error::NoService("there is no runtime for requests to others"))?;
+        let verifier = Verifier::new(&settings)?;
+        verifier.start(&runtime)?;
         Ok(Self {
             cut,
-            verifier: Verifier::new(&settings)?,
+            verifier,
             limiter: Limiter::new(&settings.limits),
             proxies: settings.trusted_proxies()?,
             cors: Cors::new(&settings.cors.allowed_origins),

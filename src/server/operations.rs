@@ -65,6 +65,7 @@ pub(super) async fn healthz() -> Result<HttpResponse, Problem> {
 pub(super) async fn readyz(app: web::Data<App>) -> Result<HttpResponse, Problem> {
     let mut health = app.engine.health();
     health.warnings.extend(app.cut.clone());
+    app.verifier.add_to(&mut health);
     let mut response = if health.ready { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
     respond::json(&mut response, &health, Cache::Private)
 }

@@ -112,10 +112,10 @@ pub(super) async fn pay(
 fn payer(user: &Identity, method: &str, app: &App) -> Result<Caller, Problem> {
     let mut providers = app.settings.payments.providers.iter();
     let is_reported = providers.any(|one| one.name == method && one.kind == ProviderKind::Reported);
-    match user.role {
-        Some(_) if is_reported => Ok(user.caller()),
-        None | Some(Role::Admin) => Ok(Caller::User(user.user.clone())),
-        Some(_) => Err(Problem::new(Code::Forbidden, "This role takes payments only that are reported.")),
+    match user.roles {
+        roles if is_reported && !roles.is_empty() => Ok(user.caller()),
+        roles if roles.is_empty() || roles.has(Role::Admin) => Ok(Caller::User(user.user.clone())),
+        _ => Err(Problem::new(Code::Forbidden, "This role takes payments only that are reported.")),
     }
 }
 
@@ -151,11 +151,11 @@ pub(super) async fn list(
     let known = ["limit", "cursor", "owed", "disputed", "shortfall", "user_id", "option_id"];
     let query = Query::read(&request, &known);
     let asks = query.as_ref().is_ok_and(|query| FILTERS.iter().any(|(name, _)| query.get(name).is_some()));
-    if asks && !matches!(user.role, Some(Role::Admin | Role::Payments | Role::Refunds)) {
+    if asks && ![Role::Admin, Role::Payments, Role::Refunds].into_iter().any(|role| user.roles.has(role)) {
         let detail = "Only an admin or the roles payments and refunds may see what is owed.";
         return Err(Problem::new(Code::Forbidden, detail));
     }
-    if user.role.is_none() && query.as_ref().is_ok_and(|query| query.get("option_id").is_some()) {
+    if user.roles.is_empty() && query.as_ref().is_ok_and(|query| query.get("option_id").is_some()) {
         return Err(Problem::new(Code::Forbidden, "Only who runs the sale may see the payments of others."));
     }
     let of = whose(&user, query.as_ref().ok())?;
@@ -178,7 +178,7 @@ pub(super) async fn list(
         }
         return respond::page(&app, app.engine.provided_payments(filter, &page), Cache::Private).await;
     }
-    let is_csv = user.role.is_some() && (other.is_some() || option.is_some()) && wants_csv(request.headers());
+    let is_csv = !user.roles.is_empty() && (other.is_some() || option.is_some()) && wants_csv(request.headers());
     if is_csv {
         refuse_pages(&query)?;
     }

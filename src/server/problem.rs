@@ -138,6 +138,8 @@ codes! {
     OutcomeUnknown, 503, "outcome_unknown", "The outcome is not known",
         "The server is stopping or has failed, or the request was on its way to another one. Ask again, with the same \
          Idempotency-Key: what was done is not done twice.";
+    KeysUnavailable, 503, "keys_unavailable", "The token cannot be checked now",
+        "The keys of who signed it cannot be fetched. Nothing has changed. Ask again after as many seconds as Retry-After tells.";
     NoOwner, 503, "no_owner", "Nobody decides just now",
         "Several servers run this together, and the one that decides is gone: another one takes its place within seconds. \
          Nothing has changed. Ask again after as many seconds as Retry-After tells.";

@@ -66,7 +66,7 @@ impl Hold {
         if self.user_id.is_none() && office == Office::default() {
             return Ok(None);
         }
-        if caller.role.is_none() {
+        if caller.roles.is_empty() {
             let only = "Only an admin or the role box_office holds for others, or beyond what buyers may.";
             return Err(Problem::new(Code::Forbidden, only));
         }
@@ -144,13 +144,11 @@ pub(super) async fn read(
     app: web::Data<App>,
 ) -> Result<HttpResponse, Problem> {
     let reservation = app.engine.reservation(&user.caller(), id(&path)?).await?;
-    match user.role {
-        Some(Role::Admin) => {
-            let steps = reservation.steps();
-            respond::ok(&WithSteps { reservation: &reservation, steps }, Cache::Private)
-        }
-        _ => respond::ok(&reservation, Cache::Private),
+    if user.roles.has(Role::Admin) {
+        let steps = reservation.steps();
+        return respond::ok(&WithSteps { reservation: &reservation, steps }, Cache::Private);
     }
+    respond::ok(&reservation, Cache::Private)
 }
 
 /// Lists the caller's reservations, newest first; for an admin, and the roles that read lists, those of any user.
@@ -226,12 +224,12 @@ fn status(query: &Query) -> Result<Option<ReservationStatus>, Problem> {
 /// A buyer is the only one that they may ask about; for whoever has a role this leaves it open.
 pub(super) fn whose(caller: &Identity, query: Option<&Query>) -> Result<Option<UserId>, Problem> {
     let asked = query.and_then(|query| query.get("user_id"));
-    match (caller.role, asked) {
-        (Some(_), _) => Ok(None),
-        (_, Some(other)) if other != caller.user.as_str() => {
+    match asked {
+        _ if !caller.roles.is_empty() => Ok(None),
+        Some(other) if other != caller.user.as_str() => {
             Err(Problem::new(Code::Forbidden, "Only who runs the sale may ask about other users."))
         }
-        (_, _) => Ok(Some(caller.user.clone())),
+        _ => Ok(Some(caller.user.clone())),
     }
 }
 

@@ -246,7 +246,7 @@ pub(super) async fn token(
     path: web::Path<String>,
     app: web::Data<App>,
 ) -> Result<HttpResponse, Problem> {
-    let (identity, expires, protocol) = identify(&request)?;
+    let (identity, expires, protocol) = identify(&request).await?;
     let token: TokenId = id(&path)?;
     let caller = identity.caller();
     unless_missing(check(&request, &app), app.engine.token(&caller, token)).await?;
@@ -258,14 +258,14 @@ pub(super) async fn token(
 }
 
 /// Who asks, until when that is known, and the subprotocol to be answered if it was said by one.
-fn identify(request: &HttpRequest) -> Result<(Identity, Instant, Option<&'static str>), Problem> {
+async fn identify(request: &HttpRequest) -> Result<(Identity, Instant, Option<&'static str>), Problem> {
     let (identity, expires, protocol) = match bearer_protocol(request.headers()) {
         Some(token) if !request.headers().contains_key(header::AUTHORIZATION) => {
-            let (identity, expires) = auth::identify_by(request, Some(token))?;
+            let (identity, expires) = auth::identify_by(request, token).await?;
             (identity, expires, Some(BEARER))
         }
         _ => {
-            let (identity, expires) = auth::identify(request)?;
+            let (identity, expires) = auth::identify(request).await?;
             (identity, expires, None)
         }
     };

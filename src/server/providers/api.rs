@@ -138,7 +138,7 @@ impl Api {
 }
 
 /// What went wrong, without the URL.
-fn explain(error: reqwest::Error) -> String {
+pub(in crate::server) fn explain(error: reqwest::Error) -> String {
     let error = error.without_url();
     let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))

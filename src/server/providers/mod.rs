@@ -3,7 +3,7 @@
 //! It turns what is owed into requests, and what a provider says into facts. What comes of a fact is the engine's business, and
 //! the engine knows nothing of what is in here. Secrets are in the clients' headers and nowhere else.
 
-mod api;
+pub(super) mod api;
 pub(super) mod settings;
 mod stripe;
 mod toss;
