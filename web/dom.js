@@ -70,6 +70,7 @@ const ICONS = {
 	close: "M6 6l12 12M18 6L6 18",
 	plus: "M12 5v14M5 12h14",
 	minus: "M5 12h14",
+	open: "M14 4h6v6M20 4l-7 7M10 20H4v-6M4 20l7-7",
 	fit: "M4 9V4h5M20 9V4h-5M4 15v5h5M20 15v5h-5",
 	person: "M12 12a4 4 0 100-8 4 4 0 000 8zM4.5 20a7.5 7.5 0 0115 0",
 	ticket: "M4 7h16v3.5a1.5 1.5 0 000 3V17H4v-3.5a1.5 1.5 0 000-3V7zM14 7v10",
