@@ -40,7 +40,16 @@ export function put(element, ...children) {
 }
 
 // It takes the focus when its view is opened.
-export const heading = (text) => h("h1", { tabindex: "-1" }, text);
+// The window is called by it, and by what else is to be told there.
+export const heading = (text, more = null) => h("h1", { tabindex: "-1", "data-title": more }, text);
+
+export function watchTitle() {
+	const name = () => {
+		const title = byId("page").querySelector("h1");
+		document.title = [title?.textContent, title?.dataset.title, "boxoffice"].filter(Boolean).join(" · ");
+	};
+	new MutationObserver(name).observe(byId("page"), { childList: true, subtree: true });
+}
 
 export const labelled = (text, control) => [h("label", { for: control.id }, text), control];
 
@@ -53,7 +62,9 @@ export function chooser() {
 }
 
 // `take` says whether the token will do.
-export function signIn(take, done, before, actions = []) {
+export function signIn(take, done, before, actions = [], elsewhere = null) {
+	// The host does it, where it has a page for that.
+	if (elsewhere) return h("form", { onsubmit: elsewhere }, h("h2", t("session_title")), before, h("div.actions", actions, h("button.button", t("session_begin"))));
 	const field = h("textarea#token", { rows: 4, required: true, autocomplete: "off", spellcheck: "false" });
 	const wrong = h("p.notice.bad", { role: "alert", hidden: true }, t("session_wrong"));
 	const onsubmit = () => {

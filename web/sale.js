@@ -1,10 +1,11 @@
 // One performance: its map, what one has chosen, and other ways to the same seats.
 
 import { get, jittered, newKey, now, post, session } from "./api.js";
-import { heed, keep, kept, tellTabs } from "./choice.js";
+import { heed, keep, kept } from "./choice.js";
+import { begins } from "./dates.js";
 import { View, button, confirm, every, h, heading, icon, labelled, put, statusOf, toast } from "./dom.js";
 import { arrow } from "./draw.js";
-import { countdown, date, moment, number, money, t, time } from "./i18n.js";
+import { countdown, date, momentThere, number, money, t, time } from "./i18n.js";
 import { Legend, sign } from "./legend.js";
 import { followSeats } from "./live.js";
 import { SeatMap } from "./map.js";
@@ -135,7 +136,7 @@ export class SaleView extends View {
 	}
 
 	build() {
-		const { concert, plan, option: { starts_at: starts } } = this;
+		const { concert, plan, option } = this;
 		if (plan.size > 0) {
 			this.map = new SeatMap(plan, {
 				toggle: (seat) => this.toggle(seat),
@@ -162,7 +163,7 @@ export class SaleView extends View {
 		const panel = h("aside.panel", { "aria-label": t("panel") }, this.areaForm(), this.legend?.node, plan.size > 0 && h("section.others", this.seatList()));
 		put(this.node,
 			h("header.event", h("a.back", { href: this.back, "aria-label": t("back") }, icon("back")),
-				h("div", heading(concert.title), h("p.muted", date(starts), " · ", time(starts))), this.status),
+				h("div", heading(concert.title, date(option.starts_at, concert.time_zone)), h("p.muted", [begins(option, concert), concert.venue].filter(Boolean).join(" · "))), this.status),
 			h(plan.size > 0 ? "div.hall" : "div.hall.flat",
 				this.map?.node, panel,
 				// Everything that asks for an answer, in one place that nothing lies over.
@@ -196,7 +197,7 @@ export class SaleView extends View {
 	}
 
 	get whyNot() {
-		return this.option.status === "scheduled" ? t("sale_opens", { time: moment(this.option.sale_opens_at) }) : t("sale_closed");
+		return this.option.status === "scheduled" ? t("sale_opens", { time: momentThere(this.option.sale_opens_at, this.concert.time_zone) }) : t("sale_closed");
 	}
 
 	showSale() {
@@ -348,15 +349,18 @@ export class SaleView extends View {
 	}
 
 	async hold(wish, wanted = []) {
-		if (!session.token) return session.needed();
+		// Seats are kept as they are chosen.
+		if (!session.token) {
+			if (!wish.seats) keep(this.id, { wish });
+			return session.needed();
+		}
 		if (this.isBusy) return;
 		this.isBusy = true;
 		this.showCart();
 		try {
 			const reservation = await post(`/v1/options/${this.id}/reservations`, wish, newKey(), passFor(this.concert));
 			for (const seat of wanted) this.map.chosen.delete(seat);
-			if (wanted.length > 0) keep(this.id, { seats: [] });
-			tellTabs();
+			keep(this.id, { ...(wanted.length > 0 && { seats: [] }), wish: null });
 			this.app.go(`#/reservations/${reservation.id}`);
 		} catch (problem) {
 			this.refused(problem, wanted);
@@ -430,12 +434,13 @@ export class SaleView extends View {
 
 	bestForm() {
 		const { plan } = this;
-		const count = this.counter("best-count", this.most, Math.min(2, this.most));
+		const before = kept(this.id).wish?.best_available;
+		const count = this.counter("best-count", this.most, Math.min(before?.count ?? 2, this.most));
 		const category = h("select#best-category", { name: "category" }, h("option", { value: "" }, t("best_any")),
 			plan.categories.map(({ name, price }) => h("option", { value: name }, `${name} · ${this.money(price)}`)));
 		const zones = [...new Set(plan.zones.map((zone) => zone.name))].filter(Boolean);
 		const zone = h("select#best-zone", { name: "zone" }, h("option", { value: "" }, t("best_anywhere")), zones.map((name) => h("option", { value: name }, name)));
-		const apart = h("input#best-apart", { type: "checkbox" });
+		const apart = h("input#best-apart", { type: "checkbox", checked: before?.adjacent === false });
 		// Places for wheelchairs go to those who name them, with somebody beside them.
 		const companions = this.counter("best-companions", this.most - 1, 0, 0);
 		const beside = h("div", { hidden: true }, h("label", { for: "best-companions" }, t("best_companions")), companions.node);
@@ -448,7 +453,9 @@ export class SaleView extends View {
 			if (!beside.hidden && companions.read() > 0) Object.assign(wish, { companions: companions.read(), adjacent: true });
 			this.hold({ best_available: wish });
 		};
-		return h("details#best.way", h("summary", t("best_title")),
+		for (const field of [category, zone]) field.value = before?.[field.name] ?? "";
+		category.dispatchEvent(new Event("change"));
+		return h("details#best.way", { open: Boolean(before) }, h("summary", t("best_title")),
 			h("form", { onsubmit },
 				h("p.muted", t("best_text")),
 				h("label", { for: "best-count" }, t("best_count")), count.node,
@@ -500,7 +507,8 @@ export class SaleView extends View {
 		const { option } = this;
 		if (option.areas.length === 0) return null;
 		this.areaRows = option.areas.map((area) => {
-			const count = this.counter(`area-${area.name}`, this.most, 1);
+			const before = kept(this.id).wish?.areas?.find(({ name }) => name === area.name);
+			const count = this.counter(`area-${area.name}`, this.most, Math.min(before?.count ?? 1, this.most));
 			const left = h("span.muted");
 			const button = h("button.button", t("hold_places"));
 			const onsubmit = () => this.hold({ areas: [{ name: area.name, count: count.read() }] });

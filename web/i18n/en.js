@@ -40,7 +40,7 @@ export default {
 	concerts: "Concerts",
 	concerts_none: "There is nothing on sale at the moment.",
 	concert_none: "Dates will be announced.",
-	concert_dates: "{n} dates",
+	concert_dates: "{n} dates, {span}",
 	concert_line: "There is a waiting room for this concert. Choose a date, and you join the line.",
 	choose_seats: "Choose seats",
 	look: "Have a look",

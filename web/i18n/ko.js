@@ -35,7 +35,7 @@ export default {
 	concerts: "공연",
 	concerts_none: "지금 판매 중인 공연이 없습니다.",
 	concert_none: "일정은 추후 공지됩니다.",
-	concert_dates: "{n}회 공연",
+	concert_dates: "{n}회 공연, {span}",
 	concert_line: "이 공연은 대기열이 있습니다. 날짜를 고르면 대기열에 들어갑니다.",
 	choose_seats: "좌석 선택",
 	look: "둘러보기",
