@@ -336,12 +336,12 @@ export class Painter {
 	}
 
 	paintZoneNames(ctx, view) {
-		const level = this.level(view);
-		if (level === "blocks") return;
+		if (this.level(view) === "blocks") return;
+		const isAfar = this.plan.typical * view.scale < NUMBERS_PX;
 		for (const zone of this.plan.zones.filter(seenIn(view))) {
 			const { box, name, seats } = zone;
 			const [x, y] = onScreen(view, box.left, box.top);
-			const more = level === "dots" && (box.right - box.left) * view.scale > 180 && seats > 0 ? this.words.zone(zone) : [];
+			const more = isAfar && (box.right - box.left) * view.scale > 180 && seats > 0 ? this.words.zone(zone) : [];
 			// Where rows are bent, the corner is empty.
 			if (name) this.writeTag(ctx, [name, ...more].join(" · "), x, y - 9, 12, this.tones.label, "left");
 		}
