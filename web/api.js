@@ -1,8 +1,12 @@
 // The API: who calls, what may be sent again, and problems in words.
 
+import { tellTabs } from "./choice.js";
 import { has, t } from "./i18n.js";
 
 const KEPT = "boxoffice.token";
+const PLACE = "boxoffice.place";
+// Where tabs show what has changed.
+const ORDERS = /\/(reservations|payments)\b/;
 const TRIES = 4;
 
 // A refusal, or that the server could not be reached (`offline`).
@@ -40,7 +44,10 @@ export const session = {
 	begin() {
 		const given = /^#(?:.*&)?token=([^&]+)/.exec(location.hash);
 		if (given) {
-			history.replaceState(null, "", location.pathname);
+			// Where one was before the host asked who one is.
+			const place = sessionStorage.getItem(PLACE) ?? "";
+			sessionStorage.removeItem(PLACE);
+			history.replaceState(null, "", location.pathname + location.search + place);
 			if (this.take(decodeURIComponent(given[1]))) return;
 		}
 		this.take(sessionStorage.getItem(KEPT));
@@ -113,7 +120,9 @@ export async function ask(method, path, options = {}) {
 	const repeatable = method === "GET" || options.headers?.["Idempotency-Key"] !== undefined;
 	for (let tried = 1; ; tried += 1) {
 		try {
-			return await once(method, path, options);
+			const answer = await once(method, path, options);
+			if (method !== "GET" && ORDERS.test(path)) tellTabs();
+			return answer;
 		} catch (problem) {
 			if (problem.status === 401) {
 				session.end();
@@ -134,3 +143,23 @@ export const post = async (path, body = {}, key = newKey(), headers = {}) =>
 export const patch = async (path, body) => (await ask("PATCH", path, { body })).value;
 
 export const remove = async (path) => (await ask("DELETE", path)).value;
+
+let site = null;
+
+// The page of the host where one signs in; null where there is none.
+export async function loginPage() {
+	site ??= get("/v1/site").catch((problem) => {
+		if (problem.status !== 404) site = null;
+		return {};
+	});
+	const { login_url: page } = await site;
+	return page && URL.canParse(page) && /^https?:$/.test(new URL(page).protocol) ? page : null;
+}
+
+// From there one comes back with a token, to where one was.
+export function goTo(page) {
+	const back = new URL(page);
+	back.searchParams.set("return_to", location.origin + location.pathname + location.search);
+	sessionStorage.setItem(PLACE, location.hash);
+	location.assign(back);
+}

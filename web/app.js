@@ -1,10 +1,14 @@
 // The page for buyers: who one is, where one is, and the concerts.
 
-import { get, session } from "./api.js";
-import { View, button, byId, chooser, h, heading, icon, open, put, signIn, statusOf, toast } from "./dom.js";
-import { date, day, load, loadTexts, money, month, number, t, time } from "./i18n.js";
+import { get, goTo, loginPage, session } from "./api.js";
+import { forgetChoices } from "./choice.js";
+import { inShort, performances } from "./dates.js";
+import { View, button, byId, chooser, h, heading, icon, open, put, signIn, statusOf, toast, watchTitle } from "./dom.js";
+import { clock, date, day, load, loadTexts, money, month, number, t } from "./i18n.js";
+import { art, paged } from "./list.js";
 import { SaleView, fillBar, priceRange } from "./sale.js";
-import { ReservationView, TicketsView, art, changes, paged } from "./tickets.js";
+
+const DATES = 40;
 
 class ConcertsView extends View {
 	constructor(app) {
@@ -16,16 +20,16 @@ class ConcertsView extends View {
 	card(concert) {
 		const about = h("p.muted", t("loading"));
 		const foot = h("div.foot");
-		const next = concert.options.at(-1);
-		if (!next) about.textContent = t("concert_none");
+		if (concert.options.length === 0) about.textContent = t("concert_none");
 		else {
-			get(`/v1/options/${next}`).then((option) => {
-				about.textContent = concert.options.length === 1 ? date(option.starts_at) : t("concert_dates", { n: concert.options.length });
-				put(foot, h("p.price", t("from", { amount: money(Math.min(...Object.values(option.prices)), option.currency) })), statusOf(option));
+			performances(concert).then((options) => {
+				const { when, status, price, currency } = inShort(options, concert);
+				about.textContent = when;
+				put(foot, h("p.price", t("from", { amount: money(price, currency) })), statusOf({ status }));
 			}).catch(() => (about.textContent = ""));
 		}
 		return h("li", h("a.card.concert", { href: `#/concerts/${concert.id}` },
-			art(concert.title), h("div.text", h("h2", concert.title), about, foot)));
+			art(concert.title), h("div.text", h("h2", concert.title), concert.venue && h("p", concert.venue), about, foot)));
 	}
 }
 
@@ -37,24 +41,34 @@ class ConcertView extends View {
 
 	async read(id) {
 		const concert = await get(`/v1/concerts/${id}`);
-		const options = await Promise.all(concert.options.slice(-40).map((option) => get(`/v1/options/${option}`)));
-		options.sort((a, b) => a.starts_at.localeCompare(b.starts_at));
+		const options = await performances(concert);
+		const dates = h("ul.dates");
+		const more = h("button.button.quiet", { onclick: () => show() }, t("more_show"));
+		const show = () => {
+			const first = dates.children.length;
+			dates.append(...options.slice(first, first + DATES).map((option) => this.option(option, concert)));
+			more.hidden = dates.children.length === options.length;
+			if (first > 0) dates.children[first].querySelector("a").focus();
+		};
+		show();
 		const hasLine = concert.waiting_room.mode !== "open";
 		put(this.node,
 			h("a.back", { href: "#/" }, icon("back"), t("concerts")),
 			h("header.banner", art(concert.title), heading(concert.title)),
+			concert.venue && h("p.lead.venue", concert.venue),
+			concert.description && h("p.about", concert.description),
 			hasLine && h("p.notice", icon("clock"), t("concert_line")),
-			h("ul.dates", options.map((option) => this.option(option))),
+			dates, more,
 			options.length === 0 && h("p.muted", t("concert_none")));
 	}
 
-	option(option) {
+	option(option, { time_zone: zone }) {
 		const isOpen = option.status === "on_sale";
 		return h("li", h("a.card.date", { href: `#/options/${option.id}` },
-			h("div.leaf", { "aria-hidden": "true" }, h("span", month(option.starts_at)), h("strong", day(option.starts_at))),
+			h("div.leaf", { "aria-hidden": "true" }, h("span", month(option.starts_at, zone)), h("strong", day(option.starts_at, zone))),
 			h("div.grow",
-				h("p.strong", date(option.starts_at)),
-				h("p.muted", time(option.starts_at), " · ", priceRange(option)),
+				h("p.strong", date(option.starts_at, zone)),
+				h("p.muted", clock(option.starts_at, zone), " · ", priceRange(option)),
 				fillBar(option.counts)),
 			h("div.right", statusOf(option), h(isOpen ? "span.button.small" : "span.button.small.quiet", t(isOpen ? "choose_seats" : "look")))));
 	}
@@ -66,8 +80,11 @@ async function swap(app, id) {
 	return new SwapView(app, id);
 }
 
+// What comes after choosing is loaded then.
+const tickets = () => import("./tickets.js");
+
 async function offer(app, ...offered) {
-	const { OfferView } = await changes();
+	const { OfferView } = await (await tickets()).changes();
 	return new OfferView(app, ...offered);
 }
 
@@ -76,8 +93,8 @@ const ROUTES = [
 	[/^#\/options\/([\w-]+)$/, (app, id) => new SaleView(app, id)],
 	[/^#\/reservations\/([\w-]+)\/swap$/, swap],
 	[/^#\/offers\/([\w-]+)\/([\w-]+)\/([^/]*)\/([^/]*)$/, offer],
-	[/^#\/reservations\/([\w-]+)$/, (app, id) => new ReservationView(app, id)],
-	[/^#\/tickets$/, (app) => new TicketsView(app)],
+	[/^#\/reservations\/([\w-]+)$/, async (app, id) => new (await tickets()).ReservationView(app, id)],
+	[/^#\/tickets$/, async (app) => new (await tickets()).TicketsView(app)],
 	[/^/, (app) => new ConcertsView(app)],
 ];
 
@@ -127,7 +144,11 @@ const app = {
 	},
 };
 
-function askWho(problem = null) {
+async function askWho(problem = null) {
+	const page = await loginPage();
+	const elsewhere = page && (() => goTo(page));
+	// Not by itself where a token was refused: that could go round for ever.
+	if (elsewhere && !problem && !session.user) return elsewhere();
 	document.querySelector("dialog[open]")?.close();
 	const begin = () => {
 		dialog.close();
@@ -136,15 +157,16 @@ function askWho(problem = null) {
 	};
 	const leave = () => {
 		session.end();
+		forgetChoices();
 		begin();
 	};
 	const dialog = open(signIn((token) => session.take(token), begin, [
 		problem && h("p.notice.bad", { role: "alert" }, t("problem_unauthenticated")),
-		session.user ? h("p", t("session_user", { user: session.user })) : h("p.muted", t("session_text")),
+		session.user ? h("p", t("session_user", { user: session.user })) : !page && h("p.muted", t("session_text")),
 	], [
 		session.user && button(".button.quiet", leave, t("session_end")),
 		button(".button.quiet", () => dialog.close(), t("cancel")),
-	]));
+	], elsewhere));
 }
 
 function showHead() {
@@ -160,18 +182,24 @@ function showHead() {
 	if (session.user) get("/v1/wallet").then(({ balance }) => app.showWallet(balance)).catch(() => {});
 }
 
-session.begin();
-session.needed = askWho;
-await load();
-document.title = t("title");
-showHead();
-addEventListener("hashchange", () => {
-	// A link with a token may be opened in this tab.
-	if (location.hash.includes("token=")) {
-		session.begin();
-		showHead();
-	}
+async function begin() {
+	session.begin();
+	session.needed = askWho;
+	await load();
+	document.title = t("title");
+	watchTitle();
+	showHead();
+	addEventListener("hashchange", () => {
+		// A link with a token may be opened in this tab.
+		if (location.hash.includes("token=")) {
+			session.begin();
+			showHead();
+		}
+		app.reload();
+	});
+	addEventListener("offline", () => toast(t("problem_offline"), "bad"));
 	app.reload();
-});
-addEventListener("offline", () => toast(t("problem_offline"), "bad"));
-app.reload();
+}
+
+// An old browser gets nothing else to see than what it was told.
+if (!window.isOld) await begin();

@@ -1,12 +1,14 @@
 // What few do with an order: give a part of it back, hand it on, or take what is handed on to them.
 
 import { get, newKey, post, remove, session } from "./api.js";
+import { begins } from "./dates.js";
 import { View, button, h, heading, labelled, open, put, toast } from "./dom.js";
-import { date, moment, number, t, time } from "./i18n.js";
+import { moment, number, t } from "./i18n.js";
+import { art } from "./list.js";
 import { choosePlaces } from "./parts.js";
 import { Plan } from "./plan.js";
 import { places, seatName } from "./sale.js";
-import { art, forget, keep, offerOf } from "./tickets.js";
+import { forget, keep, offerOf } from "./tickets.js";
 
 function decoded(text) {
 	try {
@@ -140,7 +142,7 @@ export class OfferView extends View {
 		this.acceptButton = button("#accept.button.wide.large", () => this.accept(), t("offer_accept"));
 		put(this.node,
 			h("article.ticket",
-				h("div.stub", art(concert.title), h("div", h("p.eyebrow", date(option.starts_at), " · ", time(option.starts_at)), heading(concert.title))),
+				h("div.stub", art(concert.title), h("div", h("p.eyebrow", begins(option, concert)), heading(concert.title))),
 				h("div.body", h("p.lead", t("offer_yours")), h("ul.lines", known.map((i) => line(name(i), plan.categoryAt(i).name)), areas.map(area)),
 					h("p.muted.small", t("offer_text")), this.problem,
 					session.token ? this.acceptButton : button("#begin-offer.button.wide.large", () => session.needed(), t("session_begin")))));

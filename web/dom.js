@@ -40,7 +40,16 @@ export function put(element, ...children) {
 }
 
 // It takes the focus when its view is opened.
-export const heading = (text) => h("h1", { tabindex: "-1" }, text);
+// The window is called by it, and by what else is to be told there.
+export const heading = (text, more = null) => h("h1", { tabindex: "-1", "data-title": more }, text);
+
+export function watchTitle() {
+	const name = () => {
+		const title = byId("page").querySelector("h1");
+		document.title = [title?.textContent, title?.dataset.title, "boxoffice"].filter(Boolean).join(" · ");
+	};
+	new MutationObserver(name).observe(byId("page"), { childList: true, subtree: true });
+}
 
 export const labelled = (text, control) => [h("label", { for: control.id }, text), control];
 
@@ -53,7 +62,9 @@ export function chooser() {
 }
 
 // `take` says whether the token will do.
-export function signIn(take, done, before, actions = []) {
+export function signIn(take, done, before, actions = [], elsewhere = null) {
+	// The host does it, where it has a page for that.
+	if (elsewhere) return h("form", { onsubmit: elsewhere }, h("h2", t("session_title")), before, h("div.actions", actions, h("button.button", t("session_begin"))));
 	const field = h("textarea#token", { rows: 4, required: true, autocomplete: "off", spellcheck: "false" });
 	const wrong = h("p.notice.bad", { role: "alert", hidden: true }, t("session_wrong"));
 	const onsubmit = () => {
@@ -70,6 +81,7 @@ const ICONS = {
 	close: "M6 6l12 12M18 6L6 18",
 	plus: "M12 5v14M5 12h14",
 	minus: "M5 12h14",
+	open: "M14 4h6v6M20 4l-7 7M10 20H4v-6M4 20l7-7",
 	fit: "M4 9V4h5M20 9V4h-5M4 15v5h5M20 15v5h-5",
 	person: "M12 12a4 4 0 100-8 4 4 0 000 8zM4.5 20a7.5 7.5 0 0115 0",
 	ticket: "M4 7h16v3.5a1.5 1.5 0 000 3V17H4v-3.5a1.5 1.5 0 000-3V7zM14 7v10",

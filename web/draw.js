@@ -9,8 +9,8 @@ const CATEGORIES = {
 };
 
 const TONES = {
-	light: { paper: "#fdfcfa", ink: "#1b1f24", held: "#8a929b", sold: "#d9d6cf", cross: "#b3afa6", blocked: "#c9c5bc", shape: "#e7e3da", edge: "#d5d0c4", label: "#4b535c", onMine: "#ffffff", onFree: "#ffffff" },
-	dark: { paper: "#171b21", ink: "#eef1f4", held: "#8d97a3", sold: "#2c333c", cross: "#525c68", blocked: "#3b434e", shape: "#262c35", edge: "#39424d", label: "#b2bcc7", onMine: "#14181d", onFree: "#10141a" },
+	light: { paper: "#fdfcfa", ink: "#1b1f24", held: "#8a929b", sold: "#d9d6cf", cross: "#b3afa6", blocked: "#c9c5bc", shape: "#e7e3da", edge: "#d5d0c4", label: "#4b535c", onMine: "#ffffff" },
+	dark: { paper: "#171b21", ink: "#eef1f4", held: "#8d97a3", sold: "#2c333c", cross: "#525c68", blocked: "#3b434e", shape: "#262c35", edge: "#39424d", label: "#b2bcc7", onMine: "#14181d" },
 };
 
 // From little to much: dark to light by night, light to dark by day.
@@ -27,20 +27,65 @@ const NUMBERS_PX = 21;
 const NUMBERS_MAX = 1500;
 const ROW_NAMES_PX = 11;
 const NAME_PX = 22;
+const SMALL_PX = 11;
 const FONT = "system-ui, -apple-system, 'Apple SD Gothic Neo', 'Noto Sans KR', sans-serif";
 const SHADES = 8;
+// Of a plan's own colour on the paper.
+const CONTRAST_MIN = 1.7;
+// Added to the style of seats that are not looked for.
+const FADED = 0x20000;
+const SIGN_PX = 15;
 
-export function theme() {
+// In the plan's own colours, unless it has none, or the same for two.
+export function theme(categories = []) {
 	const name = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
-	const colors = CATEGORIES[name];
-	return { ...TONES[name], heat: HEAT[name], category: (i) => colors[i % colors.length] };
+	const tones = TONES[name];
+	const own = categories.map(({ color }) => seenOn(tones, hex(color)));
+	const colors = own.length > 0 && own.every(Boolean) && new Set(own).size === own.length ? own : CATEGORIES[name];
+	return { ...tones, isDark: name === "dark", heat: HEAT[name], category: (i) => colors[i % colors.length] };
 }
+
+let probe = null;
+
+// Any colour of CSS as `#rrggbb`; null if it is none, or can be seen through.
+function hex(color) {
+	probe ??= document.createElement("canvas").getContext("2d");
+	const [one, two] = ["#000000", "#ffffff"].map((before) => {
+		probe.fillStyle = before;
+		probe.fillStyle = color;
+		return probe.fillStyle;
+	});
+	return one === two && one.startsWith("#") ? one : null;
+}
+
+const channels = (color) => [1, 3, 5].map((k) => Number.parseInt(color.slice(k, k + 2), 16));
 
 function mix(a, b, share) {
-	const part = (color, k) => Number.parseInt(color.slice(1 + 2 * k, 3 + 2 * k), 16);
-	const channels = [0, 1, 2].map((k) => Math.round(part(a, k) * (1 - share) + part(b, k) * share));
-	return `rgb(${channels.join(" ")})`;
+	const to = channels(b);
+	return `#${channels(a).map((part, k) => Math.round(part + (to[k] - part) * share).toString(16).padStart(2, "0")).join("")}`;
 }
+
+// As WCAG has it.
+function luminance(color) {
+	const [red, green, blue] = channels(color).map((part) => (part <= 10 ? part / 3294.6 : ((part / 255 + 0.055) / 1.055) ** 2.4));
+	return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+}
+
+function contrast(a, b) {
+	const [less, more] = [luminance(a), luminance(b)].sort((x, y) => x - y);
+	return (more + 0.05) / (less + 0.05);
+}
+
+// Nearer to ink until it stands out from the paper.
+function seenOn({ paper, ink }, color) {
+	for (let share = 0; color && share < 1; share += 0.1) {
+		const mixed = mix(color, ink, share);
+		if (contrast(mixed, paper) >= CONTRAST_MIN) return mixed;
+	}
+	return null;
+}
+
+const inkOn = (color) => (luminance(color) > 0.19 ? "#14181d" : "#ffffff");
 
 function square(ctx, x, y, size) {
 	ctx.beginPath();
@@ -81,6 +126,20 @@ export function drawSign(ctx, tones, kind, color, x, y, size) {
 	}
 }
 
+// Somebody in a wheelchair.
+export function drawWheelchair(ctx, color, x, y, size) {
+	ctx.lineWidth = Math.max(1, size * 0.09);
+	ctx.lineCap = ctx.lineJoin = "round";
+	stroke(ctx, x, y, size, color, [[0.42, 0.34], [0.44, 0.56], [0.64, 0.56], [0.74, 0.78]], [[0.43, 0.44], [0.6, 0.44]]);
+	ctx.beginPath();
+	ctx.arc(x + size * 0.44, y + size * 0.64, size * 0.2, 0.2, 4.4);
+	ctx.stroke();
+	ctx.beginPath();
+	ctx.arc(x + size * 0.41, y + size * 0.2, size * 0.08, 0, 2 * Math.PI);
+	ctx.fillStyle = color;
+	ctx.fill();
+}
+
 const KINDS = ["free", "held", "sold", "blocked"];
 
 export const onScreen = ({ scale, x, y }, planX, planY) => [planX * scale + x, planY * scale + y];
@@ -97,15 +156,24 @@ export class Painter {
 		this.plan = plan;
 		this.below = below.getContext("2d");
 		this.seats = seats.getContext("2d");
-		this.tones = theme();
+		this.tones = theme(plan.categories);
 		this.sprites = new Map();
 		this.byStyle = new Map();
 		// Set by operators: how much is wanted, 0 to 1, of a row.
 		this.heat = null;
+		// Set by buyers: which categories are looked for, and which are for wheelchairs.
+		this.filter = null;
+		this.accessible = new Set();
+		// What is told of a zone and of an area beside its name, and which share of an area is free.
+		this.words = { zone: () => [], area: () => [], share: () => 1 };
+	}
+
+	isWanted(category) {
+		return !this.filter || this.filter.has(category);
 	}
 
 	retone() {
-		this.tones = theme();
+		this.tones = theme(this.plan.categories);
 		this.sprites.clear();
 	}
 
@@ -121,10 +189,31 @@ export class Painter {
 		this.paintShapes(below, view);
 		if (this.level(view) === "blocks") {
 			this.paintBlocks(seats, view);
+			this.paintWheelchairs(seats, view);
 			this.paintBlockNames(seats, view);
 		} else {
 			this.paintRowNames(below, view);
 			this.paintSeats(view);
+			if (this.plan.typical * view.scale < SIGN_PX) this.paintWheelchairs(seats, view);
+		}
+	}
+
+	// Where places for wheelchairs are too small for a sign of their own.
+	paintWheelchairs(ctx, view) {
+		const { plan, tones } = this;
+		if (this.accessible.size === 0 || this.heat) return;
+		this.wheelchairs ??= [...plan.categoryOf.keys()].filter((i) => this.accessible.has(plan.categoryOf[i]));
+		const places = [];
+		const isSeen = seenIn(view);
+		for (const i of this.wheelchairs) {
+			const [x, y] = onScreen(view, ...plan.place(i));
+			if (!isSeen(plan.rowAt(i)) || places.some(([left, top]) => Math.hypot(left - x, top - y) < 1.5 * SIGN_PX)) continue;
+			places.push([x, y]);
+			ctx.beginPath();
+			ctx.arc(x, y, SIGN_PX / 2, 0, 2 * Math.PI);
+			ctx.fillStyle = tones.paper;
+			ctx.fill();
+			drawWheelchair(ctx, tones.ink, x - SIGN_PX / 2, y - SIGN_PX / 2, SIGN_PX);
 		}
 	}
 
@@ -133,27 +222,67 @@ export class Painter {
 		ctx.strokeStyle = this.tones.edge;
 		ctx.lineWidth = 1;
 		for (const shape of this.plan.shapes) {
+			const { width, height, radii, points, area } = shape;
+			const fill = this.shapeColor(shape);
 			ctx.save();
-			ctx.translate(...onScreen(view, shape.x, shape.y));
-			ctx.rotate((shape.rotation * Math.PI) / 180);
-			ctx.beginPath();
-			let [centreX, centreY] = [0, 0];
-			const { width, height, radii, points } = shape;
-			if (radii) ctx.ellipse(0, 0, radii[0] * s, radii[1] * s, 0, 0, 2 * Math.PI);
-			else if (points) for (const [x, y] of points) ctx.lineTo(x * s, y * s);
-			else if (width && height) {
-				ctx.roundRect(0, 0, width * s, height * s, Math.min(10, (height * s) / 4));
-				[centreX, centreY] = [(width * s) / 2, (height * s) / 2];
-			}
-			ctx.closePath();
-			ctx.fillStyle = this.tones.shape;
+			this.pathOf(ctx, view, shape);
+			ctx.fillStyle = fill;
 			ctx.fill();
 			ctx.stroke();
-			const size = Math.min(22, Math.max(9, (height || 40) * s * 0.34));
-			const [textX, textY] = shape.textAt;
-			if (shape.text && (width || 200) * s > 40) this.write(ctx, shape.text, centreX + textX * s, centreY + textY * s, size, this.tones.label, 600);
+			const isBox = !radii && !points && width && height;
+			const wide = (radii ? 2 * radii[0] : width || 200) * s;
+			const high = (radii ? 2 * radii[1] : height || 40) * s;
+			const size = Math.min(22, Math.max(9, high * 0.34));
+			const [textX, textY] = isBox ? [(width * s) / 2, (height * s) / 2] : shape.textAt.map((way) => way * s);
+			const ink = inkOn(fill);
+			if (area) this.writeLines(ctx, [shape.text, ...this.words.area(area)], textX, textY, wide, high, ink);
+			else if (shape.text && wide > 40) this.write(ctx, shape.text, textX, textY, size, ink, 600);
 			ctx.restore();
 		}
+	}
+
+	// Left as the context's path, with its origin and turn.
+	pathOf(ctx, view, { x, y, rotation, width, height, radii, points }) {
+		const s = view.scale;
+		ctx.translate(...onScreen(view, x, y));
+		ctx.rotate((rotation * Math.PI) / 180);
+		ctx.beginPath();
+		if (radii) ctx.ellipse(0, 0, radii[0] * s, radii[1] * s, 0, 0, 2 * Math.PI);
+		else if (points) for (const [right, down] of points) ctx.lineTo(right * s, down * s);
+		else if (width && height) ctx.roundRect(0, 0, width * s, height * s, Math.min(10, (height * s) / 4));
+		ctx.closePath();
+	}
+
+	// The area drawn at a place on the screen.
+	areaUnder(view, x, y) {
+		const ctx = this.below;
+		return this.plan.shapes.findLast((shape) => {
+			if (!shape.area) return false;
+			ctx.save();
+			this.pathOf(ctx, view, shape);
+			const isIn = ctx.isPointInPath(x * view.ratio, y * view.ratio);
+			ctx.restore();
+			return isIn;
+		})?.area;
+	}
+
+	shapeColor({ area, color }) {
+		const { tones, plan } = this;
+		if (area) {
+			const category = plan.categories.findIndex(({ name }) => name === area.category);
+			const share = this.words.share(area);
+			const full = category < 0 ? seenOn(tones, hex(plan.colorOf(area.category))) ?? tones.held : tones.category(category);
+			return share === 0 ? tones.sold : mix(tones.shape, full, 0.25 + 0.5 * share);
+		}
+		const own = hex(color);
+		return own ? mix(tones.shape, own, tones.isDark ? 0.5 : 0.8) : tones.shape;
+	}
+
+	// As many lines as there is room for, the first one always.
+	writeLines(ctx, lines, x, y, wide, high, color) {
+		const size = Math.min(15, Math.max(9, Math.min(high / 2.5, wide / 9)));
+		const fitting = high > (lines.length + 0.5) * size * 1.25 ? lines : lines.slice(0, 1);
+		fitting.forEach((line, k) => this.write(ctx, line, x, y + (k - (fitting.length - 1) / 2) * size * 1.3, k === 0 ? size : size * 0.88, color, k === 0 ? 700 : 500));
 	}
 
 	write(ctx, text, x, y, size, color, weight = 500, align = "center") {
@@ -173,7 +302,7 @@ export class Painter {
 		const { tones } = this;
 		if (this.heat) return this.heatColor(this.heat(block));
 		if (block.free === 0) return tones.sold;
-		const share = Math.ceil((SHADES * block.free) / block.seats) / SHADES;
+		const share = this.isWanted(block.category) ? Math.ceil((SHADES * block.free) / block.seats) / SHADES : 0;
 		return mix(tones.sold, tones.category(block.category), 0.2 + 0.8 * share);
 	}
 
@@ -192,34 +321,52 @@ export class Painter {
 
 	paintBlockNames(ctx, view) {
 		const { plan } = this;
-		for (const { box, name, seats } of plan.zones.filter(seenIn(view))) {
+		for (const zone of plan.zones.filter(seenIn(view))) {
+			const { box, name, seats } = zone;
 			// So that zones of a kind show their names together.
 			const wide = Math.sqrt(seats) * plan.typical * view.scale;
 			if (wide < NAME_PX) continue;
 			const [x, y] = onScreen(view, (box.left + box.right) / 2, (box.top + box.bottom) / 2);
-			this.writeTag(ctx, shortName(name), x, y, Math.min(15, Math.max(9, wide / 3.2)), this.tones.ink);
+			const size = Math.min(15, Math.max(9, wide / 3.2));
+			const lines = this.words.zone(zone);
+			const [width, height] = [box.right - box.left, box.bottom - box.top].map((side) => side * view.scale);
+			const isRoomy = lines.length > 0 && this.widest(ctx, lines) < width && height > 1.6 * size + lines.length * 1.3 * SMALL_PX;
+			this.writeTag(ctx, isRoomy ? name : shortName(name), x, y, size, this.tones.ink, "center", isRoomy ? lines : []);
 		}
 	}
 
 	paintZoneNames(ctx, view) {
 		if (this.level(view) === "blocks") return;
-		for (const { box, name } of this.plan.zones.filter(seenIn(view))) {
+		const isAfar = this.plan.typical * view.scale < NUMBERS_PX;
+		for (const zone of this.plan.zones.filter(seenIn(view))) {
+			const { box, name, seats } = zone;
 			const [x, y] = onScreen(view, box.left, box.top);
+			const more = isAfar && (box.right - box.left) * view.scale > 180 && seats > 0 ? this.words.zone(zone) : [];
 			// Where rows are bent, the corner is empty.
-			if (name) this.writeTag(ctx, name, x, y - 9, 12, this.tones.label, "left");
+			if (name) this.writeTag(ctx, [name, ...more].join(" · "), x, y - 9, 12, this.tones.label, "left");
 		}
 	}
 
-	writeTag(ctx, text, x, y, size, color, align = "center") {
+	widest(ctx, lines) {
+		ctx.font = `500 ${SMALL_PX}px ${FONT}`;
+		return Math.max(...lines.map((line) => ctx.measureText(line).width));
+	}
+
+	// With more lines below, in smaller letters.
+	writeTag(ctx, text, x, y, size, color, align = "center", more = []) {
 		ctx.font = `650 ${size}px ${FONT}`;
-		const width = ctx.measureText(text).width + size * 0.8;
+		const small = SMALL_PX;
+		const width = Math.max(ctx.measureText(text).width, more.length > 0 ? this.widest(ctx, more) : 0) + size * 0.8;
+		const height = size * 1.5 + more.length * small * 1.3;
+		const top = y - height / 2;
 		ctx.fillStyle = this.tones.paper;
 		ctx.globalAlpha = 0.9;
 		ctx.beginPath();
-		ctx.roundRect(align === "left" ? x - size * 0.4 : x - width / 2, y - size * 0.75, width, size * 1.5, size * 0.75);
+		ctx.roundRect(align === "left" ? x - size * 0.4 : x - width / 2, top, width, height, size * 0.75);
 		ctx.fill();
 		ctx.globalAlpha = 1;
-		this.write(ctx, text, x, y, size, color, 650, align);
+		this.write(ctx, text, x, top + size * 0.75, size, color, 650, align);
+		more.forEach((line, k) => this.write(ctx, line, x, top + size * 1.4 + (k + 0.5) * small * 1.3, small, color, 500, align));
 	}
 
 	paintRowNames(ctx, view) {
@@ -285,7 +432,8 @@ export class Painter {
 		const { plan } = this;
 		if (this.heat) return this.heatColor(this.heat(plan.rowAt(i)));
 		const status = plan.status[i];
-		return status === FREE ? plan.categoryOf[i] : -status;
+		const category = plan.categoryOf[i];
+		return status === FREE ? (this.isWanted(category) ? category : FADED + category) : -status;
 	}
 
 	place(view, i) {
@@ -298,7 +446,10 @@ export class Painter {
 	paintList(view, style, list) {
 		const { plan, seats, tones } = this;
 		const isTaken = style < 0;
-		const color = isTaken ? undefined : this.heat ? style : tones.category(style);
+		const isFaded = style >= FADED;
+		const category = isFaded ? style - FADED : style;
+		const full = isTaken ? undefined : this.heat ? style : tones.category(category);
+		const color = isFaded ? mix(tones.paper, full, 0.22) : full;
 		if (this.level(view) === "dots") {
 			seats.fillStyle = color ?? (style === -HELD ? tones.held : tones.sold);
 			const share = isTaken ? (style === -HELD ? 0.62 : 0.5) : 1;
@@ -309,14 +460,16 @@ export class Painter {
 			}
 			return;
 		}
-		const hasNumbers = !isTaken && !this.heat && plan.typical * view.scale >= NUMBERS_PX && list.length < NUMBERS_MAX;
+		const hasSign = this.accessible.has(style);
+		const hasNumbers = !isTaken && !isFaded && !this.heat && !hasSign && plan.typical * view.scale >= NUMBERS_PX && list.length < NUMBERS_MAX;
+		const ink = color && inkOn(color);
 		const sharp = (at) => Math.round((at - 0.5) * view.ratio) / view.ratio;
 		for (const i of list) {
 			const { x, y, size } = this.place(view, i);
 			const sprite = this.sprite(style, color, Math.max(3, Math.round(size * view.ratio)));
 			const side = sprite.width / view.ratio;
 			seats.drawImage(sprite, sharp(x), sharp(y), side, side);
-			if (hasNumbers) this.write(seats, plan.numbers[i], x + size / 2, y + size / 2 + 0.5, size * 0.42, tones.onFree, 600);
+			if (hasNumbers) this.write(seats, plan.numbers[i], x + size / 2, y + size / 2 + 0.5, size * 0.42, ink, 600);
 		}
 	}
 
@@ -327,7 +480,9 @@ export class Painter {
 			if (this.sprites.size > 400) this.sprites.clear();
 			sprite = document.createElement("canvas");
 			sprite.width = sprite.height = pixels + 2;
-			drawSign(sprite.getContext("2d"), this.tones, color ? "free" : KINDS[-style], color, 1, 1, pixels);
+			const ctx = sprite.getContext("2d");
+			drawSign(ctx, this.tones, color ? "free" : KINDS[-style], color, 1, 1, pixels);
+			if (this.accessible.has(style)) drawWheelchair(ctx, inkOn(color), 1, 1, pixels);
 			this.sprites.set(key, sprite);
 		}
 		return sprite;

@@ -5,6 +5,8 @@ const KEPT = "boxoffice.language";
 
 let texts = {};
 let language = "en";
+// With the region that the browser is at home in: English alone is not American.
+let locale = "en-GB";
 
 function preferred() {
 	const kept = localStorage.getItem(KEPT);
@@ -21,6 +23,8 @@ export async function load() {
 	language = preferred();
 	texts = (await import(`/web/i18n/${language}.js`)).default;
 	document.documentElement.lang = language;
+	const isAtHome = navigator.language.startsWith(`${language}-`);
+	locale = isAtHome ? navigator.language : language === "en" ? "en-GB" : language;
 }
 
 export const otherLanguage = () => Object.entries(LANGUAGES).find(([tag]) => tag !== language);
@@ -41,23 +45,42 @@ export function t(key, values = {}) {
 
 export const has = (key) => key in texts;
 
-export const number = (n) => n.toLocaleString(language);
+export const number = (n) => n.toLocaleString(locale);
 
-export const percent = (share) => share.toLocaleString(language, { style: "percent", maximumFractionDigits: 1 });
+export const percent = (share) => share.toLocaleString(locale, { style: "percent", maximumFractionDigits: 1 });
 
 // An amount in the smallest unit of a currency; without one it is of points.
 export function money(amount, currency = null) {
 	if (!currency) return t("points", { amount: number(amount) });
-	const format = new Intl.NumberFormat(language, { style: "currency", currency });
+	const format = new Intl.NumberFormat(locale, { style: "currency", currency });
 	return format.format(amount / 10 ** format.resolvedOptions().maximumFractionDigits);
 }
 
 export const points = (n) => money(n);
 
-const format = (options) => (time) => new Date(time).toLocaleString(language, options);
+const writers = new Map();
+
+// In the time of a zone, by its IANA name; without one, or of one that is unknown here, in that of the browser.
+function writer(options, zone) {
+	const key = JSON.stringify([options, zone]);
+	if (!writers.has(key)) {
+		try {
+			writers.set(key, new Intl.DateTimeFormat(locale, { ...options, timeZone: zone }));
+		} catch {
+			writers.set(key, new Intl.DateTimeFormat(locale, options));
+		}
+	}
+	return writers.get(key);
+}
+
+const format = (options) => (time, zone) => writer(options, zone).format(new Date(time));
 
 export const date = format({ weekday: "short", day: "numeric", month: "long", year: "numeric" });
 export const time = format({ hour: "2-digit", minute: "2-digit" });
+// These name the zone.
+export const clock = format({ hour: "2-digit", minute: "2-digit", timeZoneName: "short" });
+export const momentThere = format({ day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", timeZoneName: "short" });
+export const span = (from, to, zone) => writer({ day: "numeric", month: "long", year: "numeric" }, zone).formatRange(new Date(from), new Date(to));
 export const moment = format({ day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 export const day = format({ day: "2-digit" });
 export const month = format({ month: "short" });

@@ -18,6 +18,9 @@ const BLOCKS_MS = 120;
 const MINIMAP_MS = 1000;
 const MINIMAP_PX = 112;
 const GLIDE_MS = 260;
+const OPENER_PX = 48;
+// A page that scrolls: there a finger moves the page, not the map in it.
+const SCROLLING = "(max-width: 860px)";
 // Sharper than this cannot be seen, and costs.
 const RATIO_MAX = 2;
 const MEASURES_MAX = 2000;
@@ -29,6 +32,9 @@ export class SeatMap {
 	mine = new Set();
 	focus = -1;
 	hover = -1;
+	// Whose card is shown.
+	marked = -1;
+	isOpen = false;
 	changed = [];
 	pointers = new Map();
 	measured = 0;
@@ -36,9 +42,10 @@ export class SeatMap {
 	cost = 0;
 	view = { scale: 1, x: 0, y: 0, ratio: 1, width: 0, height: 0 };
 
-	// `describe(seat)` gives lines; `drag(seats)`, for operators, takes a rectangle drawn with shift.
-	constructor(plan, { toggle, describe, drag = null }) {
-		Object.assign(this, { plan, toggle, describe, drag });
+	// `describe(seat)` gives lines; `drag(seats)`, for operators, takes a rectangle drawn with shift; `touched` is told what was
+	// touched: a `seat`, an `area`, or from afar a `zone`; `opened` whether the map is all there is.
+	constructor(plan, { toggle, describe, drag = null, touched = null, opened = () => {} }) {
+		Object.assign(this, { plan, toggle, describe, drag, touched, opened });
 		this.build();
 	}
 
@@ -64,12 +71,17 @@ export class SeatMap {
 		this.minimap = canvas("canvas.minimap", { hidden: true, onpointerdown: (event) => this.jump(event) });
 		this.moving = h("div.moving", this.below, this.seats);
 		const button = (name, label, onclick) => h("button.round", { "aria-label": label, title: label, onclick }, icon(name));
-		this.node = h("div.map", this.moving, this.above, this.tip, this.minimap,
+		this.opener = h("button.opener", { onclick: () => this.open(!this.isOpen) });
+		this.node = h("div.map", this.moving, this.above, this.tip, this.minimap, this.opener,
 			h("div.zoom",
 				button("plus", t("map_in"), () => this.zoomIn()),
 				button("minus", t("map_out"), () => this.zoomOut()),
 				button("fit", t("map_fit"), () => this.glideTo(this.fitted()))),
 			h("p#map-help.unseen", t("map_help")), this.said);
+		this.nameOpener();
+		// Two fingers are for the map also where one scrolls the page.
+		const hold = (event) => event.touches.length > 1 && event.cancelable && event.preventDefault();
+		for (const kind of ["touchstart", "touchmove"]) this.above.addEventListener(kind, hold, { passive: false });
 		// For tests.
 		this.node.seatMap = this;
 		this.painter = new Painter(this.plan, this.below, this.seats);
@@ -79,6 +91,9 @@ export class SeatMap {
 			this.redraw("all");
 		};
 		this.dark.addEventListener("change", this.retone);
+		this.scrolling = matchMedia(SCROLLING);
+		this.widened = () => this.open(false);
+		this.scrolling.addEventListener("change", this.widened);
 		this.watch = new ResizeObserver(() => this.resize());
 		this.watch.observe(this.node);
 	}
@@ -86,7 +101,27 @@ export class SeatMap {
 	close() {
 		this.watch.disconnect();
 		this.dark.removeEventListener("change", this.retone);
+		this.scrolling.removeEventListener("change", this.widened);
 		cancelAnimationFrame(this.frame);
+	}
+
+	nameOpener() {
+		const key = this.isOpen ? "map_close" : "map_open";
+		this.opener.replaceChildren(icon(this.isOpen ? "close" : "open"), t(key));
+	}
+
+	// Whether it is all there is to see, so that one finger moves it.
+	open(isOpen) {
+		if (this.isOpen === isOpen) return;
+		this.isOpen = isOpen;
+		this.node.classList.toggle("open", isOpen);
+		this.nameOpener();
+		this.opened(isOpen);
+		this.resize();
+	}
+
+	get isScrolledBy() {
+		return this.scrolling.matches && !this.isOpen;
 	}
 
 	resize() {
@@ -94,13 +129,17 @@ export class SeatMap {
 		const { clientWidth: width, clientHeight: height } = this.node;
 		if (width === 0 || height === 0) return;
 		const [right, down] = [(width - view.width) / 2, (height - view.height) / 2];
-		const isFirst = view.width === 0;
+		if (width === view.width && height === view.height && devicePixelRatio === this.pixels) return;
+		this.pixels = devicePixelRatio;
+		const isFirst = view.width === 0 || this.isFitted;
 		Object.assign(view, { width, height, ratio: Math.min(RATIO_MAX, devicePixelRatio) });
 		for (const canvas of [this.below, this.seats, this.above]) {
 			canvas.width = Math.round(width * view.ratio);
 			canvas.height = Math.round(height * view.ratio);
 		}
 		Object.assign(view, isFirst ? this.fitted() : { x: view.x + right, y: view.y + down });
+		if (this.wanted) this.recentre(this.wanted);
+		this.wanted = null;
 		const [wide, high] = [plan.box.right - plan.box.left, plan.box.bottom - plan.box.top];
 		const scale = Math.min(MINIMAP_PX, width / 4) / Math.max(wide, high);
 		for (const [side, length] of [["width", wide], ["height", high]]) {
@@ -122,8 +161,11 @@ export class SeatMap {
 	fitted({ left, top, right, bottom } = this.plan.box) {
 		const { width, height } = this.view;
 		const margin = 2 * Math.min(28, width * 0.05);
-		const scale = Math.min((width - margin) / (right - left), (height - margin) / (bottom - top), this.closest);
-		return this.around((left + right) / 2, (top + bottom) / 2, scale);
+		// Below the button that opens it.
+		const above = this.scrolling.matches ? OPENER_PX : 0;
+		const scale = Math.min((width - margin) / (right - left), (height - margin - above) / (bottom - top), this.closest);
+		const view = this.around((left + right) / 2, (top + bottom) / 2, scale);
+		return { ...view, y: view.y + above / 2 };
 	}
 
 	bounded({ scale, x, y }) {
@@ -178,6 +220,22 @@ export class SeatMap {
 		const [x, y] = onScreen(target, ...seat);
 		const isOut = (at, room) => at < 0.15 * room || at > 0.85 * room;
 		this.glideTo(isOut(x, width) || isOut(y, height) ? this.bounded(this.around(...seat, target.scale)) : target);
+	}
+
+	get isFitted() {
+		return Math.abs(this.view.scale / this.fitted().scale - 1) < 0.01;
+	}
+
+	// As `centre` told it, also of another window.
+	recentre({ scale, x, y }) {
+		if (this.view.width > 0) this.show(this.bounded(this.around(x, y, Math.min(this.closest, scale))));
+		else this.wanted = { scale, x, y };
+	}
+
+	// What is in the middle, and how large: in the plan's own measure.
+	get centre() {
+		const { scale, x, y, width, height } = this.view;
+		return { scale, x: (width / 2 - x) / scale, y: (height / 2 - y) / scale };
 	}
 
 	showSeats(seats) {
@@ -262,7 +320,7 @@ export class SeatMap {
 		ctx.strokeStyle = painter.tones.ink;
 		ctx.lineWidth = 2;
 		const focus = document.activeElement === this.above ? this.focus : -1;
-		for (const i of [this.hover, focus].filter((seat) => seat >= 0)) {
+		for (const i of new Set([this.hover, this.marked, focus].filter((seat) => seat >= 0))) {
 			const { x, y, size } = this.grown(i, 1.5, 14);
 			ctx.beginPath();
 			ctx.roundRect(x, y, size, size, size * 0.3);
@@ -362,6 +420,7 @@ export class SeatMap {
 		}
 		if (Math.hypot(at.x - this.pressed.x, at.y - this.pressed.y) > 6) this.pressed.moved = true;
 		if (!this.pressed.moved) return;
+		if (this.pointers.size === 1 && event.pointerType !== "mouse" && this.isScrolledBy) return;
 		this.point(-1);
 		const { grip } = this;
 		const { x, y, apart } = this.hands();
@@ -402,16 +461,30 @@ export class SeatMap {
 		const seat = this.seatUnder(at, isFinger);
 		const isDouble = event.timeStamp - (this.tapped ?? -1000) < 320;
 		this.tapped = event.timeStamp;
+		const area = seat < 0 && this.touched ? this.painter.areaUnder(this.view, at.x, at.y) : undefined;
 		if (seat >= 0) {
 			this.focus = seat;
-			if (isFinger) this.point(seat, at);
+			if (isFinger && !this.touched) this.point(seat, at);
 			this.toggle(seat);
-		} else if (!this.canHit(isFinger)) {
-			this.glideBy((COMFORTABLE_PX / this.plan.typical) / this.view.scale, at.x, at.y);
-		} else {
+			this.touched?.({ seat });
+		} else if (area) this.touched({ area });
+		else if (!this.canHit(isFinger)) this.approach(at);
+		else {
 			this.point(-1);
 			if (isDouble) this.glideBy(1.8, at.x, at.y);
 		}
+	}
+
+	// To where seats can be hit; a page that scrolls has too little room for that.
+	approach({ x, y }) {
+		const { view, plan } = this;
+		const [planX, planY] = [(x - view.x) / view.scale, (y - view.y) / view.scale];
+		const zone = plan.zoneUnder(planX, planY);
+		if (zone) this.touched?.({ zone });
+		const factor = COMFORTABLE_PX / plan.typical / view.scale;
+		if (!this.isScrolledBy) return this.glideBy(factor, x, y);
+		this.open(true);
+		this.glideTo(this.bounded(this.around(planX, planY, COMFORTABLE_PX / plan.typical)));
 	}
 
 	wheel(event) {
@@ -448,11 +521,15 @@ export class SeatMap {
 			if (next >= 0) this.moveTo(next);
 		} else if ((event.key === "Enter" || event.key === " ") && this.focus >= 0) {
 			this.toggle(this.focus);
+			this.touched?.({ seat: this.focus });
 			this.say(this.focus);
 		} else if (event.key === "+" || event.key === "=") this.zoomIn();
 		else if (event.key === "-") this.zoomOut();
 		else if (event.key === "0") this.glideTo(this.fitted());
-		else if (event.key === "Escape") this.point(-1);
+		else if (event.key === "Escape") {
+			this.point(-1);
+			this.open(false);
+		}
 		else return;
 		event.preventDefault();
 	}

@@ -1,6 +1,6 @@
 // The page for whoever runs a sale: how it goes, and what can be done about it.
 
-import { get, newKey, patch, post, session } from "./api.js";
+import { get, goTo, loginPage, newKey, patch, post, session } from "./api.js";
 import { Chart } from "./chart.js";
 import { View, button, byId, chooser, confirm, every, h, icon, labelled, put, signIn, statusOf, toast } from "./dom.js";
 import { theme } from "./draw.js";
@@ -450,7 +450,7 @@ async function begin() {
 	put(byId("head"),
 		h("a.logo", { href: "/ops" }, icon("ticket"), "boxoffice", h("small", t("ops_name"))),
 		h("nav", h("span#health.pill"), session.user && h("span.ghost.who", icon("person"), session.user), chooser()));
-	if (!isOperator()) return put(page, askRole());
+	if (!isOperator()) return put(page, await askRole());
 	const concerts = await ask(get("/v1/concerts?limit=500"));
 	const items = (concerts?.items ?? []).filter((concert) => concert.options.length > 0);
 	if (items.length === 0) return put(page, h("main", h("p", t("ops_none"))));
@@ -471,17 +471,23 @@ async function begin() {
 	await ask(choose());
 }
 
-function askRole() {
+async function askRole() {
+	const page = await loginPage();
 	const take = (token) => session.take(token) && isOperator();
-	return h("main.ask", h("section.card.control", signIn(take, begin, h("p", t("ops_admin")))));
+	return h("main.ask", h("section.card.control", signIn(take, begin, h("p", t("ops_admin")), [], page && (() => goTo(page)))));
 }
 
-session.begin();
-session.needed = () => {
-	desk?.close();
-	begin();
-};
-await load();
-await loadTexts("orders");
-document.title = t("ops_title");
-await begin();
+async function start() {
+	session.begin();
+	session.needed = () => {
+		desk?.close();
+		begin();
+	};
+	await load();
+	await loadTexts("orders");
+	document.title = t("ops_title");
+	await begin();
+}
+
+// An old browser gets nothing else to see than what it was told.
+if (!window.isOld) await start();

@@ -9,7 +9,7 @@ const STATES = { available: FREE, held: HELD, sold: 2, blocked: 3 };
 
 // Of seats that are not for sale.
 const NO_CATEGORY = 0xffff;
-const NONE = { name: "", price: 0, free: 0 };
+const NONE = { name: "", price: 0, free: 0, color: "" };
 const FILL = 0.86;
 const OUTLINE_POINTS = 8;
 
@@ -66,6 +66,7 @@ function shapeOf(area, x, y) {
 	else if (area.ellipse) shape.radii = [across, down];
 	else if (area.polygon) shape.points = objects(area.polygon.points).map(at);
 	shape.text = text(area.text?.text ?? area.text);
+	shape.color = text(area.color);
 	shape.textAt = at(area.text?.position);
 	return shape;
 }
@@ -100,17 +101,18 @@ export class Plan {
 
 	// Dearest first: colours follow this order.
 	readCategories({ prices, categories }, used) {
-		const names = objects(categories).map((category) => category.name).filter((name) => used.has(name));
-		this.categories = names.map((name) => ({ name, price: prices?.[name] ?? 0, free: 0 }));
+		this.colors = new Map(objects(categories).map(({ name, color }) => [name, text(color)]));
+		const known = objects(categories).filter(({ name }) => used.has(name));
+		this.categories = known.map(({ name, color }) => ({ name, price: prices?.[name] ?? 0, free: 0, color: text(color) }));
 		this.categories.sort((a, b) => b.price - a.price);
 		this.categoryByName = new Map(this.categories.map((category, i) => [category.name, i]));
 	}
 
 	readZone(json) {
 		const [x, y] = at(json.position);
-		const zone = { name: text(json.name), firstRow: this.rows.length, box: new Box() };
+		const zone = { name: text(json.name), firstRow: this.rows.length, box: new Box(), free: 0, freeOf: new Uint32Array(this.categories.length) };
 		const before = this.index.size;
-		for (const row of objects(json.rows)) this.readRow(row, [x, y]);
+		for (const row of objects(json.rows)) this.readRow(row, zone, [x, y]);
 		zone.lastRow = this.rows.length;
 		zone.seats = this.index.size - before;
 		const rows = this.rows.slice(zone.firstRow);
@@ -127,7 +129,7 @@ export class Plan {
 		this.zones.push(zone);
 	}
 
-	readRow(json, [zoneX, zoneY]) {
+	readRow(json, zone, [zoneX, zoneY]) {
 		const [rowX, rowY] = at(json.position);
 		const from = this.index.size;
 		const seats = objects(json.seats);
@@ -146,6 +148,8 @@ export class Plan {
 			if (this.isForSale(i)) {
 				this.categoryAt(i).free += 1;
 				row.free += 1;
+				zone.free += 1;
+				zone.freeOf[this.categoryOf[i]] += 1;
 			} else this.status[i] = STATES.blocked;
 			if (seat.start_direction) this.starts.set(i, text(seat.start_direction));
 			this.rowOf[i] = this.rows.length;
@@ -158,6 +162,11 @@ export class Plan {
 		row.along = row.runs.flatMap((run) => run.seats);
 		row.pitch = median(row.along.slice(1).map((i, k) => this.distance(row.along[k], i)));
 		this.rows.push(row);
+	}
+
+	// Also of one that only an area has.
+	colorOf(category) {
+		return this.colors.get(category) ?? "";
 	}
 
 	isForSale(i) {
@@ -245,8 +254,41 @@ export class Plan {
 		const by = (status === FREE) - (this.status[i] === FREE);
 		this.status[i] = status;
 		const row = this.rowAt(i);
-		for (const part of [row, row.block, this.categoryAt(i)]) part.free += by;
+		const zone = this.zones[row.zone];
+		for (const part of [row, row.block, this.categoryAt(i), zone]) part.free += by;
+		zone.freeOf[this.categoryOf[i]] += by;
 		return true;
+	}
+
+	// The least that a free seat costs there; infinite where there is none.
+	priceFrom({ freeOf }) {
+		return this.categories.reduce((least, { price }, k) => (freeOf[k] > 0 ? Math.min(least, price) : least), Infinity);
+	}
+
+	zoneUnder(x, y) {
+		return this.zones.find(({ box, seats }) => seats > 0 && box.meets({ left: x, right: x, top: y, bottom: y }));
+	}
+
+	// Places without seats: where the plan draws something of that name, else below everything.
+	addAreas(areas) {
+		const same = (a, b) => a.trim().toLowerCase() === b.trim().toLowerCase();
+		const rest = areas.filter((area) => {
+			const shape = this.shapes.find(({ text: name }) => same(name, area.name));
+			if (shape) shape.area = area;
+			return !shape;
+		});
+		if (this.size === 0 || rest.length === 0) return;
+		const { left, right, bottom } = this.box;
+		const gap = 1.5 * this.typical;
+		const all = Math.max(right - left, 12 * this.typical * rest.length);
+		const width = (all + gap) / rest.length - gap;
+		const height = Math.max(4 * this.typical, 0.07 * all);
+		rest.forEach((area, k) => {
+			const shape = shapeOf({ width, height }, (left + right - all) / 2 + k * (width + gap), bottom + gap);
+			this.shapes.push(Object.assign(shape, { area, text: area.name }));
+			this.box.add(shape.x, shape.y);
+			this.box.add(shape.x + width, shape.y + height);
+		});
 	}
 
 	// Its name in the API.

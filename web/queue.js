@@ -2,7 +2,7 @@
 
 import { ask, get, now, session } from "./api.js";
 import { button, every, h, heading, icon, put } from "./dom.js";
-import { about, countdown, moment, t } from "./i18n.js";
+import { about, countdown, momentThere, t } from "./i18n.js";
 import { followToken } from "./live.js";
 
 const tokens = new Map();
@@ -105,7 +105,7 @@ class Line {
 		const { waiting_room: settings } = this.concert;
 		const opens = settings.opens_at ? Date.parse(settings.opens_at) - now() : 0;
 		const wait = this.token.expected_wait_seconds;
-		if (opens > 0) this.expected.textContent = opens < 3600_000 ? t("line_opens_in", { time: countdown(opens) }) : t("line_opens_at", { time: moment(settings.opens_at) });
+		if (opens > 0) this.expected.textContent = opens < 3600_000 ? t("line_opens_in", { time: countdown(opens) }) : t("line_opens_at", { time: momentThere(settings.opens_at, this.concert.time_zone) });
 		else this.expected.textContent = wait === null ? "" : t("line_expected", { time: about(wait) });
 		this.note.textContent = wait === null && opens <= 0 ? t("line_unknown") : "";
 	}

@@ -1,21 +1,18 @@
 // One performance: its map, what one has chosen, and other ways to the same seats.
 
 import { get, jittered, newKey, now, post, session } from "./api.js";
+import { heed, keep, kept } from "./choice.js";
+import { begins } from "./dates.js";
 import { View, button, confirm, every, h, heading, icon, labelled, put, statusOf, toast } from "./dom.js";
-import { arrow, drawSign, theme } from "./draw.js";
-import { countdown, date, moment, number, money, t, time } from "./i18n.js";
+import { arrow } from "./draw.js";
+import { countdown, date, momentThere, number, money, t, time } from "./i18n.js";
+import { Legend, sign } from "./legend.js";
 import { followSeats } from "./live.js";
 import { SeatMap } from "./map.js";
 import { FREE, Plan } from "./plan.js";
 import { isSentBack, leaveLine, passEnds, passFor, wait } from "./queue.js";
 
 const LOOK_MS = 15_000;
-
-function sign(kind, color = null) {
-	const canvas = h("canvas.sign", { width: "40", height: "40", "aria-hidden": "true" });
-	drawSign(canvas.getContext("2d"), theme(), kind, color, 3, 3, 34);
-	return canvas;
-}
 
 // With the plan's own words for rows and seats, where it has some.
 export function seatName(seat) {
@@ -27,6 +24,8 @@ export function seatName(seat) {
 export const places = ({ seats, areas }) => seats.length + areas.reduce((sum, area) => sum + area.count, 0);
 
 export class SaleView extends View {
+	holds = [];
+
 	constructor(app, option) {
 		super(app, "main.sale");
 		this.id = option;
@@ -64,24 +63,72 @@ export class SaleView extends View {
 	}
 
 	async enter() {
-		const [plan, holds] = await Promise.all([
-			get(`/v1/options/${this.id}/plan`),
-			session.token ? get("/v1/reservations?status=held&limit=100") : { items: [] },
-		]);
+		const [plan] = await Promise.all([get(`/v1/options/${this.id}/plan`), this.readHolds()]);
 		if (this.isClosed) return;
 		this.plan = new Plan(plan);
-		this.holds = holds.items.filter((reservation) => reservation.option_id === this.id);
+		this.plan.addAreas(this.option.areas);
 		this.areas = Object.fromEntries(this.option.areas.map((area) => [area.name, { available: area.capacity }]));
 		this.build();
 		this.ending.push(
 			followSeats(this.id, {
-				onAll: (all) => this.update(this.plan.setAll(all.seats), all.areas),
+				onAll: (all) => {
+					this.update(this.plan.setAll(all.seats), all.areas);
+					this.restore();
+				},
 				onSome: (some) => this.update(this.plan.setSome(some.seats), some.areas),
 			}),
 			every(1000, () => this.tick()),
 			// Offline, what one sees stays as it is.
 			every(jittered(LOOK_MS), () => document.hidden || this.refresh().catch(() => {})),
+			heed(() => this.rehold().catch(() => {})),
+			() => this.remember(),
 			() => this.map?.close());
+		const remember = () => this.remember();
+		addEventListener("pagehide", remember);
+		this.ending.push(() => removeEventListener("pagehide", remember));
+	}
+
+	async readHolds() {
+		const { items } = session.token ? await get("/v1/reservations?status=held&limit=100") : { items: [] };
+		this.holds = items.filter((reservation) => reservation.option_id === this.id);
+	}
+
+	// What one holds may change in another tab.
+	async rehold() {
+		await this.readHolds();
+		if (!this.isClosed) this.showHolds();
+	}
+
+	showHolds() {
+		const { map, plan } = this;
+		put(this.holding, this.holds.map((hold) => h("a.notice.good", { href: `#/reservations/${hold.id}` },
+			h("p.strong", t("holding", { n: places(hold) })),
+			h("p", t("holding_until", { time: time(hold.expires_at) })))));
+		if (!map) return;
+		map.mine = new Set(this.holds.flatMap(({ seats }) => seats).map(({ id }) => plan.index.get(id)).filter((i) => i !== undefined));
+		for (const seat of map.mine) map.chosen.delete(seat);
+		map.redraw("above");
+		this.showChosen();
+	}
+
+	// What was chosen before, as soon as it is known which of it is still free.
+	restore() {
+		if (this.isRestored) return;
+		this.isRestored = true;
+		const { map, plan } = this;
+		if (!map) return;
+		const { seats = [], centre } = kept(this.id);
+		const before = seats.map((guid) => plan.index.get(guid)).filter((i) => i !== undefined && !map.mine.has(i)).slice(0, this.most);
+		map.chosen = new Set(before);
+		const gone = before.filter((i) => plan.status[i] !== FREE);
+		if (gone.length > 0) this.gone(gone, before);
+		if (centre) map.recentre(centre);
+		map.redraw("above");
+		this.showChosen();
+	}
+
+	remember() {
+		if (this.isRestored && this.map?.painted) keep(this.id, { centre: this.map.isFitted ? null : this.map.centre });
 	}
 
 	get back() {
@@ -89,26 +136,60 @@ export class SaleView extends View {
 	}
 
 	build() {
-		const { concert, plan, option: { starts_at: starts } } = this;
+		const { concert, plan, option } = this;
 		if (plan.size > 0) {
-			this.map = new SeatMap(plan, { toggle: (seat) => this.toggle(seat), describe: (seat) => this.describe(seat) });
-			for (const hold of this.holds) for (const seat of hold.seats) this.map.mine.add(plan.index.get(seat.id));
+			this.map = new SeatMap(plan, {
+				toggle: (seat) => this.toggle(seat),
+				describe: (seat) => this.describe(seat),
+				touched: (what) => this.showCard(what),
+				opened: (isOpen) => this.node.classList.toggle("opened", isOpen),
+			});
+			const { painter } = this.map;
+			plan.categories.forEach(({ name }, i) => this.option.accessible.includes(name) && painter.accessible.add(i));
+			painter.words = {
+				zone: (zone) => this.aboutZone(zone),
+				area: (area) => this.aboutArea(area),
+				share: ({ name, capacity }) => this.areas[name].available / capacity,
+			};
+			this.legend = new Legend(this.map, this.option.accessible, (amount) => this.money(amount));
 		}
 		this.notice = h("div", { role: "alert" });
-		this.cart = h("section#cart.cart");
+		this.holding = h("div");
 		this.pass = h("p.pass.muted");
-		this.legend = h("section.legend");
+		this.card = h("div");
+		this.cart = h("div#cart.cart");
 		this.status = h("span");
+		const lead = this.lead();
+		const panel = h("aside.panel", { "aria-label": t("panel") }, this.areaForm(), this.legend?.node, plan.size > 0 && h("section.others", this.seatList()));
 		put(this.node,
 			h("header.event", h("a.back", { href: this.back, "aria-label": t("back") }, icon("back")),
-				h("div", heading(concert.title), h("p.muted", date(starts), " · ", time(starts))), this.status),
+				h("div", heading(concert.title, date(option.starts_at, concert.time_zone)), h("p.muted", [begins(option, concert), concert.venue].filter(Boolean).join(" · "))), this.status),
 			h(plan.size > 0 ? "div.hall" : "div.hall.flat",
-				this.map?.node,
-				h("aside.panel", this.notice, this.pass, this.holding(), this.areaForm(), this.legend,
-					h("section.others", plan.size > 0 && [this.bestForm(), this.seatList()]))),
-			this.cart);
-		this.showLegend();
+				this.map?.node, panel,
+				// Everything that asks for an answer, in one place that nothing lies over.
+				h("section.sheet", { "aria-label": t("sheet") }, h("div.more", this.notice, this.holding, this.pass, this.card), this.cart)));
+		const narrow = matchMedia("(max-width: 860px)");
+		const place = () => lead && (narrow.matches ? panel.parentNode : panel).prepend(lead);
+		place();
+		narrow.addEventListener("change", place);
+		this.ending.push(() => narrow.removeEventListener("change", place));
+		this.showHolds();
 		this.showSale();
+	}
+
+	// What comes first: above the map, where one scrolls.
+	lead() {
+		return this.plan.size > 0 ? this.bestForm() : null;
+	}
+
+	aboutZone(zone) {
+		const from = this.plan.priceFrom(zone);
+		return from === Infinity ? [t("status_sold_out")] : [t("left", { n: zone.free }), t("from", { amount: this.money(from) })];
+	}
+
+	aboutArea({ name, category }) {
+		const { available } = this.areas[name];
+		return [available === 0 ? t("status_sold_out") : t("left", { n: available }), this.money(this.option.prices[category])];
 	}
 
 	get isOpen() {
@@ -116,7 +197,7 @@ export class SaleView extends View {
 	}
 
 	get whyNot() {
-		return this.option.status === "scheduled" ? t("sale_opens", { time: moment(this.option.sale_opens_at) }) : t("sale_closed");
+		return this.option.status === "scheduled" ? t("sale_opens", { time: momentThere(this.option.sale_opens_at, this.concert.time_zone) }) : t("sale_closed");
 	}
 
 	showSale() {
@@ -136,6 +217,7 @@ export class SaleView extends View {
 		const [wasOpen, why] = [this.isOpen, this.whyNot];
 		await this.read();
 		if (this.isClosed) return;
+		if (session.token && this.holds.length > 0) await this.rehold();
 		if (this.hasLine && (!passFor(this.concert) || (await isSentBack(this.concert)))) {
 			toast(t("problem_queue_token_required"), "bad");
 			return this.app.reload();
@@ -147,29 +229,6 @@ export class SaleView extends View {
 		if (!this.isOpen) return this.tell(this.whyNot);
 		put(this.notice);
 		toast(t("sale_open"), "good");
-	}
-
-	holding() {
-		return this.holds.map((hold) => h("a.notice.good", { href: `#/reservations/${hold.id}` },
-			h("p.strong", t("holding", { n: places(hold) })),
-			h("p", t("holding_until", { time: time(hold.expires_at) }))));
-	}
-
-	showLegend() {
-		const { plan } = this;
-		if (plan.size === 0) return;
-		const tones = theme();
-		this.free = plan.categories.map(() => h("span.muted"));
-		put(this.legend,
-			h("ul.prices", plan.categories.map(({ name, price }, i) =>
-				h("li", sign("free", tones.category(i)), h("span.name", name), this.free[i], h("span.price", this.money(price))))),
-			h("ul.signs", [["mine", "seat_yours"], ["held", "seat_held"], ["sold", "seat_sold"], ["blocked", "seat_blocked"]].map(([kind, key]) =>
-				h("li", sign(kind), t(key)))));
-		this.showFree();
-	}
-
-	showFree() {
-		this.plan.categories.forEach((category, i) => (this.free[i].textContent = t("left", { n: category.free })));
 	}
 
 	names(seats) {
@@ -190,9 +249,38 @@ export class SaleView extends View {
 		const category = plan.categoryAt(seat);
 		const isMine = this.map.mine.has(seat);
 		const state = isMine ? "seat_yours" : this.map.chosen.has(seat) ? "seat_chosen" : `seat_${plan.stateAt(seat)}`;
-		const start = plan.starts.has(seat) ? [t("row_start", { way: arrow(plan.starts.get(seat)) })] : [];
-		if (!plan.isForSale(seat)) return [this.names([seat]), t("seat_blocked"), ...start];
-		return [this.names([seat]), `${category.name} · ${this.money(category.price)}`, t(state), ...start];
+		const signs = plan.starts.has(seat) ? [t("row_start", { way: arrow(plan.starts.get(seat)) })] : [];
+		if (!plan.isForSale(seat)) return [this.names([seat]), t("seat_blocked"), ...signs];
+		if (this.option.accessible.includes(category.name)) signs.push(t("seat_accessible"));
+		return [this.names([seat]), `${category.name} · ${this.money(category.price)}`, t(state), ...signs];
+	}
+
+	// Of what was touched: it stays until something else is, or it is closed.
+	showCard(what) {
+		const { map, plan } = this;
+		this.touched = what;
+		map.marked = what?.seat ?? -1;
+		map.redraw("above");
+		if (!what) return put(this.card);
+		const { seat, area, zone } = what;
+		const { tones } = map.painter;
+		const isAccessible = seat !== undefined && map.painter.accessible.has(plan.categoryOf[seat]);
+		const signs = seat !== undefined && plan.isForSale(seat) && [sign(tones, "free", tones.category(plan.categoryOf[seat])), isAccessible && sign(tones, "accessible")];
+		const [name, ...more] = seat !== undefined ? this.describe(seat) : zone ? [zone.name || t("zone_unnamed"), ...this.aboutZone(zone)] : [area.name, ...this.aboutArea(area)];
+		const close = () => {
+			this.showCard(null);
+			map.above.focus({ preventScroll: true });
+		};
+		put(this.card, h("div#touched.touched", signs && h("div.is", signs),
+			h("div.grow", h("p.strong", name), h("p", more.join(" · ")), area && this.holdArea(area)),
+			h("button.ghost.round", { "aria-label": t("card_close"), onclick: close }, icon("close"))));
+	}
+
+	holdArea({ name }) {
+		const count = this.counter("touched-count", this.most, 1);
+		const onsubmit = () => this.hold({ areas: [{ name, count: count.read() }] });
+		return h("form.actions.start", { onsubmit }, h("label.unseen", { for: "touched-count" }, t("best_count")), count.node,
+			h("button.button", { disabled: this.areas[name].available === 0 || !this.isOpen }, t("hold_places")));
 	}
 
 	get most() {
@@ -226,6 +314,8 @@ export class SaleView extends View {
 	}
 
 	showChosen() {
+		if (this.isRestored && this.map) keep(this.id, { seats: this.chosen.map((i) => this.plan.guids[i]) });
+		if (this.touched?.seat !== undefined) this.showCard(this.touched);
 		this.showCart();
 		this.showRow();
 	}
@@ -259,12 +349,18 @@ export class SaleView extends View {
 	}
 
 	async hold(wish, wanted = []) {
-		if (!session.token) return session.needed();
+		// Seats are kept as they are chosen.
+		if (!session.token) {
+			if (!wish.seats) keep(this.id, { wish });
+			return session.needed();
+		}
 		if (this.isBusy) return;
 		this.isBusy = true;
 		this.showCart();
 		try {
 			const reservation = await post(`/v1/options/${this.id}/reservations`, wish, newKey(), passFor(this.concert));
+			for (const seat of wanted) this.map.chosen.delete(seat);
+			keep(this.id, { ...(wanted.length > 0 && { seats: [] }), wish: null });
 			this.app.go(`#/reservations/${reservation.id}`);
 		} catch (problem) {
 			this.refused(problem, wanted);
@@ -292,7 +388,8 @@ export class SaleView extends View {
 	}
 
 	tell(text, ...more) {
-		put(this.notice, h("div.notice.bad", h("p.strong", text), ...more));
+		const close = h("button.ghost.round", { "aria-label": t("card_close"), onclick: () => put(this.notice) }, icon("close"));
+		put(this.notice, h("div.notice.bad", h("div.told", h("p.strong.grow", text), close), ...more));
 		this.notice.scrollIntoView({ block: "nearest" });
 	}
 
@@ -316,22 +413,34 @@ export class SaleView extends View {
 		const { chosen, mine } = this.map;
 		const lost = changed.filter((i) => chosen.has(i) && !mine.has(i) && this.plan.status[i] !== FREE);
 		// A hold of one's own is told of by its answer.
-		if (lost.length > 0 && !this.isBusy) this.gone(lost, [...chosen]);
+		if (lost.length > 0 && !this.isBusy) this.lose(lost);
 		this.fresh ??= setTimeout(() => {
 			this.fresh = null;
-			this.showFree();
+			this.legend.count();
+			if (this.touched && !this.touched.area) this.showCard(this.touched);
 			this.showRow();
 		}, 400);
 	}
 
+	// To another tab of one's own, or to somebody else.
+	async lose(lost) {
+		const wanted = this.chosen;
+		if (session.token) await this.rehold().catch(() => {});
+		if (this.isClosed) return;
+		const { mine, chosen } = this.map;
+		const gone = lost.filter((i) => chosen.has(i) && !mine.has(i) && this.plan.status[i] !== FREE);
+		if (gone.length > 0) this.gone(gone, wanted.filter((i) => !mine.has(i)));
+	}
+
 	bestForm() {
 		const { plan } = this;
-		const count = this.counter("best-count", this.most, Math.min(2, this.most));
+		const before = kept(this.id).wish?.best_available;
+		const count = this.counter("best-count", this.most, Math.min(before?.count ?? 2, this.most));
 		const category = h("select#best-category", { name: "category" }, h("option", { value: "" }, t("best_any")),
 			plan.categories.map(({ name, price }) => h("option", { value: name }, `${name} · ${this.money(price)}`)));
 		const zones = [...new Set(plan.zones.map((zone) => zone.name))].filter(Boolean);
 		const zone = h("select#best-zone", { name: "zone" }, h("option", { value: "" }, t("best_anywhere")), zones.map((name) => h("option", { value: name }, name)));
-		const apart = h("input#best-apart", { type: "checkbox" });
+		const apart = h("input#best-apart", { type: "checkbox", checked: before?.adjacent === false });
 		// Places for wheelchairs go to those who name them, with somebody beside them.
 		const companions = this.counter("best-companions", this.most - 1, 0, 0);
 		const beside = h("div", { hidden: true }, h("label", { for: "best-companions" }, t("best_companions")), companions.node);
@@ -344,7 +453,9 @@ export class SaleView extends View {
 			if (!beside.hidden && companions.read() > 0) Object.assign(wish, { companions: companions.read(), adjacent: true });
 			this.hold({ best_available: wish });
 		};
-		return h("details#best.way", h("summary", t("best_title")),
+		for (const field of [category, zone]) field.value = before?.[field.name] ?? "";
+		category.dispatchEvent(new Event("change"));
+		return h("details#best.way", { open: Boolean(before) }, h("summary", t("best_title")),
 			h("form", { onsubmit },
 				h("p.muted", t("best_text")),
 				h("label", { for: "best-count" }, t("best_count")), count.node,
@@ -396,7 +507,8 @@ export class SaleView extends View {
 		const { option } = this;
 		if (option.areas.length === 0) return null;
 		this.areaRows = option.areas.map((area) => {
-			const count = this.counter(`area-${area.name}`, this.most, 1);
+			const before = kept(this.id).wish?.areas?.find(({ name }) => name === area.name);
+			const count = this.counter(`area-${area.name}`, this.most, Math.min(before?.count ?? 1, this.most));
 			const left = h("span.muted");
 			const button = h("button.button", t("hold_places"));
 			const onsubmit = () => this.hold({ areas: [{ name: area.name, count: count.read() }] });

@@ -35,24 +35,28 @@ export class SwapView extends SaleView {
 	}
 
 	build() {
-		this.holds = [this.reservation];
 		super.build();
-		// On a phone it would be far below the map.
-		if (matchMedia("(max-width: 860px)").matches) this.node.querySelector(".hall").before(this.give);
 		this.regive();
 	}
 
-	holding() {
+	// Which of it is kept is told by the boxes.
+	async readHolds() {}
+
+	showHolds() {}
+
+	restore() {}
+
+	holdArea() {
+		return null;
+	}
+
+	lead() {
 		const { seats, areas } = this.reservation;
 		// Of one place there is nothing to choose.
 		const isOne = seats.length + areas.reduce((sum, area) => sum + area.count, 0) === 1;
 		this.part = choosePlaces(this.reservation, { all: isOne, changed: () => this.regive() });
 		this.give = h("section#give", h("h2", t("swap_give")), this.part.node);
 		return this.give;
-	}
-
-	bestForm() {
-		return null;
 	}
 
 	areaForm() {

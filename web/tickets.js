@@ -1,8 +1,10 @@
 // After choosing: paying, the ticket, and all that one has had.
 
 import { get, newKey, now, post, remove, session } from "./api.js";
-import { View, button, every, h, heading, icon, put, svg, toast } from "./dom.js";
-import { countdown, date, has, loadTexts, moment, money, number, points, t, time } from "./i18n.js";
+import { begins } from "./dates.js";
+import { View, button, every, h, heading, icon, put, toast } from "./dom.js";
+import { countdown, has, loadTexts, moment, momentThere, money, number, points, t, time } from "./i18n.js";
+import { art, paged } from "./list.js";
 import { places, seatName } from "./sale.js";
 
 const POINTS = "points";
@@ -139,7 +141,7 @@ export class ReservationView extends View {
 	}
 
 	head() {
-		return [h("p.eyebrow", date(this.option.starts_at), " · ", time(this.option.starts_at)), heading(this.concert.title)];
+		return [h("p.eyebrow", begins(this.option, this.concert)), heading(this.concert.title, t(`reservation_${this.reservation.status}`))];
 	}
 
 	// What became of a payment by a provider that has not led to tickets, in words.
@@ -188,7 +190,7 @@ export class ReservationView extends View {
 				this.chooseMethod(),
 				!enough && h("p.notice.bad", t("problem_insufficient_points", { balance: wallet.balance, amount: reservation.amount })),
 				this.problem, this.payButton, places(reservation) > 1 && button("#release-part.button.quiet.wide", () => this.change("givePart"), t("release_part")), this.dropButton,
-				h("p.muted.small", this.option.refundable_until ? t("refund_until", { time: moment(this.option.refundable_until) }) : t("refund_never")),
+				h("p.muted.small", this.option.refundable_until ? t("refund_until", { time: momentThere(this.option.refundable_until, this.concert.time_zone) }) : t("refund_never")),
 				this.said));
 		this.count(reservation.created_at, reservation.expires_at);
 	}
@@ -309,20 +311,6 @@ export class ReservationView extends View {
 	}
 }
 
-export function paged(list, path, row, none, fail) {
-	let cursor = null;
-	const load = async () => {
-		const page = await get(`${path}?limit=12${cursor ? `&cursor=${cursor}` : ""}`);
-		if (page.items.length === 0 && !cursor) list.append(h("li.muted", none));
-		list.append(...page.items.map(row));
-		cursor = page.next_cursor;
-		more.hidden = !cursor;
-	};
-	const more = h("button.button.quiet", { hidden: true, onclick: () => load().catch(fail) }, t("more_show"));
-	load().catch(fail);
-	return [list, more];
-}
-
 export class TicketsView extends View {
 	known = new Map();
 
@@ -374,16 +362,4 @@ export class TicketsView extends View {
 			h("div.grow", h("span.strong", t(`entry_${one.kind}`)), h("p.muted", moment(one.at))),
 			h("div.right", h(`span.price.${one.kind}`, `${sign}${points(one.amount)}`), h("span.muted", points(one.balance)))));
 	}
-}
-
-// Always the same for a concert.
-export function art(title) {
-	let seed = 2166136261;
-	for (const char of title) seed = Math.imul(seed ^ char.codePointAt(0), 16777619) >>> 0;
-	const hue = seed % 360;
-	const rows = Array.from({ length: 9 }, (_, k) => svg("circle", { cx: 160 + ((seed >>> 9) % 120) - 60, cy: 190, r: 46 + 19 * k, class: k % 3 === (seed >>> 5) % 3 ? "b" : "a", "stroke-dasharray": `0 ${15 + ((seed >>> (k + 3)) % 3)}` }));
-	const picture = svg("svg.art", { viewBox: "0 0 320 160", preserveAspectRatio: "xMidYMid slice", "aria-hidden": "true" }, rows);
-	picture.style.setProperty("--hue", hue);
-	picture.style.setProperty("--other", (hue + 40 + ((seed >>> 12) % 80)) % 360);
-	return picture;
 }

@@ -45,6 +45,8 @@ files![
     "cancel.js",
     "changes.js",
     "chart.js",
+    "choice.js",
+    "dates.js",
     "dom.js",
     "draw.js",
     "i18n.js",
@@ -56,9 +58,12 @@ files![
     "i18n/ko.orders.js",
     "icon.svg",
     "index.html",
+    "legend.js",
+    "list.js",
     "live.js",
     "map.js",
     "neighbours.js",
+    "old.js",
     "ops.css",
     "ops.html",
     "ops.js",
@@ -127,9 +132,10 @@ mod tests {
 
     /// What the first visit of a buyer may load, uncompressed, counted with all languages: the page, and what is imported before
     /// anything is shown. A file that is imported later, by `import("./...")` or `loadTexts("...")`, is not in it.
-    const FIRST_MAX: usize = 152 * 1024;
+    /// 152 KiB until the sheet, the filters, the signs on the map and what is kept for later came.
+    const FIRST_MAX: usize = 174 * 1024;
     /// What all of it may weigh: also the operator's page, and what is loaded once it is needed.
-    const BYTES_MAX: usize = 240 * 1024;
+    const BYTES_MAX: usize = 274 * 1024;
 
     /// Problems that only a page meets which is wrong or out of date: all told in the words of `invalid_request`.
     const AS_INVALID: &[&str] = &[
@@ -202,6 +208,7 @@ mod tests {
             ("changes.js", false),
             ("i18n/ko.changes.js", false),
             ("swap.js", false),
+            ("tickets.js", false),
             ("ops.js", false),
         ] {
             assert_eq!(first.contains(file), is_first, "{file}");
@@ -260,7 +267,8 @@ mod tests {
                 assert!(text[at..].starts_with("http://www.w3.org/"), "{}", file.path);
             }
             for (at, _) in text.match_indices("<script") {
-                assert!(text[at..].starts_with("<script type=\"module\" src=\"/web/"), "{}", file.path);
+                let is_ours = |kind: &str| text[at..].starts_with(&format!("<script {kind} src=\"/web/"));
+                assert!(is_ours("type=\"module\"") || is_ours("defer"), "{}", file.path);
             }
         }
     }

@@ -273,6 +273,11 @@ impl Window {
         path
     }
 
+    /// Closes it, whatever went on in it.
+    pub async fn leave(mut self) {
+        self.driver.0.take().unwrap().quit().await.unwrap();
+    }
+
     /// Closes it. Everything must have gone well in it, and nothing come from elsewhere.
     pub async fn close(self) {
         self.close_refused(&[]).await;

@@ -6,6 +6,7 @@
 
 #![cfg(feature = "server")]
 
+mod axe;
 mod browser;
 mod cards;
 mod changes;
@@ -13,9 +14,11 @@ mod changes;
 #[expect(dead_code, reason = "the tests of the API need more of it")]
 mod harness;
 mod houses;
+mod kept;
 mod line;
 mod map;
 mod operator;
 mod orders;
+mod phone;
 mod pictures;
 mod sale;
