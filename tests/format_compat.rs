@@ -320,6 +320,10 @@ async fn orders_that_change(engine: &Engine, sale: &mut Sale) {
         ((now.done, now.owed) == (1, 0)).then_some(())
     })
     .await;
+    let gone = engine.create_concert(new_concert("gone", RoomSettings::default()), None).await.unwrap().value.id;
+    engine.add_option(gone, new_option(engine, 1, 3), None).await.unwrap();
+    engine.issue_token(gone, &anna).await.unwrap();
+    engine.delete_concert(gone, &bob).await.unwrap();
     sale.users.extend([anna, bob]);
 }
 

@@ -1,7 +1,8 @@
 //! What there is: concerts, and the options on which they are sold.
 //!
 //! The catalogue gives concerts and options their ids. It then owes each new concert's waiting room its settings and
-//! each new option its definition, until they acknowledge them.
+//! each new option its definition, until they acknowledge them. Both can be deleted again where nothing was ever held: an option
+//! decides that itself and tells the catalogue; a concert whose options are gone goes, and its waiting room is owed the end.
 
 mod details;
 
@@ -53,8 +54,27 @@ pub enum Command {
         /// Idempotency.
         request: Request,
     },
+    /// Deletes a concert that has no options.
+    DeleteConcert {
+        /// Which.
+        concert: ConcertId,
+        /// Who does it.
+        by: UserId,
+    },
+    /// An option is deleted. Idempotent; acknowledged to the option each time.
+    OptionDeleted {
+        /// Which.
+        option: OptionId,
+        /// By whom.
+        by: UserId,
+    },
     /// A waiting room has got its settings.
     RoomOpened {
+        /// Whose.
+        concert: ConcertId,
+    },
+    /// A waiting room has come to its end.
+    RoomClosed {
         /// Whose.
         concert: ConcertId,
     },
@@ -145,6 +165,36 @@ pub enum Event {
         #[n(3)]
         by: UserId,
     },
+    /// An option is not listed any more.
+    #[n(6)]
+    OptionDeleted {
+        /// Which.
+        #[n(0)]
+        option: OptionId,
+        /// Of which concert.
+        #[n(1)]
+        concert: ConcertId,
+        /// By whom.
+        #[n(2)]
+        by: UserId,
+    },
+    /// A concert was deleted.
+    #[n(7)]
+    ConcertDeleted {
+        /// Which.
+        #[n(0)]
+        concert: ConcertId,
+        /// By whom.
+        #[n(1)]
+        by: UserId,
+    },
+    /// The waiting room of a concert that was deleted has come to its end.
+    #[n(8)]
+    RoomClosed {
+        /// Whose.
+        #[n(0)]
+        concert: ConcertId,
+    },
 }
 
 /// What the catalogue answers.
@@ -222,6 +272,8 @@ pub enum Part {
     Undefined(OptionId),
     /// An idempotency key.
     Key([u8; 16]),
+    /// That the waiting room of a concert that was deleted has not come to its end yet.
+    Unclosed(ConcertId),
 }
 
 impl super::Part for Part {
@@ -240,6 +292,10 @@ impl super::Part for Part {
                 key.push(3);
                 key.extend(scope);
             }
+            Self::Unclosed(concert) => {
+                key.push(4);
+                key.extend(concert.0.to_be_bytes());
+            }
         }
     }
 
@@ -250,6 +306,7 @@ impl super::Part for Part {
             1 => Some(Self::Concert(ConcertId(u64::from_be_bytes(rest.try_into().ok()?)))),
             2 => Some(Self::Undefined(OptionId(u64::from_be_bytes(rest.try_into().ok()?)))),
             3 => Some(Self::Key(rest.try_into().ok()?)),
+            4 => Some(Self::Unclosed(ConcertId(u64::from_be_bytes(rest.try_into().ok()?)))),
             _ => None,
         }
     }
@@ -263,6 +320,9 @@ struct Header {
     last_option: u64,
     #[n(2)]
     installation: Option<Installation>,
+    /// How many concerts and options were deleted, if any.
+    #[n(3)]
+    deleted: Option<u64>,
 }
 
 /// All concerts.
@@ -271,6 +331,7 @@ pub struct Catalogue {
     header: Header,
     concerts: BTreeMap<ConcertId, Concert>,
     unopened: BTreeSet<ConcertId>,
+    unclosed: BTreeSet<ConcertId>,
     undefined: BTreeMap<OptionId, Box<Definition>>,
     keys: Memory,
 }
@@ -285,8 +346,18 @@ impl Catalogue {
     /// How many concerts and options there are.
     #[must_use]
     pub fn entries(&self) -> u64 {
-        // None is ever removed.
-        self.header.last_concert + self.header.last_option
+        self.header.last_concert + self.header.last_option - self.header.deleted.unwrap_or(0)
+    }
+
+    /// Which concert has this option on its list.
+    fn concert_of(&self, option: OptionId) -> Option<ConcertId> {
+        let has = |(id, concert): (&ConcertId, &Concert)| concert.options.contains(&option).then_some(*id);
+        self.concerts.iter().rev().find_map(has)
+    }
+
+    fn count_deleted(&mut self, changes: &mut impl Changes<Part>) {
+        self.header.deleted = Some(self.header.deleted.unwrap_or(0) + 1);
+        changes.touch(Part::Header);
     }
 
     /// The definition that an option has not acknowledged yet.
@@ -372,6 +443,28 @@ impl Aggregate for Catalogue {
                 out.tell.push(define_option(option, definition));
                 Ok(Answer::Reply(Reply::Option { option, replayed: false }))
             }
+            Command::DeleteConcert { concert: id, by } => {
+                let concert = self.concerts.get(id).ok_or(Rejection::NotFound)?;
+                // Whoever wants to be rid of a concert deletes its options first: those say whether they can go.
+                if !concert.options.is_empty() {
+                    return Err(Rejection::WasHeld);
+                }
+                out.events.push(Event::ConcertDeleted { concert: *id, by: by.clone() });
+                out.tell.push(close_room(*id));
+                Ok(Answer::Reply(Reply::Changed))
+            }
+            Command::OptionDeleted { option, by } => {
+                let event = |concert| Event::OptionDeleted { option: *option, concert, by: by.clone() };
+                out.events.extend(self.concert_of(*option).map(event));
+                out.tell.push(Message::Option(*option, concert_option::Command::DeletionNoted));
+                Ok(Answer::Reply(Reply::Changed))
+            }
+            &Command::RoomClosed { concert } => {
+                if self.unclosed.contains(&concert) {
+                    out.events.push(Event::RoomClosed { concert });
+                }
+                Ok(Answer::Silent)
+            }
             &Command::RoomOpened { concert } => {
                 if self.unopened.contains(&concert) {
                     out.events.push(Event::RoomOpened { concert });
@@ -450,6 +543,27 @@ impl Aggregate for Catalogue {
                 }
                 changes.touch(Part::Concert(*id));
             }
+            Event::OptionDeleted { option, concert, .. } => {
+                if let Some(concert) = self.concerts.get_mut(concert) {
+                    concert.options.retain(|known| known != option);
+                }
+                self.undefined.remove(option);
+                changes.touch(Part::Undefined(*option));
+                changes.touch(Part::Concert(*concert));
+                self.count_deleted(changes);
+            }
+            Event::ConcertDeleted { concert, .. } => {
+                self.concerts.remove(concert);
+                self.unopened.remove(concert);
+                self.unclosed.insert(*concert);
+                changes.touch(Part::Concert(*concert));
+                changes.touch(Part::Unclosed(*concert));
+                self.count_deleted(changes);
+            }
+            Event::RoomClosed { concert } => {
+                self.unclosed.remove(concert);
+                changes.touch(Part::Unclosed(*concert));
+            }
             Event::InstallationDrawn { installation } => {
                 self.header.installation = Some(*installation);
                 changes.touch(Part::Header);
@@ -466,11 +580,12 @@ impl Aggregate for Catalogue {
     fn owed(&self, _now: Timestamp, out: &mut Vec<Message>) {
         let rooms = self.unopened.iter().filter_map(|id| Some(open_room(*id, &self.concerts.get(id)?.waiting_room)));
         out.extend(rooms);
+        out.extend(self.unclosed.iter().copied().map(close_room));
         out.extend(self.undefined.iter().map(|(option, definition)| define_option(*option, definition)));
     }
 
     fn owes(&self) -> bool {
-        !self.unopened.is_empty() || !self.undefined.is_empty()
+        !self.unopened.is_empty() || !self.unclosed.is_empty() || !self.undefined.is_empty()
     }
 
     fn row(&self, part: &Part) -> Option<Vec<u8>> {
@@ -479,6 +594,7 @@ impl Aggregate for Catalogue {
             Part::Concert(concert) => self.concerts.get(concert).map(cbor::to_vec),
             Part::Undefined(option) => self.undefined.get(option).map(cbor::to_vec),
             Part::Key(scope) => self.keys.get(scope).map(cbor::to_vec),
+            Part::Unclosed(concert) => self.unclosed.contains(concert).then(Vec::new),
         }
     }
 
@@ -499,6 +615,9 @@ impl Aggregate for Catalogue {
                     catalogue.undefined.insert(*option, cbor::from_row(&part, &row)?);
                 }
                 Part::Key(scope) => keys.push((*scope, cbor::from_row::<Remembered>(&part, &row)?)),
+                Part::Unclosed(concert) => {
+                    catalogue.unclosed.insert(*concert);
+                }
             }
         }
         catalogue.keys = Memory::from_rows(keys);
@@ -508,6 +627,10 @@ impl Aggregate for Catalogue {
 
 fn open_room(concert: ConcertId, settings: &Settings) -> Message {
     Message::Room(concert, waiting_room::Command::Open { concert, settings: settings.clone() })
+}
+
+fn close_room(concert: ConcertId) -> Message {
+    Message::Room(concert, waiting_room::Command::Close { concert })
 }
 
 fn define_option(option: OptionId, definition: &Definition) -> Message {

@@ -127,6 +127,8 @@ struct Sales {
     last_of_others: u64,
     /// The performance is called off.
     called_off: bool,
+    /// It is deleted.
+    deleted: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -194,6 +196,8 @@ struct Line {
     has_opened: bool,
     /// Those of them who wait who were sent back, and whose numbers no event has told since.
     untold: BTreeSet<u64>,
+    /// Its concert is deleted.
+    closed: bool,
 }
 
 impl Audit {
@@ -425,6 +429,8 @@ impl Sales {
         use concert_option::Event;
         let sells = orders::sells(event);
         ensure!(!(sells && self.called_off), "I16", "what is called off is sold: {event:?}");
+        let is_noted = matches!(event, Event::DeletionNoted);
+        ensure!(self.deleted == is_noted, "saga", "what is deleted is not done with, or what is not is: {event:?}");
         match event {
             Event::OptionDefined { definition, .. } => {
                 ensure!(self.reservations.is_empty(), "saga", "an option is defined twice");
@@ -577,6 +583,11 @@ impl Sales {
             }
             Event::TransferWithdrawn { reservation, .. } => self.offer(*reservation, None)?,
             Event::CalledOff { .. } => self.called_off = true,
+            Event::OptionDeleted { .. } => {
+                ensure!(self.reservations.is_empty(), "I1", "what was held is deleted");
+                self.deleted = true;
+            }
+            Event::DeletionNoted => {}
             Event::ComplimentaryGiven { payment, reservation } => {
                 self.number(*payment)?;
                 let to = ReservationStatus::Confirmed { payment: *payment };
@@ -726,6 +737,8 @@ impl Sales {
 impl Line {
     fn take_in(&mut self, meta: Meta, event: &waiting_room::Event) -> Result<(), Broken> {
         use waiting_room::Event;
+        let ends = matches!(event, Event::TokensExpired { .. } | Event::TokenUsed { .. });
+        ensure!(ends || !self.closed, "I6", "the line has come to its end: {event:?}");
         match event {
             Event::Opened { settings, .. } => {
                 self.settings = settings.clone();
@@ -783,6 +796,10 @@ impl Line {
                     ensure!(self.waiting.remove(no), "I6", "token {no} is let in, and did not wait");
                     self.active.insert(*no, *expires_at);
                 }
+            }
+            Event::Closed { .. } => {
+                self.closed = true;
+                self.untold.clear();
             }
             Event::TokensExpired { tokens } => tokens.iter().for_each(|no| self.end(*no)),
             Event::TokenLeft { no, .. } | Event::TokenUsed { no } => self.end(*no),

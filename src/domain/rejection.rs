@@ -202,4 +202,8 @@ pub enum Rejection {
         #[n(1)]
         in_use: u64,
     },
+    /// Something of it was held at some time, so that it cannot be deleted.
+    #[n(25)]
+    #[error("something of it was held")]
+    WasHeld,
 }

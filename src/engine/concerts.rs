@@ -150,7 +150,8 @@ impl Inner {
             self.certain().await?;
         }
         let concert = self.read(|replica| Ok(replica.catalogue()?.concert(id).cloned())).await?;
-        let concert = concert.ok_or_else(|| Error::Internal(format!("{id} is not in the catalogue")))?;
+        // It may have been deleted since.
+        let concert = concert.ok_or(Rejection::NotFound)?;
         // The waiting room must have its settings when the caller goes on.
         let open = waiting_room::Command::Open { concert: id, settings: concert.waiting_room.clone() };
         let unchanged = waiting_room::Command::Configure { patch: SettingsPatch::default(), holders: vec![] };

@@ -30,7 +30,8 @@ impl Engine {
         let window = Duration::from_millis(config.live.window_ms);
         let hub = Hub::of(hubs, &node.replica, &plan, window, &host.blocking);
         let hub = hub.map_err(|error| self.0.fail(&error))?;
-        Ok(SeatChanges { inner: self.0.clone(), subscription: Subscription::new(hub, since, not_before) })
+        let subscription = Subscription::new(hub, since, not_before);
+        Ok(SeatChanges { inner: self.0.clone(), option, subscription })
     }
 
     /// Follows a place in a waiting room: what [`token`](Self::token) gives, whenever it has changed. As long as the
@@ -60,6 +61,7 @@ impl Engine {
 /// The changes of an option's seats. Whoever is slow gets fewer and larger ones.
 pub struct SeatChanges {
     inner: Arc<Inner>,
+    option: OptionId,
     subscription: Subscription,
 }
 
@@ -67,18 +69,38 @@ impl SeatChanges {
     /// What comes next. First, at once, a delta from the `since` that was asked for, even if nothing has changed; a
     /// snapshot if there was none, or it is not a seq that this option can have had. Then deltas, each from the seq of the
     /// one before, as soon as something has changed; and a snapshot where that is shorter, for those who have fallen
-    /// behind. May be called again after it was cancelled.
+    /// behind, or where the option has got more areas. May be called again after it was cancelled.
     ///
     /// # Errors
-    /// The engine is closed.
+    /// The engine is closed; [`Rejection::NotFound`](crate::Rejection::NotFound) once the option is deleted.
     pub async fn next(&mut self) -> Result<Arc<SeatUpdate>, Error> {
-        self.subscription.next().await.map_err(|Ended| self.inner.outcome_unknown())
+        loop {
+            match self.subscription.next().await {
+                Ok(update) => return Ok(update),
+                Err(Ended) => self.begin_anew().await?,
+            }
+        }
+    }
+
+    /// Follows what the option has become, if there still is one.
+    async fn begin_anew(&mut self) -> Result<(), Error> {
+        if self.inner.hubs.has_ended() {
+            return Err(self.inner.outcome_unknown());
+        }
+        let anew = Engine(self.inner.clone()).seat_changes(self.option, None).await?;
+        self.subscription = anew.subscription;
+        Ok(())
     }
 
     /// Waits until there is something to be told. May be called again after it was cancelled.
     #[cfg(feature = "server")]
     pub(crate) async fn due(&mut self) -> Result<(), Error> {
-        self.subscription.due().await.map_err(|Ended| self.inner.outcome_unknown())
+        loop {
+            match self.subscription.due().await {
+                Ok(()) => return Ok(()),
+                Err(Ended) => self.begin_anew().await?,
+            }
+        }
     }
 
     /// Who hears of them, without the engine.

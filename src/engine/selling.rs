@@ -1,14 +1,17 @@
-//! What is sold changes: times, prices and limits of an option; and performances that are called off.
+//! What is sold changes: times, prices and limits of an option; performances that are called off; and what is deleted, of which nothing
+//! was ever held.
 
 use std::sync::Arc;
 
-use super::calls::{CallOff, ChangeOption};
+use super::calls::{CallOff, ChangeOption, DeleteConcert, DeleteOption};
 use super::options::flaws_of_names;
 use super::{Engine, Inner};
 use crate::api::{self, Answered, Cancellation, IdempotencyKey};
+use crate::domain::catalogue::{self, Catalogue};
 use crate::domain::concert_option::{Command, ConcertOption, OptionPatch, Reply};
-use crate::domain::{OptionId, Rejection, UserId};
+use crate::domain::{ConcertId, OptionId, Rejection, UserId};
 use crate::error::{Error, FieldError};
+use crate::store::codec::TheCatalogue;
 
 impl Engine {
     /// Calls a performance off, and tells how far that is: nothing is sold any more, holds end, and every payment is given back to who
@@ -42,6 +45,29 @@ impl Engine {
         match self.0.away() {
             None => decided!(self.0, self.0.change_option(id, patch, by)),
             Some(_) => self.0.ask_owner(ChangeOption { id, patch, by: by.clone() }).await,
+        }
+    }
+
+    /// Deletes an option of which nothing was ever held; `by` says who did it.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`], also if it is deleted already; `WasHeld`.
+    pub async fn delete_option(&self, id: OptionId, by: &UserId) -> Result<(), Error> {
+        match self.0.away() {
+            None => decided!(self.0, self.0.delete_option(id, by)),
+            Some(_) => self.0.ask_owner(DeleteOption { id, by: by.clone() }).await,
+        }
+    }
+
+    /// Deletes a concert with its options, of none of which anything was ever held, and ends its line; `by` says who did it. Where
+    /// something was held, nothing is deleted; only if that happens in this very moment, some options may be gone.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`], also if it is deleted already; `WasHeld`.
+    pub async fn delete_concert(&self, id: ConcertId, by: &UserId) -> Result<(), Error> {
+        match self.0.away() {
+            None => decided!(self.0, self.0.delete_concert(id, by)),
+            Some(_) => self.0.ask_owner(DeleteConcert { id, by: by.clone() }).await,
         }
     }
 
@@ -96,6 +122,44 @@ impl Inner {
         // There may have been nothing to change.
         self.certain().await.map_err(Self::after_the_first)?;
         self.option(id).await
+    }
+
+    pub(in crate::engine) async fn delete_option(self: &Arc<Self>, id: OptionId, by: &UserId) -> Result<(), Error> {
+        let _call = self.admit()?;
+        // Or an actor would be woken for every number that somebody thinks of.
+        self.offer(id).await?;
+        self.delete_one(id, by).await
+    }
+
+    /// Deletes an option, and waits until it is on no list any more.
+    async fn delete_one(self: &Arc<Self>, id: OptionId, by: &UserId) -> Result<(), Error> {
+        self.ask::<ConcertOption>(&id, Command::Delete { by: by.clone() }).await?;
+        // The option tells it too, until it is heard.
+        let told = catalogue::Command::OptionDeleted { option: id, by: by.clone() };
+        self.ask::<Catalogue>(&TheCatalogue, told).await.map_err(Self::after_the_first)?;
+        // It may have heard before.
+        self.certain().await.map_err(Self::after_the_first)
+    }
+
+    pub(in crate::engine) async fn delete_concert(self: &Arc<Self>, id: ConcertId, by: &UserId) -> Result<(), Error> {
+        let _call = self.admit()?;
+        let known = self.read(|replica| Ok(replica.catalogue()?.concert(id).map(|concert| concert.options.clone())));
+        let options = known.await?.ok_or(Rejection::NotFound)?;
+        // One after the other, so that nobody else waits for all of them. Each decides for itself afterwards.
+        for option in &options {
+            if self.read(|replica| Ok(replica.option(*option)?.was_ever_held())).await? {
+                return Err(Rejection::WasHeld.into());
+            }
+        }
+        for option in options {
+            match self.delete_one(option, by).await {
+                // Somebody else was faster.
+                Err(Error::Rejected(Rejection::NotFound)) => {}
+                done => done?,
+            }
+        }
+        let command = catalogue::Command::DeleteConcert { concert: id, by: by.clone() };
+        self.ask::<Catalogue>(&TheCatalogue, command).await.map(|_| ())
     }
 
     /// What is said to whoever brought along what is not sold any more: it is read anew the next time.

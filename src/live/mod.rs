@@ -65,9 +65,20 @@ impl Hubs {
     /// The terms of an option have changed, durably. Whoever follows one that has more areas than before has to begin anew.
     pub(crate) fn terms_changed(&self, option: OptionId, definition: &Definition) {
         let Some(hub) = self.options.get(&option).and_then(|hub| hub.upgrade()) else { return };
-        if hub.has_areas_of(definition) {
-            return;
+        if !hub.has_areas_of(definition) {
+            self.begin_anew(option, &hub);
         }
+    }
+
+    /// An option was deleted, durably. Whoever follows it finds it gone.
+    pub(crate) fn option_deleted(&self, option: OptionId) {
+        if let Some(hub) = self.options.get(&option).and_then(|hub| hub.upgrade()) {
+            self.begin_anew(option, &hub);
+        }
+    }
+
+    /// Ends one hub, so that whoever follows it looks for another.
+    fn begin_anew(&self, option: OptionId, hub: &Hub) {
         if self.options.remove(&option).is_some() {
             self.len.fetch_sub(1, Ordering::SeqCst);
         }
@@ -105,7 +116,7 @@ impl Hubs {
         rooms.iter().for_each(|room| room.end());
     }
 
-    fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::SeqCst)
     }
 }

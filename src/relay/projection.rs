@@ -209,7 +209,7 @@ impl Known {
             &Event::PaymentRefunded { refund, payment: no, .. } => {
                 self.refund(RefundId { option, no: refund }, PaymentId { option, no });
             }
-            Event::OptionChanged { .. } => {
+            Event::OptionChanged { .. } | Event::OptionDeleted { .. } => {
                 self.plans.things.remove(&option);
             }
             // What was known of it is not so any more: it is looked up, and rows know what they were.
@@ -370,7 +370,9 @@ fn of_option(option: OptionId, event: &concert_option::Event, index: usize) -> O
         | Event::TransferOffered { .. }
         | Event::TransferWithdrawn { .. }
         | Event::CalledOff { .. }
-        | Event::OptionChanged { .. } => None,
+        | Event::OptionChanged { .. }
+        | Event::OptionDeleted { .. }
+        | Event::DeletionNoted => None,
     }
 }
 
@@ -464,7 +466,10 @@ fn of_room(concert: ConcertId, event: &waiting_room::Event, index: usize) -> Opt
         Event::TokensExpired { ref tokens } => tokens.get(index).map(|no| expired(*no)),
         Event::TokenLeft { no, .. } => (index == 0).then(|| expired(no)),
         Event::TokenUsed { no } => (index == 0).then(|| (EventType::TokenUsed, token(no, TokenStatus::Used, None))),
-        Event::Opened { .. } | Event::Configured { returned: None, .. } | Event::LineOpened { .. } => None,
+        Event::Opened { .. }
+        | Event::Configured { returned: None, .. }
+        | Event::LineOpened { .. }
+        | Event::Closed { .. } => None,
     }
 }
 

@@ -62,6 +62,8 @@ const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
         options::unblock,
         selling::call_off,
         selling::cancellation,
+        selling::delete_concert,
+        selling::delete_option,
         waiting_room::read,
         waiting_room::configure,
         waiting_room::issue_token,

@@ -117,6 +117,8 @@ codes! {
         "What was paid by a provider can be exchanged for what costs as much or less. Nothing has changed.";
     CapacityInUse, 409, "capacity_in_use", "The capacity is in use",
         "Of area in_use places are held or sold, and it cannot take fewer. Nothing has changed.";
+    WasHeld, 409, "was_held", "Something was held",
+        "What somebody has held seats of stays, with its history: call it off, or hide its concert. Nothing has changed.";
     PayloadTooLarge, 413, "payload_too_large", "The body is too large",
         "A body may have 16 KiB, one with a seating plan as much as the server is configured for.";
     UnsupportedMediaType, 415, "unsupported_media_type", "The media type is not supported",
@@ -351,6 +353,7 @@ fn rejected(rejection: &Rejection, detail: String) -> Problem {
         R::CapacityInUse { area, in_use } => {
             Problem::new(Code::CapacityInUse, detail).with("area", json!(area)).with("in_use", json!(in_use))
         }
+        R::WasHeld => Problem::new(Code::WasHeld, detail),
         R::TooManyIdempotencyKeys => Problem::new(Code::RateLimited, detail).retry_after(KEYS_RETRY_SECONDS),
     }
 }
@@ -444,6 +447,7 @@ mod tests {
                 json!({"area": "Floor", "in_use": 3}),
                 None,
             ),
+            (Rejection::WasHeld.into(), 409, "was_held", json!({}), None),
             (Rejection::QueueTokenRequired.into(), 403, "queue_token_required", json!({}), None),
             (Rejection::QueueTokenNotActive.into(), 403, "queue_token_not_active", json!({}), None),
             (Rejection::IdempotencyKeyReused.into(), 422, "idempotency_key_reused", json!({}), None),

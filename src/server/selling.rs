@@ -1,4 +1,4 @@
-//! What is sold changes: performances are called off.
+//! What is sold changes: performances are called off, and what nobody ever held is deleted.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use super::problem::Problem;
 use super::respond::{self, Cache};
 use super::{App, id, unless_missing};
 use crate::api::Cancellation;
-use crate::domain::OptionId;
+use crate::domain::{ConcertId, OptionId};
 
 /// Why a performance is called off.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -54,4 +54,30 @@ pub(super) async fn cancellation(
     app: web::Data<App>,
 ) -> Result<HttpResponse, Problem> {
     respond::ok(&app.engine.cancellation(id(&path)?).await?, Cache::Private)
+}
+
+/// Deletes an option of which nothing was ever held.
+#[utoipa::path(delete, path = "/v1/options/{id}", tag = "concerts", operation_id = "delete_option",
+    params(("id" = OptionId, Path)), security(("bearer" = [])),
+    responses((status = 204, description = "Deleted"), (status = 403), (status = 404), (status = 409)))]
+pub(super) async fn delete_option(
+    path: web::Path<String>,
+    Admin(admin): Admin,
+    app: web::Data<App>,
+) -> Result<HttpResponse, Problem> {
+    app.engine.delete_option(id(&path)?, &admin.user).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Deletes a concert with its options, where nothing was ever held of any of them. Its line ends.
+#[utoipa::path(delete, path = "/v1/concerts/{id}", tag = "concerts", operation_id = "delete_concert",
+    params(("id" = ConcertId, Path)), security(("bearer" = [])),
+    responses((status = 204, description = "Deleted"), (status = 403), (status = 404), (status = 409)))]
+pub(super) async fn delete_concert(
+    path: web::Path<String>,
+    Admin(admin): Admin,
+    app: web::Data<App>,
+) -> Result<HttpResponse, Problem> {
+    app.engine.delete_concert(id(&path)?, &admin.user).await?;
+    Ok(HttpResponse::NoContent().finish())
 }

@@ -101,11 +101,14 @@ impl Step {
                 | Option_::HandOn { .. }
                 | Option_::Block { .. }
                 | Option_::Unblock { .. }
-                | Option_::CallOff { .. } => None,
+                | Option_::CallOff { .. }
+                | Option_::Delete { .. }
+                | Option_::DeletionNoted => None,
             },
             Message::Room(_, command) => match command {
                 waiting_room::Command::CompleteToken { .. } => Some(Self::CompleteToken),
                 waiting_room::Command::Open { .. }
+                | waiting_room::Command::Close { .. }
                 | waiting_room::Command::Configure { .. }
                 | waiting_room::Command::IssueToken { .. }
                 | waiting_room::Command::Leave { .. }
@@ -115,7 +118,10 @@ impl Step {
                 catalogue::Command::CreateConcert { .. }
                 | catalogue::Command::ChangeConcert { .. }
                 | catalogue::Command::AddOption { .. }
+                | catalogue::Command::DeleteConcert { .. }
+                | catalogue::Command::OptionDeleted { .. }
                 | catalogue::Command::RoomOpened { .. }
+                | catalogue::Command::RoomClosed { .. }
                 | catalogue::Command::OptionDefined { .. }
                 | catalogue::Command::DrawInstallation { .. } => None,
             },

@@ -11,6 +11,7 @@ mod attacks;
 mod auth;
 mod bad_input;
 mod changes;
+mod deleting;
 mod encodings;
 mod events;
 mod expect;

@@ -30,7 +30,7 @@ async fn unknown_paths_and_methods() {
     }
     for (method, path, allow) in [
         ("PUT", "/v1/concerts", "GET, HEAD, POST"),
-        ("PUT", "/v1/concerts/c1", "GET, HEAD, PATCH"),
+        ("PUT", "/v1/concerts/c1", "GET, HEAD, PATCH, DELETE"),
         ("PUT", "/v1/options/o1/reservations", "POST, GET, HEAD"),
         ("PUT", "/v1/reservations/r1-1", "GET, HEAD, DELETE, PATCH"),
         ("TRACE", "/v1/wallet", "GET, HEAD"),

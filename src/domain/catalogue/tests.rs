@@ -251,3 +251,43 @@ fn whose_payments_these_are_is_drawn_once() {
     let then = then.given(s(3), [drawn(9)]).reloaded();
     then.when(draw(8), s(4)).then_nothing().then_reply(Reply::Installation(Installation(9)));
 }
+
+fn boss() -> UserId {
+    "boss".parse().unwrap()
+}
+
+fn option_deleted(option: u64) -> Command {
+    Command::OptionDeleted { option: OptionId(option), by: boss() }
+}
+
+fn delete_concert(no: u64) -> Command {
+    Command::DeleteConcert { concert: ConcertId(no), by: boss() }
+}
+
+#[test]
+fn a_concert_goes_after_its_options() {
+    let concert = ConcertId(1);
+    let noted = Message::Option(OptionId(1), concert_option::Command::DeletionNoted);
+    let closes = Message::Room(concert, waiting_room::Command::Close { concert });
+    let then = given::<Catalogue>(s(0), [created(1, "one", None), added(1, 1, None)]);
+    let then = then.when(delete_concert(1), s(1)).then_rejected(Rejection::WasHeld);
+    let gone = Event::OptionDeleted { option: OptionId(1), concert, by: boss() };
+    let then = then.when(option_deleted(1), s(2)).then_events([gone]).then_reply(Reply::Changed);
+    // Whatever an option says is acknowledged each time, or it would say it for ever. That it has no definition is no matter any more.
+    let then = then.then_tells([noted.clone()]).then_owes([open(1)]).reloaded();
+    let then = then.when(option_deleted(1), s(3)).then_events([]).then_tells([noted]).reloaded();
+    assert!(then.state().undefined(OptionId(1)).is_none());
+    assert_eq!((then.state().entries(), then.state().options().count()), (1, 0));
+    let then = then.when(delete_concert(1), s(4)).then_events([Event::ConcertDeleted { concert, by: boss() }]);
+    let then = then.then_reply(Reply::Changed).then_tells([closes.clone()]).then_owes([closes.clone()]).reloaded();
+    let then = then.then_owes([closes]);
+    assert!(then.state().concert(concert).is_none() && then.state().entries() == 0);
+    then.clone().when(delete_concert(1), s(5)).then_rejected(Rejection::NotFound);
+    then.clone().when(change(1, ConcertPatch::default()), s(5)).then_rejected(Rejection::NotFound);
+    then.clone().when(add(1, Request::default()), s(5)).then_rejected(Rejection::NotFound);
+    let closed = Command::RoomClosed { concert };
+    let then = then.when(closed.clone(), s(6)).then_events([Event::RoomClosed { concert }]).then_owes([]).reloaded();
+    let then = then.then_owes([]).when(closed, s(7)).then_nothing();
+    // Its number is not given again.
+    then.when(create("two", Request::default()), s(8)).then_events([created(2, "two", None)]);
+}

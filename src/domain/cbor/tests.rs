@@ -376,6 +376,8 @@ fn events_of_orders_that_change() {
             format!("8218188363696c6c64616e6e61{KEY}"),
         ),
         (Event::CalledOff { reason: None, by: anna(), key: None }, "82181882f664616e6e61".into()),
+        (Event::OptionDeleted { by: anna() }, "82181a8164616e6e61".into()),
+        (Event::DeletionNoted, "82181b80".into()),
         (
             Event::RefundCredited { refund: 3, balance: points(4), refunded_at: at(5), left: Some(points(6)) },
             "82098403040506".into(),
@@ -451,6 +453,9 @@ fn events_of_the_catalogue() {
         ),
         (Event::RoomOpened { concert }, "82028104".into()),
         (Event::OptionDefined { option: OptionId(5) }, "82038105".into()),
+        (Event::OptionDeleted { option: OptionId(5), concert, by: anna() }, "820683050464616e6e61".into()),
+        (Event::ConcertDeleted { concert, by: anna() }, "8207820464616e6e61".into()),
+        (Event::RoomClosed { concert }, "82088104".into()),
     ]);
 }
 
@@ -482,6 +487,7 @@ fn events_of_a_waiting_room() {
         (Event::TokenLeft { no: 1, by: None }, "82068101".into()),
         (Event::TokenLeft { no: 1, by: Some(anna()) }, "8206820164616e6e61".into()),
         (Event::TokenUsed { no: 1 }, "82078101".into()),
+        (Event::Closed { concert: ConcertId(4) }, "82088104".into()),
     ]);
 }
 

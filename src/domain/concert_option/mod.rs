@@ -18,6 +18,7 @@ mod calling_off;
 mod change;
 mod changing;
 mod definition;
+mod deleting;
 mod lot;
 mod note;
 mod paying;
@@ -415,6 +416,13 @@ pub enum Command {
         /// Idempotency.
         request: Request,
     },
+    /// Deletes it, of which nothing was ever held.
+    Delete {
+        /// Who does it.
+        by: UserId,
+    },
+    /// The catalogue has taken note that it is deleted.
+    DeletionNoted,
     /// Takes free seats off sale.
     Block {
         /// Which; none twice.
@@ -854,6 +862,16 @@ pub enum Event {
         #[n(1)]
         by: UserId,
     },
+    /// It was deleted: nothing of it was ever held, and there is no such option any more.
+    #[n(26)]
+    OptionDeleted {
+        /// By whom.
+        #[n(0)]
+        by: UserId,
+    },
+    /// The catalogue has taken note of that.
+    #[n(27)]
+    DeletionNoted,
 }
 
 /// What an option answers. Small, since it is handed on many times.
@@ -974,6 +992,9 @@ struct Header {
     /// That the performance is called off.
     #[n(5)]
     off: Option<calling_off::Off>,
+    /// That it is deleted: nothing else is left of it then.
+    #[n(6)]
+    gone: Option<deleting::Gone>,
 }
 
 /// What never changes once it is defined: apart from the header, which every hold writes.
@@ -1502,11 +1523,19 @@ impl Aggregate for ConcertOption {
         }
         match command {
             Command::Define { option, definition } => {
-                if self.terms.is_none() {
+                // Who hears late of one that is deleted does not bring it back.
+                if self.terms.is_none() && self.header.gone.is_none() {
                     out.events.push(Event::OptionDefined { option: *option, definition: definition.clone() });
                 }
                 out.tell.push(Message::Catalogue(catalogue::Command::OptionDefined { option: *option }));
                 Ok(Answer::Reply(Reply::Done))
+            }
+            Command::Delete { by } => self.decide_deletion(by, out),
+            Command::DeletionNoted => {
+                if self.owed_deletion().is_some() {
+                    out.events.push(Event::DeletionNoted);
+                }
+                Ok(Answer::Silent)
             }
             Command::Reschedule { patch } => {
                 let terms = self.definition().ok_or(Rejection::NotFound)?;
@@ -1647,6 +1676,7 @@ impl Aggregate for ConcertOption {
                     seq: lsn,
                     cooled: None,
                     off: None,
+                    gone: None,
                 };
                 self.seats = SeatMap::new(definition.seat_count);
                 self.set_seats(definition.not_for_sale.iter(), SeatStatus::Blocked, 0, lsn, changes);
@@ -1801,6 +1831,8 @@ impl Aggregate for ConcertOption {
             Event::OptionChanged { definition, .. } => {
                 self.evolve_option_changed(lsn, definition, changes);
             }
+            Event::OptionDeleted { by } => self.evolve_deleted(by, changes),
+            Event::DeletionNoted => self.evolve_deletion_noted(changes),
             Event::CalledOff { reason, by, key } => {
                 self.evolve_called_off(at, reason.as_deref(), by);
                 changes.touch(Part::Header);
@@ -1847,13 +1879,15 @@ impl Aggregate for ConcertOption {
         let tokens =
             self.tokens_owed.iter().filter_map(|(reservation, token)| self.complete_token(*reservation, *token));
         out.extend(tokens);
+        out.extend(self.owed_deletion());
         if !self.owing.is_empty() {
             out.push(Message::Providers(self.id()));
         }
     }
 
     fn owes(&self) -> bool {
-        !self.unsettled.is_empty() || !self.tokens_owed.is_empty() || !self.owing.is_empty()
+        let steps = !self.unsettled.is_empty() || !self.tokens_owed.is_empty();
+        steps || !self.owing.is_empty() || self.owed_deletion().is_some()
     }
 
     /// Also where somebody has to see a payment: it is found among those that are looked after.
@@ -1865,6 +1899,8 @@ impl Aggregate for ConcertOption {
         match part {
             Part::Terms => self.terms.as_ref().map(cbor::to_vec),
             Part::Header => Some(cbor::to_vec(&self.header)),
+            // There are none of an option that is deleted.
+            Part::Seats(chunk) if *chunk >= self.seats.chunk_count() => None,
             Part::Seats(chunk) => self.seats.encode_chunk(*chunk),
             Part::User(user) => self.users.get(user).map(cbor::to_vec),
             Part::Reservation(no) => self.any_reservation(*no).map(cbor::to_vec),

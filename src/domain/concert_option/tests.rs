@@ -10,6 +10,7 @@ use crate::testing::scenario::{Scenario, given};
 mod by_provider;
 mod calling_off;
 mod changing;
+mod deleting;
 mod rules;
 mod selling;
 

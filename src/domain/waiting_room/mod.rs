@@ -19,6 +19,9 @@
 //!   once. Of more than [`ADMIT_BATCH_MAX`] the event says who by a bit for each of those inside, and later ones, as many again
 //!   each tick, tell their numbers; until then nobody is let in, and nobody's silence is noticed.
 //!
+//! - **The end.** The room of a concert that was deleted is closed for good: nobody gets a token any more, and the live ones expire, as
+//!   many at once as are let in at once, and as many again each tick.
+//!
 //! What it must not know: who is still there. Signs of life are kept outside ([`Liveness`]); silence comes in as a command.
 
 mod admissions;
@@ -60,6 +63,11 @@ pub enum Command {
         concert: ConcertId,
         /// How it is run at first.
         settings: Settings,
+    },
+    /// The concert was deleted. Idempotent; acknowledged to the catalogue each time, nobody else is answered.
+    Close {
+        /// Whose waiting room this is.
+        concert: ConcertId,
     },
     /// Changes how it is run. Answered with [`Reply::Configured`].
     Configure {
@@ -184,6 +192,13 @@ pub enum Event {
         /// Its number.
         #[n(0)]
         no: u64,
+    },
+    /// It has come to its end: its concert is deleted.
+    #[n(8)]
+    Closed {
+        /// Whose it was.
+        #[n(0)]
+        concert: ConcertId,
     },
 }
 
@@ -382,6 +397,9 @@ struct Header {
     admissions: Admissions,
     #[n(8)]
     departures: Departures,
+    /// That its concert is deleted.
+    #[n(9)]
+    closed: Option<bool>,
 }
 
 /// Whether the line is open.
@@ -519,12 +537,19 @@ impl WaitingRoom {
         }
     }
 
+    fn is_closed(&self) -> bool {
+        self.header.closed == Some(true)
+    }
+
     fn places_free(&self) -> u64 {
         u64::from(self.header.settings.max_active).saturating_sub(self.deadlines.len() as u64)
     }
 
     /// How many of those who wait may go in at `now`.
     fn admissible(&self, now: Timestamp) -> usize {
+        if self.is_closed() {
+            return 0;
+        }
         let allowed = match self.header.settings.mode {
             Mode::Open => u64::MAX,
             Mode::Queue if self.header.doors != Doors::Closed => {
@@ -539,7 +564,7 @@ impl WaitingRoom {
 
     /// When [`admissible`](Self::admissible) will not be 0 as things stand; the epoch if it is not now.
     fn admissible_from(&self) -> Option<Timestamp> {
-        if self.line.is_empty() {
+        if self.line.is_empty() || self.is_closed() {
             return None;
         }
         match self.header.settings.mode {
@@ -693,6 +718,19 @@ impl WaitingRoom {
             out.events.push(Event::Opened { concert, settings: settings.clone() });
         }
         out.tell.push(Message::Catalogue(catalogue::Command::RoomOpened { concert }));
+    }
+
+    fn close(&self, concert: ConcertId, out: &mut Decided<Event>) {
+        if !self.is_closed() {
+            out.events.push(Event::Closed { concert });
+            push_expired(self.tokens.iter().map(|(no, _)| no).take(ADMIT_BATCH_MAX), out);
+        }
+        out.tell.push(Message::Catalogue(catalogue::Command::RoomClosed { concert }));
+    }
+
+    /// Whether tokens are left that its end has not reached yet.
+    fn has_leftovers(&self) -> bool {
+        self.is_closed() && self.tokens.iter().next().is_some()
     }
 
     fn apply_settings(&mut self, settings: &Settings) {
@@ -876,12 +914,16 @@ impl Aggregate for WaitingRoom {
                 self.open(*concert, settings, out);
                 Ok(Answer::Silent)
             }
+            Command::Close { concert } => {
+                self.close(*concert, out);
+                Ok(Answer::Silent)
+            }
             // A payment must be acknowledged even where its token means nothing.
             Command::CompleteToken { no, reservation } => {
                 self.complete(*no, *reservation, out);
                 Ok(Answer::Silent)
             }
-            _ if self.header.concert.is_none() => Err(Rejection::NotFound),
+            _ if self.header.concert.is_none() || self.is_closed() => Err(Rejection::NotFound),
             Command::Configure { patch, holders } => {
                 self.configure(now, patch, holders, out)?;
                 Ok(Answer::Reply(Reply::Configured))
@@ -918,11 +960,19 @@ impl Aggregate for WaitingRoom {
             }
             Event::TokenLeft { no, .. } => self.apply_end(meta.at, *no, TokenStatus::Expired, changes),
             Event::TokenUsed { no } => self.apply_end(meta.at, *no, TokenStatus::Used, changes),
+            Event::Closed { concert } => {
+                // It may never have heard of its opening; one that comes late does not bring it back.
+                self.header.concert = Some(*concert);
+                self.header.closed = Some(true);
+                self.header.doors = Doors::Opened;
+                self.untold.iter().for_each(|no| changes.touch(Part::Token(*no)));
+                self.untold.clear();
+            }
         }
     }
 
     fn due(&self) -> Option<Timestamp> {
-        if !self.untold.is_empty() {
+        if !self.untold.is_empty() || self.has_leftovers() {
             return Some(Timestamp::default());
         }
         let expiry = self.deadlines.first().map(|&(until, _)| until);
@@ -942,6 +992,9 @@ impl Aggregate for WaitingRoom {
     /// Tells who was sent back, or opens the line, or else lets in as many as may go in. Those whom the opening lets in go in at
     /// the next tick, which is due at once.
     fn tick(&self, now: Timestamp, entropy: u64, out: &mut Decided<Event>) {
+        if self.is_closed() {
+            return push_expired(self.tokens.iter().map(|(no, _)| no).take(ADMIT_BATCH_MAX), out);
+        }
         if !self.untold.is_empty() {
             return self.tell(out);
         }

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::{Lsn, OptionId};
 
+mod closing;
 mod switching;
 
 /// A room driven as the shell drives it, with its rows as a store would hold them.
@@ -681,6 +682,7 @@ impl Model {
                 assert!(self.end(*no));
                 self.used += 1;
             }
+            Event::Closed { .. } => panic!("nobody deletes the concert here"),
         }
     }
 

@@ -269,6 +269,11 @@ calls! {
     91 Change ChangeOption { 0 id: OptionId, 1 patch: OptionPatch, 2 by: UserId } -> ConcertOption
         = |here| here.change_option(id, patch, &by).await;
 
+    /// See [`delete_option`](crate::Engine::delete_option).
+    92 Change DeleteOption { 0 id: OptionId, 1 by: UserId } -> () = |here| here.delete_option(id, &by).await;
+    /// See [`delete_concert`](crate::Engine::delete_concert).
+    93 Change DeleteConcert { 0 id: ConcertId, 1 by: UserId } -> () = |here| here.delete_concert(id, &by).await;
+
     /// See [`token`](crate::Engine::token).
     32 Read GetToken { 0 caller: Caller, 1 id: TokenId } -> Token = |here| {
         let token = here.own_token(&caller, id).await?;

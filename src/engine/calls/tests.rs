@@ -84,6 +84,7 @@ fn rejections() -> Vec<Rejection> {
         R::ReservationNotConfirmed,
         R::PriceWouldRise,
         R::CapacityInUse { area: "Floor".into(), in_use: 3 },
+        R::WasHeld,
     ];
     // A new one must be added above.
     for one in &all {
@@ -112,7 +113,8 @@ fn rejections() -> Vec<Rejection> {
             | R::ChangeUnderWay
             | R::ReservationNotConfirmed
             | R::PriceWouldRise
-            | R::CapacityInUse { .. } => {}
+            | R::CapacityInUse { .. }
+            | R::WasHeld => {}
         }
     }
     all
@@ -403,6 +405,8 @@ async fn every_call_arrives_as_it_was() {
             },
             by: anna(),
         },
+        DeleteOption { id: option, by: anna() },
+        DeleteConcert { id: concert, by: anna() },
         GetToken { caller: caller.clone(), id: token },
         GetReservation { caller: caller.clone(), id: reservation },
         ListReservations { user: anna(), status: Some(ReservationStatus::Paying), request: page() },

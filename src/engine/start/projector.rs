@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::Map;
 use crate::actors::system::{Lines, SharedReplica, Unseen};
-use crate::domain::{ConcertId, Lsn, OptionId, concert_option, waiting_room};
+use crate::domain::{ConcertId, Lsn, OptionId, catalogue, concert_option, waiting_room};
 use crate::engine::Offers;
 use crate::engine::tokens::RoomInfo;
 use crate::live::Hubs;
@@ -82,7 +82,8 @@ impl Projector {
                     self.note(*concert, events);
                     hubs.room_changed(*concert, events);
                 }
-                Facts::Catalogue(..) | Facts::Wallet(..) | Facts::Sink(..) => {}
+                Facts::Catalogue(_, events) => self.note_deletions(events),
+                Facts::Wallet(..) | Facts::Sink(..) => {}
             }
         }
         self.replica.advance(applied);
@@ -108,6 +109,19 @@ impl Projector {
             if let concert_option::Event::OptionChanged { definition, .. } = event {
                 self.offers.remove(&option);
                 self.hubs.terms_changed(option, definition);
+            }
+            if let concert_option::Event::OptionDeleted { .. } = event {
+                self.offers.remove(&option);
+                self.hubs.option_deleted(option);
+            }
+        }
+    }
+
+    /// Whoever comes to the line of a concert that is deleted finds none.
+    fn note_deletions(&self, events: &[catalogue::Event]) {
+        for event in events {
+            if let catalogue::Event::ConcertDeleted { concert, .. } = event {
+                self.rooms.remove(concert);
             }
         }
     }

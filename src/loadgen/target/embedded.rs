@@ -90,6 +90,7 @@ fn rejection_code(rejection: &Rejection) -> Code {
         Rejection::ReservationNotConfirmed => Code::ReservationNotConfirmed,
         Rejection::PriceWouldRise => Code::PriceWouldRise,
         Rejection::CapacityInUse { .. } => Code::CapacityInUse,
+        Rejection::WasHeld => Code::WasHeld,
         // What is reported is right, and not too little.
         Rejection::AmountTooSmall { .. } | Rejection::FactConflict | Rejection::ReferenceInUse => Code::Malformed,
     }

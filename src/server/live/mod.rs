@@ -192,6 +192,9 @@ impl Place {
         let turn = usize::try_from(*connections % threads).unwrap_or(0).min(rounds.len());
         if turn == rounds.len() {
             rounds.push(Round::start(&mut changes, held.clone(), self.app.metrics.live.clone()));
+        } else if rounds[turn].has_ended() {
+            // What it told of has become something else.
+            rounds[turn] = Round::start(&mut changes, held.clone(), self.app.metrics.live.clone());
         }
         Follower::new(changes, held.clone(), rounds[turn].clone())
     }

@@ -83,6 +83,11 @@ impl Round {
         Arc::new(Self { members, task })
     }
 
+    /// Whether nobody is told anything any more.
+    pub(super) fn has_ended(&self) -> bool {
+        self.members.lock().ended
+    }
+
     /// Whether the round has this connection now, which stands at `seq` if it has not.
     fn takes(&self, spot: &Arc<Spot>, io: &Arc<TcpStream>, seq: Lsn) -> bool {
         let mut members = self.members.lock();

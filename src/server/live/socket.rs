@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use super::held::Held;
 use super::round::Follower;
 use crate::api::Token;
+use crate::domain::Rejection;
 use crate::engine::TokenChanges;
 use crate::error::Error;
 use crate::live::seats::SeatUpdate;
@@ -241,7 +242,10 @@ impl Socket {
 
     /// Puts a message on its way. How late the first one is tells nothing.
     fn send(&mut self, message: Result<Message, Error>, observe_staleness: bool) -> Result<(), End> {
-        let (frame, written) = message.map_err(|_| End::Close(CloseCode::Away, "the server stops"))?;
+        let (frame, written) = message.map_err(|error| match error {
+            Error::Rejected(Rejection::NotFound) => End::Close(CloseCode::Normal, "it was deleted"),
+            _ => End::Close(CloseCode::Away, "the server stops"),
+        })?;
         // What others have begun they have counted.
         if written == 0 {
             self.metrics.sent(frame.bytes());

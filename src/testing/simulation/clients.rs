@@ -216,8 +216,8 @@ fn on_catalogue(
     since: Lsn,
 ) -> Result<(), Broken> {
     let (is_known, made) = match told {
-        Ok(catalogue::Reply::Concert { concert, .. }) => (model.concerts.contains(concert), concert.0),
-        Ok(catalogue::Reply::Option { option, .. }) => (model.options.contains_key(option), option.0),
+        Ok(catalogue::Reply::Concert { concert, .. }) => (model.has_had_concert(*concert), concert.0),
+        Ok(catalogue::Reply::Option { option, .. }) => (model.has_had_option(*option), option.0),
         Ok(catalogue::Reply::Installation(_) | catalogue::Reply::Changed) => return Ok(()),
         Err(rejection) => return on_rejection(ask, rejection, model, since),
     };
@@ -589,7 +589,7 @@ impl Mind<'_> {
         Some(Ask::Option(id.option, command))
     }
 
-    /// Moves a sale, changes prices and limits, or for once calls a performance off.
+    /// Moves a sale, changes prices and limits, or for once calls a performance off, or deletes what nobody has held.
     fn sell_otherwise(&self) -> Option<Ask> {
         let option = self.option()?;
         let command = match self.dice.below(8) {
@@ -607,6 +607,14 @@ impl Mind<'_> {
                     ..OptionPatch::default()
                 };
                 concert_option::Command::Change { patch: Box::new(patch), by: admin() }
+            }
+            4 if self.dice.chance(300) => {
+                // As the engine does it, where it is cut off after the first step as well.
+                if self.dice.coin() {
+                    let concert = self.concert()?;
+                    return Some(Ask::Catalogue(catalogue::Command::DeleteConcert { concert, by: admin() }));
+                }
+                concert_option::Command::Delete { by: admin() }
             }
             _ => return self.reschedule(),
         };

@@ -103,6 +103,8 @@ pub(in crate::testing) struct Model {
     /// Offers to hand one on that were made, with whom to.
     pub offers: BTreeMap<(OptionId, u64), (u64, UserId)>,
     pub called_off: BTreeSet<OptionId>,
+    /// What was deleted.
+    gone: (BTreeSet<ConcertId>, BTreeSet<OptionId>),
     /// Until when the open holds last.
     pub open: BTreeMap<ReservationId, Timestamp>,
     deadlines: BTreeMap<ReservationId, Timestamp>,
@@ -164,6 +166,7 @@ impl Default for Model {
             listed: BTreeMap::new(),
             offers: BTreeMap::new(),
             called_off: BTreeSet::new(),
+            gone: Default::default(),
             open: BTreeMap::new(),
             deadlines: BTreeMap::new(),
             payments: BTreeMap::new(),
@@ -257,7 +260,17 @@ impl Model {
                 ensure(twice.is_none(), "I1", || format!("{option} is added twice"))?;
                 self.note_key(AggregateId::Catalogue(TheCatalogue), key.as_ref(), option.0, at)
             }
+            catalogue::Event::OptionDeleted { option, .. } => {
+                let known = self.options.remove(option);
+                self.gone.1.insert(*option);
+                ensure(known.is_some(), "I1", || format!("{option} is deleted twice"))
+            }
+            catalogue::Event::ConcertDeleted { concert, .. } => {
+                self.gone.0.insert(*concert);
+                ensure(self.concerts.remove(concert), "I1", || format!("{concert} is deleted twice"))
+            }
             catalogue::Event::RoomOpened { .. }
+            | catalogue::Event::RoomClosed { .. }
             | catalogue::Event::OptionDefined { .. }
             | catalogue::Event::ConcertChanged { .. }
             | catalogue::Event::InstallationDrawn { .. } => Ok(()),
@@ -390,7 +403,12 @@ impl Model {
                 self.called_off.insert(id);
                 self.note_key(AggregateId::Option(id), key.as_ref(), 0, at)?;
             }
-            Event::ProviderAttemptFailed { .. }
+            Event::OptionDeleted { .. } => {
+                self.defined.remove(&id);
+                self.called_off.remove(&id);
+            }
+            Event::DeletionNoted
+            | Event::ProviderAttemptFailed { .. }
             | Event::ProviderPaymentsWentCold { .. }
             | Event::ProviderPaymentRevived { .. } => {}
         }
@@ -487,6 +505,7 @@ impl Model {
         let token = |no: &u64| TokenId { concert, no: *no };
         match event {
             Event::Opened { .. } => drop(self.rooms.insert(concert)),
+            Event::Closed { .. } => drop(self.rooms.remove(&concert)),
             Event::TokenIssued { no, user, .. } => drop(self.tokens.insert(token(no), user.clone())),
             Event::TokensExpired { tokens } => self.ended.extend(tokens.iter().map(token)),
             Event::TokenLeft { no, .. } | Event::TokenUsed { no } => drop(self.ended.insert(token(no))),
@@ -628,6 +647,16 @@ impl Model {
                 AggregateId::Sink(_) => Ok(()),
             })
         })?
+    }
+
+    /// Whether there is such a concert, or was.
+    pub fn has_had_concert(&self, id: ConcertId) -> bool {
+        self.concerts.contains(&id) || self.gone.0.contains(&id)
+    }
+
+    /// Whether there is such an option, or was.
+    pub fn has_had_option(&self, id: OptionId) -> bool {
+        self.options.contains_key(&id) || self.gone.1.contains(&id)
     }
 
     /// All that there is.
