@@ -28,6 +28,8 @@ const NUMBERS_MAX = 1500;
 const ROW_NAMES_PX = 11;
 const NAME_PX = 22;
 const SMALL_PX = 11;
+// Narrower sections tell no more than their name.
+const TOLD_PX = 40;
 const FONT = "system-ui, -apple-system, 'Apple SD Gothic Neo', 'Noto Sans KR', sans-serif";
 const SHADES = 8;
 // Of a plan's own colour on the paper.
@@ -42,7 +44,7 @@ export function theme(categories = []) {
 	const tones = TONES[name];
 	const own = categories.map(({ color }) => seenOn(tones, hex(color)));
 	const colors = own.length > 0 && own.every(Boolean) && new Set(own).size === own.length ? own : CATEGORIES[name];
-	return { ...tones, isDark: name === "dark", heat: HEAT[name], category: (i) => colors[i % colors.length] };
+	return { ...tones, isDark: name === "dark", standing: CATEGORIES[name][2], heat: HEAT[name], category: (i) => colors[i % colors.length] };
 }
 
 let probe = null;
@@ -271,7 +273,7 @@ export class Painter {
 		if (area) {
 			const category = plan.categories.findIndex(({ name }) => name === area.category);
 			const share = this.words.share(area);
-			const full = category < 0 ? seenOn(tones, hex(plan.colorOf(area.category))) ?? tones.held : tones.category(category);
+			const full = category < 0 ? seenOn(tones, hex(plan.colorOf(area.category))) ?? tones.standing : tones.category(category);
 			return share === 0 ? tones.sold : mix(tones.shape, full, 0.25 + 0.5 * share);
 		}
 		const own = hex(color);
@@ -328,10 +330,15 @@ export class Painter {
 			if (wide < NAME_PX) continue;
 			const [x, y] = onScreen(view, (box.left + box.right) / 2, (box.top + box.bottom) / 2);
 			const size = Math.min(15, Math.max(9, wide / 3.2));
-			const lines = this.words.zone(zone);
-			const [width, height] = [box.right - box.left, box.bottom - box.top].map((side) => side * view.scale);
+			const lines = wide < TOLD_PX ? [] : this.words.zone(zone);
+			// A block that stands askew has a box larger than itself.
+			const [width, height] = [box.right - box.left, box.bottom - box.top].map((side) => Math.min(side * view.scale, 1.2 * wide));
 			const isRoomy = lines.length > 0 && this.widest(ctx, lines) < width && height > 1.6 * size + lines.length * 1.3 * SMALL_PX;
-			this.writeTag(ctx, isRoomy ? name : shortName(name), x, y, size, this.tones.ink, "center", isRoomy ? lines : []);
+			const { block } = plan.rows[zone.firstRow];
+			// On one colour it needs no paper, which would hide that.
+			const isPlain = isRoomy && block && plan.rows[zone.lastRow - 1].block === block;
+			const ink = isPlain ? inkOn(this.blockColor(block)) : this.tones.ink;
+			this.writeTag(ctx, isRoomy ? name : shortName(name), x, y, size, ink, "center", isRoomy ? lines : [], isPlain ? 0 : 0.9);
 		}
 	}
 
@@ -353,14 +360,14 @@ export class Painter {
 	}
 
 	// With more lines below, in smaller letters.
-	writeTag(ctx, text, x, y, size, color, align = "center", more = []) {
+	writeTag(ctx, text, x, y, size, color, align = "center", more = [], opacity = 0.9) {
 		ctx.font = `650 ${size}px ${FONT}`;
 		const small = SMALL_PX;
 		const width = Math.max(ctx.measureText(text).width, more.length > 0 ? this.widest(ctx, more) : 0) + size * 0.8;
 		const height = size * 1.5 + more.length * small * 1.3;
 		const top = y - height / 2;
 		ctx.fillStyle = this.tones.paper;
-		ctx.globalAlpha = 0.9;
+		ctx.globalAlpha = opacity;
 		ctx.beginPath();
 		ctx.roundRect(align === "left" ? x - size * 0.4 : x - width / 2, top, width, height, size * 0.75);
 		ctx.fill();

@@ -49,10 +49,13 @@ export const number = (n) => n.toLocaleString(locale);
 
 export const percent = (share) => share.toLocaleString(locale, { style: "percent", maximumFractionDigits: 1 });
 
+const currencies = new Map();
+
 // An amount in the smallest unit of a currency; without one it is of points.
 export function money(amount, currency = null) {
 	if (!currency) return t("points", { amount: number(amount) });
-	const format = new Intl.NumberFormat(locale, { style: "currency", currency });
+	if (!currencies.has(currency)) currencies.set(currency, new Intl.NumberFormat(locale, { style: "currency", currency }));
+	const format = currencies.get(currency);
 	return format.format(amount / 10 ** format.resolvedOptions().maximumFractionDigits);
 }
 

@@ -88,7 +88,9 @@ async fn host(token: String) -> (SocketAddr, tokio::sync::mpsc::UnboundedReceive
             let path = line.split(' ').nth(1).unwrap().to_owned();
             let url = reqwest::Url::parse(&format!("http://host{path}")).unwrap();
             if let Some((_, back)) = url.query_pairs().find(|(name, _)| name == "return_to") {
-                let answer = format!("HTTP/1.1 302 Found\r\nLocation: {back}#token={token}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                let answer = format!(
+                    "HTTP/1.1 302 Found\r\nLocation: {back}#token={token}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                );
                 stream.write_all(answer.as_bytes()).await.unwrap();
                 // Nobody listens any more once the test is over.
                 let _ = asked.send(path);
@@ -118,7 +120,10 @@ async fn who_is_sent_to_sign_in_comes_back_to_the_same_view_and_choice() {
     let seen = window.script(&centre).await;
     window.tap("#hold").await;
     let asked = heard.recv().await.unwrap();
-    assert!(asked.starts_with("/in?shop=1&return_to=http%3A%2F%2F127.0.0.1") && asked.ends_with("%2F%3Ffrom%3Dposter"), "{asked}");
+    assert!(
+        asked.starts_with("/in?shop=1&return_to=http%3A%2F%2F127.0.0.1") && asked.ends_with("%2F%3Ffrom%3Dposter"),
+        "{asked}"
+    );
     window.find("#wallet").await;
     until_chosen(&window, &["S-C-12", "S-C-13"]).await;
     assert_eq!(window.script(&centre).await, seen);
@@ -185,8 +190,16 @@ async fn old_browsers_are_told() {
         ("delete CanvasRenderingContext2D.prototype.roundRect", "/ops", "en"),
         ("delete Array.prototype.toReversed", "/", "ko"),
         ("delete window.BroadcastChannel", "/", "en"),
-        ("const knows = CSS.supports.bind(CSS); CSS.supports = (style) => !style.includes('light-dark') && knows(style)", "/", "en"),
-        ("const knows = CSS.supports.bind(CSS); CSS.supports = (style) => !style.includes(':has') && knows(style)", "/", "en"),
+        (
+            "const knows = CSS.supports.bind(CSS); CSS.supports = (style) => !style.includes('light-dark') && knows(style)",
+            "/",
+            "en",
+        ),
+        (
+            "const knows = CSS.supports.bind(CSS); CSS.supports = (style) => !style.includes(':has') && knows(style)",
+            "/",
+            "en",
+        ),
         ("delete window.CSS", "/", "en"),
         ("delete HTMLScriptElement.prototype.noModule", "/", "en"),
     ] {

@@ -77,7 +77,7 @@ async fn who_chooses_is_told_of_another_time_and_of_a_line() {
     let path = format!("/v1/options/{option}");
     assert_eq!(server.ask("PATCH", &path, &server.admin, opens).await.status, 200);
     window.script(look).await;
-    assert!(window.text(".notice.bad").await.contains("The sale opens on May 4"));
+    assert!(window.text(".notice.bad").await.contains("The sale opens on 4 May"));
     let opens = json!({"sale_opens_at": null});
     assert_eq!(server.ask("PATCH", &path, &server.admin, opens).await.status, 200);
     window.script(look).await;

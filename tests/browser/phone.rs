@@ -82,7 +82,8 @@ async fn a_swipe_scrolls_the_page_and_moves_the_map_once_it_is_opened() {
 
     window.tap(".opener").await;
     window.until(&format!("{MAP}.isOpen")).await;
-    let full = "const {width, height} = document.querySelector('.map').getBoundingClientRect(); return [width, height > 600]";
+    let full =
+        "const {width, height} = document.querySelector('.map').getBoundingClientRect(); return [width, height > 600]";
     assert_eq!(window.script(full).await, json!([390, true]));
     let before = view(&window).await;
     let [x, y] = middle(&window).await;
@@ -119,7 +120,9 @@ const COVERED: &str = "const sheet = document.querySelector('.sheet'); const box
 
 #[tokio::test]
 async fn nothing_lies_over_the_sheet_and_nothing_stays_below_it() {
-    let Some(browsers) = Browsers::start("nothing_lies_over_the_sheet_and_nothing_stays_below_it").await else { return };
+    let Some(browsers) = Browsers::start("nothing_lies_over_the_sheet_and_nothing_stays_below_it").await else {
+        return;
+    };
     let server = Server::start().await;
     let (_, option) = theatre(&server, "Chamber Music", json!({}), json!({})).await;
     server.hold(&option, &server.buyer("anna"), &["S-A-1", "S-A-2"]).await;
@@ -204,12 +207,16 @@ async fn the_legend_filters_by_category_and_price() {
     window.script(price).await;
     assert_eq!(window.script(&wanted).await, json!(["Restricted", "Standard", "Wheelchair"]));
     // As the plan says: red, blue, brown, green.
-    let colors = format!("const {{plan, painter}} = {MAP}; return plan.categories.map(({{color}}, i) => [color, painter.tones.category(i)])");
+    let colors = format!(
+        "const {{plan, painter}} = {MAP}; return plan.categories.map(({{color}}, i) => [color, painter.tones.category(i)])"
+    );
     for pair in window.script(&colors).await.as_array().unwrap() {
         assert_eq!(pair[0], pair[1]);
     }
     // A section tells what is left of it and what that costs at least.
-    let words = format!("const {{painter, plan}} = {MAP}; return painter.words.zone(plan.zones.find((z) => z.name === 'Upper Circle'))");
+    let words = format!(
+        "const {{painter, plan}} = {MAP}; return painter.words.zone(plan.zones.find((z) => z.name === 'Upper Circle'))"
+    );
     assert_eq!(window.script(&words).await, json!(["405 left", "from 4,500 points"]));
     window.close().await;
 }
@@ -230,7 +237,9 @@ async fn areas_are_on_the_map_and_held_from_there() {
     let option = server.post(&format!("/v1/concerts/{concert}/options"), &server.admin, option).await.created();
     let window = phone(&browsers, &server, "anna", &option).await;
     // One that the plan draws, and one that it knows nothing of, below all else.
-    let areas = format!("const {{plan}} = {MAP}; return plan.shapes.filter((s) => s.area).map((s) => [s.area.name, s.y > 300])");
+    let areas = format!(
+        "const {{plan}} = {MAP}; return plan.shapes.filter((s) => s.area).map((s) => [s.area.name, s.y > 300])"
+    );
     assert_eq!(window.script(&areas).await, json!([["Floor", false], ["Gallery", true]]));
     let place = format!(
         "const {{plan, view, node}} = {MAP}; const shape = plan.shapes.find((s) => s.area.name === 'Floor'); const b = node.getBoundingClientRect();
