@@ -15,6 +15,7 @@ use boxoffice::server::auth::{self, Role};
 use boxoffice::server::config::{LogFormat, LogLevel, Settings, Span};
 use boxoffice::server::demo::{self, Demo};
 use boxoffice::server::descriptors;
+use boxoffice::server::healthcheck::{self, Question};
 use boxoffice::server::reconciliation;
 use boxoffice::{Engine, Lsn, UserId};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -68,6 +69,8 @@ enum Command {
     ///
     /// Reads the journal, also while the server runs. Exits with 0 only if both know the same.
     Reconcile(Reconcile),
+    /// Asks a server how it is, and ends with 0 if it is well, else with 1.
+    Healthcheck(Healthcheck),
     /// Looks at a cluster, or changes who is in it.
     #[cfg(feature = "cluster")]
     #[command(subcommand)]
@@ -250,6 +253,18 @@ struct Reconcile {
     list: Option<PathBuf>,
 }
 
+#[derive(Args)]
+struct Healthcheck {
+    #[command(flatten)]
+    place: Place,
+    /// Where the server is [default: http.listen of the configuration, on this machine]
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// Ask whether it takes requests, and not only whether it lives
+    #[arg(long)]
+    ready: bool,
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
@@ -261,6 +276,7 @@ fn main() -> ExitCode {
         Command::Restore(arguments) => restore(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Export(arguments) => export(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Reconcile(arguments) => reconcile(&arguments),
+        Command::Healthcheck(arguments) => check_health(&arguments).map(|()| ExitCode::SUCCESS),
         #[cfg(feature = "cluster")]
         Command::Cluster(command) => cluster(&command).map(|()| ExitCode::SUCCESS),
     };
@@ -446,6 +462,15 @@ fn token(arguments: &Token) -> Result<()> {
     });
     println!("{}", auth::issue(&settings, &arguments.user, role, arguments.ttl.0)?);
     Ok(())
+}
+
+fn check_health(arguments: &Healthcheck) -> Result<()> {
+    let url = match &arguments.url {
+        Some(url) => url.clone(),
+        None => healthcheck::url_of(&load(&arguments.place, &[])?.http.listen).map_err(anyhow::Error::msg)?,
+    };
+    let question = if arguments.ready { Question::Ready } else { Question::Alive };
+    actix_web::rt::System::new().block_on(healthcheck::ask(&url, question)).map_err(anyhow::Error::msg)
 }
 
 fn config(place: &Place) -> Result<()> {

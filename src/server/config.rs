@@ -217,6 +217,15 @@ section! {
 }
 
 section! {
+    /// Pages of ours in those of others.
+    Embed {
+        /// Who may have the pages of buyers in a frame: origins such as `https://shop.example`, all below a name
+        /// (`https://*.shop.example`), `self`; none: nobody.
+        frame_ancestors: Vec<String> = Vec::new(),
+    }
+}
+
+section! {
     /// Wallets.
     Wallet {
         /// Whether users may charge their own.
@@ -457,6 +466,8 @@ pub struct Settings {
     pub auth: Auth,
     /// Browsers on other origins.
     pub cors: Cors,
+    /// Pages of ours in those of others.
+    pub embed: Embed,
     /// Wallets.
     pub wallet: Wallet,
     /// Payments by providers.
@@ -519,6 +530,7 @@ impl Settings {
             http: Http::default(),
             auth: Auth::default(),
             cors: Cors::default(),
+            embed: Embed::default(),
             wallet: Wallet { currency: payments.points_currency, ..Wallet::default() },
             payments: Payments {
                 call_timeout: Span(Duration::from_millis(payments.call_timeout_ms)),
@@ -738,6 +750,7 @@ impl Settings {
         }
         self.trusted_proxies()?;
         self.auth.check()?;
+        self.embed.check()?;
         for origin in &self.cors.allowed_origins {
             if origin != "*" && !is_origin(origin) {
                 let allowed = "a list of origins such as https://tickets.example, with no path, or *";
@@ -749,7 +762,7 @@ impl Settings {
 }
 
 /// Whether `text` is as a browser sends it: scheme, host and perhaps a port.
-fn is_origin(text: &str) -> bool {
+pub(super) fn is_origin(text: &str) -> bool {
     let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     host.is_some_and(|host| {
         let known = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-:[]".contains(&b);
@@ -1123,6 +1136,31 @@ mod tests {
         }
         let wrong = load("", &[("BOXOFFICE_AUTH_ROLES", "admin")], &[]).unwrap_err().to_string();
         assert!(wrong.contains("auth.roles = admin: must be a table of texts, as a variable name=value"), "{wrong}");
+    }
+
+    #[test]
+    fn frames_are_for_origins() {
+        for (origin, is_right) in [
+            ("self", true),
+            ("https://shop.example", true),
+            ("http://localhost:3000", true),
+            ("https://*.shop.example", true),
+            ("*", false),
+            ("https://*", false),
+            ("https://*.", false),
+            ("https://*.*.shop.example", false),
+            ("https://shop.*.example", false),
+            ("https://shop.example/", false),
+            ("https://shop.example; script-src *", false),
+            ("'self'", false),
+            ("none", false),
+            ("shop.example", false),
+        ] {
+            let settings = load(&format!("[embed]\nframe_ancestors = [\"{origin}\"]"), &[], &[]);
+            let error = settings.err().map(|error| error.to_string());
+            assert_eq!(error.is_none(), is_right, "{origin}: {error:?}");
+            assert!(error.is_none_or(|error| error.contains("embed.frame_ancestors")), "{origin}");
+        }
     }
 
     #[test]

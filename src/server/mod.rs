@@ -10,6 +10,7 @@ pub mod demo;
 pub mod descriptors;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzz;
+pub mod healthcheck;
 pub mod problem;
 
 mod address;
@@ -47,6 +48,7 @@ mod seldom;
 mod selling;
 mod sheets;
 mod sinks;
+mod site;
 mod unread;
 mod waiting_room;
 mod wallet;
@@ -411,6 +413,7 @@ fn api_routes(services: &mut ServiceConfig) {
         at("/v1/sinks/{id}/redrive", [post(sinks::redrive)]),
         at("/v1/sinks/{id}/dead-letters", [get(sinks::dead_letters)]),
         at("/v1/sinks/{id}/dead-letters/{event_id}", [delete(sinks::drop_dead_letter)]),
+        at("/v1/site", [get(site::read)]),
         at("/v1/stats", [get(operations::stats)]),
         at("/problems/{name}", [get(problem::page)]),
         at("/openapi.json", [get(openapi::json)]),

@@ -163,8 +163,13 @@ fn record(
 /// Sets the headers that every answer has.
 fn mark(app: &App, headers: &mut HeaderMap, id: HeaderValue, origin: Option<HeaderValue>) {
     headers.insert(REQUEST_ID, id);
+    // Where a policy lets others have a page in a frame, this would say the opposite to old browsers.
+    let may_be_framed = headers
+        .get(header::CONTENT_SECURITY_POLICY)
+        .is_some_and(|policy| policy.to_str().is_ok_and(|policy| !policy.contains("frame-ancestors 'none'")));
     for (name, value) in BY_DEFAULT {
-        if !headers.contains_key(&name) {
+        let is_right = name != header::X_FRAME_OPTIONS || !may_be_framed;
+        if is_right && !headers.contains_key(&name) {
             headers.insert(name, value);
         }
     }

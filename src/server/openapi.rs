@@ -22,7 +22,7 @@ use super::respond::Cache;
 use super::webhooks::routes as webhooks;
 use super::{
     App, apart, changes, concerts, events, live, operations, options, payments, providers, reconciliation,
-    reservations, selling, sinks, waiting_room, wallet,
+    reservations, selling, sinks, site, waiting_room, wallet,
 };
 use crate::api::{
     AreaSeats, HistoryItem, Payment, PaymentStatus, Reservation, ReservationStatus, ReservedArea, ReservedSeat, Seats,
@@ -117,6 +117,7 @@ const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
         operations::healthz,
         operations::readyz,
         operations::stats,
+        site::read,
     ),
     components(schemas(
         FieldError,

@@ -8,10 +8,12 @@ use std::sync::OnceLock;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 
+use super::App;
 use super::bodies::Piece;
 use super::problem::Problem;
 use super::ready::Ready;
 use super::respond::Cache;
+use super::site;
 
 /// What a page may do. Connections to the server itself include WebSockets.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
@@ -83,8 +85,12 @@ files![
 ///
 /// # Errors
 /// None.
-pub async fn buyer(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    send(&request, "index.html")
+pub(super) async fn buyer(request: HttpRequest, app: web::Data<App>) -> Result<HttpResponse, Problem> {
+    let mut response = send(&request, "index.html")?;
+    if let Some(policy) = site::policy(POLICY, &app.settings.embed) {
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    Ok(response)
 }
 
 /// `GET /ops`: the page for operators.

@@ -124,6 +124,7 @@ fn rows() -> Vec<(&'static str, &'static str, Value, Statuses)> {
         ("GET", "/v1/sinks/{id}/dead-letters", none(), ADMIN_READS),
         // There is none.
         ("DELETE", "/v1/sinks/{id}/dead-letters/{event_id}", none(), [401, 403, 403, 404]),
+        ("GET", "/v1/site", none(), ANYBODY),
         ("GET", "/v1/stats", none(), ADMIN_READS),
         ("GET", "/healthz", none(), ANYBODY),
         ("GET", "/readyz", none(), ANYBODY),

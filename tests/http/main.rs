@@ -43,6 +43,7 @@ mod same_body;
 mod secrets;
 mod selling;
 mod sinks;
+mod site;
 mod starting;
 mod stripe;
 mod stripe_stub;

@@ -35,6 +35,7 @@ async fn unknown_paths_and_methods() {
         ("PUT", "/v1/reservations/r1-1", "GET, HEAD, DELETE, PATCH"),
         ("TRACE", "/v1/wallet", "GET, HEAD"),
         ("OPTIONS", "/v1/wallet/charges", "POST"),
+        ("POST", "/v1/site", "GET, HEAD"),
         ("POST", "/healthz", "GET, HEAD"),
         ("BREW", "/v1/concerts/c1/waiting-room", "GET, HEAD, PATCH"),
     ] {

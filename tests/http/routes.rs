@@ -130,6 +130,7 @@ async fn every_route_has_its_happy_path() {
         ("GET", "/v1/wallet/entries?limit=2", &anna, Value::Null, 200, json!({})),
         ("GET", "/v1/payments", &anna, Value::Null, 200, json!({"next_cursor": null})),
         ("GET", "/v1/stats", &admin, Value::Null, 200, json!({})),
+        ("GET", "/v1/site", &String::new(), Value::Null, 200, json!({"login_url": null})),
         ("GET", "/healthz", &String::new(), Value::Null, 200, json!({"status": "alive"})),
         ("GET", "/readyz", &String::new(), Value::Null, 200, json!({"ready": true})),
     ] {
