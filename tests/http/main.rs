@@ -24,6 +24,7 @@ mod live;
 mod money;
 mod no_deliveries;
 mod nodes;
+mod offers;
 mod operations;
 mod order;
 mod orders;
