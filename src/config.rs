@@ -158,6 +158,8 @@ section! {
         /// Bytes that prices, areas, accessible categories and zones in focus of one option take together in the journal,
         /// 1 KiB to 128 KiB.
         option_name_bytes: u64 = LISTS_BYTES_MAX,
+        /// Seconds for which an offer to hand an order on stands, 1 to 31,536,000; of those that stand, as long as it was said then.
+        offer_seconds: u64 = 259_200,
         /// Concerts and options in all, 1 to 100,000,000.
         catalogue_entries: u64 = 1_000_000,
         /// Receivers of events, 1 to 10,000.
@@ -261,6 +263,7 @@ impl Config {
             ("limits.plan_seats", self.limits.plan_seats, 1, SEATS_MAX),
             ("limits.option_names", self.limits.option_names, 1, 3_000),
             ("limits.option_name_bytes", self.limits.option_name_bytes, 1 << 10, LISTS_BYTES_MAX),
+            ("limits.offer_seconds", self.limits.offer_seconds, 1, 31_536_000),
             ("limits.catalogue_entries", self.limits.catalogue_entries, 1, 100_000_000),
             ("limits.sinks", self.limits.sinks, 1, 10_000),
             ("events.remembered", self.events.remembered, 64, 1_000_000),

@@ -53,6 +53,9 @@ pub struct Remembered {
     /// Whose key it is.
     #[n(3)]
     pub caller: UserId,
+    /// Until when what it made stands, if it ends by itself: the answer says so.
+    #[n(4)]
+    pub until: Option<Timestamp>,
 }
 
 /// The keys that one aggregate remembers.
@@ -85,7 +88,18 @@ impl Memory {
 
     /// Remembers that `key` led to `made` at `at`, and forgets what is 24 hours older; `changed` hears of every scope
     /// that comes or goes.
-    pub fn remember(&mut self, at: Timestamp, key: &Key, made: u64, mut changed: impl FnMut([u8; 16])) {
+    pub fn remember(&mut self, at: Timestamp, key: &Key, made: u64, changed: impl FnMut([u8; 16])) {
+        self.remember_until(at, key, (made, None), changed);
+    }
+
+    /// As [`remember`](Self::remember), of what ends by itself.
+    pub fn remember_until(
+        &mut self,
+        at: Timestamp,
+        key: &Key,
+        (made, until): (u64, Option<Timestamp>),
+        mut changed: impl FnMut([u8; 16]),
+    ) {
         while let Some(&(then, scope)) = self.order.front() {
             if then.plus_millis(RETENTION_MILLIS) > at {
                 break;
@@ -97,7 +111,7 @@ impl Memory {
                 changed(scope);
             }
         }
-        let known = Remembered { payload: key.payload, at, made, caller: key.caller.clone() };
+        let known = Remembered { payload: key.payload, at, made, caller: key.caller.clone(), until };
         self.keys.insert(key.scope, known);
         self.order.push_back((at, key.scope));
         changed(key.scope);

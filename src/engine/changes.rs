@@ -79,7 +79,7 @@ impl Engine {
         Ok(Answered { value: Box::pin(self.0.done(exchanged.value)).await?, replayed: exchanged.replayed })
     }
 
-    /// Offers a confirmed reservation to somebody else, who may accept within three days. An earlier offer ends.
+    /// Offers a confirmed reservation to somebody else, who may accept for a while (`limits.offer_seconds`). An earlier offer ends.
     ///
     /// # Errors
     /// [`Error::Invalid`]; of the rejections `NotFound`, `ReservationNotConfirmed`, `ChangeUnderWay`, `LimitExceeded` and those of
@@ -262,7 +262,8 @@ impl Inner {
     ) -> Result<Answered<Transfer>, Error> {
         let _call = self.admit()?;
         let (to, request) = (to.clone(), self.request(key, None));
-        let command = Command::OfferTransfer { reservation: id.no, caller: caller.clone(), to, request };
+        let stands_for_ms = self.config.limits.offer_seconds * 1_000;
+        let command = Command::OfferTransfer { reservation: id.no, caller: caller.clone(), to, stands_for_ms, request };
         match self.ask::<ConcertOption>(&id.option, command).await? {
             Reply::Offered { transfer, expires_at, replayed } => {
                 let id = TransferId { option: id.option, reservation: id.no, no: transfer };

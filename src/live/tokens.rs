@@ -62,10 +62,7 @@ impl Room {
                 Event::TokenLeft { no, .. } | Event::TokenUsed { no } => tell(no),
                 Event::Configured { returned, .. } => returned.iter().flatten().for_each(tell),
                 // Where they stand is looked at from time to time.
-                Event::Opened { .. }
-                | Event::TokenIssued { .. }
-                | Event::LineOpened { .. }
-                | Event::Closed { .. } => {}
+                Event::Opened { .. } | Event::TokenIssued { .. } | Event::LineOpened { .. } | Event::Closed { .. } => {}
             }
         }
     }

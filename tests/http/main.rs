@@ -26,6 +26,7 @@ mod login;
 mod money;
 mod no_deliveries;
 mod nodes;
+mod offers;
 mod operations;
 mod order;
 mod orders;

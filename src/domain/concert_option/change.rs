@@ -11,8 +11,6 @@ use crate::domain::{Lsn, Points, Timestamp, UserId, cbor};
 pub const KEPT_MAX: u64 = 4_096;
 /// What a change counts beside its places.
 const CHANGE_COUNTS: u64 = 8;
-/// How long an offer stands: three days.
-pub const OFFER_MILLIS: u64 = 3 * 24 * 60 * 60 * 1000;
 
 /// What is done with an order.
 #[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]

@@ -5,7 +5,6 @@
 //! pins what is to be taken; what is to be given stays its own until the difference is there.
 
 use super::by_provider::refund_of;
-use super::change::OFFER_MILLIS;
 use super::*;
 
 impl Change {
@@ -370,14 +369,15 @@ impl ConcertOption {
         &self,
         now: Timestamp,
         (no, caller): (u64, &Caller),
-        to: &UserId,
+        (to, stands_for_ms): (&UserId, u64),
         request: &Request,
         out: &mut Decided<Event>,
     ) -> Result<Answer<Reply>, Rejection> {
         if let Some(answer) = self.known(now, request)? {
             let Answer::Reply(Reply::Replayed(transfer)) = answer else { return Ok(answer) };
-            let used_at = request.key.as_ref().and_then(|key| self.keys.get(&key.scope)).map(|known| known.at);
-            let expires_at = used_at.unwrap_or(now).plus_millis(OFFER_MILLIS);
+            let until = request.key.as_ref().and_then(|key| self.keys.get(&key.scope)?.until);
+            // It is remembered of each offer.
+            let expires_at = until.unwrap_or(now);
             return Ok(Answer::Reply(Reply::Offered { transfer, expires_at, replayed: true }));
         }
         let Some((reservation, _)) = self.changeable(no, caller)? else {
@@ -385,7 +385,7 @@ impl ConcertOption {
         };
         self.takes_place()?;
         not_to_oneself(reservation, to)?;
-        let (transfer, expires_at) = (self.header.last_no + 1, now.plus_millis(OFFER_MILLIS));
+        let (transfer, expires_at) = (self.header.last_no + 1, now.plus_millis(stands_for_ms));
         let offer = Offer { no: transfer, to: to.clone(), expires_at };
         out.events.push(Event::TransferOffered { reservation: no, offer, key: request.key.clone(), by: caller.doer() });
         Ok(Answer::Reply(Reply::Offered { transfer, expires_at, replayed: false }))

@@ -22,11 +22,7 @@ impl ConcertOption {
         self.header.last_no > 0
     }
 
-    pub(super) fn decide_deletion(
-        &self,
-        by: &UserId,
-        out: &mut Decided<Event>,
-    ) -> Result<Answer<Reply>, Rejection> {
+    pub(super) fn decide_deletion(&self, by: &UserId, out: &mut Decided<Event>) -> Result<Answer<Reply>, Rejection> {
         self.definition().ok_or(Rejection::NotFound)?;
         if self.was_ever_held() {
             return Err(Rejection::WasHeld);

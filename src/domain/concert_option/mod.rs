@@ -37,7 +37,7 @@ use smallvec::SmallVec;
 
 pub use self::by_provider::Cold;
 pub use self::calling_off::Cancellation;
-pub use self::change::{Back, Change, Course, Drawn, Exchange, Former, KEPT_MAX, OFFER_MILLIS, Offer, What};
+pub use self::change::{Back, Change, Course, Drawn, Exchange, Former, KEPT_MAX, Offer, What};
 pub use self::definition::{
     Area, Definition, Focus, LISTS_BYTES_MAX, Price, PricedPlan, SEATS_MAX, SeatSet, Window, WindowPatch,
 };
@@ -306,6 +306,8 @@ pub enum Command {
         caller: Caller,
         /// To whom.
         to: UserId,
+        /// For how long it stands, in milliseconds.
+        stands_for_ms: u64,
         /// Idempotency.
         request: Request,
     },
@@ -1467,8 +1469,18 @@ impl ConcertOption {
     }
 
     fn remember(&mut self, at: Timestamp, key: Option<&Key>, made: u64, changes: &mut impl Changes<Part>) {
+        self.remember_until(at, key, (made, None), changes);
+    }
+
+    fn remember_until(
+        &mut self,
+        at: Timestamp,
+        key: Option<&Key>,
+        made: (u64, Option<Timestamp>),
+        changes: &mut impl Changes<Part>,
+    ) {
         if let Some(key) = key {
-            self.keys.remember(at, key, made, |scope| changes.touch(Part::Key(scope)));
+            self.keys.remember_until(at, key, made, |scope| changes.touch(Part::Key(scope)));
             changes.count(&key.caller, Counted::KeyUsed(at));
         }
     }
@@ -1563,8 +1575,8 @@ impl Aggregate for ConcertOption {
             Command::Exchange { reservation, caller, give, take, plan, request } => {
                 self.decide_exchange(now, (*reservation, caller), (give, take), plan, request, out)
             }
-            Command::OfferTransfer { reservation, caller, to, request } => {
-                self.decide_offer(now, (*reservation, caller), to, request, out)
+            Command::OfferTransfer { reservation, caller, to, stands_for_ms, request } => {
+                self.decide_offer(now, (*reservation, caller), (to, *stands_for_ms), request, out)
             }
             Command::WithdrawTransfer { reservation, transfer, caller } => {
                 self.decide_withdraw(now, (*reservation, *transfer), caller, out)
@@ -1820,7 +1832,7 @@ impl Aggregate for ConcertOption {
             }
             Event::TransferOffered { reservation, offer, key, .. } => {
                 self.evolve_offered(*reservation, Some(offer), changes);
-                self.remember(at, key.as_ref(), offer.no, changes);
+                self.remember_until(at, key.as_ref(), (offer.no, Some(offer.expires_at)), changes);
             }
             Event::TransferWithdrawn { reservation, .. } => {
                 self.evolve_offered(*reservation, None, changes);

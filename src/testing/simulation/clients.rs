@@ -583,7 +583,8 @@ impl Mind<'_> {
             }
             _ => {
                 let request = self.request(&owner, &format!("offer {} to {to}", id.no));
-                concert_option::Command::OfferTransfer { reservation: id.no, caller, to, request }
+                let stands_for_ms = 1_000 * self.swarm.config.limits.offer_seconds;
+                concert_option::Command::OfferTransfer { reservation: id.no, caller, to, stands_for_ms, request }
             }
         };
         Some(Ask::Option(id.option, command))

@@ -125,6 +125,7 @@ fn nothing_more_is_sold() {
         reservation: 1,
         caller: as_user("anna"),
         to: user("bob"),
+        stands_for_ms: 60_000,
         request: Request::default(),
     };
     let hand_on = Command::HandOn { reservation: 1, to: user("bob"), by: None, request: Request::default() };
@@ -154,6 +155,7 @@ fn an_offer_ends_when_all_of_its_order_is_given_back() {
         reservation: 1,
         caller: as_user("anna"),
         to: user("bob"),
+        stands_for_ms: 60_000,
         request: Request::default(),
     };
     let request = Request::default;

@@ -31,8 +31,17 @@ fn exchange(give: &[u32], take: &[u32]) -> Command {
     exchange_for(as_user("anna"), part(give), part(take), Request::default())
 }
 
+/// How long offers stand here.
+const OFFER_MILLIS: u64 = 100_000;
+
 fn offer(caller: Caller, to: &str) -> Command {
-    Command::OfferTransfer { reservation: 1, caller, to: user(to), request: Request::default() }
+    Command::OfferTransfer {
+        reservation: 1,
+        caller,
+        to: user(to),
+        stands_for_ms: OFFER_MILLIS,
+        request: Request::default(),
+    }
 }
 
 fn accept(transfer: u64, name: &str) -> Command {
@@ -582,15 +591,18 @@ fn the_receivers_limit_holds() {
     anna_holds().when(offer(as_user("anna"), "bob"), s(50)).then_rejected(Rejection::ReservationNotConfirmed);
     anna_holds().when(hand_on("bob"), s(50)).then_rejected(Rejection::ReservationNotConfirmed);
     // An offer that was made is answered as it was.
-    let with = |payload| Command::OfferTransfer {
+    let standing = |payload, stands_for_ms| Command::OfferTransfer {
         reservation: 1,
         caller: as_user("anna"),
         to: user("bob"),
+        stands_for_ms,
         request: with_key(3, payload),
     };
+    let with = |payload| standing(payload, OFFER_MILLIS);
     let then = anna_paid().when(with(1), s(50)).when(withdraw(3, as_user("anna")), s(51)).reloaded();
     let expires_at = s(50).plus_millis(OFFER_MILLIS);
-    let then = then.when(with(1), s(52)).then_nothing();
+    // Also if it would stand for another time by now.
+    let then = then.when(standing(1, 1), s(52)).then_nothing();
     then.then_reply(Reply::Offered { transfer: 3, expires_at, replayed: true })
         .when(with(2), s(53))
         .then_rejected(Rejection::IdempotencyKeyReused);

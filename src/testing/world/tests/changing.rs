@@ -34,7 +34,7 @@ impl World {
             3 | 4 => {
                 Command::Exchange { reservation: no, caller, give: part(&[one]), take: part(&[other]), plan, request }
             }
-            5 => Command::OfferTransfer { reservation: no, caller, to: receiver, request },
+            5 => Command::OfferTransfer { reservation: no, caller, to: receiver, stands_for_ms: 60_000, request },
             6 => match offer {
                 Some(offer) => Command::AcceptTransfer { reservation: no, transfer: offer.no, user: offer.to, request },
                 None => Command::HandOn { reservation: no, to: receiver, by: None, request },
