@@ -1,5 +1,6 @@
 //! Figures for Prometheus: requests as they are answered, and what the engine tells of itself when it is asked.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -16,6 +17,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
 
+use super::process::ProcessStats;
 use crate::api::DeliveryProgress;
 use crate::api::Sink;
 use crate::domain::Timestamp;
@@ -40,6 +42,8 @@ struct Unreadable {
 /// The figures of one server.
 pub struct Metrics {
     registry: Registry,
+    /// Of the process, whose names have no prefix.
+    process: Registry,
     requests: Family<Request, Counter<u64, AtomicU64>>,
     unreadable: Family<Unreadable, Counter<u64, AtomicU64>>,
     seconds: Histogram,
@@ -114,7 +118,9 @@ impl Metrics {
         registry.register_collector(Box::new(sinks.clone()));
         let owed = OwedStats::default();
         registry.register_collector(Box::new(owed.clone()));
-        Self { registry, requests, unreadable, seconds, waiting, sinks, owed, live }
+        let mut process = Registry::default();
+        process.register_collector(Box::new(ProcessStats));
+        Self { registry, process, requests, unreadable, seconds, waiting, sinks, owed, live }
     }
 
     /// Counts a request that was answered.
@@ -142,9 +148,30 @@ impl Metrics {
         *self.sinks.0.lock() = sinks;
         *self.owed.0.lock() = owed;
         let mut text = String::new();
-        text::encode(&mut text, &self.registry)?;
+        text::encode_registry(&mut text, &self.registry)?;
+        text::encode_registry(&mut text, &self.process)?;
+        text::encode_eof(&mut text)?;
         Ok(text)
     }
+}
+
+/// Figures of OpenMetrics in the older format of Prometheus (0.0.4), which names a counter as its sample is named, and has
+/// neither units nor an end.
+pub fn in_old_format(text: &str) -> String {
+    let counters: HashSet<_> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
+    let mut old = String::with_capacity(text.len());
+    for line in text.lines().filter(|line| !line.starts_with("# UNIT ") && *line != "# EOF") {
+        let mut parts = line.splitn(4, ' ');
+        match (parts.next(), parts.next(), parts.next(), parts.next()) {
+            (Some("#"), Some(what), Some(name), Some(rest)) if counters.contains(name) => {
+                old.extend(["# ", what, " ", name, "_total ", rest]);
+            }
+            _ => old.push_str(line),
+        }
+        old.push('\n');
+    }
+    old
 }
 
 /// Callers may send any method, and labels must not grow with what they think of.

@@ -36,6 +36,7 @@ mod options;
 mod pages;
 mod payments;
 mod plans;
+mod process;
 mod providers;
 mod query;
 mod ready;

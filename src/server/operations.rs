@@ -1,5 +1,6 @@
 //! For operators: whether the server lives, whether it is ready, and its figures.
 
+use actix_web::http::header::{self, HeaderMap};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use serde_json::json;
@@ -7,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::App;
 use super::auth::Admin;
+use super::metrics::in_old_format;
 use super::openapi::Alive;
 use super::problem::Problem;
 use super::query::Query;
@@ -131,12 +133,33 @@ async fn sinks(app: &App) -> Vec<Sink> {
 }
 
 /// All figures, for Prometheus.
-pub(super) async fn metrics(app: web::Data<App>) -> Result<HttpResponse, Problem> {
+pub(super) async fn metrics(request: HttpRequest, app: web::Data<App>) -> Result<HttpResponse, Problem> {
     // Without it the other figures still matter.
     let waiting = app.engine.waiting_tokens().await.ok();
     let owed = app.engine.owed_sums().await.ok().map(|sums| (app.engine.now(), sums));
     let text = app.metrics.text(sinks(&app).await, waiting, owed);
     let text = text.map_err(|error| Problem::internal(&format!("figures cannot be written: {error}")))?;
-    let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(HttpResponse::Ok().content_type(media_type).body(text))
+    if prefers_open_metrics(request.headers()) {
+        let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        return Ok(HttpResponse::Ok().content_type(media_type).body(text));
+    }
+    let media_type = "text/plain; version=0.0.4; charset=utf-8";
+    Ok(HttpResponse::Ok().content_type(media_type).body(in_old_format(&text)))
+}
+
+/// Whether `Accept` names OpenMetrics, and with no less weight than plain text.
+fn prefers_open_metrics(headers: &HeaderMap) -> bool {
+    let (mut open, mut plain) = (0.0, 0.0);
+    let accepted = headers.get_all(header::ACCEPT).filter_map(|value| value.to_str().ok());
+    for range in accepted.flat_map(|value| value.split(',')) {
+        let mut parts = range.split(';').map(str::trim);
+        let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let weight = parts.find_map(|part| part.strip_prefix("q=")).map_or(1.0, |q| q.parse().unwrap_or(0.0));
+        match media_type.as_str() {
+            "application/openmetrics-text" => open = f32::max(open, weight),
+            "text/plain" | "text/*" => plain = f32::max(plain, weight),
+            _ => {}
+        }
+    }
+    open > 0.0 && open >= plain
 }

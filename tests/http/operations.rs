@@ -103,3 +103,35 @@ fn every_alert_leads_to_what_to_do() {
     let others: Vec<_> = headings.difference(&led_to).collect();
     assert_eq!(others, ["another-journal-than-most", "damaged-segment", "kafka-gone", "keys-of-the-login"]);
 }
+
+/// The format that a scraper has not asked for otherwise is the one that all of them read.
+#[tokio::test]
+async fn figures_come_as_they_are_asked_for() {
+    let server = Server::start().await;
+    for (accept, is_open) in [
+        ("", false),
+        ("*/*", false),
+        ("text/plain", false),
+        ("application/openmetrics-text;version=1.0.0", true),
+        ("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1", true),
+        ("application/openmetrics-text;q=0.3, text/plain;q=0.5", false),
+        ("application/openmetrics-text;q=0", false),
+    ] {
+        let url = format!("http://{}/metrics", server.ops);
+        let answer = server.client.get(url).header("accept", accept).send().await.unwrap();
+        let media_type = answer.headers()["content-type"].to_str().unwrap().to_owned();
+        let text = answer.text().await.unwrap();
+        let wanted = if is_open { "application/openmetrics-text; version=1.0.0" } else { "text/plain; version=0.0.4" };
+        assert!(media_type.starts_with(wanted), "{accept}: {media_type}");
+        assert_eq!((text.ends_with("# EOF\n"), text.contains("# UNIT ")), (is_open, is_open), "{accept}");
+        let counter =
+            if is_open { "# TYPE process_cpu_seconds counter\n" } else { "# TYPE process_cpu_seconds_total counter\n" };
+        assert!(text.contains(counter), "{accept}: {text}");
+    }
+    for name in ["cpu_seconds_total", "resident_memory_bytes", "virtual_memory_bytes", "open_fds", "max_fds"] {
+        assert!(server.figure(&format!("process_{name}")).await > 0.0, "{name}");
+    }
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    let started = server.figure("process_start_time_seconds").await;
+    assert!(started < now + 2.0 && started > now - 86_400.0, "{started}");
+}
