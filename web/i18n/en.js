@@ -225,6 +225,7 @@ export default {
 	problem_overloaded: "Very many people are here at once. Try again in a moment.",
 	problem_storage_full: "The box office cannot take orders at the moment. Try again later.",
 	problem_no_owner: "Nothing has changed. The service is changing over: try again in a few seconds.",
+	problem_keys_unavailable: "Nobody can sign in just now. Try again in a few seconds.",
 	problem_outcome_unknown: "We do not know yet whether that worked. Look at your tickets before you try again: nothing is charged twice.",
 
 	ops_title: "boxoffice · operator",

@@ -212,6 +212,7 @@ export default {
 	problem_overloaded: "접속자가 매우 많습니다. 잠시 후 다시 시도하세요.",
 	problem_storage_full: "지금은 예매를 받을 수 없습니다. 나중에 다시 시도하세요.",
 	problem_no_owner: "변경된 내용은 없습니다. 서비스가 전환되는 중이니 몇 초 후에 다시 시도하세요.",
+	problem_keys_unavailable: "지금은 로그인을 확인할 수 없습니다. 몇 초 후에 다시 시도하세요.",
 	problem_outcome_unknown: "처리 결과를 아직 알 수 없습니다. 다시 시도하기 전에 내 예매를 확인하세요. 두 번 결제되지는 않습니다.",
 
 	ops_title: "boxoffice · 운영",
