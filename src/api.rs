@@ -683,6 +683,21 @@ pub struct SaleFigures {
     pub line: waiting_room::Counts,
 }
 
+/// What has been sold at one moment, and who stands in line for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SaleTotals {
+    /// Of which concert.
+    pub concert: ConcertId,
+    /// Seats and places in each state.
+    pub seats: Counts,
+    /// What is paid for those that are sold, in the smallest units of `currency`.
+    pub revenue: u64,
+    /// In which it is sold.
+    pub currency: Currency,
+    /// Tokens of the concert's waiting room.
+    pub line: waiting_room::Counts,
+}
+
 /// How the engine is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]

@@ -82,7 +82,7 @@ pub use api::{
     Focus, Health, HistoryItem, IdempotencyKey, NewArea, NewConcert, NewOption, NodeHealth, NodeRole, Office, OwedItem,
     Page, PageRequest, Pause, PauseReason, Payment, PaymentFilter, PaymentStatus, Portion, Provided, Reconciled,
     Refund, RefundStatus, Reservation, ReservationFilter, ReservationStatus, ReservedArea, ReservedSeat, SaleFigures,
-    Seats, Sink, Stats, Token, Transfer, Verdict, WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish,
+    SaleTotals, Seats, Sink, Stats, Token, Transfer, Verdict, WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish,
     seat_status_name,
 };
 pub use config::Config;

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::calls::{AddOption, BlockSeats, RescheduleOption, UnblockSeats};
 use super::{Engine, Inner, RETRY_AFTER};
-use crate::api::{Answered, ConcertOption, IdempotencyKey, NewOption, SaleFigures, Seats, WindowPatch};
+use crate::api::{Answered, ConcertOption, IdempotencyKey, NewOption, SaleFigures, SaleTotals, Seats, WindowPatch};
 use crate::config;
 use crate::domain::catalogue::{self, Catalogue};
 #[cfg(feature = "server")]
@@ -85,6 +85,17 @@ impl Engine {
     pub async fn sale_figures(&self, id: OptionId) -> Result<SaleFigures, Error> {
         match self.0.sale_figures(id).await {
             Err(error) if self.0.may_have_come(&error).await? => self.0.sale_figures(id).await,
+            found => found,
+        }
+    }
+
+    /// What has been sold of an option, and for how much. It looks at each of its orders.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`].
+    pub async fn sale_totals(&self, id: OptionId) -> Result<SaleTotals, Error> {
+        match self.0.sale_totals(id).await {
+            Err(error) if self.0.may_have_come(&error).await? => self.0.sale_totals(id).await,
             found => found,
         }
     }
@@ -325,6 +336,18 @@ impl Inner {
             let (seats, (holds, expiring)) = (option.counts(), option.holds(now.plus_millis(EXPIRING_MS)));
             let line = replica.room(concert)?.counts();
             Ok(Some(SaleFigures { at: now, seats, holds: holds as u64, holds_expiring: expiring as u64, line }))
+        });
+        Ok(found.await?.ok_or(Rejection::NotFound)?)
+    }
+
+    pub(in crate::engine) async fn sale_totals(self: &Arc<Self>, id: OptionId) -> Result<SaleTotals, Error> {
+        let points = self.config.payments.points_currency;
+        let found = self.read(|replica| {
+            let option = replica.option(id)?;
+            let Some(definition) = option.definition() else { return Ok(None) };
+            let (concert, currency) = (definition.concert, definition.currency.unwrap_or(points));
+            let (seats, revenue) = (option.counts(), option.revenue());
+            Ok(Some(SaleTotals { concert, seats, revenue, currency, line: replica.room(concert)?.counts() }))
         });
         Ok(found.await?.ok_or(Rejection::NotFound)?)
     }

@@ -39,6 +39,12 @@ impl History {
         samples.filter(|sample| since.is_none_or(|since| sample.at > since)).copied().collect()
     }
 
+    /// The options of which there are samples.
+    #[must_use]
+    pub fn options(&self) -> Vec<OptionId> {
+        self.sales.lock().keys().copied().collect()
+    }
+
     /// Adds a sample of each option; others are forgotten.
     fn add(&self, samples: Vec<(OptionId, SaleFigures)>) {
         let mut sales = self.sales.lock();

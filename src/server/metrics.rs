@@ -1,6 +1,6 @@
 //! Figures for Prometheus: requests as they are answered, and what the engine tells of itself when it is asked.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -19,8 +19,8 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::process::ProcessStats;
 use crate::api::DeliveryProgress;
-use crate::api::Sink;
-use crate::domain::Timestamp;
+use crate::api::{SaleTotals, Sink};
+use crate::domain::{OptionId, Timestamp};
 use crate::engine::Engine;
 use crate::live::seats::SeatUpdate;
 use crate::payment::{OwedKind, OwedSum};
@@ -50,6 +50,7 @@ pub struct Metrics {
     waiting: Gauge,
     sinks: SinkStats,
     owed: OwedStats,
+    sales: SaleStats,
     /// Those of the WebSockets.
     pub(super) live: LiveMetrics,
 }
@@ -118,9 +119,11 @@ impl Metrics {
         registry.register_collector(Box::new(sinks.clone()));
         let owed = OwedStats::default();
         registry.register_collector(Box::new(owed.clone()));
+        let sales = SaleStats::default();
+        registry.register_collector(Box::new(sales.clone()));
         let mut process = Registry::default();
         process.register_collector(Box::new(ProcessStats));
-        Self { registry, process, requests, unreadable, seconds, waiting, sinks, owed, live }
+        Self { registry, process, requests, unreadable, seconds, waiting, sinks, owed, sales, live }
     }
 
     /// Counts a request that was answered.
@@ -136,17 +139,24 @@ impl Metrics {
         self.unreadable.get_or_create(&Unreadable { status: status.as_u16() }).inc();
     }
 
-    /// All figures in the text format, with those of `sinks`, and, as far as that is known, how many wait in line and what is
-    /// owed at this time.
+    /// All figures in the text format, with those of `sinks` and `sales`, and, as far as that is known, how many wait in line and
+    /// what is owed at this time.
     ///
     /// # Errors
     /// Figures that cannot be written.
-    pub fn text(&self, sinks: Vec<Sink>, waiting: Option<u64>, owed: Option<OwedNow>) -> Result<String, fmt::Error> {
+    pub fn text(
+        &self,
+        sinks: Vec<Sink>,
+        waiting: Option<u64>,
+        owed: Option<OwedNow>,
+        sales: Sales,
+    ) -> Result<String, fmt::Error> {
         if let Some(waiting) = waiting {
             self.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         }
         *self.sinks.0.lock() = sinks;
         *self.owed.0.lock() = owed;
+        *self.sales.0.lock() = sales;
         let mut text = String::new();
         text::encode_registry(&mut text, &self.registry)?;
         text::encode_registry(&mut text, &self.process)?;
@@ -303,6 +313,71 @@ impl Collector for OwedStats {
         for (owed, kind) in kinds {
             let age = of(owed).map_or(0.0, |sum| now.since(sum.since).as_secs_f64());
             ConstGauge::new(age).encode(family.encode_family(&OwedLabel { kind })?)?;
+        }
+        Ok(())
+    }
+}
+
+/// What has been sold of some options.
+pub type Sales = BTreeMap<OptionId, SaleTotals>;
+
+/// As it was when somebody last asked.
+#[derive(Debug, Clone, Default)]
+struct SaleStats(Arc<Mutex<Sales>>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SeatLabel {
+    option_id: String,
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RevenueLabel {
+    option_id: String,
+    currency: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LineLabel {
+    concert_id: String,
+    status: &'static str,
+}
+
+impl Collector for SaleStats {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let sales = self.0.lock();
+        if sales.is_empty() {
+            return Ok(());
+        }
+        let gauge = |value: u64| ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+        let help = "Seats and places of a performance by state";
+        let mut family = encoder.encode_descriptor("sale_seats", help, None, MetricType::Gauge)?;
+        for (option, SaleTotals { seats, .. }) in sales.iter() {
+            let states = [
+                ("available", seats.available),
+                ("held", seats.held),
+                ("sold", seats.sold),
+                ("blocked", seats.blocked),
+            ];
+            for (state, count) in states {
+                gauge(count).encode(family.encode_family(&SeatLabel { option_id: option.to_string(), state })?)?;
+            }
+        }
+        let help = "What is paid for what is sold of a performance, in the smallest units of the currency";
+        let mut family = encoder.encode_descriptor("sale_revenue", help, None, MetricType::Gauge)?;
+        for (option, SaleTotals { revenue, currency, .. }) in sales.iter() {
+            let label = RevenueLabel { option_id: option.to_string(), currency: currency.to_string() };
+            gauge(*revenue).encode(family.encode_family(&label)?)?;
+        }
+        let help = "Tokens of a concert's waiting room by status";
+        let mut family = encoder.encode_descriptor("sale_line", help, None, MetricType::Gauge)?;
+        let lines: BTreeMap<_, _> = sales.values().map(|totals| (totals.concert, totals.line)).collect();
+        for (concert, line) in lines {
+            let statuses =
+                [("waiting", line.waiting), ("active", line.active), ("used", line.used), ("expired", line.expired)];
+            for (status, count) in statuses {
+                gauge(count).encode(family.encode_family(&LineLabel { concert_id: concert.to_string(), status })?)?;
+            }
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! For operators: whether the server lives, whether it is ready, and its figures.
 
+use std::collections::BTreeMap;
+
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
@@ -137,7 +139,12 @@ pub(super) async fn metrics(request: HttpRequest, app: web::Data<App>) -> Result
     // Without it the other figures still matter.
     let waiting = app.engine.waiting_tokens().await.ok();
     let owed = app.engine.owed_sums().await.ok().map(|sums| (app.engine.now(), sums));
-    let text = app.metrics.text(sinks(&app).await, waiting, owed);
+    let mut sales = BTreeMap::new();
+    for option in app.history.options() {
+        // It may have been deleted since.
+        sales.extend(app.engine.sale_totals(option).await.ok().map(|totals| (option, totals)));
+    }
+    let text = app.metrics.text(sinks(&app).await, waiting, owed, sales);
     let text = text.map_err(|error| Problem::internal(&format!("figures cannot be written: {error}")))?;
     if prefers_open_metrics(request.headers()) {
         let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -25,6 +25,23 @@ fn is_of_a_node(figure: &str) -> bool {
     figure.starts_with("boxoffice_cluster_")
 }
 
+/// All figures, once those of the sales are among them.
+async fn text_with_sales(server: &Server) -> String {
+    let text = async || {
+        let answer = server.client.get(format!("http://{}/metrics", server.ops)).send().await.unwrap();
+        answer.text().await.unwrap()
+    };
+    let told = async {
+        loop {
+            let text = text().await;
+            if text.contains("boxoffice_sale_seats{") {
+                return text;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("a sample is taken")
+}
+
 #[test]
 fn every_figure_of_a_node_is_made() {
     let named: BTreeSet<_> =
@@ -38,10 +55,14 @@ fn every_figure_of_a_node_is_made() {
 
 #[tokio::test]
 async fn every_figure_in_an_alert_is_there() {
-    let server = Server::with(|settings| settings.webhooks.allow_private_addresses = true).await;
+    let server = Server::with(|settings| {
+        settings.webhooks.allow_private_addresses = true;
+        settings.history.interval.0 = Duration::from_millis(100);
+    })
+    .await;
     server.post("/v1/webhooks", &server.admin, json!({"url": "http://127.0.0.1:9/"})).await.created();
-    let metrics = server.client.get(format!("http://{}/metrics", server.ops)).send().await.unwrap();
-    let metrics = metrics.text().await.unwrap();
+    server.option(1).await;
+    let metrics = text_with_sales(&server).await;
     // A sample begins with its name, and what is said about a family does not count.
     let samples: BTreeSet<_> = metrics
         .lines()
@@ -59,6 +80,33 @@ async fn every_figure_in_an_alert_is_there() {
         let is_there = samples.contains(name) || samples.contains(format!("{name}_bucket").as_str());
         assert!(is_there, "{name} is not among {samples:?}");
     }
+}
+
+/// Of performances that are followed, from the first sample on.
+#[tokio::test]
+async fn what_sells_is_told() {
+    let server = Server::with(|settings| settings.history.interval.0 = Duration::from_millis(100)).await;
+    let option = server.option(9).await;
+    let concert =
+        server.get(&format!("/v1/options/{option}"), "").await.body["concert_id"].as_str().unwrap().to_owned();
+    let anna = server.buyer("anna");
+    server.charge("anna", 1_000).await;
+    let held = server.hold(&option, &anna, &["S1", "S2"]).await;
+    let payment = server.post(&format!("/v1/reservations/{held}/payments"), &anna, Value::Null).await.created();
+    server.hold(&option, &anna, &["S3"]).await;
+    server.post(&format!("/v1/options/{option}/blocks"), &server.admin, json!({"seats": ["S4"]})).await;
+    let seats = |state: &str| format!("boxoffice_sale_seats{{option_id=\"{option}\",state=\"{state}\"}}");
+    let revenue = format!("boxoffice_sale_revenue{{option_id=\"{option}\",currency=\"KRW\"}}");
+    let line = format!("boxoffice_sale_line{{concert_id=\"{concert}\",status=\"waiting\"}}");
+    text_with_sales(&server).await;
+    for (state, count) in [("available", 25.0), ("held", 1.0), ("sold", 2.0), ("blocked", 1.0)] {
+        assert_eq!(server.figure(&seats(state)).await, count, "{state}");
+    }
+    assert_eq!((server.figure(&revenue).await, server.figure(&line).await), (200.0, 0.0));
+    let part = json!({"seats": ["S1"]});
+    let refunded = server.post(&format!("/v1/payments/{payment}/refunds"), &server.admin, part).await;
+    assert_eq!(refunded.status, 201, "{refunded:?}");
+    assert_eq!((server.figure(&revenue).await, server.figure(&seats("sold")).await), (100.0, 1.0));
 }
 
 /// Also those in lines that nobody has looked at since the start.

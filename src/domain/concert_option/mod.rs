@@ -1177,6 +1177,13 @@ impl ConcertOption {
         counts
     }
 
+    /// What is paid for what is sold now: what was given back, in whole or in part, is not in it. It is summed up anew each time.
+    #[must_use]
+    pub fn revenue(&self) -> u64 {
+        let sold = self.reservations.values().filter(|one| matches!(one.status, ReservationStatus::Confirmed { .. }));
+        sold.fold(0, |sum, one| sum.saturating_add(one.amount.get()))
+    }
+
     /// What its state means for buyers at `now`.
     #[must_use]
     pub fn status(&self, now: Timestamp) -> OptionStatus {
