@@ -159,10 +159,8 @@ impl ConcertOption {
         caller: &Caller,
         out: &mut Decided<Event>,
     ) -> Result<Answer<Reply>, Rejection> {
-        let payment = match self.payments.get(&no) {
-            Some(payment) if caller.may_reach(&payment.user) => payment,
-            None if (1..=self.header.last_no).contains(&no) => return Ok(Answer::Reply(Reply::Archived)),
-            _ => return Err(Rejection::NotFound),
+        let Some(payment) = self.reachable_payment(no, caller)? else {
+            return Ok(Answer::Reply(Reply::Archived));
         };
         match payment.provider.as_ref().map(|by| by.standing(payment.amount, payment.paid_at).status) {
             Some(Status::Pending) => {

@@ -163,10 +163,8 @@ impl ConcertOption {
         if let Some(answer) = self.known(now, request)? {
             return Ok(answer);
         }
-        let payment = match self.payments.get(&no) {
-            Some(payment) if caller.may_reach(&payment.user) => payment,
-            None if (1..=self.header.last_no).contains(&no) => return Ok(Answer::Reply(Reply::Archived)),
-            _ => return Err(Rejection::NotFound),
+        let Some(payment) = self.reachable_payment(no, caller)? else {
+            return Ok(Answer::Reply(Reply::Archived));
         };
         let reservation = self.refundable(now, (no, payment), caller)?;
         let (given, then) = split(reservation, part, plan, names)?;

@@ -1244,6 +1244,15 @@ impl ConcertOption {
         }
     }
 
+    /// As [`reachable`](Self::reachable), a payment.
+    fn reachable_payment(&self, no: u64, caller: &Caller) -> Result<Option<&Payment>, Rejection> {
+        match self.payments.get(&no) {
+            Some(payment) if caller.may_reach(&payment.user) => Ok(Some(payment)),
+            None if (1..=self.header.last_no).contains(&no) => Ok(None),
+            _ => Err(Rejection::NotFound),
+        }
+    }
+
     fn decide_hold(
         &self,
         now: Timestamp,
