@@ -143,6 +143,29 @@ impl Inner {
 
     pub(in crate::engine) async fn delete_concert(self: &Arc<Self>, id: ConcertId, by: &UserId) -> Result<(), Error> {
         let _call = self.admit()?;
+        let mut known = self.options_never_held(id).await?;
+        loop {
+            for option in known {
+                match self.delete_one(option, by).await {
+                    // Somebody else was faster.
+                    Err(Error::Rejected(Rejection::NotFound)) => {}
+                    done => done?,
+                }
+            }
+            let command = catalogue::Command::DeleteConcert { concert: id, by: by.clone() };
+            match self.ask::<Catalogue>(&TheCatalogue, command).await {
+                // Some have come meanwhile.
+                Err(Error::Rejected(Rejection::WasHeld)) => {
+                    self.up_to_date().await?;
+                    known = self.options_never_held(id).await?;
+                }
+                done => return done.map(|_| ()),
+            }
+        }
+    }
+
+    /// The options of a concert, of none of which anything was ever held.
+    async fn options_never_held(self: &Arc<Self>, id: ConcertId) -> Result<Vec<OptionId>, Error> {
         let known = self.read(|replica| Ok(replica.catalogue()?.concert(id).map(|concert| concert.options.clone())));
         let options = known.await?.ok_or(Rejection::NotFound)?;
         // One after the other, so that nobody else waits for all of them. Each decides for itself afterwards.
@@ -151,15 +174,7 @@ impl Inner {
                 return Err(Rejection::WasHeld.into());
             }
         }
-        for option in options {
-            match self.delete_one(option, by).await {
-                // Somebody else was faster.
-                Err(Error::Rejected(Rejection::NotFound)) => {}
-                done => done?,
-            }
-        }
-        let command = catalogue::Command::DeleteConcert { concert: id, by: by.clone() };
-        self.ask::<Catalogue>(&TheCatalogue, command).await.map(|_| ())
+        Ok(options)
     }
 
     /// What is said to whoever brought along what is not sold any more: it is read anew the next time.

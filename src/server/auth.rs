@@ -24,7 +24,6 @@ use futures_util::future::{Either, LocalBoxFuture};
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::runtime::Handle;
 
 use self::jwks::{Complaint, Jwks};
 pub use self::keys::Signature;
@@ -251,9 +250,9 @@ impl Verifier {
         Ok(Self { own, foreign, leeway, cache })
     }
 
-    /// Begins to fetch the keys of who signs tokens elsewhere, if anybody does, in `runtime`.
-    pub(super) fn start(&self, runtime: &Handle) -> Result<(), super::Error> {
-        self.foreign.as_ref().map_or(Ok(()), |(keys, _)| keys.start(runtime))
+    /// Begins to fetch the keys of who signs tokens elsewhere, if anybody does.
+    pub(super) fn start(&self) -> Result<(), super::Error> {
+        self.foreign.as_ref().map_or(Ok(()), |(keys, _)| keys.start())
     }
 
     /// Adds to what the engine says of itself whether tokens can be checked.
@@ -609,15 +608,15 @@ fn identifying<T: 'static>(request: &HttpRequest, admit: fn(Identity) -> Result<
     Either::Right(identified.boxed_local())
 }
 
-/// Whether whoever asks shows that they have a role, where nobody need show anything.
-pub(super) async fn runs_the_sale(request: &HttpRequest, app: &App) -> bool {
-    let Ok(token) = shown(request) else { return false };
-    app.verifier.verified_in_time(token).await.is_ok_and(|known| !known.identity.roles.is_empty())
-}
-
-/// Who asks, by the header `Authorization`, and until when that holds.
-pub(super) async fn identify(request: &HttpRequest) -> Result<(Identity, SystemTime), Problem> {
-    identify_by(request, shown(request)?).await
+/// Whether whoever asks shows that they have a role, where nobody need show anything; nobody waits for a key that is not known.
+pub(super) fn runs_the_sale(request: &HttpRequest, app: &App) -> Result<bool, Problem> {
+    let Ok(token) = shown(request) else { return Ok(false) };
+    match app.verifier.verified(token, SystemTime::now()) {
+        Ok(known) => Ok(!known.identity.roles.is_empty()),
+        // They may have one, and would miss what is theirs to see.
+        Err(unknown @ Unknown::NoKeys) => Err(app.verifier.problem(&unknown)),
+        Err(Unknown::Invalid(_) | Unknown::Kid) => Ok(false),
+    }
 }
 
 /// Who asks, by a token that was shown in some way, and until when that holds.
@@ -656,7 +655,7 @@ fn app(request: &HttpRequest) -> Result<&App, Problem> {
 }
 
 /// The token that a request shows.
-fn shown(request: &HttpRequest) -> Result<&str, Problem> {
+pub(super) fn shown(request: &HttpRequest) -> Result<&str, Problem> {
     let header = request.headers().get(header::AUTHORIZATION).ok_or_else(|| unauthenticated("Bearer", None))?;
     header.to_str().ok().and_then(bearer).ok_or_else(|| invalid(None))
 }

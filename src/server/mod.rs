@@ -187,7 +187,7 @@ impl App {
         let webhooks = Webhooks::new(engine.clone(), &settings.webhooks)?;
         let runtime = webhooks.handle().ok_or(Error::NoService("there is no runtime for requests to others"))?;
         let verifier = Verifier::new(&settings)?;
-        verifier.start(&runtime)?;
+        verifier.start()?;
         Ok(Self {
             cut,
             verifier,

@@ -154,19 +154,22 @@ pub(super) async fn metrics(request: HttpRequest, app: web::Data<App>) -> Result
     Ok(HttpResponse::Ok().content_type(media_type).body(in_old_format(&text)))
 }
 
-/// Whether `Accept` names OpenMetrics, and with no less weight than plain text.
+/// Whether `Accept` names OpenMetrics, and with more weight than plain text.
 fn prefers_open_metrics(headers: &HeaderMap) -> bool {
-    let (mut open, mut plain) = (0.0, 0.0);
+    let (mut open, mut plain, mut any) = (0.0, None, 0.0);
     let accepted = headers.get_all(header::ACCEPT).filter_map(|value| value.to_str().ok());
     for range in accepted.flat_map(|value| value.split(',')) {
-        let mut parts = range.split(';').map(str::trim);
-        let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let weight = parts.find_map(|part| part.strip_prefix("q=")).map_or(1.0, |q| q.parse().unwrap_or(0.0));
+        let mut parts = range.split(';');
+        let media_type = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
+        let weight =
+            parts.filter_map(|part| part.split_once('=')).find(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
+        let weight = weight.map_or(1.0, |(_, weight)| weight.trim().parse().unwrap_or(0.0));
         match media_type.as_str() {
             "application/openmetrics-text" => open = f32::max(open, weight),
-            "text/plain" | "text/*" => plain = f32::max(plain, weight),
+            "text/plain" => plain = Some(plain.map_or(weight, |plain| f32::max(plain, weight))),
+            "text/*" | "*/*" => any = f32::max(any, weight),
             _ => {}
         }
     }
-    open > 0.0 && open >= plain
+    open > plain.unwrap_or(any)
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Answer, Server, in_full};
 use crate::issuer::{AUDIENCE, Issuer, Key, Say, encode, now, roles, set};
+use crate::live;
 use crate::process::{run, text};
 
 async fn server(issuer: &Issuer, configure: impl FnOnce(&mut Settings)) -> Server {
@@ -72,6 +73,9 @@ async fn each_check_refuses_and_is_named() {
         ("for encryption", "use", json!("enc")),
         ("for signing", "key_ops", json!(["sign"])),
         ("short", "n", json!("AQAB")),
+        ("no exponent", "e", json!("")),
+        ("exponent 1", "e", json!("AQ")),
+        ("even exponent", "e", json!("Ag")),
     ] {
         let mut jwk = Key::second().jwk();
         (jwk["kid"], jwk[member]) = (json!(kid), value);
@@ -79,7 +83,18 @@ async fn each_check_refuses_and_is_named() {
     }
     let mut twice = Key::second().jwk();
     twice["kid"] = json!("twice");
-    marked.extend([twice.clone(), twice]);
+    let mut namesake = Key::first().jwk();
+    namesake["kid"] = json!("twice");
+    marked.extend([twice, namesake]);
+    // One that is listed twice is one.
+    marked.extend([Key::ec().jwk(), Key::ec().jwk()]);
+    // Points of small order: 1, and one of order 8.
+    for (kid, x) in [
+        ("order 1", "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"),
+        ("order 8", "JuiVj8KyJ7BFw_SJ8u-Y8NXfrAXTxjM5sTgCiG1T_AU"),
+    ] {
+        marked.push(json!({"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": x}));
+    }
     marked.push(json!({"kty": "oct", "kid": "secret", "k": encode(&json!("a secret that both sides know"))}));
     marked.push(json!({"kty": 7}));
     marked.extend([Key::first(), Key::weak(), Key::ec(), Key::p384()].iter().map(Key::jwk));
@@ -133,6 +148,11 @@ async fn each_check_refuses_and_is_named() {
         ("a key to sign with", second.sign_with(&good, json!({"kid": "for signing"})), "key_ops:"),
         ("a weak key", Key::weak().sign(&good), "RSA:"),
         ("a broken key", second.sign_with(&good, json!({"kid": "short"})), "RSA:"),
+        ("a key of no exponent", second.sign_with(&good, json!({"kid": "no exponent"})), "The key"),
+        ("a key that leaves all as it is", second.sign_with(&good, json!({"kid": "exponent 1"})), "The key"),
+        ("a key of an even exponent", second.sign_with(&good, json!({"kid": "even exponent"})), "The key"),
+        ("a key by which anybody signs", Key::ed().sign_with(&good, json!({"kid": "order 1"})), "The key"),
+        ("another of them", Key::ed().sign_with(&good, json!({"kid": "order 8"})), "The key"),
         ("an unknown key", second.sign(&good), "kid:"),
         ("a key of two that have its name", second.sign_with(&good, json!({"kid": "twice"})), "kid:"),
         ("no kid, and several keys", with(json!({"kid": null})), "kid:"),
@@ -267,6 +287,42 @@ async fn a_socket_waits_for_a_new_key_too() {
 }
 
 #[tokio::test]
+async fn a_socket_ends_with_the_key_of_its_token() {
+    let issuer = Issuer::start(set(&[Key::first(), Key::second()]));
+    let mut server = server(&issuer, |settings| {
+        settings.auth.jwks_refresh = span("1s");
+        settings.live.ping_interval = span("100ms");
+    })
+    .await;
+    server.admin = Key::second().sign(&issuer.claims(json!({"sub": "root", "role": "admin"})));
+    let concert = server.concert().await;
+    let anna = Key::first().sign(&issuer.claims(json!({})));
+    let token = server.post(&format!("/v1/concerts/{concert}/tokens"), &anna, Value::Null).await.created();
+    let (path, bearer) = (format!("/v1/tokens/{token}/live"), format!("bearer, {anna}"));
+    let (mut socket, _) = live::open(&server, &path, &[("sec-websocket-protocol", &bearer)]).await.unwrap();
+    assert_eq!(live::next(&mut socket).await["type"], "token");
+    issuer.say(set(&[Key::second()]));
+    assert_eq!(live::closed(&mut socket).await, 1008);
+}
+
+#[tokio::test]
+async fn a_key_that_comes_during_a_fetch_is_found_by_the_next() {
+    let issuer = Issuer::start(set(&[Key::first()]));
+    let server = server(&issuer, |settings| {
+        settings.auth.jwks_refresh = span("1s");
+        settings.auth.jwks_cooldown = span("1h");
+        settings.auth.jwks_timeout = span("1s");
+    })
+    .await;
+    issuer.say(Say::Nothing);
+    issuer.wait_for(1).await;
+    // That one gets no answer.
+    issuer.say(set(&[Key::first(), Key::second()]));
+    let answer = ask(&server, &Key::second().sign(&issuer.claims(json!({})))).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+#[tokio::test]
 async fn a_key_that_is_gone_is_out_for_remembered_tokens_too() {
     let issuer = Issuer::start(set(&[Key::first(), Key::second()]));
     let server = server(&issuer, |settings| settings.auth.jwks_refresh = span("1s")).await;
@@ -298,8 +354,10 @@ async fn without_keys_the_server_starts_and_says_so() {
     assert_eq!((ready.status, &ready.body["ready"]), (503, &json!(false)));
     assert!(ready.body["reasons"].to_string().contains("jwks"), "{ready:?}");
     // The rest works: what is there for anybody, and refusals that need no key.
-    assert_eq!(server.get("/v1/concerts", &token).await.status, 200);
+    assert_eq!(server.get("/v1/concerts", "").await.status, 200);
     assert_eq!(server.get("/healthz", "").await.status, 200);
+    // Who shows a token might see more.
+    assert_eq!(server.get("/v1/concerts", &token).await.code(), (503, "keys_unavailable"));
     assert_refused(&server, "nonsense", "This is no JWT.", "without keys").await;
     issuer.say(set(&[Key::first()]));
     server.ready().await;
@@ -309,7 +367,10 @@ async fn without_keys_the_server_starts_and_says_so() {
 /// What a fetch does not take.
 fn bad_answers() -> Vec<Say> {
     let many: Vec<_> = (0..101).map(|_| Key::second().jwk()).collect();
+    let mut useless = Key::second().jwk();
+    useless["e"] = json!("");
     vec![
+        Say::Json(json!({"keys": [useless]})),
         Say::Status(404),
         Say::Status(206),
         Say::Text("<html>"),

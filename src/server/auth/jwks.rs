@@ -3,8 +3,9 @@
 //! One task fetches them, one fetch at a time, and nothing else waits for it but who has shown a `kid` that is not known. It
 //! knows nothing of tokens.
 
+use std::io::Read as _;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,9 +13,9 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use reqwest::{Client, Url};
 use serde::Deserialize;
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, watch};
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use super::keys::{KeySet, Signature};
 use crate::server::Error;
@@ -27,6 +28,8 @@ use crate::server::webhooks::client;
 const ANSWER_BYTES_MAX: usize = 256 << 10;
 /// After the first of several fetches that fail, and after any of them.
 const RETRIES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
+/// Threads on which names are resolved and a file is read. None of them is anybody else's: a file that hangs holds up no delivery.
+const BLOCKING_THREADS: usize = 2;
 /// Where an issuer describes itself (OpenID Connect Discovery 1.0).
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 
@@ -67,6 +70,9 @@ pub(in crate::server) fn url(text: &str, allow_http: bool) -> Result<Url, &'stat
     const ALLOWED: &str =
         "a URL that begins with https://, or with http:// if it leads to this machine or auth.allow_http is true";
     let url = Url::parse(text).map_err(|_| ALLOWED)?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("a URL with no name and no password");
+    }
     let host = url.host_str().unwrap_or_default();
     let is_own = host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
     match url.scheme() {
@@ -102,6 +108,8 @@ impl Known {
 struct Asked {
     /// When somebody last had a fetch made.
     at: Option<Instant>,
+    /// Whether one is under way, which may have been answered before whoever asks now had their token.
+    fetching: bool,
     /// How many fetches must have ended for that one to be over.
     until: u64,
 }
@@ -118,6 +126,8 @@ struct Shared {
     known: ArcSwap<Known>,
     asked: Mutex<Asked>,
     wanted: Notify,
+    /// The reading of a file that has not come to its end, which nobody can call off.
+    reading: tokio::sync::Mutex<Option<JoinHandle<std::io::Result<Vec<u8>>>>>,
     /// How many fetches have ended.
     ended: watch::Sender<u64>,
 }
@@ -125,7 +135,7 @@ struct Shared {
 /// The keys of who signs tokens elsewhere.
 pub(super) struct Jwks {
     shared: Arc<Shared>,
-    task: Mutex<Option<AbortHandle>>,
+    runtime: Mutex<Option<Runtime>>,
 }
 
 impl Jwks {
@@ -148,20 +158,27 @@ impl Jwks {
             known: ArcSwap::from_pointee(Known { set: None, failure }),
             asked: Mutex::default(),
             wanted: Notify::new(),
+            reading: tokio::sync::Mutex::default(),
             ended: watch::Sender::new(0),
         };
-        Ok(Some(Self { shared: Arc::new(shared), task: Mutex::new(None) }))
+        Ok(Some(Self { shared: Arc::new(shared), runtime: Mutex::new(None) }))
     }
 
-    /// Fetches them in `runtime`, from now on until this is dropped.
+    /// Fetches them, from now on until this is dropped.
     ///
     /// # Errors
     /// [`Error::Webhooks`]: no requests can be made.
-    pub(super) fn start(&self, runtime: &Handle) -> Result<(), Error> {
+    pub(super) fn start(&self) -> Result<(), Error> {
         let client = client(self.shared.timeout, 1, Reach::Anywhere).map_err(Error::Webhooks)?;
-        let task = runtime.spawn(keep_up(self.shared.clone(), client)).abort_handle();
-        if let Some(before) = self.task.lock().replace(task) {
-            before.abort();
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(BLOCKING_THREADS)
+            .thread_name("boxoffice-keys")
+            .enable_all()
+            .build()?;
+        runtime.spawn(keep_up(self.shared.clone(), client));
+        if let Some(before) = self.runtime.lock().replace(runtime) {
+            before.shutdown_background();
         }
         Ok(())
     }
@@ -187,15 +204,16 @@ impl Jwks {
                 if asked.at.is_some_and(|at| at.elapsed() < shared.cooldown) {
                     return None;
                 }
-                *asked = Asked { at: Some(Instant::now()), until: ended + 1 };
+                asked.at = Some(Instant::now());
+                asked.until = ended + if asked.fetching { 2 } else { 1 };
                 shared.wanted.notify_one();
             }
             asked.until
         };
         Some(async move {
             let mut ended = shared.ended.subscribe();
-            // A fetch takes no longer; a little more, so that it is heard how it ended.
-            let most = shared.timeout + Duration::from_secs(1);
+            // Two fetches take no longer; a little more, so that it is heard how they ended.
+            let most = 2 * shared.timeout + Duration::from_secs(1);
             let _ = tokio::time::timeout(most, ended.wait_for(|ended| *ended >= until)).await;
         })
     }
@@ -222,8 +240,8 @@ impl Jwks {
 
 impl Drop for Jwks {
     fn drop(&mut self) {
-        if let Some(task) = self.task.get_mut().take() {
-            task.abort();
+        if let Some(runtime) = self.runtime.get_mut().take() {
+            runtime.shutdown_background();
         }
     }
 }
@@ -239,6 +257,7 @@ pub(super) enum Complaint {
 async fn keep_up(shared: Arc<Shared>, client: Client) {
     let mut retry = RETRIES[0];
     loop {
+        shared.asked.lock().fetching = true;
         let fetched = tokio::time::timeout(shared.timeout, fetch(&shared, &client)).await;
         let fetched = fetched.unwrap_or_else(|_| Err(format!("no answer within {:?}", shared.timeout)));
         let fetched = fetched.and_then(|json| KeySet::parse(&json, &shared.algorithms));
@@ -246,7 +265,11 @@ async fn keep_up(shared: Arc<Shared>, client: Client) {
         retry = if fetched.is_ok() { RETRIES[0] } else { (2 * retry).min(RETRIES[1]) };
         let next = Instant::now() + pause;
         note(&shared, fetched, next);
-        shared.ended.send_modify(|ended| *ended += 1);
+        {
+            let mut asked = shared.asked.lock();
+            asked.fetching = false;
+            shared.ended.send_modify(|ended| *ended += 1);
+        }
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(next.into()) => break,
@@ -304,17 +327,28 @@ async fn fetch(shared: &Shared, client: &Client) -> Result<Vec<u8>, String> {
             get(client, keys.map_err(|allowed| format!("the issuer's jwks_uri is not {allowed}"))?).await
         }
         Source::File(path) => {
-            let path = path.clone();
-            let read = tokio::task::spawn_blocking(move || {
-                use std::io::Read as _;
-                let mut json = Vec::new();
-                std::fs::File::open(path)?.take(ANSWER_BYTES_MAX as u64 + 1).read_to_end(&mut json)?;
-                Ok::<_, std::io::Error>(json)
+            // One that hangs is waited for the next time; it is not begun once more.
+            let mut reading = shared.reading.lock().await;
+            let read = reading.get_or_insert_with(|| {
+                let path = path.clone();
+                tokio::task::spawn_blocking(move || read(&path))
             });
-            let json = read.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+            let json = read.await;
+            *reading = None;
+            let json = json.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
             if json.len() > ANSWER_BYTES_MAX { Err(too_large()) } else { Ok(json) }
         }
     }
+}
+
+/// Blocks.
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("it is no file"));
+    }
+    let mut json = Vec::new();
+    std::fs::File::open(path)?.take(ANSWER_BYTES_MAX as u64 + 1).read_to_end(&mut json)?;
+    Ok(json)
 }
 
 async fn get(client: &Client, url: Url) -> Result<Vec<u8>, String> {

@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ed25519_dalek::VerifyingKey;
 use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -99,6 +100,11 @@ impl Jwk {
         let key = match signature {
             Signature::Rs256 => {
                 let (modulus, exponent) = part(&self.n).zip(part(&self.e)).ok_or(BROKEN)?;
+                // Such an exponent leaves everything as it is, or has no inverse; nor is an even number a product of two primes.
+                let is_odd = |number: &[u8]| number.last().is_some_and(|last| last % 2 == 1);
+                if !is_odd(&modulus) || !is_odd(&exponent) || bits(&exponent) < 2 {
+                    return Err(BROKEN);
+                }
                 match bits(&modulus) {
                     ..RSA_BITS_MIN => return Err("RSA: the key has fewer than 2,048 bits."),
                     RSA_BITS_MIN..=RSA_BITS_MAX => DecodingKey::from_rsa_raw_components(&modulus, &exponent),
@@ -110,7 +116,15 @@ impl Jwk {
                     part(&self.x).zip(part(&self.y)).filter(|(x, y)| x.len() == 32 && y.len() == 32).ok_or(BROKEN)?;
                 DecodingKey::from_ec_der(&[&[4], &x[..], &y[..]].concat())
             }
-            Signature::EdDsa => DecodingKey::from_ed_der(&part(&self.x).filter(|x| x.len() == 32).ok_or(BROKEN)?),
+            Signature::EdDsa => {
+                let point = part(&self.x).and_then(|x| <[u8; 32]>::try_from(x).ok()).ok_or(BROKEN)?;
+                // By a point of small order anybody could sign.
+                let is_weak = VerifyingKey::from_bytes(&point).map_err(|_| BROKEN)?.is_weak();
+                if is_weak {
+                    return Err(BROKEN);
+                }
+                DecodingKey::from_ed_der(&point)
+            }
         };
         // A point that is not on its curve is found here.
         match crypto::verify("", b"", &key, signature.algorithm()) {
@@ -163,7 +177,14 @@ impl KeySet {
         }
         let jwks = set.keys.into_iter().filter_map(|key| serde_json::from_value::<Jwk>(key).ok());
         // A key that both sides know is nothing that a set should have, and checks nothing.
-        let jwks: Vec<_> = jwks.filter(|jwk| jwk.kty != "oct").collect();
+        let mut own: Vec<Jwk> = Vec::new();
+        for jwk in jwks.filter(|jwk| jwk.kty != "oct") {
+            // One that is listed twice is one.
+            if !own.contains(&jwk) {
+                own.push(jwk);
+            }
+        }
+        let jwks = own;
         let keys: Vec<_> = jwks.iter().map(|jwk| Key { kid: jwk.kid.clone(), usable: jwk.key(allowed) }).collect();
         if !keys.iter().any(|key| key.usable.is_ok()) {
             return Err("the set has no key that can be used".into());

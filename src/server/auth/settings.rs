@@ -100,6 +100,9 @@ impl Auth {
         if !self.has_keys() {
             let allowed = "empty, or with auth.issuer";
             allow(self.audiences.is_empty(), "auth.audiences", &self.audiences.join(", "), allowed)?;
+            let roles: Vec<_> = self.roles.keys().map(String::as_str).collect();
+            allow(roles.is_empty(), "auth.roles", &roles.join(", "), allowed)?;
+            allow(!self.local_tokens, "auth.local_tokens", &true, "false, or with auth.issuer")?;
             let lacks_key = self.algorithm == Algorithm::EdDsa && self.public_key_file.as_os_str().is_empty();
             return allow(!lacks_key, "auth.public_key_file", &"\"\"", "a PEM file, since auth.algorithm is EdDSA");
         }

@@ -249,7 +249,7 @@ pub(super) async fn token(
     path: web::Path<String>,
     app: web::Data<App>,
 ) -> Result<HttpResponse, Problem> {
-    let (identity, expires, protocol) = identify(&request).await?;
+    let (identity, pass, protocol) = identify(&request, &app).await?;
     let token: TokenId = id(&path)?;
     let caller = identity.caller();
     unless_missing(check(&request, &app), app.engine.token(&caller, token)).await?;
@@ -257,23 +257,41 @@ pub(super) async fn token(
     let changes = app.engine.token_changes(caller, token).await?;
     let place = Place::take(&app, None)?;
     let source = move |_: &Place| Source::Token(Box::new(changes));
-    Ok(accept(&request, protocol, place, source, Some(expires)))
+    Ok(accept(&request, protocol, place, source, Some(pass)))
 }
 
-/// Who asks, until when that is known, and the subprotocol to be answered if it was said by one.
-async fn identify(request: &HttpRequest) -> Result<(Identity, Instant, Option<&'static str>), Problem> {
-    let (identity, expires, protocol) = match bearer_protocol(request.headers()) {
-        Some(token) if !request.headers().contains_key(header::AUTHORIZATION) => {
-            let (identity, expires) = auth::identify_by(request, token).await?;
-            (identity, expires, Some(BEARER))
-        }
-        _ => {
-            let (identity, expires) = auth::identify(request).await?;
-            (identity, expires, None)
-        }
+/// For how long a socket may be open.
+pub(super) struct Pass {
+    until: Instant,
+    app: web::Data<App>,
+    token: String,
+}
+
+impl Pass {
+    /// When it expires.
+    pub(super) fn until(&self) -> Instant {
+        self.until
+    }
+
+    /// Whether it is good still: the key that it was signed with may be good no more.
+    pub(super) fn is_good(&self) -> bool {
+        Instant::now() < self.until && self.app.verifier.verify(&self.token, SystemTime::now()).is_some()
+    }
+}
+
+/// Who asks, for how long that holds, and the subprotocol to be answered if it was said by one.
+async fn identify(
+    request: &HttpRequest,
+    app: &web::Data<App>,
+) -> Result<(Identity, Pass, Option<&'static str>), Problem> {
+    let (token, protocol) = match bearer_protocol(request.headers()) {
+        Some(token) if !request.headers().contains_key(header::AUTHORIZATION) => (token, Some(BEARER)),
+        _ => (auth::shown(request)?, None),
     };
+    let (identity, expires) = auth::identify_by(request, token).await?;
     let left = expires.duration_since(SystemTime::now()).unwrap_or_default();
-    Ok((identity, Instant::now() + left.min(EXPIRY_MAX), protocol))
+    let until = Instant::now() + left.min(EXPIRY_MAX);
+    Ok((identity, Pass { until, app: app.clone(), token: token.to_owned() }, protocol))
 }
 
 /// The subprotocol that is named after `bearer`.
@@ -319,7 +337,7 @@ fn accept(
     protocol: Option<&'static str>,
     place: Place,
     source: impl FnOnce(&Place) -> Source + Send + 'static,
-    expires: Option<Instant>,
+    pass: Option<Pass>,
 ) -> HttpResponse {
     let key = request.headers().get(header::SEC_WEBSOCKET_KEY).map_or(&[][..], HeaderValue::as_bytes);
     let mut response = HttpResponse::build(StatusCode::SWITCHING_PROTOCOLS);
@@ -333,7 +351,7 @@ fn accept(
     response.extensions_mut().insert(Accepted::new(move |io, read| {
         let app = place.app.clone();
         app.live.serve(io, move |io| async move {
-            Socket::new(io, read, &place.app).run(source(&place), expires).await;
+            Socket::new(io, read, &place.app).run(source(&place), pass).await;
             drop(place);
         })
     }));

@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::Pass;
 use super::held::Held;
 use super::round::Follower;
 use crate::api::Token;
@@ -177,9 +178,10 @@ impl Socket {
         }
     }
 
-    /// Serves until one of the two ends has had enough; from our side, when `expires` has come at the latest.
-    pub(super) async fn run(mut self, mut source: Source, expires: Option<std::time::Instant>) {
-        let end = self.serve(&mut source, expires.map(Instant::from_std)).await;
+    /// Serves until one of the two ends has had enough; from our side, when `pass` is not good any more,
+    /// which is seen once a ping is due at the latest.
+    pub(super) async fn run(mut self, mut source: Source, pass: Option<Pass>) {
+        let end = self.serve(&mut source, pass.as_ref()).await;
         // Before the goodbye: nobody is served any more. What has begun must be finished, or that is not understood.
         self.take(source.leave());
         drop(source);
@@ -189,10 +191,10 @@ impl Socket {
         }
     }
 
-    async fn serve(&mut self, source: &mut Source, expires: Option<Instant>) -> Result<(), End> {
+    async fn serve(&mut self, source: &mut Source, pass: Option<&Pass>) -> Result<(), End> {
         self.heard(source);
         self.take_frames()?;
-        let timer = tokio::time::sleep_until(self.wake_at(expires));
+        let timer = tokio::time::sleep_until(self.wake_at(pass));
         tokio::pin!(timer);
         let mut closing = self.closing.clone();
         let stopping = closing.wait_for(Option::is_some);
@@ -214,8 +216,8 @@ impl Socket {
                     self.read(source)?;
                 }
                 () = &mut timer => {
-                    self.tick(expires)?;
-                    timer.as_mut().reset(self.wake_at(expires));
+                    self.tick(pass)?;
+                    timer.as_mut().reset(self.wake_at(pass));
                 }
                 // The sender goes with the server.
                 told = &mut stopping => {
@@ -331,9 +333,9 @@ impl Socket {
         take_frames(&mut self.read, &mut self.control, bytes_max)
     }
 
-    fn wake_at(&self, expires: Option<Instant>) -> Instant {
+    fn wake_at(&self, pass: Option<&Pass>) -> Instant {
         let wake_at = self.ping_at.min(self.silent_at());
-        expires.map_or(wake_at, |expires| wake_at.min(expires))
+        pass.map_or(wake_at, |pass| wake_at.min(Instant::from_std(pass.until())))
     }
 
     /// When it has been silent for too long: it says nothing, or takes nothing, which those may do who say a lot.
@@ -343,9 +345,9 @@ impl Socket {
     }
 
     /// Does what is due.
-    fn tick(&mut self, expires: Option<Instant>) -> Result<(), End> {
+    fn tick(&mut self, pass: Option<&Pass>) -> Result<(), End> {
         let now = Instant::now();
-        if expires.is_some_and(|expires| now >= expires) {
+        if pass.is_some_and(|pass| !pass.is_good()) {
             return Err(End::Close(CloseCode::Policy, "the token of the user has expired"));
         }
         if now >= self.silent_at() {
