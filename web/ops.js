@@ -1,6 +1,6 @@
 // The page for whoever runs a sale: how it goes, and what can be done about it.
 
-import { get, goTo, loginPage, newKey, patch, post, session } from "./api.js";
+import { api, get, goTo, loginPage, newKey, patch, post, session } from "./api.js";
 import { Chart } from "./chart.js";
 import { View, button, byId, chooser, confirm, every, h, icon, labelled, put, signIn, statusOf, toast } from "./dom.js";
 import { theme } from "./draw.js";
@@ -320,7 +320,7 @@ class Hall extends View {
 		put(this.node, h("header", h("h2", t("ops_seats")), h("div.modes", view("status"), view("heat")), this.scale,
 			h("div.grow"), this.count, this.buttons), map.node, h("p.muted.hint", t("ops_seats_text")));
 		this.showChosen();
-		this.ending.push(() => map.close(), followSeats(this.option.id, {
+		this.ending.push(() => map.close(), followSeats(api, this.option.id, {
 			onAll: (all) => map.change(plan.setAll(all.seats)),
 			onSome: (some) => map.change(plan.setSome(some.seats)),
 		}));

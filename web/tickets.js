@@ -5,7 +5,8 @@ import { begins } from "./dates.js";
 import { View, button, every, h, heading, icon, put, toast } from "./dom.js";
 import { countdown, has, loadTexts, moment, momentThere, money, number, points, t, time } from "./i18n.js";
 import { art, paged } from "./list.js";
-import { places, seatName } from "./sale.js";
+import { seatName } from "./names.js";
+import { places } from "./sale.js";
 
 const POINTS = "points";
 const LOOK_MS = 3000;

@@ -194,6 +194,7 @@ async fn pages_are_files_of_the_server_and_may_load_nothing_else() {
         ("/web/i18n/ko.js", "text/javascript; charset=utf-8"),
         ("/web/style.css", "text/css; charset=utf-8"),
         ("/web/icon.svg", "image/svg+xml"),
+        ("/embed/v1.js", "text/javascript; charset=utf-8"),
     ] {
         let page = server.get(path, "").await;
         assert_eq!((page.status, page.header("content-type")), (200, media_type), "{path}");
