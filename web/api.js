@@ -52,7 +52,7 @@ export const session = {
 
 // Of the page: its own server, and whoever uses it.
 export const api = new Api({
-	base: location.origin,
+	base: "",
 	tongue: page,
 	token: () => session.token,
 	refused(problem) {

@@ -48,7 +48,7 @@ export function newKey() {
 export class Api {
 	#behind = 0;
 
-	// `refused` is told of each 401, and may answer whether to try again; `written` of each write.
+	// `base` is the origin of the server, or nothing for that of the page; `refused` is told of each 401, and may answer whether to try again; `written` of each write.
 	constructor({ base, tongue, token, refused, written = () => {} }) {
 		Object.assign(this, { base, tongue, token, refused, written });
 	}
@@ -77,7 +77,7 @@ export class Api {
 		let response;
 		let text;
 		try {
-			response = await fetch(new URL(path, this.base), { method, headers: all, body: JSON.stringify(body), cache, credentials: "omit" });
+			response = await fetch(this.base + path, { method, headers: all, body: JSON.stringify(body), cache, credentials: "omit" });
 			text = await response.text();
 		} catch {
 			throw this.problem(0, { code: "offline" }, 1);

@@ -48,21 +48,10 @@ export class Tongue {
 export const page = new Tongue();
 export const { t, has, number, money } = page;
 
-function preferred() {
+export function preferred() {
 	const kept = localStorage.getItem(KEPT);
 	if (kept in LANGUAGES) return kept;
 	return navigator.languages.map((tag) => tag.slice(0, 2)).find((tag) => tag in LANGUAGES) ?? "en";
-}
-
-// Texts that only a part of a page needs.
-export async function loadTexts(part) {
-	page.texts = { ...page.texts, ...(await import(`/web/i18n/${page.language}.${part}.js`)).default };
-}
-
-export async function load() {
-	const language = preferred();
-	page.use(language, (await import(`/web/i18n/${language}.js`)).default);
-	document.documentElement.lang = language;
 }
 
 export const otherLanguage = () => Object.entries(LANGUAGES).find(([tag]) => tag !== page.language);

@@ -30,7 +30,7 @@ function keepOpen(api, path, protocols, { receive, poll }) {
 
 	function connect() {
 		if (closed) return;
-		const url = new URL(path(), api.base);
+		const url = new URL(api.base + path(), location.href);
 		url.protocol = url.protocol.replace("http", "ws");
 		const mine = new WebSocket(url, protocols());
 		socket = mine;

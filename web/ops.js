@@ -4,11 +4,12 @@ import { api, get, goTo, loginPage, newKey, patch, post, session } from "./api.j
 import { Chart } from "./chart.js";
 import { View, button, byId, chooser, confirm, every, h, icon, labelled, put, signIn, statusOf, toast } from "./dom.js";
 import { theme } from "./draw.js";
-import { about, load, loadTexts, moment, money, number, percent, t } from "./i18n.js";
+import { about, moment, money, number, percent, t } from "./i18n.js";
 import { followSeats } from "./live.js";
 import { SeatMap } from "./map.js";
 import { FREE, Plan } from "./plan.js";
 import { isOperator, may } from "./roles.js";
+import { load, loadTexts } from "./texts.js";
 
 const EVERY_MS = 2000;
 // For roles that are shown less.

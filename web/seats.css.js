@@ -22,7 +22,7 @@ h2 { font-size: 1.05rem; line-height: 1.3; font-weight: 650; }
 button, input, select { font: inherit; color: inherit; }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
 .all { height: 100%; color: var(--ink); background: var(--card); border: var(--line); border-radius: var(--round); overflow: hidden; font-variant-numeric: tabular-nums; accent-color: var(--accent); }
-.hall { height: 100%; display: grid; grid-template: minmax(0, 1fr) auto / minmax(0, 1fr) 21rem; }
+.hall { height: 100%; display: grid; grid-template: minmax(0, 1fr) auto / minmax(0, 1fr) 23rem; }
 .hall > .map { grid-row: 1 / 3; }
 .panel { display: flex; flex-direction: column; gap: 1rem; min-height: 0; overflow-y: auto; padding: 1rem; border-inline-start: var(--line); }
 .hall.flat { grid-template: minmax(0, 1fr) auto / minmax(0, 1fr); }
@@ -42,6 +42,7 @@ button, input, select { font: inherit; color: inherit; }
 .price { font-weight: 600; white-space: nowrap; }
 .unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 .icon { width: 1.15em; height: 1.15em; flex: none; fill: none; stroke: currentcolor; stroke-width: 1.9; stroke-linecap: round; stroke-linejoin: round; vertical-align: -0.2em; }
+.failed { display: flex; flex-direction: column; gap: 0.8rem; padding: 1rem; }
 .loading { padding: 4rem 1rem; text-align: center; color: var(--muted); }
 .button, .ghost, .check, .filters, .filter, .filter .name, .signs li, .counter, .chips li, .most { display: flex; align-items: center; }
 .button { justify-content: center; gap: 0.45rem; min-height: 44px; padding: 0.5rem 1.1rem; border: 1px solid transparent; border-radius: calc(var(--round) * 0.8); background: var(--accent); color: var(--on-accent, #fff); font-weight: 620; cursor: pointer; }
@@ -69,12 +70,12 @@ input:not([type="checkbox"]), select { width: 100%; min-height: 44px; padding: 0
 input[type="checkbox"] { width: 20px; height: 20px; flex: none; margin: 0; }
 .check { gap: 0.6rem; min-height: 40px; color: var(--ink); font-weight: 450; font-size: 0.95rem; }
 .filters { justify-content: space-between; min-height: 40px; }
-.filter { gap: 0.5rem; width: 100%; min-height: 44px; margin: 0.1rem 0; padding: 0.3rem 0.5rem; border: 1px solid transparent; border-radius: calc(var(--round) * 0.7); background: none; text-align: start; cursor: pointer; }
+.filter { flex-wrap: wrap; gap: 0 0.5rem; width: 100%; min-height: 44px; margin: 0.1rem 0; padding: 0.3rem; border: 1px solid transparent; border-radius: calc(var(--round) * 0.7); background: none; text-align: start; cursor: pointer; }
 .filter:hover { background: var(--well); }
 .filter[aria-pressed="true"] { border-color: var(--accent); background: var(--soft); }
 .filter .name { gap: 0.4rem; flex: 1; font-weight: 580; }
 .filter .muted { font-size: 0.86rem; white-space: nowrap; }
-.filter .price { min-width: 4rem; text-align: end; }
+.filter .price { margin-inline-start: auto; text-align: end; }
 .most { gap: 0.8rem; margin-top: 0.4rem; }
 .signs { display: flex; flex-wrap: wrap; gap: 0.35rem 1rem; margin-top: 0.7rem; padding-top: 0.8rem; border-top: var(--line); font-size: 0.86rem; color: var(--muted); }
 .signs li { gap: 0.4rem; }

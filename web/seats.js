@@ -284,7 +284,7 @@ export class BoxofficeSeats extends HTMLElement {
 		this.#ready = Promise.withResolvers();
 		this.#ready.promise.catch(() => {});
 		const words = problem.words ?? this.#tongue.t("problem_invalid_request");
-		put(this.#all, h("div.sheet", h("p.notice", { role: "alert" }, words), this.#button(".small", () => this.#begin(), this.#tongue.t("again"))));
+		put(this.#all, h("div.failed", h("p.notice", { role: "alert" }, words), this.#button(".small", () => this.#begin(), this.#tongue.t("again"))));
 		this.#report(problem);
 	}
 

@@ -86,6 +86,7 @@ files![
     "seats.js",
     "style.css",
     "swap.js",
+    "texts.js",
     "tickets.js",
 ];
 
