@@ -86,6 +86,7 @@ input[type="checkbox"] { width: 20px; height: 20px; flex: none; margin: 0; }
 .rowlist { max-height: 18rem; overflow-y: auto; margin-top: 0.4rem; border-top: var(--line); }
 .rowlist .check > :last-child { margin-inline-start: auto; }
 .rowlist .muted { font-size: 0.84rem; }
+.areas h2 { margin-bottom: 0.5rem; }
 .area { display: flex; flex-wrap: wrap; align-items: center; gap: 0.6rem; padding: 0.7rem 0; border-top: var(--line); }
 .area .grow { flex: 1 1 9rem; }
 .counter { gap: 0.4rem; }

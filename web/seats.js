@@ -114,9 +114,13 @@ export class BoxofficeSeats extends HTMLElement {
 
 	set getToken(value) {
 		this.#getToken = typeof value === "function" ? value : null;
+		// It may be of somebody else.
 		this.#token = null;
+		this.#holds = [];
 		clearTimeout(this.#renewing);
-		if (this.#isReady) this.#restoreHolds();
+		if (!this.#isReady) return;
+		this.#showHolds();
+		this.#restoreHolds();
 	}
 
 	get queueToken() {
@@ -130,6 +134,7 @@ export class BoxofficeSeats extends HTMLElement {
 	async select(ids) {
 		await this.#ready.promise;
 		this.#mayChoose();
+		this.#checkIds(ids);
 		const { index, status } = this.#plan;
 		const unknown = ids.filter((id) => !index.has(id));
 		if (unknown.length > 0) throw this.#problem(422, { code: "unknown_seats", seats: unknown });
@@ -143,6 +148,7 @@ export class BoxofficeSeats extends HTMLElement {
 
 	async deselect(ids) {
 		await this.#ready.promise;
+		this.#checkIds(ids);
 		const gone = new Set(ids.map((id) => this.#plan.index.get(id)));
 		this.#choose([...this.#chosen].filter((i) => !gone.has(i)), this.#counts);
 	}
@@ -228,11 +234,13 @@ export class BoxofficeSeats extends HTMLElement {
 		put(this.#all);
 		if (!id) return;
 		try {
-			const base = new URL(this.getAttribute("server") || import.meta.url).origin;
-			const api = new Api({ base, tongue: this.#tongue, token: () => this.#token, refused: () => this.#renew(null) });
-			this.#api = api;
 			await this.#speak();
 			if (turn !== this.#turn) return;
+			const server = this.getAttribute("server") || import.meta.url;
+			if (!URL.canParse(server)) throw this.#problem(400, { code: "invalid_request", detail: "The attribute server is not a URL." });
+			const base = new URL(server).origin;
+			const api = new Api({ base, tongue: this.#tongue, token: () => this.#token, refused: () => this.#renew(null) });
+			this.#api = api;
 			put(this.#all, h("p.loading", this.#tongue.t("loading")));
 			const path = `/v1/options/${encodeURIComponent(id)}`;
 			const [option, json] = await Promise.all([api.get(path), api.get(`${path}/plan`)]);
@@ -303,8 +311,11 @@ export class BoxofficeSeats extends HTMLElement {
 	}
 
 	async #speak() {
-		const tag = [this.lang, document.documentElement.lang].map((lang) => lang.slice(0, 2).toLowerCase()).find((lang) => lang in TEXTS) ?? "en";
+		const wanted = () => [this.lang, document.documentElement.lang].map((lang) => lang.slice(0, 2).toLowerCase()).find((lang) => lang in TEXTS) ?? "en";
+		const tag = wanted();
 		const texts = (await TEXTS[tag]()).default;
+		// Another one may have been asked for meanwhile.
+		if (tag !== wanted()) return;
 		this.#tongue.use(tag, texts);
 		this.#all.lang = tag;
 	}
@@ -317,6 +328,10 @@ export class BoxofficeSeats extends HTMLElement {
 		const own = Math.trunc(Number(this.getAttribute("max")));
 		const { max_seats_per_reservation: most, max_seats_per_user: each } = this.#option;
 		return Math.min(most, each, own >= 1 ? own : Infinity);
+	}
+
+	#checkIds(ids) {
+		if (!Array.isArray(ids)) throw this.#problem(400, { code: "invalid_request", detail: "The ids of seats must be a list." });
 	}
 
 	// Those of the categories that are named, if any are.
@@ -365,6 +380,7 @@ export class BoxofficeSeats extends HTMLElement {
 	#retone() {
 		this.#map?.retone();
 		this.#legend?.show();
+		this.#legend?.apply();
 	}
 
 	#button(kind, onclick, ...rest) {
@@ -736,9 +752,10 @@ export class BoxofficeSeats extends HTMLElement {
 		if (this.#busy === null) this.#lose(changed);
 		const isOver = ({ seats }) => seats.some(({ id }) => this.#plan.status[this.#plan.index.get(id)] !== HELD);
 		if (changed.some((i) => map?.mine.has(i))) for (const held of this.#holds.filter(isOver)) this.#check(held);
+		const plan = this.#plan;
 		this.#fresh ??= setTimeout(() => {
 			this.#fresh = null;
-			if (this.#plan !== map?.plan && map) return;
+			if (this.#plan !== plan) return;
 			this.#legend?.count();
 			if (this.#touched) this.#showCard(this.#touched);
 			this.#rows?.show();
