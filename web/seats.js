@@ -662,8 +662,8 @@ export class BoxofficeSeats extends HTMLElement {
 		await this.#needToken();
 		try {
 			const reservation = await this.#api.remove(`/v1/reservations/${held.id}`);
-			this.#drop(held);
-			this.#emit("release", { reservation });
+			// The live seats may have told of it before.
+			if (this.#drop(held)) this.#emit("release", { reservation });
 			return reservation;
 		} catch (problem) {
 			if (problem.status === 401) this.#emit("login");
@@ -672,9 +672,13 @@ export class BoxofficeSeats extends HTMLElement {
 		}
 	}
 
+	// Whether it was still there.
 	#drop(held) {
-		this.#holds = this.#holds.filter(({ id }) => id !== held.id);
+		const others = this.#holds.filter(({ id }) => id !== held.id);
+		const isKnown = others.length < this.#holds.length;
+		this.#holds = others;
 		if (this.#isReady) this.#showHolds();
+		return isKnown;
 	}
 
 	// Those of before a reload, if the site says who one is.
@@ -684,7 +688,10 @@ export class BoxofficeSeats extends HTMLElement {
 			if (!this.#getToken || !(await this.#renew(this.#token))) return;
 			const { items } = await this.#api.get("/v1/reservations?status=held&limit=100");
 			if (turn !== this.#turn) return;
-			this.#holds = items.filter((one) => one.option_id === this.#option.id).reverse();
+			const own = items.filter((one) => one.option_id === this.#option.id);
+			// One may have come meanwhile.
+			const all = new Map([...own, ...this.#holds].map((one) => [one.id, one]));
+			this.#holds = [...all.values()].sort((a, b) => a.created_at.localeCompare(b.created_at));
 			this.#showHolds();
 		} catch (problem) {
 			if (turn === this.#turn && problem.status !== 401) this.#report(problem);
@@ -726,9 +733,8 @@ export class BoxofficeSeats extends HTMLElement {
 			// Whose it was is not known any more, but its time is over.
 			if (Date.parse(held.expires_at) <= this.#api.now()) reservation = { ...held, status: "expired" };
 		}
-		if (reservation.status === "held" || reservation.status === "paying" || !this.#holds.some(({ id }) => id === held.id)) return;
+		if (reservation.status === "held" || reservation.status === "paying" || !this.#drop(held)) return;
 		this.#checked.delete(held.id);
-		this.#drop(held);
 		if (reservation.status === "expired") {
 			this.#tell(this.#tongue.t("ended_expired_unpaid"));
 			this.#emit("expire", { reservation });

@@ -110,5 +110,5 @@ declare global {
   interface HTMLElementTagNameMap {
     "boxoffice-seats": BoxofficeSeats;
   }
-  interface HTMLElementEventMap extends BoxofficeSeatsEventMap {}
+  interface GlobalEventHandlersEventMap extends BoxofficeSeatsEventMap {}
 }
