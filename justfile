@@ -112,7 +112,7 @@ kafka:
     cargo test --features kafka --test kafka
     cargo test --package boxoffice-listener --package boxoffice-history --package boxoffice-notification
 
-# What sellers get, in dist/: an archive, a deb, what an image is built of, checksums.
+# What sellers get, in dist/: an archive, a deb, the map for npm, what an image is built of, checksums.
 dist:
     packaging/build.sh
 

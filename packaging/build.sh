@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes in dist/ what sellers get: an archive and a deb with both programs, what the image is built of, and checksums.
+# Makes in dist/ what sellers get: an archive and a deb with both programs, the map for npm, what the image is built of, and checksums.
 #
 # usage: packaging/build.sh
 # BINARIES=DIR: has boxoffice-server and boxoffice-loadtest that have been built; without it they are built, which takes many
@@ -103,9 +103,16 @@ image() {
     install -m 0644 packaging/Dockerfile "$context/"
 }
 
+# The map for other sites.
+seats() {
+    COMPRESS=$compress packaging/seats.sh "$out"
+    files+=("boxoffice-seats-$version.tgz")
+}
+
 files=()
 archive
 deb
+seats
 image
 (cd "$out" && sha256sum "${files[@]}" >SHA256SUMS)
 [[ $kind != *-dynamic ]] || echo "packaging/build.sh: these programs are not static: no image of them runs" >&2

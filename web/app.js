@@ -4,9 +4,10 @@ import { get, goTo, loginPage, session } from "./api.js";
 import { forgetChoices } from "./choice.js";
 import { inShort, performances } from "./dates.js";
 import { View, button, byId, chooser, h, heading, icon, open, put, signIn, statusOf, toast, watchTitle } from "./dom.js";
-import { clock, date, day, load, loadTexts, money, month, number, t } from "./i18n.js";
+import { clock, date, day, money, month, number, t } from "./i18n.js";
 import { art, paged } from "./list.js";
 import { SaleView, fillBar, priceRange } from "./sale.js";
+import { load, loadTexts } from "./texts.js";
 
 const DATES = 40;
 

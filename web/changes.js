@@ -7,7 +7,8 @@ import { moment, number, t } from "./i18n.js";
 import { art } from "./list.js";
 import { choosePlaces } from "./parts.js";
 import { Plan } from "./plan.js";
-import { places, seatName } from "./sale.js";
+import { seatName } from "./names.js";
+import { places } from "./sale.js";
 import { forget, keep, offerOf } from "./tickets.js";
 
 function decoded(text) {

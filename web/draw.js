@@ -38,13 +38,20 @@ const CONTRAST_MIN = 1.7;
 const FADED = 0x20000;
 const SIGN_PX = 15;
 
-// In the plan's own colours, unless it has none, or the same for two.
-export function theme(categories = []) {
-	const name = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
-	const tones = TONES[name];
+// In the plan's own colours, unless it has none, or the same for two. `look` says what a site has instead: `isDark`, a
+// `font`, and colours of CSS by what they are for.
+export function theme(categories = [], look = {}) {
+	const isDark = look.isDark ?? matchMedia("(prefers-color-scheme: dark)").matches;
+	const name = isDark ? "dark" : "light";
+	const tones = { font: FONT, ...TONES[name] };
+	for (const [key, color] of Object.entries(look.colors ?? {})) if (hex(color)) tones[key] = hex(color);
+	if (look.font) tones.font = look.font;
+	tones.mine ??= tones.ink;
+	tones.onMine = look.colors ? inkOn(tones.mine) : tones.onMine;
 	const own = categories.map(({ color }) => seenOn(tones, hex(color)));
-	const colors = own.length > 0 && own.every(Boolean) && new Set(own).size === own.length ? own : CATEGORIES[name];
-	return { ...tones, isDark: name === "dark", standing: CATEGORIES[name][2], heat: HEAT[name], category: (i) => colors[i % colors.length] };
+	const isTold = own.length > 0 && own.every(Boolean) && new Set(own).size === own.length;
+	const colors = tones.available ? [tones.available] : isTold ? own : CATEGORIES[name];
+	return { ...tones, isDark, standing: CATEGORIES[name][2], heat: HEAT[name], category: (i) => colors[i % colors.length] };
 }
 
 let probe = null;
@@ -87,7 +94,7 @@ function seenOn({ paper, ink }, color) {
 	return null;
 }
 
-const inkOn = (color) => (luminance(color) > 0.19 ? "#14181d" : "#ffffff");
+export const inkOn = (color) => (luminance(color) > 0.19 ? "#14181d" : "#ffffff");
 
 function square(ctx, x, y, size) {
 	ctx.beginPath();
@@ -110,7 +117,7 @@ export function drawSign(ctx, tones, kind, color, x, y, size) {
 	const line = Math.max(1, size * 0.1);
 	ctx.lineWidth = line;
 	ctx.lineCap = ctx.lineJoin = "round";
-	const filling = { free: color, sold: tones.sold, mine: tones.ink }[kind];
+	const filling = { free: color, sold: tones.sold, mine: tones.mine }[kind];
 	if (filling) {
 		square(ctx, x, y, size);
 		ctx.fillStyle = filling;
@@ -154,11 +161,12 @@ export function clear(ctx, { ratio }) {
 
 // On two canvases: what stands still below, the seats above.
 export class Painter {
-	constructor(plan, below, seats) {
-		this.plan = plan;
+	// `look()` is asked for what `theme` takes.
+	constructor(plan, below, seats, look = () => ({})) {
+		Object.assign(this, { plan, look });
 		this.below = below.getContext("2d");
 		this.seats = seats.getContext("2d");
-		this.tones = theme(plan.categories);
+		this.tones = theme(plan.categories, look());
 		this.sprites = new Map();
 		this.byStyle = new Map();
 		// Set by operators: how much is wanted, 0 to 1, of a row.
@@ -175,7 +183,7 @@ export class Painter {
 	}
 
 	retone() {
-		this.tones = theme(this.plan.categories);
+		this.tones = theme(this.plan.categories, this.look());
 		this.sprites.clear();
 	}
 
@@ -288,7 +296,7 @@ export class Painter {
 	}
 
 	write(ctx, text, x, y, size, color, weight = 500, align = "center") {
-		ctx.font = `${weight} ${size}px ${FONT}`;
+		ctx.font = `${weight} ${size}px ${this.tones.font}`;
 		ctx.textAlign = align;
 		ctx.textBaseline = "middle";
 		ctx.fillStyle = color;
@@ -355,13 +363,13 @@ export class Painter {
 	}
 
 	widest(ctx, lines) {
-		ctx.font = `500 ${SMALL_PX}px ${FONT}`;
+		ctx.font = `500 ${SMALL_PX}px ${this.tones.font}`;
 		return Math.max(...lines.map((line) => ctx.measureText(line).width));
 	}
 
 	// With more lines below, in smaller letters.
 	writeTag(ctx, text, x, y, size, color, align = "center", more = [], opacity = 0.9) {
-		ctx.font = `650 ${size}px ${FONT}`;
+		ctx.font = `650 ${size}px ${this.tones.font}`;
 		const small = SMALL_PX;
 		const width = Math.max(ctx.measureText(text).width, more.length > 0 ? this.widest(ctx, more) : 0) + size * 0.8;
 		const height = size * 1.5 + more.length * small * 1.3;

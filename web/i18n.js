@@ -3,61 +3,65 @@
 const LANGUAGES = { en: "English", ko: "한국어" };
 const KEPT = "boxoffice.language";
 
-let texts = {};
-let language = "en";
 // With the region that the browser is at home in: English alone is not American.
-let locale = "en-GB";
+function localeOf(language) {
+	const isAtHome = navigator.language.startsWith(`${language}-`);
+	return isAtHome ? navigator.language : language === "en" ? "en-GB" : language;
+}
 
-function preferred() {
+const currencies = new Map();
+
+// Texts and numbers of one language.
+export class Tongue {
+	texts = {};
+	language = "en";
+	locale = "en-GB";
+
+	use(language, texts) {
+		Object.assign(this, { language, texts, locale: localeOf(language) });
+	}
+
+	t = (key, values = {}) => {
+		const plural = "n" in values ? `${key}_${new Intl.PluralRules(this.language).select(values.n)}` : key;
+		const text = this.texts[plural] ?? this.texts[key] ?? key;
+		return text.replace(/\{(\w+)\}/g, (_, name) => {
+			const value = values[name];
+			return typeof value === "number" ? this.number(value) : value;
+		});
+	};
+
+	has = (key) => key in this.texts;
+
+	number = (n) => n.toLocaleString(this.locale);
+
+	// An amount in the smallest unit of a currency; without one it is of points.
+	money = (amount, currency = null) => {
+		if (!currency) return this.t("points", { amount: this.number(amount) });
+		const key = `${this.locale} ${currency}`;
+		if (!currencies.has(key)) currencies.set(key, new Intl.NumberFormat(this.locale, { style: "currency", currency }));
+		const format = currencies.get(key);
+		return format.format(amount / 10 ** format.resolvedOptions().maximumFractionDigits);
+	};
+}
+
+// That of the page.
+export const page = new Tongue();
+export const { t, has, number, money } = page;
+
+export function preferred() {
 	const kept = localStorage.getItem(KEPT);
 	if (kept in LANGUAGES) return kept;
 	return navigator.languages.map((tag) => tag.slice(0, 2)).find((tag) => tag in LANGUAGES) ?? "en";
 }
 
-// Texts that only a part of a page needs.
-export async function loadTexts(part) {
-	texts = { ...texts, ...(await import(`/web/i18n/${language}.${part}.js`)).default };
-}
-
-export async function load() {
-	language = preferred();
-	texts = (await import(`/web/i18n/${language}.js`)).default;
-	document.documentElement.lang = language;
-	const isAtHome = navigator.language.startsWith(`${language}-`);
-	locale = isAtHome ? navigator.language : language === "en" ? "en-GB" : language;
-}
-
-export const otherLanguage = () => Object.entries(LANGUAGES).find(([tag]) => tag !== language);
+export const otherLanguage = () => Object.entries(LANGUAGES).find(([tag]) => tag !== page.language);
 
 export function choose(tag) {
 	localStorage.setItem(KEPT, tag);
 	location.reload();
 }
 
-export function t(key, values = {}) {
-	const plural = "n" in values ? `${key}_${new Intl.PluralRules(language).select(values.n)}` : key;
-	const text = texts[plural] ?? texts[key] ?? key;
-	return text.replace(/\{(\w+)\}/g, (_, name) => {
-		const value = values[name];
-		return typeof value === "number" ? number(value) : value;
-	});
-}
-
-export const has = (key) => key in texts;
-
-export const number = (n) => n.toLocaleString(locale);
-
-export const percent = (share) => share.toLocaleString(locale, { style: "percent", maximumFractionDigits: 1 });
-
-const currencies = new Map();
-
-// An amount in the smallest unit of a currency; without one it is of points.
-export function money(amount, currency = null) {
-	if (!currency) return t("points", { amount: number(amount) });
-	if (!currencies.has(currency)) currencies.set(currency, new Intl.NumberFormat(locale, { style: "currency", currency }));
-	const format = currencies.get(currency);
-	return format.format(amount / 10 ** format.resolvedOptions().maximumFractionDigits);
-}
+export const percent = (share) => share.toLocaleString(page.locale, { style: "percent", maximumFractionDigits: 1 });
 
 export const points = (n) => money(n);
 
@@ -68,9 +72,9 @@ function writer(options, zone) {
 	const key = JSON.stringify([options, zone]);
 	if (!writers.has(key)) {
 		try {
-			writers.set(key, new Intl.DateTimeFormat(locale, { ...options, timeZone: zone }));
+			writers.set(key, new Intl.DateTimeFormat(page.locale, { ...options, timeZone: zone }));
 		} catch {
-			writers.set(key, new Intl.DateTimeFormat(locale, options));
+			writers.set(key, new Intl.DateTimeFormat(page.locale, options));
 		}
 	}
 	return writers.get(key);

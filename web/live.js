@@ -1,12 +1,12 @@
 // What changes while somebody looks: over a WebSocket, or by asking again and again.
 
-import { ask, get, jittered, pause, session } from "./api.js";
+import { jittered, pause } from "./call.js";
 
 const RETRY_MS = [500, 1000, 2000, 5000, 10000];
 const POLL_MS = 2000;
 
 // Opens a socket again whenever it closes; `poll` runs while there is none. `receive` answers false to begin anew.
-function keepOpen(path, protocols, { receive, poll }) {
+function keepOpen(api, path, protocols, { receive, poll }) {
 	let socket = null;
 	let failures = 0;
 	let closed = false;
@@ -30,7 +30,7 @@ function keepOpen(path, protocols, { receive, poll }) {
 
 	function connect() {
 		if (closed) return;
-		const url = new URL(path(), location.href);
+		const url = new URL(api.base + path(), location.href);
 		url.protocol = url.protocol.replace("http", "ws");
 		const mine = new WebSocket(url, protocols());
 		socket = mine;
@@ -57,7 +57,7 @@ function keepOpen(path, protocols, { receive, poll }) {
 }
 
 // `onAll` gets everything that is taken, `onSome` what has changed.
-export function followSeats(option, { onAll, onSome }) {
+export function followSeats(api, option, { onAll, onSome }) {
 	let seq = null;
 	let etag = null;
 	let received = 0;
@@ -77,7 +77,7 @@ export function followSeats(option, { onAll, onSome }) {
 
 	async function poll() {
 		const before = received;
-		const answer = await ask("GET", `/v1/options/${option}/seats`, { etag });
+		const answer = await api.ask("GET", `/v1/options/${option}/seats`, { etag });
 		// What the socket has told meanwhile is newer.
 		if (answer.unchanged || received !== before) return;
 		etag = answer.etag;
@@ -88,17 +88,17 @@ export function followSeats(option, { onAll, onSome }) {
 	// The picture is there before a socket is.
 	poll().catch(() => {});
 	const path = () => `/v1/options/${option}/live${seq === null ? "" : `?since=${seq}`}`;
-	return keepOpen(path, () => [], { receive, poll });
+	return keepOpen(api, path, () => [], { receive, poll });
 }
 
-export function followToken(id, onToken) {
+export function followToken(api, id, onToken) {
 	const poll = async () => {
-		const token = await get(`/v1/tokens/${id}`);
+		const token = await api.get(`/v1/tokens/${id}`);
 		onToken(token);
 		return token.refresh_interval_seconds * 1000;
 	};
 	const receive = (message) => {
 		if (message.type === "token") onToken(message);
 	};
-	return keepOpen(() => `/v1/tokens/${id}/live`, () => ["bearer", session.token], { receive, poll });
+	return keepOpen(api, () => `/v1/tokens/${id}/live`, () => ["bearer", api.token()], { receive, poll });
 }

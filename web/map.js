@@ -2,7 +2,7 @@
 
 import { h, icon } from "./dom.js";
 import { Painter, SEATS_PX, clear, drawSign, onScreen } from "./draw.js";
-import { t } from "./i18n.js";
+import { page } from "./i18n.js";
 import { Box, FREE } from "./plan.js";
 
 const LARGEST_PX = 46;
@@ -43,13 +43,15 @@ export class SeatMap {
 	view = { scale: 1, x: 0, y: 0, ratio: 1, width: 0, height: 0 };
 
 	// `describe(seat)` gives lines; `drag(seats)`, for operators, takes a rectangle drawn with shift; `touched` is told what was
-	// touched: a `seat`, an `area`, or from afar a `zone`; `opened` whether the map is all there is.
-	constructor(plan, { toggle, describe, drag = null, touched = null, opened = () => {} }) {
-		Object.assign(this, { plan, toggle, describe, drag, touched, opened });
+	// touched: a `seat`, an `area`, or from afar a `zone`; `opened` whether the map is all there is. `tongue` and `look` are those
+	// of the page, unless others are given.
+	constructor(plan, { toggle, describe, drag = null, touched = null, opened = () => {}, tongue = page, look }) {
+		Object.assign(this, { plan, toggle, describe, drag, touched, opened, t: tongue.t, look });
 		this.build();
 	}
 
 	build() {
+		const { t } = this;
 		const canvas = (tag, properties) => h(tag, { "aria-hidden": "true", ...properties });
 		this.below = canvas("canvas");
 		this.seats = canvas("canvas");
@@ -84,7 +86,7 @@ export class SeatMap {
 		for (const kind of ["touchstart", "touchmove"]) this.above.addEventListener(kind, hold, { passive: false });
 		// For tests.
 		this.node.seatMap = this;
-		this.painter = new Painter(this.plan, this.below, this.seats);
+		this.painter = new Painter(this.plan, this.below, this.seats, this.look);
 		this.dark = matchMedia("(prefers-color-scheme: dark)");
 		this.retone = () => {
 			this.painter.retone();
@@ -107,7 +109,7 @@ export class SeatMap {
 
 	nameOpener() {
 		const key = this.isOpen ? "map_close" : "map_open";
-		this.opener.replaceChildren(icon(this.isOpen ? "close" : "open"), t(key));
+		this.opener.replaceChildren(icon(this.isOpen ? "close" : "open"), this.t(key));
 	}
 
 	// Whether it is all there is to see, so that one finger moves it.
@@ -319,7 +321,7 @@ export class SeatMap {
 		}
 		ctx.strokeStyle = painter.tones.ink;
 		ctx.lineWidth = 2;
-		const focus = document.activeElement === this.above ? this.focus : -1;
+		const focus = this.above.getRootNode().activeElement === this.above ? this.focus : -1;
 		for (const i of new Set([this.hover, this.marked, focus].filter((seat) => seat >= 0))) {
 			const { x, y, size } = this.grown(i, 1.5, 14);
 			ctx.beginPath();

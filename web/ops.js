@@ -1,14 +1,15 @@
 // The page for whoever runs a sale: how it goes, and what can be done about it.
 
-import { get, goTo, loginPage, newKey, patch, post, session } from "./api.js";
+import { api, get, goTo, loginPage, newKey, patch, post, session } from "./api.js";
 import { Chart } from "./chart.js";
 import { View, button, byId, chooser, confirm, every, h, icon, labelled, put, signIn, statusOf, toast } from "./dom.js";
 import { theme } from "./draw.js";
-import { about, load, loadTexts, moment, money, number, percent, t } from "./i18n.js";
+import { about, moment, money, number, percent, t } from "./i18n.js";
 import { followSeats } from "./live.js";
 import { SeatMap } from "./map.js";
 import { FREE, Plan } from "./plan.js";
 import { isOperator, may } from "./roles.js";
+import { load, loadTexts } from "./texts.js";
 
 const EVERY_MS = 2000;
 // For roles that are shown less.
@@ -320,7 +321,7 @@ class Hall extends View {
 		put(this.node, h("header", h("h2", t("ops_seats")), h("div.modes", view("status"), view("heat")), this.scale,
 			h("div.grow"), this.count, this.buttons), map.node, h("p.muted.hint", t("ops_seats_text")));
 		this.showChosen();
-		this.ending.push(() => map.close(), followSeats(this.option.id, {
+		this.ending.push(() => map.close(), followSeats(api, this.option.id, {
 			onAll: (all) => map.change(plan.setAll(all.seats)),
 			onSome: (some) => map.change(plan.setSome(some.seats)),
 		}));

@@ -6,7 +6,8 @@ import { has, moment, money, number, t } from "./i18n.js";
 import { choosePlaces } from "./parts.js";
 import { Revenue } from "./revenue.js";
 import { may } from "./roles.js";
-import { places, seatName } from "./sale.js";
+import { seatName } from "./names.js";
+import { places } from "./sale.js";
 
 const PAGE = 50;
 // A page may be empty and others come after it.

@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { money, number } from "./i18n.js";
-import { seatName } from "./sale.js";
+import { seatName } from "./names.js";
 
 // Places of one area may have several prices: those that were taken last go first.
 function worth(lots, count) {

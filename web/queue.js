@@ -1,6 +1,6 @@
 // A place in the line until it is one's turn. The server knows it, so that reloads keep it.
 
-import { ask, get, now, session } from "./api.js";
+import { api, ask, get, now, session } from "./api.js";
 import { button, every, h, heading, icon, put } from "./dom.js";
 import { about, countdown, momentThere, t } from "./i18n.js";
 import { followToken } from "./live.js";
@@ -38,7 +38,7 @@ export function wait(concert, room, { enter, fail, leave }) {
 				else if (next.status === "waiting") line.show(next);
 				else over(() => line.lapsed(restart));
 			};
-			const ends = [followToken(token.id, onToken), every(1000, () => line.tick())];
+			const ends = [followToken(api, token.id, onToken), every(1000, () => line.tick())];
 			stop = () => ends.forEach((end) => end());
 		} catch (problem) {
 			if (!isOver) fail(problem);

@@ -1,25 +1,19 @@
 // One performance: its map, what one has chosen, and other ways to the same seats.
 
-import { get, jittered, newKey, now, post, session } from "./api.js";
+import { api, get, jittered, newKey, now, post, session } from "./api.js";
 import { heed, keep, kept } from "./choice.js";
 import { begins } from "./dates.js";
 import { View, button, confirm, every, h, heading, icon, labelled, put, statusOf, toast } from "./dom.js";
-import { arrow } from "./draw.js";
 import { countdown, date, momentThere, number, money, t, time } from "./i18n.js";
 import { Legend, sign } from "./legend.js";
 import { followSeats } from "./live.js";
 import { SeatMap } from "./map.js";
+import { describe, namesOf } from "./names.js";
 import { FREE, Plan } from "./plan.js";
 import { isSentBack, leaveLine, passEnds, passFor, wait } from "./queue.js";
+import { Rows } from "./rows.js";
 
 const LOOK_MS = 15_000;
-
-// With the plan's own words for rows and seats, where it has some.
-export function seatName(seat) {
-	const row = seat.row_label || (seat.row && t("seat_row", { row: seat.row }));
-	const parts = [seat.zone, row, seat.seat_label || t("seat_number", { number: seat.number || seat.id })];
-	return parts.filter(Boolean).join(" · ");
-}
 
 export const places = ({ seats, areas }) => seats.length + areas.reduce((sum, area) => sum + area.count, 0);
 
@@ -70,7 +64,7 @@ export class SaleView extends View {
 		this.areas = Object.fromEntries(this.option.areas.map((area) => [area.name, { available: area.capacity }]));
 		this.build();
 		this.ending.push(
-			followSeats(this.id, {
+			followSeats(api, this.id, {
 				onAll: (all) => {
 					this.update(this.plan.setAll(all.seats), all.areas);
 					this.restore();
@@ -151,7 +145,9 @@ export class SaleView extends View {
 				area: (area) => this.aboutArea(area),
 				share: ({ name, capacity }) => this.areas[name].available / capacity,
 			};
-			this.legend = new Legend(this.map, this.option.accessible, (amount) => this.money(amount));
+			const money = (amount) => this.money(amount);
+			this.legend = new Legend(this.map, this.option.accessible, money);
+			this.rows = new Rows(this.map, { toggle: (seat) => this.toggle(seat), money });
 		}
 		this.notice = h("div", { role: "alert" });
 		this.holding = h("div");
@@ -160,7 +156,7 @@ export class SaleView extends View {
 		this.cart = h("div#cart.cart");
 		this.status = h("span");
 		const lead = this.lead();
-		const panel = h("aside.panel", { "aria-label": t("panel") }, this.areaForm(), this.legend?.node, plan.size > 0 && h("section.others", this.seatList()));
+		const panel = h("aside.panel", { "aria-label": t("panel") }, this.areaForm(), this.legend?.node, plan.size > 0 && h("section.others", this.rows.node));
 		put(this.node,
 			h("header.event", h("a.back", { href: this.back, "aria-label": t("back") }, icon("back")),
 				h("div", heading(concert.title, date(option.starts_at, concert.time_zone)), h("p.muted", [begins(option, concert), concert.venue].filter(Boolean).join(" · "))), this.status),
@@ -232,27 +228,11 @@ export class SaleView extends View {
 	}
 
 	names(seats) {
-		const { plan } = this;
-		const rows = Map.groupBy(seats, (i) => plan.rowOf[i]);
-		return [...rows.values()].map((seats) => {
-			const row = plan.rowAt(seats[0]);
-			return seatName({
-				zone: plan.zoneAt(seats[0]).name, row: row.name, row_label: row.label,
-				number: seats.map((i) => plan.numbers[i] || plan.guids[i]).join(", "),
-				seat_label: seats.map((i) => plan.labelAt(i)).filter(Boolean).join(", "),
-			});
-		}).join("; ");
+		return namesOf(this.plan, seats);
 	}
 
 	describe(seat) {
-		const { plan } = this;
-		const category = plan.categoryAt(seat);
-		const isMine = this.map.mine.has(seat);
-		const state = isMine ? "seat_yours" : this.map.chosen.has(seat) ? "seat_chosen" : `seat_${plan.stateAt(seat)}`;
-		const signs = plan.starts.has(seat) ? [t("row_start", { way: arrow(plan.starts.get(seat)) })] : [];
-		if (!plan.isForSale(seat)) return [this.names([seat]), t("seat_blocked"), ...signs];
-		if (this.option.accessible.includes(category.name)) signs.push(t("seat_accessible"));
-		return [this.names([seat]), `${category.name} · ${this.money(category.price)}`, t(state), ...signs];
+		return describe(this.map, seat, { accessible: this.option.accessible, money: (amount) => this.money(amount) });
 	}
 
 	// Of what was touched: it stays until something else is, or it is closed.
@@ -317,7 +297,7 @@ export class SaleView extends View {
 		if (this.isRestored && this.map) keep(this.id, { seats: this.chosen.map((i) => this.plan.guids[i]) });
 		if (this.touched?.seat !== undefined) this.showCard(this.touched);
 		this.showCart();
-		this.showRow();
+		this.rows?.show();
 	}
 
 	priceOf(seats) {
@@ -418,7 +398,7 @@ export class SaleView extends View {
 			this.fresh = null;
 			this.legend.count();
 			if (this.touched && !this.touched.area) this.showCard(this.touched);
-			this.showRow();
+			this.rows?.show();
 		}, 400);
 	}
 
@@ -469,38 +449,6 @@ export class SaleView extends View {
 		const input = h("input", { id, type: "number", min: least, max: most, value, required: true });
 		const step = (name, label, by) => h("button.round", { "aria-label": label, onclick: () => (input.value = read(by)) }, icon(name));
 		return { read, node: h("span.counter", step("minus", t("less"), -1), input, step("plus", t("more"), 1)) };
-	}
-
-	// For screen readers, and for whoever knows the row.
-	seatList() {
-		const { plan } = this;
-		const zone = h("select#list-zone", { onchange: () => rows() }, plan.zones.map((z, i) => h("option", { value: i }, z.name || t("zone_unnamed"))));
-		this.listRow = h("select#list-row", { onchange: () => this.showRow() });
-		this.listSeats = h("ul#list-seats.rowlist");
-		const rows = () => {
-			const { firstRow, lastRow } = plan.zones[Number(zone.value)];
-			put(this.listRow, plan.rows.slice(firstRow, lastRow).map((row, k) => h("option", { value: firstRow + k }, row.label || row.name || String(k + 1))));
-			this.showRow();
-		};
-		this.list = h("details#list.way", { ontoggle: () => this.list.open && rows() },
-			h("summary", t("list_title")),
-			h("form", labelled(t("list_zone"), zone), labelled(t("list_row"), this.listRow), this.listSeats));
-		return this.list;
-	}
-
-	showRow() {
-		if (!this.list?.open) return;
-		const { plan, map } = this;
-		const row = plan.rows[Number(this.listRow.value)];
-		const focused = document.activeElement?.dataset?.seat;
-		put(this.listSeats, Array.from({ length: row.to - row.from }, (_, k) => {
-			const i = row.from + k;
-			const box = h("input", { type: "checkbox", "data-seat": String(i), checked: map.chosen.has(i), disabled: plan.status[i] !== FREE, onchange: () => this.toggle(i) });
-			return h("li", h("label.check", box, h("span", plan.labelAt(i) || t("seat_number", { number: plan.numbers[i] || plan.guids[i] })),
-				h("span.muted", plan.isForSale(i) && `${plan.categoryAt(i).name} · ${this.money(plan.categoryAt(i).price)}`),
-				h("span.muted", t(map.mine.has(i) ? "seat_yours" : `seat_${plan.stateAt(i)}`))));
-		}));
-		if (focused) this.listSeats.querySelector(`[data-seat="${focused}"]`)?.focus();
 	}
 
 	areaForm() {

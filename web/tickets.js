@@ -3,9 +3,11 @@
 import { get, newKey, now, post, remove, session } from "./api.js";
 import { begins } from "./dates.js";
 import { View, button, every, h, heading, icon, put, toast } from "./dom.js";
-import { countdown, has, loadTexts, moment, momentThere, money, number, points, t, time } from "./i18n.js";
+import { countdown, has, moment, momentThere, money, number, points, t, time } from "./i18n.js";
 import { art, paged } from "./list.js";
-import { places, seatName } from "./sale.js";
+import { seatName } from "./names.js";
+import { places } from "./sale.js";
+import { loadTexts } from "./texts.js";
 
 const POINTS = "points";
 const LOOK_MS = 3000;

@@ -7,7 +7,7 @@ use actix_web::http::header::{self, HeaderMap, HeaderValue};
 
 const METHODS: &str = "GET, POST, PATCH, DELETE";
 const REQUEST_HEADERS: &str = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Queue-Token, X-Request-Id";
-const EXPOSED_HEADERS: &str = "ETag, Location, Retry-After, Idempotent-Replayed, X-Request-Id";
+const EXPOSED_HEADERS: &str = "Date, ETag, Location, Retry-After, Idempotent-Replayed, X-Request-Id";
 /// How long a browser may remember the answer to a preflight, in seconds.
 const PREFLIGHT_SECONDS: &str = "600";
 

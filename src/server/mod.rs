@@ -423,6 +423,7 @@ fn api_routes(services: &mut ServiceConfig) {
         at("/", [get(pages::buyer)]),
         at("/ops", [get(pages::operator)]),
         at("/web/{file:.*}", [get(pages::file)]),
+        at("/embed/v1.js", [get(pages::embed)]),
     ];
     for resource in resources {
         services.service(resource);

@@ -10,6 +10,7 @@ mod axe;
 mod browser;
 mod cards;
 mod changes;
+mod embed;
 #[path = "../http/harness.rs"]
 #[expect(dead_code, reason = "the tests of the API need more of it")]
 mod harness;

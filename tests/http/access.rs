@@ -24,10 +24,11 @@ const ADMIN_MAKES: Statuses = [401, 403, 403, 201];
 const OWNER_OR_ADMIN: Statuses = [401, 404, 200, 200];
 
 /// Routes that are not described: pages and what they are made of. They are there for anybody.
-const PAGES: [(&str, &str); 7] = [
+const PAGES: [(&str, &str); 8] = [
     ("/", "/"),
     ("/ops", "/ops"),
     ("/web/{file:.*}", "/web/app.js"),
+    ("/embed/v1.js", "/embed/v1.js"),
     ("/docs", "/docs"),
     ("/docs/{file:.*}", "/docs/"),
     ("/openapi.json", "/openapi.json"),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{STARTS_AT, Server};
+use crate::harness::{Answer, STARTS_AT, Server};
 
 /// A row a route, in an order in which each finds what it needs.
 #[tokio::test]
@@ -194,6 +194,7 @@ async fn pages_are_files_of_the_server_and_may_load_nothing_else() {
         ("/web/i18n/ko.js", "text/javascript; charset=utf-8"),
         ("/web/style.css", "text/css; charset=utf-8"),
         ("/web/icon.svg", "image/svg+xml"),
+        ("/embed/v1.js", "text/javascript; charset=utf-8"),
     ] {
         let page = server.get(path, "").await;
         assert_eq!((page.status, page.header("content-type")), (200, media_type), "{path}");
@@ -212,6 +213,39 @@ async fn pages_are_files_of_the_server_and_may_load_nothing_else() {
         assert_eq!(server.get(path, "").await.code(), (404, "not_found"), "{path}");
     }
     assert_eq!(server.post("/", "", json!({})).await.code(), (405, "method_not_allowed"));
+}
+
+#[tokio::test]
+async fn scripts_are_for_any_site_and_nothing_else_is() {
+    for origins in [vec![], vec!["https://shop.example".to_owned()]] {
+        let server = Server::with(|settings| settings.cors.allowed_origins = origins.clone()).await;
+        for (path, may) in [
+            ("/embed/v1.js", true),
+            ("/web/seats.js", true),
+            ("/web/i18n/ko.js", true),
+            ("/web/style.css", false),
+            ("/ops", false),
+            ("/v1/site", false),
+        ] {
+            let ask = |known: String| {
+                let request = server.request("GET", path, "").header("Origin", "https://elsewhere.example");
+                request.header("If-None-Match", known).send()
+            };
+            let first = Answer::of(ask("\"none\"".into()).await.unwrap()).await;
+            assert_eq!(first.status, 200, "{path}");
+            let known = first.header("etag").to_owned();
+            let mut answers = vec![first];
+            if !known.is_empty() {
+                answers.push(Answer::of(ask(known).await.unwrap()).await);
+                assert_eq!(answers[1].status, 304, "{path}");
+            }
+            for answer in answers {
+                assert_eq!(answer.header("access-control-allow-origin"), if may { "*" } else { "" }, "{path}");
+                let policy = if may { "cross-origin" } else { "same-origin" };
+                assert_eq!(answer.header("cross-origin-resource-policy"), policy, "{path}");
+            }
+        }
+    }
 }
 
 #[tokio::test]
