@@ -1096,7 +1096,7 @@ mod tests {
             assert_eq!(load(&printed, &[], &[]).unwrap(), settings, "{more}");
         }
         let roles = [("BOXOFFICE_AUTH_ROLES", "shop-admins=admin, https://shop.example/x=viewer")];
-        let roles = load("[auth.roles]\nx = \"admin\"", &roles, &[]).unwrap().auth.roles;
+        let roles = load(&format!("{WHOLE}[auth.roles]\nx = \"admin\""), &roles, &[]).unwrap().auth.roles;
         assert_eq!(roles["shop-admins"], Role::Admin);
         assert_eq!((roles["https://shop.example/x"], roles.len()), (Role::Viewer, 2));
         for (more, message) in [
@@ -1106,6 +1106,10 @@ mod tests {
             ),
             ("jwks_url = \"http://localhost.example/keys\"", "auth.jwks_url"),
             ("jwks_url = \"file:///keys\"", "auth.jwks_url"),
+            (
+                "jwks_url = \"https://me:pass@id.example/keys\"",
+                "auth.jwks_url = ***: must be a URL with no name and no password",
+            ),
             ("jwks_url = \"https://a/\"\njwks_file = \"b\"", "auth.jwks_file = b: must be empty if auth.jwks_url"),
             (secret, "auth.secret = ***: must be empty beside a key set"),
             ("secret_file = \"a\"", "auth.secret_file = a: must be empty beside a key set"),
@@ -1127,6 +1131,8 @@ mod tests {
         for (file, message) in [
             ("[auth]\njwks_url = \"https://a/\"\naudiences = [\"us\"]", "auth.issuer = \"\": must be what iss is"),
             ("[auth]\nissuer = \"https://a\"", "auth.audiences = : must be what aud is"),
+            ("[auth]\nlocal_tokens = true", "auth.local_tokens = true: must be false, or with auth.issuer"),
+            ("[auth.roles]\nshop = \"admin\"", "auth.roles = shop: must be empty, or with auth.issuer"),
             ("[auth]\nissuer = \"id\"\naudiences = [\"us\"]", "auth.issuer = id: must be a URL"),
             ("[auth]\nissuer = \"https://a/?x\"\naudiences = [\"us\"]", "auth.issuer = https://a/?x"),
             ("[auth]\naudiences = [\"us\"]", "auth.audiences = us: must be empty, or with auth.issuer"),

@@ -48,7 +48,9 @@ impl Source {
     fn new(auth: &Auth) -> Result<Option<Self>, ValueError> {
         let Auth { jwks_url, jwks_file, issuer, allow_http, .. } = auth;
         if !jwks_url.is_empty() {
-            let url = url(jwks_url, *allow_http).map_err(|why| value_error("auth.jwks_url", jwks_url, why))?;
+            // A password stands before an `@`.
+            let shown = if jwks_url.contains('@') { "***" } else { jwks_url };
+            let url = url(jwks_url, *allow_http).map_err(|why| value_error("auth.jwks_url", shown, why))?;
             return Ok(Some(Self::Url(url)));
         }
         if !jwks_file.as_os_str().is_empty() {
