@@ -311,7 +311,7 @@ async fn a_key_that_comes_during_a_fetch_is_found_by_the_next() {
     let server = server(&issuer, |settings| {
         settings.auth.jwks_refresh = span("1s");
         settings.auth.jwks_cooldown = span("1h");
-        settings.auth.jwks_timeout = span("1s");
+        settings.auth.jwks_timeout = span("3s");
     })
     .await;
     issuer.say(Say::Nothing);
