@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use actix_web::http::header::{self, HeaderMap};
+use actix_web::http::header::HeaderMap;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use serde_json::json;
@@ -14,7 +14,7 @@ use super::metrics::in_old_format;
 use super::openapi::Alive;
 use super::problem::Problem;
 use super::query::Query;
-use super::respond::{self, Cache};
+use super::respond::{self, Accepted, Cache};
 use super::seldom::Seldom;
 use crate::api::{Health, NodeRole, SaleFigures, Sink, Stats};
 use crate::domain::{OptionId, Timestamp};
@@ -156,20 +156,8 @@ pub(super) async fn metrics(request: HttpRequest, app: web::Data<App>) -> Result
 
 /// Whether `Accept` names OpenMetrics, and with more weight than plain text.
 fn prefers_open_metrics(headers: &HeaderMap) -> bool {
-    let (mut open, mut plain, mut any) = (0.0, None, 0.0);
-    let accepted = headers.get_all(header::ACCEPT).filter_map(|value| value.to_str().ok());
-    for range in accepted.flat_map(|value| value.split(',')) {
-        let mut parts = range.split(';');
-        let media_type = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
-        let weight =
-            parts.filter_map(|part| part.split_once('=')).find(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
-        let weight = weight.map_or(1.0, |(_, weight)| weight.trim().parse().unwrap_or(0.0));
-        match media_type.as_str() {
-            "application/openmetrics-text" => open = f32::max(open, weight),
-            "text/plain" => plain = Some(plain.map_or(weight, |plain| f32::max(plain, weight))),
-            "text/*" | "*/*" => any = f32::max(any, weight),
-            _ => {}
-        }
-    }
-    open > plain.unwrap_or(any)
+    let accepted = Accepted::of(headers);
+    let any = accepted.weight("text/*").max(accepted.weight("*/*"));
+    let plain = accepted.weight("text/plain").or(any).unwrap_or(0);
+    accepted.weight("application/openmetrics-text").is_some_and(|weight| weight > plain)
 }

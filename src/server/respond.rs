@@ -1,7 +1,7 @@
 //! Answers: JSON with the right headers, `201` with its `Location`, and `304`.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{self, HeaderName};
+use actix_web::http::header::{self, HeaderMap, HeaderName};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use serde::Serialize;
 
@@ -133,6 +133,31 @@ pub fn is_known(request: &HttpRequest, etag: &str) -> bool {
 /// A tag for the weak comparison that `If-None-Match` asks for.
 fn opaque(tag: &str) -> &str {
     tag.strip_prefix("W/").unwrap_or(tag)
+}
+
+/// What a header `Accept` takes, and how much each is wanted, in thousandths (RFC 9110, 12.4.2).
+pub(super) struct Accepted<'a>(Vec<(&'a str, u16)>);
+
+impl<'a> Accepted<'a> {
+    pub(super) fn of(headers: &'a HeaderMap) -> Self {
+        let all = headers.get_all(header::ACCEPT).filter_map(|value| value.to_str().ok());
+        Self(all.flat_map(|value| value.split(',')).map(Self::range).collect())
+    }
+
+    fn range(text: &str) -> (&str, u16) {
+        let mut parts = text.split(';');
+        let kind = parts.next().unwrap_or_default().trim();
+        let weight =
+            parts.filter_map(|part| part.split_once('=')).find(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
+        let thousandths =
+            |weight: &str| weight.trim().parse::<f32>().map_or(0, |weight| (weight.clamp(0.0, 1.0) * 1000.0) as u16);
+        (kind, weight.map_or(1000, |(_, weight)| thousandths(weight)))
+    }
+
+    /// How much this is wanted; none: it is not named.
+    pub(super) fn weight(&self, kind: &str) -> Option<u16> {
+        self.0.iter().filter(|(of, _)| of.eq_ignore_ascii_case(kind)).map(|(_, weight)| *weight).max()
+    }
 }
 
 #[cfg(test)]

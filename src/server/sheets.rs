@@ -12,7 +12,7 @@ use super::App;
 use super::bodies::Growing;
 use super::problem::Problem;
 use super::query::Query;
-use super::respond::Cache;
+use super::respond::{Accepted, Cache};
 use crate::api::{Caller, PageRequest, Payment, Reservation};
 use crate::domain::UserId;
 use crate::domain::concert_option::POINTS;
@@ -32,19 +32,10 @@ const PLACE: [&str; 8] = ["seat", "zone", "row", "number", "area", "category", "
 
 /// Whether CSV is asked for, and JSON is not wanted more.
 pub(super) fn wants_csv(headers: &HeaderMap) -> bool {
-    let all = headers.get_all(header::ACCEPT).filter_map(|value| value.to_str().ok());
-    let ranges: Vec<_> = all.flat_map(|value| value.split(',')).map(range).collect();
-    let most = |kind: &str| ranges.iter().filter(|(of, _)| of.eq_ignore_ascii_case(kind)).map(|(_, q)| *q).max();
-    most("text/csv").is_some_and(|q| q > 0 && most("application/json").is_none_or(|json| q >= json))
-}
-
-/// One of what a header `Accept` takes, and how much it is wanted, in thousandths (RFC 9110, 12.4.2).
-fn range(text: &str) -> (&str, u16) {
-    let mut parts = text.split(';').map(str::trim);
-    let kind = parts.next().unwrap_or_default();
-    let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-    let thousandths = |weight: &str| weight.parse::<f32>().ok().map(|weight| (weight.clamp(0.0, 1.0) * 1000.0) as u16);
-    (kind, weight.map_or(1000, |weight| thousandths(weight).unwrap_or(0)))
+    let accepted = Accepted::of(headers);
+    accepted
+        .weight("text/csv")
+        .is_some_and(|q| q > 0 && accepted.weight("application/json").is_none_or(|json| q >= json))
 }
 
 /// Refuses to cut into pages what has none.

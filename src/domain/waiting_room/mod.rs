@@ -623,9 +623,14 @@ impl WaitingRoom {
     fn close(&self, concert: ConcertId, out: &mut Decided<Event>) {
         if !self.is_closed() {
             out.events.push(Event::Closed { concert });
-            push_expired(self.tokens.iter().map(|(no, _)| no).take(ADMIT_BATCH_MAX), out);
+            self.expire_leftovers(out);
         }
         out.tell.push(Message::Catalogue(catalogue::Command::RoomClosed { concert }));
+    }
+
+    /// Ends some of the tokens that are left at its end.
+    fn expire_leftovers(&self, out: &mut Decided<Event>) {
+        push_expired(self.tokens.iter().map(|(no, _)| no).take(ADMIT_BATCH_MAX), out);
     }
 
     /// Whether tokens are left that its end has not reached yet.
@@ -893,7 +898,7 @@ impl Aggregate for WaitingRoom {
     /// the next tick, which is due at once.
     fn tick(&self, now: Timestamp, entropy: u64, out: &mut Decided<Event>) {
         if self.is_closed() {
-            return push_expired(self.tokens.iter().map(|(no, _)| no).take(ADMIT_BATCH_MAX), out);
+            return self.expire_leftovers(out);
         }
         if !self.untold.is_empty() {
             return self.tell(out);

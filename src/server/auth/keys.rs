@@ -175,16 +175,15 @@ impl KeySet {
         if set.keys.len() > KEYS_MAX {
             return Err(format!("the set has more than {KEYS_MAX} keys"));
         }
-        let jwks = set.keys.into_iter().filter_map(|key| serde_json::from_value::<Jwk>(key).ok());
+        let read = set.keys.into_iter().filter_map(|key| serde_json::from_value::<Jwk>(key).ok());
         // A key that both sides know is nothing that a set should have, and checks nothing.
-        let mut own: Vec<Jwk> = Vec::new();
-        for jwk in jwks.filter(|jwk| jwk.kty != "oct") {
+        let mut jwks: Vec<Jwk> = Vec::new();
+        for jwk in read.filter(|jwk| jwk.kty != "oct") {
             // One that is listed twice is one.
-            if !own.contains(&jwk) {
-                own.push(jwk);
+            if !jwks.contains(&jwk) {
+                jwks.push(jwk);
             }
         }
-        let jwks = own;
         let keys: Vec<_> = jwks.iter().map(|jwk| Key { kid: jwk.kid.clone(), usable: jwk.key(allowed) }).collect();
         if !keys.iter().any(|key| key.usable.is_ok()) {
             return Err("the set has no key that can be used".into());
