@@ -55,13 +55,15 @@ files![
     "dom.js",
     "draw.js",
     "embed.v1.js",
+    "hall.css.js",
+    "hall.js",
     "i18n.js",
     "i18n/en.changes.js",
     "i18n/en.js",
-    "i18n/en.orders.js",
+    "i18n/en.ops.js",
     "i18n/ko.changes.js",
     "i18n/ko.js",
-    "i18n/ko.orders.js",
+    "i18n/ko.ops.js",
     "icon.svg",
     "index.html",
     "legend.js",
@@ -257,7 +259,7 @@ mod tests {
     #[test]
     fn every_text_is_there_in_every_language() {
         let mut korean = BTreeSet::new();
-        for part in ["", ".changes", ".orders"] {
+        for part in ["", ".changes", ".ops"] {
             let [english, own] = ["en", "ko"].map(|language| keys(text(&format!("i18n/{language}{part}.js"))));
             // Korean has no plural.
             let single: BTreeSet<_> = english.iter().copied().filter(|key| !key.ends_with("_one")).collect();
