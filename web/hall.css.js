@@ -27,7 +27,7 @@ export default `
 .chips { display: flex; flex-wrap: wrap; gap: 0.4rem; max-height: 8rem; overflow-y: auto; scrollbar-width: none; }
 .chips li { gap: 0.1rem; padding-inline-start: 0.75rem; border-radius: 99px; background: var(--well); font-size: 0.88rem; white-space: nowrap; }
 .filters { justify-content: space-between; min-height: 40px; }
-.filter { flex-wrap: wrap; gap: 0 0.5rem; width: 100%; min-height: 44px; margin: 0.1rem 0; padding: 0.3rem 0.5rem; border: 1px solid transparent; border-radius: calc(var(--round) * 0.7); background: none; text-align: start; cursor: pointer; }
+.filter { flex-wrap: wrap; gap: 0 0.5rem; width: 100%; min-height: 44px; margin: 0.1rem 0; padding: 0.3rem; border: 1px solid transparent; border-radius: calc(var(--round) * 0.7); background: none; text-align: start; cursor: pointer; }
 .filter:hover { background: var(--well); }
 .filter[aria-pressed="true"] { border-color: var(--accent); background: var(--accent-soft); }
 .filter .name { gap: 0.4rem; flex: 1; font-weight: 580; }
@@ -72,13 +72,13 @@ export default `
 .hall.flat { grid-template: auto auto 1fr / min(42rem, 100%); justify-content: center; overflow: auto; }
 .flat > .panel { border: 0; background: none; overflow: visible; }
 .flat > .sheet { border: var(--line); border-radius: var(--round); }
-.narrow .hall { display: flex; flex-direction: column; justify-content: flex-start; overflow: visible; }
-.narrow .hall > * { flex: none; }
-.narrow .hall > :first-child:not(.map, .panel) { margin: 0.7rem 1rem; background: var(--card); }
-.narrow .hall > .map { height: var(--map, 24rem); border-block: var(--line); }
-.narrow .panel { border: 0; background: none; overflow: visible; }
-.narrow .sheet { position: sticky; bottom: 0; z-index: 3; border-width: 1px 0 0; border-radius: 16px 16px 0 0; }
-.narrow .chips { flex-wrap: nowrap; overflow: auto hidden; }
+.slim .hall { display: flex; flex-direction: column; justify-content: flex-start; overflow: visible; }
+.slim .hall > * { flex: none; }
+.slim .hall > :first-child:not(.map, .panel) { margin: 0.7rem 1rem; background: var(--card); }
+.slim .hall > .map { height: var(--map, 24rem); border-block: var(--line); }
+.slim .panel { border: 0; background: none; overflow: visible; }
+.slim .sheet { position: sticky; bottom: 0; z-index: 3; border-width: 1px 0 0; border-radius: 16px 16px 0 0; }
+.slim .chips { flex-wrap: nowrap; overflow: auto hidden; }
 /* The map is all there is, but for the sheet. */
 .opened { position: fixed; inset: 0; z-index: 10; background: var(--card); }
 .opened .hall { height: 100%; }

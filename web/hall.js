@@ -12,7 +12,7 @@ import { FREE, Plan } from "./plan.js";
 import { Rows } from "./rows.js";
 
 const LOOK_MS = 15_000;
-const NARROW_PX = 720;
+const SLIM_PX = 720;
 
 export class Hall extends View {
 	chosen = new Set();
@@ -49,7 +49,7 @@ export class Hall extends View {
 		this.areas = Object.fromEntries(this.option.areas.map((area) => [area.name, { available: area.capacity }]));
 		this.build();
 		const scrolling = matchMedia(SCROLLING);
-		const watch = new ResizeObserver(() => this.place(scrolling.matches || this.node.clientWidth < NARROW_PX));
+		const watch = new ResizeObserver(() => this.place(scrolling.matches || this.node.clientWidth < SLIM_PX));
 		watch.observe(this.node);
 		const dark = matchMedia("(prefers-color-scheme: dark)");
 		const retone = () => this.retone();
@@ -90,7 +90,7 @@ export class Hall extends View {
 			// Everything that asks for an answer, in one place that nothing lies over.
 			h("section.sheet", { part: "sheet", "aria-label": t("sheet") }, h("div.more", this.notice, this.holding, this.pass, this.card), this.cart));
 		put(this.node, this.header(), this.hall);
-		this.place(this.isNarrow);
+		this.place(this.isSlim);
 		this.showHolds();
 		this.showChosen();
 	}
@@ -128,11 +128,11 @@ export class Hall extends View {
 	}
 
 	// What comes first is above the map where one scrolls.
-	place(isNarrow) {
-		this.isNarrow = isNarrow;
-		this.node.classList.toggle("narrow", isNarrow);
+	place(isSlim) {
+		this.isSlim = isSlim;
+		this.node.classList.toggle("slim", isSlim);
 		const { lead, hall, panel } = this;
-		const where = isNarrow ? hall : panel;
+		const where = isSlim ? hall : panel;
 		if (lead && lead.parentNode !== where) where.prepend(lead);
 	}
 

@@ -25,7 +25,7 @@ button, input, select { font: inherit; color: inherit; }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
 .all, .failed { display: flex; flex-direction: column; }
 .all { height: 100%; color: var(--ink); background: var(--card); border: var(--line); border-radius: var(--round); overflow: hidden; font-variant-numeric: tabular-nums; accent-color: var(--accent); }
-.all.narrow .hall { overflow-y: auto; }
+.all.slim .hall { overflow-y: auto; }
 
 .strong { font-weight: 620; }
 .muted { color: var(--muted); }
@@ -56,7 +56,7 @@ input[type="checkbox"] { width: 20px; height: 20px; flex: none; margin: 0; }
 @media (max-width: 860px) {
 	:host { height: auto; }
 	.all { overflow: clip; }
-	.all.narrow .hall { overflow: visible; }
+	.all.slim .hall { overflow: visible; }
 }
 .all.opened { z-index: 2147483647; width: 100%; height: 100%; max-width: none; max-height: none; margin: 0; padding: 0; border: 0; border-radius: 0; overscroll-behavior: contain; }
 

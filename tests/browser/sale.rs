@@ -157,8 +157,21 @@ async fn places_without_seats_are_held_too() {
     let option = server.option(8).await;
     let window = browsers.window(&server, Look::PHONE).await;
     window.open_as("/", &server.buyer("anna"), &format!("#/options/{option}")).await;
-    window.click("[data-area=Floor] button[aria-label=More]").await;
-    window.click("[data-area=Floor] .button").await;
+    for _ in 0..2 {
+        window.click("[data-area=Floor] button[aria-label=More]").await;
+    }
+    // As seats are, places are kept until somebody has signed in, or has looked elsewhere.
+    window.driver.refresh().await.unwrap();
+    window.until("document.querySelector('.chips')?.innerText.includes('2 × Floor')").await;
+    assert!(window.text(".sum").await.contains("2 places"));
+    // Nobody can hold seats and places in one go.
+    window.click_seat("S1").await;
+    window.until("document.querySelector('.chips li').innerText.startsWith('1')").await;
+    assert_eq!(window.script("return document.querySelector('[data-area=Floor] input').value").await, "0");
+    for _ in 0..2 {
+        window.click("[data-area=Floor] button[aria-label=More]").await;
+    }
+    window.click("#hold").await;
     assert!(window.text(".lines").await.contains("Floor × 2"));
     assert_eq!(server.get(&format!("/v1/options/{option}"), "").await.body["counts"]["held"], 2);
     window.close().await;
