@@ -77,13 +77,16 @@ class ConcertView extends View {
 }
 
 async function swap(app, id) {
-	await loadTexts("changes");
+	await Promise.all([loadTexts("changes"), loadTexts("tickets")]);
 	const { SwapView } = await import("./swap.js");
 	return new SwapView(app, id);
 }
 
 // What comes after choosing is loaded then.
-const tickets = () => import("./tickets.js");
+const tickets = async () => {
+	await loadTexts("tickets");
+	return import("./tickets.js");
+};
 
 async function offer(app, ...offered) {
 	const { OfferView } = await (await tickets()).changes();

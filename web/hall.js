@@ -1,7 +1,7 @@
 // The hall of a performance: its map, what one chooses on it, and the ways to take that. Of the page for buyers and of
 // `<boxoffice-seats>`, which say what is kept, who signs in, and what comes after a hold.
 
-import { jittered } from "./call.js";
+import { jittered, pause } from "./call.js";
 import { View, every, h, icon, labelled, put } from "./dom.js";
 import { momentThere } from "./i18n.js";
 import { Legend, sign } from "./legend.js";
@@ -12,6 +12,7 @@ import { FREE, Plan } from "./plan.js";
 import { Rows } from "./rows.js";
 
 const LOOK_MS = 15_000;
+const REPLAN_MS = 2000;
 const SLIM_PX = 720;
 
 export class Hall extends View {
@@ -21,6 +22,7 @@ export class Hall extends View {
 	areaRows = [];
 	holds = [];
 	busy = null;
+	isSlim = false;
 
 	constructor(app, tag, id, api, tongue) {
 		super(app, tag, tongue);
@@ -37,17 +39,14 @@ export class Hall extends View {
 	}
 
 	readPlan() {
-		return this.api.get(`${this.path}/plan`);
+		return this.api.ask("GET", `${this.path}/plan`, { etag: this.planTag });
 	}
 
 	// Shows it, and follows what becomes of it.
 	async enter(plan = this.readPlan()) {
-		const [json] = await Promise.all([plan, this.readHolds()]);
+		const [answer] = await Promise.all([plan, this.readHolds()]);
 		if (this.isClosed) return;
-		this.plan = new Plan(json);
-		this.plan.addAreas(this.option.areas);
-		this.areas = Object.fromEntries(this.option.areas.map((area) => [area.name, { available: area.capacity }]));
-		this.build();
+		this.showPlan(answer);
 		const scrolling = matchMedia(SCROLLING);
 		const watch = new ResizeObserver(() => this.place(scrolling.matches || this.node.clientWidth < SLIM_PX));
 		watch.observe(this.node);
@@ -56,15 +55,7 @@ export class Hall extends View {
 		dark.addEventListener("change", retone);
 		this.ending.push(
 			() => dark.removeEventListener("change", retone),
-			followSeats(this.api, this.id, {
-				onAll: (all) => {
-					this.update(this.plan.setAll(all.seats), all.areas);
-					if (this.isKnown) return;
-					this.isKnown = true;
-					this.known();
-				},
-				onSome: (some) => this.update(this.plan.setSome(some.seats), some.areas),
-			}),
+			() => this.unfollow(),
 			every(1000, () => this.tick()),
 			// Offline, what one sees stays as it is.
 			every(jittered(LOOK_MS), () => document.hidden || this.refresh().catch(() => {})),
@@ -72,13 +63,52 @@ export class Hall extends View {
 			() => this.map?.close());
 	}
 
+	showPlan({ value, etag }) {
+		const { plan: before, option } = this;
+		const chosen = [...this.chosen].map((i) => before.guids[i]);
+		this.planTag = etag;
+		this.plan = new Plan(value);
+		this.plan.addAreas(option.areas);
+		this.areas = Object.fromEntries(option.areas.map((area) => [area.name, { available: area.capacity }]));
+		this.chosen = new Set(chosen.map((guid) => this.plan.index.get(guid)).filter((i) => i !== undefined));
+		this.counts = new Map([...this.counts].filter(([name]) => name in this.areas));
+		this.build();
+		let isFirst = true;
+		this.unfollow = followSeats(this.api, this.id, {
+			onAll: (all) => {
+				this.update(this.plan.setAll(all.seats), all.areas);
+				if (!this.isKnown) {
+					this.isKnown = true;
+					this.known();
+				}
+				// Another snapshot may be of another plan.
+				if (all.type && !isFirst) this.replan().catch(() => {});
+				if (all.type) isFirst = false;
+			},
+			onSome: (some) => this.update(this.plan.setSome(some.seats), some.areas),
+		});
+	}
+
+	async replan() {
+		// Not everybody at once.
+		await pause(REPLAN_MS);
+		await this.read();
+		const answer = await this.readPlan();
+		if (this.isClosed || answer.unchanged) return;
+		const { plan: before, chosen } = this;
+		this.unfollow();
+		this.showPlan(answer);
+		const lost = [...chosen].filter((i) => !this.plan.index.has(before.guids[i]));
+		if (lost.length > 0) this.tell(this.t("gone", { n: lost.length, seats: namesOf(before, lost, this.tongue) }));
+		this.changed();
+	}
+
 	// May be done again, when something else is to be seen of it.
 	build() {
 		const { plan, t, map: before } = this;
 		const isMap = plan.size > 0;
-		before?.open(false);
 		before?.close();
-		this.map = this.legend = this.rows = this.touched = null;
+		this.map = this.legend = this.rows = this.touched = this.touchedRow = null;
 		if (isMap) this.buildMap(before);
 		this.lead = this.leads();
 		this.notice = h("div", { role: "alert" });
@@ -91,6 +121,7 @@ export class Hall extends View {
 			h("section.sheet", { part: "sheet", "aria-label": t("sheet") }, h("div.more", this.notice, this.holding, this.pass, this.card), this.cart));
 		put(this.node, this.header(), this.hall);
 		this.place(this.isSlim);
+		if (before?.isOpen) isMap ? this.map.open(true) : this.opened(false);
 		this.showHolds();
 		this.showChosen();
 	}

@@ -487,7 +487,7 @@ async function start() {
 	};
 	wear(css);
 	await load();
-	await loadTexts("ops");
+	await Promise.all([loadTexts("ops"), loadTexts("tickets")]);
 	document.title = t("ops_title");
 	await begin();
 }

@@ -186,9 +186,10 @@ class EmbeddedHall extends Hall {
 
 	// Above everything else of the page, whatever lies around this.
 	opened(isOpen) {
-		super.opened(isOpen);
 		const { node } = this;
-		if (!node.showPopover) return;
+		const wasOpen = node.classList.contains("opened");
+		super.opened(isOpen);
+		if (!node.showPopover || isOpen === wasOpen) return;
 		if (isOpen) {
 			node.popover = "manual";
 			node.showPopover();
