@@ -121,7 +121,8 @@ export class Hall extends View {
 			h("section.sheet", { part: "sheet", "aria-label": t("sheet") }, h("div.more", this.notice, this.holding, this.pass, this.card), this.cart));
 		put(this.node, this.header(), this.hall);
 		this.place(this.isSlim);
-		if (before?.isOpen) isMap ? this.map.open(true) : this.opened(false);
+		if (before?.isOpen && isMap) this.map.open(true);
+		else if (before?.isOpen) this.opened(false);
 		this.showHolds();
 		this.showChosen();
 	}
