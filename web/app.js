@@ -3,7 +3,8 @@
 import { get, goTo, loginPage, session } from "./api.js";
 import { forgetChoices } from "./choice.js";
 import { inShort, performances } from "./dates.js";
-import { View, button, byId, chooser, h, heading, icon, open, put, signIn, statusOf, toast, watchTitle } from "./dom.js";
+import { View, button, byId, chooser, h, heading, icon, open, put, signIn, statusOf, toast, watchTitle, wear } from "./dom.js";
+import css from "./hall.css.js";
 import { clock, date, day, money, month, number, t } from "./i18n.js";
 import { art, paged } from "./list.js";
 import { SaleView, fillBar, priceRange } from "./sale.js";
@@ -76,13 +77,16 @@ class ConcertView extends View {
 }
 
 async function swap(app, id) {
-	await loadTexts("changes");
+	await Promise.all([loadTexts("changes"), loadTexts("tickets")]);
 	const { SwapView } = await import("./swap.js");
 	return new SwapView(app, id);
 }
 
 // What comes after choosing is loaded then.
-const tickets = () => import("./tickets.js");
+const tickets = async () => {
+	await loadTexts("tickets");
+	return import("./tickets.js");
+};
 
 async function offer(app, ...offered) {
 	const { OfferView } = await (await tickets()).changes();
@@ -186,6 +190,7 @@ function showHead() {
 async function begin() {
 	session.begin();
 	session.needed = askWho;
+	wear(css);
 	await load();
 	document.title = t("title");
 	watchTitle();

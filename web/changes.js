@@ -7,8 +7,7 @@ import { moment, number, t } from "./i18n.js";
 import { art } from "./list.js";
 import { choosePlaces } from "./parts.js";
 import { Plan } from "./plan.js";
-import { seatName } from "./names.js";
-import { places } from "./sale.js";
+import { placesOf, seatName } from "./names.js";
 import { forget, keep, offerOf } from "./tickets.js";
 
 function decoded(text) {
@@ -49,7 +48,7 @@ export function givePart(view) {
 	const part = choosePlaces(reservation, { all: !isHeld, changed: () => show() });
 	const sum = h("p.strong", { "aria-live": "polite" });
 	const { send } = ask(t(title), [t(isHeld ? "release_part_yes" : title), t("keep")], [h("p.muted", t(isHeld ? "release_part_text" : "refund_part_text")), part.node, sum], async () => {
-		const isAll = part.read().n === places(reservation);
+		const isAll = part.read().n === placesOf(reservation);
 		await post(path, isAll && !isHeld ? {} : part.body(), key);
 		// A change ends an offer.
 		forget(view.id);
@@ -60,7 +59,7 @@ export function givePart(view) {
 		const { n, amount } = part.read();
 		key = newKey();
 		send.disabled = n === 0;
-		sum.textContent = n === 0 ? t("part_none") : isHeld ? t("part_kept", { n: places(reservation) - n }) : t("part_back", { amount: view.money(amount) });
+		sum.textContent = n === 0 ? t("part_none") : isHeld ? t("part_kept", { n: placesOf(reservation) - n }) : t("part_back", { amount: view.money(amount) });
 	}
 	show();
 }

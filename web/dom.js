@@ -1,6 +1,6 @@
 // Small things that every page needs: elements, messages, dialogs.
 
-import { choose, otherLanguage, t } from "./i18n.js";
+import { choose, otherLanguage, page, t } from "./i18n.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -37,6 +37,13 @@ export const byId = (id) => document.getElementById(id);
 export function put(element, ...children) {
 	element.replaceChildren(...children.flat(2).filter(isShown));
 	return element;
+}
+
+// Styles that come with a script.
+export function wear(css) {
+	const sheet = new CSSStyleSheet();
+	sheet.replaceSync(css);
+	document.adoptedStyleSheets.push(sheet);
 }
 
 // It takes the focus when its view is opened.
@@ -134,9 +141,9 @@ export function every(milliseconds, tick) {
 export class View {
 	ending = [];
 
-	constructor(app, tag) {
+	constructor(app, tag, tongue = page) {
 		this.app = app;
-		this.node = h(tag, h("p.loading", t("loading")));
+		this.node = h(tag, h("p.loading", tongue.t("loading")));
 	}
 
 	guard(promise) {

@@ -232,23 +232,28 @@ export class Painter {
 		ctx.strokeStyle = this.tones.edge;
 		ctx.lineWidth = 1;
 		for (const shape of this.plan.shapes) {
-			const { width, height, radii, points, area } = shape;
+			const { area } = shape;
 			const fill = this.shapeColor(shape);
 			ctx.save();
 			this.pathOf(ctx, view, shape);
 			ctx.fillStyle = fill;
 			ctx.fill();
 			ctx.stroke();
-			const isBox = !radii && !points && width && height;
-			const wide = (radii ? 2 * radii[0] : width || 200) * s;
-			const high = (radii ? 2 * radii[1] : height || 40) * s;
-			const size = Math.min(22, Math.max(9, high * 0.34));
-			const [textX, textY] = isBox ? [(width * s) / 2, (height * s) / 2] : shape.textAt.map((way) => way * s);
+			const { x, y, wide, high, size } = this.labelOf(shape, s);
 			const ink = inkOn(fill);
-			if (area) this.writeLines(ctx, [shape.text, ...this.words.area(area)], textX, textY, wide, high, ink);
-			else if (shape.text && wide > 40) this.write(ctx, shape.text, textX, textY, size, ink, 600);
+			if (area) this.writeLines(ctx, [shape.text, ...this.words.area(area)], x, y, wide, high, ink);
+			else if (size > 0) this.write(ctx, shape.text, x, y, size, ink, 600);
 			ctx.restore();
 		}
+	}
+
+	// Where in a shape its name stands, for which there is so much room; it is of no size where that is too little.
+	labelOf({ width, height, radii, points, text, textAt }, s) {
+		const isBox = !radii && !points && width && height;
+		const wide = (radii ? 2 * radii[0] : width || 200) * s;
+		const high = (radii ? 2 * radii[1] : height || 40) * s;
+		const [x, y] = isBox ? [(width * s) / 2, (height * s) / 2] : textAt.map((way) => way * s);
+		return { x, y, wide, high, size: text && wide > 40 ? Math.min(22, Math.max(9, high * 0.34)) : 0 };
 	}
 
 	// Left as the context's path, with its origin and turn.
@@ -353,12 +358,23 @@ export class Painter {
 	paintZoneNames(ctx, view) {
 		if (this.level(view) === "blocks") return;
 		const isAfar = this.plan.typical * view.scale < NUMBERS_PX;
+		const labels = this.plan.shapes.map((shape) => {
+			const [left, top] = onScreen(view, shape.x, shape.y);
+			const { x, y, size } = this.labelOf(shape, view.scale);
+			return [left + x, top + y, size];
+		});
 		for (const zone of this.plan.zones.filter(seenIn(view))) {
 			const { box, name, seats } = zone;
 			const [x, y] = onScreen(view, box.left, box.top);
 			const more = isAfar && (box.right - box.left) * view.scale > 180 && seats > 0 ? this.words.zone(zone) : [];
 			// Where rows are bent, the corner is empty.
-			if (name) this.writeTag(ctx, [name, ...more].join(" · "), x, y - 9, 12, this.tones.label, "left");
+			if (!name) continue;
+			const full = [name, ...more].join(" · ");
+			ctx.font = `650 12px ${this.tones.font}`;
+			const right = x + ctx.measureText(full).width;
+			// Not over the name of a stage.
+			const isOver = labels.some(([middle, at, size]) => size > 0 && middle > x && middle - 2 * size < right && Math.abs(at - y + 9) < 9 + size / 2);
+			this.writeTag(ctx, isOver ? name : full, x, y - 9, 12, this.tones.label, "left");
 		}
 	}
 

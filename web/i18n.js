@@ -68,19 +68,19 @@ export const points = (n) => money(n);
 const writers = new Map();
 
 // In the time of a zone, by its IANA name; without one, or of one that is unknown here, in that of the browser.
-function writer(options, zone) {
-	const key = JSON.stringify([options, zone]);
+function writer(options, zone, { locale } = page) {
+	const key = JSON.stringify([options, zone, locale]);
 	if (!writers.has(key)) {
 		try {
-			writers.set(key, new Intl.DateTimeFormat(page.locale, { ...options, timeZone: zone }));
+			writers.set(key, new Intl.DateTimeFormat(locale, { ...options, timeZone: zone }));
 		} catch {
-			writers.set(key, new Intl.DateTimeFormat(page.locale, options));
+			writers.set(key, new Intl.DateTimeFormat(locale, options));
 		}
 	}
 	return writers.get(key);
 }
 
-const format = (options) => (time, zone) => writer(options, zone).format(new Date(time));
+const format = (options) => (time, zone, tongue) => writer(options, zone, tongue).format(new Date(time));
 
 export const date = format({ weekday: "short", day: "numeric", month: "long", year: "numeric" });
 export const time = format({ hour: "2-digit", minute: "2-digit" });

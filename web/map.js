@@ -20,7 +20,7 @@ const MINIMAP_PX = 112;
 const GLIDE_MS = 260;
 const OPENER_PX = 48;
 // A page that scrolls: there a finger moves the page, not the map in it.
-const SCROLLING = "(max-width: 860px)";
+export const SCROLLING = "(max-width: 860px)";
 // Sharper than this cannot be seen, and costs.
 const RATIO_MAX = 2;
 const MEASURES_MAX = 2000;

@@ -34,3 +34,6 @@ export function describe({ plan, mine, chosen }, seat, { accessible, money, tong
 	if (accessible.includes(category.name)) signs.push(t("seat_accessible"));
 	return [name, `${category.name} · ${money(category.price)}`, t(state), ...signs];
 }
+
+// Of an order.
+export const placesOf = ({ seats, areas }) => seats.length + areas.reduce((sum, area) => sum + area.count, 0);

@@ -2,8 +2,9 @@
 
 import { api, get, goTo, loginPage, newKey, patch, post, session } from "./api.js";
 import { Chart } from "./chart.js";
-import { View, button, byId, chooser, confirm, every, h, icon, labelled, put, signIn, statusOf, toast } from "./dom.js";
+import { View, button, byId, chooser, confirm, every, h, icon, labelled, put, signIn, statusOf, toast, wear } from "./dom.js";
 import { theme } from "./draw.js";
+import css from "./hall.css.js";
 import { about, moment, money, number, percent, t } from "./i18n.js";
 import { followSeats } from "./live.js";
 import { SeatMap } from "./map.js";
@@ -484,8 +485,9 @@ async function start() {
 		desk?.close();
 		begin();
 	};
+	wear(css);
 	await load();
-	await loadTexts("orders");
+	await Promise.all([loadTexts("ops"), loadTexts("tickets")]);
 	document.title = t("ops_title");
 	await begin();
 }

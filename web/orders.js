@@ -6,8 +6,7 @@ import { has, moment, money, number, t } from "./i18n.js";
 import { choosePlaces } from "./parts.js";
 import { Revenue } from "./revenue.js";
 import { may } from "./roles.js";
-import { seatName } from "./names.js";
-import { places } from "./sale.js";
+import { placesOf, seatName } from "./names.js";
 
 const PAGE = 50;
 // A page may be empty and others come after it.
@@ -216,7 +215,7 @@ export class OrdersDesk extends View {
 		let key = newKey();
 		const part = choosePlaces(order, { all: true, changed: () => show() });
 		const send = form(title, title, [part.node, sum], async () => {
-			const isAll = part.read().n === places(order);
+			const isAll = part.read().n === placesOf(order);
 			if (isHeld && isAll) await remove(`/v1/reservations/${order.id}`);
 			else await post(isHeld ? `/v1/reservations/${order.id}/releases` : `/v1/payments/${order.payment_id}/refunds`, isAll ? {} : part.body(), key);
 			await this.changed(order.id);

@@ -1,8 +1,9 @@
 // Seats for as many others, on the map or from lists: what is given, what is taken, and what that costs.
 
-import { get, newKey, now, post } from "./api.js";
+import { get, now, post } from "./api.js";
 import { h, put, toast } from "./dom.js";
 import { t } from "./i18n.js";
+import { placesOf } from "./names.js";
 import { choosePlaces } from "./parts.js";
 import { FREE } from "./plan.js";
 import { passFor } from "./queue.js";
@@ -12,8 +13,8 @@ import { forget } from "./tickets.js";
 export class SwapView extends SaleView {
 	async read() {
 		// The route names the order, and that its option.
-		this.order ??= this.id;
-		this.reservation = await get(`/v1/reservations/${this.order}`);
+		this.orderId ??= this.id;
+		this.reservation = await get(`/v1/reservations/${this.orderId}`);
 		this.id = this.reservation.option_id;
 		if (this.paid === undefined) {
 			this.paid = await get(`/v1/payments/${this.reservation.payment_id}`).catch((problem) => {
@@ -26,7 +27,7 @@ export class SwapView extends SaleView {
 	}
 
 	get back() {
-		return `#/reservations/${this.order}`;
+		return `#/reservations/${this.orderId}`;
 	}
 
 	async enter() {
@@ -44,34 +45,39 @@ export class SwapView extends SaleView {
 
 	showHolds() {}
 
-	restore() {}
+	known() {}
 
-	holdArea() {
+	changed() {}
+
+	remember() {}
+
+	counterOf() {
 		return null;
 	}
 
-	lead() {
-		const { seats, areas } = this.reservation;
+	leads() {
 		// Of one place there is nothing to choose.
-		const isOne = seats.length + areas.reduce((sum, area) => sum + area.count, 0) === 1;
-		this.part = choosePlaces(this.reservation, { all: isOne, changed: () => this.regive() });
-		this.give = h("section#give", h("h2", t("swap_give")), this.part.node);
-		return this.give;
+		this.part = choosePlaces(this.reservation, { all: placesOf(this.reservation) === 1, changed: () => this.regive() });
+		return h("section#give", h("h2", t("swap_give")), this.part.node);
 	}
 
 	areaForm() {
 		const { option } = this;
-		if (option.areas.length === 0) return null;
-		this.areaRows = option.areas.map((area) => {
-			const left = h("span.muted");
-			const field = h("input.count", { type: "number", min: 0, max: this.option.max_seats_per_reservation, value: 0, "data-area": area.name, oninput: () => this.showCart() });
-			return { area, left, button: field, node: h("li", h("label.check", field, h("span.grow", area.name), left, h("span.price", this.money(option.prices[area.category])))) };
+		this.fields = option.areas.map((area) => ({
+			area,
+			left: h("span.muted"),
+			field: h("input.count", { type: "number", min: 0, max: option.max_seats_per_reservation, value: 0, "data-area": area.name, oninput: () => this.showCart() }),
+		}));
+		this.areaRows = this.fields.map(({ area, left, field }) => () => {
+			[left.textContent] = this.aboutArea(area);
+			field.disabled = this.areas[area.name].available === 0 || !this.isOpen;
 		});
-		return h("section", h("h2", t("swap_areas")), h("ul.parts", this.areaRows.map((row) => row.node)));
+		const row = ({ area, left, field }) => h("li", h("label.check", field, h("span.grow", area.name), left, h("span.price", this.money(option.prices[area.category]))));
+		return this.fields.length > 0 && h("section", h("h2", t("swap_areas")), h("ul.parts", this.fields.map(row)));
 	}
 
 	get takenAreas() {
-		const counts = (this.areaRows ?? []).map(({ area, button: field }) => ({ area, count: Math.max(0, Math.trunc(field.value)) || 0 }));
+		const counts = this.fields.map(({ area, field }) => ({ area, count: Math.max(0, Math.trunc(field.value)) || 0 }));
 		return counts.filter(({ count }) => count > 0);
 	}
 
@@ -90,10 +96,8 @@ export class SwapView extends SaleView {
 		if (map) {
 			const given = new Set(part.read().seats);
 			map.mine = new Set(this.reservation.seats.filter(({ id }) => !given.has(id)).map(({ id }) => this.plan.index.get(id)));
-			map.chosen = new Set([...map.chosen].slice(0, this.most));
-			map.redraw("above");
 		}
-		this.showChosen();
+		this.choose([...this.chosen].slice(0, this.most));
 	}
 
 	toggle(seat) {
@@ -102,7 +106,7 @@ export class SwapView extends SaleView {
 			box.checked = !box.checked;
 			return this.regive();
 		}
-		const { chosen } = this.map;
+		const { chosen } = this;
 		if (!chosen.has(seat) && this.plan.status[seat] === FREE) {
 			if (this.most === 0) return toast(t("swap_first"));
 			// Instead of the one that was chosen first.
@@ -118,46 +122,43 @@ export class SwapView extends SaleView {
 	}
 
 	showCart() {
-		if (!this.isOpen) return put(this.cart, h("p.strong", this.whyNot));
+		if (this.barred) return put(this.cart, h("p.strong", this.barred));
 		const { n, amount } = this.part.read();
 		const areas = this.takenAreas;
-		const missing = n - this.chosen.length - areas.reduce((sum, { count }) => sum + count, 0);
-		this.node.classList.toggle("choosing", n > 0);
+		const chosen = [...this.chosen];
+		const missing = n - chosen.length - areas.reduce((sum, { count }) => sum + count, 0);
 		if (n === 0) return put(this.cart, h("p.muted", t("swap_first")));
 		if (missing !== 0) return put(this.cart, h("p.muted", missing > 0 ? t("swap_take", { n: missing }) : t("swap_fewer", { n: -missing })));
 		const price = (sum, { area, count }) => sum + count * this.option.prices[area.category];
-		const difference = areas.reduce(price, this.chosen.reduce((sum, i) => sum + this.plan.categoryAt(i).price, 0)) - amount;
+		const difference = areas.reduce(price, this.priceOf(chosen)) - amount;
 		const words = difference > 0 ? "swap_pays" : difference < 0 ? "swap_gets" : "swap_same";
 		const refusal = difference > 0 && this.paid?.method ? "problem_price_would_rise" : difference < 0 && !this.isRefundable ? "swap_not_refundable" : null;
 		put(this.cart,
-			h("p", areas.map(({ area, count }) => `${area.name} × ${count}`).concat(this.chosen.length > 0 ? this.names(this.chosen) : []).join("; ")),
+			h("p", areas.map(({ area, count }) => `${area.name} × ${count}`).concat(chosen.length > 0 ? this.names(chosen) : []).join("; ")),
 			h("p#difference.strong", refusal ? t(refusal) : t(words, { amount: this.money(Math.abs(difference)) })),
-			h("button#swap.button.wide", { disabled: this.isBusy || refusal !== null, onclick: () => this.swap(areas) }, t("swap")));
+			h("button#swap.button.wide", { disabled: this.busy !== null || refusal !== null, onclick: () => this.take(this.wishFor(areas)) }, t("swap")));
 	}
 
-	async swap(areas) {
-		if (this.isBusy) return;
-		const chosen = [...this.chosen];
+	wishFor(areas) {
 		const { seats: give, areas: giveAreas } = this.part.body();
 		const some = (name, all) => (all?.length > 0 ? { [name]: all } : {});
-		const wish = {
-			...some("give", give), ...some("give_areas", giveAreas), ...some("take", chosen.map((i) => this.plan.guids[i])),
+		return {
+			...some("give", give), ...some("give_areas", giveAreas), ...some("take", this.selection.seats),
 			...some("take_areas", areas.map(({ area, count }) => ({ name: area.name, count }))),
 		};
-		this.isBusy = true;
-		this.showCart();
-		try {
-			await post(`/v1/reservations/${this.order}/exchanges`, wish, newKey(), passFor(this.concert));
-			// A change ends an offer.
-			forget(this.order);
-			toast(t("swap_done"), "good");
-			this.app.go(this.back);
-		} catch (problem) {
-			if (problem.code === "not_refundable") this.tell(t("swap_not_refundable"));
-			else this.refused(problem, chosen);
-		} finally {
-			this.isBusy = false;
-			if (!this.isClosed) this.showCart();
-		}
+	}
+
+	async order(wish) {
+		await post(`/v1/reservations/${this.orderId}/exchanges`, wish, undefined, passFor(this.concert));
+		// A change ends an offer.
+		forget(this.orderId);
+		this.choose([]);
+		toast(t("swap_done"), "good");
+		this.app.go(this.back);
+	}
+
+	refused(problem) {
+		if (problem.code === "not_refundable") this.tell(t("swap_not_refundable"));
+		else super.refused(problem);
 	}
 }

@@ -10,5 +10,6 @@ export async function load() {
 
 // Those that only a part of a page needs.
 export async function loadTexts(part) {
-	page.texts = { ...page.texts, ...(await import(`/web/i18n/${page.language}.${part}.js`)).default };
+	const more = (await import(`/web/i18n/${page.language}.${part}.js`)).default;
+	page.texts = { ...page.texts, ...more };
 }

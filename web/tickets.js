@@ -5,8 +5,7 @@ import { begins } from "./dates.js";
 import { View, button, every, h, heading, icon, put, toast } from "./dom.js";
 import { countdown, has, moment, momentThere, money, number, points, t, time } from "./i18n.js";
 import { art, paged } from "./list.js";
-import { seatName } from "./names.js";
-import { places } from "./sale.js";
+import { placesOf, seatName } from "./names.js";
 import { loadTexts } from "./texts.js";
 
 const POINTS = "points";
@@ -186,12 +185,12 @@ export class ReservationView extends View {
 			h("section.card.checkout",
 				this.remaining(t("held_for")), this.head(), this.outcome(), lines(reservation, this.option.currency),
 				h("dl.sums", called(reservation),
-					h("dt", t("seats", { n: places(reservation) })), h("dd.total", this.money(reservation.amount)),
+					h("dt", t("seats", { n: placesOf(reservation) })), h("dd.total", this.money(reservation.amount)),
 					byPoints && sum([icon("wallet"), t("wallet_balance")], points(wallet.balance)),
 					byPoints && enough && sum(t("wallet_after"), points(wallet.balance - reservation.amount))),
 				this.chooseMethod(),
 				!enough && h("p.notice.bad", t("problem_insufficient_points", { balance: wallet.balance, amount: reservation.amount })),
-				this.problem, this.payButton, places(reservation) > 1 && button("#release-part.button.quiet.wide", () => this.change("givePart"), t("release_part")), this.dropButton,
+				this.problem, this.payButton, placesOf(reservation) > 1 && button("#release-part.button.quiet.wide", () => this.change("givePart"), t("release_part")), this.dropButton,
 				h("p.muted.small", this.option.refundable_until ? t("refund_until", { time: momentThere(this.option.refundable_until, this.concert.time_zone) }) : t("refund_never")),
 				this.said));
 		this.count(reservation.created_at, reservation.expires_at);
@@ -205,7 +204,7 @@ export class ReservationView extends View {
 		this.dropButton = button("#give-up.button.quiet.wide", () => this.giveUp(), t("payment_give_up"));
 		put(this.node, h("section.card.checkout",
 			canStop && this.remaining(t("payment_until")), this.head(), this.outcome(), lines(reservation, this.option.currency),
-			h("dl.sums", h("dt", t("seats", { n: places(reservation) })), h("dd.total", this.money(payment.amount))),
+			h("dl.sums", h("dt", t("seats", { n: placesOf(reservation) })), h("dd.total", this.money(payment.amount))),
 			this.problem, canStop && this.dropButton, canStop && this.said));
 		if (canStop) this.count(reservation.created_at, payment.expires_at);
 	}
@@ -343,7 +342,7 @@ export class TicketsView extends View {
 			price.textContent = money(one.amount, currency);
 		}).catch(() => (name.textContent = one.id));
 		return h("li", h("a", { href: `#/reservations/${one.id}` },
-			h("div.grow", name, h("p.muted", t("seats", { n: places(one) }), " · ", moment(one.created_at))),
+			h("div.grow", name, h("p.muted", t("seats", { n: placesOf(one) }), " · ", moment(one.created_at))),
 			h("div.right", h(`span.pill.${one.status}`, t(`reservation_${one.status}`)), price)));
 	}
 

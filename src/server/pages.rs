@@ -55,13 +55,17 @@ files![
     "dom.js",
     "draw.js",
     "embed.v1.js",
+    "hall.css.js",
+    "hall.js",
     "i18n.js",
     "i18n/en.changes.js",
     "i18n/en.js",
-    "i18n/en.orders.js",
+    "i18n/en.ops.js",
+    "i18n/en.tickets.js",
     "i18n/ko.changes.js",
     "i18n/ko.js",
-    "i18n/ko.orders.js",
+    "i18n/ko.ops.js",
+    "i18n/ko.tickets.js",
     "icon.svg",
     "index.html",
     "legend.js",
@@ -231,9 +235,12 @@ mod tests {
         let first = loaded(&["index.html"], true);
         for (file, is_first) in [
             ("sale.js", true),
+            ("hall.js", true),
             ("i18n/ko.js", true),
             ("changes.js", false),
             ("i18n/ko.changes.js", false),
+            ("i18n/ko.ops.js", false),
+            ("i18n/ko.tickets.js", false),
             ("swap.js", false),
             ("tickets.js", false),
             ("ops.js", false),
@@ -257,7 +264,7 @@ mod tests {
     #[test]
     fn every_text_is_there_in_every_language() {
         let mut korean = BTreeSet::new();
-        for part in ["", ".changes", ".orders"] {
+        for part in ["", ".changes", ".ops", ".tickets"] {
             let [english, own] = ["en", "ko"].map(|language| keys(text(&format!("i18n/{language}{part}.js"))));
             // Korean has no plural.
             let single: BTreeSet<_> = english.iter().copied().filter(|key| !key.ends_with("_one")).collect();

@@ -8,6 +8,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::browser::{Browsers, Look, Window, theatre};
+use crate::embed;
 use crate::harness::Server;
 
 /// A line of `pip`, with the hash that it checks.
@@ -57,12 +58,19 @@ fn fetched() -> Result<PathBuf, String> {
     Ok(script)
 }
 
-/// What it finds on what is shown now.
+/// What it finds on what is shown now of the page.
 async fn findings(window: &Window, axe: &str) -> Value {
+    findings_in(window, axe, "document").await
+}
+
+/// What it finds in a part of what is shown now.
+async fn findings_in(window: &Window, axe: &str, part: &str) -> Value {
     // Not as a script of the page, whose policy would forbid it.
     window.driver.cdp().send_raw("Runtime.evaluate", json!({"expression": axe})).await.unwrap();
-    let run = "(async () => JSON.stringify((await axe.run(document, {resultTypes: ['violations']})).violations
-        .map(({id, nodes}) => [id, nodes.map(({html, failureSummary}) => `${html}: ${failureSummary}`)])))()";
+    let run = format!(
+        "(async () => JSON.stringify((await axe.run({part}, {{resultTypes: ['violations']}})).violations
+        .map(({{id, nodes}}) => [id, nodes.map(({{html, failureSummary}}) => `${{html}}: ${{failureSummary}}`)])))()"
+    );
     let asked = json!({"expression": run, "awaitPromise": true});
     let told = window.driver.cdp().send_raw("Runtime.evaluate", asked).await.unwrap();
     serde_json::from_str(told["result"]["value"].as_str().unwrap_or_else(|| panic!("{told}"))).unwrap()
@@ -133,5 +141,40 @@ async fn axe_finds_nothing_on_any_page() {
             assert_eq!(findings(&window, &axe).await, json!([]), "operator, {tab}, {suffix}");
         }
         window.close_refused(&[404]).await;
+    }
+}
+
+#[tokio::test]
+async fn axe_finds_nothing_in_the_map_of_another_site() {
+    let Some(browsers) = Browsers::start("axe_finds_nothing_in_the_map_of_another_site").await else { return };
+    let axe = tokio::task::spawn_blocking(axe).await.unwrap();
+    let (listener, address) = embed::site().await;
+    let server = embed::server_for(address).await;
+    let area =
+        json!({"accessible": ["Wheelchair"], "areas": [{"name": "Lawn", "capacity": 20, "category": "Restricted"}]});
+    let (_, option) = theatre(&server, "Goldberg Variations", json!({}), area).await;
+    embed::serve(listener, &[&server], format!("<boxoffice-seats option=\"{option}\"></boxoffice-seats>"));
+    for (suffix, look) in [
+        ("phone, light", Look::PHONE),
+        ("phone, dark", Look { is_dark: true, ..Look::PHONE }),
+        ("desktop, light", Look::DESKTOP),
+        ("desktop, dark", Look { is_dark: true, ..Look::DESKTOP }),
+    ] {
+        let window = browsers.window(&server, look).await;
+        window.driver.goto(format!("http://{address}/")).await.unwrap();
+        embed::until_heard(&window, "ready").await;
+        // With all that it can show.
+        let all = format!(
+            "window.token = '{}'; const it = document.querySelector('boxoffice-seats'); const at = (css) => it.shadowRoot.querySelector(css);
+             at('#best summary').click(); at('#list summary').click(); at('.filter').click(); at('.map').seatMap.touched({{seat: 0}});
+             it.best({{count: 2}}).then(() => it.select(['S-M-9']))",
+            server.buyer(&suffix.replace(", ", "-"))
+        );
+        window.script(&all).await;
+        window.until("document.querySelector('boxoffice-seats').shadowRoot.querySelector('#hold')").await;
+        // What is around it is the site's.
+        let found = findings_in(&window, &axe, "document.querySelector('boxoffice-seats')").await;
+        assert_eq!(found, json!([]), "{suffix}");
+        window.leave().await;
     }
 }

@@ -23,19 +23,19 @@ const SEATS: &str = "document.querySelector('boxoffice-seats')";
 const INSIDE: &str = "document.querySelector('boxoffice-seats').shadowRoot";
 
 /// A listener for the site, whose origin the server must know before there is a page.
-async fn site() -> (TcpListener, SocketAddr) {
+pub async fn site() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
 }
 
 /// A server that lets this site call it.
-async fn server_for(site: SocketAddr) -> Server {
+pub async fn server_for(site: SocketAddr) -> Server {
     Server::with(|settings| settings.cors.allowed_origins = vec![format!("http://{site}")]).await
 }
 
 /// Serves a page with `body`, which loads the map from `servers`. Its policy has nothing unsafe in it.
-fn serve(listener: TcpListener, servers: &[&Server], body: String) {
+pub fn serve(listener: TcpListener, servers: &[&Server], body: String) {
     let all =
         |scheme: &str| -> String { servers.iter().map(|server| format!(" {scheme}://{}", server.address)).collect() };
     let policy = format!(
@@ -78,7 +78,7 @@ fn serve(listener: TcpListener, servers: &[&Server], body: String) {
     });
 }
 
-async fn until_heard(window: &Window, name: &str) {
+pub async fn until_heard(window: &Window, name: &str) {
     window.until(&format!("window.heard?.some((event) => event.name === '{name}')")).await;
 }
 
@@ -207,6 +207,18 @@ async fn two_maps_have_two_servers_and_two_languages() {
     let options = window
         .script("return [...document.querySelectorAll('boxoffice-seats')].map((it) => it.getAttribute('option'))")
         .await;
+    // Each with the tokens of its own server.
+    let tokens = json!([one.buyer("anna"), two.buyer("anna")]);
+    let hold = format!(
+        "const tokens = {tokens}; document.querySelectorAll('boxoffice-seats').forEach(async (it, k) => {{ \
+         it.getToken = async () => tokens[k]; await it.select(['S-A-1']); await it.hold(); }})"
+    );
+    window.script(&hold).await;
+    window.until("window.heard.filter(({name}) => name === 'hold').length === 2").await;
+    for (server, option) in servers.iter().zip(options.as_array().unwrap()) {
+        let path = format!("/v1/options/{}/seats", option.as_str().unwrap());
+        assert_eq!(server.get(&path, "").await.body["seats"], json!({"S-A-1": "held"}));
+    }
     // On the second server only.
     two.hold(options[1].as_str().unwrap(), &two.buyer("ben"), &["S-C-12"]).await;
     let status = "[...document.querySelectorAll('boxoffice-seats')].map((it) => { \
@@ -254,5 +266,112 @@ async fn attributes_may_change_at_any_time() {
     // Also what the styles of the site say is followed.
     window.script(&format!("{SEATS}.style.setProperty('--boxoffice-selected', 'rgb(122 31 92)')")).await;
     window.until(&format!("{tones}.mine === '#7a1f5c'")).await;
+    close(window).await;
+}
+
+#[tokio::test]
+async fn its_forms_hold_the_best_seats_and_places_in_areas() {
+    let Some(browsers) = Browsers::start("its_forms_hold_the_best_seats_and_places_in_areas").await else { return };
+    let (listener, address) = site().await;
+    let server = server_for(address).await;
+    let areas = json!([{"name": "Lawn", "capacity": 20, "category": "Restricted"},
+        {"name": "Terrace", "capacity": 3, "category": "Standard"}]);
+    let more = json!({"accessible": ["Wheelchair"], "areas": areas});
+    let (_, option) = theatre(&server, "Chamber Music", json!({}), more).await;
+    serve(listener, &[&server], format!("<boxoffice-seats option=\"{option}\"></boxoffice-seats>"));
+    for look in [Look::PHONE, Look::DESKTOP] {
+        let window = browsers.window(&server, look).await;
+        window.driver.goto(format!("http://{address}/")).await.unwrap();
+        until_heard(&window, "ready").await;
+        window.script(&format!("window.token = '{}'", server.buyer("anna"))).await;
+        let click = async |css: &str| {
+            window.until(&format!("{INSIDE}.querySelector({css:?})?.checkVisibility()")).await;
+            window.script(&format!("{INSIDE}.querySelector({css:?}).click()")).await;
+        };
+        let held = async |n: usize| {
+            window.until(&format!("window.heard.filter(({{name}}) => name === 'hold').length === {n}")).await;
+            window.script(&format!("return {SEATS}.reservation")).await
+        };
+        // It comes before the map where one scrolls.
+        let order = format!(
+            "return Boolean({INSIDE}.querySelector('#best').compareDocumentPosition({INSIDE}.querySelector('.map')) & 4)"
+        );
+        assert_eq!(window.script(&order).await, json!(look.width < 500));
+        // A place for a wheelchair is named, and comes with somebody beside it.
+        click("#best summary").await;
+        assert_eq!(
+            window.script(&format!("return {INSIDE}.querySelector('#best-companions').checkVisibility()")).await,
+            json!(false)
+        );
+        let choose = format!(
+            "const at = (id) => {INSIDE}.getElementById(id); at('best-category').value = 'Wheelchair';
+             at('best-category').dispatchEvent(new Event('change')); at('best-count').value = 1; at('best-companions').value = 1"
+        );
+        window.script(&choose).await;
+        window.picture(if look.width < 500 { "embed-best-phone" } else { "embed-best" }).await;
+        click("#best-hold").await;
+        let best = held(1).await;
+        let categories: Vec<_> = best["seats"].as_array().unwrap().iter().map(|seat| &seat["category"]).collect();
+        assert!(categories.len() == 2 && categories.contains(&&json!("Wheelchair")), "{best}");
+        assert_eq!(tried(&window, "release()").await["value"]["status"], "released");
+
+        // Places of two areas in one go, never more than there are.
+        click("[data-area=Lawn] [aria-label=More]").await;
+        for _ in 0..4 {
+            click("[data-area=Terrace] [aria-label=More]").await;
+        }
+        let selection = window.script(&format!("return {SEATS}.selection")).await;
+        let chosen = json!([{"name": "Lawn", "count": 1}, {"name": "Terrace", "count": 3}]);
+        assert_eq!(selection, json!({"seats": [], "areas": chosen, "amount": 28_500}));
+        click("#hold").await;
+        let places = held(2).await;
+        assert_eq!((&places["amount"], &places["areas"][1]["count"]), (&json!(28_500), &json!(3)), "{places}");
+        window.until(&format!("{INSIDE}.querySelector('[data-area=Terrace]').textContent.includes('Sold out')")).await;
+        assert_eq!(tried(&window, "release()").await["value"]["status"], "released");
+
+        // The legend filters, and from the list one chooses without the map.
+        click(".filter").await;
+        let filter = format!("return [...{INSIDE}.querySelector('.map').seatMap.painter.filter]");
+        assert_eq!(window.script(&filter).await, json!([0]));
+        click("#list summary").await;
+        click("#list-seats input:not(:disabled)").await;
+        window.until(&format!("{SEATS}.selection.seats.length === 1")).await;
+        close(window).await;
+    }
+}
+
+#[tokio::test]
+async fn where_there_is_a_line_the_site_is_asked_for_a_place_in_it() {
+    let Some(browsers) = Browsers::start("where_there_is_a_line_the_site_is_asked_for_a_place_in_it").await else {
+        return;
+    };
+    let (listener, address) = site().await;
+    let server = server_for(address).await;
+    let (concert, option) = theatre(&server, "Chamber Music", json!({"mode": "queue"}), json!({})).await;
+    serve(listener, &[&server], format!("<boxoffice-seats option=\"{option}\"></boxoffice-seats>"));
+    let window = browsers.window(&server, Look::PHONE).await;
+    window.driver.goto(format!("http://{address}/")).await.unwrap();
+    until_heard(&window, "error").await;
+    let problem = window.script("return window.heard.find(({name}) => name === 'error').detail.problem").await;
+    assert_eq!(problem, json!({"status": 403, "code": "queue_token_required"}));
+    let cart = format!("{INSIDE}.querySelector('.cart')");
+    window.until(&format!("{cart}.textContent === 'This concert has a line. Join it first.'")).await;
+    assert_eq!(tried(&window, "select(['S-C-12'])").await, json!({"value": null}));
+    assert_eq!(window.script(&format!("return {INSIDE}.querySelector('#hold')")).await, Value::Null);
+    assert_eq!(window.script(&format!("return {INSIDE}.querySelector('#best-hold').disabled")).await, json!(true));
+    window.picture("embed-line").await;
+
+    let anna = server.buyer("anna");
+    let line = format!("/v1/concerts/{concert}/tokens");
+    let pass = loop {
+        let pass = server.post(&line, &anna, json!({})).await;
+        if pass.body["status"] == "active" {
+            break pass;
+        }
+    };
+    window.script(&format!("window.token = '{anna}'; {SEATS}.queueToken = {}", pass.body["token"])).await;
+    window.until(&format!("{INSIDE}.querySelector('#hold')?.checkVisibility()")).await;
+    window.script(&format!("{INSIDE}.querySelector('#hold').click()")).await;
+    until_heard(&window, "hold").await;
     close(window).await;
 }

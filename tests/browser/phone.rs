@@ -104,6 +104,51 @@ async fn a_swipe_scrolls_the_page_and_moves_the_map_once_it_is_opened() {
     window.close().await;
 }
 
+#[tokio::test]
+async fn the_way_back_closes_the_map_and_then_leaves_the_page() {
+    let Some(browsers) = Browsers::start("the_way_back_closes_the_map_and_then_leaves_the_page").await else { return };
+    let server = Server::start().await;
+    let (concert, option) = theatre(&server, "Chamber Music", json!({}), json!({})).await;
+    let window = phone(&browsers, &server, "anna", &option).await;
+    window.script(&format!("location.hash = '#/concerts/{concert}'")).await;
+    window.find(".dates").await;
+    window.tap(".dates a").await;
+    window.until("document.querySelector('.map')?.seatMap.painted").await;
+    window.tap(".opener").await;
+    window.until(&format!("{MAP}.isOpen")).await;
+    window.tap_seat("S-C-12").await;
+    window.driver.back().await.unwrap();
+    window.until(&format!("!{MAP}.isOpen && {MAP}.chosen.size === 1")).await;
+    // Its own button leaves nothing behind that one would have to go back through.
+    window.tap(".opener").await;
+    window.until(&format!("{MAP}.isOpen")).await;
+    // As it was, also after a reload.
+    window.driver.refresh().await.unwrap();
+    window.until("document.querySelector('.map')?.seatMap.isOpen").await;
+    window.tap(".opener").await;
+    window.until(&format!("!{MAP}.isOpen && history.state === null")).await;
+    window.driver.back().await.unwrap();
+    window.find(".dates").await;
+    window.close().await;
+}
+
+#[tokio::test]
+async fn the_name_of_the_stage_is_not_written_over() {
+    let Some(browsers) = Browsers::start("the_name_of_the_stage_is_not_written_over").await else { return };
+    let server = Server::start().await;
+    let (_, option) = theatre(&server, "Chamber Music", json!({}), json!({})).await;
+    let window = phone(&browsers, &server, "anna", &option).await;
+    let tags = format!(
+        "const {{painter}} = {MAP}; const tags = []; const {{writeTag}} = painter;
+         painter.writeTag = function (ctx, text, ...rest) {{ tags.push(text); return writeTag.call(this, ctx, text, ...rest); }};
+         {MAP}.paintAbove(); delete painter.writeTag; return tags"
+    );
+    let tags = window.script(&tags).await;
+    assert_eq!(tags[0], "Stalls");
+    assert_eq!(tags[1], "Dress Circle · 342 left · from 8,000 points");
+    window.close().await;
+}
+
 /// What is in the sheet and cannot be touched, since something lies over it; what is below it for good; and toasts over it.
 const COVERED: &str = "const sheet = document.querySelector('.sheet'); const box = sheet.getBoundingClientRect();
     const shown = [...sheet.querySelectorAll('button, a, p, strong')].filter((e) => e.checkVisibility());
@@ -250,8 +295,10 @@ async fn areas_are_on_the_map_and_held_from_there() {
     let card = window.text("#touched").await;
     assert!(card.contains("Floor") && card.contains("40 left") && card.contains("30 points"), "{card}");
     window.picture("area").await;
-    window.tap("#touched [aria-label=More]").await;
-    window.tap("#touched .button").await;
+    for _ in 0..2 {
+        window.tap("#touched [aria-label=More]").await;
+    }
+    window.tap("#hold").await;
     assert!(window.text(".lines").await.contains("Floor × 2"));
     window.close().await;
 }

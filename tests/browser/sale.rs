@@ -157,9 +157,71 @@ async fn places_without_seats_are_held_too() {
     let option = server.option(8).await;
     let window = browsers.window(&server, Look::PHONE).await;
     window.open_as("/", &server.buyer("anna"), &format!("#/options/{option}")).await;
-    window.click("[data-area=Floor] button[aria-label=More]").await;
-    window.click("[data-area=Floor] .button").await;
+    for _ in 0..2 {
+        window.click("[data-area=Floor] button[aria-label=More]").await;
+    }
+    // As seats are, places are kept until somebody has signed in, or has looked elsewhere.
+    window.driver.refresh().await.unwrap();
+    window.until("document.querySelector('.chips')?.innerText.includes('2 × Floor')").await;
+    assert!(window.text(".sum").await.contains("2 places"));
+    // Nobody can hold seats and places in one go.
+    window.click_seat("S1").await;
+    window.until("document.querySelector('.chips li').innerText.startsWith('1')").await;
+    assert_eq!(window.script("return document.querySelector('[data-area=Floor] input').value").await, "0");
+    for _ in 0..2 {
+        window.click("[data-area=Floor] button[aria-label=More]").await;
+    }
+    window.click("#hold").await;
     assert!(window.text(".lines").await.contains("Floor × 2"));
     assert_eq!(server.get(&format!("/v1/options/{option}"), "").await.body["counts"]["held"], 2);
+    window.close().await;
+}
+
+/// Another plan of the house from when the test says so: without C-12, and with a seat more. Sockets are told of by the test.
+const OTHER_PLAN: &str = "
+    const [Socket, ask] = [window.WebSocket, window.fetch]; window.sockets = [];
+    window.WebSocket = class extends Socket { constructor(...all) { super(...all); window.sockets.push(this); } };
+    window.fetch = async (path, ...rest) => {
+        if (!window.isOther || !path.endsWith('/plan')) return ask(path, ...rest);
+        const plan = await (await ask(path)).json();
+        const row = plan.zones.flatMap((zone) => zone.rows).find((row) => row.seats.some((seat) => seat.seat_guid === 'S-C-12'));
+        const seat = row.seats.find((seat) => seat.seat_guid === 'S-C-12');
+        row.seats = [...row.seats.filter((one) => one !== seat), {...seat, seat_guid: 'NEW'}];
+        return new Response(JSON.stringify(plan), {headers: {'content-type': 'application/json', etag: '\"other\"'}});
+    };";
+
+#[tokio::test]
+async fn another_plan_takes_the_place_of_the_one_that_is_shown() {
+    let Some(browsers) = Browsers::start("another_plan_takes_the_place_of_the_one_that_is_shown").await else { return };
+    let server = Server::start().await;
+    let (_, option) = theatre(&server, "Chamber Music", json!({}), json!({})).await;
+    let window = browsers.window(&server, Look::DESKTOP).await;
+    let source = json!({"source": OTHER_PLAN});
+    window.driver.cdp().send_raw("Page.addScriptToEvaluateOnNewDocument", source).await.unwrap();
+    window.open_as("/", &server.buyer("anna"), &format!("#/options/{option}")).await;
+    window.click_seat("S-C-12").await;
+    window.click_seat("S-C-13").await;
+    window.until(&format!("{MAP}.chosen.size === 2 && window.sockets.length === 1")).await;
+    let seen = window
+        .script(&format!("const {{scale, x, y}} = {MAP}.centre; return [scale, x, y].map((n) => Math.round(100 * n))"))
+        .await;
+    let told = "const seats = {}, areas = {}; window.isOther = true;
+        window.sockets[0].onmessage({data: JSON.stringify({type: 'snapshot', seq: 0, seats, areas})})";
+    window.script(told).await;
+    window.until(&format!("{MAP}.plan.index.has('NEW') && !{MAP}.plan.index.has('S-C-12')")).await;
+    assert_eq!(
+        window.script(&format!("return [...{MAP}.chosen].map((i) => {MAP}.plan.guids[i])")).await,
+        json!(["S-C-13"])
+    );
+    let now = window
+        .script(&format!("const {{scale, x, y}} = {MAP}.centre; return [scale, x, y].map((n) => Math.round(100 * n))"))
+        .await;
+    assert_eq!(now, seen);
+    let notice = window.text(".notice.bad").await;
+    assert!(notice.contains("Just gone") && notice.contains("Row C"), "{notice}");
+    // It goes on with what becomes of these seats.
+    server.hold(&option, &server.buyer("ben"), &["S-C-13"]).await;
+    window.until(&format!("{MAP}.chosen.size === 0")).await;
+    window.find("#nearest").await;
     window.close().await;
 }
