@@ -293,7 +293,7 @@ def main(directory):
     assert printed.splitlines()[-1] in Shop.blocks["html"], printed
     browser = Browser()
     try:
-        # look_at_sale(browser, admin)
+        look_at_sale(browser, admin)
         reservation = buy(browser)
         print("      step 4", flush=True)
     finally:
