@@ -19,8 +19,11 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import warnings
 
-import oidc_provider_mock
+with warnings.catch_warnings(record=True):
+    # Packages of it that warn of each other.
+    import oidc_provider_mock
 import werkzeug.serving
 from werkzeug.middleware.proxy_fix import ProxyFix
 
