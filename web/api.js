@@ -14,8 +14,6 @@ const ORDERS = /\/(reservations|payments)\b/;
 export const session = {
 	token: null,
 	user: null,
-	// Null of buyers.
-	role: null,
 
 	// The token in the address does not stay there.
 	begin() {
@@ -36,14 +34,13 @@ export const session = {
 		if (!claims) return false;
 		this.token = token.trim();
 		this.user = claims.sub;
-		this.role = claims.role ?? null;
 		sessionStorage.setItem(KEPT, this.token);
 		return true;
 	},
 
 	end() {
 		sessionStorage.removeItem(KEPT);
-		this.token = this.user = this.role = null;
+		this.token = this.user = null;
 	},
 
 	// Set by the page.

@@ -74,8 +74,8 @@ export function signIn(take, done, before, actions = [], elsewhere = null) {
 	if (elsewhere) return h("form", { onsubmit: elsewhere }, h("h2", t("session_title")), before, h("div.actions", actions, h("button.button", t("session_begin"))));
 	const field = h("textarea#token", { rows: 4, required: true, autocomplete: "off", spellcheck: "false" });
 	const wrong = h("p.notice.bad", { role: "alert", hidden: true }, t("session_wrong"));
-	const onsubmit = () => {
-		wrong.hidden = take(field.value);
+	const onsubmit = async () => {
+		wrong.hidden = await take(field.value);
 		if (wrong.hidden) done();
 	};
 	return h("form", { onsubmit }, h("h2", t("session_title")), before, labelled(t("session_token"), field), wrong,

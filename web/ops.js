@@ -9,7 +9,7 @@ import { about, moment, money, number, percent, t } from "./i18n.js";
 import { followSeats } from "./live.js";
 import { SeatMap } from "./map.js";
 import { FREE, Plan } from "./plan.js";
-import { isOperator, may } from "./roles.js";
+import { learnRoles, may } from "./roles.js";
 import { load, loadTexts } from "./texts.js";
 
 const EVERY_MS = 2000;
@@ -452,7 +452,7 @@ async function begin() {
 	put(byId("head"),
 		h("a.logo", { href: "/ops" }, icon("ticket"), "boxoffice", h("small", t("ops_name"))),
 		h("nav", h("span#health.pill"), session.user && h("span.ghost.who", icon("person"), session.user), chooser()));
-	if (!isOperator()) return put(page, await askRole());
+	if (!(await ask(learnRoles()))) return put(page, await askRole());
 	const concerts = await ask(get("/v1/concerts?limit=500"));
 	const items = (concerts?.items ?? []).filter((concert) => concert.options.length > 0);
 	if (items.length === 0) return put(page, h("main", h("p", t("ops_none"))));
@@ -475,7 +475,7 @@ async function begin() {
 
 async function askRole() {
 	const page = await loginPage();
-	const take = (token) => session.take(token) && isOperator();
+	const take = (token) => session.take(token) && learnRoles();
 	return h("main.ask", h("section.card.control", signIn(take, begin, h("p", t("ops_admin")), [], page && (() => goTo(page)))));
 }
 

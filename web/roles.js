@@ -1,6 +1,6 @@
 // What a role may do on the operator's page. The server decides; this only leaves out what it would refuse.
 
-import { session } from "./api.js";
+import { get, session } from "./api.js";
 
 const MAY = {
 	admin: ["run", "block", "hold", "hand_on", "give_back", "release", "extend", "look_back", "call_off"],
@@ -9,6 +9,14 @@ const MAY = {
 	viewer: ["look_back"],
 };
 
-export const isOperator = () => session.role in MAY;
+let roles = [];
 
-export const may = (what) => MAY[session.role]?.includes(what) ?? false;
+// Asks which ones the token has: only the server knows in which of its claims they are, and by what names.
+export async function learnRoles() {
+	roles = session.token ? ((await get("/v1/site")).roles ?? []) : [];
+	return isOperator();
+}
+
+export const isOperator = () => roles.some((role) => role in MAY);
+
+export const may = (what) => roles.some((role) => MAY[role]?.includes(what));

@@ -1,10 +1,11 @@
-"""Runs every query of the dashboards and alerts in a real Prometheus that scrapes a server on which something has been sold: a query that returns
-nothing, or a metric that the server does not have, ends it.
+"""Reads the dashboards as Grafana's own model has them, and runs every query of theirs and of the alerts in a real Prometheus that scrapes a
+server on which something has been sold: a query that returns nothing, or a metric that the server does not have, ends it.
 
-usage: dashboards.py PROMETHEUS DIR, with tokens of an admin and of the buyer `fan` in ADMIN and FAN, and what is on sale in OPTION; the
-server listens on its packaged addresses
+usage: dashboards.py PROMETHEUS DIR, by a Python that has grafana-foundation-sdk, with tokens of an admin and of the buyer `fan` in ADMIN and
+FAN, and what is on sale in OPTION; the server listens on its packaged addresses
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -16,6 +17,9 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 HERE = pathlib.Path(__file__).resolve().parent.parent
 API, OPS, PROMETHEUS = "http://127.0.0.1:8080", "http://127.0.0.1:9464", "http://127.0.0.1:9090"
@@ -51,20 +55,53 @@ def prometheus(path, **query):
         return json.load(answer)["data"]
 
 
-def queries():
+def has_all(model, given):
+    """Whether all that is given is in a model, which may have defaults beside it."""
+    if isinstance(given, dict):
+        return all(name in model and has_all(model[name], value) for name, value in given.items())
+    if isinstance(given, list):
+        return len(model) == len(given) and all(map(has_all, model, given))
+    return model == given
+
+
+def boards():
+    """The dashboards by their file names, once Grafana's model of them has been found to have all that stands in them."""
     for path in sorted((HERE / "grafana").glob("*.json")):
         board = json.loads(path.read_text())
+        assert has_all(json.loads(JSONEncoder().encode(Dashboard.from_json(board))), board), f"{path} has what no dashboard has"
         ids = [panel["id"] for panel in board["panels"]]
         assert len(ids) == len(set(ids)), path
-        for panel in board["panels"]:
-            for target in panel["targets"]:
-                text = target["expr"].replace("$__rate_interval", "1m").replace("$instance", ".*")
-                assert "$" not in text, text
-                yield f"{path.name}, {panel['title']}", text
+        yield path.name, board
+
+
+def variables(board):
+    """The values that somebody can choose from, each as a query for them, and its name."""
+    for variable in board["templating"]["list"]:
+        if variable["type"] == "query":
+            series, label = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]).groups()
+            yield variable["name"], f'group by ({label}) ({series[:-1]},{label}!=""}})'
+
+
+def panels(board):
+    """The title of each panel with each of its queries, where all values are chosen."""
+    chosen = [name for name, _ in variables(board)]
+    for panel in board["panels"]:
+        for target in panel["targets"]:
+            text = target["expr"].replace("$__rate_interval", "1m")
+            for name in chosen:
+                text = text.replace(f"${name}", ".*")
+            assert "$" not in text, text
+            yield panel["title"], text
+
+
+def queries():
+    for name, board in boards():
+        for place, text in [*variables(board), *panels(board)]:
+            yield f"{name}, {place}", text
 
 
 def metrics_of(text):
-    return set(re.findall(r"\bboxoffice_\w+", text))
+    return set(re.findall(r"\b(?:boxoffice|process)_\w+", text))
 
 
 def wait_for(what, condition):
@@ -80,9 +117,9 @@ def wait_for(what, condition):
         time.sleep(0.3)
 
 
-def main(program, directory):
-    admin, fan, option = os.environ["ADMIN"], os.environ["FAN"], os.environ["OPTION"]
-    work = pathlib.Path(directory)
+@contextlib.contextmanager
+def scraped(program, work):
+    """While a Prometheus scrapes the server, as the packaged configuration says but for the interval."""
     work.mkdir()
     alerts = HERE.parent / "docs" / "prometheus-alerts.yml"
     config = (HERE / "prometheus.yml").read_text()
@@ -94,7 +131,20 @@ def main(program, directory):
     with open(work / "log", "w") as log:
         running = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        wait_for("Prometheus does not start", lambda: prometheus("/api/v1/query", query='up{job="boxoffice"} == 1')["result"])
+        wait_for("Prometheus does not start", lambda: answers_to('up{job="boxoffice"} == 1'))
+        yield alerts
+    finally:
+        running.terminate()
+        running.wait(30)
+
+
+def answers_to(query):
+    return prometheus("/api/v1/query", query=query)["result"]
+
+
+def main(program, directory):
+    admin, fan, option = os.environ["ADMIN"], os.environ["FAN"], os.environ["OPTION"]
+    with scraped(program, pathlib.Path(directory)) as alerts:
         call("POST", "/v1/users/fan/wallet/charges", admin, {"amount": 10_000})
         webhook = call("POST", "/v1/webhooks", admin, {"url": "http://127.0.0.1:9/events"})
         looking_on = follow(f"/v1/options/{option}/live")
@@ -112,7 +162,7 @@ def main(program, directory):
             else:
                 call("DELETE", f"/v1/reservations/{held['id']}", fan)
             for place, text in sorted(missing):
-                if prometheus("/api/v1/query", query=text)["result"]:
+                if answers_to(text):
                     missing.discard((place, text))
             return not missing
 
@@ -128,9 +178,6 @@ def main(program, directory):
         assert not wrong, wrong
         looking_on.close()
         call("DELETE", f"/v1/webhooks/{webhook['id']}", admin)
-    finally:
-        running.terminate()
-        running.wait(30)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Puts boxoffice under load as an on-sale does, and checks that what callers are told is true.
 ///
 /// Exits with 0 only if the audit has found nothing wrong; no figures are printed otherwise. Every parameter has a default;
-/// a scenario file changes it, and flags win over that. See the README, "Rehearse an on-sale".
+/// a scenario file changes it, and flags win over that. See docs/REHEARSAL.md.
 #[derive(Parser)]
 #[command(name = "boxoffice-loadtest", version)]
 struct Cli {

@@ -2,11 +2,12 @@
 
 #![forbid(unsafe_code)]
 
+use std::env;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -266,7 +267,7 @@ struct Healthcheck {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| refuse(&error));
     let outcome = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(arguments) => serve(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Token(arguments) => token(&arguments).map(|()| ExitCode::SUCCESS),
@@ -287,6 +288,14 @@ fn main() -> ExitCode {
     })
 }
 
+/// Ends as wrong arguments do (or with the help that was asked for); a health check with 1 at the most, since Docker keeps 2 for itself.
+fn refuse(error: &clap::Error) -> ! {
+    let is_check = env::args_os().nth(1).is_some_and(|command| command == "healthcheck");
+    // Whoever read it may be gone.
+    let _ = error.print();
+    process::exit(if is_check { error.exit_code().min(1) } else { error.exit_code() })
+}
+
 /// An error with its causes, each of them told once: some errors tell theirs themselves.
 fn complaint(error: &anyhow::Error) -> String {
     error
@@ -301,7 +310,7 @@ fn load(place: &Place, more: &[(&str, &Option<String>)]) -> Result<Settings> {
     let data = data.transpose()?;
     let given = [("data_dir", &data)].into_iter().chain(more.iter().copied());
     let flags: Vec<_> = given.filter_map(|(key, value)| Some((key, value.clone()?))).collect();
-    let environment = std::env::vars_os().filter_map(|(name, value)| {
+    let environment = env::vars_os().filter_map(|(name, value)| {
         // Variables of others need not be UTF-8; one of ours that is not is as wrong as an unknown one.
         Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
     });

@@ -329,6 +329,16 @@ impl Verifier {
         self.verified(token, SystemTime::now())
     }
 
+    /// The roles by a token, where one that does not count is as good as none.
+    fn roles(&self, known: Result<Known, Unknown>) -> Result<Option<Roles>, Problem> {
+        match known {
+            Ok(known) => Ok(Some(known.identity.roles)),
+            // They may have some, and would miss what is theirs to see.
+            Err(unknown @ Unknown::NoKeys) => Err(self.problem(&unknown)),
+            Err(Unknown::Invalid(_) | Unknown::Kid) => Ok(None),
+        }
+    }
+
     fn problem(&self, unknown: &Unknown) -> Problem {
         match unknown {
             Unknown::Invalid(why) => invalid(*why),
@@ -611,12 +621,14 @@ fn identifying<T: 'static>(request: &HttpRequest, admit: fn(Identity) -> Result<
 /// Whether whoever asks shows that they have a role, where nobody need show anything; nobody waits for a key that is not known.
 pub(super) fn runs_the_sale(request: &HttpRequest, app: &App) -> Result<bool, Problem> {
     let Ok(token) = shown(request) else { return Ok(false) };
-    match app.verifier.verified(token, SystemTime::now()) {
-        Ok(known) => Ok(!known.identity.roles.is_empty()),
-        // They may have one, and would miss what is theirs to see.
-        Err(unknown @ Unknown::NoKeys) => Err(app.verifier.problem(&unknown)),
-        Err(Unknown::Invalid(_) | Unknown::Kid) => Ok(false),
-    }
+    let roles = app.verifier.roles(app.verifier.verified(token, SystemTime::now()))?;
+    Ok(roles.is_some_and(|roles| !roles.is_empty()))
+}
+
+/// The roles of whoever shows a token that counts, where nobody need show any; none otherwise.
+pub(super) async fn roles_shown(request: &HttpRequest, app: &App) -> Result<Option<Roles>, Problem> {
+    let Ok(token) = shown(request) else { return Ok(None) };
+    app.verifier.roles(app.verifier.verified_in_time(token).await)
 }
 
 /// Who asks, by a token that was shown in some way, and until when that holds.

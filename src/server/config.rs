@@ -761,13 +761,10 @@ impl Settings {
     }
 }
 
-/// Whether `text` is as a browser sends it: scheme, host and perhaps a port.
+/// Whether `text` is as a browser sends it: scheme, host, and the port unless it is the usual one.
 pub(super) fn is_origin(text: &str) -> bool {
-    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    host.is_some_and(|host| {
-        let known = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-:[]".contains(&b);
-        !host.is_empty() && host.bytes().all(known)
-    })
+    let is_of_web = text.starts_with("https://") || text.starts_with("http://");
+    is_of_web && reqwest::Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text)
 }
 
 /// The settings while they are put together: every known key with its value.
@@ -1063,6 +1060,16 @@ mod tests {
                 "kafka.event_types = paid: must be among boxoffice.reser",
             ),
             ("[cors]\nallowed_origins = [1]", "HOME", "", "cors.allowed_origins = [1]: must be a list of texts"),
+            ("", "BOXOFFICE_CORS_ALLOWED_ORIGINS", "https://a:b:c", "cors.allowed_origins = https://a:b:c: must be"),
+            (
+                "",
+                "BOXOFFICE_CORS_ALLOWED_ORIGINS",
+                "https://a.example/",
+                "cors.allowed_origins = https://a.example/: must",
+            ),
+            ("", "BOXOFFICE_CORS_ALLOWED_ORIGINS", "https://a.example:443", "https://a.example:443: must be a list"),
+            ("", "BOXOFFICE_CORS_ALLOWED_ORIGINS", "https://A.example", "https://A.example: must be a list"),
+            ("", "BOXOFFICE_EMBED_FRAME_ANCESTORS", "https://*.a:99999", "embed.frame_ancestors = https://*.a:99999"),
             ("http = 1", "HOME", "", "unknown key http; known are"),
             ("[http", "HOME", "", "TOML parse error at line 1"),
         ] {

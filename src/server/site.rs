@@ -1,11 +1,12 @@
 //! What the pages need to know of whoever sells, and where they may be shown.
 
 use actix_web::http::header::HeaderValue;
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::App;
+use super::auth::{self, Role};
 use super::config::{Embed, ValueError, is_origin, value_error};
 use super::problem::Problem;
 use super::respond::{self, Cache};
@@ -16,14 +17,20 @@ pub(super) struct Site {
     /// Where to send who needs a token, with `return_to=<page without fragment>` in its query; null: nowhere.
     #[schema(required)]
     login_url: Option<String>,
+    /// The roles here of whoever asks (`admin`, `box_office`, `refunds`, `viewer`, `payments`), with a token that counts only; none are a buyer's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    roles: Option<Vec<&'static str>>,
 }
 
-/// Tells where to log in.
+/// Tells where to log in, and whoever shows a token which roles it has.
 #[utoipa::path(get, path = "/v1/site", tag = "operations", operation_id = "get_site",
     responses((status = 200, description = "The site", body = Site)))]
-pub(super) async fn read(app: web::Data<App>) -> Result<HttpResponse, Problem> {
+pub(super) async fn read(request: HttpRequest, app: web::Data<App>) -> Result<HttpResponse, Problem> {
     let login_url = Some(app.settings.auth.login_url.clone()).filter(|url| !url.is_empty());
-    respond::ok(&Site { login_url }, Cache::Revalidate)
+    let roles = auth::roles_shown(&request, &app).await?;
+    let cache = if roles.is_some() { Cache::Private } else { Cache::Revalidate };
+    let roles = roles.map(|roles| Role::ALL.into_iter().filter(|&role| roles.has(role)).map(Role::as_str).collect());
+    respond::ok(&Site { login_url, roles }, cache)
 }
 
 impl Embed {

@@ -41,7 +41,7 @@ blocked held false
 def run(what, command, **more):
     done = subprocess.run(command, capture_output=True, text=True, **more)
     if done.returncode != 0:
-        sys.exit(f"client_typescript.py: {what} failed\n{done.stdout}{done.stderr}")
+        sys.exit(f"{os.path.basename(sys.argv[0])}: {what} failed\n{done.stdout}{done.stderr}")
     return done.stdout
 
 

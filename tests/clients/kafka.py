@@ -1,6 +1,6 @@
 """Has a server deliver the events of a sale to a broker that nobody here wrote (`tansu`), and reads them with a consumer that
 nobody here wrote (`confluent-kafka`), where `cloudevents` takes them for events and `jsonschema` checks them by docs/events/. The
-README's consumer is one of them. Meanwhile the broker goes away again and again, and the server is killed.
+consumer of docs/EVENTS.md is one of them. Meanwhile the broker goes away again and again, and the server is killed.
 
     kafka.py SERVER_BINARY [KILLS]
 
@@ -26,7 +26,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from events import Server, check, fetch, hold_a_sale, option, read_schemas, until
 
-README = os.path.join(os.path.dirname(__file__), "../../README.md")
+GUIDE = os.path.join(os.path.dirname(__file__), "../../docs/EVENTS.md")
 KINDS = ["reservation", "payment", "token", "wallet"]
 PARTITIONS = 3
 
@@ -229,8 +229,8 @@ def buy(server, on_sale, number):
 
 
 def readme_consumer(broker, topic, folder):
-    """Starts the README's consumer; it prints what it reads."""
-    with open(README, encoding="utf-8") as file:
+    """Starts the guide's consumer; it prints what it reads."""
+    with open(GUIDE, encoding="utf-8") as file:
         section = file.read().split("\n## Kafka\n")[1].split("\n## ")[0]
     path = os.path.join(folder, "consumer.py")
     with open(path, "w", encoding="utf-8") as file:
@@ -301,7 +301,7 @@ def run(binary, kills, form, folder):
 
         until(lambda: paid <= what_is_printed())
         if paid != what_is_printed():
-            sys.exit(f"kafka.py: the README's consumer prints {what_is_printed() - paid}")
+            sys.exit(f"kafka.py: the guide's consumer prints {what_is_printed() - paid}")
         server.stop()
     finally:
         by_readme.kill()

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Pastes the README's tour, line by line, and checks what each line must say: against a server that was just started with
+"""Pastes docs/TOUR.md, line by line, and checks what each line must say: against a server that was just started with
 --demo; and against each node of scripts/cluster.sh, the last time with the owner killed in the middle.
 
     tests/clients/tour.py SERVER_BINARY [NATS_SERVER_BINARY]
 
-Without the second the cluster is left out. The README's fixed ports and paths are replaced by those of this run. Needs curl.
+Without the second the cluster is left out. Its fixed ports and paths are replaced by those of this run. Needs curl.
 """
 
 import json
@@ -20,7 +20,7 @@ import urllib.error
 import urllib.request
 
 PATIENCE_SECONDS = 60
-TOUR = open("README.md").read().split("## A tour with curl")[1].split("\n## ")[0]
+TOUR = open("docs/TOUR.md").read()
 LINES = [line for block in re.findall(r"```sh\n(.*?)```", TOUR, re.S) for line in block.splitlines()]
 # Of what the server leaves behind, once it is stopped.
 AFTERWARDS = (" verify", " export")
@@ -131,7 +131,7 @@ def stop(process):
 
 
 def alone(server, work):
-    """One machine, stopped with Ctrl-C where the README says so."""
+    """One machine, stopped with Ctrl-C where the tour says so."""
     data, ops = f"{work}/data", f"127.0.0.1:{free_port()}"
     command = [server, "--data", data, "--listen", "127.0.0.1:0", "--ops-listen", ops, "--demo"]
     log = open(f"{work}/server.log", "w")
@@ -158,7 +158,7 @@ def alone(server, work):
         paste(LINES, EXPECTED, work, replaced, before_line)
     finally:
         running.kill()
-    print(f"tour.py: {len(LINES)} lines of the README do what they say")
+    print(f"tour.py: {len(LINES)} lines of the tour do what they say")
 
 
 def readiness(port):

@@ -1,5 +1,5 @@
 """Has a server deliver the events of a sale to receivers that are built on packages that nobody here wrote:
-`standardwebhooks` verifies each delivery, `cloudevents` reads it, and `jsonschema` checks it by docs/events/. The README's
+`standardwebhooks` verifies each delivery, `cloudevents` reads it, and `jsonschema` checks it by docs/events/. The guide's
 receiver is one of them.
 
     webhooks.py SERVER_BINARY
@@ -22,7 +22,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from events import Server, check, fetch, hold_a_sale, read_schemas, until
 
-README = os.path.join(os.path.dirname(__file__), "../../README.md")
+GUIDE = os.path.join(os.path.dirname(__file__), "../../docs/EVENTS.md")
 
 
 class Receiver:
@@ -112,12 +112,12 @@ def compare(name, delivered, events):
 
 
 def readme_receiver(server, folder):
-    """Starts the README's receiver, registered as the README says; it prints what it gets."""
-    with open(README, encoding="utf-8") as file:
+    """Starts the receiver of docs/EVENTS.md, registered as it says there; it prints what it gets."""
+    with open(GUIDE, encoding="utf-8") as file:
         section = file.read().split("\n## Events\n")[1].split("\n## ")[0]
     code = re.search(r"```python\n(.*?)```", section, re.S).group(1)
     if len([line for line in code.splitlines() if line.strip()]) > 15:
-        sys.exit("webhooks.py: the README's receiver has more than 15 lines")
+        sys.exit("webhooks.py: the guide's receiver has more than 15 lines")
     with http.server.HTTPServer(("127.0.0.1", 0), None) as free:
         port = free.server_port
     path = os.path.join(folder, "receiver.py")

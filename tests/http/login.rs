@@ -228,6 +228,31 @@ async fn roles_are_where_they_are_said_to_be_and_add_up() {
 }
 
 #[tokio::test]
+async fn whoever_shows_a_token_is_told_what_they_are_here() {
+    let issuer = Issuer::start(set(&[Key::first()]));
+    let server = server(&issuer, |settings| {
+        settings.auth.role_claim = "realm_access.roles".into();
+        settings.auth.roles =
+            roles(&[("desk", Role::BoxOffice), ("lists", Role::Viewer), ("shop-admins", Role::Admin)]);
+    })
+    .await;
+    for (named, expected) in [
+        (json!(["shop-admins"]), json!(["admin"])),
+        (json!(["lists", "desk", "admin"]), json!(["box_office", "viewer"])),
+        (json!([]), json!([])),
+    ] {
+        let token = Key::first().sign(&issuer.claims(json!({"realm_access": {"roles": named}})));
+        let answer = server.get("/v1/site", &token).await;
+        assert_eq!(answer.header("cache-control"), "no-store");
+        assert_eq!((answer.status, answer.body), (200, json!({"login_url": null, "roles": expected})), "{named}");
+    }
+    for token in [String::new(), Key::second().sign(&issuer.claims(json!({}))), server.buyer("anna")] {
+        let answer = server.get("/v1/site", &token).await;
+        assert_eq!((answer.status, answer.body), (200, json!({"login_url": null})));
+    }
+}
+
+#[tokio::test]
 async fn the_servers_own_tokens_count_beside_the_set_only_if_they_are_let() {
     let issuer = Issuer::start(Say::Status(500));
     let own = |settings: &mut Settings| {

@@ -81,6 +81,7 @@ async fn the_command_tells_how_a_server_is() {
         ("no address", vec!["--url", "mailto:anna"], 1),
         ("no server", vec!["--url", "http://127.0.0.1:9"], 1),
         ("no configuration", vec!["--config", "missing.toml"], 1),
+        ("no such flag", vec!["--reddy"], 1),
     ] {
         assert_eq!(check(&arguments).await, Some(code), "{what}");
     }

@@ -216,7 +216,7 @@ impl Drop for Place {
 }
 
 /// Follows an option's seats over a WebSocket: at first a snapshot (with `since`: a delta from there), then deltas, as
-/// described in the README. Anything that is not a WebSocket handshake is refused with 400.
+/// described in docs/EMBEDDING.md. Anything that is not a WebSocket handshake is refused with 400.
 #[utoipa::path(get, path = "/v1/options/{id}/live", tag = "live", operation_id = "live_seats",
     params(("id" = OptionId, Path), ("since" = Option<u64>, Query, description = "The last `seq` that was heard"),
         ("Origin" = Option<String>, Header)),

@@ -1,6 +1,6 @@
-"""Compares the README's table of settings with what `boxoffice-server config` prints: keys and defaults.
+"""Compares the table of docs/CONFIGURATION.md with what `boxoffice-server config` prints: keys and defaults.
 
-    readme_config.py SERVER_BINARY
+    settings.py SERVER_BINARY
 """
 
 import os
@@ -30,14 +30,14 @@ def main():
     environment = {name: value for name, value in os.environ.items() if not name.startswith("BOXOFFICE_")}
     printed = subprocess.run([sys.argv[1], "config"], env=environment, check=True, capture_output=True, text=True).stdout
     settings = {key: shown(value) for key, value in flatten(tomllib.loads(printed))}
-    readme = open(os.path.join(os.path.dirname(__file__), "../../README.md")).read()
-    section = readme.split("\n## Configuration")[1].split("\n## ")[0]
+    guide = open(os.path.join(os.path.dirname(__file__), "../../docs/CONFIGURATION.md")).read()
+    section = guide.split("\n## Configuration")[1].split("\n## ")[0]
     table = {key: default.strip(" `") for key, default in re.findall(r"^\| `([a-z_.]+)` \| ([^|]+) \|", section, re.M)}
-    wrong = [f"{key}: the server says {settings.get(key)}, the README {table.get(key)}"
+    wrong = [f"{key}: the server says {settings.get(key)}, the guide {table.get(key)}"
              for key in sorted(settings.keys() | table.keys()) if settings.get(key) != table.get(key)]
     if wrong:
-        sys.exit("readme_config.py: " + "\n".join(wrong))
-    print(f"readme_config.py: {len(table)} settings agree")
+        sys.exit("settings.py: " + "\n".join(wrong))
+    print(f"settings.py: {len(table)} settings agree")
 
 
 if __name__ == "__main__":
