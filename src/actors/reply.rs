@@ -171,6 +171,42 @@ mod tests {
         assert_eq!(poll(&mut reply), Poll::Ready(None));
     }
 
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<(bool, bool)>>);
+
+    impl Watch for Heard {
+        fn appended(&self, _first: Lsn, _last: Lsn) {}
+
+        fn ended(&self, step: crate::watch::Step) {
+            self.0.lock().push((step.appends, step.durable));
+        }
+    }
+
+    #[tokio::test]
+    async fn who_watches_hears_what_becomes_of_an_answer() {
+        let heard = Arc::new(Heard::default());
+        let ends = |end: fn(ReplyTo<u8>)| {
+            let heard = heard.clone();
+            async move {
+                let (to, _reply) = crate::watch::watched(heard.clone(), async { channel_of_caller() }).await;
+                end(to);
+                std::mem::take(&mut *heard.0.lock())
+            }
+        };
+        fn begun(mut to: ReplyTo<u8>, appends: bool) -> ReplyTo<u8> {
+            assert!(to.begin().is_some());
+            to.decided(appends);
+            to
+        }
+        assert_eq!(ends(drop).await, [], "nobody has begun with it");
+        assert_eq!(ends(|to| begun(to, true).leave(7).unwrap().run()).await, [(true, true)]);
+        assert_eq!(ends(|to| begun(to, false).leave(7).unwrap().run()).await, [(false, true)]);
+        assert_eq!(ends(|to| drop(begun(to, true).leave(7))).await, [(true, false)], "it is lost");
+        assert_eq!(ends(|to| drop(begun(to, true))).await, [(true, false)], "another one was to bring it");
+        let (mut to, _reply) = channel::<u8>();
+        assert!(to.begin().is_none(), "nobody watches what comes from inside");
+    }
+
     #[test]
     fn who_is_not_answered_is_let_go() {
         let (to, mut reply) = channel();

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use boxoffice::server::config::{Exporting, Settings};
+use tokio::sync::oneshot;
 
 use crate::receiver::{Delivered, FINE, Receiver, Say};
 
-pub struct Collector(pub Receiver);
+/// It has a thread of its own: a test that waits for a server to stop, which sends its last spans then, does not answer.
+pub struct Collector(pub Receiver, #[expect(dead_code, reason = "ends the thread")] oneshot::Sender<()>);
 
 /// A span as it came. Ids are as `traceparent` writes them.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -43,7 +45,17 @@ impl Collector {
     }
 
     pub async fn saying(say: impl Fn(&Delivered) -> Say + Send + Sync + 'static) -> Self {
-        Self(Receiver::start(say).await)
+        let (started, is_started) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                assert!(started.send(Receiver::start(say).await).is_ok());
+                // It fails when the other end is dropped.
+                let _: Result<(), _> = stopped.await;
+            });
+        });
+        Self(is_started.await.unwrap(), stop)
     }
 
     /// Has a server send everything here soon, unless `more` says otherwise.

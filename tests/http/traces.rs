@@ -339,7 +339,10 @@ async fn the_environment_of_the_program_counts_and_a_bad_value_does_not_stop_it(
     assert_eq!(collector.spans()[0].name, "GET /healthz");
     let log = std::fs::read_to_string(log).unwrap();
     let warned: Vec<_> = log.lines().filter(|line| line.contains("OTEL_")).collect();
-    assert!(matches!(warned[..], [line] if line.contains("WARN") && line.contains("OTEL_RESOURCE_ATTRIBUTES")), "{log}");
+    assert!(
+        matches!(warned[..], [line] if line.contains("WARN") && line.contains("OTEL_RESOURCE_ATTRIBUTES")),
+        "{log}"
+    );
     assert!(!log.contains("hunter2"));
 }
 

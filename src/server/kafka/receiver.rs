@@ -361,7 +361,8 @@ mod tests {
         let events =
             [(1, "a"), (2, "b"), (3, "a"), (4, "c"), (5, "a"), (6, "b")].map(|(lsn, subject)| event(lsn, subject));
         let rounds = topics.inner.rounds(&events).unwrap();
-        let ids: Vec<Vec<_>> = rounds.iter().map(|round| round.iter().map(|message| message.id.lsn.0).collect()).collect();
+        let ids: Vec<Vec<_>> =
+            rounds.iter().map(|round| round.iter().map(|message| message.id.lsn.0).collect()).collect();
         assert_eq!(ids, [vec![1, 2, 4], vec![3, 6], vec![5]]);
         assert_eq!(rounds[0][0].record.timestamp, Some(1_000));
         topics.inner.acknowledged.lock().insert(events[0].id);

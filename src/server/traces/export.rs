@@ -1,7 +1,7 @@
 //! Spans on their way to the collector: a queue that never waits for it, and what empties the queue.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};

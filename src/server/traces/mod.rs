@@ -42,8 +42,6 @@ use crate::watch::{Step, Watch};
 
 /// The most links that a span has, as OpenTelemetry has it by default.
 const LINKS_MAX: usize = 128;
-/// Connections to the collector: requests go one after the other.
-const CONNECTIONS: usize = 1;
 /// What went wrong, if it has no better name.
 const OTHER: &str = "_OTHER";
 
@@ -67,7 +65,7 @@ impl Traces {
             tracing::warn!(variable, why, "a variable of traces does not count");
         }
         let Some(target) = settings.exporting.target.clone() else { return Ok(Self(None)) };
-        let client = webhooks::client(target.timeout, CONNECTIONS, Reach::Anywhere).map_err(Error::Traces)?;
+        let client = webhooks::client(target.timeout, 1, Reach::Anywhere).map_err(Error::Traces)?;
         let (sampler, remembered) = (target.sampler, Remembered::new(whole(settings.traces.remembered)));
         let exporter = Exporter::start(target, client, metrics, runtime);
         Ok(Self(Some(Arc::new(Inner { sampler, remembered, exporter }))))
@@ -240,7 +238,8 @@ impl Call {
         }
         let (context, begun) = (self.context, self.at.nanos);
         let links = self.link.into_iter().collect();
-        let own = Span { context, parent: self.parent, name, kind: Kind::Server, begun, ended, attributes, links, failed };
+        let own =
+            Span { context, parent: self.parent, name, kind: Kind::Server, begun, ended, attributes, links, failed };
         let steps = steps.iter().flat_map(|step| self.step(step));
         std::iter::once(own).chain(steps).collect()
     }

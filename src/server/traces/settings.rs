@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
 
 use super::sampler::Sampler;
 use crate::config::section;
@@ -56,7 +56,10 @@ pub(super) struct Target {
 /// Headers are what collectors know their senders by, and a URL may have a password.
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Target").field("host", &self.url.host_str()).field("sampler", &self.sampler).finish_non_exhaustive()
+        f.debug_struct("Target")
+            .field("host", &self.url.host_str())
+            .field("sampler", &self.sampler)
+            .finish_non_exhaustive()
     }
 }
 
@@ -74,6 +77,11 @@ impl Exporting {
         let mut variables = Variables { set: set.collect(), warnings: Vec::new() };
         let target = variables.target();
         Self { target, warnings: variables.warnings }
+    }
+
+    /// To the collector, at a time: requests go one after the other.
+    pub(in crate::server) fn connections(&self) -> u64 {
+        self.target.is_some().into()
     }
 }
 
@@ -276,7 +284,10 @@ mod tests {
         let expected =
             [("deployment.environment", "test"), ("service.version", "7"), ("a,b", "é="), ("service.name", "ours")];
         assert_eq!(target.resource, expected.map(pair));
-        assert_eq!((&target.headers["authorization"], &target.headers["x-tenant"]), (&"Basic YTpi".parse().unwrap(), &"a=b".parse().unwrap()));
+        assert_eq!(
+            (&target.headers["authorization"], &target.headers["x-tenant"]),
+            (&"Basic YTpi".parse().unwrap(), &"a=b".parse().unwrap())
+        );
         assert!(!format!("{target:?} {:?}", target.headers).contains("YTpi"));
     }
 
