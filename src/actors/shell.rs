@@ -62,8 +62,13 @@ where
     }
 
     /// Handles a command that came at `now`; what is to be told to others is added to `tell`.
-    pub fn handle(&mut self, now: Timestamp, command: &A::Command, reply: Option<ReplyTo<A>>, tell: &mut Vec<Message>) {
-        let mut reply = reply;
+    pub fn handle(
+        &mut self,
+        now: Timestamp,
+        command: &A::Command,
+        mut reply: Option<ReplyTo<A>>,
+        tell: &mut Vec<Message>,
+    ) {
         let watch = reply.as_mut().and_then(ReplyTo::<A>::begin);
         if self.state.due().is_some_and(|due| due <= now) {
             self.expire(now, tell);

@@ -89,7 +89,7 @@ impl Dropped {
 }
 
 impl SpanMetrics {
-    fn new(registry: &mut Registry) -> Self {
+    pub(super) fn new(registry: &mut Registry) -> Self {
         let spans = Self { sent: Counter::default(), dropped: Family::default() };
         for why in [Dropped::NoRoom, Dropped::NotTaken] {
             spans.dropped(why, 0);

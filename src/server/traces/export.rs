@@ -64,7 +64,9 @@ impl Exporter {
         if is_batch {
             self.called.notify_one();
         }
-        self.metrics.dropped(Dropped::NoRoom, dropped);
+        if dropped > 0 {
+            self.metrics.dropped(Dropped::NoRoom, dropped);
+        }
     }
 
     /// Sends what waits, for as long as one request may take, and ends.

@@ -84,7 +84,7 @@ impl Traces {
         Some(Arc::new(Call { traces, context, parent, link, at, progress }))
     }
 
-    /// Begins to send events to a webhook, if that is chosen.
+    /// Events that are about to be sent to a webhook, if that is chosen.
     pub(super) fn posting(&self, url: &Url, events: &[&Event]) -> Option<Sending> {
         let mut sending = self.sending("POST".into(), Kind::Client, events)?;
         sending.span.attributes.push(("http.request.method", Value::Text("POST".into())));
@@ -94,7 +94,7 @@ impl Traces {
         Some(sending)
     }
 
-    /// Begins to send an event to a topic, if that is chosen.
+    /// An event that is about to be sent to a topic, if that is chosen.
     #[cfg(feature = "kafka")]
     pub(super) fn producing(&self, topic: &str, event: &Event) -> Option<Sending> {
         let mut sending = self.sending(format!("send {topic}").into(), Kind::Producer, &[event])?;
@@ -112,19 +112,18 @@ impl Traces {
         origins.truncate(LINKS_MAX + 1);
         let parent = if origins.is_empty() { None } else { Some(origins.remove(0)) };
         let context = parent.map_or_else(|| inner.choose(None), |parent| Some(parent.child()))?;
-        let at = Moment::now();
         let span = Span {
             context,
             parent: parent.map(|parent| Parent { span: parent.span, is_remote: false }),
             name,
             kind,
-            begun: at.nanos,
-            ended: at.nanos,
+            begun: 0,
+            ended: 0,
             attributes: Vec::new(),
             links: origins,
             failed: false,
         };
-        let mut sending = Sending { traces: inner.clone(), at, span, error: Some("cancelled".into()) };
+        let mut sending = Sending { traces: inner.clone(), at: None, span, error: Some("cancelled".into()) };
         match events {
             [event] => {
                 sending.add("cloudevents.event_id", &event.id.to_string());
@@ -191,8 +190,10 @@ pub(super) struct Call {
 #[derive(Default)]
 struct Progress {
     steps: Vec<Step>,
-    /// The numbers of the events that have come of it.
-    events: Vec<(Lsn, Lsn)>,
+    /// The numbers with which events that have come of it begin.
+    events: Vec<Lsn>,
+    /// Whether some of it has been lost: what is said of its events comes too late.
+    lost: bool,
     answer: Option<Answer>,
 }
 
@@ -269,8 +270,11 @@ impl Call {
 
 impl Watch for Call {
     fn appended(&self, first: Lsn, last: Lsn) {
-        self.progress.lock().events.push((first, last));
-        self.traces.remembered.remember(first, last, self.context);
+        let mut progress = self.progress.lock();
+        if !progress.lost {
+            progress.events.push(first);
+            self.traces.remembered.remember(first, last, self.context);
+        }
     }
 
     fn ended(&self, step: Step) {
@@ -278,7 +282,8 @@ impl Watch for Call {
         progress.steps.push(step);
         if !step.durable {
             // Others may have these numbers.
-            for (first, _) in progress.events.drain(..) {
+            progress.lost = true;
+            for first in progress.events.drain(..) {
                 self.traces.remembered.forget(first, self.context);
             }
         }
@@ -292,10 +297,10 @@ impl Drop for Call {
     }
 }
 
-/// Something that is being sent, as a span that has not ended. It does when this is dropped.
+/// Something that is sent, as a span that has not ended. It does when this is dropped, if it has begun.
 pub(super) struct Sending {
     traces: Arc<Inner>,
-    at: Moment,
+    at: Option<Moment>,
     span: Span,
     error: Option<Cow<'static, str>>,
 }
@@ -306,11 +311,9 @@ impl Sending {
         self.span.context.to_string()
     }
 
-    /// It begins only now.
-    #[cfg(feature = "kafka")]
+    /// It begins.
     pub(super) fn begin(&mut self) {
-        self.at = Moment::now();
-        self.span.begun = self.at.nanos;
+        self.at = Some(Moment::now());
     }
 
     /// The receiver has it.
@@ -341,7 +344,8 @@ impl Sending {
 
 impl Drop for Sending {
     fn drop(&mut self) {
-        self.span.ended = self.at.nanos_at(Instant::now());
+        let Some(at) = self.at else { return };
+        (self.span.begun, self.span.ended) = (at.nanos, at.nanos_at(Instant::now()));
         self.span.failed = self.error.is_some();
         if let Some(error) = self.error.take() {
             self.span.attributes.push(("error.type", Value::Text(error)));
@@ -374,5 +378,36 @@ fn known(method: &Method) -> &'static str {
         Method::TRACE => "TRACE",
         Method::CONNECT => "CONNECT",
         _ => OTHER,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::config::Exporting;
+
+    #[tokio::test]
+    async fn what_is_lost_is_of_no_request_whenever_that_is_said() {
+        let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9"), ("OTEL_TRACES_SAMPLER", "always_on")];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let settings = Settings { exporting: Exporting::from_environment(variables), ..Settings::default() };
+        let metrics = SpanMetrics::new(&mut prometheus_client::registry::Registry::default());
+        let traces = Traces::start(&settings, metrics, &Handle::current()).unwrap();
+        let proxies = Proxies::new(&[]).unwrap();
+        let begin = || traces.begin(&proxies, None, &HeaderMap::new()).unwrap();
+        let of = |lsn| traces.0.as_ref().unwrap().remembered.of([Lsn(lsn)].into_iter());
+        let (first, second, now) = (begin(), begin(), Instant::now());
+        let lost = Step { begun: now, decided: now, ended: now, appends: true, durable: false };
+        first.appended(Lsn(5), Lsn(6));
+        first.ended(Step { durable: true, ..lost });
+        assert_eq!(of(6), [first.context]);
+        first.ended(lost);
+        assert_eq!(of(6), []);
+        second.appended(Lsn(5), Lsn(5));
+        // The term of the first one has ended, and the next one has given out its numbers.
+        first.appended(Lsn(5), Lsn(5));
+        assert_eq!(of(5), [second.context]);
+        drop((first, second));
+        traces.close().await;
     }
 }

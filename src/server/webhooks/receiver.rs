@@ -173,7 +173,7 @@ impl Inner {
         }
         let seconds = delivery.at.as_millis() / 1_000;
         let signature = signature::sign(&delivery.secrets, &message.id, seconds, &message.body);
-        let span = self.traces.posting(url, &message.events);
+        let mut span = self.traces.posting(url, &message.events);
         let mut request = self
             .shared
             .client
@@ -183,8 +183,9 @@ impl Inner {
             .header("webhook-timestamp", seconds)
             .header("webhook-signature", signature)
             .body(message.body);
-        if let Some(span) = &span {
+        if let Some(span) = &mut span {
             request = request.header(TRACEPARENT, span.traceparent());
+            span.begin();
         }
         let sent = request.send().await;
         if let Some(span) = span {
