@@ -13,7 +13,7 @@ tokio::task_local! {
     static WATCH: Arc<dyn Watch>;
 }
 
-/// Hears of the commands of [watched](watched) calls: one for most calls, several for some.
+/// Hears of the commands of calls that are [`watched`]: one for most calls, several for some.
 ///
 /// It is called on the threads that decide and commit, and must not keep them.
 pub trait Watch: Send + Sync + 'static {

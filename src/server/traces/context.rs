@@ -5,10 +5,11 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::{HeaderMap, HeaderName};
 
 /// The header that has it, of requests and of records.
 pub(in crate::server) const TRACEPARENT: &str = "traceparent";
+const HEADER: HeaderName = HeaderName::from_static(TRACEPARENT);
 /// How long the header is in the version that there is.
 const TRACEPARENT_BYTES: usize = 55;
 /// The flag that spans of this trace are kept.
@@ -35,7 +36,7 @@ impl Context {
 
     /// What a caller says that its request is part of; nothing if that is said twice, or is not understood.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
-        let mut given = headers.get_all(TRACEPARENT);
+        let mut given = headers.get_all(HEADER);
         let text = given.next()?.to_str().ok()?;
         if given.next().is_some() { None } else { Self::parse(text) }
     }
@@ -94,7 +95,7 @@ pub(super) fn new_trace(half: u64) -> [u8; 16] {
 
 #[cfg(test)]
 mod tests {
-    use actix_web::http::header::{HeaderName, HeaderValue};
+    use actix_web::http::header::HeaderValue;
 
     use super::*;
 
@@ -131,12 +132,12 @@ mod tests {
         ] {
             assert_eq!(Context::parse(&given).is_some(), is_taken, "{given}");
         }
-        let (name, value) = (HeaderName::from_static(TRACEPARENT), HeaderValue::from_static(GIVEN));
+        let value = HeaderValue::from_static(GIVEN);
         let mut headers = HeaderMap::new();
         assert_eq!(Context::of(&headers), None);
-        headers.append(name.clone(), value.clone());
+        headers.append(HEADER, value.clone());
         assert!(Context::of(&headers).is_some());
-        headers.append(name, value);
+        headers.append(HEADER, value);
         assert_eq!(Context::of(&headers), None, "which of both?");
     }
 }
