@@ -145,9 +145,14 @@ impl Variables {
     fn url(&mut self) -> Option<Url> {
         const OF_TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
         let (name, text) = self.first([OF_TRACES, "OTEL_EXPORTER_OTLP_ENDPOINT"])?;
-        let whole = if name == OF_TRACES { text } else { format!("{}/v1/traces", text.trim_end_matches('/')) };
-        match Url::parse(&whole) {
-            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Some(url),
+        match Url::parse(&text) {
+            Ok(mut url) if matches!(url.scheme(), "http" | "https") => {
+                if name != OF_TRACES {
+                    let path = format!("{}/v1/traces", url.path().trim_end_matches('/'));
+                    url.set_path(&path);
+                }
+                Some(url)
+            }
             _ => {
                 self.warn(name, "is not a URL with http or https: nothing is traced");
                 None
