@@ -76,6 +76,7 @@ mod store;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod watch;
 
 pub use api::{
     Answered, AreaSeats, BestAvailable, Caller, Cancellation, Concert, ConcertOption, DeadLetter, DeliveryProgress,

@@ -1,9 +1,15 @@
 //! Events to Kafka, with brokers in memory that refuse, fail and move as they are told: everything arrives, in order within
 //! its key, and what the brokers will never take waits for an operator.
 
+#[path = "http/collector.rs"]
+#[allow(dead_code)]
+mod collector;
 #[path = "http/harness.rs"]
 #[allow(dead_code)]
 mod harness;
+#[path = "http/receiver.rs"]
+#[allow(dead_code)]
+mod receiver;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -12,6 +18,7 @@ use boxoffice::Timestamp;
 use boxoffice::server::config::Settings;
 use boxoffice::server::kafka::settings::{Format, Properties};
 use boxoffice::testing::clock::ManualClock;
+use collector::{Collector, Span};
 use harness::Server;
 use krafka::ConsumerRecord;
 use krafka::error::ErrorCode;
@@ -410,4 +417,44 @@ async fn brokers_that_ask_for_a_password_get_it_and_a_wrong_one_is_not_told() {
     let server = server.restart(|_| ()).await;
     until(&server, is_delivered).await;
     assert_eq!(assert_arrived(&cluster, &published(&server).await), 0);
+}
+
+#[tokio::test]
+async fn a_record_is_in_the_trace_of_its_request_and_its_event_knows_nothing_of_it() {
+    let (cluster, collector) = (cluster().await, Collector::start().await);
+    let server = serve(&cluster, |settings| {
+        settings.kafka.properties = patient(&[]);
+        collector.configure(settings, &[]);
+    })
+    .await;
+    let option = server.option(1).await;
+    server.hold(&option, &server.buyer("anna-the-buyer"), &["S1"]).await;
+    until(&server, is_delivered).await;
+    let hold = collector.span("POST /v1/options/{id}/reservations").await;
+    let is_of_hold = |span: &&Span| span.name == "send boxoffice.reservation" && span.parent == hold.id;
+    let send = collector.until(|spans| spans.iter().find(is_of_hold).cloned()).await;
+    let events = published(&server).await;
+    let event = events.iter().find(|event| event["type"] == "boxoffice.reservation.created").unwrap();
+    send.has(&[
+        ("messaging.system", "kafka"),
+        ("messaging.destination.name", "boxoffice.reservation"),
+        ("messaging.operation.name", "send"),
+        ("messaging.operation.type", "send"),
+        ("cloudevents.event_id", event["id"].as_str().unwrap()),
+        ("cloudevents.event_type", "boxoffice.reservation.created"),
+    ]);
+    assert_eq!((send.kind, &send.trace, send.failed), (4, &hold.trace, false));
+    let records = cluster.all_records("boxoffice.reservation").unwrap();
+    let headers: BTreeMap<_, _> = records[0].headers.iter().cloned().collect();
+    assert_eq!(headers["traceparent"].as_deref(), Some(send.traceparent().as_bytes()));
+    assert!(!String::from_utf8_lossy(records[0].value.as_ref().unwrap()).contains(&send.trace));
+    assert_arrived(&cluster, &events);
+
+    cluster.on(ApiKey::Produce, |_| Control::Error(ErrorCode::InvalidRecord));
+    server.charge("anna-the-buyer", 1).await;
+    until(&server, |state| state["dead_letters"] == 1).await;
+    let refused = collector.until(|spans| spans.iter().find(|span| span.failed).cloned()).await;
+    assert_eq!((&*refused.name, &*refused.attributes["error.type"]), ("send boxoffice.wallet", "InvalidRecord"));
+    let bytes: Vec<u8> = collector.0.delivered().into_iter().flat_map(|request| request.body).collect();
+    assert!(!bytes.windows(14).any(|bytes| bytes == b"anna-the-buyer"));
 }

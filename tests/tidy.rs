@@ -64,7 +64,7 @@ const LAYERS: &[&[&str]] = &[
     &["store", "aggregates"],
     &["cluster"],
     &["limits"],
-    &["api", "error"],
+    &["api", "error", "watch"],
     &["replica"],
     &["actors"],
     &["live", "relay"],

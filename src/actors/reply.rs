@@ -7,11 +7,17 @@ use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 
+use crate::domain::Lsn;
 use crate::store::committer::{Effect, Held};
+use crate::watch::{Watch, Watched};
 
 /// Where an answer goes. Dropped, it tells the caller that the command was not handled, or the engine has failed.
 #[derive(Debug)]
-pub struct ReplyTo<T>(Option<Arc<Slot<T>>>);
+pub struct ReplyTo<T> {
+    slot: Option<Arc<Slot<T>>>,
+    /// The way of a command that somebody watches.
+    watched: Option<Box<Watched>>,
+}
 
 /// Where it comes in: `None` if there will be none.
 #[derive(Debug)]
@@ -26,38 +32,77 @@ struct State<T> {
     /// Whether the caller may look. Nothing changes afterwards.
     out: bool,
     waker: Option<Waker>,
+    watched: Option<Box<Watched>>,
 }
 
 /// Both ends.
 pub fn channel<T>() -> (ReplyTo<T>, Reply<T>) {
-    let slot = Arc::new(Slot(Mutex::new(State { answer: None, out: false, waker: None })));
-    (ReplyTo(Some(slot.clone())), Reply(slot))
+    let slot = Arc::new(Slot(Mutex::new(State { answer: None, out: false, waker: None, watched: None })));
+    (ReplyTo { slot: Some(slot.clone()), watched: None }, Reply(slot))
+}
+
+/// Both ends, of a command that is watched if the caller is.
+pub fn channel_of_caller<T>() -> (ReplyTo<T>, Reply<T>) {
+    let (mut to, reply) = channel();
+    to.watched = Watched::current();
+    (to, reply)
+}
+
+impl<T> ReplyTo<T> {
+    /// The command is begun with; gives who watches it.
+    pub fn begin(&mut self) -> Option<Arc<dyn Watch>> {
+        self.watched.as_mut().map(|watched| watched.begin())
+    }
+
+    /// The command is decided, and `appends` tells whether anything came of it; its answer may be left later.
+    pub fn decided(&mut self, appends: bool) {
+        if let Some(watched) = &mut self.watched {
+            watched.decided(appends);
+        }
+    }
+
+    /// Events were appended by the command that brings its answer.
+    pub fn appended(&mut self, first: Lsn, last: Lsn) {
+        if let Some(watched) = &mut self.watched {
+            watched.appended(first, last);
+        }
+    }
 }
 
 impl<T: Send + 'static> ReplyTo<T> {
     /// Leaves the answer; the effect lets it out.
     pub fn leave(mut self, answer: T) -> Option<Effect> {
-        let slot = self.0.take()?;
-        slot.0.lock().answer = Some(answer);
+        let slot = self.slot.take()?;
+        {
+            let mut state = slot.0.lock();
+            state.answer = Some(answer);
+            state.watched = self.watched.take();
+        }
         Some(Effect::of(slot))
     }
 }
 
 impl<T> Drop for ReplyTo<T> {
     fn drop(&mut self) {
-        if let Some(slot) = self.0.take() {
-            slot.let_out();
+        if let Some(watched) = self.watched.take() {
+            watched.end(false);
+        }
+        if let Some(slot) = self.slot.take() {
+            slot.let_out(false);
         }
     }
 }
 
 impl<T> Slot<T> {
-    fn let_out(&self) {
-        let waker = {
+    fn let_out(&self, durable: bool) {
+        let (waker, watched) = {
             let mut state = self.0.lock();
             state.out = true;
-            state.waker.take()
+            (state.waker.take(), state.watched.take())
         };
+        if let Some(watched) = watched {
+            watched.end(durable);
+        }
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -66,13 +111,13 @@ impl<T> Slot<T> {
 
 impl<T: Send> Held for Slot<T> {
     fn durable(&self) {
-        self.let_out();
+        self.let_out(true);
     }
 
     fn lost(&self) {
         let answer = self.0.lock().answer.take();
         drop(answer);
-        self.let_out();
+        self.let_out(false);
     }
 }
 
@@ -124,6 +169,42 @@ mod tests {
         let (to, mut reply) = channel();
         drop(to.leave(7));
         assert_eq!(poll(&mut reply), Poll::Ready(None));
+    }
+
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<(bool, bool)>>);
+
+    impl Watch for Heard {
+        fn appended(&self, _first: Lsn, _last: Lsn) {}
+
+        fn ended(&self, step: crate::watch::Step) {
+            self.0.lock().push((step.appends, step.durable));
+        }
+    }
+
+    #[tokio::test]
+    async fn who_watches_hears_what_becomes_of_an_answer() {
+        let heard = Arc::new(Heard::default());
+        let ends = |end: fn(ReplyTo<u8>)| {
+            let heard = heard.clone();
+            async move {
+                let (to, _reply) = crate::watch::watched(heard.clone(), async { channel_of_caller() }).await;
+                end(to);
+                std::mem::take(&mut *heard.0.lock())
+            }
+        };
+        fn begun(mut to: ReplyTo<u8>, appends: bool) -> ReplyTo<u8> {
+            assert!(to.begin().is_some());
+            to.decided(appends);
+            to
+        }
+        assert_eq!(ends(drop).await, [], "nobody has begun with it");
+        assert_eq!(ends(|to| begun(to, true).leave(7).unwrap().run()).await, [(true, true)]);
+        assert_eq!(ends(|to| begun(to, false).leave(7).unwrap().run()).await, [(false, true)]);
+        assert_eq!(ends(|to| drop(begun(to, true).leave(7))).await, [(true, false)], "it is lost");
+        assert_eq!(ends(|to| drop(begun(to, true))).await, [(true, false)], "another one was to bring it");
+        let (mut to, _reply) = channel::<u8>();
+        assert!(to.begin().is_none(), "nobody watches what comes from inside");
     }
 
     #[test]

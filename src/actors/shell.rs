@@ -62,11 +62,23 @@ where
     }
 
     /// Handles a command that came at `now`; what is to be told to others is added to `tell`.
-    pub fn handle(&mut self, now: Timestamp, command: &A::Command, reply: Option<ReplyTo<A>>, tell: &mut Vec<Message>) {
+    pub fn handle(
+        &mut self,
+        now: Timestamp,
+        command: &A::Command,
+        mut reply: Option<ReplyTo<A>>,
+        tell: &mut Vec<Message>,
+    ) {
+        let watch = reply.as_mut().and_then(ReplyTo::<A>::begin);
         if self.state.due().is_some_and(|due| due <= now) {
             self.expire(now, tell);
         }
-        match self.state.decide(now, command, &mut self.decided) {
+        let before = self.last;
+        let answer = self.state.decide(now, command, &mut self.decided);
+        if let Some(reply) = &mut reply {
+            reply.decided(!self.decided.events.is_empty());
+        }
+        match answer {
             Ok(Answer::Silent) => {
                 self.commit(now, None, tell);
             }
@@ -85,9 +97,12 @@ where
             }
             Ok(Answer::Settle { ticket, starter, duplicate, other }) => {
                 if self.commit(now, None, tell) {
-                    for (role, reply) in self.parked.remove(&ticket).unwrap_or_default() {
+                    for (role, mut reply) in self.parked.remove(&ticket).unwrap_or_default() {
                         let answer = match role {
-                            Role::Starter => &starter,
+                            Role::Starter => {
+                                reply.appended(before.next(), self.last);
+                                &starter
+                            }
                             Role::Duplicate => &duplicate,
                             Role::Other => &other,
                         };
@@ -97,6 +112,9 @@ where
                     }
                 }
             }
+        }
+        if let Some(watch) = watch.filter(|_| self.last > before) {
+            watch.appended(before.next(), self.last);
         }
         self.set_alarm();
     }

@@ -699,7 +699,7 @@ impl Inner {
         command: A::Command,
         is_meant: impl FnOnce() -> bool,
     ) -> Result<AnswerFrom<A>, Error> {
-        let (reply, answer) = reply::channel();
+        let (reply, answer) = reply::channel_of_caller();
         let delivery = Delivery::Command(command, Some(reply));
         let deliver = |system: &Arc<System>| A::registry(system).deliver(system, id, delivery, Origin::Outside);
         let sent = self.owned(|system| is_meant().then(|| deliver(system)))?;

@@ -4,6 +4,7 @@ mod cold;
 mod money;
 mod nodes;
 mod terms;
+mod watching;
 
 use std::sync::mpsc;
 use std::time::Duration;

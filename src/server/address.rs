@@ -77,7 +77,9 @@ impl Proxies {
         caller
     }
 
-    fn trusts(&self, address: IpAddr) -> bool {
+    /// Whether this address is one of theirs.
+    #[must_use]
+    pub fn trusts(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.holds(address))
     }
 }

@@ -18,6 +18,8 @@ pub use super::auth::settings::{Algorithm, Auth};
 use super::kafka::settings::{self as kafka, Kafka};
 use super::providers::settings::set_secret;
 pub use super::providers::settings::{Kind as ProviderKind, Provider};
+use super::traces::settings::PREFIX;
+pub use super::traces::settings::{Exporting, Traces};
 use crate::cluster::ClusterConfig;
 pub use crate::cluster::Secret;
 pub use crate::config::Error as ValueError;
@@ -482,6 +484,11 @@ pub struct Settings {
     pub log: Log,
     /// What the operator's page shows of the past.
     pub history: History,
+    /// OpenTelemetry traces.
+    pub traces: Traces,
+    /// Where these go, and which: read from the environment alone, by the names of OpenTelemetry.
+    #[serde(skip)]
+    pub exporting: Exporting,
     /// The engine's journal.
     pub journal: Journal,
     /// The engine's state in sled.
@@ -541,6 +548,8 @@ impl Settings {
             live: Live::new(&live),
             log: Log::default(),
             history: History::default(),
+            traces: Traces::default(),
+            exporting: Exporting::default(),
             journal,
             checkpoint: Checkpoint::new(&checkpoint),
             actors,
@@ -554,7 +563,7 @@ impl Settings {
     }
 
     /// Puts the layers together: `file`, then those of the environment variables that begin with `BOXOFFICE_`, then
-    /// `flags` as pairs of dotted key and value.
+    /// `flags` as pairs of dotted key and value. Of those that begin with `OTEL_` none stops the start.
     ///
     /// # Errors
     /// The first key or value that is refused.
@@ -564,7 +573,9 @@ impl Settings {
         flags: &[(&str, String)],
     ) -> Result<Self, Error> {
         let mut layers = Layers::new()?;
-        let environment: Vec<_> = environment.into_iter().filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();
+        let (of_traces, others): (Vec<_>, Vec<_>) =
+            environment.into_iter().partition(|(name, _)| name.starts_with(PREFIX));
+        let environment: Vec<_> = others.into_iter().filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();
         let named_file = environment.iter().find(|(name, _)| name == ENV_CONFIG_FILE);
         let named_file = named_file.map(|(_, path)| PathBuf::from(path));
         if let Some(path) = file.or(named_file.as_deref()) {
@@ -577,7 +588,7 @@ impl Settings {
         layers.add_properties_file()?;
         // What the environment says of a property counts more than the file that it may name.
         layers.add_environment(environment.iter().filter(|(name, _)| property(name).is_some()))?;
-        let settings = layers.finish()?;
+        let settings = Self { exporting: Exporting::from_environment(of_traces), ..layers.finish()? };
         settings.validate()?;
         Ok(settings)
     }
@@ -667,6 +678,7 @@ impl Settings {
             ("webhooks.response_bytes", self.webhooks.response_bytes, 0, 2_048),
             ("history.samples", self.history.samples, 1, 10_000),
             ("history.options", self.history.options, 0, 10_000),
+            ("traces.remembered", self.traces.remembered, 0, 10_000_000),
         ];
         for (key, value, min, max) in bounds {
             if !(min..=max).contains(&value) {

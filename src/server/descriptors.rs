@@ -97,7 +97,8 @@ fn needed(settings: &Settings) -> u64 {
     let readers = READING + settings.http.kept_polls + settings.limits.sinks * SINK;
     let asked = settings.payments.providers.iter().filter(|one| one.kind != ProviderKind::Reported);
     let providers = asked.map(|one| PROVIDER * one.requests).sum::<u64>();
-    FIXED + threads * RUNTIME + ops + readers + kafka + providers + RESOLVING + settings.http.spare_descriptors
+    let traces = settings.exporting.connections();
+    FIXED + threads * RUNTIME + ops + readers + kafka + providers + traces + RESOLVING + settings.http.spare_descriptors
 }
 
 #[cfg(test)]

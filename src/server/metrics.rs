@@ -53,6 +53,61 @@ pub struct Metrics {
     sales: SaleStats,
     /// Those of the WebSockets.
     pub(super) live: LiveMetrics,
+    /// Those of traces.
+    pub(super) spans: SpanMetrics,
+}
+
+/// Spans of traces that have ended.
+#[derive(Debug, Clone)]
+pub(super) struct SpanMetrics {
+    sent: Counter<u64, AtomicU64>,
+    dropped: Family<DroppedLabel, Counter<u64, AtomicU64>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DroppedLabel {
+    reason: &'static str,
+}
+
+/// Why a span got nowhere.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Dropped {
+    /// Too many waited for the collector.
+    NoRoom,
+    /// The collector was not there, or would not have it.
+    NotTaken,
+}
+
+impl Dropped {
+    fn label(self) -> DroppedLabel {
+        let reason = match self {
+            Self::NoRoom => "no_room",
+            Self::NotTaken => "not_taken",
+        };
+        DroppedLabel { reason }
+    }
+}
+
+impl SpanMetrics {
+    pub(super) fn new(registry: &mut Registry) -> Self {
+        let spans = Self { sent: Counter::default(), dropped: Family::default() };
+        for why in [Dropped::NoRoom, Dropped::NotTaken] {
+            spans.dropped(why, 0);
+        }
+        registry.register("spans_sent", "Spans of traces that the collector has taken", spans.sent.clone());
+        registry.register("spans_dropped", "Spans of traces that got nowhere", spans.dropped.clone());
+        spans
+    }
+
+    /// A collector has so many.
+    pub(super) fn sent(&self, count: u64) {
+        self.sent.inc_by(count);
+    }
+
+    /// So many got nowhere.
+    pub(super) fn dropped(&self, why: Dropped, count: u64) {
+        self.dropped.get_or_create(&why.label()).inc_by(count);
+    }
 }
 
 /// What goes out over WebSockets.
@@ -114,6 +169,7 @@ impl Metrics {
         let waiting = Gauge::default();
         registry.register("waiting_tokens", "Those who wait, in all waiting rooms", waiting.clone());
         let live = LiveMetrics::new(&mut registry);
+        let spans = SpanMetrics::new(&mut registry);
         registry.register_collector(Box::new(EngineStats(engine)));
         let sinks = SinkStats::default();
         registry.register_collector(Box::new(sinks.clone()));
@@ -123,7 +179,7 @@ impl Metrics {
         registry.register_collector(Box::new(sales.clone()));
         let mut process = Registry::default();
         process.register_collector(Box::new(ProcessStats));
-        Self { registry, process, requests, unreadable, seconds, waiting, sinks, owed, sales, live }
+        Self { registry, process, requests, unreadable, seconds, waiting, sinks, owed, sales, live, spans }
     }
 
     /// Counts a request that was answered.

@@ -50,6 +50,7 @@ mod selling;
 mod sheets;
 mod sinks;
 mod site;
+mod traces;
 mod unread;
 mod waiting_room;
 mod wallet;
@@ -92,6 +93,7 @@ use self::problem::{Code, Problem};
 use self::providers::Providers;
 use self::ready::Ready;
 use self::seats::ReadySeats;
+use self::traces::Traces;
 use self::webhooks::{Webhooks, routes as hooks};
 use self::wire::Wire;
 use crate::engine::Engine;
@@ -135,6 +137,9 @@ pub enum Error {
     /// Webhooks cannot be served.
     #[error("webhooks: {0}")]
     Webhooks(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Traces cannot be sent.
+    #[error("traces: {0}")]
+    Traces(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Kafka cannot be served.
     #[error("kafka: {0}")]
     Kafka(#[source] crate::error::Error),
@@ -165,6 +170,7 @@ pub struct App {
     stopping: watch::Sender<bool>,
     history: History,
     live: Live,
+    traces: Traces,
     backlog: Arc<Backlog>,
     /// What was cut of the settings, since the process may not open more files.
     cut: Option<String>,
@@ -188,13 +194,15 @@ impl App {
         let runtime = webhooks.handle().ok_or(Error::NoService("there is no runtime for requests to others"))?;
         let verifier = Verifier::new(&settings)?;
         verifier.start()?;
+        let metrics = Metrics::new(engine.clone());
+        let traces = Traces::start(&settings, metrics.spans.clone(), &runtime)?;
         Ok(Self {
             cut,
             verifier,
             limiter: Limiter::new(&settings.limits),
             proxies: settings.trusted_proxies()?,
             cors: Cors::new(&settings.cors.allowed_origins),
-            metrics: Metrics::new(engine.clone()),
+            metrics,
             plans: ReadyPlans::new(
                 whole(settings.http.cached_plans),
                 whole(settings.http.cached_plans_bytes),
@@ -208,10 +216,11 @@ impl App {
             polls: Polls::new(whole(settings.http.kept_polls)),
             providers: Providers::new(&settings.payments, &runtime)?,
             webhooks,
-            kafka: Kafka::new(&settings)?,
+            kafka: Kafka::traced(&settings, &traces)?,
             stopping: watch::Sender::new(false),
             history: History::new(&settings.history),
             live: Live::start(&settings.live)?,
+            traces,
             backlog,
             lists: Semaphore::new(LISTS_AT_ONCE),
             listings: Semaphore::new(1),
@@ -238,7 +247,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let app = web::Data::new(App::new(engine.clone(), settings)?);
-    app.webhooks.serve().await.map_err(|error| Error::Webhooks(error.into()))?;
+    app.webhooks.serve(&app.traces).await.map_err(|error| Error::Webhooks(error.into()))?;
     let kafka = match app.kafka.serve(&engine, &app.settings.kafka).await {
         // The nodes of a cluster start when they can, and not all at once.
         Err(crate::error::Error::NoOwner) => Some(actix_web::rt::spawn(serve_kafka(app.clone()))),
@@ -281,6 +290,7 @@ pub async fn run(
     // Deliveries hold on to the engine until it is shut down, also to one that has failed.
     let ended = engine.shutdown().await;
     app.kafka.close().await;
+    app.traces.close().await;
     match failure {
         Some(reason) => Err(Error::EngineFailed(reason)),
         None => ended.map_err(Error::Shutdown),

@@ -22,9 +22,11 @@ use futures_util::FutureExt as _;
 use super::flow::{Body, Cut, Line};
 use super::problem::{Code, Problem};
 use super::seldom::Seldom;
+use super::traces::Call;
 use super::unread::Unread;
 use super::{App, auth};
 use crate::domain::UserId;
+use crate::watch::watched;
 
 /// Names a request in the log; taken from the caller if it is sane.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -51,6 +53,7 @@ pub async fn observe(
     let begun = Instant::now();
     let id = request_id(request.headers());
     let origin = app.cors.origin(request.headers());
+    let call = app.traces.begin(&app.proxies, request.peer_addr().map(|peer| peer.ip()), request.headers());
     let unread = Unread::of(&mut request);
     let line = request.conn_data::<Rc<Line>>().cloned();
     let body = if has_body(request.headers()) { Body::Follows } else { Body::None };
@@ -60,7 +63,7 @@ pub async fn observe(
     let answer = answer.or_else(|| app.cors.preflight(request.method(), request.headers()));
     let outcome = match answer {
         Some(answer) => Ok(request.into_response(answer).map_into_right_body()),
-        None => match AssertUnwindSafe(next.call(request)).catch_unwind().await {
+        None => match answer_watched(call.clone(), next.call(request)).await {
             Ok(outcome) => outcome.map(ServiceResponse::map_into_left_body),
             Err(_) => {
                 if let Some(left_out) = PANICS.next() {
@@ -77,6 +80,9 @@ pub async fn observe(
         // There is no request left to answer, so the error itself has to carry the headers.
         Err(error) => {
             let mut answer = error.as_response_error().error_response();
+            if let Some(call) = call {
+                call.answered(&method, None, answer.status());
+            }
             record(&app, &method, uri.path(), None, None, answer.status(), begun, &id);
             mark(&app, answer.headers_mut(), id, origin);
             let answer = answer.map_body(|_, body| app.backlog.send(body, cut, false).unwrap_or(BoxBody::new(())));
@@ -84,6 +90,9 @@ pub async fn observe(
         }
     };
     let route = response.request().match_pattern();
+    if let Some(call) = call {
+        call.answered(&method, route.clone(), response.status());
+    }
     let user = response.request().extensions().get::<UserId>().cloned();
     record(&app, &method, uri.path(), route, user, response.status(), begun, &id);
     mark(&app, response.headers_mut(), id, origin);
@@ -91,6 +100,14 @@ pub async fn observe(
         Some(unread) => response.map_body(|_, body| unread.held_by(body)),
         None => response,
     })
+}
+
+/// What comes of a handler, which may panic. The engine tells `call` what it does for it.
+async fn answer_watched<F: Future>(call: Option<Arc<Call>>, handler: F) -> std::thread::Result<F::Output> {
+    match call {
+        None => AssertUnwindSafe(handler).catch_unwind().await,
+        Some(call) => AssertUnwindSafe(watched(call, handler)).catch_unwind().await,
+    }
 }
 
 /// The answer to what nobody could read as a request, and which has no other line in the log than this one.

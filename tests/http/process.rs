@@ -45,6 +45,11 @@ pub fn serve_trusting(dir: &Path, more: &[&str], trusted: &Path) -> (Child, Vec<
     until_it_listens(serving(dir, more).env("SSL_CERT_FILE", trusted).spawn().unwrap())
 }
 
+/// A server with these variables in its environment.
+pub fn serve_in(dir: &Path, environment: &[(&str, String)], log: Stdio) -> (Child, Vec<String>) {
+    until_it_listens(serving(dir, &[]).envs(environment.iter().cloned()).stderr(log).spawn().unwrap())
+}
+
 /// A server that may have so many files open and no more.
 pub fn serve_with_files(dir: &Path, more: &[&str], files: u64, log: Stdio) -> (Child, Vec<String>) {
     let mut command = Command::new("/bin/sh");

@@ -17,6 +17,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// A request as it came.
 #[derive(Debug, Clone)]
 pub struct Delivered {
+    pub path: String,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
 }
@@ -182,7 +183,8 @@ async fn read(stream: &mut BufReader<impl AsyncRead + Unpin>) -> std::io::Result
     if stream.read_line(&mut line).await? == 0 {
         return Err(std::io::ErrorKind::UnexpectedEof.into());
     }
-    assert_eq!(line, "POST /hook HTTP/1.1\r\n");
+    let path = line.strip_prefix("POST ").and_then(|line| line.strip_suffix(" HTTP/1.1\r\n"));
+    let path = path.unwrap_or_else(|| panic!("{line} is no POST")).to_owned();
     loop {
         line.clear();
         stream.read_line(&mut line).await?;
@@ -191,7 +193,7 @@ async fn read(stream: &mut BufReader<impl AsyncRead + Unpin>) -> std::io::Result
     }
     let mut body = vec![0; headers["content-length"].to_str().unwrap().parse().unwrap()];
     stream.read_exact(&mut body).await?;
-    Ok(Delivered { headers, body })
+    Ok(Delivered { path, headers, body })
 }
 
 /// Asks again and again until the answer is as it is wanted, and gives it.

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use super::settings::{Kafka as Settings, refused};
 use crate::config::Error as ValueError;
 use crate::relay::{Delivery, Outcome, Receiver};
+use crate::server::traces::Traces;
 
 /// The topics of a cluster.
 pub enum Topics {}
@@ -15,7 +16,7 @@ pub enum Topics {}
 impl Topics {
     /// # Errors
     /// Always.
-    pub fn new(settings: &Settings, _: Handle) -> Result<Self, ValueError> {
+    pub fn new(settings: &Settings, _: Traces, _: Handle) -> Result<Self, ValueError> {
         settings.check()?;
         Err(refused("bootstrap_servers", "", "there"))
     }

@@ -21,6 +21,7 @@ use self::absent::Topics;
 use self::receiver::Topics;
 use super::Error;
 use super::config::Settings;
+use super::traces::Traces;
 use crate::domain::EventFilter;
 use crate::engine::Engine;
 
@@ -41,6 +42,11 @@ impl Kafka {
     /// # Errors
     /// [`Error::Settings`], [`Error::Listen`] without threads.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
+        Self::traced(settings, &Traces::default())
+    }
+
+    /// As [`new`](Self::new), of which traces hear.
+    pub(super) fn traced(settings: &Settings, traces: &Traces) -> Result<Self, Error> {
         if !settings.kafka.is_on() {
             return Ok(Self { running: None });
         }
@@ -51,7 +57,7 @@ impl Kafka {
         }
         let runtime =
             Builder::new_multi_thread().worker_threads(1).thread_name("boxoffice-kafka").enable_all().build()?;
-        let topics = Arc::new(Topics::new(&settings.kafka, runtime.handle().clone())?);
+        let topics = Arc::new(Topics::new(&settings.kafka, traces.clone(), runtime.handle().clone())?);
         Ok(Self { running: Some((runtime, topics)) })
     }
 

@@ -20,6 +20,7 @@ use super::settings::{Format, Kafka as Settings};
 use crate::config::Error as ValueError;
 use crate::domain::{EventFilter, EventId, EventType};
 use crate::relay::{Delivery, Event, Failure, Outcome, Receiver};
+use crate::server::traces::{Sending, TRACEPARENT, Traces};
 
 /// How many partitions and replicas a new topic has: as many as the broker says.
 const AS_THE_BROKER_SAYS: i16 = -1;
@@ -37,6 +38,7 @@ struct Inner {
     settings: Settings,
     client: Client,
     filter: EventFilter,
+    traces: Traces,
     /// Connected when there is something to send, and anew when it cannot be used any more. As long as it can, it is kept:
     /// what one client gave up on it does not write later, after another has gone on.
     connected: tokio::sync::Mutex<Option<Arc<Producer>>>,
@@ -51,7 +53,7 @@ impl Topics {
     ///
     /// # Errors
     /// A setting that is not what it may be.
-    pub fn new(settings: &Settings, runtime: Handle) -> Result<Self, ValueError> {
+    pub fn new(settings: &Settings, traces: Traces, runtime: Handle) -> Result<Self, ValueError> {
         let (client, filter) = (Client::new(settings)?, settings.filter()?);
         let (connected, acknowledged) = (tokio::sync::Mutex::default(), Mutex::default());
         Ok(Self {
@@ -59,6 +61,7 @@ impl Topics {
                 settings: settings.clone(),
                 client,
                 filter,
+                traces,
                 connected,
                 acknowledged,
                 is_said: AtomicBool::new(false),
@@ -119,7 +122,7 @@ impl Inner {
                 Err(error) => return unreachable(error.to_string()),
             };
             for round in rounds {
-                let largest = round.iter().map(|(_, record)| record.estimated_size()).max().unwrap_or_default();
+                let largest = round.iter().map(|message| message.record.estimated_size()).max().unwrap_or_default();
                 let sent = send(&producer, round).await;
                 self.acknowledged.lock().extend(sent.acknowledged);
                 if let Some(error) = sent.error {
@@ -148,7 +151,7 @@ impl Inner {
     }
 
     /// Records of events that did not get through yet, no two of a subject in one round: the second of them must not be written without the first.
-    fn rounds(&self, events: &[Arc<Event>]) -> Result<Vec<Vec<(EventId, Record)>>, String> {
+    fn rounds(&self, events: &[Arc<Event>]) -> Result<Vec<Vec<Message>>, String> {
         let mut rounds: Vec<Vec<_>> = Vec::new();
         let mut before: HashMap<&str, usize> = HashMap::new();
         let acknowledged: HashSet<_> = {
@@ -157,19 +160,30 @@ impl Inner {
         };
         let wanted = |event: &&Arc<Event>| self.filter.takes(event.kind) && !acknowledged.contains(&event.id);
         for event in events.iter().filter(wanted) {
-            let record = record(&self.settings, event).map_err(|error| error.to_string())?;
-            let (bytes, most) = (record.estimated_size(), self.client.message_bytes);
-            if bytes > most {
-                return Err(format!("the message is too large: {bytes} bytes, and message.max.bytes is {most}"));
-            }
+            let message = self.message(event)?;
             let round = before.entry(&event.subject).or_default();
             if *round == rounds.len() {
                 rounds.push(Vec::new());
             }
-            rounds[*round].push((event.id, record));
+            rounds[*round].push(message);
             *round += 1;
         }
         Ok(rounds)
+    }
+
+    fn message(&self, event: &Event) -> Result<Message, String> {
+        let record = record(&self.settings, event).map_err(|error| error.to_string())?;
+        let (bytes, most) = (record.estimated_size(), self.client.message_bytes);
+        if bytes > most {
+            return Err(format!("the message is too large: {bytes} bytes, and message.max.bytes is {most}"));
+        }
+        let Some(span) = self.traces.producing(&record.topic, event) else {
+            return Ok(Message { id: event.id, record, span: None });
+        };
+        let traced = record.clone().header(TRACEPARENT, span.traceparent());
+        // That a trace is kept is no reason to refuse what would have gone through.
+        let record = if traced.estimated_size() > most { record } else { traced };
+        Ok(Message { id: event.id, record, span: Some(span) })
     }
 
     async fn producer(&self) -> Result<Arc<Producer>, KrafkaError> {
@@ -221,6 +235,13 @@ impl Inner {
     }
 }
 
+/// Something to be sent.
+struct Message {
+    id: EventId,
+    record: Record,
+    span: Option<Sending>,
+}
+
 /// What became of a round.
 struct Sent {
     acknowledged: Vec<EventId>,
@@ -229,27 +250,42 @@ struct Sent {
 }
 
 /// Sends records, and waits until all of them have an answer.
-async fn send(producer: &Producer, records: Vec<(EventId, Record)>) -> Sent {
-    let (mut under_way, mut errors) = (Vec::with_capacity(records.len()), Vec::new());
-    for (id, record) in records {
+async fn send(producer: &Producer, messages: Vec<Message>) -> Sent {
+    let (mut under_way, mut errors) = (Vec::with_capacity(messages.len()), Vec::new());
+    for Message { id, record, mut span } in messages {
+        if let Some(span) = &mut span {
+            span.begin();
+        }
         match producer.enqueue(record).await {
-            Ok(acknowledgement) => under_way.push((id, acknowledgement)),
+            Ok(acknowledgement) => under_way.push((id, span, acknowledgement)),
             // Each would take as long to find that out.
             Err(error) => {
+                end(span, Some(&error));
                 errors.push(error);
                 break;
             }
         }
     }
     let mut acknowledged = Vec::with_capacity(under_way.len());
-    for (id, acknowledgement) in under_way {
-        match acknowledgement.await {
+    for (id, span, acknowledgement) in under_way {
+        let outcome = acknowledgement.await;
+        end(span, outcome.as_ref().err());
+        match outcome {
             Ok(_) => acknowledged.push(id),
             Err(error) => errors.push(error),
         }
     }
     let passing = errors.iter().position(|error| !is_refused(error));
     Sent { acknowledged, error: errors.into_iter().nth(passing.unwrap_or_default()) }
+}
+
+fn end(span: Option<Sending>, error: Option<&KrafkaError>) {
+    let Some(span) = span else { return };
+    match error {
+        None => span.succeeded(),
+        Some(KrafkaError::Broker { code, .. }) => span.failed(format!("{code:?}")),
+        Some(_) => span.failed("_OTHER"),
+    }
 }
 
 /// Whether the broker will never take this message.
@@ -321,17 +357,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_second_event_of_a_subject_waits_for_the_first_to_be_acknowledged() {
-        let topics = Topics::new(&Settings::default(), Handle::current()).unwrap();
+        let topics = Topics::new(&Settings::default(), Traces::default(), Handle::current()).unwrap();
         let events =
             [(1, "a"), (2, "b"), (3, "a"), (4, "c"), (5, "a"), (6, "b")].map(|(lsn, subject)| event(lsn, subject));
         let rounds = topics.inner.rounds(&events).unwrap();
-        let ids: Vec<Vec<_>> = rounds.iter().map(|round| round.iter().map(|(id, _)| id.lsn.0).collect()).collect();
+        let ids: Vec<Vec<_>> =
+            rounds.iter().map(|round| round.iter().map(|message| message.id.lsn.0).collect()).collect();
         assert_eq!(ids, [vec![1, 2, 4], vec![3, 6], vec![5]]);
-        assert_eq!(rounds[0][0].1.timestamp, Some(1_000));
+        assert_eq!(rounds[0][0].record.timestamp, Some(1_000));
         topics.inner.acknowledged.lock().insert(events[0].id);
         let again = topics.inner.rounds(&events).unwrap();
         assert_eq!(
-            again[0].iter().map(|(id, _)| id.lsn.0).collect::<Vec<_>>(),
+            again[0].iter().map(|message| message.id.lsn.0).collect::<Vec<_>>(),
             [2, 3, 4],
             "what got through is not sent again"
         );

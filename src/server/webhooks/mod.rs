@@ -22,6 +22,7 @@ use self::addresses::Reach;
 use self::receiver::Endpoint;
 use super::Error;
 use super::config;
+use super::traces::Traces;
 use crate::domain::sink::{Destination, Registration};
 use crate::engine::Engine;
 use crate::relay;
@@ -68,15 +69,15 @@ impl Webhooks {
     ///
     /// # Errors
     /// A fault of the engine's.
-    pub async fn serve(&self) -> Result<(), crate::error::Error> {
+    pub async fn serve(&self, traces: &Traces) -> Result<(), crate::error::Error> {
         if !self.shared.settings.enabled {
             tracing::warn!("webhooks.enabled is false: nothing is delivered");
             return Ok(());
         }
         let Some(handle) = self.handle() else { return Ok(()) };
-        let shared = self.shared.clone();
+        let (shared, traces) = (self.shared.clone(), traces.clone());
         let connect = move |registration: &Registration| -> Arc<dyn relay::Receiver> {
-            Arc::new(Endpoint::new(&registration.receiver, shared.clone(), handle.clone()))
+            Arc::new(Endpoint::new(&registration.receiver, shared.clone(), traces.clone(), handle.clone()))
         };
         self.shared.engine.serve_webhooks(self.shared.settings.relay(), Arc::new(connect)).await
     }

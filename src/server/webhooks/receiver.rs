@@ -18,6 +18,7 @@ use super::{Shared, addresses, signature, webhook};
 use crate::domain::sink;
 use crate::error::Error;
 use crate::relay::{Delivery, Event, EventData, Failure, Outcome, Receiver};
+use crate::server::traces::{TRACEPARENT, Traces, error_type};
 
 /// How long the body of a good answer is waited for, which tells nothing but lets the connection be used again.
 const GOOD_BODY_TIME: Duration = Duration::from_secs(1);
@@ -31,6 +32,7 @@ struct Inner {
     /// Where and what, or what is wrong with it.
     target: Result<(Url, Format), String>,
     shared: Shared,
+    traces: Traces,
     runtime: Handle,
 }
 
@@ -41,10 +43,17 @@ enum Format {
 }
 
 /// Something to be sent.
-struct Message {
+struct Message<'a> {
+    events: Vec<&'a Event>,
     id: String,
     media_type: &'static str,
     body: Vec<u8>,
+}
+
+impl<'a> Message<'a> {
+    fn of_one(event: &'a Event, media_type: &'static str, body: Vec<u8>) -> Self {
+        Self { events: vec![event], id: event.id.to_string(), media_type, body }
+    }
 }
 
 /// Why there is nothing to be sent.
@@ -57,8 +66,8 @@ enum Unsent {
 
 impl Endpoint {
     /// A receiver as it was registered. Requests are made on `runtime`.
-    pub fn new(receiver: &sink::Destination, shared: Shared, runtime: Handle) -> Self {
-        Self(Arc::new(Inner { target: target(receiver), shared, runtime }))
+    pub fn new(receiver: &sink::Destination, shared: Shared, traces: Traces, runtime: Handle) -> Self {
+        Self(Arc::new(Inner { target: target(receiver), shared, traces, runtime }))
     }
 }
 
@@ -121,18 +130,14 @@ impl Inner {
         Outcome::Delivered
     }
 
-    async fn messages(&self, format: &Format, events: &[Arc<Event>]) -> Result<Vec<Message>, Unsent> {
+    async fn messages<'a>(&self, format: &Format, events: &'a [Arc<Event>]) -> Result<Vec<Message<'a>>, Unsent> {
         let mut messages = Vec::new();
         match format {
             Format::Batch => return batches(events, self.shared.settings.batch_bytes).map_err(Unsent::Ever),
             Format::Cloudevent => {
                 for event in events {
                     let body = serde_json::to_vec(&**event).map_err(|error| Unsent::Ever(error.to_string()))?;
-                    messages.push(Message {
-                        id: event.id.to_string(),
-                        media_type: "application/cloudevents+json",
-                        body,
-                    });
+                    messages.push(Message::of_one(event, "application/cloudevents+json", body));
                 }
             }
             Format::Template(template) => {
@@ -140,7 +145,7 @@ impl Inner {
                     let context = self.context(event).await.map_err(|error| Unsent::Now(error.to_string()))?;
                     let body = template.render(&context);
                     let body = body.map_err(|error| Unsent::Ever(format!("the template: {error}")))?;
-                    messages.push(Message { id: event.id.to_string(), media_type: "application/json", body });
+                    messages.push(Message::of_one(event, "application/json", body));
                 }
             }
         }
@@ -162,13 +167,14 @@ impl Inner {
         Ok(context)
     }
 
-    async fn send(&self, url: &Url, message: Message, delivery: &Delivery) -> Outcome {
+    async fn send(&self, url: &Url, message: Message<'_>, delivery: &Delivery) -> Outcome {
         if let Err(error) = self.shared.reach.check_literal(url) {
             return failed(error.to_string());
         }
         let seconds = delivery.at.as_millis() / 1_000;
         let signature = signature::sign(&delivery.secrets, &message.id, seconds, &message.body);
-        let request = self
+        let mut span = self.traces.posting(url, &message.events);
+        let mut request = self
             .shared
             .client
             .post(url.clone())
@@ -177,7 +183,18 @@ impl Inner {
             .header("webhook-timestamp", seconds)
             .header("webhook-signature", signature)
             .body(message.body);
-        match request.send().await {
+        if let Some(span) = &mut span {
+            request = request.header(TRACEPARENT, span.traceparent());
+            span.begin();
+        }
+        let sent = request.send().await;
+        if let Some(span) = span {
+            match &sent {
+                Ok(response) => span.answered(response.status().as_u16()),
+                Err(error) => span.failed(error_type(error)),
+            }
+        }
+        match sent {
             Ok(response) => self.outcome(response).await,
             Err(error) => failed(self.cut(explain(error))),
         }
@@ -208,31 +225,32 @@ impl Inner {
 }
 
 /// Events as JSON lists of up to so many bytes each, or of one event.
-fn batches(events: &[Arc<Event>], bytes_max: u64) -> Result<Vec<Message>, String> {
+fn batches(events: &[Arc<Event>], bytes_max: u64) -> Result<Vec<Message<'_>>, String> {
     let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-    let mut batches: Vec<(Vec<String>, Vec<u8>)> = Vec::new();
+    let mut batches: Vec<(Vec<&Event>, Vec<u8>)> = Vec::new();
     for event in events {
         let event_json = serde_json::to_vec(&**event).map_err(|error| error.to_string())?;
         match batches.last_mut() {
             // A comma and the bracket at the end.
-            Some((ids, body)) if body.len() + event_json.len() + 2 <= bytes_max => {
-                ids.push(event.id.to_string());
+            Some((events, body)) if body.len() + event_json.len() + 2 <= bytes_max => {
+                events.push(event);
                 body.push(b',');
                 body.extend(event_json);
             }
-            _ => batches.push((vec![event.id.to_string()], [&b"["[..], &event_json].concat())),
+            _ => batches.push((vec![&**event], [&b"["[..], &event_json].concat())),
         }
     }
-    let messages = batches.into_iter().map(|(ids, mut body)| {
+    let messages = batches.into_iter().map(|(events, mut body)| {
         body.push(b']');
-        Message { id: batch_id(&ids), media_type: "application/cloudevents-batch+json", body }
+        Message { id: batch_id(&events), events, media_type: "application/cloudevents-batch+json", body }
     });
     Ok(messages.collect())
 }
 
 /// The first event's id and a hash of all of them. A batch that failed comes again in other parts, and to whoever knows
 /// batches by the first id only, another batch that begins alike would be one that is there already.
-fn batch_id(ids: &[String]) -> String {
+fn batch_id(events: &[&Event]) -> String {
+    let ids: Vec<_> = events.iter().map(|event| event.id.to_string()).collect();
     let hash = Sha256::digest(ids.join(","));
     format!("{}-{}", ids.first().map_or("", String::as_str), base16ct::lower::encode_string(&hash[..8]))
 }
