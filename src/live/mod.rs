@@ -62,10 +62,10 @@ impl Hubs {
         }
     }
 
-    /// The terms of an option have changed, durably. Whoever follows one that has more areas than before has to begin anew.
+    /// The terms of an option have changed, durably. Whoever follows one that has other seats or areas than before has to begin anew.
     pub(crate) fn terms_changed(&self, option: OptionId, definition: &Definition) {
         let Some(hub) = self.options.get(&option).and_then(|hub| hub.upgrade()) else { return };
-        if !hub.has_areas_of(definition) {
+        if !hub.has_places_of(definition) {
             self.begin_anew(option, &hub);
         }
     }

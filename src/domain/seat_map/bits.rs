@@ -31,6 +31,37 @@ impl Bits {
         if value { *word |= mask } else { *word &= !mask }
     }
 
+    /// Makes the bits of `range` what those of `other` from `first` on are.
+    pub(super) fn copy(&mut self, range: Range<u32>, other: &Self, first: u32) {
+        let mut index = range.start;
+        while index < range.end {
+            // Up to the end of a word.
+            let (shift, from) = (index % WORD, first + (index - range.start));
+            let count = (WORD - shift).min(range.end - index);
+            let low = other.word(from / WORD) >> (from % WORD);
+            let high = other.word(from / WORD + 1).checked_shl(WORD - from % WORD).unwrap_or_default();
+            let mask = (u64::MAX >> (WORD - count)) << shift;
+            let word = &mut self.words[(index / WORD) as usize];
+            *word = *word & !mask | (low | high) << shift & mask;
+            index += count;
+        }
+    }
+
+    /// Leaves so many bits.
+    pub(super) fn truncate(&mut self, len: u32) {
+        self.words.truncate(len.div_ceil(WORD) as usize);
+        if !len.is_multiple_of(WORD)
+            && let Some(last) = self.words.get_mut((len / WORD) as usize)
+        {
+            *last &= (1 << (len % WORD)) - 1;
+        }
+    }
+
+    /// So many bits in all; those that are new are not set.
+    pub(super) fn grow(&mut self, len: u32) {
+        self.words.resize(len.div_ceil(WORD) as usize, 0);
+    }
+
     pub(super) fn has(&self, index: u32) -> bool {
         self.word(index / WORD) >> (index % WORD) & 1 == 1
     }

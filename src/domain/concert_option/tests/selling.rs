@@ -19,7 +19,7 @@ fn price(category: &str, amount: u64) -> Price {
 fn terms(version: u64, change: impl FnOnce(&mut Definition)) -> Definition {
     let mut then = definition();
     change(&mut then);
-    then.amended = Some(Box::new(Amended { version, first_prices: definition().prices }));
+    then.amended = Some(Box::new(Amended { version, first_prices: definition().prices, replanned: None }));
     then
 }
 
@@ -45,7 +45,7 @@ fn what_changes_stands_in_one_event_with_who_did_it() {
     });
     let by = user("boss");
     let then = defined().when(change(patch.clone()), s(20)).then_reply(Reply::Done);
-    let then = then.then_events([Event::OptionChanged { definition: Box::new(first), by: by.clone() }]).reloaded();
+    let then = then.then_events([Event::OptionChanged { definition: Box::new(first), by: by.clone(), key: None }]).reloaded();
     assert_eq!((then.state().areas().len(), then.state().seq()), (3, Lsn(2)));
     assert_eq!((then.state().areas()[0].seq, then.state().areas()[1].seq), (Lsn(2), Lsn(0)));
     let then = then.when(change(patch), s(21)).then_nothing().then_reply(Reply::Done);
