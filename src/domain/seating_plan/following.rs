@@ -138,3 +138,6 @@ pub(super) fn moved(order: &[u32]) -> Box<[Moved]> {
     }
     moved.into()
 }
+
+#[cfg(test)]
+mod tests;
