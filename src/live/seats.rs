@@ -15,7 +15,7 @@ use super::Hubs;
 use super::view::{Changes, View};
 use crate::actors::system::{SharedReplica, Unseen};
 use crate::api::{AreaSeats, Object, seat_status_name};
-use crate::domain::Lsn;
+use crate::domain::{Lsn, OptionId};
 use crate::domain::concert_option::{Definition, PricedPlan};
 use crate::domain::seat_map::Status;
 use crate::replica;
@@ -240,6 +240,11 @@ impl Hub {
         Ok(hub)
     }
 
+    /// Of which option.
+    pub(super) fn option(&self) -> OptionId {
+        self.plan.option
+    }
+
     /// The option has changed.
     pub(super) fn mark(&self) {
         let mut marked = self.marked.lock();
@@ -276,8 +281,7 @@ impl Hub {
             Ok(Seen::Nothing) | Err(Unseen::Ended) => return Ok(()),
             Ok(Seen::Others) => {
                 drop(state);
-                // Whoever follows it looks for another one.
-                self.end();
+                self.hubs.begin_anew(self);
                 return Ok(());
             }
             Err(Unseen::Unreadable(error)) => return Err(error),

@@ -42,6 +42,7 @@ mod routes;
 mod sale;
 mod same_body;
 mod secrets;
+mod replanning;
 mod selling;
 mod sinks;
 mod site;

@@ -9,6 +9,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 use super::bank::{self, Bank};
 use super::clerk::{self, Clerk};
 use super::clients::{Answered, Ask, Mind, user};
+use super::house::House;
 use super::machine::Machine;
 use super::model::{Model, UNREADABLE, broken, see};
 use super::relay::{Courier, Kit, Offers, Received};
