@@ -109,7 +109,7 @@ async fn what_stands_against_a_plan() {
     let some = || plan(&[("S1", "A"), ("N1", "A")]);
     for (body, field) in [
         (json!({}), "seating_plan"),
-        (json!({"seating_plan": null}), "seating_plan.zones"),
+        (json!({"seating_plan": null}), "seating_plan"),
         (json!({"seating_plan": some(), "areas": []}), "areas"),
         (json!({"seating_plan": some(), "prices": {"A": -1}}), "prices.A"),
         (json!({"seating_plan": plan(&[("S1", "A"), ("S1", "A")])}), "seating_plan.zones[0].rows[0].seats[1].seat_guid"),
