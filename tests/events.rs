@@ -11,8 +11,8 @@ use boxoffice::payment::{Fact, Kind};
 use boxoffice::testing::clock::ManualClock;
 use boxoffice::{
     AreaPatch, Caller, ConcertId, Config, Currency, Engine, Error, Event, EventData, EventFilter, EventId, EventStream,
-    EventType, NewOption, NewSeatingPlan, Note, OptionPatch, PaymentId, Points, Rejection, ReservationId, ReservationStatus, RoomMode,
-    RoomSettings, RoomSettingsPatch, TokenId, TokenStatus,
+    EventType, NewOption, NewSeatingPlan, Note, OptionPatch, PaymentId, Points, Rejection, ReservationId,
+    ReservationStatus, RoomMode, RoomSettings, RoomSettingsPatch, TokenId, TokenStatus,
 };
 use common::*;
 use serde::Serialize;

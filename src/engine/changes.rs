@@ -8,8 +8,8 @@ use super::calls::{
     WithdrawTransfer,
 };
 use super::options::{name_conflicts, resolve_seats};
-use super::selling::Tried;
 use super::reservations::{resolve, resolve_areas};
+use super::selling::Tried;
 use super::{Engine, Inner};
 use crate::api::{Answered, Caller, IdempotencyKey, Office, Portion, Refund, Reservation, Transfer, Wish};
 use crate::domain::concert_option::{

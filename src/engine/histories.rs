@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use super::{Engine, Inner, check_limit, page, parse_cursor};
 use crate::api::{HistoryItem, Page, PageRequest};
-use crate::domain::concert_option::{self, Change, Definition, Ending, FailureReason, Lot, Moved, PricedPlan, Turn, What};
+use crate::domain::concert_option::{
+    self, Change, Definition, Ending, FailureReason, Lot, Moved, PricedPlan, Turn, What,
+};
 use crate::domain::idempotency::Key;
 use crate::domain::{
     Lsn, OptionId, PaymentId, RefundId, Rejection, ReservationId, Timestamp, TokenId, UserId, waiting_room, wallet,
@@ -149,8 +151,8 @@ impl Inner {
     /// Of each plan of an option, whether this seat is in it. Blocks.
     fn in_plans(&self, offer: &PricedPlan, guid: &str) -> Result<Vec<bool>, Error> {
         let former = offer.definition.former_plans();
-        let is_in = |index| Ok(self.former_offer(offer.option, index as u32)?.plan.seat_index(guid).is_some());
-        let former: Result<Vec<_>, Error> = (0..former.len()).map(is_in).collect();
+        let is_in = |plan| Ok(self.seating_plan_after(std::slice::from_ref(plan))?.seat_index(guid).is_some());
+        let former: Result<Vec<_>, Error> = former.iter().map(is_in).collect();
         Ok(former?.into_iter().chain([offer.plan.seat_index(guid).is_some()]).collect())
     }
 }
@@ -220,7 +222,13 @@ impl OfSeat {
         let what = match (was_in, is_in) {
             (false, true) => "added",
             (true, false) => "withdrawn",
-            (true, true) if was_off != self.is_off => if self.is_off { "blocked" } else { "unblocked" },
+            (true, true) if was_off != self.is_off => {
+                if self.is_off {
+                    "blocked"
+                } else {
+                    "unblocked"
+                }
+            }
             _ => return None,
         };
         Some(Told::new(what, Some(by.clone())))

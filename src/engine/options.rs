@@ -544,7 +544,7 @@ impl Inner {
     }
 
     /// The last of these plans, each of which follows the one before; made once for all options that have had the same.
-    fn seating_plan_after(&self, plans: &[PlanHash]) -> Result<Arc<SeatingPlan>, Error> {
+    pub(super) fn seating_plan_after(&self, plans: &[PlanHash]) -> Result<Arc<SeatingPlan>, Error> {
         let (hash, before) = match plans {
             [] => return Err(Error::Internal("an option has no seating plan".into())),
             [hash] => return self.shared_plan(*hash, || self.stored_plan(*hash)),

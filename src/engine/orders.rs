@@ -56,9 +56,8 @@ impl Engine {
     ) -> Result<ReservationWalk, Error> {
         let numbers = Numbers::of(&self.0, option).await?;
         // Also one that is withdrawn: it had its reservations.
-        let known = |seat: &String| {
-            numbers.plan.plan.known_seat(seat).ok_or_else(|| Error::UnknownSeats(vec![seat.clone()]))
-        };
+        let known =
+            |seat: &String| numbers.plan.plan.known_seat(seat).ok_or_else(|| Error::UnknownSeats(vec![seat.clone()]));
         let seat = filter.seat.as_ref().map(known).transpose()?;
         Ok(ReservationWalk { numbers, filter: filter.clone(), seat })
     }

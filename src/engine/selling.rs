@@ -165,11 +165,15 @@ impl Inner {
             let plan = self.offer(id).await?;
             let (inner, new, of) = (self.clone(), new.clone(), plan.clone());
             let checked = self.on_blocking_thread(move || {
-                let checked = inner.checked_after(&of, &new)?;
-                inner.store_plan(checked.plan, &new.seating_plan)?;
-                Ok::<_, Error>(checked)
+                let (checked, wrong) = inner.checked_after(&of, &new)?;
+                if wrong.is_empty() {
+                    inner.store_plan(checked.plan, &new.seating_plan)?;
+                }
+                Ok::<_, Error>((Box::new(checked), wrong))
             });
-            let (new, by, request) = (Box::new(checked.await??), by.clone(), self.request(key.clone(), None));
+            let (new, wrong) = checked.await??;
+            let refused = (!wrong.is_empty()).then_some(Rejection::Invalid(wrong));
+            let (by, request) = (by.clone(), self.request(key.clone(), refused));
             let command = Command::Replan { new, by, plan: plan.clone(), request };
             let reply = self.ask::<ConcertOption>(&id, command).await;
             let reply = reply.map_err(|error| name_conflicts(&plan, error))?;
@@ -201,8 +205,8 @@ impl Inner {
         self.ask_owner(ReplacePlan { id, new, plan, by: by.clone(), key }).await
     }
 
-    /// Checks a plan that is to follow an option's.
-    fn checked_after(&self, offer: &PricedPlan, new: &NewSeatingPlan) -> Result<NewPlan, Error> {
+    /// Reads a plan that is to follow an option's, and says what stands against it.
+    fn checked_after(&self, offer: &PricedPlan, new: &NewSeatingPlan) -> Result<(NewPlan, Vec<Flaw>), Error> {
         let (terms, limits) = (&offer.definition, &self.config.limits);
         let hash = PlanHash::of(&new.seating_plan);
         let is_same = hash == terms.plan;
@@ -218,14 +222,15 @@ impl Inner {
             focus: new.focus.clone(),
         };
         let mut wrong = flaws(&checked.apply(terms), plan, limits);
-        let plans = terms.former_plans().len() as u64 + if is_same { 1 } else { 2 };
-        let count = |count: u64, max: u64, what: &str| {
-            let message = format!("is one more than may be: an option has at most {max} {what}, those it had before among them");
-            (count > max).then(|| Flaw::new("seating_plan", message))
-        };
-        wrong.extend(count(plans, limits.option_plans, "plans").filter(|_| !is_same));
-        wrong.extend(count(plan.numbers().into(), limits.option_seats, "seats").filter(|_| !is_same));
-        if wrong.is_empty() { Ok(checked) } else { Err(Error::Invalid(wrong.into_iter().map(FieldError::from).collect())) }
+        if !is_same {
+            let plans = terms.former_plans().len() as u64 + 2;
+            let counts = [(plans, limits.option_plans, "plans"), (plan.numbers().into(), limits.option_seats, "seats")];
+            wrong.extend(counts.into_iter().filter(|(count, most, _)| count > most).map(|(count, most, what)| {
+                let message = format!("with those before it the option would have {count} {what}, and may have {most}");
+                Flaw::new("seating_plan", message)
+            }));
+        }
+        Ok((checked, wrong))
     }
 
     /// Whether a command brought along a plan that is not in force any more, and is to be decided anew by the present one: what
@@ -233,12 +238,7 @@ impl Inner {
     ///
     /// # Errors
     /// It has been tried too often.
-    pub(super) fn is_outdated(
-        &self,
-        reply: &Reply,
-        plan: &Arc<PricedPlan>,
-        tried: &mut Tried,
-    ) -> Result<bool, Error> {
+    pub(super) fn is_outdated(&self, reply: &Reply, plan: &Arc<PricedPlan>, tried: &mut Tried) -> Result<bool, Error> {
         if *reply != Reply::Outdated {
             return Ok(false);
         }

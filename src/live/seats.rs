@@ -15,9 +15,9 @@ use super::Hubs;
 use super::view::{Changes, View};
 use crate::actors::system::{SharedReplica, Unseen};
 use crate::api::{AreaSeats, Object, seat_status_name};
-use crate::domain::{Lsn, OptionId};
 use crate::domain::concert_option::{Definition, PricedPlan};
 use crate::domain::seat_map::Status;
+use crate::domain::{Lsn, OptionId};
 use crate::replica;
 
 /// How many deltas from different seqs are shared, until the next change.

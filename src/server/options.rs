@@ -18,8 +18,8 @@ use super::ready::{Coding, Form};
 use super::respond::{self, Cache};
 use super::{App, apart, id, unless_missing};
 use crate::api::{
-    Answered, ConcertOption, HistoryItem, IdempotencyKey, NewArea, NewOption, NewSeatingPlan, Page,
-    PageRequest, Seats, WindowPatch,
+    Answered, ConcertOption, HistoryItem, IdempotencyKey, NewArea, NewOption, NewSeatingPlan, Page, PageRequest, Seats,
+    WindowPatch,
 };
 use crate::domain::{ConcertId, Currency, Lsn, OptionId, Points, Timestamp};
 
@@ -282,7 +282,8 @@ pub(super) async fn create(
     let concert: ConcertId = id(&path)?;
     let operation = format!("POST /v1/concerts/{concert}/options");
     let input = async {
-        let input = Input::read_up_to(bytes_with_plan_max(&app), &request, payload, &app, &admin.user, &operation).await?;
+        let input =
+            Input::read_up_to(bytes_with_plan_max(&app), &request, payload, &app, &admin.user, &operation).await?;
         let (option, key) = apart(move || input.parse::<CreateOption>()).await??;
         Ok((NewOption::try_from(option)?, key))
     };

@@ -302,7 +302,11 @@ fn the_largest_change_of_a_plan() {
     let replanned = Some(Box::new(Replanned { former, withdrawn: 0 }));
     let amended = Some(Box::new(Amended { version: u64::MAX - 1, first_prices: Vec::new(), replanned }));
     let definition = Box::new(Definition { amended, ..definition(2) });
-    option.given([OptionEvent::OptionChanged { definition: definition.clone(), by: "anna".parse().unwrap(), key: None }]);
+    option.given([OptionEvent::OptionChanged {
+        definition: definition.clone(),
+        by: "anna".parse().unwrap(),
+        key: None,
+    }]);
     let json = br#"{"zones":[],"categories":[]}"#;
     let plan = Arc::new(SeatingPlan::parse(json, &Limits::default()).unwrap());
     let new = NewPlan {

@@ -55,7 +55,10 @@ async fn another_plan_is_sold_and_seats_stay_what_they_are() {
     let seen = server.get(&format!("/v1/reservations/{held}"), &anna).await.body;
     assert_eq!(seen["amount"], 100);
     let seat = &seen["seats"][0];
-    assert_eq!((&seat["zone"], &seat["row"], &seat["number"], &seat["category"]), (&json!("Circle"), &json!("7"), &json!("2"), &json!("B")));
+    assert_eq!(
+        (&seat["zone"], &seat["row"], &seat["number"], &seat["category"]),
+        (&json!("Circle"), &json!("7"), &json!("2"), &json!("B"))
+    );
     let body = json!({"seats": ["N1"]});
     let bought = server.post(&format!("{path}/reservations"), &anna, body).await;
     assert_eq!((bought.status, &bought.body["amount"]), (201, &json!(30)));
@@ -112,7 +115,10 @@ async fn what_stands_against_a_plan() {
         (json!({"seating_plan": null}), "seating_plan"),
         (json!({"seating_plan": some(), "areas": []}), "areas"),
         (json!({"seating_plan": some(), "prices": {"A": -1}}), "prices.A"),
-        (json!({"seating_plan": plan(&[("S1", "A"), ("S1", "A")])}), "seating_plan.zones[0].rows[0].seats[1].seat_guid"),
+        (
+            json!({"seating_plan": plan(&[("S1", "A"), ("S1", "A")])}),
+            "seating_plan.zones[0].rows[0].seats[1].seat_guid",
+        ),
         (json!({"seating_plan": plan(&[("S1", "Z")])}), "seating_plan.zones[0].rows[0].seats[0].category"),
         (json!({"seating_plan": some(), "accessible": ["Z"]}), "accessible[0]"),
         (json!({"seating_plan": some(), "focus": {"zones": ["Z"]}}), "focus.zones[0]"),

@@ -166,7 +166,9 @@ impl ConcertOption {
     /// The command with the plan that it brings along on the terms of now, if those have changed since; `None` if the plan has:
     /// that is known where plans are.
     pub(super) fn on_present_terms<'a>(&self, command: &'a Command) -> Option<Cow<'a, Command>> {
-        let (Some(terms), Some(plan)) = (self.definition(), command.plan()) else { return Some(Cow::Borrowed(command)) };
+        let (Some(terms), Some(plan)) = (self.definition(), command.plan()) else {
+            return Some(Cow::Borrowed(command));
+        };
         let known = &plan.definition;
         if (terms.plan, terms.former_plans().len()) != (known.plan, known.former_plans().len()) {
             return None;

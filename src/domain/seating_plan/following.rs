@@ -33,7 +33,8 @@ impl SeatingPlan {
         let of_before = before.seats.iter().copied().map(Some).chain(std::iter::repeat(None));
         // Of each number one of the two knows a seat.
         let seats = seats.into_iter().zip(of_before);
-        let seats: Box<[Place]> = seats.filter_map(|(own, old)| own.or_else(|| old.map(|old| withdrawn.keep(old)))).collect();
+        let seats: Box<[Place]> =
+            seats.filter_map(|(own, old)| own.or_else(|| old.map(|old| withdrawn.keep(old)))).collect();
         let Withdrawn { plan, text, rows, zones, categories, .. } = withdrawn;
         let text: Box<str> = text.into();
         let mut by_guid = HashTable::with_capacity(seats.len());

@@ -10,8 +10,8 @@ use minicbor::{Decode, Decoder, Encode, Encoder};
 use super::super::{Inner, IssuedToken, Start};
 use crate::api::{
     Answered, BareReservation, Caller, Cancellation, Concert, ConcertOption, DeadLetter, IdempotencyKey, NewConcert,
-    NewOption, NewSeatingPlan, Office, Page, PageRequest, Payment, PaymentFilter, Portion, Refund, Reservation, ReservationStatus,
-    Sink, Token, Transfer, WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish,
+    NewOption, NewSeatingPlan, Office, Page, PageRequest, Payment, PaymentFilter, Portion, Refund, Reservation,
+    ReservationStatus, Sink, Token, Transfer, WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish,
 };
 use crate::domain::catalogue::ConcertPatch;
 use crate::domain::concert_option::{Definition, Note, OptionPatch, Owed};

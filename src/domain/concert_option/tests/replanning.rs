@@ -52,7 +52,8 @@ fn seats_stay_go_and_come() {
     assert_eq!((then.state().counts(), then.state().seats().len()), (expected, 21));
     assert_eq!(["A1", "A10", "B1", "B2", "A11"].map(|guid| no(&now, guid)), [0, 9, 10, 11, 20]);
     let free = (SeatStatus::Free, 0);
-    let map = [(SeatStatus::Held, 1), (SeatStatus::Blocked, 0), (SeatStatus::Blocked, 0), (SeatStatus::Blocked, 0), free];
+    let map =
+        [(SeatStatus::Held, 1), (SeatStatus::Blocked, 0), (SeatStatus::Blocked, 0), (SeatStatus::Blocked, 0), free];
     assert_eq!(statuses(&then, &[0, 3, 9, 10, 20]), map);
     assert_eq!([0, 9, 10, 20].map(|seat| then.state().seats().seq(seat)), [Lsn(2), Lsn(4), Lsn(4), Lsn(4)]);
     assert_eq!(then.state().seq(), Lsn(4));
@@ -94,7 +95,8 @@ fn seats_stay_go_and_come() {
 fn what_is_in_use_does_not_go() {
     let smaller = smaller().after(&seating_plan());
     let ask = || replan(new(1, &smaller), plan(), Request::default());
-    let in_use = |conflicts: &[u32]| Rejection::SeatsInUse { conflicts: conflicts.into(), in_use: conflicts.len() as u64 };
+    let in_use =
+        |conflicts: &[u32]| Rejection::SeatsInUse { conflicts: conflicts.into(), in_use: conflicts.len() as u64 };
     let holds = defined().given(s(20), [held(1, "anna", &[8, 9, 10], s(320))]);
     let holds = holds.when(ask(), s(21)).then_nothing().then_rejected(in_use(&[9, 10]));
     let pays = holds.given(s(30), [started(2, 1, s(90))]).when(ask(), s(31)).then_rejected(in_use(&[9, 10]));
@@ -109,7 +111,8 @@ fn what_is_in_use_does_not_go() {
     let large = Definition { seat_count: 1_500, ..definition() };
     let none = NewPlan { not_for_sale: all, seat_count: 1_500, prices, ..new(2, &smaller) };
     let seats: Vec<u32> = (0..1_500).collect();
-    let events = [Event::OptionDefined { option: OPTION, definition: Box::new(large) }, held(1, "anna", &seats, s(320))];
+    let events =
+        [Event::OptionDefined { option: OPTION, definition: Box::new(large) }, held(1, "anna", &seats, s(320))];
     let refused = given::<ConcertOption>(s(0), events).when(replan(none, plan(), Request::default()), s(1));
     let Err(Rejection::SeatsInUse { conflicts, in_use }) = refused.answer() else { panic!("it was done") };
     assert_eq!((conflicts.len(), *in_use), (1_000, 1_500));
@@ -161,6 +164,9 @@ fn what_else_stands_against_a_plan() {
 #[test]
 fn first_prices_are_those_of_the_first_plan() {
     let (_, now) = replanned(defined());
-    assert_eq!(["B2", "A1", "A11"].map(|guid| now.first_seat_price(no(&now, guid))), [points(0), points(10), points(10)]);
+    assert_eq!(
+        ["B2", "A1", "A11"].map(|guid| now.first_seat_price(no(&now, guid))),
+        [points(0), points(10), points(10)]
+    );
     assert_eq!(now.seat_price(no(&now, "B2")), points(10));
 }

@@ -45,7 +45,8 @@ fn what_changes_stands_in_one_event_with_who_did_it() {
     });
     let by = user("boss");
     let then = defined().when(change(patch.clone()), s(20)).then_reply(Reply::Done);
-    let then = then.then_events([Event::OptionChanged { definition: Box::new(first), by: by.clone(), key: None }]).reloaded();
+    let then =
+        then.then_events([Event::OptionChanged { definition: Box::new(first), by: by.clone(), key: None }]).reloaded();
     assert_eq!((then.state().areas().len(), then.state().seq()), (3, Lsn(2)));
     assert_eq!((then.state().areas()[0].seq, then.state().areas()[1].seq), (Lsn(2), Lsn(0)));
     let then = then.when(change(patch), s(21)).then_nothing().then_reply(Reply::Done);

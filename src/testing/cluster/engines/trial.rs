@@ -31,11 +31,11 @@ use crate::testing::clock::ManualClock;
 use crate::testing::random::{Dice, Random};
 use crate::testing::sim_disk::{Calls, Failure, Fault as DiskFault, SimDisk};
 use crate::testing::simulation::clients::{Answered, Ask, Call, Mind, user};
+use crate::testing::simulation::house::House;
 use crate::testing::simulation::machine::Checkpoint;
 use crate::testing::simulation::model::{Model, UNREADABLE, broken};
 use crate::testing::simulation::relay::Offers;
 use crate::testing::simulation::swarm::Swarm;
-use crate::testing::simulation::house::House;
 use crate::testing::simulation::watched::Frame;
 
 pub(super) const NODES: usize = 3;
