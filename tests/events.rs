@@ -675,8 +675,7 @@ async fn what_was_told_of_a_seat_stays_so_when_another_plan_comes() {
     assert_eq!(everything(&engine).await, at_once);
     engine.shutdown().await.unwrap();
     // And when its state is made anew of the journal.
-    std::fs::remove_dir_all(dir.path().join("state")).unwrap();
-    std::fs::remove_file(dir.path().join("manifest")).unwrap();
+    std::fs::remove_dir_all(config(dir.path()).data_dir.join("state")).unwrap();
     let engine = Engine::open(config(dir.path())).await.unwrap();
     assert_eq!(everything(&engine).await, at_once);
     engine.shutdown().await.unwrap();
