@@ -171,5 +171,30 @@ mod tests {
                 prop_assert_eq!(Some(bits.stretch_end(index, range.end)), end);
             }
         }
+
+        #[test]
+        fn copies_agree_with_a_loop(
+            (to, from) in (prop::collection::vec(any::<bool>(), 1..300), prop::collection::vec(any::<bool>(), 1..300)),
+            (start, first, count) in (0_usize..300, 0_usize..300, 0_usize..300),
+            (left, more) in (0_usize..300, 0_usize..200),
+        ) {
+            let of = |model: &[bool]| {
+                let mut bits = Bits::ones(model.len() as u32);
+                (0..).zip(model).for_each(|(index, bit)| bits.put(index, *bit));
+                bits
+            };
+            let (start, first) = (start.min(to.len()), first.min(from.len()));
+            let count = count.min(to.len() - start).min(from.len() - first);
+            let (mut bits, mut model) = (of(&to), to);
+            bits.copy(start as u32..(start + count) as u32, &of(&from), first as u32);
+            model[start..start + count].copy_from_slice(&from[first..first + count]);
+            prop_assert_eq!(&bits, &of(&model));
+            model.truncate(left);
+            bits.truncate(model.len() as u32);
+            prop_assert_eq!(&bits, &of(&model));
+            model.resize(model.len() + more, false);
+            bits.grow(model.len() as u32);
+            prop_assert_eq!(bits, of(&model));
+        }
     }
 }

@@ -65,6 +65,18 @@ proptest! {
 }
 
 #[test]
+fn a_map_that_has_grown_is_one_of_more_seats() {
+    let (mut grown, mut large) = (SeatMap::new(130), SeatMap::new(300));
+    grown.set(129, Status::Sold, 1, Lsn(5));
+    grown.grow(300);
+    large.set(129, Status::Sold, 1, Lsn(5));
+    assert_eq!((grown.counts(), grown.chunk_count()), (large.counts(), 3));
+    assert_eq!(grown.free.iter(0..300).collect::<Vec<_>>(), large.free.iter(0..300).collect::<Vec<_>>());
+    grown.set(299, Status::Held, 2, Lsn(6));
+    assert_eq!(grown.changed_after(Lsn(5)).collect::<Vec<_>>(), [(299, Status::Held)]);
+}
+
+#[test]
 fn only_chunks_that_have_changed_are_looked_at() {
     let mut map = SeatMap::new(300);
     map.set(130, Status::Held, 1, Lsn(5));
