@@ -306,6 +306,23 @@ impl NewOption {
     }
 }
 
+/// A seating plan that takes the place of an option's, and what comes with it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub struct NewSeatingPlan {
+    /// The pretix seating plan, as JSON. Seats are known again by their guids.
+    #[cbor(skip)]
+    pub seating_plan: Vec<u8>,
+    /// What these categories cost from then on; others as before.
+    #[n(0)]
+    pub prices: Vec<(String, Points)>,
+    /// Categories that the best available seats are of only for those who name them; `None`: as before.
+    #[n(1)]
+    pub accessible: Option<Vec<String>>,
+    /// Where the better seats are; `None`: as before.
+    #[n(2)]
+    pub focus: Option<Focus>,
+}
+
 /// A concert option: one performance on sale.
 #[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]
@@ -593,9 +610,9 @@ pub struct Seats {
 impl Seats {
     /// The seats that are not available: ids and states.
     pub fn taken(&self) -> impl Iterator<Item = (&str, SeatStatus)> {
-        (0..self.plan.plan.len())
+        (0..self.plan.plan.numbers())
             .map(|seat| (seat, self.map.status(seat)))
-            .filter(|(_, status)| *status != SeatStatus::Free)
+            .filter(|(seat, status)| *status != SeatStatus::Free && !self.plan.plan.is_withdrawn(*seat))
             .map(|(seat, status)| (self.plan.plan.seat(seat).guid, status))
     }
 

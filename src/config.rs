@@ -155,6 +155,10 @@ section! {
         plan_seats: u64 = 200_000,
         /// Categories, zones and areas of one option, 1 to 3,000 of each.
         option_names: u64 = 1_000,
+        /// Seating plans that one option has in all, the first and each that took the place of another, 1 to 1,000.
+        option_plans: u64 = 100,
+        /// Seats of one option, those that are withdrawn among them, 1 to 1,000,000.
+        option_seats: u64 = SEATS_MAX,
         /// Bytes that prices, areas, accessible categories and zones in focus of one option take together in the journal,
         /// 1 KiB to 128 KiB.
         option_name_bytes: u64 = LISTS_BYTES_MAX,
@@ -262,6 +266,8 @@ impl Config {
             ("limits.plan_bytes", self.limits.plan_bytes, 1 << 10, 1 << 30),
             ("limits.plan_seats", self.limits.plan_seats, 1, SEATS_MAX),
             ("limits.option_names", self.limits.option_names, 1, 3_000),
+            ("limits.option_plans", self.limits.option_plans, 1, 1_000),
+            ("limits.option_seats", self.limits.option_seats, 1, SEATS_MAX),
             ("limits.option_name_bytes", self.limits.option_name_bytes, 1 << 10, LISTS_BYTES_MAX),
             ("limits.offer_seconds", self.limits.offer_seconds, 1, 31_536_000),
             ("limits.catalogue_entries", self.limits.catalogue_entries, 1, 100_000_000),

@@ -63,6 +63,17 @@ pub enum Error {
     #[n(3)]
     #[error("seats are not available: {}", .0.join(", "))]
     SeatsUnavailable(#[n(0)] Vec<String>),
+    /// Seats that are held or sold are not in the new plan, or not for sale there. Nothing has changed.
+    #[n(10)]
+    #[error("{in_use} seats that would go are held or sold: {}", seats.join(", "))]
+    SeatsInUse {
+        /// Which; the first thousand, if they are more.
+        #[n(0)]
+        seats: Vec<String>,
+        /// How many.
+        #[n(1)]
+        in_use: u64,
+    },
     /// Too much is under way. Nothing has changed; worth another try after the given time.
     #[n(4)]
     #[error("overloaded, try again in {} s", .0.as_secs().max(1))]

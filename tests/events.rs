@@ -11,8 +11,8 @@ use boxoffice::payment::{Fact, Kind};
 use boxoffice::testing::clock::ManualClock;
 use boxoffice::{
     AreaPatch, Caller, ConcertId, Config, Currency, Engine, Error, Event, EventData, EventFilter, EventId, EventStream,
-    EventType, NewOption, Note, OptionPatch, PaymentId, Points, Rejection, ReservationId, ReservationStatus, RoomMode,
-    RoomSettings, RoomSettingsPatch, TokenId, TokenStatus,
+    EventType, NewOption, NewSeatingPlan, Note, OptionPatch, PaymentId, Points, Rejection, ReservationId,
+    ReservationStatus, RoomMode, RoomSettings, RoomSettingsPatch, TokenId, TokenStatus,
 };
 use common::*;
 use serde::Serialize;
@@ -633,5 +633,50 @@ async fn what_is_held_in_a_new_area_is_told_to_who_reads_along() {
             .collect::<Vec<_>>(),
         [("Bar".to_owned(), 5)]
     );
+    engine.shutdown().await.unwrap();
+}
+
+/// A fact says of a seat what its plan said when it was told, whatever plans have come since.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_told_of_a_seat_stays_so_when_another_plan_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(config(dir.path())).await.unwrap();
+    let option = on_sale(&engine, 2, 5).await;
+    let mut along = engine.events(EventId::default(), EventFilter::ALL);
+    let mut at_once = Vec::new();
+    // One row, in which the seats of the second have other numbers; and again as it was.
+    let other = plan(2, 5);
+    let other = String::from_utf8(other).unwrap().replace(r#""row_number":"2""#, r#""row_number":"Loge""#);
+    let other = other.replace(r#""name":"Hall""#, r#""name":"Great Hall""#).into_bytes();
+    let larger = plan(1, 9);
+    for (n, seating_plan) in [other, larger, plan(2, 5)].into_iter().enumerate() {
+        let n = n as u64;
+        buy(&engine, option, &user(n), &[["1-1", "1-2", "1-3"][n as usize]]).await;
+        let gone = hold(&engine, option, &user(n), &[["2-1", "2-2", "1-9"][n as usize]]).await;
+        engine.release(&Caller::User(user(n)), gone.id).await.unwrap();
+        let new = NewSeatingPlan { seating_plan, ..NewSeatingPlan::default() };
+        engine.replace_plan(option, new, &name("boss"), None).await.unwrap();
+        at_once.extend(rendered(&along.available(100).await.unwrap().events));
+        assert_eq!(everything(&engine).await, at_once, "after plan {n}");
+        let seen = engine.reservation(&Caller::Admin, gone.id).await.unwrap();
+        assert_eq!(seen.seats().next().unwrap().id, ["2-1", "2-2", "1-9"][n as usize]);
+    }
+    let told = |guid: &str| {
+        let told = at_once.iter().find(|(_, told)| told.contains(&format!(r#""id":"{guid}""#))).unwrap();
+        let told: Value = serde_json::from_str(&told.1).unwrap();
+        let seat = &told["data"]["seats"][0];
+        [&seat["zone"], &seat["row"], &seat["number"], &seat["category"]].map(|text| text.as_str().unwrap().to_owned())
+    };
+    assert_eq!(told("2-1"), ["Hall", "2", "1", "B"]);
+    assert_eq!(told("2-2"), ["Great Hall", "Loge", "2", "B"]);
+    assert_eq!(told("1-9"), ["Hall", "1", "9", "A"]);
+    engine.shutdown().await.unwrap();
+    let engine = Engine::open(config(dir.path())).await.unwrap();
+    assert_eq!(everything(&engine).await, at_once);
+    engine.shutdown().await.unwrap();
+    // And when its state is made anew of the journal.
+    std::fs::remove_dir_all(config(dir.path()).data_dir.join("state")).unwrap();
+    let engine = Engine::open(config(dir.path())).await.unwrap();
+    assert_eq!(everything(&engine).await, at_once);
     engine.shutdown().await.unwrap();
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use boxoffice::cluster::{Joining, Sequence};
 use boxoffice::testing::cluster::{Cable, MemoryStream};
-use boxoffice::{Caller, Engine, Error, Lsn, OptionId, PaymentStatus, Rejection, Wish, verify};
+use boxoffice::{Caller, Engine, Error, Lsn, NewSeatingPlan, OptionId, PaymentStatus, Rejection, Wish, verify};
 use common::name;
 use common::nodes::{Node, config, owner, three, until};
 use tempfile::TempDir;
@@ -274,4 +274,42 @@ async fn calls_under_way_when_their_owner_is_told_to_stop_are_done_by_it_or_by_t
     assert!(told.iter().all(Result::is_ok), "{:?}", told.iter().find(|told| told.is_err()));
     let counts = nodes[(first + 1) % 3].engine.option(option).await.unwrap().counts;
     assert_eq!(counts.held, 200);
+}
+
+/// What any node is given the owner decides by, the others know, and so does who owns next.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_plan_is_known_to_every_node_and_to_the_next_owner() {
+    let stream = MemoryStream::default();
+    let nodes = three(&stream).await;
+    let first = owner(&nodes, &[0, 1, 2]).await;
+    let edge = &nodes[(first + 1) % 3].engine;
+    let option = common::on_sale(edge, 1, 4).await;
+    let (anna, boss) = (name("anna"), name("boss"));
+    edge.hold(option, &anna, common::seats(&["1-1"]), None, None).await.unwrap();
+    let new = |seats| NewSeatingPlan { seating_plan: common::plan(1, seats), ..NewSeatingPlan::default() };
+    let key = || common::key(&boss, "plan", "once");
+    let changed = edge.replace_plan(option, new(6), &boss, key()).await.unwrap();
+    assert_eq!((changed.value.counts.available, changed.replayed), (5, false));
+    assert!(edge.replace_plan(option, new(6), &boss, key()).await.unwrap().replayed);
+    let held = edge.hold(option, &anna, common::seats(&["1-6"]), None, None).await.unwrap().value;
+    for node in &nodes {
+        let seen = node.engine.reservation(&Caller::Admin, held.id).await.unwrap();
+        assert_eq!(seen.seats().map(|seat| seat.id.to_owned()).collect::<Vec<_>>(), ["1-6"]);
+        assert_eq!(node.engine.plan(option).await.unwrap().plan.seat_index("1-6"), Some(5));
+    }
+    let refused = edge.replace_plan(option, new(4), &boss, None).await.unwrap_err();
+    assert!(matches!(&refused, Error::SeatsInUse { seats, in_use: 1 } if seats == &["1-6"]), "{refused:?}");
+    nodes[first].engine.step_down();
+    let second = until("another one owns", || {
+        (0..3).find(|index| *index != first && nodes[*index].engine.membership().unwrap().owns)
+    })
+    .await;
+    let next = &nodes[second].engine;
+    next.release(&Caller::Admin, held.id).await.unwrap();
+    next.replace_plan(option, new(4), &boss, None).await.unwrap();
+    let seats = nodes[first].engine.hold(option, &anna, common::seats(&["1-6"]), None, None).await.unwrap_err();
+    assert!(matches!(seats, Error::UnknownSeats(_)), "{seats:?}");
+    for node in nodes {
+        node.engine.shutdown().await.unwrap();
+    }
 }

@@ -129,6 +129,13 @@ impl BareReservation {
         }
     }
 
+    /// Whether this plan knows all of its seats and areas.
+    pub(crate) fn fits(&self, plan: &PricedPlan) -> bool {
+        let areas = plan.definition.areas.len();
+        self.seats.iter().all(|seat| *seat < plan.plan.numbers())
+            && self.areas.iter().all(|place| usize::from(place.area) < areas)
+    }
+
     /// The whole of it, with the plan of its option.
     pub(crate) fn with(self, plan: Arc<PricedPlan>) -> Reservation {
         let Self { id, user_id, status, amount, created_at, expires_at, seats, areas, steps, prices, payment, note } =
@@ -222,15 +229,15 @@ impl Reservation {
         self.seats.iter().enumerate().map(|(place, &index)| {
             let plan = &self.plan.plan;
             let seat = plan.seat(index);
-            let row = &plan.rows()[seat.row as usize];
+            let row = plan.row(seat.row);
             ReservedSeat {
                 id: seat.guid,
-                zone: &plan.zones()[row.zone as usize].name,
+                zone: &plan.zone(row.zone).name,
                 row: &row.name,
                 number: seat.number,
                 row_label: (!row.label.is_empty()).then_some(&*row.label),
                 seat_label: row.seat_label(seat.number),
-                category: seat.category.map_or("", |category| &plan.categories()[category as usize].name),
+                category: seat.category.map_or("", |category| &plan.category(category).name),
                 price: self.prices.get(place).unwrap_or_else(|| self.plan.first_seat_price(index)),
             }
         })

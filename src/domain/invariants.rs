@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use self::money::Provided;
 use self::orders::Difference;
-use super::concert_option::{self, ConcertOption, Moved, Offer, PaymentStatus, ReservationStatus, Turn};
+use super::concert_option::{
+    self, ConcertOption, Definition, Moved, Offer, PaymentStatus, ReservationStatus, SeatSet, Turn,
+};
 use super::seat_map::Status;
 use super::waiting_room::{self, Mode, Settings, WaitingRoom};
 use super::wallet::{self, Wallet, Way};
@@ -112,6 +114,9 @@ pub struct Audit {
 struct Sales {
     /// Seats that are not free: whose, or 0 if blocked.
     seats: BTreeMap<u32, u64>,
+    /// How many numbers seats have, and which of them are not for sale.
+    seat_count: u32,
+    not_for_sale: SeatSet,
     /// Places taken.
     areas: BTreeMap<u16, u64>,
     capacities: Vec<u64>,
@@ -436,9 +441,11 @@ impl Sales {
                 ensure!(self.reservations.is_empty(), "saga", "an option is defined twice");
                 self.capacities = definition.areas.iter().map(|area| u64::from(area.capacity)).collect();
                 self.seats.extend(definition.not_for_sale.iter().map(|seat| (seat, 0)));
+                (self.seat_count, self.not_for_sale) = (definition.seat_count, definition.not_for_sale.clone());
             }
             Event::OptionRescheduled { .. } => {}
             Event::OptionChanged { definition, .. } => {
+                self.replan(definition)?;
                 self.capacities = definition.areas.iter().map(|area| u64::from(area.capacity)).collect();
                 for (area, taken) in &self.areas {
                     let capacity = self.capacities.get(usize::from(*area)).copied().unwrap_or(0);
@@ -670,6 +677,23 @@ impl Sales {
             let (seats, areas) = (sale.seats.clone(), sale.areas.clone());
             self.occupy(no, &seats, &areas)?;
         }
+        Ok(())
+    }
+
+    /// No seat goes that somebody has, and none loses its number.
+    fn replan(&mut self, definition: &Definition) -> Result<(), Broken> {
+        let (before, after) = (self.seat_count, definition.seat_count);
+        ensure!(before <= after, "I1", "of {before} seats {after} are left");
+        let off = std::mem::replace(&mut self.not_for_sale, definition.not_for_sale.clone());
+        for seat in off.iter().filter(|seat| !definition.not_for_sale.contains(*seat)) {
+            let was = self.seats.remove(&seat);
+            ensure!(was == Some(0), "I1", "seat {seat} was not for sale, and {was:?}'s");
+        }
+        for seat in definition.not_for_sale.iter().filter(|seat| !off.contains(*seat)) {
+            let was = self.seats.insert(seat, 0);
+            ensure!(was.unwrap_or(0) == 0, "I1", "seat {seat} is not for sale any more, and is {was:?}'s");
+        }
+        self.seat_count = after;
         Ok(())
     }
 

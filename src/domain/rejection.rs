@@ -206,4 +206,16 @@ pub enum Rejection {
     #[n(25)]
     #[error("something of it was held")]
     WasHeld,
+    /// Seats that are held or sold would go.
+    #[n(26)]
+    #[error("{in_use} of the seats that would go are held or sold")]
+    SeatsInUse {
+        /// Their numbers; the first thousand, if they are more.
+        #[n(0)]
+        #[cbor(with = "cbor::small")]
+        conflicts: SmallVec<[u32; 4]>,
+        /// How many there are.
+        #[n(1)]
+        in_use: u64,
+    },
 }

@@ -119,6 +119,16 @@ impl SeatMap {
         }
     }
 
+    /// Makes it a map of more seats; the new ones are free and never changed.
+    pub fn grow(&mut self, seat_count: u32) {
+        let before = self.len();
+        self.slots.resize(seat_count as usize, Slot::UNTOUCHED);
+        self.free.grow(seat_count);
+        (before..seat_count).for_each(|seat| self.free.put(seat, true));
+        self.counts.free += seat_count - before;
+        self.latest.resize(seat_count.div_ceil(CHUNK_SEATS) as usize, Lsn(0));
+    }
+
     /// How many seats it has.
     #[must_use]
     pub fn len(&self) -> u32 {

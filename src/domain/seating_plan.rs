@@ -1,13 +1,15 @@
 //! The seats of a house: who sits beside whom, and what each seat is called.
 //!
 //! A plan is parsed once from the open seating-plan JSON of pretix and never changes. Seats are numbered from 0 in the
-//! order in which the plan lists them, so each row and zone is a range of numbers. Events know seats by these numbers.
+//! order in which the plan lists them. Events know seats by these numbers. A plan that [follows](SeatingPlan::after) another
+//! numbers on: a seat of both keeps its number, and one that is withdrawn is known as it was.
 //!
-//! Who sits beside whom is told by where seats stand. Their *places* are counted along each row, so each run is a range of
-//! places; in most plans the place of a seat is its number. A row has the same range of both.
+//! Who sits beside whom is told by where seats stand. Their *places* are counted along each row, so each run, row and zone
+//! is a range of places; in most plans the place of a seat is its number.
 //!
 //! Architecture invariant: nothing in here knows which seats are free, or what they cost.
 
+mod following;
 mod neighbors;
 mod parse;
 
@@ -15,6 +17,7 @@ use std::fmt;
 use std::hash::BuildHasher;
 use std::ops::Range;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use sha2::{Digest, Sha256};
@@ -29,23 +32,46 @@ pub const NAME_CHARS_MAX: usize = 200;
 /// A seating plan.
 #[derive(Debug, Clone)]
 pub struct SeatingPlan {
+    /// By number.
     seats: Box<[Place]>,
+    /// Behind its own, those that only withdrawn seats were in; so with zones and categories.
     rows: Box<[Row]>,
     zones: Box<[Zone]>,
     categories: Box<[Category]>,
+    own: Own,
+    /// The first of the plans that it follows.
+    first: Option<Arc<Self>>,
     runs: Box<[Run]>,
     /// Which runs are rings.
     rings: Box<[u32]>,
     /// The seat at each place; empty if that is its number everywhere.
     order: Box<[u32]>,
-    /// At which places it is not, ascending.
-    moved: Box<[u32]>,
+    /// Where it is not.
+    moved: Box<[Moved]>,
     /// Of each category, the maximal ranges of places whose seats belong to it, ascending.
     by_category: Box<[Vec<Range<u32>>]>,
     by_guid: HashTable<u32>,
     hasher: DefaultHashBuilder,
     /// Guid and number of each seat, end to end: two allocations a seat would cost more than all the rest.
     text: Box<str>,
+}
+
+/// How many there are that are not only known of withdrawn seats.
+#[derive(Debug, Clone, Copy)]
+struct Own {
+    seats: u32,
+    rows: u32,
+    zones: u32,
+    categories: u32,
+}
+
+/// Places whose seats have other numbers, each one more than the seat before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    /// The places.
+    pub places: Range<u32>,
+    /// The number of the seat at the first.
+    pub seat: u32,
 }
 
 /// A seat as it is kept; [`Seat`] is what callers see of it.
@@ -59,11 +85,11 @@ struct Place {
     x: f32,
     y: f32,
     /// [`NOT_FOR_SALE`] if it has none.
-    category: u16,
+    category: u32,
 }
 
 /// Stands for no category.
-const NOT_FOR_SALE: u16 = u16::MAX;
+const NOT_FOR_SALE: u32 = u32::MAX;
 
 /// One seat.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -72,9 +98,9 @@ pub struct Seat<'a> {
     pub guid: &'a str,
     /// What is written on it; may be empty, and says nothing of what is beside it.
     pub number: &'a str,
-    /// Index of its row.
+    /// Index of its [row](SeatingPlan::row).
     pub row: u32,
-    /// Index of its category; `None`: it is not for sale.
+    /// Index of its [category](SeatingPlan::category); `None`: it is not for sale.
     pub category: Option<u32>,
     /// Where it stands, in the plan's own unit (pixels of its editor), from the left.
     pub x: f32,
@@ -93,8 +119,8 @@ pub struct Row {
     pub label: Box<str>,
     /// What to call a seat of it in texts, where `%s` stands for its number; may be empty.
     pub seat_label: Box<str>,
-    /// Its seats, and their places.
-    pub seats: Range<u32>,
+    /// The places of its seats.
+    pub places: Range<u32>,
 }
 
 impl Row {
@@ -112,8 +138,8 @@ pub struct Zone {
     pub name: Box<str>,
     /// Its rows.
     pub rows: Range<u32>,
-    /// Its seats.
-    pub seats: Range<u32>,
+    /// The places of its seats.
+    pub places: Range<u32>,
 }
 
 /// What seats of one price have in common.
@@ -213,19 +239,40 @@ impl SeatingPlan {
         parse::parse(json, &limits, parse::Rules::Old)
     }
 
-    /// How many seats it has.
+    /// How many seats it has, each at a place.
     #[must_use]
     pub fn len(&self) -> u32 {
-        self.seats.len() as u32
+        self.own.seats
     }
 
     /// Whether it has no seats.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.seats.is_empty()
+        self.own.seats == 0
     }
 
-    /// One seat.
+    /// How many numbers are given: to its seats, and to those that were withdrawn.
+    #[must_use]
+    pub fn numbers(&self) -> u32 {
+        self.seats.len() as u32
+    }
+
+    /// Whether a seat was in a plan that this one follows, and is not in this one.
+    ///
+    /// # Panics
+    /// If there is no such seat.
+    #[must_use]
+    pub fn is_withdrawn(&self, seat: u32) -> bool {
+        self.seats[seat as usize].row >= self.own.rows
+    }
+
+    /// The first of the plans that it follows, if there are some.
+    #[must_use]
+    pub fn first(&self) -> Option<&Arc<Self>> {
+        self.first.as_ref()
+    }
+
+    /// One seat; one that is withdrawn as it was last.
     ///
     /// # Panics
     /// If there is no such seat.
@@ -236,15 +283,15 @@ impl SeatingPlan {
             guid: guid(&self.text, place),
             number: number(&self.text, place),
             row: place.row,
-            category: (place.category != NOT_FOR_SALE).then_some(place.category.into()),
+            category: (place.category != NOT_FOR_SALE).then_some(place.category),
             x: place.x,
             y: place.y,
         }
     }
 
-    /// All seats, in order.
-    pub fn seats(&self) -> impl ExactSizeIterator<Item = Seat<'_>> {
-        (0..self.len()).map(|index| self.seat(index))
+    /// All seats, in the order of their numbers.
+    pub fn seats(&self) -> impl Iterator<Item = Seat<'_>> {
+        (0..self.numbers()).filter(|seat| !self.is_withdrawn(*seat)).map(|seat| self.seat(seat))
     }
 
     /// Where a seat stands, as `[x, y]`.
@@ -257,9 +304,10 @@ impl SeatingPlan {
         [place.x, place.y]
     }
 
-    /// The seats that are not for sale, ascending.
+    /// The seats that are not for sale, ascending: they have no category, or are withdrawn.
     pub fn not_for_sale(&self) -> impl Iterator<Item = u32> {
-        (0..).zip(&self.seats).filter(|(_, seat)| seat.category == NOT_FOR_SALE).map(|(index, _)| index)
+        let is_not = |seat: &Place| seat.category == NOT_FOR_SALE || seat.row >= self.own.rows;
+        (0..).zip(&self.seats).filter(move |(_, seat)| is_not(seat)).map(|(index, _)| index)
     }
 
     /// The seat at a place.
@@ -277,15 +325,21 @@ impl SeatingPlan {
         !self.moved.is_empty()
     }
 
-    /// The places whose seat has another number, ascending: few, where few rows are not listed in their order.
+    /// The places whose seat has another number, ascending: few stretches, where few rows are not listed in their order.
     #[must_use]
-    pub fn moved(&self) -> &[u32] {
+    pub fn moved(&self) -> &[Moved] {
         &self.moved
     }
 
-    /// The index of the seat with this guid.
+    /// The number of the seat with this guid.
     #[must_use]
-    pub fn seat_index(&self, guid_wanted: &str) -> Option<u32> {
+    pub fn seat_index(&self, guid: &str) -> Option<u32> {
+        self.known_seat(guid).filter(|seat| !self.is_withdrawn(*seat))
+    }
+
+    /// As [`seat_index`](Self::seat_index), also of a seat that is withdrawn.
+    #[must_use]
+    pub fn known_seat(&self, guid_wanted: &str) -> Option<u32> {
         let hash = self.hasher.hash_one(guid_wanted);
         self.by_guid.find(hash, |&index| guid(&self.text, &self.seats[index as usize]) == guid_wanted).copied()
     }
@@ -293,31 +347,64 @@ impl SeatingPlan {
     /// The rows, in order. A row may have no seats.
     #[must_use]
     pub fn rows(&self) -> &[Row] {
-        &self.rows
+        &self.rows[..self.own.rows as usize]
+    }
+
+    /// The row of a seat, also of one that is withdrawn.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[must_use]
+    pub fn row(&self, index: u32) -> &Row {
+        &self.rows[index as usize]
     }
 
     /// The zones, in order.
     #[must_use]
     pub fn zones(&self) -> &[Zone] {
-        &self.zones
+        &self.zones[..self.own.zones as usize]
+    }
+
+    /// The zone of a row, also of one that only withdrawn seats were in.
+    ///
+    /// # Panics
+    /// If there is no such zone.
+    #[must_use]
+    pub fn zone(&self, index: u32) -> &Zone {
+        &self.zones[index as usize]
     }
 
     /// The index of the first zone of this name.
     #[must_use]
     pub fn zone_index(&self, name: &str) -> Option<u32> {
-        self.zones.iter().position(|zone| &*zone.name == name).map(|index| index as u32)
+        self.zones().iter().position(|zone| &*zone.name == name).map(|index| index as u32)
     }
 
     /// The categories, in order.
     #[must_use]
     pub fn categories(&self) -> &[Category] {
+        &self.categories[..self.own.categories as usize]
+    }
+
+    /// As [`categories`](Self::categories), and those that only withdrawn seats were of.
+    #[must_use]
+    pub fn known_categories(&self) -> &[Category] {
         &self.categories
+    }
+
+    /// The category of a seat, also of one that is withdrawn.
+    ///
+    /// # Panics
+    /// If there is no such category.
+    #[must_use]
+    pub fn category(&self, index: u32) -> &Category {
+        &self.categories[index as usize]
     }
 
     /// The index of the category of this name.
     #[must_use]
     pub fn category_index(&self, name: &str) -> Option<u32> {
-        self.categories.iter().position(|category| &*category.name == name).map(|index| index as u32)
+        self.categories().iter().position(|category| &*category.name == name).map(|index| index as u32)
     }
 
     /// The places of a category, as ascending ranges that do not touch; `None` if there is no such category.

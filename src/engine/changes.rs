@@ -9,6 +9,7 @@ use super::calls::{
 };
 use super::options::{name_conflicts, resolve_seats};
 use super::reservations::{resolve, resolve_areas};
+use super::selling::Tried;
 use super::{Engine, Inner};
 use crate::api::{Answered, Caller, IdempotencyKey, Office, Portion, Refund, Reservation, Transfer, Wish};
 use crate::domain::concert_option::{
@@ -205,13 +206,18 @@ impl Inner {
         key: Option<IdempotencyKey>,
     ) -> Result<Answered<Reservation>, Error> {
         let _call = self.admit()?;
-        let plan = self.offer(id.option).await?;
-        let part = portion(&plan, &part, "areas")?;
-        let (caller, request) = (caller.clone(), self.request(key, None));
-        let command =
-            Command::ReleasePart { reservation: id.no, caller: caller.clone(), part, plan: plan.clone(), request };
-        let reply = self.ask::<ConcertOption>(&id.option, command).await?;
-        self.changed(&caller, id, (reply, Rejection::ReservationNotHeld), plan).await
+        let mut tried = Tried::default();
+        let reply = loop {
+            let plan = self.offer(id.option).await?;
+            let part = portion(&plan, &part, "areas")?;
+            let (caller, request) = (caller.clone(), self.request(key.clone(), None));
+            let command = Command::ReleasePart { reservation: id.no, caller, part, plan: plan.clone(), request };
+            let reply = self.ask::<ConcertOption>(&id.option, command).await?;
+            if !self.is_outdated(&reply, &plan, &mut tried)? {
+                break reply;
+            }
+        };
+        self.changed(caller, id, (reply, Rejection::ReservationNotHeld)).await
     }
 
     pub(in crate::engine) async fn refund_part(
@@ -222,11 +228,17 @@ impl Inner {
         key: Option<IdempotencyKey>,
     ) -> Result<Answered<Refund>, Error> {
         let _call = self.admit()?;
-        let plan = self.offer(id.option).await?;
-        let part = portion(&plan, &part, "areas")?;
-        let request = self.request(key, None);
-        let command = Command::RefundPart { payment: id.no, caller: caller.clone(), part, plan, request };
-        let reply = self.ask_and_park::<ConcertOption>(&id.option, command).await?;
+        let mut tried = Tried::default();
+        let reply = loop {
+            let plan = self.offer(id.option).await?;
+            let part = portion(&plan, &part, "areas")?;
+            let (caller, request) = (caller.clone(), self.request(key.clone(), None));
+            let command = Command::RefundPart { payment: id.no, caller, part, plan: plan.clone(), request };
+            let reply = self.ask_and_park::<ConcertOption>(&id.option, command).await?;
+            if !self.is_outdated(&reply, &plan, &mut tried)? {
+                break reply;
+            }
+        };
         self.refunded(caller, id, reply).await
     }
 
@@ -239,18 +251,23 @@ impl Inner {
         key: Option<IdempotencyKey>,
     ) -> Result<Answered<Reservation>, Error> {
         let _call = self.admit()?;
-        let plan = self.offer(id.option).await?;
-        let (give, take) = (portion(&plan, &give, "give_areas")?, portion(&plan, &take, "take_areas")?);
-        let refused = match caller {
-            Caller::User(user) => self.let_in(plan.definition.concert, user, queue_token).await?.err(),
-            Caller::Admin | Caller::Staff(_) => None,
+        let mut tried = Tried::default();
+        let reply = loop {
+            let plan = self.offer(id.option).await?;
+            let (give, take) = (portion(&plan, &give, "give_areas")?, portion(&plan, &take, "take_areas")?);
+            let refused = match caller {
+                Caller::User(user) => self.let_in(plan.definition.concert, user, queue_token).await?.err(),
+                Caller::Admin | Caller::Staff(_) => None,
+            };
+            let (caller, request) = (caller.clone(), self.request(key.clone(), refused));
+            let command = Command::Exchange { reservation: id.no, caller, give, take, plan: plan.clone(), request };
+            let reply = self.ask_and_park::<ConcertOption>(&id.option, command).await;
+            let reply = reply.map_err(|error| name_conflicts(&plan, error))?;
+            if !self.is_outdated(&reply, &plan, &mut tried)? {
+                break reply;
+            }
         };
-        let (caller, request) = (caller.clone(), self.request(key, refused));
-        let command =
-            Command::Exchange { reservation: id.no, caller: caller.clone(), give, take, plan: plan.clone(), request };
-        let reply = self.ask_and_park::<ConcertOption>(&id.option, command).await;
-        let reply = reply.map_err(|error| name_conflicts(&plan, error))?;
-        self.changed(&caller, id, (reply, Rejection::ReservationNotConfirmed), plan).await
+        self.changed(caller, id, (reply, Rejection::ReservationNotConfirmed)).await
     }
 
     pub(in crate::engine) async fn offer_transfer(
@@ -295,12 +312,13 @@ impl Inner {
         key: Option<IdempotencyKey>,
     ) -> Result<Answered<Reservation>, Error> {
         let _call = self.admit()?;
-        let plan = self.offer(id.option).await?;
+        // Or an actor would be woken for every number that somebody thinks of.
+        self.offer(id.option).await?;
         let (reservation, request) = (ReservationId { option: id.option, no: id.reservation }, self.request(key, None));
         let command =
             Command::AcceptTransfer { reservation: reservation.no, transfer: id.no, user: user.clone(), request };
         let reply = self.ask::<ConcertOption>(&id.option, command).await?;
-        self.changed(&Caller::User(user.clone()), reservation, (reply, Rejection::NotFound), plan).await
+        self.changed(&Caller::User(user.clone()), reservation, (reply, Rejection::NotFound)).await
     }
 
     pub(in crate::engine) async fn transfer(
@@ -323,11 +341,11 @@ impl Inner {
         key: Option<IdempotencyKey>,
     ) -> Result<Answered<Reservation>, Error> {
         let _call = self.admit()?;
-        let plan = self.offer(id.option).await?;
+        self.offer(id.option).await?;
         let request = self.request(key, None);
         let command = Command::HandOn { reservation: id.no, to: to.clone(), by: by.cloned(), request };
         let reply = self.ask::<ConcertOption>(&id.option, command).await?;
-        self.changed(&Caller::Admin, id, (reply, Rejection::ReservationNotConfirmed), plan).await
+        self.changed(&Caller::Admin, id, (reply, Rejection::ReservationNotConfirmed)).await
     }
 
     pub(in crate::engine) async fn hold_for(
@@ -342,15 +360,21 @@ impl Inner {
         if self.gauges.log_full.load(Ordering::Relaxed) {
             return Err(Error::LogFull);
         }
-        let plan = self.offer(option).await?;
-        let wish = resolve(&plan, wish)?;
         let Office { complimentary, beyond_limits, from_blocked } = office;
         let office = concert_option::Office { complimentary, beyond_limits, from_blocked };
-        let request = self.request(key, None);
-        let command =
-            Command::HoldFor { user: user.clone(), wish, office, note, by: by.cloned(), plan: plan.clone(), request };
-        let reply = self.ask_holding(&option, command, None).await;
-        match reply.map_err(|error| name_conflicts(&plan, error))? {
+        let mut tried = Tried::default();
+        let (reply, plan) = loop {
+            let plan = self.offer(option).await?;
+            let (wish, request) = (resolve(&plan, wish.clone())?, self.request(key.clone(), None));
+            let (user, note, by) = (user.clone(), note.clone(), by.cloned());
+            let command = Command::HoldFor { user, wish, office, note, by, plan: plan.clone(), request };
+            let reply = self.ask_holding(&option, command, None).await;
+            let reply = reply.map_err(|error| name_conflicts(&plan, error))?;
+            if !self.is_outdated(&reply, &plan, &mut tried)? {
+                break (reply, plan);
+            }
+        };
+        match reply {
             Reply::Reservation(no, held) => Ok(Answered { value: Reservation::new(no, *held, plan), replayed: false }),
             Reply::Replayed(no) => {
                 self.certain().await?;
@@ -359,9 +383,10 @@ impl Inner {
                 let given = ReservationStatus::Confirmed { payment: no + 1 };
                 let status = if complimentary { given } else { ReservationStatus::Held };
                 let held = concert_option::Reservation { status, ..held.as_held() };
+                // It may be of another plan than this call.
+                let plan = self.offer(option).await?;
                 Ok(Answered { value: Reservation::new(no, held, plan), replayed: true })
             }
-            Reply::Outdated => Err(self.outdated(option)),
             _ => Err(Error::Internal("the option answered something else".into())),
         }
     }
@@ -373,10 +398,10 @@ impl Inner {
         by: Option<&UserId>,
     ) -> Result<Reservation, Error> {
         let _call = self.admit()?;
-        let plan = self.offer(id.option).await?;
+        self.offer(id.option).await?;
         let command = Command::HoldUntil { reservation: id.no, expires_at, by: by.cloned() };
         let reply = self.ask::<ConcertOption>(&id.option, command).await?;
-        let held = self.changed(&Caller::Admin, id, (reply, Rejection::ReservationNotHeld), plan).await?;
+        let held = self.changed(&Caller::Admin, id, (reply, Rejection::ReservationNotHeld)).await?;
         // It may have been until then before.
         self.certain().await.map_err(Self::after_the_first)?;
         Ok(held.value)
@@ -388,7 +413,6 @@ impl Inner {
         caller: &Caller,
         id: ReservationId,
         (reply, ended): (Reply, Rejection),
-        plan: Arc<PricedPlan>,
     ) -> Result<Answered<Reservation>, Error> {
         let (no, changed, replayed) = match reply {
             Reply::Reservation(no, changed) => (no, *changed, false),
@@ -403,9 +427,10 @@ impl Inner {
                 Box::pin(self.reservation(caller, id)).await?;
                 return Err(ended.into());
             }
-            Reply::Outdated => return Err(self.outdated(id.option)),
             _ => return Err(Error::Internal("the option answered something else".into())),
         };
+        // After all that it tells of is durable: its seats may be of a plan that has come since it was asked.
+        let plan = self.offer(id.option).await.map_err(Self::after_the_first)?;
         Ok(Answered { value: Reservation::new(no, changed, plan), replayed })
     }
 }

@@ -131,8 +131,11 @@ impl Inner {
         let found = self.glance(|replica| missing.iter().map(|one| find(replica, *one)).collect::<Vec<_>>())?;
         for (one, found) in missing.iter().zip(found) {
             let Some(found) = found else {
-                let Missing::Plan(option) = one else { continue };
-                known.plan(self.load_offer(*option)?);
+                match *one {
+                    Missing::Plan(option) => known.plan(self.load_offer(option)?),
+                    Missing::FormerPlan(option, index) => known.former_plan(index, self.former_offer(option, index)?),
+                    _ => {}
+                }
                 continue;
             };
             let row = found.row().map_err(|error| self.fail(&error))?;
@@ -156,7 +159,7 @@ pub(crate) fn find(replica: &mut Replica, missing: Missing) -> Option<Found> {
         Missing::Payment(id) => part_of_option(replica, id.option, Part::Payment(id.no)),
         Missing::Refund(id) => part_of_option(replica, id.option, Part::Refund(id.no)),
         Missing::Token(id) => replica.find::<WaitingRoom>(&id.concert, &waiting_room::Part::Token(id.no)),
-        Missing::Plan(_) => return None,
+        Missing::Plan(_) | Missing::FormerPlan(..) => return None,
     })
 }
 
@@ -173,7 +176,7 @@ pub(crate) fn read(missing: Missing, row: &[u8], known: &mut Known) -> Result<()
             let token: TokenRow = cbor::from_row(&waiting_room::Part::Token(id.no), row)?;
             known.token(id, token.user);
         }
-        Missing::Plan(_) => {}
+        Missing::Plan(_) | Missing::FormerPlan(..) => {}
     }
     Ok(())
 }

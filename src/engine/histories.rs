@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use super::{Engine, Inner, check_limit, page, parse_cursor};
 use crate::api::{HistoryItem, Page, PageRequest};
-use crate::domain::concert_option::{self, Change, Ending, FailureReason, Lot, Moved, Turn, What};
+use crate::domain::concert_option::{
+    self, Change, Definition, Ending, FailureReason, Lot, Moved, PricedPlan, Turn, What,
+};
 use crate::domain::idempotency::Key;
 use crate::domain::{
     Lsn, OptionId, PaymentId, RefundId, Rejection, ReservationId, Timestamp, TokenId, UserId, waiting_room, wallet,
@@ -30,9 +32,11 @@ impl Engine {
         let inner = &self.0;
         inner.knows_all().await?;
         let plan = inner.offer(option).await?;
-        let seat = plan.plan.seat_index(seat).ok_or(Rejection::NotFound)?;
+        let no = plan.plan.known_seat(seat).ok_or(Rejection::NotFound)?;
+        let (reader, guid) = (inner.clone(), seat.to_owned());
+        let in_plans = inner.on_blocking_thread(move || reader.in_plans(&plan, &guid)).await??;
         let begun = inner.look(|replica| Ok(replica.option(option)?.created_at())).await?;
-        let story = OfSeat::new(option, seat);
+        let story = OfSeat { in_plans, ..OfSeat::new(option, no) };
         inner.history(story, Some(begun), request).await
     }
 
@@ -143,6 +147,16 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// Of each plan of an option, whether this seat is in it. Blocks.
+    fn in_plans(&self, offer: &PricedPlan, guid: &str) -> Result<Vec<bool>, Error> {
+        let former = offer.definition.former_plans();
+        let is_in = |plan| Ok(self.seating_plan_after(std::slice::from_ref(plan))?.seat_index(guid).is_some());
+        let former: Result<Vec<_>, Error> = former.iter().map(is_in).collect();
+        Ok(former?.into_iter().chain([offer.plan.seat_index(guid).is_some()]).collect())
+    }
+}
+
 /// Who did something that its owner may do, or somebody for them.
 fn doer(by: Option<&UserId>, key: Option<&Key>, owner: Option<&UserId>) -> Option<UserId> {
     by.or(key.map(|key| &key.caller)).or(owner).cloned()
@@ -184,12 +198,40 @@ struct OfSeat {
     refunds: HashMap<u64, u64>,
     /// By whom its performance was.
     called_off: Option<UserId>,
+    /// Of each plan of its option, whether the seat is in it.
+    in_plans: Vec<bool>,
+    /// How many of them have been heard of.
+    plans: usize,
+    /// Whether it is not for sale.
+    is_off: bool,
 }
 
 impl OfSeat {
     fn new(option: OptionId, seat: u32) -> Self {
-        let (owners, have, exchanging, payments, refunds) = Default::default();
-        Self { option, seat, owners, have, exchanging, payments, refunds, called_off: None }
+        let (owners, have, exchanging, payments, refunds, called_off) = Default::default();
+        let (in_plans, plans, is_off) = Default::default();
+        Self { option, seat, owners, have, exchanging, payments, refunds, called_off, in_plans, plans, is_off }
+    }
+
+    /// Another plan has come.
+    fn replanned(&mut self, definition: &Definition, by: &UserId) -> Option<Told> {
+        let is_in = |plan: usize| self.in_plans.get(plan).copied().unwrap_or(false);
+        let (was_in, is_in) = (is_in(self.plans - 1), is_in(self.plans));
+        self.plans += 1;
+        let was_off = std::mem::replace(&mut self.is_off, definition.not_for_sale.contains(self.seat));
+        let what = match (was_in, is_in) {
+            (false, true) => "added",
+            (true, false) => "withdrawn",
+            (true, true) if was_off != self.is_off => {
+                if self.is_off {
+                    "blocked"
+                } else {
+                    "unblocked"
+                }
+            }
+            _ => return None,
+        };
+        Some(Told::new(what, Some(by.clone())))
     }
 
     /// Something about a reservation, if that has the seat; `owner` says whether its owner did it.
@@ -291,7 +333,12 @@ impl Story for OfSeat {
         let Facts::Option(option, events) = &record.facts else { return None };
         match events.get(fact).filter(|_| *option == self.option)? {
             Event::OptionDefined { definition, .. } => {
-                definition.not_for_sale.contains(self.seat).then(|| Told::new("blocked", None))
+                self.plans = 1;
+                self.is_off = definition.not_for_sale.contains(self.seat);
+                self.is_off.then(|| Told::new("blocked", None))
+            }
+            Event::OptionChanged { definition, by, .. } if definition.former_plans().len() >= self.plans => {
+                self.replanned(definition, by)
             }
             Event::SeatsHeld { reservation, user, seats, by, .. } => {
                 self.owners.insert(*reservation, user.clone());

@@ -69,7 +69,7 @@ impl SeatChanges {
     /// What comes next. First, at once, a delta from the `since` that was asked for, even if nothing has changed; a
     /// snapshot if there was none, or it is not a seq that this option can have had. Then deltas, each from the seq of the
     /// one before, as soon as something has changed; and a snapshot where that is shorter, for those who have fallen
-    /// behind, or where the option has got more areas. May be called again after it was cancelled.
+    /// behind, or where the option has got other seats or more areas. May be called again after it was cancelled.
     ///
     /// # Errors
     /// The engine is closed; [`Rejection::NotFound`](crate::Rejection::NotFound) once the option is deleted.

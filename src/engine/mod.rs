@@ -769,7 +769,9 @@ impl Inner {
     async fn sure(&self, error: Error, asked: Option<Moment>) -> Error {
         match &error {
             _ if asked.as_ref().is_some_and(|asked| self.has_owned_since(asked)) => error,
-            Error::Rejected(_) | Error::SeatsUnavailable(_) => self.certain_since(asked).await.err().unwrap_or(error),
+            Error::Rejected(_) | Error::SeatsUnavailable(_) | Error::SeatsInUse { .. } => {
+                self.certain_since(asked).await.err().unwrap_or(error)
+            }
             _ => error,
         }
     }

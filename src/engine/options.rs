@@ -111,7 +111,7 @@ impl Engine {
         }
     }
 
-    /// An option's seats and prices, which never change.
+    /// An option's seats and prices, as they are until somebody changes them.
     ///
     /// # Errors
     /// [`Rejection::NotFound`].
@@ -131,6 +131,12 @@ impl Engine {
             Err(error) if self.0.may_have_come(&error).await? => self.0.plan_json(id).await,
             found => found,
         }
+    }
+
+    /// A seating plan that some option has, or had, as it was given.
+    #[cfg(feature = "server")]
+    pub(crate) async fn stored_plan(&self, hash: PlanHash) -> Result<Vec<u8>, Error> {
+        self.0.stored_json(hash).await
     }
 
     /// All seats of an option, as they are now.
@@ -368,9 +374,13 @@ impl Inner {
 
     pub(in crate::engine) async fn plan_json(self: &Arc<Self>, id: OptionId) -> Result<PlanJson, Error> {
         let hash = self.offer(id).await?.definition.plan;
+        Ok(PlanJson { hash, json: self.stored_json(hash).await? })
+    }
+
+    async fn stored_json(self: &Arc<Self>, hash: PlanHash) -> Result<Vec<u8>, Error> {
         let inner = self.clone();
         let json = self.on_blocking_thread(move || inner.plans.get(hash.0)).await?;
-        Ok(PlanJson { hash, json: json.map_err(|error| unusable(&error))? })
+        json.map_err(|error| unusable(&error))
     }
 
     pub(in crate::engine) async fn seats(self: &Arc<Self>, id: OptionId) -> Result<Seats, Error> {
@@ -480,15 +490,15 @@ impl Inner {
         // The option itself may be large, and nobody has asked for it.
         let found = self.glance(|replica| replica.find::<Aggregate>(&id, &Part::Terms))?;
         let row = found.row().map_err(|error| self.fail(&error))?.ok_or(Rejection::NotFound)?;
-        let definition = Aggregate::definition_from_row(&row);
-        let definition = definition.map_err(|source| self.corrupt(&id, source))?;
-        let plan = self.seating_plan(definition.plan)?;
+        let terms = Aggregate::definition_from_row(&row);
+        let (definition, replanned_at) = terms.map_err(|source| self.corrupt(&id, source))?;
+        let plan = self.seating_plan_of(&definition)?;
         if self.offers.len() as u64 >= self.config.actors.max_resident {
             // What nobody uses just now is read again when somebody does.
             self.offers.retain(|_, offer| Arc::strong_count(offer) > 1);
         }
         // Before the entry, which locks out others: it takes a look at every seat.
-        let offer = Arc::new(PricedPlan::new(id, definition, plan));
+        let offer = Arc::new(PricedPlan::new(id, definition, plan).replanned_at(replanned_at));
         self.offers.entry(id).or_insert_with(|| offer.clone());
         // It may have changed since its row was read, and whoever forgets what was known have been here before.
         let now = self.glance(|replica| replica.find::<Aggregate>(&id, &Part::Terms))?;
@@ -502,8 +512,17 @@ impl Inner {
     /// As [`offer`](Self::offer), of an option that this node has not heard of, and that is defined like this. It is not kept: all else
     /// takes what is there for what the replica knows. Blocks.
     pub(super) fn offer_as_defined(&self, id: OptionId, definition: Definition) -> Result<Arc<PricedPlan>, Error> {
-        let plan = self.seating_plan(definition.plan)?;
+        let plan = self.seating_plan_of(&definition)?;
         Ok(Arc::new(PricedPlan::new(id, definition, plan)))
+    }
+
+    /// As [`offer`](Self::offer), by the plan of this index among the former ones: for what was told when it was in force. Blocks.
+    pub(super) fn former_offer(&self, id: OptionId, index: u32) -> Result<Arc<PricedPlan>, Error> {
+        let offer = self.load_offer(id)?;
+        let former = offer.definition.former_plans();
+        let plans = former.get(..=index as usize).unwrap_or(former);
+        let plan = self.seating_plan_after(plans)?;
+        Ok(Arc::new(PricedPlan::new(id, offer.definition.clone(), plan)))
     }
 
     /// A plan, if it is stored here.
@@ -518,19 +537,44 @@ impl Inner {
         self.on_blocking_thread(move || inner.store_plan(hash, &json)).await?
     }
 
-    /// A stored plan, parsed once for all options that share it.
-    fn seating_plan(&self, hash: PlanHash) -> Result<Arc<SeatingPlan>, Error> {
-        let shared = self.seating_plans.lock().entry(hash).or_default().clone();
-        // While it is read, those wait who need it, and nobody else.
+    /// The stored plan of an option, which follows those that it had before.
+    fn seating_plan_of(&self, definition: &Definition) -> Result<Arc<SeatingPlan>, Error> {
+        let plans: Vec<_> = definition.former_plans().iter().copied().chain([definition.plan]).collect();
+        self.seating_plan_after(&plans)
+    }
+
+    /// The last of these plans, each of which follows the one before; made once for all options that have had the same.
+    pub(super) fn seating_plan_after(&self, plans: &[PlanHash]) -> Result<Arc<SeatingPlan>, Error> {
+        let (hash, before) = match plans {
+            [] => return Err(Error::Internal("an option has no seating plan".into())),
+            [hash] => return self.shared_plan(*hash, || self.stored_plan(*hash)),
+            [before @ .., hash] => (*hash, before),
+        };
+        let all: Vec<u8> = plans.iter().flat_map(|plan| plan.0).collect();
+        let make = || Ok(self.stored_plan(hash)?.after(&self.seating_plan_after(before)?));
+        self.shared_plan(PlanHash::of(&all), make)
+    }
+
+    fn stored_plan(&self, hash: PlanHash) -> Result<SeatingPlan, Error> {
+        let json = self.plans.get(hash.0).map_err(|error| unusable(&error))?;
+        // It was checked before it was stored, under limits and rules that may have changed since.
+        SeatingPlan::restore(&json)
+            .map_err(|problems| Error::Internal(format!("the seating plan {hash} is wrong: {problems:?}")))
+    }
+
+    /// A plan that is made if nobody has it.
+    fn shared_plan(
+        &self,
+        name: PlanHash,
+        make: impl FnOnce() -> Result<SeatingPlan, Error>,
+    ) -> Result<Arc<SeatingPlan>, Error> {
+        let shared = self.seating_plans.lock().entry(name).or_default().clone();
+        // While it is made, those wait who need it, and nobody else.
         let mut known = shared.lock();
         if let Some(plan) = known.upgrade() {
             return Ok(plan);
         }
-        let json = self.plans.get(hash.0).map_err(|error| unusable(&error))?;
-        // It was checked before it was stored, under limits and rules that may have changed since.
-        let plan = SeatingPlan::restore(&json)
-            .map_err(|problems| Error::Internal(format!("the seating plan {hash} is wrong: {problems:?}")))?;
-        let plan = Arc::new(plan);
+        let plan = Arc::new(make()?);
         *known = Arc::downgrade(&plan);
         let is_needed = |known: &mut Mutex<Weak<_>>| known.get_mut().strong_count() > 0;
         self.seating_plans.lock().retain(|_, shared| Arc::get_mut(shared).is_none_or(is_needed));
@@ -544,7 +588,7 @@ impl Inner {
         Ok(definition)
     }
 
-    fn store_plan(&self, hash: PlanHash, json: &[u8]) -> Result<(), Error> {
+    pub(super) fn store_plan(&self, hash: PlanHash, json: &[u8]) -> Result<(), Error> {
         self.plans.put(hash.0, json).map_err(|error| {
             tracing::error!(%error, "a seating plan could not be stored");
             if error.is_final() {
@@ -554,8 +598,8 @@ impl Inner {
         })
     }
 
-    /// Checks a new option.
-    fn checked(&self, concert: ConcertId, option: &NewOption) -> Result<Definition, Error> {
+    /// Reads a plan that somebody gives.
+    pub(super) fn parse_plan(&self, json: &[u8]) -> Result<SeatingPlan, Error> {
         let limits = &self.config.limits;
         let names = limits.option_names as usize;
         let plan_limits = Limits {
@@ -566,11 +610,17 @@ impl Inner {
             categories_max: u16::try_from(names).unwrap_or(u16::MAX),
             ..Limits::default()
         };
-        let plan = SeatingPlan::parse(&option.seating_plan, &plan_limits).map_err(|problems| {
+        SeatingPlan::parse(json, &plan_limits).map_err(|problems| {
             let place =
                 |path: &str| if path.is_empty() { "seating_plan".into() } else { format!("seating_plan.{path}") };
             Error::Invalid(problems.into_iter().map(|p| FieldError::new(place(&p.path), p.message)).collect())
-        })?;
+        })
+    }
+
+    /// Checks a new option.
+    fn checked(&self, concert: ConcertId, option: &NewOption) -> Result<Definition, Error> {
+        let limits = &self.config.limits;
+        let plan = self.parse_plan(&option.seating_plan)?;
         let window = Window {
             sale_opens_at: option.sale_opens_at,
             sale_closes_at: option.sale_closes_at.unwrap_or(option.starts_at),
@@ -681,7 +731,7 @@ fn unusable(error: &plans::Error) -> Error {
 
 /// What is wrong with a new option: with its terms, as it will be found when they are decided, but before its plan is stored;
 /// with its terms beside that plan; and with how many names there are, and how long they are.
-fn flaws(definition: &Definition, plan: &SeatingPlan, limits: &config::Limits) -> Vec<Flaw> {
+pub(super) fn flaws(definition: &Definition, plan: &SeatingPlan, limits: &config::Limits) -> Vec<Flaw> {
     let mut wrong = definition.flaws();
     wrong.extend(flaws_of_names(definition, limits));
     wrong.extend(definition.focus.as_ref().and_then(|focus| flaw_of_focus(focus, plan)));
@@ -731,7 +781,7 @@ fn flaw_of_names(field: &str, names: &[String], what: &str, is_known: impl Fn(&s
     unknown.or_else(|| Flaw::of_twice(field, "", names))
 }
 
-/// The places of seats in the plan.
+/// The numbers of seats.
 ///
 /// # Errors
 /// Some are not in the plan.
@@ -749,6 +799,9 @@ pub(super) fn name_conflicts(plan: &PricedPlan, error: Error) -> Error {
         |conflicts: SmallVec<[u32; 4]>| conflicts.iter().map(|seat| plan.plan.seat(*seat).guid.to_owned()).collect();
     match error {
         Error::Rejected(Rejection::SeatsUnavailable { conflicts }) => Error::SeatsUnavailable(name(conflicts)),
+        Error::Rejected(Rejection::SeatsInUse { conflicts, in_use }) => {
+            Error::SeatsInUse { seats: name(conflicts), in_use }
+        }
         error => error,
     }
 }
@@ -759,6 +812,7 @@ fn as_created(plan: &PricedPlan, created_at: Timestamp) -> ConcertOption {
     let places: u64 = definition.areas.iter().map(|area| u64::from(area.capacity)).sum();
     let blocked = u64::from(definition.not_for_sale.len());
     let available = u64::from(definition.seat_count) - blocked + places;
+    let blocked = blocked - u64::from(definition.withdrawn());
     let counts = Counts { available, blocked, ..Counts::default() };
     let status = if created_at >= definition.window.sale_closes_at {
         OptionStatus::Closed

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::options::{resolve_seats, version};
+use super::options::version;
 use super::{Engine, Inner, check_limit, page, parse_cursor};
 use crate::api::{Page, PageRequest, Payment, Reservation, ReservationFilter, ReservationStatus};
 use crate::domain::concert_option::{self, ConcertOption, Part, PricedPlan};
@@ -55,8 +55,10 @@ impl Engine {
         filter: &ReservationFilter,
     ) -> Result<ReservationWalk, Error> {
         let numbers = Numbers::of(&self.0, option).await?;
-        let seat = filter.seat.as_ref().map(|seat| resolve_seats(&numbers.plan.plan, std::slice::from_ref(seat)));
-        let seat = seat.transpose()?.and_then(|seats| seats.first().copied());
+        // Also one that is withdrawn: it had its reservations.
+        let known =
+            |seat: &String| numbers.plan.plan.known_seat(seat).ok_or_else(|| Error::UnknownSeats(vec![seat.clone()]));
+        let seat = filter.seat.as_ref().map(known).transpose()?;
         Ok(ReservationWalk { numbers, filter: filter.clone(), seat })
     }
 
@@ -95,7 +97,7 @@ impl Engine {
 pub struct ReservationWalk {
     numbers: Numbers,
     filter: ReservationFilter,
-    /// Of the filter, by its place in the plan.
+    /// Of the filter, by its number.
     seat: Option<u32>,
 }
 
@@ -157,8 +159,10 @@ impl PaymentWalk {
     /// The engine is closed.
     pub async fn reservation(&self, payment: &Payment) -> Result<Reservation, Error> {
         let id: ReservationId = payment.reservation_id;
-        let found = Box::pin(self.numbers.inner.find_reservation(id)).await?;
-        Ok(Reservation::new(id.no, found, self.numbers.plan.clone()))
+        let inner = &self.numbers.inner;
+        let found = Box::pin(inner.find_reservation(id)).await?;
+        // It may have seats of a plan that has come since.
+        Ok(Reservation::new(id.no, found, inner.offer(id.option).await?))
     }
 }
 

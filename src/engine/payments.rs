@@ -168,7 +168,6 @@ impl Inner {
                 Box::pin(self.payment(caller, id)).await?;
                 Err(Rejection::NotRefundable.into())
             }
-            Reply::Outdated => Err(self.outdated(option)),
             _ => Err(Error::Internal("the option answered something else".into())),
         }
     }

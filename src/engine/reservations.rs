@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use super::AnswerFrom;
 use super::calls::{GetReservation, Hold, ListReservations, Release};
 use super::options::{name_conflicts, resolve_seats};
+use super::selling::Tried;
 use super::{Engine, Inner, check_limit, page, parse_cursor};
 use crate::api::{Answered, Caller, IdempotencyKey, Page, PageRequest, Reservation, ReservationStatus, Wish};
 use crate::domain::concert_option::{
@@ -163,23 +164,30 @@ impl Inner {
         if inner.gauges.log_full.load(Ordering::Relaxed) {
             return Err(Error::LogFull);
         }
-        let plan = inner.offer(option).await?;
-        let wish = resolve(&plan, wish)?;
-        let (token, mut refused) = match inner.let_in(plan.definition.concert, user, queue_token).await? {
-            Ok(token) => (token, None),
-            Err(rejection) => (None, Some(rejection)),
-        };
-        let slot = match inner.take_hold(user).await? {
-            Ok(slot) => slot,
-            Err(rejection) => {
-                refused = refused.or(Some(rejection));
-                None
+        let mut tried = Tried::default();
+        let (reply, plan) = loop {
+            let plan = inner.offer(option).await?;
+            let wish = resolve(&plan, wish.clone())?;
+            let (token, mut refused) = match inner.let_in(plan.definition.concert, user, queue_token).await? {
+                Ok(token) => (token, None),
+                Err(rejection) => (None, Some(rejection)),
+            };
+            let slot = match inner.take_hold(user).await? {
+                Ok(slot) => slot,
+                Err(rejection) => {
+                    refused = refused.or(Some(rejection));
+                    None
+                }
+            };
+            let (user, note, request) = (user.clone(), note.clone(), inner.request(key.clone(), refused));
+            let command = Command::Hold { user, wish, token, note, plan: plan.clone(), request };
+            let reply = inner.ask_holding(&option, command, slot).await;
+            let reply = reply.map_err(|error| name_conflicts(&plan, error))?;
+            if !inner.is_outdated(&reply, &plan, &mut tried)? {
+                break (reply, plan);
             }
         };
-        let request = inner.request(key, refused);
-        let command = Command::Hold { user: user.clone(), wish, token, note, plan: plan.clone(), request };
-        let reply = inner.ask_holding(&option, command, slot).await;
-        match reply.map_err(|error| name_conflicts(&plan, error))? {
+        match reply {
             Reply::Reservation(no, held) => Ok(Answered { value: Reservation::new(no, *held, plan), replayed: false }),
             Reply::Replayed(no) => {
                 inner.certain().await?;
@@ -187,9 +195,10 @@ impl Inner {
                 let status = concert_option::ReservationStatus::Held;
                 // Whatever has become of it since.
                 let held = concert_option::Reservation { status, ..held.as_held() };
+                // It may be of another plan than this call.
+                let plan = inner.offer(option).await?;
                 Ok(Answered { value: Reservation::new(no, held, plan), replayed: true })
             }
-            Reply::Outdated => Err(inner.outdated(option)),
             _ => Err(Error::Internal("the option answered something else".into())),
         }
     }
@@ -248,10 +257,14 @@ impl Inner {
         id: ReservationId,
     ) -> Result<Reservation, Error> {
         let _call = self.admit()?;
-        let plan = self.offer(id.option).await?;
+        // Or an actor would be woken for every number that somebody thinks of.
+        self.offer(id.option).await?;
         let command = Command::Release { reservation: id.no, caller: caller.clone() };
         match self.ask::<ConcertOption>(&id.option, command).await? {
-            Reply::Reservation(no, released) => Ok(Reservation::new(no, *released, plan)),
+            Reply::Reservation(no, released) => {
+                let plan = self.offer(id.option).await.map_err(Self::after_the_first)?;
+                Ok(Reservation::new(no, *released, plan))
+            }
             Reply::Archived => {
                 // Whatever it came to in the end, it is not held.
                 Box::pin(self.reservation(caller, id)).await?;

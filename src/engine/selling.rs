@@ -3,15 +3,23 @@
 
 use std::sync::Arc;
 
-use super::calls::{CallOff, ChangeOption, DeleteConcert, DeleteOption};
-use super::options::flaws_of_names;
+use super::calls::{CallOff, ChangeOption, DeleteConcert, DeleteOption, ReplacePlan};
+use super::options::{flaws, flaws_of_names, name_conflicts};
 use super::{Engine, Inner};
-use crate::api::{self, Answered, Cancellation, IdempotencyKey};
+use crate::api::{self, Answered, Cancellation, IdempotencyKey, NewSeatingPlan};
 use crate::domain::catalogue::{self, Catalogue};
-use crate::domain::concert_option::{Command, ConcertOption, OptionPatch, Reply};
-use crate::domain::{ConcertId, OptionId, Rejection, UserId};
+use crate::domain::concert_option::{Command, ConcertOption, NewPlan, OptionPatch, Price, PricedPlan, Reply};
+use crate::domain::seating_plan::PlanHash;
+use crate::domain::{ConcertId, Flaw, OptionId, Rejection, UserId};
 use crate::error::{Error, FieldError};
 use crate::store::codec::TheCatalogue;
+
+/// So often a command is decided anew since the plan has changed on its way.
+const PLANS_TRIED_MAX: u32 = 8;
+
+/// How often that has happened.
+#[derive(Debug, Default)]
+pub(super) struct Tried(u32);
 
 impl Engine {
     /// Calls a performance off, and tells how far that is: nothing is sold any more, holds end, and every payment is given back to who
@@ -45,6 +53,26 @@ impl Engine {
         match self.0.away() {
             None => decided!(self.0, self.0.change_option(id, patch, by)),
             Some(_) => self.0.ask_owner(ChangeOption { id, patch, by: by.clone() }).await,
+        }
+    }
+
+    /// Sells an option by another seating plan from now on, and gives the option as it is then. A seat that both plans have, by its
+    /// guid, stays what it is, wherever it stands in the new one; what is held or paid keeps its price. Seats that are free or blocked
+    /// may go. The same plan once more changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], naming the place, also in the plan; [`Error::SeatsInUse`]; of the rejections `NotFound`, `SaleNotOpen` (it
+    /// is called off) and those of the idempotency key.
+    pub async fn replace_plan(
+        &self,
+        id: OptionId,
+        new: NewSeatingPlan,
+        by: &UserId,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<api::ConcertOption>, Error> {
+        match self.0.away() {
+            None => decided!(self.0, self.0.replace_plan(id, new, by, key)),
+            Some(_) => Box::pin(self.0.replace_plan_away(id, new, by, key)).await,
         }
     }
 
@@ -124,6 +152,101 @@ impl Inner {
         self.option(id).await
     }
 
+    pub(in crate::engine) async fn replace_plan(
+        self: &Arc<Self>,
+        id: OptionId,
+        new: NewSeatingPlan,
+        by: &UserId,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<api::ConcertOption>, Error> {
+        let _call = self.admit()?;
+        let (new, mut tried) = (Arc::new(new), Tried::default());
+        let reply = loop {
+            let plan = self.offer(id).await?;
+            let (inner, new, of) = (self.clone(), new.clone(), plan.clone());
+            let checked = self.on_blocking_thread(move || {
+                let (checked, wrong) = inner.checked_after(&of, &new)?;
+                if wrong.is_empty() {
+                    inner.store_plan(checked.plan, &new.seating_plan)?;
+                }
+                Ok::<_, Error>((Box::new(checked), wrong))
+            });
+            let (new, wrong) = checked.await??;
+            let refused = (!wrong.is_empty()).then_some(Rejection::Invalid(wrong));
+            let (by, request) = (by.clone(), self.request(key.clone(), refused));
+            let command = Command::Replan { new, by, plan: plan.clone(), request };
+            let reply = self.ask::<ConcertOption>(&id, command).await;
+            let reply = reply.map_err(|error| name_conflicts(&plan, error))?;
+            if !self.is_outdated(&reply, &plan, &mut tried)? {
+                break reply;
+            }
+        };
+        // There may have been nothing to change.
+        self.certain().await.map_err(Self::after_the_first)?;
+        Ok(Answered { value: self.option(id).await?, replayed: matches!(reply, Reply::Replayed(_)) })
+    }
+
+    /// As [`replace_plan`](Self::replace_plan), decided by another node: the plan goes where all find it, and the call names it.
+    async fn replace_plan_away(
+        self: &Arc<Self>,
+        id: OptionId,
+        mut new: NewSeatingPlan,
+        by: &UserId,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Answered<api::ConcertOption>, Error> {
+        // What nobody can use is not kept there.
+        Engine(self.clone()).plan(id).await?;
+        let inner = self.clone();
+        let checked = self.on_blocking_thread(move || inner.parse_plan(&new.seating_plan).map(|_| new)).await?;
+        new = checked?;
+        let json = std::mem::take(&mut new.seating_plan);
+        let plan = PlanHash::of(&json);
+        self.put_plan(plan, json).await?;
+        self.ask_owner(ReplacePlan { id, new, plan, by: by.clone(), key }).await
+    }
+
+    /// Reads a plan that is to follow an option's, and says what stands against it.
+    fn checked_after(&self, offer: &PricedPlan, new: &NewSeatingPlan) -> Result<(NewPlan, Vec<Flaw>), Error> {
+        let (terms, limits) = (&offer.definition, &self.config.limits);
+        let hash = PlanHash::of(&new.seating_plan);
+        let is_same = hash == terms.plan;
+        let parsed = if is_same { None } else { Some(self.parse_plan(&new.seating_plan)?.after(&offer.plan)) };
+        let plan = parsed.as_ref().unwrap_or(&offer.plan);
+        let checked = NewPlan {
+            plan: hash,
+            seat_count: plan.numbers(),
+            withdrawn: plan.numbers() - plan.len(),
+            not_for_sale: plan.not_for_sale().collect(),
+            prices: new.prices.iter().cloned().map(|(category, points)| Price { category, points }).collect(),
+            accessible: new.accessible.clone(),
+            focus: new.focus.clone(),
+        };
+        let mut wrong = flaws(&checked.apply(terms), plan, limits);
+        if !is_same {
+            let plans = terms.former_plans().len() as u64 + 2;
+            let counts = [(plans, limits.option_plans, "plans"), (plan.numbers().into(), limits.option_seats, "seats")];
+            wrong.extend(counts.into_iter().filter(|(count, most, _)| count > most).map(|(count, most, what)| {
+                let message = format!("with those before it the option would have {count} {what}, and may have {most}");
+                Flaw::new("seating_plan", message)
+            }));
+        }
+        Ok((checked, wrong))
+    }
+
+    /// Whether a command brought along a plan that is not in force any more, and is to be decided anew by the present one: what
+    /// stands against it is durable, and so known here once the replica has come that far.
+    ///
+    /// # Errors
+    /// It has been tried too often.
+    pub(super) fn is_outdated(&self, reply: &Reply, plan: &Arc<PricedPlan>, tried: &mut Tried) -> Result<bool, Error> {
+        if *reply != Reply::Outdated {
+            return Ok(false);
+        }
+        self.offers.remove_if(&plan.option, |_, known| Arc::ptr_eq(known, plan));
+        tried.0 += 1;
+        if tried.0 < PLANS_TRIED_MAX { Ok(true) } else { Err(self.overloaded()) }
+    }
+
     pub(in crate::engine) async fn delete_option(self: &Arc<Self>, id: OptionId, by: &UserId) -> Result<(), Error> {
         let _call = self.admit()?;
         // Or an actor would be woken for every number that somebody thinks of.
@@ -175,12 +298,6 @@ impl Inner {
             }
         }
         Ok(options)
-    }
-
-    /// What is said to whoever brought along what is not sold any more: it is read anew the next time.
-    pub(super) fn outdated(&self, id: OptionId) -> Error {
-        self.offers.remove(&id);
-        self.overloaded()
     }
 
     pub(in crate::engine) async fn cancellation(self: &Arc<Self>, id: OptionId) -> Result<Cancellation, Error> {

@@ -119,7 +119,8 @@ pub fn verify(config: &Config) -> Result<VerifyReport, OpenError> {
 fn plans_of(record: &Record) -> impl Iterator<Item = PlanHash> {
     let events = if let Facts::Option(_, events) = &record.facts { &events[..] } else { &[] };
     events.iter().filter_map(|event| match event {
-        concert_option::Event::OptionDefined { definition, .. } => Some(definition.plan),
+        concert_option::Event::OptionDefined { definition, .. }
+        | concert_option::Event::OptionChanged { definition, .. } => Some(definition.plan),
         _ => None,
     })
 }

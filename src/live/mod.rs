@@ -62,24 +62,25 @@ impl Hubs {
         }
     }
 
-    /// The terms of an option have changed, durably. Whoever follows one that has more areas than before has to begin anew.
+    /// The terms of an option have changed, durably. Whoever follows one that has other seats or areas than before has to begin anew.
     pub(crate) fn terms_changed(&self, option: OptionId, definition: &Definition) {
         let Some(hub) = self.options.get(&option).and_then(|hub| hub.upgrade()) else { return };
-        if !hub.has_areas_of(definition) {
-            self.begin_anew(option, &hub);
+        if !hub.has_places_of(definition) {
+            self.begin_anew(&hub);
         }
     }
 
     /// An option was deleted, durably. Whoever follows it finds it gone.
     pub(crate) fn option_deleted(&self, option: OptionId) {
         if let Some(hub) = self.options.get(&option).and_then(|hub| hub.upgrade()) {
-            self.begin_anew(option, &hub);
+            self.begin_anew(&hub);
         }
     }
 
     /// Ends one hub, so that whoever follows it looks for another.
-    fn begin_anew(&self, option: OptionId, hub: &Hub) {
-        if self.options.remove(&option).is_some() {
+    fn begin_anew(&self, hub: &Hub) {
+        // Another one may have taken its place.
+        if self.options.remove_if(&hub.option(), |_, known| std::ptr::eq(known.as_ptr(), hub)).is_some() {
             self.len.fetch_sub(1, Ordering::SeqCst);
         }
         hub.end();

@@ -15,9 +15,9 @@ use super::Hubs;
 use super::view::{Changes, View};
 use crate::actors::system::{SharedReplica, Unseen};
 use crate::api::{AreaSeats, Object, seat_status_name};
-use crate::domain::Lsn;
 use crate::domain::concert_option::{Definition, PricedPlan};
 use crate::domain::seat_map::Status;
+use crate::domain::{Lsn, OptionId};
 use crate::replica;
 
 /// How many deltas from different seqs are shared, until the next change.
@@ -74,7 +74,9 @@ impl SeatUpdate {
 
     /// Of a delta, the seats that have changed; of a snapshot, those that are not available. Ids and states.
     pub fn seats(&self) -> impl Iterator<Item = (&str, Status)> {
-        self.changes.seats.iter().map(|(seat, status)| (self.plan.plan.seat(*seat).guid, *status))
+        let plan = &self.plan.plan;
+        let seats = self.changes.seats.iter().filter(|(seat, _)| !plan.is_withdrawn(*seat));
+        seats.map(|(seat, status)| (plan.seat(*seat).guid, *status))
     }
 
     /// Of a delta, the areas that have changed; of a snapshot, all.
@@ -179,6 +181,14 @@ struct State {
     flushed: VecDeque<(Lsn, Instant)>,
 }
 
+/// What there is to be seen of an option.
+enum Seen {
+    Nothing,
+    Changes(Changes),
+    /// Other seats and areas than are known here.
+    Others,
+}
+
 /// What everybody hears of.
 #[derive(Clone, Default)]
 struct Told {
@@ -230,6 +240,11 @@ impl Hub {
         Ok(hub)
     }
 
+    /// Of which option.
+    pub(super) fn option(&self) -> OptionId {
+        self.plan.option
+    }
+
     /// The option has changed.
     pub(super) fn mark(&self) {
         let mut marked = self.marked.lock();
@@ -239,9 +254,9 @@ impl Hub {
         }
     }
 
-    /// Whether it can tell of all areas of an option.
-    pub(super) fn has_areas_of(&self, definition: &Definition) -> bool {
-        self.plan.definition.areas.len() == definition.areas.len()
+    /// Whether it can tell of all seats and areas of an option.
+    pub(super) fn has_places_of(&self, definition: &Definition) -> bool {
+        self.plan.definition.has_places_of(definition)
     }
 
     pub(super) fn end(&self) {
@@ -255,12 +270,20 @@ impl Hub {
         let before = state.view.seq();
         let changes = self.replica.read(|replica| {
             let option = replica.option(self.plan.option)?;
+            if !option.definition().is_some_and(|definition| self.has_places_of(definition)) {
+                return Ok(Seen::Others);
+            }
             let is_new = option.seq() != before || state.flushed.is_empty();
-            Ok(is_new.then(|| state.view.advance(option)))
+            Ok(if is_new { Seen::Changes(state.view.advance(option)) } else { Seen::Nothing })
         });
         let changes = match changes {
-            Ok(Some(changes)) => changes,
-            Ok(None) | Err(Unseen::Ended) => return Ok(()),
+            Ok(Seen::Changes(changes)) => changes,
+            Ok(Seen::Nothing) | Err(Unseen::Ended) => return Ok(()),
+            Ok(Seen::Others) => {
+                drop(state);
+                self.hubs.begin_anew(self);
+                return Ok(());
+            }
             Err(Unseen::Unreadable(error)) => return Err(error),
         };
         let seq = state.view.seq();
@@ -316,7 +339,9 @@ impl Hub {
     /// What begins the story for somebody: a delta from `since`, if there was such a seq.
     fn first(&self, since: Option<Lsn>, room: Room) -> Option<Arc<SeatUpdate>> {
         let mut state = self.state.lock();
-        let since = since.filter(|since| *since <= state.view.seq());
+        // Who knows another seating plan begins anew.
+        let known = self.plan.plan_since()..=state.view.seq();
+        let since = since.filter(|since| known.contains(since));
         let delta = since.and_then(|since| self.delta(&mut state, since, room));
         delta.or_else(|| self.snapshot(&mut state, room))
     }

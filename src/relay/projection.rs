@@ -46,6 +46,9 @@ use crate::domain::wallet::{self, Entry, EntryKind};
 use crate::domain::{ConcertId, Lsn, OptionId, PaymentId, RefundId, ReservationId, Timestamp, TokenId, UserId};
 use crate::store::codec::{Facts, Record};
 
+/// So many plans that are not in force any more are remembered: they may be large, and each is told of for a while.
+const FORMER_PLANS_MAX: usize = 8;
+
 /// Something that was looked for and is not [known](Known).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Missing {
@@ -59,6 +62,8 @@ pub(crate) enum Missing {
     Token(TokenId),
     /// An option's plan and prices.
     Plan(OptionId),
+    /// The same with the seating plan of this index among those that it had before.
+    FormerPlan(OptionId, u32),
 }
 
 /// The last things of one kind.
@@ -98,6 +103,7 @@ pub(crate) struct Known {
     refunds: Recent<RefundId, PaymentId>,
     tokens: Recent<TokenId, UserId>,
     plans: Recent<OptionId, Arc<PricedPlan>>,
+    former_plans: Recent<(OptionId, u32), Arc<PricedPlan>>,
 }
 
 impl Known {
@@ -124,6 +130,11 @@ impl Known {
     /// Takes an option's plan in.
     pub(crate) fn plan(&mut self, plan: Arc<PricedPlan>) {
         self.plans.insert(plan.option, plan);
+    }
+
+    /// Takes in an option's plan of this index among those that it had before.
+    pub(crate) fn former_plan(&mut self, index: u32, plan: Arc<PricedPlan>) {
+        self.former_plans.insert((plan.option, index), plan);
     }
 
     /// Takes in what a fact says of things that later facts only name. To be called for each fact, in order.
@@ -228,6 +239,7 @@ impl Known {
         self.refunds.forget_above(most);
         self.tokens.forget_above(most);
         self.plans.forget_above(most);
+        self.former_plans.forget_above(FORMER_PLANS_MAX);
     }
 
     fn get_reservation(&self, id: ReservationId) -> Result<&Reservation, Missing> {
@@ -246,8 +258,11 @@ impl Known {
         self.tokens.things.get(&id).ok_or(Missing::Token(id))
     }
 
-    fn get_plan(&self, id: OptionId) -> Result<&Arc<PricedPlan>, Missing> {
-        self.plans.things.get(&id).ok_or(Missing::Plan(id))
+    /// The plan that was in force when `lsn` was told.
+    fn get_plan(&self, id: OptionId, lsn: Lsn) -> Result<&Arc<PricedPlan>, Missing> {
+        let present = self.plans.things.get(&id).ok_or(Missing::Plan(id))?;
+        let Some(index) = present.former_plan_at(lsn) else { return Ok(present) };
+        self.former_plans.things.get(&(id, index)).ok_or(Missing::FormerPlan(id, index))
     }
 }
 
@@ -525,7 +540,7 @@ type Content = (String, String, EventData);
 
 /// A reservation as it was at `lsn`.
 fn reservation(known: &Known, id: ReservationId, status: ReservationStatus, lsn: Lsn) -> Result<Content, Missing> {
-    let plan = known.get_plan(id.option)?.clone();
+    let plan = known.get_plan(id.option, lsn)?.clone();
     let steps = SmallVec::new();
     let reservation = Reservation { status, steps, ..known.get_reservation(id)?.clone().as_of(lsn) };
     let data = EventData::Reservation(api::Reservation::new(id.no, reservation, plan));

@@ -387,7 +387,7 @@ fn api_routes(services: &mut ServiceConfig) {
         at("/v1/concerts/{id}", [get(concerts::read), patch(concerts::change), delete(selling::delete_concert)]),
         at("/v1/concerts/{id}/waiting-room", [get(waiting_room::read), patch(waiting_room::configure)]),
         at("/v1/concerts/{id}/options", [post(options::create)]),
-        at("/v1/options/{id}/plan", [get(options::plan)]),
+        at("/v1/options/{id}/plan", [get(options::plan), put(options::replace_plan)]),
         at("/v1/options/{id}/live", [get(live::seats)]),
         at("/v1/options/{id}/blocks", [post(options::block)]),
         at("/v1/options/{id}/unblocks", [post(options::unblock)]),
@@ -484,6 +484,15 @@ where
     F::Output: Responder + 'static,
 {
     ("POST", web::post().to(handler))
+}
+
+fn put<F, Args>(handler: F) -> Method
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    ("PUT", web::put().to(handler))
 }
 
 fn patch<F, Args>(handler: F) -> Method

@@ -55,6 +55,7 @@ const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
         options::read,
         options::change,
         options::plan,
+        options::replace_plan,
         options::seats,
         live::seats,
         live::token,

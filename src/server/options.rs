@@ -18,7 +18,8 @@ use super::ready::{Coding, Form};
 use super::respond::{self, Cache};
 use super::{App, apart, id, unless_missing};
 use crate::api::{
-    Answered, ConcertOption, HistoryItem, IdempotencyKey, NewArea, NewOption, Page, PageRequest, Seats, WindowPatch,
+    Answered, ConcertOption, HistoryItem, IdempotencyKey, NewArea, NewOption, NewSeatingPlan, Page, PageRequest, Seats,
+    WindowPatch,
 };
 use crate::domain::{ConcertId, Currency, Lsn, OptionId, Points, Timestamp};
 
@@ -222,6 +223,41 @@ impl From<OptionPatch> for crate::OptionPatch {
     }
 }
 
+/// A seating plan that takes the place of an option's, and what comes with it.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReplacePlan {
+    /// In the pretix format; members that are not known in it are ignored. Seats are known again by their `seat_guid`.
+    #[schema(value_type = SeatingPlan)]
+    seating_plan: Box<RawValue>,
+    /// What these categories cost for holds from then on; others as before. Every category with seats needs a price.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, Points>)]
+    prices: BTreeMap<String, Points>,
+    /// Categories that the best available seats are of only for those who name them; as before by default.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Vec<String>, required = false)]
+    accessible: Option<Vec<String>>,
+    /// Where the better seats are; as before by default.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = crate::api::Focus, required = false)]
+    focus: Option<Object<Focus>>,
+}
+
+impl TryFrom<ReplacePlan> for NewSeatingPlan {
+    type Error = Problem;
+
+    fn try_from(body: ReplacePlan) -> Result<Self, Problem> {
+        let seating_plan: Box<str> = body.seating_plan.into();
+        Ok(Self {
+            seating_plan: String::from(seating_plan).into_bytes(),
+            prices: body.prices.into_iter().collect(),
+            accessible: body.accessible,
+            focus: body.focus.map(|Object(focus)| focus.try_into()).transpose()?,
+        })
+    }
+}
+
 /// Seats to be taken off sale, or put back on it; and those that were.
 #[derive(Debug, Deserialize, serde::Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -245,20 +281,27 @@ pub(super) async fn create(
 ) -> Result<HttpResponse, Problem> {
     let concert: ConcertId = id(&path)?;
     let operation = format!("POST /v1/concerts/{concert}/options");
-    let plan_bytes = usize::try_from(app.settings.limits.plan_bytes).unwrap_or(usize::MAX);
-    let bytes_max = plan_bytes.saturating_add(PLAN_EXTRA_BYTES_MAX);
     let input = async {
-        let input = Input::read_up_to(bytes_max, &request, payload, &app, &admin.user, &operation).await?;
+        let input =
+            Input::read_up_to(bytes_with_plan_max(&app), &request, payload, &app, &admin.user, &operation).await?;
         let (option, key) = apart(move || input.parse::<CreateOption>()).await??;
         Ok((NewOption::try_from(option)?, key))
     };
     let (option, key) = unless_missing(input.await, app.engine.concert(concert)).await?;
     let answered = app.engine.add_option(concert, option, key).await?;
-    let option = answered.value.id;
-    // Nobody waits until the plan is compressed, not even the first who asks for it, and whoever does is told what went
-    // wrong.
-    actix_web::rt::spawn(async move { app.plans.get(&app, option, Coding::Gzip).await.map(drop) });
+    make_plan_ready(app, answered.value.id);
     respond::created(&answered, &format!("/v1/options/{}", answered.value.id))
+}
+
+/// The largest body with a plan in it.
+fn bytes_with_plan_max(app: &App) -> usize {
+    let plan_bytes = usize::try_from(app.settings.limits.plan_bytes).unwrap_or(usize::MAX);
+    plan_bytes.saturating_add(PLAN_EXTRA_BYTES_MAX)
+}
+
+/// Nobody waits until a plan is compressed, not even the first who asks for it, and whoever does is told what went wrong.
+fn make_plan_ready(app: web::Data<App>, option: OptionId) {
+    actix_web::rt::spawn(async move { app.plans.get(&app, option, Coding::Gzip).await.map(drop) });
 }
 
 /// Reads an option.
@@ -303,13 +346,40 @@ pub(super) async fn plan(
 ) -> Result<HttpResponse, Problem> {
     let id: OptionId = id(&path)?;
     let offer = app.engine.plan(id).await?;
-    // Prices can change, and with them the version.
+    // Prices can change, and with them the version; as with another plan.
     let tag = format!("{}-{id}-{}", offer.definition.plan, offer.definition.version());
     let form = Form::of(&request, &tag, Cache::Revalidate);
     if let Some(unchanged) = form.not_modified(&request) {
         return Ok(unchanged);
     }
-    Ok(form.ok("application/json", app.plans.get(&app, id, form.coding).await?))
+    Ok(form.ok("application/json", app.plans.of(&app, &offer, form.coding).await?))
+}
+
+/// Sells an option by another seating plan from now on. Seats that both have stay what they are, wherever they stand in the new one;
+/// what is held or paid keeps its price.
+#[utoipa::path(put, path = "/v1/options/{id}/plan", tag = "concerts", operation_id = "replace_plan",
+    params(("id" = OptionId, Path), Idempotent), request_body = ReplacePlan, security(("bearer" = [])),
+    responses((status = 200, description = "The option", body = ConcertOption), (status = 403), (status = 404),
+        (status = 409), (status = 422)))]
+pub(super) async fn replace_plan(
+    request: HttpRequest,
+    path: web::Path<String>,
+    Admin(admin): Admin,
+    app: web::Data<App>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let option: OptionId = id(&path)?;
+    let operation = format!("PUT /v1/options/{option}/plan");
+    let input = async {
+        let input =
+            Input::read_up_to(bytes_with_plan_max(&app), &request, payload, &app, &admin.user, &operation).await?;
+        let (new, key) = apart(move || input.parse::<ReplacePlan>()).await??;
+        Ok((NewSeatingPlan::try_from(new)?, key))
+    };
+    let (new, key) = unless_missing(input.await, app.engine.option(option)).await?;
+    let answered = app.engine.replace_plan(option, new, &admin.user, key).await?;
+    make_plan_ready(app, option);
+    respond::done(&answered.value, answered.replayed)
 }
 
 /// Reads which seats are taken, and how many places are left.

@@ -12,7 +12,7 @@ use super::ready::{Coding, Packed};
 use super::recent::Recent;
 use super::{App, apart};
 use crate::domain::OptionId;
-use crate::domain::concert_option::Price;
+use crate::domain::concert_option::{Price, PricedPlan};
 use crate::domain::seating_plan::PlanHash;
 
 /// The plans that were asked for last.
@@ -40,10 +40,14 @@ impl ReadyPlans {
 
     /// The plan of an option, with its prices.
     pub(super) async fn get(&self, app: &App, id: OptionId, coding: Coding) -> Result<Rope, Problem> {
-        let offer = app.engine.plan(id).await?;
+        self.of(app, &*app.engine.plan(id).await?, coding).await
+    }
+
+    /// The plan of an option as it is, or was, with its prices.
+    pub(super) async fn of(&self, app: &App, offer: &PricedPlan, coding: Coding) -> Result<Rope, Problem> {
         let shared = self.plans.get(offer.definition.plan);
         let make = || async {
-            let plan = self.make(app, id).await?;
+            let plan = self.make(app, offer.definition.plan).await?;
             self.plans.weigh(&offer.definition.plan, plan.bytes());
             Ok::<_, Problem>(plan)
         };
@@ -58,15 +62,15 @@ impl ReadyPlans {
         Ok(rope)
     }
 
-    async fn make(&self, app: &App, id: OptionId) -> Result<ReadyPlan, Problem> {
+    async fn make(&self, app: &App, hash: PlanHash) -> Result<ReadyPlan, Problem> {
         // It is never closed.
         let turn = self.making.clone().acquire_owned().await;
-        let plan = app.engine.plan_json(id).await?;
+        let plan = app.engine.stored_plan(hash).await?;
         let backlog = self.backlog.clone();
         let make = move || {
             // Until it is made, even if whoever asked has gone.
             let _turn = turn;
-            ReadyPlan::new(&plan.json, &backlog)
+            ReadyPlan::new(&plan, &backlog)
         };
         apart(make).await?.map_err(|error| unreadable(&error))
     }

@@ -117,6 +117,8 @@ codes! {
         "What was paid by a provider can be exchanged for what costs as much or less. Nothing has changed.";
     CapacityInUse, 409, "capacity_in_use", "The capacity is in use",
         "Of area in_use places are held or sold, and it cannot take fewer. Nothing has changed.";
+    SeatsInUse, 409, "seats_in_use", "Seats are in use",
+        "The member conflicts lists seats that would go and are held or sold, a thousand at most; in_use is how many there are. Nothing has changed.";
     WasHeld, 409, "was_held", "Something was held",
         "What somebody has held seats of stays, with its history: call it off, or hide its concert. Nothing has changed.";
     PayloadTooLarge, 413, "payload_too_large", "The body is too large",
@@ -299,6 +301,9 @@ impl From<Error> for Problem {
             Error::Rejected(rejection) => rejected(&rejection, detail),
             Error::Invalid(errors) => Self::invalid(&errors),
             Error::UnknownSeats(seats) => Self::new(Code::UnknownSeats, detail).with("seats", json!(seats)),
+            Error::SeatsInUse { seats, in_use } => {
+                Self::new(Code::SeatsInUse, detail).with("conflicts", json!(seats)).with("in_use", json!(in_use))
+            }
             Error::SeatsUnavailable(seats) => Self::new(Code::SeatsUnavailable, detail).with("conflicts", json!(seats)),
             Error::Overloaded(wait) => {
                 // Rounded up, so that nobody comes back too early.
@@ -350,6 +355,9 @@ fn rejected(rejection: &Rejection, detail: String) -> Problem {
         R::ChangeUnderWay => Problem::new(Code::ChangeUnderWay, detail),
         R::ReservationNotConfirmed => Problem::new(Code::ReservationNotConfirmed, detail),
         R::PriceWouldRise => Problem::new(Code::PriceWouldRise, detail),
+        R::SeatsInUse { in_use, .. } => {
+            Problem::new(Code::SeatsInUse, detail).with("conflicts", json!([])).with("in_use", json!(in_use))
+        }
         R::CapacityInUse { area, in_use } => {
             Problem::new(Code::CapacityInUse, detail).with("area", json!(area)).with("in_use", json!(in_use))
         }
@@ -440,6 +448,13 @@ mod tests {
             (Rejection::ChangeUnderWay.into(), 409, "change_under_way", json!({}), None),
             (Rejection::ReservationNotConfirmed.into(), 409, "reservation_not_confirmed", json!({}), None),
             (Rejection::PriceWouldRise.into(), 409, "price_would_rise", json!({}), None),
+            (
+                Error::SeatsInUse { seats: vec!["A1".into()], in_use: 1 },
+                409,
+                "seats_in_use",
+                json!({"conflicts": ["A1"], "in_use": 1}),
+                None,
+            ),
             (
                 Rejection::CapacityInUse { area: "Floor".into(), in_use: 3 }.into(),
                 409,

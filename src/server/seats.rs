@@ -10,6 +10,7 @@ use super::problem::{Code, Problem};
 use super::recent::Recent;
 use super::{App, apart};
 use crate::api::{Object, area_seats, seat_status_name};
+use crate::domain::concert_option::PricedPlan;
 use crate::domain::seat_map::Status;
 use crate::domain::{Lsn, OptionId};
 use crate::engine::SeatPieces;
@@ -46,7 +47,13 @@ impl ReadySeats {
         let shared = self.options.get(id);
         let mut written = shared.lock().await;
         let after = written.as_ref().map(|written| written.seq);
-        if let Some(changed) = app.engine.seats_after(id, after, PIECE_SEATS).await? {
+        let mut changed = app.engine.seats_after(id, after, PIECE_SEATS).await?;
+        if changed.as_ref().is_some_and(|now| written.as_ref().is_some_and(|before| !before.is_of(&now.plan))) {
+            // All of them: some may be withdrawn in which nothing has changed.
+            *written = None;
+            changed = app.engine.seats_after(id, None, PIECE_SEATS).await?;
+        }
+        if let Some(changed) = changed {
             let is_little = changed.pieces.len() <= PIECES_AT_ONCE;
             let (before, backlog) = (written.take(), self.backlog.clone());
             let write = move || Written::new(before, changed, &backlog);
@@ -65,6 +72,7 @@ impl ReadySeats {
 /// The seats of an option at one seq.
 struct Written {
     seq: Lsn,
+    plan: Arc<PricedPlan>,
     all: Rope,
     /// The entries of seats that are taken, each with a comma before it.
     pieces: Vec<Kept>,
@@ -75,9 +83,10 @@ impl Written {
         let SeatPieces { seq, pieces: changes, areas, plan } = changed;
         let mut pieces = before.map_or_else(Vec::new, |before| before.pieces);
         let nothing = || Kept::new(Piece::new(Vec::new()), backlog);
-        pieces.resize_with(plan.plan.len().div_ceil(PIECE_SEATS) as usize, nothing);
+        pieces.resize_with(plan.plan.numbers().div_ceil(PIECE_SEATS) as usize, nothing);
         for (number, seats) in changes {
             let seats = seats.into_iter().zip(number * PIECE_SEATS..);
+            let seats = seats.filter(|(_, seat)| !plan.plan.is_withdrawn(*seat));
             let piece = entries(seats.map(|(status, seat)| (plan.plan.seat(seat).guid, status)))?;
             pieces[number as usize] = Kept::new(Piece::new(piece), backlog);
         }
@@ -90,7 +99,12 @@ impl Written {
         }
         let areas = serde_json::to_string(&Object(|| area_seats(&plan, &areas)))?;
         all.push(Piece::new(format!("}},\"areas\":{areas}}}")), 0);
-        Ok(Self { seq, all, pieces })
+        Ok(Self { seq, plan, all, pieces })
+    }
+
+    /// Whether it is of the seats of this plan.
+    fn is_of(&self, plan: &PricedPlan) -> bool {
+        self.plan.definition.has_places_of(&plan.definition)
     }
 
     /// How many bytes it takes: those that are sent, and what stands around each piece.

@@ -1,15 +1,18 @@
 //! The largest that can be asked of each aggregate, and whether what comes of it fits into a record.
 
+use std::sync::Arc;
+
 use smallvec::smallvec;
 
 use super::codec::{Entity, Record, TheCatalogue};
 use crate::config::Config;
 use crate::domain::catalogue::{self, Catalogue};
 use crate::domain::concert_option::{
-    Area, AreaPlaces, ConcertOption, Definition, Event as OptionEvent, Focus, Price, SeatSet, Window,
+    Amended, Area, AreaPlaces, ConcertOption, Definition, Event as OptionEvent, Focus, NewPlan, Price, PricedPlan,
+    Replanned, SeatSet, Window,
 };
 use crate::domain::idempotency::{Key, Request};
-use crate::domain::seating_plan::PlanHash;
+use crate::domain::seating_plan::{Limits, PlanHash, SeatingPlan};
 use crate::domain::sink::{self, Destination, Fate, Format, Parked, Registration, Response, Secret, Sink};
 use crate::domain::waiting_room::{self, Mode, Settings, SettingsPatch, TokenStatus, WaitingRoom};
 use crate::domain::{
@@ -288,6 +291,37 @@ fn the_largest_definition() {
         }
     }
     assert_eq!(accepted, 3, "and those are close to the bound");
+}
+
+#[test]
+fn the_largest_change_of_a_plan() {
+    let plans = most(|config, n| config.limits.option_plans = n) as usize;
+    let seats = most(|config, n| config.limits.option_seats = n) as u32;
+    let mut option = option(2);
+    let former = vec![PlanHash::of(b"?"); plans - 2];
+    let replanned = Some(Box::new(Replanned { former, withdrawn: 0 }));
+    let amended = Some(Box::new(Amended { version: u64::MAX - 1, first_prices: Vec::new(), replanned }));
+    let definition = Box::new(Definition { amended, ..definition(2) });
+    option.given([OptionEvent::OptionChanged {
+        definition: definition.clone(),
+        by: "anna".parse().unwrap(),
+        key: None,
+    }]);
+    let json = br#"{"zones":[],"categories":[]}"#;
+    let plan = Arc::new(SeatingPlan::parse(json, &Limits::default()).unwrap());
+    let new = NewPlan {
+        plan: PlanHash::of(b"!"),
+        seat_count: seats,
+        withdrawn: seats,
+        not_for_sale: (0..seats).collect(),
+        prices: (0..110).map(|n| Price { category: name(n, 200), points: Points::ZERO }).collect(),
+        accessible: None,
+        focus: None,
+    };
+    let plan = Arc::new(PricedPlan::new(OptionId(u64::MAX), *definition, plan));
+    let (new, by, request) = (Box::new(new), longest_user(), keyed(1));
+    option.run(NOW, &concert_option::Command::Replan { new, by, plan, request }).unwrap();
+    assert_eq!(option.state.definition().unwrap().former_plans().len(), plans - 1);
 }
 
 fn id(lsn: u64) -> EventId {

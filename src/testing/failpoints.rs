@@ -82,6 +82,7 @@ impl Step {
                 Option_::Define { .. }
                 | Option_::Reschedule { .. }
                 | Option_::Change { .. }
+                | Option_::Replan { .. }
                 | Option_::Hold { .. }
                 | Option_::Release { .. }
                 | Option_::BeginPayment { .. }

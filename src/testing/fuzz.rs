@@ -197,10 +197,10 @@ pub fn seating_plans(bytes: &[u8]) {
     assert!(plan.len() as usize <= limits.seats_max && plan.rows().len() <= limits.rows_max);
     for (index, seat) in (0..).zip(plan.seats()) {
         assert_eq!(plan.seat_index(seat.guid), Some(index), "{seat:?}");
-        assert!(plan.rows()[seat.row as usize].seats.contains(&index), "{seat:?}");
+        assert!(plan.rows()[seat.row as usize].places.contains(&index), "{seat:?}");
         assert!(seat.x.is_finite() && seat.y.is_finite(), "{seat:?}");
     }
-    let in_rows: usize = plan.rows().iter().map(|row| row.seats.len()).sum();
+    let in_rows: usize = plan.rows().iter().map(|row| row.places.len()).sum();
     let in_runs: usize = plan.runs().iter().map(|run| run.places.len()).sum();
     let mut at_places: Vec<u32> = (0..plan.len()).map(|place| plan.seat_at(place)).collect();
     for (place, &seat) in (0..).zip(&at_places) {
@@ -209,7 +209,7 @@ pub fn seating_plans(bytes: &[u8]) {
     }
     at_places.sort_unstable();
     assert!(at_places.into_iter().eq(0..plan.len()), "a seat has no place of its own");
-    let in_zones: usize = plan.zones().iter().map(|zone| zone.seats.len()).sum();
+    let in_zones: usize = plan.zones().iter().map(|zone| zone.places.len()).sum();
     assert_eq!([in_rows, in_runs, in_zones], [plan.len() as usize; 3]);
 }
 

@@ -53,6 +53,7 @@ fn rows() -> Vec<(&'static str, &'static str, Value, Statuses)> {
         ("PATCH", "/v1/options/{id}", json!({"refundable_until": STARTS_AT}), ADMIN_READS),
         ("DELETE", "/v1/options/{id}", none(), [401, 403, 403, 204]),
         ("GET", "/v1/options/{id}/plan", none(), ANYBODY),
+        ("PUT", "/v1/options/{id}/plan", json!({"seating_plan": option_body(6)["seating_plan"]}), ADMIN_READS),
         ("GET", "/v1/options/{id}/seats", none(), ANYBODY),
         ("GET", "/v1/options/{id}/live", none(), [101; 4]),
         ("POST", "/v1/options/{id}/blocks", seats(), ADMIN_READS),

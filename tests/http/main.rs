@@ -38,6 +38,7 @@ mod provider_stub;
 mod receiver;
 mod receivers;
 mod reconciliation;
+mod replanning;
 mod retry_after;
 mod routes;
 mod sale;

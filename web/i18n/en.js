@@ -141,6 +141,7 @@ export default {
 	problem_invalid_request: "The box office did not understand this. Reload the page and try again.",
 	problem_price_would_rise: "This can only be exchanged for seats that cost as much or less.",
 	problem_capacity_in_use: "More places of that area are held or sold.",
+	problem_seats_in_use: "Some seats that would go are held or sold.",
 	problem_was_held: "Somebody has held seats of this already, so it stays.",
 	problem_reservation_not_confirmed: "Only what is paid can be changed so.",
 	problem_unauthenticated: "Your session is over. Sign in again, please.",

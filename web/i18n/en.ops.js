@@ -173,6 +173,8 @@ export default {
 	what_exchange_failed: "The exchange failed",
 	what_exchanged: "Exchanged",
 	what_given_in_exchange: "Given in exchange",
+	what_added: "Added to the plan",
+	what_withdrawn: "Withdrawn from the plan",
 	what_taken_in_exchange: "Taken in exchange",
 	what_handed_on: "Handed on",
 	what_hold_changed: "Held until another time",

@@ -129,6 +129,7 @@ export default {
 	problem_invalid_request: "요청을 처리하지 못했습니다. 페이지를 새로고침한 뒤 다시 시도하세요.",
 	problem_price_would_rise: "같거나 더 낮은 가격의 좌석으로만 교환할 수 있습니다.",
 	problem_capacity_in_use: "이미 선점되었거나 판매된 자리가 더 많습니다.",
+	problem_seats_in_use: "없어질 좌석 중 선점되었거나 판매된 좌석이 있습니다.",
 	problem_was_held: "좌석이 선점된 적이 있어 삭제할 수 없습니다.",
 	problem_reservation_not_confirmed: "결제가 완료된 예매만 변경할 수 있습니다.",
 	problem_unauthenticated: "로그인 시간이 끝났습니다. 다시 로그인해 주세요.",

@@ -168,6 +168,8 @@ export default {
 	what_exchange_failed: "교환 실패",
 	what_exchanged: "교환",
 	what_given_in_exchange: "교환으로 내줌",
+	what_added: "좌석 배치에 추가됨",
+	what_withdrawn: "좌석 배치에서 빠짐",
 	what_taken_in_exchange: "교환으로 받음",
 	what_handed_on: "양도",
 	what_hold_changed: "보류 기한 변경",

@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use smallvec::smallvec;
 
 use crate::domain::concert_option::{
-    self, Area, AreaPlaces, Definition, FailureReason, Focus, Note, Price, SeatSet, Window,
+    self, Amended, Area, AreaPlaces, Definition, FailureReason, Focus, Note, Price, Replanned, SeatSet, Window,
 };
 use crate::domain::facts::{Fact, Kind, Totals};
 use crate::domain::idempotency::Key;
@@ -98,6 +98,25 @@ fn what_came_to_a_definition_later_stands_after_it() {
         assert_eq!(minicbor::to_vec(&definition).unwrap(), bytes, "{definition:?}");
         assert_eq!(minicbor::decode::<Box<Definition>>(&bytes).unwrap(), definition);
     }
+}
+
+#[test]
+fn that_a_plan_was_changed_stands_after_what_else_was() {
+    let of = |replanned| Amended { version: 2, first_prices: Vec::new(), replanned };
+    let replanned = Replanned { former: vec![PlanHash([1; 32])], withdrawn: 3 };
+    let with = format!("83 02 80 82 81 5820 {} 03", "01".repeat(32)).replace(' ', "");
+    for (amended, bytes) in [(of(None), "820280"), (of(Some(Box::new(replanned))), &*with)] {
+        assert_eq!(minicbor::to_vec(&amended).unwrap(), unhex(bytes), "{amended:?}");
+        assert_eq!(minicbor::decode::<Amended>(&unhex(bytes)).unwrap(), amended);
+    }
+    let changed = |key| concert_option::Event::OptionChanged { definition: definition(), by: anna(), key };
+    let before = minicbor::to_vec(changed(None)).unwrap();
+    let after = minicbor::to_vec(changed(key())).unwrap();
+    // The list of members, of which there is one more.
+    let members = before.len() - minicbor::to_vec((definition(), anna())).unwrap().len();
+    assert_eq!((before[members], after[members]), (0x82, 0x83));
+    assert_eq!(after[members + 1..][..before.len() - members - 1], before[members + 1..]);
+    reads(&before.iter().map(|byte| format!("{byte:02x}")).collect::<String>(), &changed(None));
 }
 
 fn settings() -> Settings {

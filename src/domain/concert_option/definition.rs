@@ -7,11 +7,12 @@ use hashbrown::HashSet;
 use serde::Serialize;
 
 use super::provider::POINTS;
+use super::replanning::Replanned;
 use super::selling::Amended;
 pub use crate::domain::bit_set::BitSet as SeatSet;
 use crate::domain::seat_map::{self, Preference};
 use crate::domain::seating_plan::{PlanHash, SeatingPlan};
-use crate::domain::{ConcertId, Currency, Flaw, OptionId, Points, Timestamp, cbor};
+use crate::domain::{ConcertId, Currency, Flaw, Lsn, OptionId, Points, Timestamp, cbor};
 
 /// The most bytes that the lists with names in them may take together in the journal: beside them a record has room for a
 /// bit for each seat, and for a key.
@@ -156,7 +157,7 @@ pub struct Definition {
     /// Which seating plan it uses.
     #[n(3)]
     pub plan: PlanHash,
-    /// How many seats that has.
+    /// How many seats that has, with those of plans before it that are withdrawn.
     #[n(4)]
     pub seat_count: u32,
     /// What each category costs.
@@ -186,7 +187,7 @@ pub struct Definition {
     #[cbor(with = "cbor::list", has_nil)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub accessible: Vec<String>,
-    /// Seats of the plan that are not for sale, ever: they have no category.
+    /// Seats that are not for sale: they have no category in the plan, or are withdrawn.
     #[n(13)]
     #[serde(skip_serializing_if = "SeatSet::is_empty")]
     pub not_for_sale: SeatSet,
@@ -206,6 +207,29 @@ pub struct Definition {
 }
 
 impl Definition {
+    fn replanned(&self) -> Option<&Replanned> {
+        self.amended.as_ref()?.replanned.as_deref()
+    }
+
+    /// The plans that it had before, oldest first.
+    #[must_use]
+    pub fn former_plans(&self) -> &[PlanHash] {
+        self.replanned().map_or(&[], |replanned| &replanned.former)
+    }
+
+    /// How many seats of those plans are not in the present one.
+    #[must_use]
+    pub fn withdrawn(&self) -> u32 {
+        self.replanned().map_or(0, |replanned| replanned.withdrawn)
+    }
+
+    /// Whether another definition of the same option is of the same seats and areas.
+    #[must_use]
+    pub fn has_places_of(&self, other: &Self) -> bool {
+        let plans = |definition: &Self| (definition.plan, definition.former_plans().len(), definition.areas.len());
+        plans(self) == plans(other)
+    }
+
     /// Whether it can be paid by this.
     #[must_use]
     pub fn takes(&self, method: &str) -> bool {
@@ -302,13 +326,15 @@ pub struct PricedPlan {
     /// Its seats.
     pub plan: Arc<SeatingPlan>,
     /// Which of them are better, and kept for whom.
-    pub preference: Preference,
+    pub preference: Arc<Preference>,
     /// The price of each category of the plan, by the category's place in it.
     category_prices: Vec<Points>,
     /// The price of each area, by its place in the definition.
     area_prices: Vec<Points>,
     /// What categories and areas cost at first, if that is not what they cost now.
     first: Option<(Vec<Points>, Vec<Points>)>,
+    /// When each of its plans but the first came.
+    replanned_at: Vec<Lsn>,
 }
 
 /// Not the plan, which is long, and in an order of its own each time.
@@ -323,18 +349,45 @@ impl PricedPlan {
     /// Puts them together; a category without a price costs nothing (definitions are checked before they are made).
     #[must_use]
     pub fn new(option: OptionId, definition: Definition, plan: Arc<SeatingPlan>) -> Self {
-        let by_prices = |prices: &[Price]| {
-            let price = |category: &str| {
-                let price = prices.iter().find(|price| price.category == category);
-                price.map_or(Points::ZERO, |price| price.points)
-            };
-            let categories = plan.categories().iter().map(|category| price(&category.name)).collect();
-            (categories, definition.areas.iter().map(|area| price(&area.category)).collect())
-        };
-        let (category_prices, area_prices) = by_prices(&definition.prices);
-        let first = definition.amended.is_some().then(|| by_prices(definition.first_prices()));
-        let preference = preference(&definition, &plan);
-        Self { option, definition, plan, preference, category_prices, area_prices, first }
+        let by_prices = |plan: &SeatingPlan, prices: &[Price]| prices_of(plan, &definition.areas, prices);
+        let (category_prices, area_prices) = by_prices(&plan, &definition.prices);
+        let first_plan = plan.first().unwrap_or(&plan);
+        let first = definition.amended.is_some().then(|| by_prices(first_plan, definition.first_prices()));
+        let preference = Arc::new(preference(&definition, &plan));
+        let replanned_at = Vec::new();
+        Self { option, definition, plan, preference, category_prices, area_prices, first, replanned_at }
+    }
+
+    /// The same seats on other terms, as long as those are of the same plans.
+    pub(super) fn on_terms(&self, terms: &Definition) -> Self {
+        let (of, plan) = (&self.definition, &self.plan);
+        let by_prices = |plan: &SeatingPlan, prices: &[Price]| prices_of(plan, &terms.areas, prices);
+        let (category_prices, area_prices) = by_prices(plan, &terms.prices);
+        let first_plan = plan.first().unwrap_or(plan);
+        let first = terms.amended.is_some().then(|| by_prices(first_plan, terms.first_prices()));
+        let is_same = of.focus == terms.focus && of.accessible == terms.accessible;
+        let preference = if is_same { self.preference.clone() } else { Arc::new(preference(terms, plan)) };
+        let (definition, plan, replanned_at) = (terms.clone(), plan.clone(), self.replanned_at.clone());
+        Self { option: self.option, definition, plan, preference, category_prices, area_prices, first, replanned_at }
+    }
+
+    /// The same, of an option whose plans after the first came with these events.
+    #[must_use]
+    pub fn replanned_at(self, replanned_at: Vec<Lsn>) -> Self {
+        Self { replanned_at, ..self }
+    }
+
+    /// The event by which the present plan has come; 0 if it is the first.
+    #[must_use]
+    pub fn plan_since(&self) -> Lsn {
+        self.replanned_at.last().copied().unwrap_or(Lsn(0))
+    }
+
+    /// Which of the option's former plans was in force when this event was told; `None`: the present one.
+    #[must_use]
+    pub fn former_plan_at(&self, lsn: Lsn) -> Option<u32> {
+        let came = self.replanned_at.partition_point(|at| *at <= lsn);
+        (came < self.replanned_at.len()).then_some(came as u32)
     }
 
     /// What a seat costs; nothing if it is not for sale.
@@ -354,7 +407,12 @@ impl PricedPlan {
     #[must_use]
     pub fn first_seat_price(&self, seat: u32) -> Points {
         let Some((prices, _)) = &self.first else { return self.seat_price(seat) };
-        self.plan.seat(seat).category.map_or(Points::ZERO, |category| prices[category as usize])
+        let plan = self.plan.first().unwrap_or(&self.plan);
+        // What came later was never held without its price.
+        if seat >= plan.numbers() {
+            return self.seat_price(seat);
+        }
+        plan.seat(seat).category.map_or(Points::ZERO, |category| prices[category as usize])
     }
 
     /// What a place in an area cost at first.
@@ -363,6 +421,16 @@ impl PricedPlan {
         let Some((_, prices)) = &self.first else { return self.area_price(area) };
         prices[usize::from(area)]
     }
+}
+
+/// What the categories of a plan and areas cost.
+fn prices_of(plan: &SeatingPlan, areas: &[Area], prices: &[Price]) -> (Vec<Points>, Vec<Points>) {
+    let price = |category: &str| {
+        let price = prices.iter().find(|price| price.category == category);
+        price.map_or(Points::ZERO, |price| price.points)
+    };
+    let categories = plan.known_categories().iter().map(|category| price(&category.name)).collect();
+    (categories, areas.iter().map(|area| price(&area.category)).collect())
 }
 
 /// Names that the plan does not have say nothing; definitions are checked before they are made.

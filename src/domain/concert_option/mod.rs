@@ -23,6 +23,7 @@ mod lot;
 mod note;
 mod paying;
 mod provider;
+mod replanning;
 mod reservation;
 mod selling;
 #[cfg(test)]
@@ -47,6 +48,7 @@ pub use self::provider::{
     ByProvider, Ending, Installation, Late, Method, Moved, Owed, OwedKind, Owing, POINTS, ProviderTerms, Stand,
     Standing, Status as ProviderStatus, Turn,
 };
+pub use self::replanning::{NewPlan, Replanned};
 pub use self::reservation::{
     AreaPlaces, FailureReason, Leg, Part, Payment, PaymentStatus, Refund, Reservation, ReservationStatus, SagaStep,
     SeatRefs, StepKind,
@@ -221,6 +223,17 @@ pub enum Command {
         patch: Box<OptionPatch>,
         /// Who does it.
         by: UserId,
+    },
+    /// Sells by another seating plan.
+    Replan {
+        /// Which, and what comes with it.
+        new: Box<NewPlan>,
+        /// Who does it.
+        by: UserId,
+        /// This option's plan and prices until then.
+        plan: Arc<PricedPlan>,
+        /// Idempotency.
+        request: Request,
     },
     /// Holds seats for a user, all or nothing.
     Hold {
@@ -474,6 +487,19 @@ impl Command {
             | Self::HoldFor { plan, .. }
             | Self::ReleasePart { plan, .. }
             | Self::Exchange { plan, .. }
+            | Self::Replan { plan, .. }
+            | Self::RefundPart { plan, .. } => Some(plan),
+            _ => None,
+        }
+    }
+
+    fn plan_mut(&mut self) -> Option<&mut Arc<PricedPlan>> {
+        match self {
+            Self::Hold { plan, .. }
+            | Self::HoldFor { plan, .. }
+            | Self::ReleasePart { plan, .. }
+            | Self::Exchange { plan, .. }
+            | Self::Replan { plan, .. }
             | Self::RefundPart { plan, .. } => Some(plan),
             _ => None,
         }
@@ -863,6 +889,10 @@ pub enum Event {
         /// By whom.
         #[n(1)]
         by: UserId,
+        /// The idempotency key it came with.
+        #[n(2)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        key: Option<Key>,
     },
     /// It was deleted: nothing of it was ever held, and there is no such option any more.
     #[n(26)]
@@ -906,7 +936,7 @@ pub enum Reply {
     },
     /// There was such a thing; it has come to its end and has left memory.
     Archived,
-    /// What is sold has changed since the plan and prices were read that came along: nothing was done.
+    /// The seating plan has changed since the one was read that came along: nothing was done.
     Outdated,
 }
 
@@ -999,7 +1029,7 @@ struct Header {
     gone: Option<deleting::Gone>,
 }
 
-/// What never changes once it is defined: apart from the header, which every hold writes.
+/// What seldom changes once it is defined: apart from the header, which every hold writes.
 #[derive(Debug, Clone, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 struct Terms {
     #[n(0)]
@@ -1008,6 +1038,10 @@ struct Terms {
     definition: Box<Definition>,
     #[n(2)]
     created_at: Timestamp,
+    /// The events by which its plans but the first have come.
+    #[n(3)]
+    #[cbor(with = "cbor::list", has_nil)]
+    replanned_at: Vec<Lsn>,
 }
 
 /// One performance on sale.
@@ -1058,13 +1092,13 @@ impl ConcertOption {
         self.terms.as_ref().map(|terms| &*terms.definition)
     }
 
-    /// Reads the terms in the row of [`Part::Terms`].
+    /// Reads the terms in the row of [`Part::Terms`], and the events by which its plans but the first have come.
     ///
     /// # Errors
     /// It is not one.
-    pub fn definition_from_row(row: &[u8]) -> Result<Definition, CorruptRow> {
+    pub fn definition_from_row(row: &[u8]) -> Result<(Definition, Vec<Lsn>), CorruptRow> {
         let terms: Terms = cbor::from_row(&Part::Terms, row)?;
-        Ok(*terms.definition)
+        Ok((*terms.definition, terms.replanned_at))
     }
 
     /// When it is on sale.
@@ -1166,7 +1200,8 @@ impl ConcertOption {
             available: u64::from(seats.free),
             held: u64::from(seats.held),
             sold: u64::from(seats.sold),
-            blocked: u64::from(seats.blocked),
+            // Those that are withdrawn are not there.
+            blocked: u64::from(seats.blocked - self.definition().map_or(0, Definition::withdrawn)),
         };
         let capacities = self.definition().map_or(&[][..], |definition| &definition.areas);
         for (area, state) in capacities.iter().zip(&self.header.areas) {
@@ -1546,10 +1581,8 @@ impl Aggregate for ConcertOption {
     type Part = Part;
 
     fn decide(&self, now: Timestamp, command: &Command, out: &mut Decided<Event>) -> Result<Answer<Reply>, Rejection> {
-        if command.plan().is_some_and(|plan| self.is_outdated(plan)) {
-            return Ok(Answer::Reply(Reply::Outdated));
-        }
-        match command {
+        let Some(command) = self.on_present_terms(command) else { return Ok(Answer::Reply(Reply::Outdated)) };
+        match &*command {
             Command::Define { option, definition } => {
                 // Who hears late of one that is deleted does not bring it back.
                 if self.terms.is_none() && self.header.gone.is_none() {
@@ -1630,6 +1663,7 @@ impl Aggregate for ConcertOption {
                 Ok(Answer::Reply(Reply::Done))
             }
             Command::Change { patch, by } => self.decide_change(patch, by, out),
+            Command::Replan { new, by, request, .. } => self.decide_replan(now, (new, by), request, out),
             Command::CallOff { reason, by, request } => {
                 self.decide_call_off(now, (reason.as_deref(), by), request, out)
             }
@@ -1696,7 +1730,12 @@ impl Aggregate for ConcertOption {
         let Meta { lsn, at } = meta;
         match event {
             Event::OptionDefined { option, definition } => {
-                self.terms = Some(Terms { option: *option, definition: definition.clone(), created_at: at });
+                self.terms = Some(Terms {
+                    option: *option,
+                    definition: definition.clone(),
+                    created_at: at,
+                    replanned_at: Vec::new(),
+                });
                 self.header = Header {
                     window: definition.window,
                     last_no: 0,
@@ -1856,8 +1895,9 @@ impl Aggregate for ConcertOption {
             Event::ComplimentaryGiven { payment, reservation } => {
                 self.evolve_complimentary(meta, *payment, *reservation, changes);
             }
-            Event::OptionChanged { definition, .. } => {
+            Event::OptionChanged { definition, key, .. } => {
                 self.evolve_option_changed(lsn, definition, changes);
+                self.remember(at, key.as_ref(), 0, changes);
             }
             Event::OptionDeleted { by } => self.evolve_deleted(by, changes),
             Event::DeletionNoted => self.evolve_deletion_noted(changes),

@@ -2,8 +2,11 @@
 //!
 //! What is held or paid already stays as it was: prices stand in the hold.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
+use super::replanning::Replanned;
 use super::*;
 
 /// A change of one area; of areas that are new to the option all of it is needed.
@@ -58,6 +61,10 @@ pub struct Amended {
     /// What categories cost at first: holds of before prices were kept have these.
     #[n(1)]
     pub first_prices: Vec<Price>,
+    /// That its seating plan was changed.
+    #[n(2)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replanned: Option<Box<Replanned>>,
 }
 
 impl OptionPatch {
@@ -71,12 +78,7 @@ impl OptionPatch {
         let closes_as_it_starts = window.sale_closes_at == terms.starts_at;
         let sale_closes_at = if closes_as_it_starts { then.starts_at } else { window.sale_closes_at };
         then.window = self.window.apply(Window { sale_closes_at, ..window }, then.starts_at);
-        for price in &self.prices {
-            match then.prices.iter_mut().find(|known| known.category == price.category) {
-                Some(known) => known.points = price.points,
-                None => then.prices.push(price.clone()),
-            }
-        }
+        then.set_prices(&self.prices);
         for (index, area) in self.areas.iter().enumerate() {
             let flaw = |member: &str, message: &str| Flaw::new(format!("areas[{index}].{member}"), message);
             let known = then.areas.iter_mut().find(|known| known.name == area.name);
@@ -109,6 +111,22 @@ impl Definition {
         self.amended.as_ref().map_or(0, |amended| amended.version)
     }
 
+    /// Gives these categories these prices, whether they had others or none.
+    pub(super) fn set_prices(&mut self, prices: &[Price]) {
+        for price in prices {
+            match self.prices.iter_mut().find(|known| known.category == price.category) {
+                Some(known) => known.points = price.points,
+                None => self.prices.push(price.clone()),
+            }
+        }
+    }
+
+    /// Makes it the version after `before`.
+    pub(super) fn amend(&mut self, before: &Self, replanned: Option<Box<Replanned>>) {
+        let first_prices = before.first_prices().to_vec();
+        self.amended = Some(Box::new(Amended { version: before.version() + 1, first_prices, replanned }));
+    }
+
     /// What categories cost at first, if that has changed since.
     pub(super) fn first_prices(&self) -> &[Price] {
         self.amended.as_ref().map_or(&self.prices, |amended| &amended.first_prices)
@@ -135,19 +153,35 @@ impl ConcertOption {
         }
         let (window, before) = (then.window, Definition { window: then.window, ..terms.clone() });
         if then != before {
-            let first_prices = terms.first_prices().to_vec();
-            then.amended = Some(Box::new(Amended { version: terms.version() + 1, first_prices }));
+            let replanned = terms.amended.as_ref().and_then(|amended| amended.replanned.clone());
+            then.amend(terms, replanned);
             Flaw::refuse(then.flaw_of_lists(LISTS_BYTES_MAX))?;
-            out.events.push(Event::OptionChanged { definition: Box::new(then), by: by.clone() });
+            out.events.push(Event::OptionChanged { definition: Box::new(then), by: by.clone(), key: None });
         } else if window != self.header.window {
             out.events.push(Event::OptionRescheduled { window, by: Some(by.clone()) });
         }
         Ok(Answer::Reply(Reply::Done))
     }
 
-    /// Whether what a command brings along is not what is sold any more.
-    pub(super) fn is_outdated(&self, plan: &PricedPlan) -> bool {
-        self.definition().is_some_and(|terms| terms.version() != plan.definition.version())
+    /// The command with the plan that it brings along on the terms of now, if those have changed since; `None` if the plan has:
+    /// that is known where plans are.
+    pub(super) fn on_present_terms<'a>(&self, command: &'a Command) -> Option<Cow<'a, Command>> {
+        let (Some(terms), Some(plan)) = (self.definition(), command.plan()) else {
+            return Some(Cow::Borrowed(command));
+        };
+        let known = &plan.definition;
+        if (terms.plan, terms.former_plans().len()) != (known.plan, known.former_plans().len()) {
+            return None;
+        }
+        if terms.version() == known.version() {
+            return Some(Cow::Borrowed(command));
+        }
+        let plan = Arc::new(plan.on_terms(terms));
+        let mut command = command.clone();
+        if let Some(known) = command.plan_mut() {
+            *known = plan;
+        }
+        Some(Cow::Owned(command))
     }
 
     pub(super) fn evolve_option_changed(
@@ -156,6 +190,7 @@ impl ConcertOption {
         definition: &Definition,
         changes: &mut impl Changes<Part>,
     ) -> Option<()> {
+        self.evolve_replanned(lsn, definition, changes);
         let terms = self.terms.as_mut()?;
         let areas = &mut self.header.areas;
         areas.resize(definition.areas.len(), AreaState::default());

@@ -11,6 +11,7 @@ mod by_provider;
 mod calling_off;
 mod changing;
 mod deleting;
+mod replanning;
 mod rules;
 mod selling;
 

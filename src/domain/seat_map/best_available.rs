@@ -55,7 +55,7 @@ pub fn best_available(
     map: &SeatMap,
     request: &BestAvailable,
 ) -> Option<Seats> {
-    debug_assert_eq!(plan.len(), map.len());
+    debug_assert_eq!(plan.numbers(), map.len());
     let count = request.count.checked_add(request.companions)?;
     if request.count == 0 || map.counts.free < count {
         return None;
@@ -83,9 +83,10 @@ fn free_places<'a>(plan: &SeatingPlan, map: &'a SeatMap) -> Cow<'a, Bits> {
         return Cow::Borrowed(&map.free);
     }
     let mut free = map.free.clone();
-    for &place in plan.moved() {
-        free.put(place, map.free.has(plan.seat_at(place)));
+    for moved in plan.moved() {
+        free.copy(moved.places.clone(), &map.free, moved.seat);
     }
+    free.truncate(plan.len());
     Cow::Owned(free)
 }
 
@@ -107,7 +108,7 @@ fn allowed(plan: &SeatingPlan, preference: &Preference, request: &BestAvailable)
 
 fn zones_named_as(plan: &SeatingPlan, zone: u32) -> Option<SmallVec<[Range<u32>; 2]>> {
     let name = &plan.zones().get(zone as usize)?.name;
-    Some(plan.zones().iter().filter(|zone| zone.name == *name).map(|zone| zone.seats.clone()).collect())
+    Some(plan.zones().iter().filter(|zone| zone.name == *name).map(|zone| zone.places.clone()).collect())
 }
 
 /// Adjacent seats. The least of two are the better ones.
@@ -153,7 +154,7 @@ impl House<'_> {
             if best.is_some_and(|best| best.flaws == 0 && (best.far, best.row) < (least, row)) {
                 break;
             }
-            let places = &self.plan.rows()[row as usize].seats;
+            let places = &self.plan.rows()[row as usize].places;
             let first = allowed.partition_point(|range| range.end <= places.start);
             for range in allowed[first..].iter().take_while(|range| range.start < places.end) {
                 let part = range.start.max(places.start)..range.end.min(places.end);
@@ -209,7 +210,7 @@ impl House<'_> {
         if self.preference.is_point() {
             return starts;
         }
-        most_central(&self.plan.rows()[run.row as usize].seats, starts, self.count)
+        most_central(&self.plan.rows()[run.row as usize].places, starts, self.count)
     }
 
     fn search_ring(&self, least: Far, (index, ring): (u32, &Run), allowed: &[Range<u32>], best: &mut Option<Window>) {
@@ -268,7 +269,7 @@ impl House<'_> {
     }
 
     fn consider(&self, far: Far, (index, run): (u32, &Run), start: u32, flaws: u32, best: &mut Option<Window>) {
-        let row = &self.plan.rows()[run.row as usize].seats;
+        let row = &self.plan.rows()[run.row as usize].places;
         let off_center = (2 * start + self.count).abs_diff(row.start + row.end);
         let window = Window { flaws, far, row: run.row, off_center, start, run: index };
         *best = Some(best.map_or(window, |best: Window| best.min(window)));

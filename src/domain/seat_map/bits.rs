@@ -31,6 +31,37 @@ impl Bits {
         if value { *word |= mask } else { *word &= !mask }
     }
 
+    /// Makes the bits of `range` what those of `other` from `first` on are.
+    pub(super) fn copy(&mut self, range: Range<u32>, other: &Self, first: u32) {
+        let mut index = range.start;
+        while index < range.end {
+            // Up to the end of a word.
+            let (shift, from) = (index % WORD, first + (index - range.start));
+            let count = (WORD - shift).min(range.end - index);
+            let low = other.word(from / WORD) >> (from % WORD);
+            let high = other.word(from / WORD + 1).checked_shl(WORD - from % WORD).unwrap_or_default();
+            let mask = (u64::MAX >> (WORD - count)) << shift;
+            let word = &mut self.words[(index / WORD) as usize];
+            *word = *word & !mask | (low | high) << shift & mask;
+            index += count;
+        }
+    }
+
+    /// Leaves so many bits.
+    pub(super) fn truncate(&mut self, len: u32) {
+        self.words.truncate(len.div_ceil(WORD) as usize);
+        if !len.is_multiple_of(WORD)
+            && let Some(last) = self.words.get_mut((len / WORD) as usize)
+        {
+            *last &= (1 << (len % WORD)) - 1;
+        }
+    }
+
+    /// So many bits in all; those that are new are not set.
+    pub(super) fn grow(&mut self, len: u32) {
+        self.words.resize(len.div_ceil(WORD) as usize, 0);
+    }
+
     pub(super) fn has(&self, index: u32) -> bool {
         self.word(index / WORD) >> (index % WORD) & 1 == 1
     }
@@ -139,6 +170,31 @@ mod tests {
                 let end = (index..range.end).take_while(|&index| set(index)).last().map(|last| last + 1);
                 prop_assert_eq!(Some(bits.stretch_end(index, range.end)), end);
             }
+        }
+
+        #[test]
+        fn copies_agree_with_a_loop(
+            (to, from) in (prop::collection::vec(any::<bool>(), 1..300), prop::collection::vec(any::<bool>(), 1..300)),
+            (start, first, count) in (0_usize..300, 0_usize..300, 0_usize..300),
+            (left, more) in (0_usize..300, 0_usize..200),
+        ) {
+            let of = |model: &[bool]| {
+                let mut bits = Bits::ones(model.len() as u32);
+                (0..).zip(model).for_each(|(index, bit)| bits.put(index, *bit));
+                bits
+            };
+            let (start, first) = (start.min(to.len()), first.min(from.len()));
+            let count = count.min(to.len() - start).min(from.len() - first);
+            let (mut bits, mut model) = (of(&to), to);
+            bits.copy(start as u32..(start + count) as u32, &of(&from), first as u32);
+            model[start..start + count].copy_from_slice(&from[first..first + count]);
+            prop_assert_eq!(&bits, &of(&model));
+            model.truncate(left);
+            bits.truncate(model.len() as u32);
+            prop_assert_eq!(&bits, &of(&model));
+            model.resize(model.len() + more, false);
+            bits.grow(model.len() as u32);
+            prop_assert_eq!(bits, of(&model));
         }
     }
 }

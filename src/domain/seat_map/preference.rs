@@ -57,7 +57,7 @@ impl Preference {
         };
         let mut preference = Self { point, zones, rows: Vec::new(), kept, open };
         if focus.is_some() {
-            let filled = (0..).zip(plan.rows()).filter(|(_, row)| !row.seats.is_empty());
+            let filled = (0..).zip(plan.rows()).filter(|(_, row)| !row.places.is_empty());
             preference.rows = filled.map(|(index, row)| (preference.least(plan, index, row.zone), index)).collect();
             preference.rows.sort_unstable();
         }
@@ -67,7 +67,7 @@ impl Preference {
     /// How far the nearest seat of a row is.
     fn least(&self, plan: &SeatingPlan, row: u32, zone: u32) -> Far {
         let Some(point) = self.point else { return self.zone_far(zone) };
-        let seats = plan.rows()[row as usize].seats.clone();
+        let seats = plan.rows()[row as usize].places.clone().map(|place| plan.seat_at(place));
         Far::of(seats.map(|seat| distance(plan, point, seat)).fold(f64::INFINITY, f64::min))
     }
 

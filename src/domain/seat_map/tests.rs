@@ -65,6 +65,18 @@ proptest! {
 }
 
 #[test]
+fn a_map_that_has_grown_is_one_of_more_seats() {
+    let (mut grown, mut large) = (SeatMap::new(130), SeatMap::new(300));
+    grown.set(129, Status::Sold, 1, Lsn(5));
+    grown.grow(300);
+    large.set(129, Status::Sold, 1, Lsn(5));
+    assert_eq!((grown.counts(), grown.chunk_count()), (large.counts(), 3));
+    assert_eq!(grown.free.iter(0..300).collect::<Vec<_>>(), large.free.iter(0..300).collect::<Vec<_>>());
+    grown.set(299, Status::Held, 2, Lsn(6));
+    assert_eq!(grown.changed_after(Lsn(5)).collect::<Vec<_>>(), [(299, Status::Held)]);
+}
+
+#[test]
 fn only_chunks_that_have_changed_are_looked_at() {
     let mut map = SeatMap::new(300);
     map.set(130, Status::Held, 1, Lsn(5));
@@ -282,7 +294,7 @@ impl Asked {
         let count = (self.request.count + self.request.companions) as usize;
         let mut windows = Vec::new();
         for run in plan.runs() {
-            let row = &plan.rows()[run.row as usize].seats;
+            let row = &plan.rows()[run.row as usize].places;
             let len = run.places.len();
             let starts = if run.is_ring && count < len { len } else { (len + 1).saturating_sub(count) };
             for k in 0..starts as u32 {
@@ -355,12 +367,12 @@ fn rearranged(drawing: &[&str], order: u64, tables: bool) -> (SeatingPlan, SeatM
             let rows: Vec<_> = plan.rows()[zone.rows.start as usize..zone.rows.end as usize]
                 .iter()
                 .map(|row| {
-                    let mut seats: Vec<u32> = row.seats.clone().collect();
+                    let mut seats: Vec<u32> = row.places.clone().collect();
                     let is_table = tables && seats.len() > 4 && dice(2) == 0;
                     let count = seats.len() as f64;
                     let positions: Vec<[f64; 2]> = (0..seats.len())
                         .map(|k| {
-                            let [x, y] = plan.position(row.seats.start + k as u32).map(f64::from);
+                            let [x, y] = plan.position(row.places.start + k as u32).map(f64::from);
                             let angle = std::f64::consts::TAU * k as f64 / count;
                             if is_table { [x / 8.0 + 9.0 * angle.cos(), y + 9.0 * angle.sin()] } else { [x, y] }
                         })
@@ -370,7 +382,7 @@ fn rearranged(drawing: &[&str], order: u64, tables: bool) -> (SeatingPlan, SeatM
                     }
                     let seats = seats.into_iter().map(|seat| {
                         statuses.push(map.status(seat));
-                        let [x, y] = positions[(seat - row.seats.start) as usize];
+                        let [x, y] = positions[(seat - row.places.start) as usize];
                         let category = plan.seat(seat).category.unwrap();
                         serde_json::json!({
                             "seat_guid": plan.seat(seat).guid,
@@ -600,7 +612,7 @@ fn of_scattered_groups_in_a_large_house_one_at_the_focus_is_taken() {
     // Of the lowest tier: those above have their seats farther apart.
     for zone in [5, 15, 25, 35] {
         let found = find(Focus::Zones(vec![zone]));
-        let inside = found.iter().filter(|seat| plan.zones()[zone as usize].seats.contains(seat)).count();
+        let inside = found.iter().filter(|seat| plan.zones()[zone as usize].places.contains(seat)).count();
         assert!(inside > 5, "{inside} of 10 in zone {zone}");
     }
 }

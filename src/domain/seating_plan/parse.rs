@@ -13,9 +13,10 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use smallvec::SmallVec;
 
+use super::following::moved;
 use super::neighbors::chains;
 use super::{
-    Category, GUID_CHARS_MAX, Limits, NAME_CHARS_MAX, NOT_FOR_SALE, NUMBER_CHARS_MAX, Place, Problem, Row, Run,
+    Category, GUID_CHARS_MAX, Limits, NAME_CHARS_MAX, NOT_FOR_SALE, NUMBER_CHARS_MAX, Own, Place, Problem, Row, Run,
     SeatingPlan, Zone, guid,
 };
 
@@ -226,8 +227,8 @@ impl<'de> Reader<'de> {
         })?;
         self.required_now("rows", rows_given)?;
         self.shift(first_seat, position);
-        let (rows, seats) = (range(first_row, self.rows.len()), range(first_seat, self.seats.len()));
-        self.zones.push(Zone { name: boxed(name), rows, seats });
+        let (rows, places) = (range(first_row, self.rows.len()), range(first_seat, self.seats.len()));
+        self.zones.push(Zone { name: boxed(name), rows, places });
         Ok(())
     }
 
@@ -255,9 +256,9 @@ impl<'de> Reader<'de> {
         })?;
         self.required("seats", seats_given)?;
         self.shift(first_seat, position);
-        let (zone, seats) = (self.zones.len() as u32, range(first_seat, self.seats.len()));
+        let (zone, places) = (self.zones.len() as u32, range(first_seat, self.seats.len()));
         let label = label.unwrap_or_default().replace("%s", name.as_deref().unwrap_or_default()).into();
-        self.rows.push(Row { zone, name: boxed(name), label, seat_label: boxed(seat_label), seats });
+        self.rows.push(Row { zone, name: boxed(name), label, seat_label: boxed(seat_label), places });
         Ok(())
     }
 
@@ -378,11 +379,11 @@ impl<'de> Reader<'de> {
         let (zone, row, seat) = (self.zones.len() as u32, self.rows.len(), self.seats.len());
         match element {
             Expect::Zone => {
-                self.zones.push(Zone { name: boxed(None), rows: range(row, row), seats: range(seat, seat) });
+                self.zones.push(Zone { name: boxed(None), rows: range(row, row), places: range(seat, seat) });
             }
             Expect::Row => {
-                let seats = range(seat, seat);
-                self.rows.push(Row { zone, name: boxed(None), label: boxed(None), seat_label: boxed(None), seats });
+                let places = range(seat, seat);
+                self.rows.push(Row { zone, name: boxed(None), label: boxed(None), seat_label: boxed(None), places });
             }
             Expect::Seat => self.push_seat(None, None, Loose { category: None, position: [0.0; 2] })?,
             Expect::Category => self.categories.push(Category { name: boxed(None), color: boxed(None) }),
@@ -602,7 +603,7 @@ impl Reader<'_> {
         let place = &self.seats[seat];
         let row = &self.rows[place.row as usize];
         let row_index = place.row - self.zones[row.zone as usize].rows.start;
-        let seat_index = seat as u32 - row.seats.start;
+        let seat_index = seat as u32 - row.places.start;
         format!("zones[{}].rows[{row_index}].seats[{seat_index}].{member}", row.zone)
     }
 
@@ -638,7 +639,7 @@ impl Reader<'_> {
     fn check_category(&mut self, seat: usize) {
         let Some(number) = self.loose[seat].category else { return };
         match self.declared[number] {
-            Some(index) => self.seats[seat].category = index,
+            Some(index) => self.seats[seat].category = index.into(),
             None => self.note(self.path_of(seat, "category"), "is not among the categories of the plan".into()),
         }
     }
@@ -654,11 +655,19 @@ impl Reader<'_> {
 
     fn finish(self) -> SeatingPlan {
         let (runs, order) = runs(&self.rows, &self.loose);
+        let own = Own {
+            seats: self.seats.len() as u32,
+            rows: self.rows.len() as u32,
+            zones: self.zones.len() as u32,
+            categories: self.categories.len() as u32,
+        };
         SeatingPlan {
+            own,
+            first: None,
             rings: (0..).zip(&runs).filter(|(_, run)| run.is_ring).map(|(index, _)| index).collect(),
             runs: runs.into(),
             by_category: by_category(&self.seats, &order, self.categories.len()),
-            moved: (0..).zip(&order).filter(|(place, seat)| place != *seat).map(|(place, _)| place).collect(),
+            moved: moved(&order),
             order: order.into(),
             seats: self.seats.into(),
             rows: self.rows.into(),
@@ -675,7 +684,7 @@ impl Reader<'_> {
 fn runs(rows: &[Row], loose: &[Loose]) -> (Vec<Run>, Vec<u32>) {
     let (mut runs, mut order) = (Vec::with_capacity(rows.len()), Vec::with_capacity(loose.len()));
     let mut positions = Vec::new();
-    for (row, seats) in rows.iter().map(|row| row.seats.clone()).enumerate() {
+    for (row, seats) in rows.iter().map(|row| row.places.clone()).enumerate() {
         positions.clear();
         positions.extend(loose[seats.start as usize..seats.end as usize].iter().map(|seat| seat.position));
         for chain in chains(&positions) {
@@ -698,7 +707,7 @@ fn by_category(seats: &[Place], order: &[u32], categories: usize) -> Box<[Vec<Ra
         if category == NOT_FOR_SALE {
             continue;
         }
-        let ranges = &mut ranges[usize::from(category)];
+        let ranges = &mut ranges[category as usize];
         match ranges.last_mut() {
             Some(last) if last.end == place => last.end += 1,
             _ => ranges.push(place..place + 1),

@@ -18,7 +18,7 @@ use crate::api::{BareReservation, Caller, Reservation};
 use crate::clock::wall_clock;
 use crate::domain::concert_option::PricedPlan;
 use crate::domain::seating_plan::PlanHash;
-use crate::domain::{ConcertId, Lsn, OptionId, Rejection, TokenId};
+use crate::domain::{ConcertId, Lsn, Rejection, TokenId};
 use crate::error::Error;
 
 /// How long an owner who has not begun yet, or not heard of it, is left alone before he is asked again; twice as long each
@@ -271,7 +271,7 @@ impl Inner {
 
     /// A reservation that the owner has answered, whole.
     pub(in crate::engine) async fn whole(self: &Arc<Self>, bare: BareReservation) -> Result<Reservation, Error> {
-        let plan = self.offer_of_all(bare.id.option).await?;
+        let plan = self.offer_of_all(&bare).await?;
         Ok(bare.with(plan))
     }
 
@@ -282,17 +282,20 @@ impl Inner {
             .map_err(|error| Error::OutcomeUnknown(format!("it was done, and cannot be told: {error}")))
     }
 
-    /// What does not change of an option, also if this node has not heard of it.
-    async fn offer_of_all(self: &Arc<Self>, id: OptionId) -> Result<Arc<PricedPlan>, Error> {
+    /// The plan of a reservation's option, also if this node has not heard of the one or the other.
+    async fn offer_of_all(self: &Arc<Self>, bare: &BareReservation) -> Result<Arc<PricedPlan>, Error> {
+        let id = bare.id.option;
         match self.offer(id).await {
             Err(Error::Rejected(Rejection::NotFound)) => {}
+            Ok(plan) if !bare.fits(&plan) => {}
             known => return known,
         }
         let definition = self.ask_owner(GetDefinition { id }).await?;
-        let hash = definition.plan;
-        if self.kept_plan(hash).await?.is_none() {
-            let json = self.plan_of_all(hash).await?;
-            self.keep_plan(hash, json).await?;
+        for hash in definition.former_plans().iter().copied().chain([definition.plan]) {
+            if self.kept_plan(hash).await?.is_none() {
+                let json = self.plan_of_all(hash).await?;
+                self.keep_plan(hash, json).await?;
+            }
         }
         let inner = self.clone();
         self.on_blocking_thread(move || inner.offer_as_defined(id, definition)).await?

@@ -10,8 +10,8 @@ use minicbor::{Decode, Decoder, Encode, Encoder};
 use super::super::{Inner, IssuedToken, Start};
 use crate::api::{
     Answered, BareReservation, Caller, Cancellation, Concert, ConcertOption, DeadLetter, IdempotencyKey, NewConcert,
-    NewOption, Office, Page, PageRequest, Payment, PaymentFilter, Portion, Refund, Reservation, ReservationStatus,
-    Sink, Token, Transfer, WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish,
+    NewOption, NewSeatingPlan, Office, Page, PageRequest, Payment, PaymentFilter, Portion, Refund, Reservation,
+    ReservationStatus, Sink, Token, Transfer, WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish,
 };
 use crate::domain::catalogue::ConcertPatch;
 use crate::domain::concert_option::{Definition, Note, OptionPatch, Owed};
@@ -268,6 +268,14 @@ calls! {
     /// See [`change_option`](crate::Engine::change_option).
     91 Change ChangeOption { 0 id: OptionId, 1 patch: OptionPatch, 2 by: UserId } -> ConcertOption
         = |here| here.change_option(id, patch, &by).await;
+
+    /// See [`replace_plan`](crate::Engine::replace_plan). The plan is where all nodes find it.
+    95 Change ReplacePlan {
+        0 id: OptionId, 1 new: NewSeatingPlan, 2 plan: PlanHash, 3 by: UserId, 4 key: Option<IdempotencyKey>,
+    } -> Answered<ConcertOption> = |here| {
+        let seating_plan = here.plan_of_all(plan).await?;
+        here.replace_plan(id, NewSeatingPlan { seating_plan, ..new }, &by, key).await
+    };
 
     /// See [`delete_option`](crate::Engine::delete_option).
     92 Change DeleteOption { 0 id: OptionId, 1 by: UserId } -> () = |here| here.delete_option(id, &by).await;

@@ -85,6 +85,7 @@ fn rejections() -> Vec<Rejection> {
         R::PriceWouldRise,
         R::CapacityInUse { area: "Floor".into(), in_use: 3 },
         R::WasHeld,
+        R::SeatsInUse { conflicts: smallvec![1, 600_000], in_use: 2 },
     ];
     // A new one must be added above.
     for one in &all {
@@ -114,7 +115,8 @@ fn rejections() -> Vec<Rejection> {
             | R::ReservationNotConfirmed
             | R::PriceWouldRise
             | R::CapacityInUse { .. }
-            | R::WasHeld => {}
+            | R::WasHeld
+            | R::SeatsInUse { .. } => {}
         }
     }
     all
@@ -127,6 +129,7 @@ fn every_error_arrives_as_it_was() {
         Error::Invalid(vec![FieldError::new("areas[0]", "ä"), FieldError::new("x", "")]),
         Error::UnknownSeats(vec!["A-1".into(), String::new()]),
         Error::SeatsUnavailable(vec!["B-2".into()]),
+        Error::SeatsInUse { seats: vec!["B-2".into()], in_use: 1 },
         Error::Overloaded(Duration::from_millis(1_234)),
         Error::StorageFull,
         Error::LogFull,
@@ -140,6 +143,7 @@ fn every_error_arrives_as_it_was() {
             | Error::Invalid(_)
             | Error::UnknownSeats(_)
             | Error::SeatsUnavailable(_)
+            | Error::SeatsInUse { .. }
             | Error::Overloaded(_)
             | Error::StorageFull
             | Error::LogFull
@@ -404,6 +408,18 @@ async fn every_call_arrives_as_it_was() {
                 ..OptionPatch::default()
             },
             by: anna(),
+        },
+        ReplacePlan {
+            id: option,
+            new: NewSeatingPlan {
+                prices: vec![("A".into(), points(7))],
+                accessible: Some(vec!["A".into()]),
+                focus: Some(Focus::Zones { zones: vec!["Stalls".into()] }),
+                ..NewSeatingPlan::default()
+            },
+            plan: PlanHash([3; 32]),
+            by: anna(),
+            key: key(),
         },
         DeleteOption { id: option, by: anna() },
         DeleteConcert { id: concert, by: anna() },

@@ -302,7 +302,7 @@ impl Newcomer<'_> {
     }
 }
 
-/// The seating plans that options were added with.
+/// The seating plans that options were added with, or came to be sold by.
 fn plans_of(frame: &WholeFrame) -> Result<Vec<[u8; 32]>, String> {
     let records = match frame.count() {
         0 => Vec::new(),

@@ -9,7 +9,7 @@ use crate::cluster::{
     Act, ClusterId, Epoch, Fault, Fence, Heard, Known, Member, NotAppended, Publish, Reader, Sequence, State,
 };
 use crate::domain::seating_plan::PlanHash;
-use crate::domain::{Lsn, catalogue};
+use crate::domain::{Lsn, catalogue, concert_option};
 use crate::store::codec;
 use crate::store::committer::{Batches, Next};
 use crate::store::journal::{self, LocalCopy, WholeFrame};
@@ -207,7 +207,7 @@ impl Follower {
         }
     }
 
-    /// Takes in a frame of another node; gives the plan that the last option of it was added with, if one was.
+    /// Takes in a frame of another node; gives the last plan that an option is sold by from then on, if there is one.
     fn follow(&mut self, frame: &WholeFrame) -> Result<Option<PlanHash>, Stuck> {
         self.copy.take(frame)?;
         if frame.is_fence() {
@@ -272,11 +272,17 @@ impl Follower {
     }
 }
 
-/// The seating plan that an option was added with.
+/// The seating plan that an option was added with, or is sold by from then on.
 pub(super) fn plan_of(record: &codec::Record) -> Option<PlanHash> {
-    let codec::Facts::Catalogue(_, events) = &record.facts else { return None };
-    events.iter().find_map(|event| match event {
-        catalogue::Event::OptionAdded { definition, .. } => Some(definition.plan),
+    match &record.facts {
+        codec::Facts::Catalogue(_, events) => events.iter().find_map(|event| match event {
+            catalogue::Event::OptionAdded { definition, .. } => Some(definition.plan),
+            _ => None,
+        }),
+        codec::Facts::Option(_, events) => events.iter().rev().find_map(|event| match event {
+            concert_option::Event::OptionChanged { definition, .. } => Some(definition.plan),
+            _ => None,
+        }),
         _ => None,
-    })
+    }
 }

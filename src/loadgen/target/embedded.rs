@@ -57,6 +57,7 @@ fn code(error: Error) -> Code {
         Error::Invalid(_) => Code::InvalidRequest,
         Error::UnknownSeats(_) => Code::UnknownSeats,
         Error::SeatsUnavailable(_) => Code::SeatsUnavailable,
+        Error::SeatsInUse { .. } => Code::SeatsInUse,
         Error::Overloaded(_) => Code::Overloaded,
         Error::StorageFull | Error::LogFull => Code::StorageFull,
         Error::NoOwner => Code::NoOwner,
@@ -90,6 +91,7 @@ fn rejection_code(rejection: &Rejection) -> Code {
         Rejection::ReservationNotConfirmed => Code::ReservationNotConfirmed,
         Rejection::PriceWouldRise => Code::PriceWouldRise,
         Rejection::CapacityInUse { .. } => Code::CapacityInUse,
+        Rejection::SeatsInUse { .. } => Code::SeatsInUse,
         Rejection::WasHeld => Code::WasHeld,
         // What is reported is right, and not too little.
         Rejection::AmountTooSmall { .. } | Rejection::FactConflict | Rejection::ReferenceInUse => Code::Malformed,

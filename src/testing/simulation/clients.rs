@@ -6,6 +6,7 @@ use std::task::Poll;
 use smallvec::smallvec;
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::house::House;
 use super::model::{Model, broken, see};
 use super::relay::Offers;
 use super::stage::Stage;
@@ -23,7 +24,6 @@ use crate::domain::concert_option::{
 use crate::domain::idempotency::{Key, Request};
 use crate::domain::invariants::Broken;
 use crate::domain::seat_map::BestAvailable;
-use crate::domain::seating_plan::PlanHash;
 use crate::domain::sink::{self, Destination, Registration, Secret, Sink};
 use crate::domain::waiting_room::{self, Mode, Order, Settings, SettingsPatch, TokenStatus, WaitingRoom};
 use crate::domain::wallet::{self, Wallet};
@@ -158,6 +158,7 @@ impl Ask {
                 | OnOption::AcceptTransfer { request, .. }
                 | OnOption::HandOn { request, .. }
                 | OnOption::CallOff { request, .. }
+                | OnOption::Replan { request, .. }
                 | OnOption::Block { request, .. }
                 | OnOption::Unblock { request, .. },
             )
@@ -319,6 +320,7 @@ pub(in crate::testing) struct Mind<'a> {
     pub dice: &'a Dice,
     pub model: &'a Model,
     pub plans: &'a Offers,
+    pub house: &'a House,
     /// That of the machine that is asked.
     pub node: &'a Node,
     /// That of its term.
@@ -409,12 +411,13 @@ impl Mind<'_> {
     fn hold(&self, who: u64) -> Option<(Ask, Option<HoldSlot>)> {
         let option = self.option()?;
         let plan = self.plans.get(&option)?.clone();
-        let seat = || self.dice.below(self.swarm.seats) as u32;
+        let seats = u64::from(plan.plan.numbers());
+        let seat = || self.dice.below(seats) as u32;
         let wish = match self.dice.below(4) {
             0 => Wish::Seats(smallvec![seat()]),
             1 => {
                 let first = seat();
-                let next = (first + 1) % self.swarm.seats as u32;
+                let next = (first + 1) % seats as u32;
                 Wish::Seats(smallvec![first.min(next), first.max(next)])
             }
             2 => {
@@ -552,8 +555,9 @@ impl Mind<'_> {
 
     fn exchange(&self) -> Option<Ask> {
         let (id, owner, give, plan) = self.order()?;
-        let first = self.dice.below(self.swarm.seats) as u32;
-        let seats = (first..).take(give.seats.len()).map(|seat| seat % self.swarm.seats as u32).collect();
+        let seats = plan.plan.numbers();
+        let first = self.dice.below(seats.into()) as u32;
+        let seats = (first..).take(give.seats.len()).map(|seat| seat % seats).collect();
         let take = Portion { seats, areas: give.areas.clone() };
         let caller = if self.dice.chance(200) { Caller::Admin } else { Caller::User(owner.clone()) };
         let request = self.request(&owner, &format!("exchange {} {give:?} {take:?}", id.no));
@@ -590,10 +594,11 @@ impl Mind<'_> {
         Some(Ask::Option(id.option, command))
     }
 
-    /// Moves a sale, changes prices and limits, or for once calls a performance off, or deletes what nobody has held.
+    /// Moves a sale, changes prices, limits or the seating plan, or for once calls a performance off, or deletes what nobody has held.
     fn sell_otherwise(&self) -> Option<Ask> {
         let option = self.option()?;
-        let command = match self.dice.below(8) {
+        let command = match self.dice.below(10) {
+            8 | 9 => self.replan(option)?,
             0 | 1 => {
                 let request = self.request(&admin(), "call off");
                 concert_option::Command::CallOff { reason: None, by: admin(), request }
@@ -620,6 +625,16 @@ impl Mind<'_> {
             _ => return self.reschedule(),
         };
         Some(Ask::Option(option, command))
+    }
+
+    /// Another plan of the house, or the same once more.
+    fn replan(&self, option: OptionId) -> Option<concert_option::Command> {
+        let plan = self.plans.get(&option)?.clone();
+        let variant = self.dice.below(House::VARIANTS.into()) as u8;
+        let new = self.house.after(variant, &plan);
+        let by = admin();
+        let request = self.request(&by, &format!("replan {variant}"));
+        Some(concert_option::Command::Replan { new: Box::new(new), by, plan, request })
     }
 
     fn charge(&self, who: u64) -> Ask {
@@ -730,7 +745,7 @@ impl Mind<'_> {
                 sale_closes_at: start.plus_millis(1 << 40),
                 refundable_until: self.dice.coin().then(|| start.plus_millis(1 << 40)),
             },
-            plan: PlanHash([0; 32]),
+            plan: House::hash(0),
             seat_count: self.swarm.seats as u32,
             prices: vec![Price { category: "A".into(), points: points(self.dice.below(30)) }],
             areas: vec![Area { name: "Floor".into(), capacity: 1 + self.dice.below(6) as u32, category: "A".into() }],

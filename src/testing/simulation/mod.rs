@@ -17,6 +17,7 @@
 pub(in crate::testing) mod bank;
 pub(in crate::testing) mod clerk;
 pub(in crate::testing) mod clients;
+pub(in crate::testing) mod house;
 pub(in crate::testing) mod machine;
 pub(in crate::testing) mod model;
 pub(in crate::testing) mod relay;

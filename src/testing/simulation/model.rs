@@ -93,6 +93,8 @@ pub(in crate::testing) struct Model {
     pub changed: BTreeSet<AggregateId>,
     pub concerts: BTreeSet<ConcertId>,
     pub options: BTreeMap<OptionId, Definition>,
+    /// When each plan of an option but the first came.
+    pub replanned_at: BTreeMap<OptionId, Vec<Lsn>>,
     pub defined: BTreeSet<OptionId>,
     pub rooms: BTreeSet<ConcertId>,
     pub reservations: BTreeMap<ReservationId, Held>,
@@ -159,6 +161,7 @@ impl Default for Model {
             changed: BTreeSet::new(),
             concerts: BTreeSet::new(),
             options: BTreeMap::new(),
+            replanned_at: BTreeMap::new(),
             defined: BTreeSet::new(),
             rooms: BTreeSet::new(),
             reservations: BTreeMap::new(),
@@ -345,7 +348,11 @@ impl Model {
                 self.note_key(AggregateId::Option(id), key.as_ref(), 0, at)?;
             }
             Event::OptionRescheduled { .. } | Event::TokenCompleted { .. } => {}
-            Event::OptionChanged { definition, .. } => drop(self.options.insert(id, (**definition).clone())),
+            Event::OptionChanged { definition, key, .. } => {
+                let before = self.options.insert(id, (**definition).clone());
+                self.replan(id, lsn, before.as_ref(), definition);
+                self.note_key(AggregateId::Option(id), key.as_ref(), 0, at)?;
+            }
             Event::ProviderPaymentStarted { payment, reservation, terms, amount, key, .. } => {
                 self.open.remove(&ReservationId { option: id, no: *reservation });
                 self.payments.insert(payment_of(*payment), *reservation);
@@ -486,6 +493,17 @@ impl Model {
     /// Whether no payment by a provider has pinned seats or owes anything.
     pub fn owes_nothing(&self) -> bool {
         self.provided.values().all(|payment| !payment.is_pinned && payment.owed.is_empty())
+    }
+
+    fn replan(&mut self, id: OptionId, lsn: Lsn, before: Option<&Definition>, after: &Definition) {
+        let Some(before) = before.filter(|before| before.former_plans().len() < after.former_plans().len()) else {
+            return;
+        };
+        self.replanned_at.entry(id).or_default().push(lsn);
+        let (was_off, is_off) = (&before.not_for_sale, &after.not_for_sale);
+        self.occupy(id, &is_off.iter().filter(|seat| !was_off.contains(*seat)).collect::<Vec<_>>());
+        let on = was_off.iter().filter(|seat| !is_off.contains(*seat));
+        self.free.extend(on.map(|seat| ((id, seat), lsn)));
     }
 
     fn occupy(&mut self, id: OptionId, seats: &[u32]) {

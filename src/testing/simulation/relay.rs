@@ -5,6 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::task::Poll;
 
+use super::house::House;
 use super::model::{broken, see};
 use super::stage::Stage;
 use crate::actors::actor::Delivery;
@@ -99,6 +100,7 @@ impl Received {
 pub(super) struct Kit<'a> {
     pub system: &'a Arc<System<Stage>>,
     pub plans: &'a Offers,
+    pub house: &'a House,
     pub dice: &'a Dice,
     pub durable: Lsn,
     /// What operators have given up.
@@ -116,6 +118,12 @@ impl Kit<'_> {
         for one in missing {
             if let Missing::Plan(option) = one {
                 known.plan(self.plans[option].clone());
+                continue;
+            }
+            if let Missing::FormerPlan(option, index) = one {
+                let offer = &self.plans[option];
+                let plan = self.house.of_option(&offer.definition, Some(*index));
+                known.former_plan(*index, Arc::new(PricedPlan::new(*option, offer.definition.clone(), plan)));
                 continue;
             }
             let gone = || Error::Internal(format!("{one:?} is missing"));

@@ -9,6 +9,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 use super::bank::{self, Bank};
 use super::clerk::{self, Clerk};
 use super::clients::{Answered, Ask, Mind, user};
+use super::house::House;
 use super::machine::Machine;
 use super::model::{Model, UNREADABLE, broken, see};
 use super::relay::{Courier, Kit, Offers, Received};
@@ -19,7 +20,6 @@ use super::{Plan, Report};
 use crate::clock::TimeSource;
 use crate::domain::concert_option::{Definition, PricedPlan};
 use crate::domain::invariants::Broken;
-use crate::domain::seating_plan::{Limits, SeatingPlan};
 use crate::domain::{Lsn, OptionId, SinkId, Timestamp, sink};
 use crate::error::OpenError;
 use crate::store::committer::Stepped;
@@ -53,7 +53,7 @@ pub(super) struct Trial {
     rows: SimRows,
     model: Model,
     plans: Offers,
-    seating: Arc<SeatingPlan>,
+    seating: House,
     inboxes: BTreeMap<SinkId, Received>,
     machine: Option<Machine>,
     /// The frame that may have become durable or not.
@@ -87,7 +87,7 @@ impl Trial {
             sim_disk,
             model: Model::default(),
             plans: Offers::new(),
-            seating: seating_plan(swarm.seats),
+            seating: House::of(swarm.seats),
             inboxes: BTreeMap::new(),
             machine: None,
             unknown: None,
@@ -163,9 +163,9 @@ impl Trial {
 
     fn mind<T>(&self, think: impl FnOnce(&Mind<'_>) -> T) -> Option<T> {
         let machine = self.machine.as_ref()?;
-        let (swarm, dice, model, plans) = (&self.swarm, &self.dice, &self.model, &self.plans);
+        let (swarm, dice, model, plans, house) = (&self.swarm, &self.dice, &self.model, &self.plans, &self.seating);
         let (node, system) = (&machine.node, &machine.system);
-        Some(think(&Mind { swarm, dice, model, plans, node, system }))
+        Some(think(&Mind { swarm, dice, model, plans, house, node, system }))
     }
 
     /// Concerts, options and money.
@@ -331,6 +331,7 @@ impl Trial {
         let kit = Kit {
             system: &machine.system,
             plans: &self.plans,
+            house: &self.seating,
             dice: &self.dice,
             durable: self.model.last,
             dropped: &self.model.dropped,
@@ -421,8 +422,9 @@ impl Trial {
         };
         let news = self.model.options.iter().filter(|(option, definition)| !is_known(option, definition));
         for (option, definition) in news.collect::<Vec<_>>() {
-            let plan = PricedPlan::new(*option, definition.clone(), self.seating.clone());
-            self.plans.insert(*option, Arc::new(plan));
+            let plan = PricedPlan::new(*option, definition.clone(), self.seating.of_option(definition, None));
+            let replanned_at = self.model.replanned_at.get(option).cloned().unwrap_or_default();
+            self.plans.insert(*option, Arc::new(plan.replanned_at(replanned_at)));
         }
         Ok(())
     }
@@ -879,6 +881,7 @@ impl Trial {
         let kit = Kit {
             system: &machine.system,
             plans: &self.plans,
+            house: &self.seating,
             dice: &self.dice,
             durable: self.model.last,
             dropped: &self.model.dropped,
@@ -913,15 +916,4 @@ enum Crash {
     Kill,
     /// The power goes: what was synced stays.
     PowerCut,
-}
-
-/// A hall of one row.
-pub(in crate::testing) fn seating_plan(seats: u64) -> Arc<SeatingPlan> {
-    let seat = |no: u64| format!(r#"{{"seat_guid":"{no}","seat_number":"{no}","category":"A"}}"#);
-    let seats: Vec<_> = (1..=seats).map(seat).collect();
-    let json = format!(
-        r#"{{"name":"House","categories":[{{"name":"A"}}],"zones":[{{"name":"Hall","rows":[{{"row_number":"1","seats":[{}]}}]}}]}}"#,
-        seats.join(",")
-    );
-    Arc::new(SeatingPlan::parse(json.as_bytes(), &Limits::default()).expect("a plan of one row"))
 }

@@ -19,7 +19,7 @@ fn price(category: &str, amount: u64) -> Price {
 fn terms(version: u64, change: impl FnOnce(&mut Definition)) -> Definition {
     let mut then = definition();
     change(&mut then);
-    then.amended = Some(Box::new(Amended { version, first_prices: definition().prices }));
+    then.amended = Some(Box::new(Amended { version, first_prices: definition().prices, replanned: None }));
     then
 }
 
@@ -45,7 +45,8 @@ fn what_changes_stands_in_one_event_with_who_did_it() {
     });
     let by = user("boss");
     let then = defined().when(change(patch.clone()), s(20)).then_reply(Reply::Done);
-    let then = then.then_events([Event::OptionChanged { definition: Box::new(first), by: by.clone() }]).reloaded();
+    let then =
+        then.then_events([Event::OptionChanged { definition: Box::new(first), by: by.clone(), key: None }]).reloaded();
     assert_eq!((then.state().areas().len(), then.state().seq()), (3, Lsn(2)));
     assert_eq!((then.state().areas()[0].seq, then.state().areas()[1].seq), (Lsn(2), Lsn(0)));
     let then = then.when(change(patch), s(21)).then_nothing().then_reply(Reply::Done);
@@ -109,15 +110,15 @@ fn what_stands_against_a_change() {
     let holds = holds.when(to(2), s(21)).then_rejected(refused).when(to(3), s(22)).then_reply(Reply::Done);
     assert_eq!(holds.state().counts().available, 20 + 3);
     // What is full stays full.
-    let outdated = hold_for("bob", Wish::Areas(smallvec![places(0, 1)]), Request::default());
-    let holds = holds.when(outdated, s(23)).then_nothing().then_reply(Reply::Outdated);
+    let before = hold_for("bob", Wish::Areas(smallvec![places(0, 1)]), Request::default());
+    let holds = holds.when(before, s(23)).then_rejected(Rejection::NotEnoughSeats);
     let mut audit = Audit::default();
     for (meta, event) in &holds.subject().history {
         audit.option_event(OPTION, *meta, event).unwrap();
     }
 }
 
-/// What comes with a plan of before is not decided by it; what was held keeps its prices.
+/// What comes with terms of before is decided by those of now; what was held keeps its prices.
 #[test]
 fn prices_are_those_of_the_hold() {
     let then = defined().given(s(20), [held(1, "anna", &[0], s(320))]);
@@ -125,16 +126,7 @@ fn prices_are_those_of_the_hold() {
     let now = Arc::new(PricedPlan::new(OPTION, then.state().definition().unwrap().clone(), seating_plan()));
     assert_eq!((now.seat_price(0), now.first_seat_price(0)), (points(4), points(10)));
     assert_eq!((now.area_price(0), now.first_area_price(0)), (points(4), points(10)));
-    let then = then.when(hold("bob", &[1]), s(22)).then_nothing().then_reply(Reply::Outdated);
-    let hold = |plan| Command::Hold {
-        user: user("bob"),
-        wish: Wish::Seats(smallvec![1]),
-        token: None,
-        note: None,
-        plan,
-        request: Request::default(),
-    };
-    let then = then.when(hold(now.clone()), s(23));
+    let then = then.when(hold("bob", &[1]), s(22));
     let amount = |no: u64| then.state().reservation(no).unwrap().amount;
     assert_eq!((amount(1), amount(2)), (points(10), points(4)));
     // Holds of before prices were kept have the first ones.

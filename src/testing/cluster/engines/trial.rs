@@ -21,7 +21,6 @@ use crate::cluster::{
 };
 use crate::domain::concert_option::{Definition, PricedPlan};
 use crate::domain::invariants::Broken;
-use crate::domain::seating_plan::SeatingPlan;
 use crate::domain::{Lsn, OptionId, Timestamp};
 use crate::engine::start::Order;
 use crate::limits::HoldSlot;
@@ -32,11 +31,11 @@ use crate::testing::clock::ManualClock;
 use crate::testing::random::{Dice, Random};
 use crate::testing::sim_disk::{Calls, Failure, Fault as DiskFault, SimDisk};
 use crate::testing::simulation::clients::{Answered, Ask, Call, Mind, user};
+use crate::testing::simulation::house::House;
 use crate::testing::simulation::machine::Checkpoint;
 use crate::testing::simulation::model::{Model, UNREADABLE, broken};
 use crate::testing::simulation::relay::Offers;
 use crate::testing::simulation::swarm::Swarm;
-use crate::testing::simulation::trial::seating_plan;
 use crate::testing::simulation::watched::Frame;
 
 pub(super) const NODES: usize = 3;
@@ -61,7 +60,7 @@ pub(super) struct Trial {
     ends: Vec<(Tip, Epoch)>,
     pub(super) model: Model,
     plans: Offers,
-    seating: Arc<SeatingPlan>,
+    seating: House,
     pub(super) machines: Vec<Machine>,
     /// Who published what.
     authors: HashMap<Vec<u8>, (usize, u64)>,
@@ -113,7 +112,7 @@ impl Trial {
             ends: vec![(base, Epoch(0))],
             model: Model::default(),
             plans: Offers::new(),
-            seating: seating_plan(swarm.seats),
+            seating: House::of(swarm.seats),
             machines,
             authors: HashMap::new(),
             requests: Vec::new(),
@@ -222,9 +221,9 @@ impl Trial {
 
     fn mind<T>(&self, index: usize, think: impl FnOnce(&Mind<'_>) -> T) -> Option<T> {
         let process = self.machines[index].process.as_ref()?;
-        let (swarm, dice, model, plans) = (&self.swarm, &self.dice, &self.model, &self.plans);
+        let (swarm, dice, model, plans, house) = (&self.swarm, &self.dice, &self.model, &self.plans, &self.seating);
         let (node, system) = (&process.node, &process.acting.as_ref()?.system);
-        Some(think(&Mind { swarm, dice, model, plans, node, system }))
+        Some(think(&Mind { swarm, dice, model, plans, house, node, system }))
     }
 
     fn ask(&mut self, index: usize, ask: Option<(Ask, Option<HoldSlot>)>) {
@@ -475,8 +474,9 @@ impl Trial {
         };
         let news = self.model.options.iter().filter(|(option, definition)| !is_known(option, definition));
         for (option, definition) in news.collect::<Vec<_>>() {
-            let plan = PricedPlan::new(*option, definition.clone(), self.seating.clone());
-            self.plans.insert(*option, Arc::new(plan));
+            let plan = PricedPlan::new(*option, definition.clone(), self.seating.of_option(definition, None));
+            let replanned_at = self.model.replanned_at.get(option).cloned().unwrap_or_default();
+            self.plans.insert(*option, Arc::new(plan.replanned_at(replanned_at)));
         }
         Ok(())
     }
