@@ -40,7 +40,7 @@ impl ReadyPlans {
 
     /// The plan of an option, with its prices.
     pub(super) async fn get(&self, app: &App, id: OptionId, coding: Coding) -> Result<Rope, Problem> {
-        self.of(app, &*app.engine.plan(id).await?, coding).await
+        self.of(app, &app.engine.plan(id).await?, coding).await
     }
 
     /// The plan of an option as it is, or was, with its prices.
