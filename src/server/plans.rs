@@ -40,7 +40,8 @@ impl ReadyPlans {
 
     /// The plan of an option, with its prices.
     pub(super) async fn get(&self, app: &App, id: OptionId, coding: Coding) -> Result<Rope, Problem> {
-        self.of(app, &*app.engine.plan(id).await?, coding).await
+        let offer = app.engine.plan(id).await?;
+        self.of(app, &offer, coding).await
     }
 
     /// The plan of an option as it is, or was, with its prices.

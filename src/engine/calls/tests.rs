@@ -13,8 +13,9 @@ use super::loopback::{Fate, Loopback};
 use super::*;
 use crate::api::{
     Answered, BareReservation, BestAvailable, Caller, DeadLetter, DeliveryProgress, IdempotencyKey, NewArea,
-    NewConcert, NewOption, Office, OwedItem, Page, PageRequest, Pause, PauseReason, Payment, PaymentFilter, Portion,
-    Provided, Refund, RefundStatus, ReservationStatus, Sink, Token, Verdict, Wallet, WindowPatch, Wish,
+    NewConcert, NewOption, NewSeatingPlan, Office, OwedItem, Page, PageRequest, Pause, PauseReason, Payment,
+    PaymentFilter, Portion, Provided, Refund, RefundStatus, ReservationStatus, Sink, Token, Verdict, Wallet,
+    WindowPatch, Wish,
 };
 use crate::config::Config;
 use crate::domain::catalogue::ConcertPatch;
