@@ -4,9 +4,12 @@ use super::*;
 use crate::domain::{EventFilter, EventId};
 use crate::watch::{Step, Watch, watched};
 
+/// The first and the last event of a record.
+type Events = (Lsn, Lsn);
+
 #[derive(Default)]
 struct Heard {
-    appended: Mutex<Vec<(Lsn, Lsn)>>,
+    appended: Mutex<Vec<Events>>,
     steps: Mutex<Vec<Step>>,
 }
 
@@ -22,7 +25,7 @@ impl Watch for Heard {
 
 impl Heard {
     /// The events, and the steps by whether they append and are durable.
-    fn all(&self) -> (Vec<(Lsn, Lsn)>, Vec<(bool, bool)>) {
+    fn all(&self) -> (Vec<Events>, Vec<(bool, bool)>) {
         let steps = self.steps.lock();
         assert!(steps.iter().all(|step| step.begun <= step.decided && step.decided <= step.ended));
         (self.appended.lock().clone(), steps.iter().map(|step| (step.appends, step.durable)).collect())
