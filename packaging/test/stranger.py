@@ -256,7 +256,7 @@ def buy(browser):
 
 def look_at_sale(browser, admin):
     browser.open(f"{TICKETS}/ops#token={admin}")
-    browser.until("document.body.innerText.includes('Chamber Music')")
+    browser.until("document.body.innerText.includes('Chamber Music') && document.querySelector('#desk canvas')")
     browser.picture("ops")
 
 

@@ -775,8 +775,11 @@ impl Settings {
 
 /// Whether `text` is as a browser sends it: scheme, host, and the port unless it is the usual one.
 pub(super) fn is_origin(text: &str) -> bool {
-    let is_of_web = text.starts_with("https://") || text.starts_with("http://");
-    is_of_web && reqwest::Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text)
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    // A host may be a star to URLs.
+    let known = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-:[]".contains(&b);
+    host.is_some_and(|host| host.bytes().all(known))
+        && reqwest::Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text)
 }
 
 /// The settings while they are put together: every known key with its value.

@@ -17,8 +17,9 @@ pub(super) struct Site {
     /// Where to send who needs a token, with `return_to=<page without fragment>` in its query; null: nowhere.
     #[schema(required)]
     login_url: Option<String>,
-    /// The roles here of whoever asks (`admin`, `box_office`, `refunds`, `viewer`, `payments`), with a token that counts only; none are a buyer's.
+    /// The roles here (`admin`, `box_office`, ...) of whoever shows a token that counts, none of a buyer; absent without one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     roles: Option<Vec<&'static str>>,
 }
 

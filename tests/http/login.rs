@@ -246,7 +246,7 @@ async fn whoever_shows_a_token_is_told_what_they_are_here() {
         assert_eq!(answer.header("cache-control"), "no-store");
         assert_eq!((answer.status, answer.body), (200, json!({"login_url": null, "roles": expected})), "{named}");
     }
-    for token in [String::new(), Key::second().sign(&issuer.claims(json!({}))), server.buyer("anna")] {
+    for token in [String::new(), Key::second().sign(&issuer.claims(json!({})))] {
         let answer = server.get("/v1/site", &token).await;
         assert_eq!((answer.status, answer.body), (200, json!({"login_url": null})));
     }
