@@ -4,7 +4,7 @@
 //! a value is within its bounds is for the engine to say. An idempotency key goes with what a body says, however that is
 //! written.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use actix_web::web::{self, Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use utoipa::ToSchema;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
@@ -53,6 +53,9 @@ struct Asked {
     operation: String,
     key: String,
 }
+
+/// What members an object has.
+type Members = HashMap<String, IgnoredAny>;
 
 impl Input {
     /// Reads the body of `request`. `operation` is what its idempotency key is good for: method and path.
@@ -123,12 +126,26 @@ impl Input {
     /// # Errors
     /// 400, naming the field.
     pub fn parse<T: DeserializeOwned>(self) -> Result<(T, Option<IdempotencyKey>), Problem> {
+        self.parse_with_text().map(|(value, _, key)| (value, key))
+    }
+
+    /// The same, with the body as it stands.
+    ///
+    /// # Errors
+    /// See [`parse`](Self::parse).
+    pub fn parse_with_text<T: DeserializeOwned>(self) -> Result<(T, Bytes, Option<IdempotencyKey>), Problem> {
         let bytes = self.bytes.ok_or_else(|| Problem::invalid_field("body", "is missing"))?;
         let (value, digest) = parse_and_digest(&bytes).map_err(|error| Problem::invalid(&[error]))?;
         let key = self
             .asked
             .map(|Asked { user, operation, key }| IdempotencyKey::new(&user, &operation, &key, &digest.to_le_bytes()));
-        Ok((value, key))
+        Ok((value, bytes, key))
+    }
+
+    /// Whether the body is an object with a member of this name.
+    pub fn has(&self, member: &str) -> bool {
+        let members = self.bytes.as_ref().and_then(|bytes| serde_json::from_slice::<Members>(bytes).ok());
+        members.is_some_and(|members| members.contains_key(member))
     }
 
     /// The same of an operation that need not be told anything: no body is as good as `{}`.

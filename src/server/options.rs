@@ -258,6 +258,26 @@ impl TryFrom<ReplacePlan> for NewSeatingPlan {
     }
 }
 
+/// A plan alone, as `GET` gives it: with what categories cost, and otherwise for the reader of plans.
+#[derive(Debug, Deserialize)]
+struct PlanWithPrices {
+    #[serde(default)]
+    prices: BTreeMap<String, Points>,
+}
+
+impl NewSeatingPlan {
+    /// Reads either form.
+    fn read(input: Input) -> Result<(Self, Option<IdempotencyKey>), Problem> {
+        if input.has("seating_plan") || !input.has("zones") {
+            let (body, key) = input.parse::<ReplacePlan>()?;
+            return Ok((body.try_into()?, key));
+        }
+        let (PlanWithPrices { prices }, text, key) = input.parse_with_text()?;
+        let prices = prices.into_iter().collect();
+        Ok((Self { seating_plan: text.into(), prices, accessible: None, focus: None }, key))
+    }
+}
+
 /// Seats to be taken off sale, or put back on it; and those that were.
 #[derive(Debug, Deserialize, serde::Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -356,7 +376,7 @@ pub(super) async fn plan(
 }
 
 /// Sells an option by another seating plan from now on. Seats that both have stay what they are, wherever they stand in the new one;
-/// what is held or paid keeps its price.
+/// what is held or paid keeps its price. The body may also be the plan alone, as `GET` gives it, with its `prices`.
 #[utoipa::path(put, path = "/v1/options/{id}/plan", tag = "concerts", operation_id = "replace_plan",
     params(("id" = OptionId, Path), Idempotent), request_body = ReplacePlan, security(("bearer" = [])),
     responses((status = 200, description = "The option", body = ConcertOption), (status = 403), (status = 404),
@@ -373,8 +393,7 @@ pub(super) async fn replace_plan(
     let input = async {
         let input =
             Input::read_up_to(bytes_with_plan_max(&app), &request, payload, &app, &admin.user, &operation).await?;
-        let (new, key) = apart(move || input.parse::<ReplacePlan>()).await??;
-        Ok((NewSeatingPlan::try_from(new)?, key))
+        apart(move || NewSeatingPlan::read(input)).await?
     };
     let (new, key) = unless_missing(input.await, app.engine.option(option)).await?;
     let answered = app.engine.replace_plan(option, new, &admin.user, key).await?;

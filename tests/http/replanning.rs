@@ -184,3 +184,22 @@ async fn no_hold_is_lost_while_terms_and_plans_change() {
     };
     tokio::join!(change(100), change(200), change(300), replan(), hold(1), hold(2), hold(3));
 }
+
+#[tokio::test]
+async fn a_plan_can_be_put_where_it_was_got() {
+    let server = Server::start().await;
+    let option = server.option(4).await;
+    let path = format!("/v1/options/{option}");
+    let put = async |body: Value| server.ask("PUT", &format!("{path}/plan"), &server.admin, body).await;
+    let mut plan = server.get(&format!("{path}/plan"), "").await.body;
+    plan["zones"][0]["rows"][0]["seats"].as_array_mut().unwrap().truncate(3);
+    plan["prices"]["A"] = json!(70);
+    let changed = put(plan.clone()).await;
+    assert_eq!(changed.status, 200, "{changed:?}");
+    assert_eq!((&changed.body["prices"]["A"], &changed.body["counts"]["available"]), (&json!(70), &json!(3 + 20)));
+    assert_eq!(server.get(&format!("{path}/plan"), "").await.body, plan);
+    plan["prices"] = json!({"A": -1});
+    assert_eq!(put(plan).await.fields(), ["prices.A"]);
+    assert_eq!(put(json!({"zones": [], "prices": {}})).await.status, 400);
+    assert_eq!(put(json!({"categories": []})).await.fields(), ["categories"]);
+}
