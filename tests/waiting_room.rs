@@ -452,7 +452,8 @@ async fn when_the_line_is_switched_on_those_without_seats_go_to_its_head() {
     assert_eq!(followed.next().await.unwrap().status, TokenStatus::Active);
     let patch =
         RoomSettingsPatch { mode: Some(RoomMode::Queue), max_active: Some(MOST), ..RoomSettingsPatch::default() };
-    let room = engine.configure_waiting_room(concert, patch).await.unwrap();
+    let operator = user(901);
+    let room = engine.configure_waiting_room_by(concert, patch, &operator).await.unwrap();
     assert_eq!((room.counts.active, room.counts.waiting), (u64::from(MOST), ASKED as u64 - u64::from(MOST)));
     ticks().await;
     let mut position = 0;
@@ -465,6 +466,11 @@ async fn when_the_line_is_switched_on_those_without_seats_go_to_its_head() {
         assert_eq!(now.expires_at, token.expires_at.filter(|_| stays), "{n}");
         assert_eq!(now.expected_wait_seconds, None, "{n}: nobody has left");
     }
+    // And it is told who did that.
+    let request = PageRequest { limit: 10, cursor: None };
+    let history = engine.token_history(tokens[200].id, &request).await.unwrap().items;
+    let history: Vec<_> = history.iter().map(|item| (item.what, item.who.clone())).collect();
+    assert_eq!(history, [("activated", Some(user(200))), ("returned", Some(operator))]);
     // Who follows is told at once, and who asks is refused.
     let told = tokio::time::timeout(PATIENCE, followed.next()).await.expect("it is told").unwrap();
     assert_eq!((told.status, told.position), (TokenStatus::Waiting, Some(200 - 92 + 1)));

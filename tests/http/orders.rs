@@ -368,7 +368,7 @@ async fn a_concert_is_told_of() {
 }
 
 /// What of a history: what, who and why.
-fn told(items: &[Value]) -> Vec<(&str, Option<&str>, Option<&str>)> {
+pub fn told(items: &[Value]) -> Vec<(&str, Option<&str>, Option<&str>)> {
     items.iter().map(|item| (item["what"].as_str().unwrap(), item["who"].as_str(), item["why"].as_str())).collect()
 }
 

@@ -101,7 +101,7 @@ impl ConcertOption {
         request: &Request,
         out: &mut Decided<Event>,
     ) -> Result<Answer<Reply>, Rejection> {
-        Flaw::refuse(reason.and_then(flaw_of_reason))?;
+        Flaw::refuse(reason.and_then(|reason| flaw_of_reason(reason, REASON_CHARS_MAX)))?;
         if self.keys.recall(now, request)?.is_some() {
             return Ok(Answer::Reply(Reply::Replayed(0)));
         }
@@ -235,8 +235,9 @@ impl ConcertOption {
     }
 }
 
-fn flaw_of_reason(reason: &str) -> Option<Flaw> {
-    let fits = (1..=REASON_CHARS_MAX).contains(&reason.chars().count()) && !reason.chars().any(char::is_control);
-    let message = format!("must be 1 to {REASON_CHARS_MAX} characters, none of them a control character");
+/// What is wrong with a reason of at most so many characters.
+pub(super) fn flaw_of_reason(reason: &str, chars_max: usize) -> Option<Flaw> {
+    let fits = (1..=chars_max).contains(&reason.chars().count()) && !reason.chars().any(char::is_control);
+    let message = format!("must be 1 to {chars_max} characters, none of them a control character");
     (!fits).then(|| Flaw::new("reason", message))
 }

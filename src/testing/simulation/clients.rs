@@ -17,8 +17,8 @@ use crate::actors::reply::{self, Reply};
 use crate::actors::system::{self, Routed, System};
 use crate::domain::catalogue::{self, Catalogue};
 use crate::domain::concert_option::{
-    self, Area, AreaPatch, AreaPlaces, Caller, ConcertOption, Definition, Method, OptionPatch, POINTS, Portion, Price,
-    PricedPlan, SeatRefs, SeatSet, Window, WindowPatch, Wish,
+    self, Area, AreaPatch, AreaPlaces, Blocks, Caller, ConcertOption, Definition, Method, OptionPatch, POINTS, Portion,
+    Price, PricedPlan, SeatRefs, SeatSet, Window, WindowPatch, Wish,
 };
 use crate::domain::idempotency::{Key, Request};
 use crate::domain::invariants::Broken;
@@ -263,8 +263,8 @@ fn on_option(
         Ok(Reply::Again(..)) => Ok(()),
         Ok(Reply::Replayed(no)) => model.made_by(&name, key, *no),
         Ok(Reply::Done) => match command {
-            Command::Block { seats, .. } => {
-                model.knows_taken(option, seats, since)?;
+            Command::Block { blocks, .. } => {
+                model.knows_taken(option, &blocks.part.seats, since)?;
                 model.made_by(&name, key, 0)
             }
             _ => model.made_by(&name, key, 0),
@@ -629,13 +629,19 @@ impl Mind<'_> {
     }
 
     fn block(&self) -> Option<Ask> {
-        let seats = smallvec![self.dice.below(self.swarm.seats) as u32];
+        let mut blocks = Box::<Blocks>::default();
+        if self.dice.chance(700) {
+            blocks.part.seats.push(self.dice.below(self.swarm.seats) as u32);
+        }
+        if blocks.part.seats.is_empty() || self.dice.coin() {
+            blocks.part.areas.push(AreaPlaces { area: 0, count: 1 + self.dice.below(2) as u32 });
+        }
         let command = if self.dice.coin() {
-            let request = self.request(&admin(), &format!("block {seats:?}"));
-            concert_option::Command::Block { seats, by: None, request }
+            let request = self.request(&admin(), &format!("block {:?}", blocks.part));
+            concert_option::Command::Block { blocks, request }
         } else {
-            let request = self.request(&admin(), &format!("unblock {seats:?}"));
-            concert_option::Command::Unblock { seats, by: None, request }
+            let request = self.request(&admin(), &format!("unblock {:?}", blocks.part));
+            concert_option::Command::Unblock { blocks, request }
         };
         Some(Ask::Option(self.option()?, command))
     }
@@ -662,7 +668,7 @@ impl Mind<'_> {
             active_ttl_seconds: Some(1 + self.dice.below(60) as u32),
             ..SettingsPatch::default()
         };
-        Some(Ask::Room(concert, waiting_room::Command::Configure { patch, holders }))
+        Some(Ask::Room(concert, waiting_room::Command::Configure { patch, holders, by: None }))
     }
 
     /// As the engine does it: who holds seats of a concert.
