@@ -323,6 +323,8 @@ pub(in crate::testing) struct Mind<'a> {
     pub node: &'a Node,
     /// That of its term.
     pub system: &'a Arc<System<Stage>>,
+    /// What was asked for last, which may be under way.
+    pub last: Option<&'a Ask>,
 }
 
 impl Mind<'_> {
@@ -386,6 +388,9 @@ impl Mind<'_> {
 
     /// Something to ask for.
     pub fn ask(&self) -> Option<(Ask, Option<HoldSlot>)> {
+        if let Some(ask) = self.call_off_meanwhile() {
+            return Some((ask, None));
+        }
         let who = self.dice.below(self.swarm.users);
         let ask = match self.dice.below(100) {
             0..34 => return self.hold(who),
@@ -590,15 +595,29 @@ impl Mind<'_> {
         Some(Ask::Option(id.option, command))
     }
 
+    fn call_off(&self, option: OptionId) -> Ask {
+        let request = self.request(&admin(), "call off");
+        Ask::Option(option, concert_option::Command::CallOff { reason: None, by: admin(), request })
+    }
+
+    /// Calls off, now and then, where a change of an order was just asked for.
+    fn call_off_meanwhile(&self) -> Option<Ask> {
+        use concert_option::Command::{Exchange, RefundPart};
+        let Some(Ask::Option(option, Exchange { .. } | RefundPart { .. })) = self.last else { return None };
+        self.dice.chance(60).then(|| self.call_off(*option))
+    }
+
     /// Moves a sale, changes prices and limits, or for once calls a performance off, or deletes what nobody has held.
     fn sell_otherwise(&self) -> Option<Ask> {
         let option = self.option()?;
         let command = match self.dice.below(8) {
-            0 | 1 => {
-                let request = self.request(&admin(), "call off");
-                concert_option::Command::CallOff { reason: None, by: admin(), request }
-            }
-            2 | 3 => {
+            // Mostly where there is much to be given back.
+            0..3 => match self.model.bought_twice() {
+                Some(option) => return Some(self.call_off(option)),
+                None if self.dice.chance(200) => return Some(self.call_off(option)),
+                None => return self.reschedule(),
+            },
+            3 | 4 => {
                 let area =
                     AreaPatch { name: "Floor".into(), capacity: Some(1 + self.dice.below(6) as u32), category: None };
                 let patch = OptionPatch {
@@ -609,7 +628,7 @@ impl Mind<'_> {
                 };
                 concert_option::Command::Change { patch: Box::new(patch), by: admin() }
             }
-            4 if self.dice.chance(300) => {
+            5 if self.dice.chance(300) => {
                 // As the engine does it, where it is cut off after the first step as well.
                 if self.dice.coin() {
                     let concert = self.concert()?;

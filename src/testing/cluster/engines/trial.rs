@@ -223,8 +223,8 @@ impl Trial {
     fn mind<T>(&self, index: usize, think: impl FnOnce(&Mind<'_>) -> T) -> Option<T> {
         let process = self.machines[index].process.as_ref()?;
         let (swarm, dice, model, plans) = (&self.swarm, &self.dice, &self.model, &self.plans);
-        let (node, system) = (&process.node, &process.acting.as_ref()?.system);
-        Some(think(&Mind { swarm, dice, model, plans, node, system }))
+        let (node, system, last) = (&process.node, &process.acting.as_ref()?.system, self.asked.last());
+        Some(think(&Mind { swarm, dice, model, plans, node, system, last }))
     }
 
     fn ask(&mut self, index: usize, ask: Option<(Ask, Option<HoldSlot>)>) {
