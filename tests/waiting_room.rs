@@ -643,3 +643,37 @@ async fn all_are_told(engine: &Engine, expected: u64) {
     }
     assert_eq!((told, stream.available(1).await.unwrap().events.len()), (expected, 0));
 }
+
+/// A line leads nowhere once nothing of its concert takes place; and somewhere again as soon as something does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_to_what_is_called_off_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let machine = ManualClock::at(LONG_AGO);
+    let engine = Engine::open_with(config(dir.path()), &machine).await.unwrap();
+    // Lines are looked through once a second.
+    let a_while = async || {
+        machine.advance(1_100);
+        ticks().await;
+    };
+    let (concert, first) = concert(&engine, queue(1)).await;
+    let second = engine.add_option(concert, new_option(&engine, 1, 2), None).await.unwrap().value.id;
+    let inside = join(&engine, concert, &user(1)).await;
+    until(&engine, inside.id, TokenStatus::Active).await;
+    let waits = join(&engine, concert, &user(2)).await;
+    let boss = user(9);
+    engine.call_off(first, None, &boss, None).await.unwrap();
+    a_while().await;
+    assert_eq!(look(&engine, waits.id).await.status, TokenStatus::Waiting, "there is another one");
+    engine.call_off(second, None, &boss, None).await.unwrap();
+    machine.advance(1_100);
+    until(&engine, waits.id, TokenStatus::Expired).await;
+    // Who comes later is told the same; until there is something again.
+    let late = join(&engine, concert, &user(3)).await;
+    machine.advance(1_100);
+    until(&engine, late.id, TokenStatus::Expired).await;
+    engine.add_option(concert, new_option(&engine, 1, 2), None).await.unwrap();
+    let waits = join(&engine, concert, &user(4)).await;
+    a_while().await;
+    assert_eq!(look(&engine, waits.id).await.status, TokenStatus::Waiting);
+    engine.shutdown().await.unwrap();
+}

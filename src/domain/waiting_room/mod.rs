@@ -94,7 +94,7 @@ pub enum Command {
         /// Its number.
         no: u64,
     },
-    /// Their holders have been silent for too long. Those among them who wait expire; nobody is answered.
+    /// Their holders have been silent for too long, or wait for nothing. Those among them who wait expire; nobody is answered.
     ExpireSilent {
         /// Their numbers.
         tokens: Vec<u64>,
