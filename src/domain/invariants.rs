@@ -655,7 +655,14 @@ impl Sales {
                 self.go(reservation, paying, ReservationStatus::Held)?;
                 let until = self.reservations.get(&reservation).map(|sale| sale.expires_at);
                 let over = until.is_some_and(|until| until <= meta.at);
-                ensure!(over == *lapses, "I5", "{reservation} lapses at {}: {lapses}, held until {until:?}", meta.at);
+                // What is called off is released then, whatever its time.
+                let may_stay = *why == Ending::CalledOff && !lapses;
+                ensure!(
+                    over == *lapses || may_stay,
+                    "I5",
+                    "{reservation} lapses at {}: {lapses}, held until {until:?}",
+                    meta.at
+                );
                 if *lapses {
                     self.go(reservation, ReservationStatus::Held, ReservationStatus::Expired)?;
                     self.vacate(reservation)?;
