@@ -30,7 +30,9 @@ async fn seen(server: &Server, option: &str) -> (Vec<String>, Value, Value) {
     let seats = server.get(&format!("/v1/options/{option}/seats"), "").await.body;
     let blocked = seats["seats"].as_object().unwrap().iter().filter(|(_, status)| **status == "blocked");
     let available = |area: &str| seats["areas"][area]["available"].clone();
-    (blocked.map(|(id, _)| id.clone()).collect(), available("Floor"), available("Lawn"))
+    let mut blocked: Vec<_> = blocked.map(|(id, _)| id.clone()).collect();
+    blocked.sort_unstable();
+    (blocked, available("Floor"), available("Lawn"))
 }
 
 fn blocks(server: &Server, option: &str, token: &str) -> impl AsyncFn(&str, Value) -> Answer {
