@@ -69,7 +69,7 @@ use crate::domain::{
     UserId, idempotency,
 };
 
-pub use self::changes::{Office, Portion, Transfer};
+pub use self::changes::{Blocks, Office, Portion, Transfer};
 pub use self::payments::{
     OwedItem, Payment, PaymentFilter, PaymentStatus, Provided, Reconciled, Refund, RefundStatus, Verdict,
 };
@@ -634,8 +634,7 @@ pub(crate) fn area_seats<'a>(
     areas: &'a [AreaState],
 ) -> impl Iterator<Item = (&'a str, AreaSeats)> {
     plan.definition.areas.iter().zip(areas).map(|(area, state)| {
-        let available = area.capacity - state.held - state.sold;
-        (area.name.as_str(), AreaSeats { capacity: area.capacity, available })
+        (area.name.as_str(), AreaSeats { capacity: area.capacity, available: state.free(area.capacity) })
     })
 }
 

@@ -79,12 +79,12 @@ pub mod testing;
 pub mod watch;
 
 pub use api::{
-    Answered, AreaSeats, BestAvailable, Caller, Cancellation, Concert, ConcertOption, DeadLetter, DeliveryProgress,
-    Focus, Health, HistoryItem, IdempotencyKey, NewArea, NewConcert, NewOption, NewSeatingPlan, NodeHealth, NodeRole,
-    Office, OwedItem, Page, PageRequest, Pause, PauseReason, Payment, PaymentFilter, PaymentStatus, Portion, Provided,
-    Reconciled, Refund, RefundStatus, Reservation, ReservationFilter, ReservationStatus, ReservedArea, ReservedSeat,
-    SaleFigures, SaleTotals, Seats, Sink, Stats, Token, Transfer, Verdict, WaitingRoom, Wallet, WalletEntry,
-    WindowPatch, Wish, seat_status_name,
+    Answered, AreaSeats, BestAvailable, Blocks, Caller, Cancellation, Concert, ConcertOption, DeadLetter,
+    DeliveryProgress, Focus, Health, HistoryItem, IdempotencyKey, NewArea, NewConcert, NewOption, NewSeatingPlan,
+    NodeHealth, NodeRole, Office, OwedItem, Page, PageRequest, Pause, PauseReason, Payment, PaymentFilter,
+    PaymentStatus, Portion, Provided, Reconciled, Refund, RefundStatus, Reservation, ReservationFilter,
+    ReservationStatus, ReservedArea, ReservedSeat, SaleFigures, SaleTotals, Seats, Sink, Stats, Token, Transfer,
+    Verdict, WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish, seat_status_name,
 };
 pub use config::Config;
 pub use domain::catalogue::{ConcertPatch, Details as ConcertDetails};

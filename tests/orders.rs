@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use boxoffice::testing::random::{Random, seed};
 use boxoffice::{
-    Caller, Engine, Error, NewOption, Note, OptionId, OptionStatus, PageRequest, PaymentStatus, Portion, Rejection,
-    Reservation, ReservationFilter, ReservationStatus, SeatStatus, UserId,
+    Blocks, Caller, Engine, Error, NewOption, Note, OptionId, OptionStatus, PageRequest, PaymentStatus, Portion,
+    Rejection, Reservation, ReservationFilter, ReservationStatus, SeatStatus, UserId,
 };
 use common::*;
 use tokio::task::JoinSet;
@@ -236,10 +236,11 @@ async fn a_seats_history_is_the_same_after_a_restart_and_names_who_did_what() {
     let option = on_sale(&engine, 1, 3).await;
     let (anna, operator) = (user(0), name("operator"));
     let ids = || vec!["1-1".to_owned()];
-    engine.block_seats_by(option, ids(), &operator, None).await.unwrap();
+    let blocks = |reason: Option<&str>| Blocks { seats: ids(), reason: reason.map(Into::into), ..Blocks::default() };
+    engine.block(option, blocks(Some("cameras")), &operator, None).await.unwrap();
     engine.unblock_seats(option, ids(), None).await.unwrap();
     engine.block_seats(option, ids(), key(&operator, "POST /v1", "k1")).await.unwrap();
-    engine.unblock_seats_by(option, ids(), &operator, None).await.unwrap();
+    engine.unblock(option, blocks(None), &operator, None).await.unwrap();
     let (_, payment) = buy(&engine, option, &anna, &["1-1"]).await;
     engine.refund(&Caller::Staff(operator.clone()), payment.id, None).await.unwrap();
     let released = hold(&engine, option, &anna, &["1-2", "1-1"]).await.id;
@@ -248,6 +249,7 @@ async fn a_seats_history_is_the_same_after_a_restart_and_names_who_did_what() {
     let request = PageRequest { limit: 100, cursor: None };
     let told = engine.seat_history(option, "1-1", &request).await.unwrap();
     let items: Vec<_> = told.items.iter().map(|item| (item.what, item.who.clone())).collect();
+    assert_eq!(told.items[0].why.as_deref(), Some("cameras"));
     let (anna, by) = (Some(anna), Some(operator));
     let expected = [
         ("blocked", by.clone()),

@@ -51,8 +51,10 @@ fn nothing_is_lost_sold_twice_or_left_undone() {
     });
     let total = total.into_inner().unwrap();
     println!("{total}");
-    // That it was a world of accidents.
+    // That there was everything.
     let seeds = total.steps / STEPS;
+    assert_eq!(total.asks.seldom(1 + seeds / 20), Vec::<&str>::new(), "{total}");
+    // That it was a world of accidents.
     assert!(seeds >= SEEDS_MIN && total.crashes > seeds * 5 && total.power_cuts > seeds, "{total}");
     assert!(total.second_crashes > seeds / 2 && total.told > seeds * 20 && total.delivered > seeds, "{total}");
     assert!(total.damaged > seeds / 10, "{total}");

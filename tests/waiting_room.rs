@@ -452,7 +452,8 @@ async fn when_the_line_is_switched_on_those_without_seats_go_to_its_head() {
     assert_eq!(followed.next().await.unwrap().status, TokenStatus::Active);
     let patch =
         RoomSettingsPatch { mode: Some(RoomMode::Queue), max_active: Some(MOST), ..RoomSettingsPatch::default() };
-    let room = engine.configure_waiting_room(concert, patch).await.unwrap();
+    let operator = user(901);
+    let room = engine.configure_waiting_room_by(concert, patch, &operator).await.unwrap();
     assert_eq!((room.counts.active, room.counts.waiting), (u64::from(MOST), ASKED as u64 - u64::from(MOST)));
     ticks().await;
     let mut position = 0;
@@ -465,6 +466,11 @@ async fn when_the_line_is_switched_on_those_without_seats_go_to_its_head() {
         assert_eq!(now.expires_at, token.expires_at.filter(|_| stays), "{n}");
         assert_eq!(now.expected_wait_seconds, None, "{n}: nobody has left");
     }
+    // And it is told who did that.
+    let request = PageRequest { limit: 10, cursor: None };
+    let history = engine.token_history(tokens[200].id, &request).await.unwrap().items;
+    let history: Vec<_> = history.iter().map(|item| (item.what, item.who.clone())).collect();
+    assert_eq!(history, [("activated", Some(user(200))), ("returned", Some(operator))]);
     // Who follows is told at once, and who asks is refused.
     let told = tokio::time::timeout(PATIENCE, followed.next()).await.expect("it is told").unwrap();
     assert_eq!((told.status, told.position), (TokenStatus::Waiting, Some(200 - 92 + 1)));
@@ -636,4 +642,38 @@ async fn all_are_told(engine: &Engine, expected: u64) {
         told += stream.next(1_000).await.unwrap().events.len() as u64;
     }
     assert_eq!((told, stream.available(1).await.unwrap().events.len()), (expected, 0));
+}
+
+/// A line leads nowhere once nothing of its concert takes place; and somewhere again as soon as something does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_to_what_is_called_off_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let machine = ManualClock::at(LONG_AGO);
+    let engine = Engine::open_with(config(dir.path()), &machine).await.unwrap();
+    // Lines are looked through once a second.
+    let a_while = async || {
+        machine.advance(1_100);
+        ticks().await;
+    };
+    let (concert, first) = concert(&engine, queue(1)).await;
+    let second = engine.add_option(concert, new_option(&engine, 1, 2), None).await.unwrap().value.id;
+    let inside = join(&engine, concert, &user(1)).await;
+    until(&engine, inside.id, TokenStatus::Active).await;
+    let waits = join(&engine, concert, &user(2)).await;
+    let boss = user(9);
+    engine.call_off(first, None, &boss, None).await.unwrap();
+    a_while().await;
+    assert_eq!(look(&engine, waits.id).await.status, TokenStatus::Waiting, "there is another one");
+    engine.call_off(second, None, &boss, None).await.unwrap();
+    machine.advance(1_100);
+    until(&engine, waits.id, TokenStatus::Expired).await;
+    // Who comes later is told the same; until there is something again.
+    let late = join(&engine, concert, &user(3)).await;
+    machine.advance(1_100);
+    until(&engine, late.id, TokenStatus::Expired).await;
+    engine.add_option(concert, new_option(&engine, 1, 2), None).await.unwrap();
+    let waits = join(&engine, concert, &user(4)).await;
+    a_while().await;
+    assert_eq!(look(&engine, waits.id).await.status, TokenStatus::Waiting);
+    engine.shutdown().await.unwrap();
 }

@@ -308,6 +308,7 @@ class Hall extends View {
 		const act = (tag, name, onclick) => button(`#${name}.${tag}`, onclick, t(`ops_${name}`));
 		const named = () => [...map.chosen].map((i) => plan.guids[i]);
 		this.who = act("button.small.quiet", "who", () => this.desk.who(named()[0]));
+		this.reason = h("input#block-reason", { maxlength: 200, placeholder: t("ops_reason"), "aria-label": t("ops_reason"), hidden: !may("block") });
 		this.buttons = [
 			may("block") && act("button.small", "block", () => this.change("blocks")), may("block") && act("button.small.quiet", "unblock", () => this.change("unblocks")),
 			may("hold") && act("button.small.quiet", "hold", () => this.desk.hold(named())), this.who, act("ghost", "clear", () => this.toggle([...map.chosen])),
@@ -320,7 +321,7 @@ class Hall extends View {
 		this.scale = h("p.scale.muted", { hidden: true }, t("ops_heat"), ": ", t("ops_heat_least"), steps, t("ops_heat_most"));
 		const view = (name) => choice("view", name, { checked: name === "status", onchange: () => this.look(name) });
 		put(this.node, h("header", h("h2", t("ops_seats")), h("div.modes", view("status"), view("heat")), this.scale,
-			h("div.grow"), this.count, this.buttons), map.node, h("p.muted.hint", t("ops_seats_text")));
+			h("div.grow"), this.count, this.reason, this.buttons), map.node, h("p.muted.hint", t("ops_seats_text")));
 		this.showChosen();
 		this.ending.push(() => map.close(), followSeats(api, this.option.id, {
 			onAll: (all) => map.change(plan.setAll(all.seats)),
@@ -352,7 +353,7 @@ class Hall extends View {
 		const isFit = (i) => (path === "blocks" ? plan.status[i] === FREE : plan.status[i] !== FREE);
 		const seats = [...map.chosen].filter(isFit).map((i) => plan.guids[i]);
 		for (let k = 0; k < seats.length; k += SEATS_PER_REQUEST) {
-			if ((await ask(post(`/v1/options/${this.option.id}/${path}`, { seats: seats.slice(k, k + SEATS_PER_REQUEST) }, newKey()))) === null) return;
+			if ((await ask(post(`/v1/options/${this.option.id}/${path}`, { seats: seats.slice(k, k + SEATS_PER_REQUEST), reason: this.reason.value.trim() || undefined }, newKey()))) === null) return;
 		}
 		toast(t("ops_blocks_done", { n: seats.length }), "good");
 		this.toggle([...map.chosen]);

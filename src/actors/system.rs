@@ -263,7 +263,7 @@ impl<H: Host> System<H> {
         let _ = A::registry(self).deliver(self, id, delivery, Origin::Inside);
     }
 
-    /// Tells a waiting room that some of those who wait are silent.
+    /// Tells a waiting room that some of those who wait are silent, or wait for nothing.
     pub(crate) fn expire_silent(self: &Arc<Self>, concert: ConcertId, tokens: &[u64]) {
         // What comes of one command is one record, and records are bounded.
         for tokens in tokens.chunks(waiting_room::ADMIT_BATCH_MAX) {

@@ -70,14 +70,15 @@ impl<H: Host> Timer<H> {
     }
 }
 
-/// Looks through all lines for those who have fallen silent.
+/// Looks through all lines for those who have fallen silent, and for those who wait for nothing.
 fn expire_silent<H: Host>(system: &Arc<System<H>>) {
     let mut rooms: Vec<_> = system.liveness.iter().map(|room| (*room.key(), room.value().clone())).collect();
     rooms.sort_unstable_by_key(|(concert, _)| *concert);
     for (concert, liveness) in rooms {
         match waiting(system, concert) {
             Ok(None) => {}
-            Ok(Some((ttl_ms, waiting))) => system.expire_silent(concert, &liveness.silent(ttl_ms, waiting)),
+            Ok(Some((None, waiting))) => system.expire_silent(concert, &waiting),
+            Ok(Some((Some(ttl_ms), waiting))) => system.expire_silent(concert, &liveness.silent(ttl_ms, waiting)),
             Err(Unseen::Ended) => return,
             Err(Unseen::Unreadable(error)) => {
                 return system.env.writer.poison(&format!("the state cannot be read: {error}"));
@@ -86,10 +87,25 @@ fn expire_silent<H: Host>(system: &Arc<System<H>>) {
     }
 }
 
-/// Who waits in a line, and how many milliseconds they may be silent; nothing if nobody does. The replica is held for a part
-/// of a line at a time: who comes or goes meanwhile may be missed, which a sign of life would make no difference to.
-fn waiting<H: Host>(system: &Arc<System<H>>, concert: ConcertId) -> Result<Option<(u64, Vec<u64>)>, Unseen> {
+/// Whether a line leads nowhere: all performances of its concert are called off. One that comes later begins anew.
+fn leads_nowhere<H: Host>(system: &Arc<System<H>>, concert: ConcertId) -> Result<bool, Unseen> {
+    let known =
+        system.replica.read(|replica| Ok(replica.catalogue()?.concert(concert).map(|it| it.options.clone())))?;
+    let options = known.unwrap_or_default();
+    for option in &options {
+        // One after the other: mostly the first one takes place.
+        if !system.replica.read(|replica| Ok(replica.option(*option)?.is_called_off()))? {
+            return Ok(false);
+        }
+    }
+    Ok(!options.is_empty())
+}
+
+/// Who waits in a line, and how many milliseconds they may be silent: none, if it leads nowhere. Nothing if nobody waits. The replica is
+/// held for a part of a line at a time: who comes or goes meanwhile may be missed, which a sign of life would make no difference to.
+fn waiting<H: Host>(system: &Arc<System<H>>, concert: ConcertId) -> Result<Option<(Option<u64>, Vec<u64>)>, Unseen> {
     let (mut waiting, mut from) = (Vec::new(), 0);
+    let is_for_nothing = leads_nowhere(system, concert)?;
     loop {
         let some = system.replica.read(|replica| {
             let room = replica.room(concert)?;
@@ -98,7 +114,7 @@ fn waiting<H: Host>(system: &Arc<System<H>>, concert: ConcertId) -> Result<Optio
                 system.liveness.remove(&concert);
                 return Ok(None);
             }
-            let ttl_ms = u64::from(room.settings().waiting_ttl_seconds) * 1_000;
+            let ttl_ms = (!is_for_nothing).then(|| u64::from(room.settings().waiting_ttl_seconds) * 1_000);
             Ok(Some((ttl_ms, room.waiting_from(from).take(AT_ONCE).collect::<Vec<_>>())))
         });
         let Some((ttl_ms, some)) = some? else { return Ok(None) };

@@ -27,6 +27,26 @@ impl Portion {
     }
 }
 
+/// What is to be off sale, or on it again: at least one seat, zone, row or area, each once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub struct Blocks {
+    /// Seats, by their ids.
+    #[n(0)]
+    pub seats: Vec<String>,
+    /// All seats of the zones of these names.
+    #[n(1)]
+    pub zones: Vec<String>,
+    /// All seats of rows: the name of the zone, and of the row in it.
+    #[n(2)]
+    pub rows: Vec<(String, String)>,
+    /// Places in areas: the name of each, and how many.
+    #[n(3)]
+    pub areas: Vec<(String, u32)>,
+    /// Why: 1 to 200 characters, no control characters.
+    #[n(4)]
+    pub reason: Option<String>,
+}
+
 /// An offer to hand a reservation on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, minicbor::Encode, minicbor::Decode, Serialize)]
 #[cfg_attr(feature = "server", derive(utoipa::ToSchema))]

@@ -67,6 +67,40 @@ pub(crate) mod list {
     }
 }
 
+/// A number that is left out when it is 0; for `#[cbor(with = "crate::domain::cbor::count", has_nil)]`.
+pub(crate) mod count {
+    use minicbor::data::Type;
+    use minicbor::decode::Decoder;
+    use minicbor::encode::{Encoder, Write};
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the derive asks for it")]
+    pub(crate) fn encode<C, W: Write>(
+        count: &u32,
+        e: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        if *count == 0 { e.null()?.ok() } else { e.u32(*count)?.ok() }
+    }
+
+    pub(crate) fn decode<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<u32, minicbor::decode::Error> {
+        if d.datatype()? == Type::Null {
+            d.null()?;
+            return Ok(0);
+        }
+        d.u32()
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the derive asks for it")]
+    pub(crate) fn is_nil(count: &u32) -> bool {
+        *count == 0
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "the derive asks for it")]
+    pub(crate) fn nil() -> Option<u32> {
+        Some(0)
+    }
+}
+
 /// A change of something that may be absent itself, as a list of at most one; for
 /// `#[cbor(with = "crate::domain::cbor::patch", has_nil)]`. Plainly written, "make it absent" and "leave it" would be the same.
 pub(crate) mod patch {

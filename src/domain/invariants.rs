@@ -81,8 +81,9 @@ pub fn option(option: &ConcertOption) -> Result<(), Broken> {
     let known: Vec<_> = option.areas().iter().map(|area| (area.held, area.sold)).collect();
     ensure!(known == areas, "I1", "areas say {known:?}, reservations {areas:?}");
     let capacities = option.definition().map_or(&[][..], |definition| &definition.areas);
-    for (area, (held, sold)) in capacities.iter().zip(areas) {
-        ensure!(held + sold <= area.capacity, "I1", "{} of {} places are taken", held + sold, area.capacity);
+    for ((area, (held, sold)), state) in capacities.iter().zip(areas).zip(option.areas()) {
+        let taken = held + sold + state.blocked;
+        ensure!(taken <= area.capacity, "I1", "{taken} of {} places are taken", area.capacity);
     }
     let known: BTreeMap<_, _> = option.users().collect();
     ensure!(known == users, "I1", "users are said to have {known:?}, and have {users:?}");
@@ -117,8 +118,10 @@ struct Sales {
     /// How many numbers seats have, and which of them are not for sale.
     seat_count: u32,
     not_for_sale: SeatSet,
-    /// Places taken.
+    /// Places taken, the blocked ones among them.
     areas: BTreeMap<u16, u64>,
+    /// Places blocked.
+    blocked: BTreeMap<u16, u64>,
     capacities: Vec<u64>,
     reservations: BTreeMap<u64, Sale>,
     payments: BTreeMap<u64, Paid>,
@@ -301,6 +304,10 @@ impl Audit {
             let expected = sales.seats.get(&seat).copied();
             ensure!(known == expected, "I1", "seat {seat} belongs to {known:?} instead of {expected:?}");
         }
+        for (area, state) in (0..).zip(state.areas()) {
+            let (known, expected) = (state.blocked, sales.blocked.get(&area).copied().unwrap_or(0));
+            ensure!(u64::from(known) == expected, "I1", "{known} places of {area} are blocked instead of {expected}");
+        }
         Ok(())
     }
 
@@ -447,8 +454,12 @@ impl Sales {
             Event::OptionChanged { definition, .. } => {
                 self.replan(definition)?;
                 self.capacities = definition.areas.iter().map(|area| u64::from(area.capacity)).collect();
-                for (area, taken) in &self.areas {
+                for (area, taken) in &mut self.areas {
                     let capacity = self.capacities.get(usize::from(*area)).copied().unwrap_or(0);
+                    // Blocked places go before any that somebody has.
+                    let blocked = self.blocked.entry(*area).or_default();
+                    let gone = taken.saturating_sub(capacity).min(*blocked);
+                    (*blocked, *taken) = (*blocked - gone, *taken - gone);
                     ensure!(*taken <= capacity, "I1", "{taken} of {capacity} places of {area} are taken");
                 }
             }
@@ -544,13 +555,24 @@ impl Sales {
                 let said = left.map(Points::get);
                 ensure!(said == expected, "I16", "{refund} leaves {said:?} paid instead of {expected:?}");
             }
-            Event::SeatsBlocked { seats, many, .. } => {
+            Event::SeatsBlocked { seats, many, areas, .. } => {
+                let areas: Vec<_> = areas.iter().map(|place| (place.area, u64::from(place.count))).collect();
+                self.occupy(0, &[], &areas)?;
+                for (area, count) in areas {
+                    *self.blocked.entry(area).or_default() += count;
+                }
                 for seat in seats.iter().copied().chain(many.iter()) {
                     let other = self.seats.insert(seat, 0);
                     ensure!(other.is_none(), "I1", "seat {seat} is blocked, and was {other:?}'s");
                 }
             }
-            Event::SeatsUnblocked { seats, many, .. } => {
+            Event::SeatsUnblocked { seats, many, areas, .. } => {
+                for place in areas {
+                    let (blocked, count) = (self.blocked.entry(place.area).or_default(), u64::from(place.count));
+                    ensure!(*blocked >= count, "I1", "{count} places are unblocked, of {blocked} that are blocked");
+                    *blocked -= count;
+                    *self.areas.entry(place.area).or_default() -= count;
+                }
                 for seat in seats.iter().copied().chain(many.iter()) {
                     let other = self.seats.remove(&seat);
                     ensure!(other == Some(0), "I1", "seat {seat} is unblocked, and was {other:?}'s");
@@ -640,7 +662,14 @@ impl Sales {
                 self.go(reservation, paying, ReservationStatus::Held)?;
                 let until = self.reservations.get(&reservation).map(|sale| sale.expires_at);
                 let over = until.is_some_and(|until| until <= meta.at);
-                ensure!(over == *lapses, "I5", "{reservation} lapses at {}: {lapses}, held until {until:?}", meta.at);
+                // What is called off is released then, whatever its time.
+                let may_stay = *why == Ending::CalledOff && !lapses;
+                ensure!(
+                    over == *lapses || may_stay,
+                    "I5",
+                    "{reservation} lapses at {}: {lapses}, held until {until:?}",
+                    meta.at
+                );
                 if *lapses {
                     self.go(reservation, ReservationStatus::Held, ReservationStatus::Expired)?;
                     self.vacate(reservation)?;
@@ -769,7 +798,7 @@ impl Line {
                 self.by_number = true;
                 self.opens_later = settings.opens_at.is_some();
             }
-            Event::Configured { settings, returned, many } => {
+            Event::Configured { settings, returned, many, .. } => {
                 let was = std::mem::replace(&mut self.settings, settings.clone()).mode;
                 self.opens_later |= settings.opens_at.is_some() && !self.has_opened;
                 let is_switched_on = was != Mode::Queue && settings.mode == Mode::Queue;

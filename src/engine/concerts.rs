@@ -110,9 +110,31 @@ impl Engine {
     /// # Errors
     /// [`Rejection::NotFound`], [`Error::Invalid`].
     pub async fn configure_waiting_room(&self, concert: ConcertId, patch: SettingsPatch) -> Result<WaitingRoom, Error> {
+        self.configure_waiting_room_if_by(concert, patch, None).await
+    }
+
+    /// As [`configure_waiting_room`](Self::configure_waiting_room); `by` says who did it.
+    ///
+    /// # Errors
+    /// As [`configure_waiting_room`](Self::configure_waiting_room).
+    pub async fn configure_waiting_room_by(
+        &self,
+        concert: ConcertId,
+        patch: SettingsPatch,
+        by: &UserId,
+    ) -> Result<WaitingRoom, Error> {
+        self.configure_waiting_room_if_by(concert, patch, Some(by.clone())).await
+    }
+
+    async fn configure_waiting_room_if_by(
+        &self,
+        concert: ConcertId,
+        patch: SettingsPatch,
+        by: Option<UserId>,
+    ) -> Result<WaitingRoom, Error> {
         match self.0.away() {
-            None => decided!(self.0, self.0.configure_waiting_room(concert, patch)),
-            Some(_) => self.0.ask_owner(ConfigureWaitingRoom { concert, patch }).await,
+            None => decided!(self.0, self.0.configure_waiting_room(concert, patch, by)),
+            Some(_) => self.0.ask_owner(ConfigureWaitingRoom { concert, patch, by }).await,
         }
     }
 }
@@ -154,7 +176,7 @@ impl Inner {
         let concert = concert.ok_or(Rejection::NotFound)?;
         // The waiting room must have its settings when the caller goes on.
         let open = waiting_room::Command::Open { concert: id, settings: concert.waiting_room.clone() };
-        let unchanged = waiting_room::Command::Configure { patch: SettingsPatch::default(), holders: vec![] };
+        let unchanged = waiting_room::Command::Configure { patch: SettingsPatch::default(), holders: vec![], by: None };
         let opened = async {
             self.owned(|system| system.tell(crate::domain::Message::Room(id, open)))?;
             self.ask::<Room>(&id, unchanged).await
@@ -210,13 +232,14 @@ impl Inner {
         self: &Arc<Self>,
         concert: ConcertId,
         patch: SettingsPatch,
+        by: Option<UserId>,
     ) -> Result<WaitingRoom, Error> {
         let _call = self.admit()?;
         if let Some(seconds) = patch.waiting_ttl_seconds {
             self.check_silence("waiting_ttl_seconds", seconds)?;
         }
         let holders = self.holders(concert, &patch).await?;
-        self.ask::<Room>(&concert, waiting_room::Command::Configure { patch, holders }).await?;
+        self.ask::<Room>(&concert, waiting_room::Command::Configure { patch, holders, by }).await?;
         // There may have been nothing to change.
         self.certain().await.map_err(Self::after_the_first)?;
         self.waiting_room(concert).await

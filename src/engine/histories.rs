@@ -405,13 +405,15 @@ impl Story for OfSeat {
             }
             Event::RefundCredited { refund, .. } => self.told(*self.refunds.get(refund)?, "refund_credited", |_| None),
             Event::ProviderPaymentMoved { payment, moved } => self.moved(*payment, moved),
-            Event::SeatsBlocked { seats, many, by, key } if seats.contains(&self.seat) || many.contains(self.seat) => {
-                Some(Told::new("blocked", doer(by.as_ref(), key.as_ref(), None)))
-            }
-            Event::SeatsUnblocked { seats, many, by, key }
+            Event::SeatsBlocked { seats, many, by, key, reason, .. }
                 if seats.contains(&self.seat) || many.contains(self.seat) =>
             {
-                Some(Told::new("unblocked", doer(by.as_ref(), key.as_ref(), None)))
+                Some(Told { why: reason.clone(), ..Told::new("blocked", doer(by.as_ref(), key.as_ref(), None)) })
+            }
+            Event::SeatsUnblocked { seats, many, by, key, reason, .. }
+                if seats.contains(&self.seat) || many.contains(self.seat) =>
+            {
+                Some(Told { why: reason.clone(), ..Told::new("unblocked", doer(by.as_ref(), key.as_ref(), None)) })
             }
             _ => None,
         }
@@ -537,8 +539,8 @@ impl Story for OfToken {
                 let what = if active_until.is_some() { "activated" } else { "issued" };
                 Some(Told::new(what, Some(user.clone())))
             }
-            Event::Configured { returned: Some(tokens), .. } if tokens.contains(&this) => {
-                Some(Told::new("returned", None))
+            Event::Configured { returned: Some(tokens), by, .. } if tokens.contains(&this) => {
+                Some(Told::new("returned", by.clone()))
             }
             Event::TokensAdmitted { tokens, .. } if tokens.contains(&this) => Some(Told::new("activated", None)),
             Event::TokensExpired { tokens } if tokens.contains(&this) => Some(Told::new("expired", None)),

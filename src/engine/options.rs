@@ -6,7 +6,7 @@ use hashbrown::HashSet;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::calls::{AddOption, BlockSeats, RescheduleOption, UnblockSeats};
+use super::calls::{AddOption, RescheduleOption};
 use super::{Engine, Inner, RETRY_AFTER};
 use crate::api::{Answered, ConcertOption, IdempotencyKey, NewOption, SaleFigures, SaleTotals, Seats, WindowPatch};
 use crate::config;
@@ -15,12 +15,12 @@ use crate::domain::catalogue::{self, Catalogue};
 use crate::domain::concert_option::AreaState;
 use crate::domain::concert_option::{
     Area, Command, ConcertOption as Aggregate, Counts, Definition, Focus, LISTS_BYTES_MAX, OptionStatus, POINTS, Part,
-    Price, PricedPlan, Reply, SeatRefs, Window,
+    Price, PricedPlan, SeatRefs, Window,
 };
 #[cfg(feature = "server")]
 use crate::domain::seat_map::Status;
 use crate::domain::seating_plan::{Limits, PlanHash, SeatingPlan};
-use crate::domain::{ConcertId, Currency, Flaw, Lsn, OptionId, Rejection, Timestamp, UserId};
+use crate::domain::{ConcertId, Currency, Flaw, Lsn, OptionId, Rejection, Timestamp};
 use crate::error::{Error, FieldError};
 use crate::store::codec::TheCatalogue;
 use crate::store::plans;
@@ -173,88 +173,6 @@ impl Engine {
         match self.0.seats_seq(id).await {
             Err(error) if self.0.may_have_come(&error).await? => self.0.seats_seq(id).await,
             found => found,
-        }
-    }
-
-    /// Takes free seats off sale, all of them or none; those that are blocked already stay so. Gives their ids.
-    ///
-    /// # Errors
-    /// [`Rejection::NotFound`]; [`Error::Invalid`] if no seat is named, or one twice; [`Error::UnknownSeats`];
-    /// [`Error::SeatsUnavailable`] if some are held or sold; and those of the idempotency key.
-    pub async fn block_seats(
-        &self,
-        id: OptionId,
-        seats: Vec<String>,
-        key: Option<IdempotencyKey>,
-    ) -> Result<Answered<Vec<String>>, Error> {
-        self.block_seats_if_by(id, seats, None, key).await
-    }
-
-    /// As [`block_seats`](Self::block_seats); `by` says who did it.
-    ///
-    /// # Errors
-    /// As [`block_seats`](Self::block_seats).
-    pub async fn block_seats_by(
-        &self,
-        id: OptionId,
-        seats: Vec<String>,
-        by: &UserId,
-        key: Option<IdempotencyKey>,
-    ) -> Result<Answered<Vec<String>>, Error> {
-        self.block_seats_if_by(id, seats, Some(by.clone()), key).await
-    }
-
-    async fn block_seats_if_by(
-        &self,
-        id: OptionId,
-        seats: Vec<String>,
-        by: Option<UserId>,
-        key: Option<IdempotencyKey>,
-    ) -> Result<Answered<Vec<String>>, Error> {
-        match self.0.away() {
-            None => decided!(self.0, self.0.block_seats(id, seats, by, key)),
-            Some(_) => self.0.ask_owner(BlockSeats { id, seats, key, by }).await,
-        }
-    }
-
-    /// Puts blocked seats back on sale; others stay as they are. Gives their ids.
-    ///
-    /// # Errors
-    /// [`Rejection::NotFound`]; [`Error::Invalid`] if no seat is named, or one twice; [`Error::UnknownSeats`]; and those of the
-    /// idempotency key.
-    pub async fn unblock_seats(
-        &self,
-        id: OptionId,
-        seats: Vec<String>,
-        key: Option<IdempotencyKey>,
-    ) -> Result<Answered<Vec<String>>, Error> {
-        self.unblock_seats_if_by(id, seats, None, key).await
-    }
-
-    /// As [`unblock_seats`](Self::unblock_seats); `by` says who did it.
-    ///
-    /// # Errors
-    /// As [`unblock_seats`](Self::unblock_seats).
-    pub async fn unblock_seats_by(
-        &self,
-        id: OptionId,
-        seats: Vec<String>,
-        by: &UserId,
-        key: Option<IdempotencyKey>,
-    ) -> Result<Answered<Vec<String>>, Error> {
-        self.unblock_seats_if_by(id, seats, Some(by.clone()), key).await
-    }
-
-    async fn unblock_seats_if_by(
-        &self,
-        id: OptionId,
-        seats: Vec<String>,
-        by: Option<UserId>,
-        key: Option<IdempotencyKey>,
-    ) -> Result<Answered<Vec<String>>, Error> {
-        match self.0.away() {
-            None => decided!(self.0, self.0.unblock_seats(id, seats, by, key)),
-            Some(_) => self.0.ask_owner(UnblockSeats { id, seats, key, by }).await,
         }
     }
 }
@@ -423,44 +341,6 @@ impl Inner {
             Ok(option.definition().map(|_| option.seq()))
         });
         Ok(found.await?.ok_or(Rejection::NotFound)?)
-    }
-
-    pub(in crate::engine) async fn block_seats(
-        self: &Arc<Self>,
-        id: OptionId,
-        seats: Vec<String>,
-        by: Option<UserId>,
-        key: Option<IdempotencyKey>,
-    ) -> Result<Answered<Vec<String>>, Error> {
-        self.change_blocks(id, seats, key, |seats, request| Command::Block { seats, by, request }).await
-    }
-
-    pub(in crate::engine) async fn unblock_seats(
-        self: &Arc<Self>,
-        id: OptionId,
-        seats: Vec<String>,
-        by: Option<UserId>,
-        key: Option<IdempotencyKey>,
-    ) -> Result<Answered<Vec<String>>, Error> {
-        self.change_blocks(id, seats, key, |seats, request| Command::Unblock { seats, by, request }).await
-    }
-
-    pub(in crate::engine) async fn change_blocks(
-        self: &Arc<Self>,
-        id: OptionId,
-        seats: Vec<String>,
-        key: Option<IdempotencyKey>,
-        command: impl FnOnce(SeatRefs, crate::domain::idempotency::Request) -> Command,
-    ) -> Result<Answered<Vec<String>>, Error> {
-        let _call = self.admit()?;
-        let plan = self.offer(id).await?;
-        let refs = resolve_seats(&plan.plan, &seats)?;
-        let command = command(refs, self.request(key, None));
-        let reply = self.ask::<Aggregate>(&id, command).await.map_err(|error| name_conflicts(&plan, error))?;
-        let replayed = matches!(reply, Reply::Replayed(_));
-        // There may have been nothing to change.
-        self.certain().await.map_err(Self::after_the_first)?;
-        Ok(Answered { value: seats, replayed })
     }
 
     /// What does not change of an option.

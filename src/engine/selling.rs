@@ -22,7 +22,7 @@ const PLANS_TRIED_MAX: u32 = 8;
 pub(super) struct Tried(u32);
 
 impl Engine {
-    /// Calls a performance off, and tells how far that is: nothing is sold any more, holds end, and every payment is given back to who
+    /// Calls a performance off, and tells what there was to do then: nothing is sold any more, holds end, and every payment is given back to who
     /// paid, in the background. Once more changes nothing.
     ///
     /// # Errors
@@ -127,7 +127,9 @@ impl Inner {
         let replayed = matches!(self.ask::<ConcertOption>(&id, command).await?, Reply::Replayed(_));
         // There may have been nothing to change.
         self.certain().await.map_err(Self::after_the_first)?;
-        Ok(Answered { value: self.cancellation(id).await?, replayed })
+        // How far it has come since is another question: the same is told each time.
+        let told = self.read(|replica| Ok(replica.option(id)?.cancellation_as_told())).await?;
+        Ok(Answered { value: told.ok_or(Rejection::NotFound)?.into(), replayed })
     }
 
     pub(in crate::engine) async fn change_option(

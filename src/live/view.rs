@@ -34,8 +34,7 @@ impl View {
         let seats = self.take_seats(option.seats());
         let definition = option.definition().into_iter().flat_map(|definition| &definition.areas);
         let areas = definition.zip(option.areas()).map(|(area, state)| {
-            let available = area.capacity - state.held - state.sold;
-            (state.seq, AreaSeats { capacity: area.capacity, available })
+            (state.seq, AreaSeats { capacity: area.capacity, available: state.free(area.capacity) })
         });
         self.areas = areas.collect();
         let areas = self.areas_after(self.seq);

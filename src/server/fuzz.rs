@@ -18,7 +18,7 @@ use super::json::{self, Empty};
 use super::query::Query;
 use super::waiting_room::WaitingRoomPatch;
 use super::webhooks::routes::{NewWebhook, Redrive};
-use super::{concerts, live, options, reservations, wallet, webhooks};
+use super::{blocks, concerts, live, options, reservations, wallet, webhooks};
 use crate::domain::{EventId, UserId};
 use crate::engine::parse_cursor;
 
@@ -36,7 +36,7 @@ pub fn json_bodies(bytes: &[u8]) {
     body::<WaitingRoomPatch>(bytes);
     body::<options::CreateOption>(bytes);
     body::<options::OptionPatch>(bytes);
-    body::<options::SeatList>(bytes);
+    body::<blocks::BlockList>(bytes);
     body::<reservations::Hold>(bytes);
     body::<wallet::Charge>(bytes);
     body::<NewWebhook>(bytes);

@@ -474,7 +474,8 @@ impl<'de> Names<'de> {
 }
 
 /// A `T` that is written as an object. (Derived types take a list of their fields as well.)
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize)]
+#[serde(transparent)]
 pub struct Object<T>(pub T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {

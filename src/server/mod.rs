@@ -14,6 +14,7 @@ pub mod healthcheck;
 pub mod problem;
 
 mod address;
+mod blocks;
 mod bodies;
 mod changes;
 #[cfg(feature = "cluster")]
@@ -389,8 +390,8 @@ fn api_routes(services: &mut ServiceConfig) {
         at("/v1/concerts/{id}/options", [post(options::create)]),
         at("/v1/options/{id}/plan", [get(options::plan), put(options::replace_plan)]),
         at("/v1/options/{id}/live", [get(live::seats)]),
-        at("/v1/options/{id}/blocks", [post(options::block)]),
-        at("/v1/options/{id}/unblocks", [post(options::unblock)]),
+        at("/v1/options/{id}/blocks", [post(blocks::block)]),
+        at("/v1/options/{id}/unblocks", [post(blocks::unblock)]),
         at("/v1/options/{id}/seats/{seat}/history", [get(options::seat_history)]),
         at("/v1/options/{id}/cancellation", [get(selling::cancellation), post(selling::call_off)]),
         at("/v1/tokens/{id}/live", [get(live::token)]),

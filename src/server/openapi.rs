@@ -21,7 +21,7 @@ use super::ready::Ready;
 use super::respond::Cache;
 use super::webhooks::routes as webhooks;
 use super::{
-    App, apart, changes, concerts, events, live, operations, options, payments, providers, reconciliation,
+    App, apart, blocks, changes, concerts, events, live, operations, options, payments, providers, reconciliation,
     reservations, selling, sinks, site, waiting_room, wallet,
 };
 use crate::api::{
@@ -59,8 +59,8 @@ const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
         options::seats,
         live::seats,
         live::token,
-        options::block,
-        options::unblock,
+        blocks::block,
+        blocks::unblock,
         selling::call_off,
         selling::cancellation,
         selling::delete_concert,

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::auth::{Admin, Historian, Identity, Seller};
+use super::auth::{Admin, Historian};
 use super::json::{Input, Object, PLAN_EXTRA_BYTES_MAX, given, patched};
 use super::openapi::{Idempotent, Paged, SeatingPlan};
 use super::problem::Problem;
@@ -18,7 +18,7 @@ use super::ready::{Coding, Form};
 use super::respond::{self, Cache};
 use super::{App, apart, id, unless_missing};
 use crate::api::{
-    Answered, ConcertOption, HistoryItem, IdempotencyKey, NewArea, NewOption, NewSeatingPlan, Page, PageRequest, Seats,
+    ConcertOption, HistoryItem, IdempotencyKey, NewArea, NewOption, NewSeatingPlan, Page, PageRequest, Seats,
     WindowPatch,
 };
 use crate::domain::{ConcertId, Currency, Lsn, OptionId, Points, Timestamp};
@@ -278,15 +278,6 @@ impl NewSeatingPlan {
     }
 }
 
-/// Seats to be taken off sale, or put back on it; and those that were.
-#[derive(Debug, Deserialize, serde::Serialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct SeatList {
-    /// Their ids.
-    #[schema(min_items = 1)]
-    seats: Vec<String>,
-}
-
 /// Puts a performance of a concert on sale.
 #[utoipa::path(post, path = "/v1/concerts/{id}/options", tag = "concerts", operation_id = "create_option",
     params(("id" = ConcertId, Path), Idempotent), request_body = CreateOption, security(("bearer" = [])),
@@ -428,42 +419,6 @@ fn seats_etag(seq: Lsn) -> String {
     format!("\"{seq}\"")
 }
 
-/// Takes seats off sale.
-#[utoipa::path(post, path = "/v1/options/{id}/blocks", tag = "concerts", operation_id = "block_seats",
-    params(("id" = OptionId, Path), Idempotent), request_body = SeatList, security(("bearer" = [])),
-    responses((status = 200, description = "The seats", body = SeatList),
-        (status = 403), (status = 404), (status = 409), (status = 422)))]
-pub(super) async fn block(
-    request: HttpRequest,
-    path: web::Path<String>,
-    Seller(seller): Seller,
-    app: web::Data<App>,
-    payload: web::Payload,
-) -> Result<HttpResponse, Problem> {
-    let option = id(&path)?;
-    let operation = format!("POST /v1/options/{option}/blocks");
-    let (seats, key) = seat_list(&request, payload, &app, &seller, option, &operation).await?;
-    seats_done(app.engine.block_seats_by(option, seats, &seller.user, key).await?)
-}
-
-/// Puts seats back on sale.
-#[utoipa::path(post, path = "/v1/options/{id}/unblocks", tag = "concerts", operation_id = "unblock_seats",
-    params(("id" = OptionId, Path), Idempotent), request_body = SeatList, security(("bearer" = [])),
-    responses((status = 200, description = "The seats", body = SeatList),
-        (status = 403), (status = 404), (status = 409), (status = 422)))]
-pub(super) async fn unblock(
-    request: HttpRequest,
-    path: web::Path<String>,
-    Seller(seller): Seller,
-    app: web::Data<App>,
-    payload: web::Payload,
-) -> Result<HttpResponse, Problem> {
-    let option = id(&path)?;
-    let operation = format!("POST /v1/options/{option}/unblocks");
-    let (seats, key) = seat_list(&request, payload, &app, &seller, option, &operation).await?;
-    seats_done(app.engine.unblock_seats_by(option, seats, &seller.user, key).await?)
-}
-
 /// Tells what has happened to a seat, who did it, and why, oldest first.
 #[utoipa::path(get, path = "/v1/options/{id}/seats/{seat}/history", tag = "histories", operation_id = "get_seat_history",
     params(("id" = OptionId, Path), ("seat" = String, Path, description = "Its `seat_guid`"), Paged),
@@ -482,23 +437,4 @@ pub(super) async fn seat_history(
     let known = app.engine.seat_history(option, &seat, &PageRequest { limit: 1, cursor: None });
     let page = unless_missing(page.await, known).await?;
     respond::page(&app, app.engine.seat_history(option, &seat, &page), Cache::Private).await
-}
-
-async fn seat_list(
-    request: &HttpRequest,
-    payload: web::Payload,
-    app: &App,
-    seller: &Identity,
-    option: OptionId,
-    operation: &str,
-) -> Result<(Vec<String>, Option<IdempotencyKey>), Problem> {
-    let input = async {
-        let input = Input::read(request, payload, app, &seller.user, operation).await?;
-        input.parse().map(|(SeatList { seats }, key)| (seats, key))
-    };
-    unless_missing(input.await, app.engine.option(option)).await
-}
-
-fn seats_done(answered: Answered<Vec<String>>) -> Result<HttpResponse, Problem> {
-    respond::done(&SeatList { seats: answered.value }, answered.replayed)
 }

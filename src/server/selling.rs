@@ -26,7 +26,7 @@ pub(super) struct Reason {
 /// Calls a performance off: nothing is sold any more, holds end, and every payment is given back to who paid.
 #[utoipa::path(post, path = "/v1/options/{id}/cancellation", tag = "concerts", operation_id = "cancel_option",
     params(("id" = OptionId, Path), Idempotent), request_body = Reason, security(("bearer" = [])),
-    responses((status = 202, description = "How far it is", body = Cancellation),
+    responses((status = 202, description = "What there was to do when it was called off", body = Cancellation),
         (status = 400), (status = 403), (status = 404), (status = 422)))]
 pub(super) async fn call_off(
     request: HttpRequest,

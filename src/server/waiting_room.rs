@@ -90,7 +90,7 @@ pub(super) async fn configure(
         Ok(input.parse::<WaitingRoomPatch>()?.0.into_patch())
     };
     let patch = unless_missing(patch.await, app.engine.concert(concert)).await?;
-    respond::ok(&app.engine.configure_waiting_room(concert, patch).await?, Cache::Private)
+    respond::ok(&app.engine.configure_waiting_room_by(concert, patch, &admin.user).await?, Cache::Private)
 }
 
 /// Tells what has happened to a place in a waiting room, who did it, and why, oldest first.

@@ -139,7 +139,7 @@ fn room(users: u64) -> Measured<WaitingRoom> {
 fn switch_on(max_active: u32, holders: Vec<UserId>) -> waiting_room::Command {
     let (mode, max_active) = (Some(Mode::Queue), Some(max_active));
     let patch = SettingsPatch { mode, max_active, ..SettingsPatch::default() };
-    waiting_room::Command::Configure { patch, holders }
+    waiting_room::Command::Configure { patch, holders, by: None }
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn a_long_line_is_let_in_and_times_out() {
         active_until: None,
     }));
     let patch = SettingsPatch { mode: Some(Mode::Open), ..SettingsPatch::default() };
-    room.run(NOW, &waiting_room::Command::Configure { patch, holders: Vec::new() }).unwrap();
+    room.run(NOW, &waiting_room::Command::Configure { patch, holders: Vec::new(), by: None }).unwrap();
     room.settle(NOW);
     assert_eq!(room.state.counts().active, WAIT);
     room.settle(NOW.plus_millis(86_400_000));
@@ -201,10 +201,10 @@ fn every_seat_of_a_large_house_is_blocked_and_unblocked() {
     let most = most(|config, n| config.limits.plan_seats = n) as u32;
     for seats in [1, 200_000, most] {
         let mut option = option(most);
-        let all: concert_option::SeatRefs = (most - seats..most).rev().collect();
-        option.run(NOW, &concert_option::Command::Block { seats: all.clone(), by: None, request: keyed(1) }).unwrap();
+        let all = concert_option::Blocks::seats((most - seats..most).rev());
+        option.run(NOW, &concert_option::Command::Block { blocks: Box::new(all.clone()), request: keyed(1) }).unwrap();
         assert_eq!(option.state.counts().blocked, u64::from(seats));
-        option.run(NOW, &concert_option::Command::Unblock { seats: all, by: None, request: keyed(2) }).unwrap();
+        option.run(NOW, &concert_option::Command::Unblock { blocks: Box::new(all), request: keyed(2) }).unwrap();
         assert_eq!(option.state.counts().blocked, 0);
     }
 }

@@ -10,6 +10,7 @@ mod attack_templates;
 mod attacks;
 mod auth;
 mod bad_input;
+mod blocks;
 mod changes;
 mod collector;
 mod deleting;

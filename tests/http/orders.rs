@@ -368,7 +368,7 @@ async fn a_concert_is_told_of() {
 }
 
 /// What of a history: what, who and why.
-fn told(items: &[Value]) -> Vec<(&str, Option<&str>, Option<&str>)> {
+pub fn told(items: &[Value]) -> Vec<(&str, Option<&str>, Option<&str>)> {
     items.iter().map(|item| (item["what"].as_str().unwrap(), item["who"].as_str(), item["why"].as_str())).collect()
 }
 
@@ -462,4 +462,33 @@ async fn what_has_happened_to_a_seat_a_wallet_and_a_token_is_told() {
         (("issued", Some("ben"), None), ("left", root, None))
     );
     assert_eq!(server.get("/v1/tokens/t9-9/history", &viewer).await.code(), (404, "not_found"));
+}
+
+/// They count as the user's, whoever made them, and are refused to nobody.
+#[actix_web::test]
+async fn a_box_office_holds_whatever_else_a_user_holds() {
+    let server = Server::with(|settings| settings.limits.user_open_holds = 2).await;
+    let option = server.option(9).await;
+    let till = with_role(&server, "till-1", Role::BoxOffice);
+    let anna = server.buyer("anna");
+    let hold =
+        async |token: &str, body: Value| server.post(&format!("/v1/options/{option}/reservations"), token, body).await;
+    let mut held = Vec::new();
+    for n in 1..=4 {
+        let body = json!({"seats": [format!("S{n}")], "user_id": "anna", "beyond_limits": n % 2 == 0});
+        held.push(hold(&till, body).await.created());
+    }
+    let own = json!({"seats": ["S9"]});
+    let refused = hold(&anna, own.clone()).await;
+    assert_eq!((refused.code(), &refused.body["already"]), ((409, "limit_exceeded"), &json!(4)));
+    for one in &held[..3] {
+        let released = server.ask("DELETE", &format!("/v1/reservations/{one}"), &server.admin, Value::Null).await;
+        assert_eq!(released.status, 200);
+    }
+    assert_eq!(hold(&anna, own).await.status, 201);
+    // Nor do they count as holds of who makes them.
+    for n in 5..=6 {
+        assert_eq!(hold(&till, json!({"seats": [format!("S{n}")], "user_id": "bob"})).await.status, 201);
+    }
+    assert_eq!(hold(&till, json!({"seats": ["S7"]})).await.status, 201);
 }

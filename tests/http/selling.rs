@@ -58,7 +58,12 @@ async fn a_performance_is_called_off() {
         assert_eq!((refused.status, refused.fields()), (400, vec![field]), "{body}");
     }
     assert_eq!(server.post("/v1/options/o99/cancellation", &server.admin, json!({})).await.status, 404);
-    let told = server.post(&path, &server.admin, json!({"reason": "The singer is ill."})).await;
+    let call_off = async |server: &Server| {
+        let request = server.request("POST", &path, &server.admin).header("idempotency-key", "off");
+        Answer::of(request.json(&json!({"reason": "The singer is ill."})).send().await.unwrap()).await
+    };
+    let told = call_off(&server).await;
+    assert_eq!((&told.body["done"], &told.body["total"]), (&json!(0), &json!(4)), "what there was to do");
     assert_eq!((told.status, told.header("location")), (202, &*path), "{told:?}");
     let again = server.post(&path, &server.admin, json!({"reason": "Another."})).await;
     assert_eq!((again.status, &again.body["reason"]), (202, &json!("The singer is ill.")));
@@ -132,6 +137,9 @@ async fn a_performance_is_called_off() {
 
     let server = server.restart(|_| ()).await;
     assert_eq!(cancellation(&server, &option).await.body, done);
+    let replayed = call_off(&server).await;
+    assert_eq!((replayed.status, replayed.header("idempotent-replayed")), (202, "true"));
+    assert_eq!(replayed.body, told.body, "what was told then");
     assert_eq!(server.get(&format!("/v1/options/{option}"), "").await.body["status"], "cancelled");
     // It can still be moved, and is cancelled all the same.
     let path = format!("/v1/options/{option}");

@@ -80,6 +80,7 @@ export default {
 	ops_chosen_one: "1 seat chosen",
 	ops_block: "Block",
 	ops_unblock: "Unblock",
+	ops_reason: "Reason",
 	ops_clear: "Clear",
 	ops_blocks_done: "{n} seats changed",
 	ops_blocks_done_one: "1 seat changed",

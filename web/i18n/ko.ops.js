@@ -77,6 +77,7 @@ export default {
 	ops_chosen: "{n}석 선택됨",
 	ops_block: "판매 제외",
 	ops_unblock: "제외 해제",
+	ops_reason: "사유",
 	ops_clear: "선택 해제",
 	ops_blocks_done: "{n}석을 변경했습니다",
 	ops_view_status: "상태",

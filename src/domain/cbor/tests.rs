@@ -5,14 +5,18 @@ use std::fmt::Debug;
 
 use smallvec::smallvec;
 
+use crate::domain::bit_set::BitSet;
 use crate::domain::concert_option::{
-    self, Amended, Area, AreaPlaces, Definition, FailureReason, Focus, Note, Price, Replanned, SeatSet, Window,
+    self, Amended, Area, AreaPlaces, AreaState, Definition, FailureReason, Focus, Note, Price, Replanned, SeatSet,
+    Window,
 };
 use crate::domain::facts::{Fact, Kind, Totals};
 use crate::domain::idempotency::Key;
 use crate::domain::seating_plan::PlanHash;
 use crate::domain::waiting_room::{self, Draw, Mode, Order, Settings};
-use crate::domain::{ConcertId, Currency, OptionId, PaymentId, Points, RefundId, Timestamp, UserId, catalogue, wallet};
+use crate::domain::{
+    ConcertId, Currency, Lsn, OptionId, PaymentId, Points, RefundId, Timestamp, UserId, catalogue, wallet,
+};
 use crate::testing::subject::StoredEvent;
 
 fn points(n: u64) -> Points {
@@ -210,8 +214,37 @@ fn events_of_an_option() {
             "8208890302f6f6f6f6f6f664616e6e61".into(),
         ),
         (
-            Event::SeatsBlocked { seats: smallvec![1, 2], key: None, many: SeatSet::default(), by: Some(anna()) },
+            Event::SeatsBlocked {
+                seats: smallvec![1, 2],
+                key: None,
+                many: SeatSet::default(),
+                by: Some(anna()),
+                areas: Vec::new(),
+                reason: None,
+            },
             "820b84820102f64064616e6e61".into(),
+        ),
+        (
+            Event::SeatsBlocked {
+                seats: smallvec![3],
+                key: None,
+                many: SeatSet::default(),
+                by: None,
+                areas: vec![AreaPlaces { area: 1, count: 2 }],
+                reason: Some("why".into()),
+            },
+            "820b868103f640f68182010263776879".into(),
+        ),
+        (
+            Event::SeatsUnblocked {
+                seats: smallvec![],
+                key: None,
+                many: SeatSet::default(),
+                by: None,
+                areas: vec![AreaPlaces { area: 0, count: 300 }],
+                reason: None,
+            },
+            "820c8580f640f681820019012c".into(),
         ),
         (
             Event::RefundCredited { refund: 3, balance: points(4), refunded_at: at(5), left: None },
@@ -479,11 +512,25 @@ fn events_of_the_catalogue() {
 }
 
 fn blocked(seats: &[u32], key: Option<Key>, many: &[u32]) -> concert_option::Event {
-    concert_option::Event::SeatsBlocked { seats: seats.into(), key, many: many.iter().copied().collect(), by: None }
+    concert_option::Event::SeatsBlocked {
+        seats: seats.into(),
+        key,
+        many: many.iter().copied().collect(),
+        by: None,
+        areas: Vec::new(),
+        reason: None,
+    }
 }
 
 fn unblocked(seats: &[u32], key: Option<Key>, many: &[u32]) -> concert_option::Event {
-    concert_option::Event::SeatsUnblocked { seats: seats.into(), key, many: many.iter().copied().collect(), by: None }
+    concert_option::Event::SeatsUnblocked {
+        seats: seats.into(),
+        key,
+        many: many.iter().copied().collect(),
+        by: None,
+        areas: Vec::new(),
+        reason: None,
+    }
 }
 
 #[test]
@@ -491,13 +538,17 @@ fn events_of_a_waiting_room() {
     use waiting_room::Event;
     let configured = |returned, many: &[u32]| {
         let many = many.iter().copied().collect();
-        Event::Configured { settings: settings(), returned, many }
+        Event::Configured { settings: settings(), returned, many, by: None }
     };
     frozen(&[
         (Event::Opened { concert: ConcertId(4), settings: settings() }, format!("82008204{SETTINGS}")),
         (configured(None, &[]), format!("820181{SETTINGS}")),
         (configured(Some(vec![3, 400]), &[]), format!("820182{SETTINGS}8203190190")),
         (configured(None, &[0, 9]), format!("820183{SETTINGS}f6420102")),
+        (
+            Event::Configured { settings: settings(), returned: None, many: BitSet::default(), by: Some(anna()) },
+            format!("820184{SETTINGS}f64064616e6e61"),
+        ),
         (Event::TokenIssued { no: 1, user: anna(), active_until: Some(at(2)) }, "8202830164616e6e6102".into()),
         (Event::LineOpened { seed: Some(3), draw: None }, "82038103".into()),
         (Event::LineOpened { seed: Some(3), draw: Some(Draw::Lots) }, "8203820300".into()),
@@ -508,6 +559,16 @@ fn events_of_a_waiting_room() {
         (Event::TokenUsed { no: 1 }, "82078101".into()),
         (Event::Closed { concert: ConcertId(4) }, "82088104".into()),
     ]);
+}
+
+/// Rows of before places could be blocked are those of areas in which none are.
+#[test]
+fn areas_in_rows() {
+    let state = |blocked| AreaState { held: 1, sold: 2, seq: Lsn(3), blocked };
+    for (area, bytes) in [(state(0), "83010203"), (state(4), "8401020304")] {
+        assert_eq!(minicbor::to_vec(area).unwrap(), unhex(bytes));
+        assert_eq!(minicbor::decode::<AreaState>(&unhex(bytes)).unwrap(), area);
+    }
 }
 
 #[test]
@@ -521,6 +582,9 @@ fn what_was_written_before_the_last_field_came_can_be_read() {
     reads("820882 03 02", &concert_option::Event::PaymentRefunded { refund: 3, payment: 2, key: None, by: None });
     reads("820b81 820102", &blocked(&[1, 2], None, &[]));
     reads("820c81 8101", &unblocked(&[1], None, &[]));
+    let (settings, many) = (settings(), BitSet::default());
+    let configured = waiting_room::Event::Configured { settings, returned: None, many, by: None };
+    reads(&format!("820181{SETTINGS}"), &configured);
     let window = Window { refundable_until: None, ..window() };
     reads("820181 82 01 02", &concert_option::Event::OptionRescheduled { window, by: None });
     let (amount, balance) = (points(20), points(80));

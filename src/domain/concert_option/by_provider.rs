@@ -335,7 +335,7 @@ impl ConcertOption {
         let places = self.places_of(&reservation.user) + reservation.places();
         let has_room = |place: &AreaPlaces| {
             let (area, state) = (&terms.areas[usize::from(place.area)], &self.header.areas[usize::from(place.area)]);
-            area.capacity - state.held - state.sold >= place.count
+            state.free(area.capacity) >= place.count
         };
         let may = by.terms.late == Late::Reacquire
             && now < terms.starts_at

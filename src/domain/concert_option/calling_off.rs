@@ -32,6 +32,9 @@ pub(super) struct Off {
     /// How many payments were given back since.
     #[n(3)]
     pub(super) done: u64,
+    /// How many were to be, and how many were not settled, when it was called off. Absent before it was kept.
+    #[n(4)]
+    pub(super) at_first: Option<(u64, u64)>,
 }
 
 /// How far the calling off of a performance is.
@@ -78,6 +81,14 @@ impl ConcertOption {
         })
     }
 
+    /// As it was told to who called it off: what they were told stays true, however often they ask with the same key.
+    #[must_use]
+    pub fn cancellation_as_told(&self) -> Option<Cancellation> {
+        let now = self.cancellation()?;
+        let at_first = self.header.off.as_ref()?.at_first;
+        Some(at_first.map_or(now.clone(), |(total, owed)| Cancellation { done: 0, total, owed, ..now }))
+    }
+
     /// Whether its performance is called off.
     #[must_use]
     pub fn is_called_off(&self) -> bool {
@@ -101,7 +112,7 @@ impl ConcertOption {
         request: &Request,
         out: &mut Decided<Event>,
     ) -> Result<Answer<Reply>, Rejection> {
-        Flaw::refuse(reason.and_then(flaw_of_reason))?;
+        Flaw::refuse(reason.and_then(|reason| flaw_of_reason(reason, REASON_CHARS_MAX)))?;
         if self.keys.recall(now, request)?.is_some() {
             return Ok(Answer::Reply(Reply::Replayed(0)));
         }
@@ -142,10 +153,10 @@ impl ConcertOption {
             ReservationStatus::Held => out.events.push(released),
             ReservationStatus::Paying { payment: pays } => {
                 let Some(payment) = payment(pays) else { return last_no };
-                let turn = self.ended(now, payment, Ending::CalledOff);
-                let lapses = matches!(turn, Turn::Ended { lapses: true, .. });
+                // Whether or not its hold had run out, it is not time that ends it.
+                let turn = Turn::Ended { why: Ending::CalledOff, lapses: false };
                 self.move_on(now, pays, payment, (None, Some(turn)), None, out);
-                out.events.extend((!lapses).then_some(released));
+                out.events.push(released);
             }
             ReservationStatus::Confirmed { payment: paid } => {
                 let Some(payment) = payment(paid) else { return last_no };
@@ -193,7 +204,11 @@ impl ConcertOption {
             return;
         }
         let reason = reason.map(ToOwned::to_owned);
-        self.header.off = Some(Off { reason, by: by.clone(), at, done: 0 });
+        self.header.off = Some(Off { reason, by: by.clone(), at, done: 0, at_first: None });
+        let at_first = self.cancellation().map(|first| (first.total, first.owed));
+        if let Some(off) = &mut self.header.off {
+            off.at_first = at_first;
+        }
         self.find_ending();
     }
 
@@ -235,8 +250,9 @@ impl ConcertOption {
     }
 }
 
-fn flaw_of_reason(reason: &str) -> Option<Flaw> {
-    let fits = (1..=REASON_CHARS_MAX).contains(&reason.chars().count()) && !reason.chars().any(char::is_control);
-    let message = format!("must be 1 to {REASON_CHARS_MAX} characters, none of them a control character");
+/// What is wrong with a reason of at most so many characters.
+pub(super) fn flaw_of_reason(reason: &str, chars_max: usize) -> Option<Flaw> {
+    let fits = (1..=chars_max).contains(&reason.chars().count()) && !reason.chars().any(char::is_control);
+    let message = format!("must be 1 to {chars_max} characters, none of them a control character");
     (!fits).then(|| Flaw::new("reason", message))
 }

@@ -157,7 +157,7 @@ pub struct Former {
     /// Whose it was.
     #[n(1)]
     pub user: UserId,
-    /// What it had.
+    /// What it had; nothing if that stayed, as where only its time changed.
     #[n(2)]
     pub lot: Lot,
     /// What that cost.
@@ -207,10 +207,12 @@ impl Reservation {
     /// another matter.
     #[must_use]
     pub fn as_of(mut self, lsn: Lsn) -> Self {
-        let course = self.course.take();
-        let former = course.and_then(|course| course.former.into_iter().find(|former| lsn < former.until));
-        if let Some(Former { user, lot, amount, expires_at, .. }) = former {
+        let former = self.course.take().map(|course| course.former).unwrap_or_default();
+        let mut then = former.into_iter().skip_while(|former| former.until <= lsn).peekable();
+        if let Some(Former { user, amount, expires_at, .. }) = then.peek().cloned() {
             (self.user, self.amount, self.expires_at) = (user, amount, expires_at);
+        }
+        if let Some(Former { lot, .. }) = then.find(|former| !former.lot.is_empty()) {
             (self.seats, self.areas, self.prices) = (lot.seats, lot.areas, lot.prices);
         }
         self
@@ -256,7 +258,8 @@ impl Reservation {
 
     /// How much of [`KEPT_MAX`] is used, if it changes once more.
     pub(super) fn kept_after_one_more(&self) -> u64 {
-        let former = self.former().iter().map(|former| CHANGE_COUNTS + u64::from(former.lot.places_kept()));
+        let former = self.former().iter().filter(|former| !former.lot.is_empty());
+        let former = former.map(|former| CHANGE_COUNTS + u64::from(former.lot.places_kept()));
         former.sum::<u64>() + CHANGE_COUNTS + u64::from(self.lot().places_kept())
     }
 
@@ -267,10 +270,15 @@ impl Reservation {
 
     /// It becomes what a change makes of it.
     pub(super) fn become_changed(&mut self, lsn: Lsn, change: &Change) {
-        let (user, lot, amount, expires_at) = (self.user.clone(), self.lot(), self.amount, self.expires_at);
+        let (user, amount, expires_at) = (self.user.clone(), self.amount, self.expires_at);
         let held = self.status == ReservationStatus::Held;
+        let of_time = matches!(change.what, What::HeldUntil { .. });
+        let lot = if of_time { Lot::default() } else { self.lot() };
         let course = self.course_mut();
-        course.former.push(Former { until: lsn, user, lot, amount, expires_at, held });
+        // Until when it was held between two changes of its time is told nowhere.
+        if !of_time || course.former.last().is_none_or(|last| !last.lot.is_empty()) {
+            course.former.push(Former { until: lsn, user, lot, amount, expires_at, held });
+        }
         course.from_blocked.retain(|seat| !change.given.seats.contains(seat));
         (course.offer, course.exchange) = (None, None);
         match &change.what {

@@ -136,7 +136,6 @@ impl ConcertOption {
         if expires_at == reservation.expires_at {
             return Ok(Answer::Reply(Reply::Reservation(no, Box::new(reservation.clone()))));
         }
-        may_change_again(reservation)?;
         let what = What::HeldUntil { expires_at };
         let change = Change::new(what, (reservation.lot(), reservation.amount), (&Request::default(), by.cloned()));
         Ok(self.change(no, reservation, change, out))

@@ -13,6 +13,7 @@
 //! Reservations, payments and refunds are numbered with one counter, so the lowest number of a step that still owes
 //! something tells a wallet what it may forget.
 
+mod blocking;
 mod by_provider;
 mod calling_off;
 mod change;
@@ -36,6 +37,7 @@ use hashbrown::HashMap;
 use serde::Serialize;
 use smallvec::SmallVec;
 
+pub use self::blocking::Blocks;
 pub use self::by_provider::Cold;
 pub use self::calling_off::Cancellation;
 pub use self::change::{Back, Change, Course, Drawn, Exchange, Former, KEPT_MAX, Offer, What};
@@ -65,8 +67,6 @@ use super::{
 
 /// So many reservations stand in one event of expiry at most.
 const EXPIRE_BATCH_MAX: usize = 10_000;
-/// So many seats stand one by one in an event that blocks or unblocks them; of more there is a bit each.
-const BLOCKED_ONE_BY_ONE_MAX: usize = 10_000;
 /// So many seats and places are held at most beyond the limits of an option.
 const BEYOND_LIMITS_MAX: u32 = 1_000;
 
@@ -438,21 +438,17 @@ pub enum Command {
     },
     /// The catalogue has taken note that it is deleted.
     DeletionNoted,
-    /// Takes free seats off sale.
+    /// Takes free seats and places off sale.
     Block {
-        /// Which; none twice.
-        seats: SeatRefs,
-        /// Who does it, if that is known.
-        by: Option<UserId>,
+        /// Which, and why.
+        blocks: Box<Blocks>,
         /// Idempotency.
         request: Request,
     },
-    /// Puts blocked seats back on sale; others stay as they are.
+    /// Puts blocked seats and places back on sale; other seats stay as they are.
     Unblock {
-        /// Which; none twice.
-        seats: SeatRefs,
-        /// Who does it, if that is known.
-        by: Option<UserId>,
+        /// Which, and why.
+        blocks: Box<Blocks>,
         /// Idempotency.
         request: Request,
     },
@@ -695,7 +691,7 @@ pub enum Event {
         #[n(0)]
         reservation: u64,
     },
-    /// Seats were taken off sale.
+    /// Seats or places were taken off sale.
     #[n(11)]
     SeatsBlocked {
         /// Which of them were not before.
@@ -713,8 +709,17 @@ pub enum Event {
         #[n(3)]
         #[serde(skip_serializing_if = "Option::is_none")]
         by: Option<UserId>,
+        /// How many places, too.
+        #[n(4)]
+        #[cbor(with = "cbor::list", has_nil)]
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        areas: Vec<AreaPlaces>,
+        /// Why, if that was told.
+        #[n(5)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     },
-    /// Seats were put back on sale.
+    /// Seats or places were put back on sale.
     #[n(12)]
     SeatsUnblocked {
         /// Which of them were not before.
@@ -732,6 +737,15 @@ pub enum Event {
         #[n(3)]
         #[serde(skip_serializing_if = "Option::is_none")]
         by: Option<UserId>,
+        /// How many places, too.
+        #[n(4)]
+        #[cbor(with = "cbor::list", has_nil)]
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        areas: Vec<AreaPlaces>,
+        /// Why, if that was told.
+        #[n(5)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     },
     /// A payment by a provider has begun; its seats are pinned until its deadline.
     #[n(13)]
@@ -952,6 +966,18 @@ pub struct AreaState {
     /// The event that changed it last.
     #[n(2)]
     pub seq: Lsn,
+    /// Places taken off sale.
+    #[n(3)]
+    #[cbor(with = "cbor::count", has_nil)]
+    pub blocked: u32,
+}
+
+impl AreaState {
+    /// How many places are free to be held, if there are so many in all.
+    #[must_use]
+    pub fn free(&self, capacity: u32) -> u32 {
+        capacity - self.held - self.sold - self.blocked
+    }
 }
 
 /// How many seats and places are in each state.
@@ -1205,9 +1231,10 @@ impl ConcertOption {
         };
         let capacities = self.definition().map_or(&[][..], |definition| &definition.areas);
         for (area, state) in capacities.iter().zip(&self.header.areas) {
-            counts.available += u64::from(area.capacity - state.held - state.sold);
+            counts.available += u64::from(state.free(area.capacity));
             counts.held += u64::from(state.held);
             counts.sold += u64::from(state.sold);
+            counts.blocked += u64::from(state.blocked);
         }
         counts
     }
@@ -1385,8 +1412,7 @@ impl ConcertOption {
     fn have_room(&self, terms: &Definition, wanted: &[AreaPlaces]) -> Result<(), Rejection> {
         for place in wanted {
             let state = self.header.areas.get(usize::from(place.area)).ok_or(Rejection::NotFound)?;
-            let capacity = terms.areas[usize::from(place.area)].capacity;
-            if capacity - state.held - state.sold < place.count {
+            if state.free(terms.areas[usize::from(place.area)].capacity) < place.count {
                 return Err(Rejection::NotEnoughSeats);
             }
         }
@@ -1560,14 +1586,6 @@ impl ConcertOption {
     }
 }
 
-/// Seats as they stand in an event: one by one if they are few, else as bits, of which those of the largest plan fit into a record.
-fn few_or_many(seats: SeatRefs) -> (SeatRefs, SeatSet) {
-    if seats.len() <= BLOCKED_ONE_BY_ONE_MAX {
-        return (seats, SeatSet::default());
-    }
-    (SeatRefs::new(), seats.into_iter().collect())
-}
-
 /// The sum of all prices. Within the limits of an option it fits, since definitions are checked.
 fn sum_of(lot: &Lot) -> Result<Points, Rejection> {
     let more = || Flaw::new("amount", format!("all together must be at most {}", Points::MAX));
@@ -1668,38 +1686,8 @@ impl Aggregate for ConcertOption {
                 self.decide_call_off(now, (reason.as_deref(), by), request, out)
             }
             Command::Refund { payment, caller, request } => self.decide_refund(now, *payment, caller, request, out),
-            Command::Block { seats, by, request } => {
-                Flaw::refuse(flaw_of_seats(seats))?;
-                if self.keys.recall(now, request)?.is_some() {
-                    return Ok(Answer::Reply(Reply::Replayed(0)));
-                }
-                self.all_known(seats)?;
-                let seats = seats.iter().copied().filter(|seat| self.seats.status(*seat) != SeatStatus::Blocked);
-                let seats: SeatRefs = seats.collect();
-                self.all_free(&seats)?;
-                if !seats.is_empty() || request.key.is_some() {
-                    let (seats, many) = few_or_many(seats);
-                    out.events.push(Event::SeatsBlocked { seats, key: request.key.clone(), many, by: by.clone() });
-                }
-                Ok(Answer::Reply(Reply::Done))
-            }
-            Command::Unblock { seats, by, request } => {
-                Flaw::refuse(flaw_of_seats(seats))?;
-                if self.keys.recall(now, request)?.is_some() {
-                    return Ok(Answer::Reply(Reply::Replayed(0)));
-                }
-                self.all_known(seats)?;
-                let never = self.definition().map(|terms| &terms.not_for_sale);
-                let seats = seats.iter().copied().filter(|seat| {
-                    self.seats.status(*seat) == SeatStatus::Blocked && never.is_none_or(|never| !never.contains(*seat))
-                });
-                let seats: SeatRefs = seats.collect();
-                if !seats.is_empty() || request.key.is_some() {
-                    let (seats, many) = few_or_many(seats);
-                    out.events.push(Event::SeatsUnblocked { seats, key: request.key.clone(), many, by: by.clone() });
-                }
-                Ok(Answer::Reply(Reply::Done))
-            }
+            Command::Block { blocks, request } => self.decide_block(now, blocks, request, out),
+            Command::Unblock { blocks, request } => self.decide_unblock(now, blocks, request, out),
             Command::DebitAnswered { payment, outcome } => Ok(self.decide_debit_answered(now, *payment, *outcome, out)),
             &Command::CreditAnswered { refund: no, balance, at } => {
                 let Some(refund) = self.refunds.get(&no) else { return Ok(Answer::Silent) };
@@ -1848,14 +1836,12 @@ impl Aggregate for ConcertOption {
                 changes.remove(|| Part::TokenOwed(*reservation));
                 self.note(*reservation, StepKind::TokenCompleted, meta, changes);
             }
-            Event::SeatsBlocked { seats, key, many, .. } => {
-                let seats = seats.iter().copied().chain(many.iter());
-                self.set_seats(seats, SeatStatus::Blocked, 0, lsn, changes);
+            Event::SeatsBlocked { seats, key, many, areas, .. } => {
+                self.evolve_blocks(lsn, SeatStatus::Blocked, (seats, many, areas), changes);
                 self.remember(at, key.as_ref(), 0, changes);
             }
-            Event::SeatsUnblocked { seats, key, many, .. } => {
-                let seats = seats.iter().copied().chain(many.iter());
-                self.set_seats(seats, SeatStatus::Free, 0, lsn, changes);
+            Event::SeatsUnblocked { seats, key, many, areas, .. } => {
+                self.evolve_blocks(lsn, SeatStatus::Free, (seats, many, areas), changes);
                 self.remember(at, key.as_ref(), 0, changes);
             }
             Event::ProviderPaymentStarted { payment, reservation, terms, amount, deadline, key } => {

@@ -198,6 +198,8 @@ impl ConcertOption {
         for ((area, state), before) in definition.areas.iter().zip(areas).zip(before) {
             if area.capacity != before {
                 (state.seq, self.header.seq) = (lsn, lsn);
+                // A place that is not there any more is not blocked either.
+                state.blocked = state.blocked.min(area.capacity - state.held - state.sold);
             }
         }
         self.header.window = definition.window;

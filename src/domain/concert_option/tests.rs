@@ -7,6 +7,7 @@ use crate::domain::seating_plan::{Limits, PlanHash, SeatingPlan};
 use crate::domain::{ConcertId, Currency, idempotency};
 use crate::testing::scenario::{Scenario, given};
 
+mod blocking;
 mod by_provider;
 mod calling_off;
 mod changing;
@@ -52,7 +53,7 @@ fn with_key(scope: u8, payload: u8) -> Request {
 }
 
 /// Two rows of ten seats: 0 to 9 in category "A" for 10 points, 10 to 19 in "B" for nothing. And two areas.
-fn definition() -> Definition {
+pub(crate) fn definition() -> Definition {
     Definition {
         concert: ConcertId(3),
         starts_at: s(10_000),
@@ -152,19 +153,33 @@ fn refund(payment: u64, caller: Caller) -> Command {
 }
 
 fn block(seats: &[u32]) -> Command {
-    Command::Block { seats: seats.into(), by: None, request: Request::default() }
+    Command::Block { blocks: Box::new(Blocks::seats(seats.iter().copied())), request: Request::default() }
 }
 
 fn unblock(seats: &[u32]) -> Command {
-    Command::Unblock { seats: seats.into(), by: None, request: Request::default() }
+    Command::Unblock { blocks: Box::new(Blocks::seats(seats.iter().copied())), request: Request::default() }
 }
 
 fn blocked(seats: &[u32]) -> Event {
-    Event::SeatsBlocked { seats: seats.into(), key: None, many: SeatSet::default(), by: None }
+    Event::SeatsBlocked {
+        seats: seats.into(),
+        key: None,
+        many: SeatSet::default(),
+        by: None,
+        areas: Vec::new(),
+        reason: None,
+    }
 }
 
 fn unblocked(seats: &[u32]) -> Event {
-    Event::SeatsUnblocked { seats: seats.into(), key: None, many: SeatSet::default(), by: None }
+    Event::SeatsUnblocked {
+        seats: seats.into(),
+        key: None,
+        many: SeatSet::default(),
+        by: None,
+        areas: Vec::new(),
+        reason: None,
+    }
 }
 
 fn started(payment: u64, reservation: u64, deadline: Timestamp) -> Event {
@@ -401,7 +416,7 @@ fn holds_of_places_are_all_or_nothing() {
         by: None,
         note: None,
     }]);
-    let state = |held| AreaState { held, sold: 0, seq: Lsn(2) };
+    let state = |held| AreaState { held, seq: Lsn(2), ..AreaState::default() };
     assert_eq!(then.state().areas(), [state(3), state(1)]);
     assert_eq!(then.state().places_of(&anna()), 4);
     assert_eq!(then.state().counts(), Counts { available: 24, held: 4, sold: 0, blocked: 0 });
@@ -419,9 +434,9 @@ fn holds_of_places_are_all_or_nothing() {
         .when(wish(&[places(0, 2)]), s(20))
         .given(s(30), [started(2, 1, s(90)), confirmed(2, 0, s(30))])
         .reloaded();
-    assert_eq!(then.state().areas()[0], AreaState { held: 0, sold: 2, seq: Lsn(4) });
+    assert_eq!(then.state().areas()[0], AreaState { sold: 2, seq: Lsn(4), ..AreaState::default() });
     let then = then.given(s(40), [Event::PaymentRefunded { refund: 3, payment: 2, key: None, by: None }]);
-    assert_eq!(then.state().areas()[0], AreaState { held: 0, sold: 0, seq: Lsn(5) });
+    assert_eq!(then.state().areas()[0], AreaState { seq: Lsn(5), ..AreaState::default() });
 }
 
 #[test]
@@ -493,13 +508,11 @@ fn blocks() {
 #[test]
 fn blocks_with_a_key() {
     let asked = |seats: &[u32], scope, payload| Command::Block {
-        seats: seats.into(),
-        by: None,
+        blocks: Box::new(Blocks::seats(seats.iter().copied())),
         request: with_key(scope, payload),
     };
     let undone = |seats: &[u32], scope, payload| Command::Unblock {
-        seats: seats.into(),
-        by: None,
+        blocks: Box::new(Blocks::seats(seats.iter().copied())),
         request: with_key(scope, payload),
     };
     let then = defined()
@@ -509,6 +522,8 @@ fn blocks_with_a_key() {
             key: Some(key(1, 1)),
             many: SeatSet::default(),
             by: None,
+            areas: Vec::new(),
+            reason: None,
         }])
         .when(asked(&[1], 1, 1), s(2))
         .then_nothing()
@@ -521,6 +536,8 @@ fn blocks_with_a_key() {
             key: Some(key(2, 1)),
             many: SeatSet::default(),
             by: None,
+            areas: Vec::new(),
+            reason: None,
         }])
         .when(undone(&[1], 2, 1), s(5))
         .then_nothing()
@@ -537,6 +554,8 @@ fn blocks_with_a_key() {
             key: Some(key(3, 1)),
             many: SeatSet::default(),
             by: None,
+            areas: Vec::new(),
+            reason: None,
         }])
         .reloaded()
         .when(undone(&[1], 3, 1), s(8))
@@ -544,9 +563,9 @@ fn blocks_with_a_key() {
     assert_eq!(then.state().seq(), seq, "no seat has changed");
     let refused = Request { refused: Some(Rejection::TooManyIdempotencyKeys), ..with_key(4, 1) };
     defined()
-        .when(Command::Block { seats: smallvec![1], by: None, request: refused.clone() }, s(1))
+        .when(Command::Block { blocks: Box::new(Blocks::seats([1])), request: refused.clone() }, s(1))
         .then_rejected(Rejection::TooManyIdempotencyKeys)
-        .when(Command::Unblock { seats: smallvec![1], by: None, request: refused }, s(1))
+        .when(Command::Unblock { blocks: Box::new(Blocks::seats([1])), request: refused }, s(1))
         .then_rejected(Rejection::TooManyIdempotencyKeys);
 }
 
@@ -1094,11 +1113,10 @@ fn seats_that_are_not_for_sale_stay_blocked() {
     assert_eq!(statuses(&then, &[3, 19]), [(SeatStatus::Blocked, 0); 2]);
     then.clone().when(hold("anna", &[2, 3]), s(20)).then_rejected(conflicts(&[3]));
     // Nobody can put them on sale.
-    let then = then.when(Command::Unblock { seats: smallvec![3, 19], by: None, request: Request::default() }, s(21));
+    let then = then.when(unblock(&[3, 19]), s(21));
     then.then_nothing().then_reply(Reply::Done);
     let then = defined().given(s(20), [blocked(&[3])]);
-    then.when(Command::Unblock { seats: smallvec![3], by: None, request: Request::default() }, s(21))
-        .then_events([Event::SeatsUnblocked { seats: smallvec![3], key: None, many: SeatSet::default(), by: None }]);
+    then.when(unblock(&[3]), s(21)).then_events([unblocked(&[3])]);
 }
 
 /// What is wrong with a wish is found here, and said with the field of the API that it is about.

@@ -4,7 +4,9 @@ use smallvec::smallvec;
 
 use super::*;
 use crate::domain::Lsn;
-use crate::domain::concert_option::{Back, Change, Drawn, Event, FailureReason, Leg, Lot, SeatSet, What};
+use crate::domain::concert_option::{
+    Area, AreaPlaces, Back, Change, Drawn, Event, FailureReason, Leg, Lot, SeatSet, What,
+};
 
 const OPTION: OptionId = OptionId(5);
 
@@ -59,7 +61,14 @@ fn failed(payment: u64) -> Event {
 }
 
 fn blocked(seat: u32) -> Event {
-    Event::SeatsBlocked { seats: smallvec![seat], key: None, many: SeatSet::default(), by: None }
+    Event::SeatsBlocked {
+        seats: smallvec![seat],
+        key: None,
+        many: SeatSet::default(),
+        by: None,
+        areas: Vec::new(),
+        reason: None,
+    }
 }
 
 fn charge(entry: u64, amount: u64, balance: u64) -> wallet::Event {
@@ -85,6 +94,14 @@ fn at(seconds: u64) -> Meta {
     Meta { lsn: Lsn(1), at: s(seconds) }
 }
 
+/// An option with nothing but an area of so many places.
+fn with_an_area(capacity: u32) -> Event {
+    let mut definition = concert_option::tests::definition();
+    (definition.seat_count, definition.areas) =
+        (0, vec![Area { name: "Floor".into(), capacity, category: "A".into() }]);
+    Event::OptionDefined { option: OPTION, definition: Box::new(definition) }
+}
+
 /// What the last of these events of an option, at 99 s, breaks.
 fn option_breaks(events: &[Event]) -> Option<&'static str> {
     let mut audit = Audit::default();
@@ -105,7 +122,31 @@ fn events_of_options_that_break_something() {
     assert_eq!(after(&paid, held(3, 3)), Some("I1"));
     assert_eq!(after(&[blocked(3)], held(1, 3)), Some("I1"));
     assert_eq!(after(&paid, blocked(3)), Some("I1"));
-    let unblocked = Event::SeatsUnblocked { seats: smallvec![3], key: None, many: SeatSet::default(), by: None };
+    // Of places in areas.
+    let places = |count| vec![AreaPlaces { area: 0, count }];
+    let (seats, many) = (smallvec![], SeatSet::default());
+    let off = |count| Event::SeatsBlocked {
+        seats: smallvec![],
+        key: None,
+        many: SeatSet::default(),
+        by: None,
+        areas: places(count),
+        reason: None,
+    };
+    let defined = with_an_area(5);
+    assert_eq!(option_breaks(&[defined.clone(), off(5)]), None);
+    assert_eq!(option_breaks(&[defined.clone(), off(3), off(3)]), Some("I1"));
+    let on = Event::SeatsUnblocked { seats, key: None, many, by: None, areas: places(2), reason: None };
+    assert_eq!(option_breaks(&[defined.clone(), off(2), on.clone()]), None);
+    assert_eq!(option_breaks(&[defined, off(1), on]), Some("I1"));
+    let unblocked = Event::SeatsUnblocked {
+        seats: smallvec![3],
+        key: None,
+        many: SeatSet::default(),
+        by: None,
+        areas: Vec::new(),
+        reason: None,
+    };
     assert_eq!(after(&paid, unblocked), Some("I1"));
     assert_eq!(after(&paid, held(7, 4)), Some("saga"), "a number is left out");
     assert_eq!(after(&paid, Event::ReservationReleased { reservation: 1, by: None }), Some("saga"));

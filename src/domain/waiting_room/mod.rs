@@ -77,6 +77,8 @@ pub enum Command {
         patch: SettingsPatch,
         /// Who holds seats of this concert, if the patch may switch the line on; the order does not matter.
         holders: Vec<UserId>,
+        /// Who does it, if that is known.
+        by: Option<UserId>,
     },
     /// Asks for a token. Who has a live one gets that one. Answered with [`Reply::Token`].
     IssueToken {
@@ -92,7 +94,7 @@ pub enum Command {
         /// Its number.
         no: u64,
     },
-    /// Their holders have been silent for too long. Those among them who wait expire; nobody is answered.
+    /// Their holders have been silent for too long, or wait for nothing. Those among them who wait expire; nobody is answered.
     ExpireSilent {
         /// Their numbers.
         tokens: Vec<u64>,
@@ -136,6 +138,10 @@ pub enum Event {
         #[n(2)]
         #[serde(skip_serializing_if = "BitSet::is_empty")]
         many: BitSet,
+        /// By whom, if that is known and it is not the rest of an earlier event.
+        #[n(3)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        by: Option<UserId>,
     },
     /// A user has a new token.
     #[n(2)]
@@ -497,7 +503,7 @@ impl WaitingRoom {
         &self,
         now: Timestamp,
         patch: &SettingsPatch,
-        holders: &[UserId],
+        (holders, by): (&[UserId], Option<&UserId>),
         out: &mut Decided<Event>,
     ) -> Result<(), Rejection> {
         let old = &self.header.settings;
@@ -509,7 +515,7 @@ impl WaitingRoom {
         let opens_to_all = settings.mode == Mode::Open && !self.line.is_empty();
         let expires_at = now.plus_millis(u64::from(settings.active_ttl_seconds) * 1000);
         let (returned, many) = self.few_or_many(self.sent_back(&settings, holders))?;
-        out.events.push(Event::Configured { settings, returned, many });
+        out.events.push(Event::Configured { settings, returned, many, by: by.cloned() });
         // Those who are untold are told first, and go in at a tick.
         if opens_to_all && self.untold.is_empty() {
             let tokens = self.line.iter().take(ADMIT_BATCH_MAX).collect();
@@ -545,6 +551,7 @@ impl WaitingRoom {
             settings: self.header.settings.clone(),
             returned,
             many: BitSet::default(),
+            by: None,
         });
     }
 
@@ -829,8 +836,8 @@ impl Aggregate for WaitingRoom {
                 Ok(Answer::Silent)
             }
             _ if self.header.concert.is_none() || self.is_closed() => Err(Rejection::NotFound),
-            Command::Configure { patch, holders } => {
-                self.configure(now, patch, holders, out)?;
+            Command::Configure { patch, holders, by } => {
+                self.configure(now, patch, (holders, by.as_ref()), out)?;
                 Ok(Answer::Reply(Reply::Configured))
             }
             Command::IssueToken { user } => Ok(Answer::Reply(self.issue(now, user, out))),
@@ -849,7 +856,7 @@ impl Aggregate for WaitingRoom {
                 self.header.concert = Some(*concert);
                 self.apply_settings(settings);
             }
-            Event::Configured { settings, returned, many } => {
+            Event::Configured { settings, returned, many, .. } => {
                 self.apply_settings(settings);
                 self.apply_returned(returned.as_deref().unwrap_or_default(), changes);
                 self.apply_many(many, changes);

@@ -119,7 +119,7 @@ impl Driver {
     /// Configures while these hold seats.
     fn configure_beside(&mut self, patch: SettingsPatch, holders: &[&str]) -> Vec<Event> {
         let holders = holders.iter().copied().map(name).collect();
-        let (answer, events) = self.run(&Command::Configure { patch, holders }).unwrap();
+        let (answer, events) = self.run(&Command::Configure { patch, holders, by: None }).unwrap();
         assert_eq!(answer, Answer::Reply(Reply::Configured));
         events
     }
@@ -219,7 +219,7 @@ fn refusals() {
     }
     for command in [
         Command::IssueToken { user: name("anna") },
-        Command::Configure { patch: SettingsPatch::default(), holders: vec![] },
+        Command::Configure { patch: SettingsPatch::default(), holders: vec![], by: None },
         leave("anna", 1),
         Command::ExpireSilent { tokens: vec![1] },
     ] {
@@ -257,7 +257,7 @@ fn commands_and_what_follows() {
         (complete(3), Answer::Silent, vec![]),
         (complete(99), Answer::Silent, vec![]),
         (
-            Command::Configure { patch: SettingsPatch::default(), holders: vec![] },
+            Command::Configure { patch: SettingsPatch::default(), holders: vec![], by: None },
             Answer::Reply(Reply::Configured),
             vec![],
         ),
@@ -378,7 +378,7 @@ fn modes() {
     assert_eq!(
         events,
         [
-            Event::Configured { settings, returned: None, many: BitSet::default() },
+            Event::Configured { settings, returned: None, many: BitSet::default(), by: None },
             Event::TokensAdmitted { tokens, expires_at: at(600_000) }
         ]
     );
@@ -390,7 +390,7 @@ fn modes() {
     let settings = Settings { mode: Mode::Queue, max_active: 1, ..Settings::default() };
     let events = driver.configure_beside(mode(Mode::Queue), &["dan"]);
     let returned = Some(vec![anna, ben, cleo, eve]);
-    assert_eq!(events, [Event::Configured { settings, returned, many: BitSet::default() }]);
+    assert_eq!(events, [Event::Configured { settings, returned, many: BitSet::default(), by: None }]);
     let finn = driver.issue("finn");
     assert_eq!(driver.view(finn).status, TokenStatus::Waiting);
     assert!(driver.settle().is_empty());
@@ -642,7 +642,7 @@ impl Model {
     fn follow(&mut self, now: Timestamp, event: &Event) {
         match event {
             Event::Opened { settings, .. } => self.configured(settings),
-            Event::Configured { settings, returned, many } => {
+            Event::Configured { settings, returned, many, .. } => {
                 assert!(many.is_empty(), "there are never so many here");
                 self.follow_change(settings, returned.as_deref());
             }
@@ -931,7 +931,7 @@ impl Pair {
                 self.model.holders.clone_from(&holders);
                 let settings = patch.apply(&self.model.settings);
                 let may = settings.max_active > 0 && settings.admit_per_minute != Some(0);
-                let answer = self.run(&Command::Configure { patch: patch.clone(), holders });
+                let answer = self.run(&Command::Configure { patch: patch.clone(), holders, by: None });
                 assert_eq!(answer.is_some(), may);
             }
             Step::Tick(entropy) => self.tick(*entropy),

@@ -9,9 +9,9 @@ use minicbor::{Decode, Decoder, Encode, Encoder};
 
 use super::super::{Inner, IssuedToken, Start};
 use crate::api::{
-    Answered, BareReservation, Caller, Cancellation, Concert, ConcertOption, DeadLetter, IdempotencyKey, NewConcert,
-    NewOption, NewSeatingPlan, Office, Page, PageRequest, Payment, PaymentFilter, Portion, Refund, Reservation,
-    ReservationStatus, Sink, Token, Transfer, WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish,
+    Answered, BareReservation, Blocks, Caller, Cancellation, Concert, ConcertOption, DeadLetter, IdempotencyKey,
+    NewConcert, NewOption, NewSeatingPlan, Office, Page, PageRequest, Payment, PaymentFilter, Portion, Refund,
+    Reservation, ReservationStatus, Sink, Token, Transfer, WaitingRoom, Wallet, WalletEntry, WindowPatch, Wish,
 };
 use crate::domain::catalogue::ConcertPatch;
 use crate::domain::concert_option::{Definition, Note, OptionPatch, Owed};
@@ -155,8 +155,8 @@ calls! {
         0 id: OptionId, 1 seats: Vec<String>, 2 key: Option<IdempotencyKey>, 3 by: Option<UserId>,
     } -> Answered<Vec<String>> = |here| here.unblock_seats(id, seats, by, key).await;
     /// See [`configure_waiting_room`](crate::Engine::configure_waiting_room).
-    6 Change ConfigureWaitingRoom { 0 concert: ConcertId, 1 patch: SettingsPatch } -> WaitingRoom
-        = |here| here.configure_waiting_room(concert, patch).await;
+    6 Change ConfigureWaitingRoom { 0 concert: ConcertId, 1 patch: SettingsPatch, 2 by: Option<UserId> } -> WaitingRoom
+        = |here| here.configure_waiting_room(concert, patch, by).await;
     /// See [`issue_token`](crate::Engine::issue_token).
     7 Begin IssueToken { 0 concert: ConcertId, 1 user: UserId } -> IssuedToken
         = |here| here.issue_token(concert, &user).await;
@@ -281,6 +281,15 @@ calls! {
     92 Change DeleteOption { 0 id: OptionId, 1 by: UserId } -> () = |here| here.delete_option(id, &by).await;
     /// See [`delete_concert`](crate::Engine::delete_concert).
     93 Change DeleteConcert { 0 id: ConcertId, 1 by: UserId } -> () = |here| here.delete_concert(id, &by).await;
+
+    /// See [`block`](crate::Engine::block).
+    94 Change Block {
+        0 id: OptionId, 1 blocks: Blocks, 2 by: UserId, 3 key: Option<IdempotencyKey>,
+    } -> Answered<Blocks> = |here| here.block(id, blocks, Some(by), key).await;
+    /// See [`unblock`](crate::Engine::unblock).
+    95 Change Unblock {
+        0 id: OptionId, 1 blocks: Blocks, 2 by: UserId, 3 key: Option<IdempotencyKey>,
+    } -> Answered<Blocks> = |here| here.unblock(id, blocks, Some(by), key).await;
 
     /// See [`token`](crate::Engine::token).
     32 Read GetToken { 0 caller: Caller, 1 id: TokenId } -> Token = |here| {

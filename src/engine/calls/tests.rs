@@ -12,7 +12,7 @@ use smallvec::smallvec;
 use super::loopback::{Fate, Loopback};
 use super::*;
 use crate::api::{
-    Answered, BareReservation, BestAvailable, Caller, DeadLetter, DeliveryProgress, IdempotencyKey, NewArea,
+    Answered, BareReservation, BestAvailable, Blocks, Caller, DeadLetter, DeliveryProgress, IdempotencyKey, NewArea,
     NewConcert, NewOption, NewSeatingPlan, Office, OwedItem, Page, PageRequest, Pause, PauseReason, Payment,
     PaymentFilter, Portion, Provided, Refund, RefundStatus, ReservationStatus, Sink, Token, Verdict, Wallet,
     WindowPatch, Wish,
@@ -345,7 +345,11 @@ async fn every_call_arrives_as_it_was() {
         RescheduleOption { id: option, patch: WindowPatch { refundable_until: Some(None), ..WindowPatch::default() } },
         BlockSeats { id: option, seats: vec!["1".into()], key: key(), by: Some(anna()) },
         UnblockSeats { id: option, seats: vec![], key: None, by: None },
-        ConfigureWaitingRoom { concert, patch: SettingsPatch { mode: Some(Mode::Paused), ..SettingsPatch::default() } },
+        ConfigureWaitingRoom {
+            concert,
+            patch: SettingsPatch { mode: Some(Mode::Paused), ..SettingsPatch::default() },
+            by: Some(anna()),
+        },
         IssueToken { concert, user: anna() },
         LeaveQueue { caller: Caller::Admin, id: token },
         LeaveQueue { caller: Caller::Staff(anna()), id: token },
@@ -424,6 +428,19 @@ async fn every_call_arrives_as_it_was() {
         },
         DeleteOption { id: option, by: anna() },
         DeleteConcert { id: concert, by: anna() },
+        Block {
+            id: option,
+            blocks: Blocks {
+                seats: vec!["1".into()],
+                zones: vec!["Hall".into()],
+                rows: vec![("Hall".into(), "A".into())],
+                areas: vec![("Lawn".into(), 3)],
+                reason: Some("cameras".into()),
+            },
+            by: anna(),
+            key: key(),
+        },
+        Unblock { id: option, blocks: Blocks::default(), by: anna(), key: None },
         GetToken { caller: caller.clone(), id: token },
         GetReservation { caller: caller.clone(), id: reservation },
         ListReservations { user: anna(), status: Some(ReservationStatus::Paying), request: page() },

@@ -18,8 +18,8 @@ use crate::actors::reply::{self, Reply};
 use crate::actors::system::{self, Routed, System};
 use crate::domain::catalogue::{self, Catalogue};
 use crate::domain::concert_option::{
-    self, Area, AreaPatch, AreaPlaces, Caller, ConcertOption, Definition, Method, OptionPatch, POINTS, Portion, Price,
-    PricedPlan, SeatRefs, SeatSet, Window, WindowPatch, Wish,
+    self, Area, AreaPatch, AreaPlaces, Blocks, Caller, ConcertOption, Definition, Method, OptionPatch, POINTS, Portion,
+    Price, PricedPlan, SeatRefs, SeatSet, Window, WindowPatch, Wish,
 };
 use crate::domain::idempotency::{Key, Request};
 use crate::domain::invariants::Broken;
@@ -264,8 +264,8 @@ fn on_option(
         Ok(Reply::Again(..)) => Ok(()),
         Ok(Reply::Replayed(no)) => model.made_by(&name, key, *no),
         Ok(Reply::Done) => match command {
-            Command::Block { seats, .. } => {
-                model.knows_taken(option, seats, since)?;
+            Command::Block { blocks, .. } => {
+                model.knows_taken(option, &blocks.part.seats, since)?;
                 model.made_by(&name, key, 0)
             }
             _ => model.made_by(&name, key, 0),
@@ -325,6 +325,8 @@ pub(in crate::testing) struct Mind<'a> {
     pub node: &'a Node,
     /// That of its term.
     pub system: &'a Arc<System<Stage>>,
+    /// What was asked for last, which may be under way.
+    pub last: Option<&'a Ask>,
 }
 
 impl Mind<'_> {
@@ -388,6 +390,9 @@ impl Mind<'_> {
 
     /// Something to ask for.
     pub fn ask(&self) -> Option<(Ask, Option<HoldSlot>)> {
+        if let Some(ask) = self.call_off_meanwhile() {
+            return Some((ask, None));
+        }
         let who = self.dice.below(self.swarm.users);
         let ask = match self.dice.below(100) {
             0..34 => return self.hold(who),
@@ -594,16 +599,30 @@ impl Mind<'_> {
         Some(Ask::Option(id.option, command))
     }
 
+    fn call_off(&self, option: OptionId) -> Ask {
+        let request = self.request(&admin(), "call off");
+        Ask::Option(option, concert_option::Command::CallOff { reason: None, by: admin(), request })
+    }
+
+    /// Calls off, now and then, where a change of an order was just asked for.
+    fn call_off_meanwhile(&self) -> Option<Ask> {
+        use concert_option::Command::{Exchange, RefundPart};
+        let Some(Ask::Option(option, Exchange { .. } | RefundPart { .. })) = self.last else { return None };
+        self.dice.chance(60).then(|| self.call_off(*option))
+    }
+
     /// Moves a sale, changes prices, limits or the seating plan, or for once calls a performance off, or deletes what nobody has held.
     fn sell_otherwise(&self) -> Option<Ask> {
         let option = self.option()?;
         let command = match self.dice.below(10) {
             8 | 9 => self.replan(option)?,
-            0 | 1 => {
-                let request = self.request(&admin(), "call off");
-                concert_option::Command::CallOff { reason: None, by: admin(), request }
-            }
-            2 | 3 => {
+            // Mostly where there is much to be given back.
+            0..3 => match self.model.bought_twice() {
+                Some(option) => return Some(self.call_off(option)),
+                None if self.dice.chance(200) => return Some(self.call_off(option)),
+                None => return self.reschedule(),
+            },
+            3 | 4 => {
                 let area =
                     AreaPatch { name: "Floor".into(), capacity: Some(1 + self.dice.below(6) as u32), category: None };
                 let patch = OptionPatch {
@@ -614,7 +633,7 @@ impl Mind<'_> {
                 };
                 concert_option::Command::Change { patch: Box::new(patch), by: admin() }
             }
-            4 if self.dice.chance(300) => {
+            5 if self.dice.chance(300) => {
                 // As the engine does it, where it is cut off after the first step as well.
                 if self.dice.coin() {
                     let concert = self.concert()?;
@@ -644,13 +663,19 @@ impl Mind<'_> {
     }
 
     fn block(&self) -> Option<Ask> {
-        let seats = smallvec![self.dice.below(self.swarm.seats) as u32];
+        let mut blocks = Box::<Blocks>::default();
+        if self.dice.chance(700) {
+            blocks.part.seats.push(self.dice.below(self.swarm.seats) as u32);
+        }
+        if blocks.part.seats.is_empty() || self.dice.coin() {
+            blocks.part.areas.push(AreaPlaces { area: 0, count: 1 + self.dice.below(2) as u32 });
+        }
         let command = if self.dice.coin() {
-            let request = self.request(&admin(), &format!("block {seats:?}"));
-            concert_option::Command::Block { seats, by: None, request }
+            let request = self.request(&admin(), &format!("block {:?}", blocks.part));
+            concert_option::Command::Block { blocks, request }
         } else {
-            let request = self.request(&admin(), &format!("unblock {seats:?}"));
-            concert_option::Command::Unblock { seats, by: None, request }
+            let request = self.request(&admin(), &format!("unblock {:?}", blocks.part));
+            concert_option::Command::Unblock { blocks, request }
         };
         Some(Ask::Option(self.option()?, command))
     }
@@ -677,7 +702,7 @@ impl Mind<'_> {
             active_ttl_seconds: Some(1 + self.dice.below(60) as u32),
             ..SettingsPatch::default()
         };
-        Some(Ask::Room(concert, waiting_room::Command::Configure { patch, holders }))
+        Some(Ask::Room(concert, waiting_room::Command::Configure { patch, holders, by: None }))
     }
 
     /// As the engine does it: who holds seats of a concert.

@@ -14,6 +14,7 @@
 //! In half of all runs buyers also pay by a provider, which has a state of its own (see `bank`): that the money adds up is
 //! looked at after every event (I13), and at the end that the engine knows all that is true, and owes nothing.
 
+mod asks;
 pub(in crate::testing) mod bank;
 pub(in crate::testing) mod clerk;
 pub(in crate::testing) mod clients;
@@ -33,6 +34,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+pub use self::asks::Asks;
 pub use self::bank::Tally;
 pub use self::shrink::shrink;
 use self::trial::Trial;
@@ -117,6 +119,8 @@ pub struct Report {
     pub let_go: u64,
     /// Calls of callers.
     pub asked: u64,
+    /// Of these, so many for each kind of thing.
+    pub asks: Asks,
     /// Calls that a caller knows the outcome of.
     pub told: u64,
     /// Durable events.
@@ -142,6 +146,7 @@ impl Report {
         self.terms += other.terms;
         self.let_go += other.let_go;
         self.asked += other.asked;
+        self.asks.add(&other.asks);
         self.told += other.told;
         self.events += other.events;
         self.delivered += other.delivered;
@@ -157,7 +162,7 @@ impl fmt::Display for Report {
             f,
             "{} steps, {} crashes ({} power cuts, {} during a start), {} starts, {} terms ended ({} calls \
              let go), {} calls ({} outcomes told), {} events, \
-             {} deliveries, {} damaged journals noticed; {}",
+             {} deliveries, {} damaged journals noticed; {}; asked for: {}",
             self.steps,
             self.crashes,
             self.power_cuts,
@@ -170,7 +175,8 @@ impl fmt::Display for Report {
             self.events,
             self.delivered,
             self.damaged,
-            self.money
+            self.money,
+            self.asks
         )
     }
 }

@@ -490,6 +490,18 @@ impl Model {
         }
     }
 
+    /// An option on which somebody has paid more than one order, and that is not called off.
+    pub fn bought_twice(&self) -> Option<OptionId> {
+        let mut buyers = BTreeSet::new();
+        let paid = self.completed.iter().rev().filter(|payment| !self.called_off.contains(&payment.option));
+        let mut again = paid.filter(|payment| {
+            let no = self.payments.get(payment).copied().unwrap_or_default();
+            let held = self.reservations.get(&ReservationId { option: payment.option, no });
+            held.is_some_and(|held| !buyers.insert((payment.option, held.user.clone())))
+        });
+        again.next().map(|payment| payment.option)
+    }
+
     /// Whether no payment by a provider has pinned seats or owes anything.
     pub fn owes_nothing(&self) -> bool {
         self.provided.values().all(|payment| !payment.is_pinned && payment.owed.is_empty())

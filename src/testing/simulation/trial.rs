@@ -164,8 +164,8 @@ impl Trial {
     fn mind<T>(&self, think: impl FnOnce(&Mind<'_>) -> T) -> Option<T> {
         let machine = self.machine.as_ref()?;
         let (swarm, dice, model, plans, house) = (&self.swarm, &self.dice, &self.model, &self.plans, &self.seating);
-        let (node, system) = (&machine.node, &machine.system);
-        Some(think(&Mind { swarm, dice, model, plans, house, node, system }))
+        let (node, system, last) = (&machine.node, &machine.system, self.asked.last());
+        Some(think(&Mind { swarm, dice, model, plans, house, node, system, last }))
     }
 
     /// Concerts, options and money.
@@ -190,6 +190,7 @@ impl Trial {
         let call = ask.clone().send(&machine.node, &machine.system, slot, since);
         if let Some(call) = call {
             self.report.asked += 1;
+            self.report.asks.count(&ask);
             self.machine().calls.push(call);
             self.asked.push(ask);
             if self.asked.len() > 8 {

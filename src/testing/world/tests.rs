@@ -7,7 +7,7 @@ use smallvec::smallvec;
 
 use super::*;
 use crate::domain::concert_option::{
-    Area, AreaPlaces, Caller, Command, Price, Reply, ReservationStatus, SeatSet, What, Window, Wish,
+    Area, AreaPlaces, Blocks, Caller, Command, Price, Reply, ReservationStatus, SeatSet, What, Window, Wish,
     tests::seating_plan,
 };
 use crate::domain::idempotency::Key;
@@ -487,12 +487,12 @@ impl World {
             }
             Action::Office { option, owner, what } => self.hold_for(options[option], owner, what),
             Action::Block { option, seat, off } => {
-                let (seats, request) = (smallvec![seat], Request::default());
-                let command = if off {
-                    Command::Block { seats, by: None, request }
-                } else {
-                    Command::Unblock { seats, by: None, request }
-                };
+                let (mut blocks, request) = (Box::new(Blocks::seats([seat])), Request::default());
+                if seat % 2 == 0 {
+                    blocks.part.areas.push(AreaPlaces { area: 0, count: 1 });
+                }
+                let command =
+                    if off { Command::Block { blocks, request } } else { Command::Unblock { blocks, request } };
                 self.option(options[option], &command);
             }
             Action::Deliver { messages } => drop((0..messages).map(|_| self.deliver()).collect::<Vec<_>>()),
@@ -508,7 +508,7 @@ impl World {
             Action::Configure { max_active, mode } => {
                 let patch = SettingsPatch { max_active: Some(max_active), mode, ..SettingsPatch::default() };
                 let holders = self.options.values().flat_map(|option| option.state.holders()).cloned().collect();
-                drop(self.room(concert, &waiting_room::Command::Configure { patch, holders }));
+                drop(self.room(concert, &waiting_room::Command::Configure { patch, holders, by: None }));
             }
         }
     }

@@ -286,6 +286,40 @@ fn what_providers_take_is_called_off_or_owed_back() {
     audited(&then.then_owes([]));
 }
 
+/// Its seats were pinned for the payment longer than they were held: it is not time that ends it.
+#[test]
+fn what_is_called_off_while_it_is_paid_is_released_even_after_its_own_end() {
+    let then = card_defined().given(s(20), [held(1, "anna", &[0], s(320))]).when(begin(1, "anna"), s(310));
+    let then = then.when(report(2, Kind::Opened, 10), s(311)).when(call_off(), s(330)).rung(s(330));
+    let [Event::ProviderPaymentMoved { payment: 2, moved }, Event::ReservationReleased { reservation: 1, by }] =
+        then.events()
+    else {
+        panic!("{:?}", then.events())
+    };
+    assert_eq!(moved.turn, Some(Turn::Ended { why: Ending::CalledOff, lapses: false }));
+    assert_eq!(*by, Some(user("boss")));
+    let then = then.reloaded();
+    assert_eq!((then.state().seats().status(0), owed_of(&then, 2).1), (Free, vec![OwedKind::Void]));
+    assert_eq!(then.state().any_reservation(1).unwrap().status, ReservationStatus::Released);
+    audited(&then.when(report(2, Kind::Voided, 10), s(331)));
+}
+
+/// However far it has come since, whoever sends the same again hears the same.
+#[test]
+fn who_calls_off_is_told_what_there_was_to_do() {
+    let told = |then: &Scenario<ConcertOption>| {
+        let told = then.state().cancellation_as_told().unwrap();
+        (told.done, told.total, told.owed)
+    };
+    let then = anna_paid().when(call_off(), s(50));
+    assert_eq!((told(&then), progress(&then)), ((0, 1, 0), (0, 1, 0)));
+    let then = then.rung(s(50)).reloaded();
+    assert_eq!((told(&then), progress(&then)), ((0, 1, 0), (1, 1, 1)));
+    let then = then.when(credited(3), s(60)).when(call_off(), s(61)).reloaded();
+    assert_eq!((told(&then), progress(&then)), ((0, 1, 0), (1, 1, 0)));
+    assert_eq!(anna_paid().state().cancellation_as_told(), None);
+}
+
 /// What comes between the decision and the step that ends an order.
 #[test]
 fn facts_that_come_before_the_step_change_nothing_of_the_end() {

@@ -723,6 +723,51 @@ fn what_is_kept_of_an_order_is_bounded() {
     assert!(row < 64 << 10, "{row} bytes");
 }
 
+/// However often the end of a hold is moved: what it was at first is known, and all else that may be kept is left for changes.
+#[test]
+fn another_end_uses_up_nothing_of_what_is_kept() {
+    let until = |at| Command::HoldUntil { reservation: 1, expires_at: s(at), by: None };
+    let mut then = anna_holds();
+    for n in 0..2_000 {
+        then = then.when(until(400 + n), s(30));
+        assert!(then.answer().is_ok(), "{n}");
+    }
+    let then = then.when(release_part(1, Caller::Admin, part(&[1])), s(31)).when(until(350), s(32));
+    let then = then.when(until(360), s(33)).reloaded();
+    let now = then.state().reservation(1).unwrap().clone();
+    assert_eq!((now.former().len(), now.expires_at), (3, s(360)));
+    let first = now.clone().as_held();
+    assert_eq!((&first.seats[..], first.amount, first.expires_at), (&[0, 1][..], points(20), s(320)));
+    // Before the part was given up, and after that.
+    let lsn = now.former()[1].until;
+    let (before, after) = (now.clone().as_of(Lsn(lsn.0 - 1)), now.as_of(lsn));
+    assert_eq!((&before.seats[..], before.expires_at), (&[0, 1][..], s(2_399)));
+    assert_eq!((&after.seats[..], after.expires_at), (&[0][..], s(2_399)));
+    audited(&then);
+}
+
+/// Of offers the last one is kept, and of what did not come about its last steps.
+#[test]
+fn offers_and_exchanges_that_fail_leave_nothing() {
+    let row = |then: &Scenario<ConcertOption>| then.subject().rows.live[&Part::Reservation(1)].len();
+    let mut then = defined().given(s(20), [held(1, "anna", &[10, 11], s(320)), started(2, 1, s(90))]);
+    then = then.given(s(30), [confirmed(2, 5, s(30))]);
+    let mut rows = Vec::new();
+    for n in 0..200 {
+        then = then.when(offer(as_user("anna"), if n % 2 == 0 { "bob" } else { "carl" }), s(40));
+        assert!(then.answer().is_ok(), "{n}");
+        then = then.when(exchange(&[10], &[1]), s(41));
+        let leg = then.state().last_no();
+        then = then.when(answered(leg, DebitOutcome::Refused { balance: points(5) }), s(42));
+        rows.push(row(&then));
+    }
+    let then = then.reloaded();
+    assert!(then.state().reservation(1).unwrap().former().is_empty());
+    // The numbers grow a little.
+    assert!(rows[199] <= rows[99] + 64, "{rows:?}");
+    audited(&then);
+}
+
 #[test]
 fn an_offer_ends_with_its_order() {
     let offered = anna_paid().when(offer(as_user("anna"), "bob"), s(50));

@@ -16,7 +16,7 @@ fn acknowledged() -> Message {
 
 #[test]
 fn what_nobody_ever_held_is_deleted_for_good() {
-    let block = Command::Block { seats: smallvec![3], by: None, request: with_key(1, 1) };
+    let block = Command::Block { blocks: Box::new(Blocks::seats([3])), request: with_key(1, 1) };
     let then = defined().when(block.clone(), s(1)).when(delete(), s(20)).then_reply(Reply::Done);
     let then = then.then_events([Event::OptionDeleted { by: user("boss") }]).then_tells([told()]).then_owes([told()]);
     let then = then.reloaded();

@@ -31,7 +31,7 @@ fn a_line_that_is_closed_lets_nobody_in_any_more() {
         assert!(room.due().is_none() && !room.needs_care());
         assert_eq!(room.counts(), Counts { expired: 2, ..Counts::default() });
         let issue = Command::IssueToken { user: name("carl") };
-        let configure = Command::Configure { patch: SettingsPatch::default(), holders: vec![] };
+        let configure = Command::Configure { patch: SettingsPatch::default(), holders: vec![], by: None };
         for command in [issue, configure] {
             let refused = room.decide(driver.now, &command, &mut Decided::default());
             assert_eq!(refused, Err(Rejection::NotFound), "{command:?}");

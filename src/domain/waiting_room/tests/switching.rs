@@ -95,7 +95,9 @@ fn very_many_who_are_sent_back_wait_at_once_and_are_told_in_steps() {
     while !driver.room.untold.is_empty() {
         assert!(driver.room.due().is_some_and(|due| due <= driver.now));
         let events = driver.tick(3);
-        let [Event::Configured { settings, returned: Some(tokens), many }] = &events[..] else { panic!("{events:?}") };
+        let [Event::Configured { settings, returned: Some(tokens), many, .. }] = &events[..] else {
+            panic!("{events:?}")
+        };
         assert!(many.is_empty() && tokens.len() <= ADMIT_BATCH_MAX && settings == driver.room.settings());
         told.extend(tokens);
         as_they_are(&driver, 1);
@@ -263,7 +265,7 @@ fn bounds() {
         (SettingsPatch { waiting_ttl_seconds: Some(0), ..SettingsPatch::default() }, "waiting_ttl_seconds"),
         (SettingsPatch { waiting_ttl_seconds: Some(86_401), ..SettingsPatch::default() }, "waiting_ttl_seconds"),
     ] {
-        let refused = given().run(&Command::Configure { patch: patch.clone(), holders: vec![] }).unwrap_err();
+        let refused = given().run(&Command::Configure { patch: patch.clone(), holders: vec![], by: None }).unwrap_err();
         assert!(
             matches!(&refused, Rejection::Invalid(flaws) if flaws.len() == 1 && flaws[0].field == field),
             "{patch:?}"

@@ -222,8 +222,8 @@ impl Trial {
     fn mind<T>(&self, index: usize, think: impl FnOnce(&Mind<'_>) -> T) -> Option<T> {
         let process = self.machines[index].process.as_ref()?;
         let (swarm, dice, model, plans, house) = (&self.swarm, &self.dice, &self.model, &self.plans, &self.seating);
-        let (node, system) = (&process.node, &process.acting.as_ref()?.system);
-        Some(think(&Mind { swarm, dice, model, plans, house, node, system }))
+        let (node, system, last) = (&process.node, &process.acting.as_ref()?.system, self.asked.last());
+        Some(think(&Mind { swarm, dice, model, plans, house, node, system, last }))
     }
 
     fn ask(&mut self, index: usize, ask: Option<(Ask, Option<HoldSlot>)>) {
