@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use boxoffice::testing::plans;
 use serde_json::{Value, json};
+use thirtyfour::error::WebDriverErrorInner;
 use thirtyfour::prelude::*;
 use thirtyfour::{ChromiumLikeCapabilities, LoggingPrefsLogLevel, WebElement};
 use tokio::sync::{Mutex, MutexGuard};
@@ -132,6 +133,10 @@ impl Drop for Session {
     }
 }
 
+fn is_stale(error: &WebDriverError) -> bool {
+    matches!(error.as_inner(), WebDriverErrorInner::StaleElementReference(_))
+}
+
 impl Window {
     pub async fn look(&self, look: Look) {
         let cdp = self.driver.cdp();
@@ -158,26 +163,39 @@ impl Window {
 
     /// Waits for an element that can be seen.
     pub async fn find(&self, css: &str) -> WebElement {
-        let query = self.driver.query(By::Css(css)).wait(PATIENCE, Duration::from_millis(25)).and_displayed();
-        match query.first().await {
-            Ok(element) => element,
-            Err(error) => {
-                self.picture("failed").await;
-                let text = self.script("return document.body.innerText").await;
-                panic!("{css}: {error}\n{text}\n{:?}", self.driver.browser_log().await);
-            }
-        }
+        self.on(css, async |element| Ok(element)).await
     }
 
     pub async fn click(&self, css: &str) {
         self.find(css).await;
         // Not at an edge of the window, where something may lie over it.
         self.script(&format!("document.querySelector({css:?}).scrollIntoView({{block: 'center'}})")).await;
-        self.find(css).await.click().await.unwrap();
+        self.on(css, async |element| element.click().await).await;
     }
 
     pub async fn text(&self, css: &str) -> String {
-        self.find(css).await.text().await.unwrap()
+        self.on(css, async |element| element.text().await).await
+    }
+
+    /// Does something with an element that can be seen, and again if the page has drawn it anew meanwhile.
+    async fn on<T>(&self, css: &str, act: impl AsyncFn(WebElement) -> WebDriverResult<T>) -> T {
+        let begun = Instant::now();
+        loop {
+            let query = self.driver.query(By::Css(css)).wait(PATIENCE, Duration::from_millis(25)).and_displayed();
+            let done = match query.first().await {
+                Ok(element) => act(element).await,
+                Err(error) => Err(error),
+            };
+            match done {
+                Ok(done) => return done,
+                Err(error) if is_stale(&error) && begun.elapsed() < PATIENCE => {}
+                Err(error) => {
+                    self.picture("failed").await;
+                    let text = self.script("return document.body.innerText").await;
+                    panic!("{css}: {error}\n{text}\n{:?}", self.driver.browser_log().await);
+                }
+            }
+        }
     }
 
     pub async fn is_there(&self, css: &str) -> bool {
