@@ -1023,10 +1023,17 @@ class Sink(TypedDict):
     """Whether anything is delivered."""
 
 
-class Site(TypedDict):
-    """The site that this server is a part of."""
+class _Site(TypedDict):
     login_url: Union[str, None]
     """Where to send who needs a token, with `return_to=<page without fragment>` in its query; null: nowhere."""
+
+
+class Site(_Site, total=False):
+    """The site that this server is a part of."""
+    roles: list[str]
+    """The roles here (`admin`, `box_office`, ...) of whoever shows a token that counts, none of a buyer; absent
+    without one.
+    """
 
 
 class Stats(TypedDict):
@@ -1815,7 +1822,7 @@ class Operations(Calls):
         return answer
 
     def get_site(self) -> Site:
-        """Tells where to log in."""
+        """Tells where to log in, and whoever shows a token which roles it has."""
         answer: Site = self._call(Call("GET", "/v1/site", try_again=True))
         return answer
 

@@ -875,6 +875,10 @@ export type SinkKind = "webhook" | "kafka" | "host";
 export type Site = {
   /** Where to send who needs a token, with `return_to=<page without fragment>` in its query; null: nowhere. */
   login_url: string | null;
+  /** The roles here (`admin`, `box_office`, ...) of whoever shows a token that counts, none of a buyer; absent
+   * without one.
+   */
+  roles?: string[];
 };
 
 /** Counters and gauges, for monitoring. */
@@ -1690,7 +1694,7 @@ export abstract class Operations {
     });
   }
 
-  /** Tells where to log in. */
+  /** Tells where to log in, and whoever shows a token which roles it has. */
   getSite(options: Options = {}): Promise<Site> {
     return this.call<Site>({ method: "GET", path: `/v1/site`, tryAgain: true, options });
   }
