@@ -270,7 +270,7 @@ calls! {
         = |here| here.change_option(id, patch, &by).await;
 
     /// See [`replace_plan`](crate::Engine::replace_plan). The plan is where all nodes find it.
-    95 Change ReplacePlan {
+    96 Change ReplacePlan {
         0 id: OptionId, 1 new: NewSeatingPlan, 2 plan: PlanHash, 3 by: UserId, 4 key: Option<IdempotencyKey>,
     } -> Answered<ConcertOption> = |here| {
         let seating_plan = here.plan_of_all(plan).await?;
