@@ -176,11 +176,11 @@ fn in_zones(plan: &SeatingPlan, zones: &[String]) -> Result<SeatRefs, Error> {
     let mut refs = SeatRefs::new();
     for (index, name) in zones.iter().enumerate() {
         let named = plan.zones().iter().filter(|zone| *zone.name == **name);
-        let seats = named.map(|zone| zone.seats.clone()).collect::<Vec<_>>();
-        if seats.is_empty() {
+        let places = named.map(|zone| zone.places.clone()).collect::<Vec<_>>();
+        if places.is_empty() {
             return Err(Error::invalid(format!("zones[{index}]"), "is not a zone of this plan"));
         }
-        refs.extend(seats.into_iter().flatten());
+        refs.extend(places.into_iter().flatten().map(|place| plan.seat_at(place)));
     }
     Ok(refs)
 }
@@ -191,11 +191,11 @@ fn in_rows(plan: &SeatingPlan, rows: &[(String, String)]) -> Result<SeatRefs, Er
     for (index, (zone, name)) in rows.iter().enumerate() {
         let zone_of = |row: u32| &*plan.zones()[row as usize].name;
         let named = plan.rows().iter().filter(|row| *row.name == **name && zone_of(row.zone) == zone);
-        let seats = named.map(|row| row.seats.clone()).collect::<Vec<_>>();
-        if seats.is_empty() {
+        let places = named.map(|row| row.places.clone()).collect::<Vec<_>>();
+        if places.is_empty() {
             return Err(Error::invalid(format!("rows[{index}]"), "is not a row of this plan"));
         }
-        refs.extend(seats.into_iter().flatten());
+        refs.extend(places.into_iter().flatten().map(|place| plan.seat_at(place)));
     }
     Ok(refs)
 }
