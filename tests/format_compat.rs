@@ -20,9 +20,9 @@ use boxoffice::payment::{Fact, Kind, Method};
 use boxoffice::testing::clock::ManualClock;
 use boxoffice::testing::data_dir::copy_until;
 use boxoffice::{
-    Caller, ConcertPatch, Currency, Engine, EventFilter, LineOrder, Lsn, NewArea, NewOption, Note, Office, OptionPatch,
-    PageRequest, PaymentStatus, Portion, RoomMode, RoomSettings, RoomSettingsPatch, Start, Timestamp, TokenStatus,
-    WindowPatch, Wish, export, relay, verify,
+    Blocks, Caller, ConcertPatch, Currency, Engine, EventFilter, LineOrder, Lsn, NewArea, NewOption, Note, Office,
+    OptionPatch, PageRequest, PaymentStatus, Portion, RoomMode, RoomSettings, RoomSettingsPatch, Start, Timestamp,
+    TokenStatus, WindowPatch, Wish, export, relay, verify,
 };
 use common::*;
 use serde::{Deserialize, Serialize};
@@ -391,6 +391,10 @@ async fn the_rest(engine: &Engine, sale: &mut Sale) {
     for amount in [-1, 1] {
         engine.adjust(&anna, amount, "mistyped", &operator, None).await.unwrap();
     }
+    let lawn =
+        |count| Blocks { areas: vec![("Lawn".into(), count)], reason: Some("cameras".into()), ..Blocks::default() };
+    engine.block(sale.option, lawn(3), &operator, None).await.unwrap();
+    engine.unblock(sale.option, lawn(1), &operator, None).await.unwrap();
     let note = Note { reference: Some("order 7".into()), data: Some(r#"{"till":1}"#.into()) };
     let held = engine.hold_with_note(sale.option, &anna, best(1), note, None, None).await.unwrap().value.id;
     engine.release(&Caller::Staff(operator.clone()), held).await.unwrap();
@@ -417,7 +421,7 @@ async fn the_rest(engine: &Engine, sale: &mut Sale) {
     })
     .await;
     let longer = RoomSettingsPatch { active_ttl_seconds: Some(86_400), ..RoomSettingsPatch::default() };
-    engine.configure_waiting_room(concert, longer).await.unwrap();
+    engine.configure_waiting_room_by(concert, longer, &operator).await.unwrap();
     // Whoever is inside for a second only has to go, or they would go when the fixture is opened.
     let brief = engine.now().plus_millis(2_000);
     eventually("only those are inside who stay", || async {
