@@ -650,16 +650,15 @@ async fn what_was_told_of_a_seat_stays_so_when_another_plan_comes() {
     let other = other.replace(r#""name":"Hall""#, r#""name":"Great Hall""#).into_bytes();
     let larger = plan(1, 9);
     for (n, seating_plan) in [other, larger, plan(2, 5)].into_iter().enumerate() {
-        let n = n as u64;
-        buy(&engine, option, &user(n), &[["1-1", "1-2", "1-3"][n as usize]]).await;
-        let gone = hold(&engine, option, &user(n), &[["2-1", "2-2", "1-9"][n as usize]]).await;
+        buy(&engine, option, &user(n), &[["1-1", "1-2", "1-3"][n]]).await;
+        let gone = hold(&engine, option, &user(n), &[["2-1", "2-2", "1-9"][n]]).await;
         engine.release(&Caller::User(user(n)), gone.id).await.unwrap();
         let new = NewSeatingPlan { seating_plan, ..NewSeatingPlan::default() };
         engine.replace_plan(option, new, &name("boss"), None).await.unwrap();
         at_once.extend(rendered(&along.available(100).await.unwrap().events));
         assert_eq!(everything(&engine).await, at_once, "after plan {n}");
         let seen = engine.reservation(&Caller::Admin, gone.id).await.unwrap();
-        assert_eq!(seen.seats().next().unwrap().id, ["2-1", "2-2", "1-9"][n as usize]);
+        assert_eq!(seen.seats().next().unwrap().id, ["2-1", "2-2", "1-9"][n]);
     }
     let told = |guid: &str| {
         let told = at_once.iter().find(|(_, told)| told.contains(&format!(r#""id":"{guid}""#))).unwrap();

@@ -77,8 +77,10 @@ fn expire_silent<H: Host>(system: &Arc<System<H>>) {
     for (concert, liveness) in rooms {
         match waiting(system, concert) {
             Ok(None) => {}
-            Ok(Some((None, waiting))) => system.expire_silent(concert, &waiting),
-            Ok(Some((Some(ttl_ms), waiting))) => system.expire_silent(concert, &liveness.silent(ttl_ms, waiting)),
+            Ok(Some(Line { ttl_ms: None, waiting })) => system.expire_silent(concert, &waiting),
+            Ok(Some(Line { ttl_ms: Some(ttl_ms), waiting })) => {
+                system.expire_silent(concert, &liveness.silent(ttl_ms, waiting));
+            }
             Err(Unseen::Ended) => return,
             Err(Unseen::Unreadable(error)) => {
                 return system.env.writer.poison(&format!("the state cannot be read: {error}"));
@@ -101,9 +103,16 @@ fn leads_nowhere<H: Host>(system: &Arc<System<H>>, concert: ConcertId) -> Result
     Ok(!options.is_empty())
 }
 
-/// Who waits in a line, and how many milliseconds they may be silent: none, if it leads nowhere. Nothing if nobody waits. The replica is
-/// held for a part of a line at a time: who comes or goes meanwhile may be missed, which a sign of life would make no difference to.
-fn waiting<H: Host>(system: &Arc<System<H>>, concert: ConcertId) -> Result<Option<(Option<u64>, Vec<u64>)>, Unseen> {
+/// Those who wait somewhere.
+struct Line {
+    /// How long they may be silent; `None` if it leads nowhere.
+    ttl_ms: Option<u64>,
+    waiting: Vec<u64>,
+}
+
+/// Who waits in a line; `None` if nobody does. The replica is held for a part of a line at a time: who comes or goes meanwhile may be
+/// missed, which a sign of life would make no difference to.
+fn waiting<H: Host>(system: &Arc<System<H>>, concert: ConcertId) -> Result<Option<Line>, Unseen> {
     let (mut waiting, mut from) = (Vec::new(), 0);
     let is_for_nothing = leads_nowhere(system, concert)?;
     loop {
@@ -118,7 +127,7 @@ fn waiting<H: Host>(system: &Arc<System<H>>, concert: ConcertId) -> Result<Optio
             Ok(Some((ttl_ms, room.waiting_from(from).take(AT_ONCE).collect::<Vec<_>>())))
         });
         let Some((ttl_ms, some)) = some? else { return Ok(None) };
-        let Some((last, _)) = some.last() else { return Ok(Some((ttl_ms, waiting))) };
+        let Some((last, _)) = some.last() else { return Ok(Some(Line { ttl_ms, waiting })) };
         from = last + 1;
         waiting.extend(some.into_iter().map(|(_, no)| no));
     }

@@ -200,17 +200,17 @@ fn what_real_plans_leave_out_or_add_is_fine() {
     assert_eq!(
         plan.rows(),
         [
-            Row { zone: 0, name: "7".into(), label: "".into(), seat_label: "".into(), seats: 0..2 },
-            Row { zone: 0, name: "B".into(), label: "Box B".into(), seat_label: "Chair %s".into(), seats: 2..2 },
+            Row { zone: 0, name: "7".into(), label: "".into(), seat_label: "".into(), places: 0..2 },
+            Row { zone: 0, name: "B".into(), label: "Box B".into(), seat_label: "Chair %s".into(), places: 2..2 },
         ]
     );
     assert_eq!((plan.rows()[0].seat_label("12"), plan.rows()[1].seat_label("12")), (None, Some("Chair 12".into())));
     assert_eq!(
         plan.zones(),
         [
-            Zone { name: "Stalls".into(), rows: 0..2, seats: 0..2 },
-            Zone { name: "".into(), rows: 2..2, seats: 2..2 },
-            Zone { name: "".into(), rows: 2..2, seats: 2..2 },
+            Zone { name: "Stalls".into(), rows: 0..2, places: 0..2 },
+            Zone { name: "".into(), rows: 2..2, places: 2..2 },
+            Zone { name: "".into(), rows: 2..2, places: 2..2 },
         ]
     );
     assert_eq!(plan.categories()[0], Category { name: "B".into(), color: "#fff".into() });
@@ -250,7 +250,9 @@ fn runs_are_ranges_of_places_along_the_row() {
     assert_eq!(plan.category_places(0), Some(&[0..1, 2..6][..]));
     assert_eq!(plan.category_places(1), Some(&[1..2, 6..9][..]));
     assert!(plan.is_reordered() && plan.rings().is_empty());
-    assert_eq!(plan.moved(), [3, 4, 5, 6, 7], "neither the first row nor the seat that is where its number is");
+    let moved: Vec<_> = plan.moved().iter().map(|moved| (moved.places.clone(), moved.seat)).collect();
+    let expected = [(3..4, 7), (4..5, 5), (5..7, 3), (7..8, 6)];
+    assert_eq!(moved, expected, "neither the first row nor the seat that is where its number is");
     // Seats keep the numbers that events know them by.
     assert_eq!((plan.seat(3).guid, plan.seat_index("b5")), ("b0", Some(8)));
 }

@@ -70,7 +70,7 @@ codes! {
     PriceWouldRise = "price_would_rise",
     /// An area has more places held or sold than it is to take.
     CapacityInUse = "capacity_in_use",
-    /// Seats that would go are held or sold.
+    /// Seats that would go from the plan are held or sold.
     SeatsInUse = "seats_in_use",
     /// Something of it was held, so that it stays.
     WasHeld = "was_held",
