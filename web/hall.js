@@ -13,6 +13,7 @@ import { Rows } from "./rows.js";
 
 const LOOK_MS = 15_000;
 const REPLAN_MS = 2000;
+const SETTLE_MS = 1000;
 const SLIM_PX = 720;
 
 export class Hall extends View {
@@ -375,7 +376,8 @@ export class Hall extends View {
 			this.busy = null;
 			if (this.isClosed) return;
 			this.showCart();
-			this.lose([...this.chosen]);
+			// What was taken for a wish that was refused becomes free again.
+			setTimeout(() => this.busy === null && !this.isClosed && this.lose([...this.chosen]), SETTLE_MS);
 		};
 		mine.then(done, done);
 		return mine;

@@ -30,9 +30,11 @@ export class Legend {
 		this.free = plan.categories.map(() => h("span.muted"));
 		this.buttons = plan.categories.map(({ name, price }, i) => h("button.filter", { "aria-pressed": "false", onclick: () => this.toggle(i) },
 			sign(tones, "free", tones.category(i)), h("span.name", name, accessible.includes(name) && sign(tones, "accessible")), this.free[i], h("span.price", money(price))));
+		const wanted = this.most?.value ?? "";
 		const prices = [...new Set(plan.categories.filter(isOffered).map(({ price }) => price))].sort((a, b) => a - b);
 		this.most = h("select#price-most", { onchange: () => this.apply() }, h("option", { value: "" }, t("price_any")),
 			prices.slice(0, -1).map((price) => h("option", { value: price }, t("price_most", { amount: money(price) }))));
+		this.most.value = wanted;
 		this.all = h("button.ghost", { hidden: true, onclick: () => this.clear() }, t("legend_all"));
 		put(this.node,
 			h("div.filters", h("h2", t("legend")), this.all),
