@@ -48,7 +48,8 @@ EXPECTED = [
     ("/refunds", ['"payment_id"']),
     ("/exchanges", ['"S-C-2"']),
     ("/accept", ['"user_id":"demo-friend"']),
-    ("/blocks", ['"S-D-2"']),
+    ("/blocks", ['"S-D-2"', '"row":"E"']),
+    ("/unblocks", ['"row":"E"']),
     ("complimentary", ['"status":"confirmed"']),
     ("reference=Table", ['"S-B-1"', '"payment_id"']),
     ("text/csv", ["reservation_id,option_id", "Table 7"]),
@@ -65,8 +66,10 @@ EXPECTED = [
     ("/problems/seats-unavailable", ["seats"]),
     ("PATCH", ['"time_zone":"Europe/Vienna"']),
     ("PATCH", ['"hold_seconds":600']),
+    ("PUT", ['"status":"on_sale"']),
     ("violinist", ['"cancelled_at"']),
     ("/cancellation", ['"owed":0']),
+    ("DELETE", ["HTTP/1.1 204"]),
     ("/readyz", ['"ready":true']),
     ("/v1/stats", ['"durable_lsn"']),
     ("/metrics", ["boxoffice_durable_lsn"]),
@@ -82,7 +85,7 @@ def paste(lines, expected, work, replaced, before_line=lambda line: None):
     wanted = next(expected)
     for line in lines:
         before_line(line)
-        own = line.replace("option.json", f"{work}/option.json").replace("token.json", f"{work}/token.json")
+        own = re.sub(r"\b(option|token|plan)\.json", rf"{work}/\1.json", line)
         for text, by in replaced:
             own = own.replace(text, by)
         shell.stdin.write(own + "\necho \"=== $?\"\n")
