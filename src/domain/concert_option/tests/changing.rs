@@ -754,11 +754,12 @@ fn offers_and_exchanges_that_fail_leave_nothing() {
     then = then.given(s(30), [confirmed(2, 5, s(30))]);
     let mut rows = Vec::new();
     for n in 0..200 {
-        then = then.when(offer(as_user("anna"), if n % 2 == 0 { "bob" } else { "carl" }), s(40));
+        let at = s(40 + n);
+        then = then.when(offer(as_user("anna"), if n % 2 == 0 { "bob" } else { "carl" }), at);
         assert!(then.answer().is_ok(), "{n}");
-        then = then.when(exchange(&[10], &[1]), s(41));
+        then = then.when(exchange(&[10], &[1]), at);
         let leg = then.state().last_no();
-        then = then.when(answered(leg, DebitOutcome::Refused { balance: points(5) }), s(42));
+        then = then.when(answered(leg, DebitOutcome::Refused { balance: points(5) }), at);
         rows.push(row(&then));
     }
     let then = then.reloaded();
