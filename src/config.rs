@@ -155,7 +155,7 @@ section! {
         plan_seats: u64 = 200_000,
         /// Categories, zones and areas of one option, 1 to 3,000 of each.
         option_names: u64 = 1_000,
-        /// Seating plans that one option has in all, the first and each that took the place of another, 1 to 1,000.
+        /// Seating plans that one option has in all, the first and each that took the place of another, 1 to 2,000.
         option_plans: u64 = 100,
         /// Seats of one option, those that are withdrawn among them, 1 to 1,000,000.
         option_seats: u64 = SEATS_MAX,
@@ -266,7 +266,7 @@ impl Config {
             ("limits.plan_bytes", self.limits.plan_bytes, 1 << 10, 1 << 30),
             ("limits.plan_seats", self.limits.plan_seats, 1, SEATS_MAX),
             ("limits.option_names", self.limits.option_names, 1, 3_000),
-            ("limits.option_plans", self.limits.option_plans, 1, 1_000),
+            ("limits.option_plans", self.limits.option_plans, 1, 2_000),
             ("limits.option_seats", self.limits.option_seats, 1, SEATS_MAX),
             ("limits.option_name_bytes", self.limits.option_name_bytes, 1 << 10, LISTS_BYTES_MAX),
             ("limits.offer_seconds", self.limits.offer_seconds, 1, 31_536_000),

@@ -314,7 +314,7 @@ fn the_largest_change_of_a_plan() {
         seat_count: seats,
         withdrawn: seats,
         not_for_sale: (0..seats).collect(),
-        prices: (0..110).map(|n| Price { category: name(n, 200), points: Points::ZERO }).collect(),
+        prices: (0..70).map(|n| Price { category: name(n, 200), points: Points::ZERO }).collect(),
         accessible: None,
         focus: None,
     };
