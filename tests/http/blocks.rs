@@ -70,6 +70,7 @@ async fn zones_rows_and_places_are_blocked_with_a_reason() {
     assert_eq!(ask("unblocks", body.clone()).await.body, body);
     let all = ["A1-1", "A1-2", "A1-3", "B1-1", "B2-1", "B2-2", "B2-3"];
     assert_eq!(seen(&server, &option).await, (all.map(Into::into).to_vec(), json!(10), json!(5)));
+    drop(ask);
     // It is told why, also after a restart.
     let server = server.restart(|_| ()).await;
     let history = server.get(&format!("/v1/options/{option}/seats/A2-1/history"), &server.admin).await.body;
@@ -110,7 +111,7 @@ async fn all_is_blocked_or_nothing_and_what_is_wrong_is_named() {
         (json!({"zones": ["B"], "reason": ""}), "reason"),
         (json!({"zones": ["B"], "reason": "x".repeat(201)}), "reason"),
         (json!({"zones": ["B"], "reason": null}), "reason"),
-        (json!({"zones": ["B"], "why": "x"}), "body"),
+        (json!({"zones": ["B"], "why": "x"}), "why"),
     ] {
         for path in ["blocks", "unblocks"] {
             let refused = ask(path, body.clone()).await;
