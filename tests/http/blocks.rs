@@ -111,7 +111,7 @@ async fn all_is_blocked_or_nothing_and_what_is_wrong_is_named() {
         (json!({"zones": ["B"], "reason": ""}), "reason"),
         (json!({"zones": ["B"], "reason": "x".repeat(201)}), "reason"),
         (json!({"zones": ["B"], "reason": null}), "reason"),
-        (json!({"zones": ["B"], "why": "x"}), "body"),
+        (json!({"zones": ["B"], "why": "x"}), "why"),
     ] {
         for path in ["blocks", "unblocks"] {
             let refused = ask(path, body.clone()).await;

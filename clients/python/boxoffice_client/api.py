@@ -150,6 +150,36 @@ class BestAvailable(_BestAvailable, total=False):
     """Only in this zone."""
 
 
+class BlockList(TypedDict, total=False):
+    """What is to be off sale, or on it again, or is so now: at least one seat, zone, row or area."""
+    areas: list[BlockedArea]
+    """So many places of these areas."""
+    reason: str
+    """Why; the histories of the seats tell it."""
+    rows: list[BlockedRow]
+    """All seats of these rows."""
+    seats: list[str]
+    """Seats, by their ids."""
+    zones: list[str]
+    """All seats of these zones."""
+
+
+class BlockedArea(TypedDict):
+    """Places in an area, beside those that are blocked already."""
+    count: int
+    """How many."""
+    name: str
+    """The area."""
+
+
+class BlockedRow(TypedDict):
+    """A row of a seating plan."""
+    row: str
+    """Its own name: `row_number` of the plan."""
+    zone: str
+    """The name of its zone."""
+
+
 class Cancellation(TypedDict):
     """How far the calling off of a performance is. It is over once all are done and nothing is owed."""
     cancelled_at: Timestamp
@@ -737,25 +767,6 @@ class Refund(_Refund, total=False):
     """`owed`, where a provider is to give the money back."""
 
 
-class _ReplacePlan(TypedDict):
-    seating_plan: SeatingPlan
-    """In the pretix format; members that are not known in it are ignored. Seats are known again by their
-    `seat_guid`.
-    """
-
-
-class ReplacePlan(_ReplacePlan, total=False):
-    """A seating plan that takes the place of an option's, and what comes with it."""
-    accessible: list[str]
-    """Categories that the best available seats are of only for those who name them; as before by default."""
-    focus: Focus
-    """Where the better seats are; as before by default."""
-    prices: dict[str, Points]
-    """What these categories cost for holds from then on; others as before. Every category with seats needs a
-    price.
-    """
-
-
 class _Report(TypedDict):
     amount: Points
     """How much."""
@@ -900,12 +911,6 @@ class SeatCounts(TypedDict):
     blocked: int
 
 
-class SeatList(TypedDict):
-    """Seats to be taken off sale, or put back on it; and those that were."""
-    seats: list[str]
-    """Their ids."""
-
-
 class _SeatingPlanCategories(TypedDict):
     name: str
 
@@ -1003,17 +1008,10 @@ class Sink(TypedDict):
     """Whether anything is delivered."""
 
 
-class _Site(TypedDict):
+class Site(TypedDict):
+    """The site that this server is a part of."""
     login_url: Union[str, None]
     """Where to send who needs a token, with `return_to=<page without fragment>` in its query; null: nowhere."""
-
-
-class Site(_Site, total=False):
-    """The site that this server is a part of."""
-    roles: list[str]
-    """The roles here (`admin`, `box_office`, ...) of whoever shows a token that counts, none of a buyer; absent
-    without one.
-    """
 
 
 class Stats(TypedDict):
@@ -1293,7 +1291,7 @@ class _Problem(TypedDict):
     title: str
     status: int
     detail: str
-    code: Literal["invalid_request", "unauthenticated", "insufficient_points", "forbidden", "queue_token_required", "queue_token_not_active", "not_found", "method_not_allowed", "request_timeout", "seats_unavailable", "not_enough_seats", "limit_exceeded", "sale_not_open", "reservation_expired", "reservation_not_held", "already_paid", "not_refundable", "payment_pending", "payment_under_way", "amount_too_small", "fact_conflict", "reference_in_use", "change_under_way", "reservation_not_confirmed", "price_would_rise", "capacity_in_use", "seats_in_use", "was_held", "payload_too_large", "unsupported_media_type", "unknown_seats", "idempotency_key_reused", "rate_limited", "request_header_fields_too_large", "internal", "overloaded", "storage_full", "outcome_unknown", "keys_unavailable", "no_owner"]
+    code: Literal["invalid_request", "unauthenticated", "insufficient_points", "forbidden", "queue_token_required", "queue_token_not_active", "not_found", "method_not_allowed", "request_timeout", "seats_unavailable", "not_enough_seats", "limit_exceeded", "sale_not_open", "reservation_expired", "reservation_not_held", "already_paid", "not_refundable", "payment_pending", "payment_under_way", "amount_too_small", "fact_conflict", "reference_in_use", "change_under_way", "reservation_not_confirmed", "price_would_rise", "capacity_in_use", "was_held", "payload_too_large", "unsupported_media_type", "unknown_seats", "idempotency_key_reused", "rate_limited", "request_header_fields_too_large", "internal", "overloaded", "storage_full", "outcome_unknown", "keys_unavailable", "no_owner"]
 
 
 class Problem(_Problem, total=False):
@@ -1417,9 +1415,9 @@ class Operations(Calls):
         answer: ConcertOption = self._call(Call("PATCH", f"/v1/options/{path_of(id)}", body=body))
         return answer
 
-    def block_seats(self, id: OptionId, body: SeatList, *, idempotency_key: Optional[str] = None) -> SeatList:
-        """Takes seats off sale."""
-        answer: SeatList = self._call(Call(
+    def block_seats(self, id: OptionId, body: BlockList, *, idempotency_key: Optional[str] = None) -> BlockList:
+        """Takes seats and places off sale."""
+        answer: BlockList = self._call(Call(
             "POST",
             f"/v1/options/{path_of(id)}/blocks",
             body=body,
@@ -1454,25 +1452,6 @@ class Operations(Calls):
     def get_plan_if_changed(self, id: OptionId, etag: Optional[str] = None) -> Optional[Tagged[SeatingPlan]]:
         """Reads an option's seating plan, with prices."""
         return self._changed(Call("GET", f"/v1/options/{path_of(id)}/plan", try_again=True), etag)
-
-    def replace_plan(
-        self,
-        id: OptionId,
-        body: ReplacePlan,
-        *,
-        idempotency_key: Optional[str] = None,
-    ) -> ConcertOption:
-        """Sells an option by another seating plan from now on. Seats that both have stay what they are,
-        wherever they stand in the new one; what is held or paid keeps its price.
-        """
-        answer: ConcertOption = self._call(Call(
-            "PUT",
-            f"/v1/options/{path_of(id)}/plan",
-            body=body,
-            headers={"Idempotency-Key": idempotency_key or new_key()},
-            try_again=True,
-        ))
-        return answer
 
     def list_option_reservations(
         self,
@@ -1559,9 +1538,9 @@ class Operations(Calls):
             try_again=True,
         ))
 
-    def unblock_seats(self, id: OptionId, body: SeatList, *, idempotency_key: Optional[str] = None) -> SeatList:
-        """Puts seats back on sale."""
-        answer: SeatList = self._call(Call(
+    def unblock_seats(self, id: OptionId, body: BlockList, *, idempotency_key: Optional[str] = None) -> BlockList:
+        """Puts seats and places back on sale."""
+        answer: BlockList = self._call(Call(
             "POST",
             f"/v1/options/{path_of(id)}/unblocks",
             body=body,
@@ -1860,7 +1839,7 @@ class Operations(Calls):
         return answer
 
     def get_site(self) -> Site:
-        """Tells where to log in, and whoever shows a token which roles it has."""
+        """Tells where to log in."""
         answer: Site = self._call(Call("GET", "/v1/site", try_again=True))
         return answer
 

@@ -44,6 +44,36 @@ export type BestAvailable = {
   zone?: string | null;
 };
 
+/** What is to be off sale, or on it again, or is so now: at least one seat, zone, row or area. */
+export type BlockList = {
+  /** So many places of these areas. */
+  areas?: BlockedArea[];
+  /** Why; the histories of the seats tell it. */
+  reason?: string;
+  /** All seats of these rows. */
+  rows?: BlockedRow[];
+  /** Seats, by their ids. */
+  seats?: string[];
+  /** All seats of these zones. */
+  zones?: string[];
+};
+
+/** Places in an area, beside those that are blocked already. */
+export type BlockedArea = {
+  /** How many. */
+  count: number;
+  /** The area. */
+  name: string;
+};
+
+/** A row of a seating plan. */
+export type BlockedRow = {
+  /** Its own name: `row_number` of the plan. */
+  row: string;
+  /** The name of its zone. */
+  zone: string;
+};
+
 /** What a breaker lets through. */
 export type BreakerState = "closed" | "open" | "half_open";
 
@@ -617,22 +647,6 @@ export type Refund = {
 /** The id of a refund; opaque */
 export type RefundId = string;
 
-/** A seating plan that takes the place of an option's, and what comes with it. */
-export type ReplacePlan = {
-  /** Categories that the best available seats are of only for those who name them; as before by default. */
-  accessible?: string[];
-  /** Where the better seats are; as before by default. */
-  focus?: Focus;
-  /** What these categories cost for holds from then on; others as before. Every category with seats needs a
-   * price.
-   */
-  prices?: Record<string, Points>;
-  /** In the pretix format; members that are not known in it are ignored. Seats are known again by their
-   * `seat_guid`.
-   */
-  seating_plan: SeatingPlan;
-};
-
 /** What a provider did. */
 export type Report = {
   /** How much. */
@@ -763,12 +777,6 @@ export type SeatCounts = {
   blocked: number;
 };
 
-/** Seats to be taken off sale, or put back on it; and those that were. */
-export type SeatList = {
-  /** Their ids. */
-  seats: string[];
-};
-
 /** A plan in the open seating-plan JSON of pretix */
 export type SeatingPlan = {
   name?: string | null;
@@ -844,10 +852,6 @@ export type SinkKind = "webhook" | "kafka" | "host";
 export type Site = {
   /** Where to send who needs a token, with `return_to=<page without fragment>` in its query; null: nowhere. */
   login_url: string | null;
-  /** The roles here (`admin`, `box_office`, ...) of whoever shows a token that counts, none of a buyer; absent
-   * without one.
-   */
-  roles?: string[];
 };
 
 /** Counters and gauges, for monitoring. */
@@ -1162,7 +1166,7 @@ export type Problem = {
   title: string;
   status: number;
   detail: string;
-  code: "invalid_request" | "unauthenticated" | "insufficient_points" | "forbidden" | "queue_token_required" | "queue_token_not_active" | "not_found" | "method_not_allowed" | "request_timeout" | "seats_unavailable" | "not_enough_seats" | "limit_exceeded" | "sale_not_open" | "reservation_expired" | "reservation_not_held" | "already_paid" | "not_refundable" | "payment_pending" | "payment_under_way" | "amount_too_small" | "fact_conflict" | "reference_in_use" | "change_under_way" | "reservation_not_confirmed" | "price_would_rise" | "capacity_in_use" | "seats_in_use" | "was_held" | "payload_too_large" | "unsupported_media_type" | "unknown_seats" | "idempotency_key_reused" | "rate_limited" | "request_header_fields_too_large" | "internal" | "overloaded" | "storage_full" | "outcome_unknown" | "keys_unavailable" | "no_owner";
+  code: "invalid_request" | "unauthenticated" | "insufficient_points" | "forbidden" | "queue_token_required" | "queue_token_not_active" | "not_found" | "method_not_allowed" | "request_timeout" | "seats_unavailable" | "not_enough_seats" | "limit_exceeded" | "sale_not_open" | "reservation_expired" | "reservation_not_held" | "already_paid" | "not_refundable" | "payment_pending" | "payment_under_way" | "amount_too_small" | "fact_conflict" | "reference_in_use" | "change_under_way" | "reservation_not_confirmed" | "price_would_rise" | "capacity_in_use" | "was_held" | "payload_too_large" | "unsupported_media_type" | "unknown_seats" | "idempotency_key_reused" | "rate_limited" | "request_header_fields_too_large" | "internal" | "overloaded" | "storage_full" | "outcome_unknown" | "keys_unavailable" | "no_owner";
   errors?: FieldError[];
   balance?: Points;
   amount?: Points;
@@ -1296,9 +1300,13 @@ export abstract class Operations {
     return this.call<ConcertOption>({ method: "PATCH", path: `/v1/options/${pathOf(id)}`, body, options });
   }
 
-  /** Takes seats off sale. */
-  blockSeats(id: OptionId, body: SeatList, options: Options & { idempotencyKey?: string } = {}): Promise<SeatList> {
-    return this.call<SeatList>({
+  /** Takes seats and places off sale. */
+  blockSeats(
+    id: OptionId,
+    body: BlockList,
+    options: Options & { idempotencyKey?: string } = {},
+  ): Promise<BlockList> {
+    return this.call<BlockList>({
       method: "POST",
       path: `/v1/options/${pathOf(id)}/blocks`,
       body,
@@ -1353,24 +1361,6 @@ export abstract class Operations {
       tryAgain: true,
       options,
     }, etag);
-  }
-
-  /** Sells an option by another seating plan from now on. Seats that both have stay what they are, wherever they
-   * stand in the new one; what is held or paid keeps its price.
-   */
-  replacePlan(
-    id: OptionId,
-    body: ReplacePlan,
-    options: Options & { idempotencyKey?: string } = {},
-  ): Promise<ConcertOption> {
-    return this.call<ConcertOption>({
-      method: "PUT",
-      path: `/v1/options/${pathOf(id)}/plan`,
-      body,
-      headers: { "Idempotency-Key": options.idempotencyKey ?? newKey() },
-      tryAgain: true,
-      options,
-    });
   }
 
   /** Lists the reservations on an option, newest first. A page may have fewer than asked for, or none, and others
@@ -1454,13 +1444,13 @@ export abstract class Operations {
     });
   }
 
-  /** Puts seats back on sale. */
+  /** Puts seats and places back on sale. */
   unblockSeats(
     id: OptionId,
-    body: SeatList,
+    body: BlockList,
     options: Options & { idempotencyKey?: string } = {},
-  ): Promise<SeatList> {
-    return this.call<SeatList>({
+  ): Promise<BlockList> {
+    return this.call<BlockList>({
       method: "POST",
       path: `/v1/options/${pathOf(id)}/unblocks`,
       body,
@@ -1728,7 +1718,7 @@ export abstract class Operations {
     });
   }
 
-  /** Tells where to log in, and whoever shows a token which roles it has. */
+  /** Tells where to log in. */
   getSite(options: Options = {}): Promise<Site> {
     return this.call<Site>({ method: "GET", path: `/v1/site`, tryAgain: true, options });
   }
