@@ -101,9 +101,12 @@ fn leads_nowhere<H: Host>(system: &Arc<System<H>>, concert: ConcertId) -> Result
     Ok(!options.is_empty())
 }
 
-/// Who waits in a line, and how many milliseconds they may be silent: none, if it leads nowhere. Nothing if nobody waits. The replica is
+/// How many milliseconds those may be silent who wait in a line, none if it leads nowhere; and who they are.
+type Waiters = (Option<u64>, Vec<u64>);
+
+/// Who waits in a line; nothing if nobody does. The replica is
 /// held for a part of a line at a time: who comes or goes meanwhile may be missed, which a sign of life would make no difference to.
-fn waiting<H: Host>(system: &Arc<System<H>>, concert: ConcertId) -> Result<Option<(Option<u64>, Vec<u64>)>, Unseen> {
+fn waiting<H: Host>(system: &Arc<System<H>>, concert: ConcertId) -> Result<Option<Waiters>, Unseen> {
     let (mut waiting, mut from) = (Vec::new(), 0);
     let is_for_nothing = leads_nowhere(system, concert)?;
     loop {
