@@ -16,6 +16,8 @@ ConcertId = str
 # A code of ISO 4217
 Currency = str
 
+Cursor = str
+
 # The id of a wallet's entry; opaque
 EntryId = str
 
@@ -44,6 +46,8 @@ Focus = Union["FocusXY", "FocusZones"]
 # Seats or places to be held
 Hold = Union["HoldSeats", "HoldBestAvailable", "HoldAreas"]
 
+IdempotencyKey = str
+
 # What a node is to its cluster.
 NodeRole = Literal["owner", "follower"]
 
@@ -51,6 +55,8 @@ NodeRole = Literal["owner", "follower"]
 OptionId = str
 
 OptionStatus = Literal["scheduled", "on_sale", "sold_out", "closed", "cancelled"]
+
+PageLimit = int
 
 # Why a receiver is left alone.
 PauseReason = Literal["failures", "retry_after"]
@@ -62,6 +68,11 @@ Points = int
 
 # The id of a refund; opaque
 RefundId = str
+
+# The id of a reservation; opaque
+ReservationId = str
+
+ReservationStatus = Literal["held", "paying", "confirmed", "released", "expired", "refunded"]
 
 # What a receiver is.
 SinkKind = Literal["webhook", "kafka", "host"]
@@ -92,17 +103,6 @@ WebhookId = str
 
 # Whether anything is delivered to a receiver.
 WebhookStatus = Literal["active", "disabled", "suspended"]
-
-# The id of a reservation; opaque
-ReservationId = str
-
-PageLimit = int
-
-Cursor = str
-
-IdempotencyKey = str
-
-ReservationStatus = Literal["held", "paying", "confirmed", "released", "expired", "refunded"]
 
 
 class Adjustment(TypedDict):
@@ -225,23 +225,23 @@ class _Concert(TypedDict):
 
 class Concert(_Concert, total=False):
     """A concert."""
-    venue: str
-    time_zone: str
-    """an IANA name"""
     description: str
-    image_url: str
     hidden: Literal[True]
     """it is left out of the list; absent: it is not"""
+    image_url: str
+    time_zone: str
+    """an IANA name"""
+    venue: str
 
 
 class ConcertDetails(TypedDict, total=False):
-    venue: str
-    time_zone: str
-    """an IANA name"""
     description: str
-    image_url: str
     hidden: Literal[True]
     """it is left out of the list; absent: it is not"""
+    image_url: str
+    time_zone: str
+    """an IANA name"""
+    venue: str
 
 
 class _ConcertOption(TypedDict):
@@ -369,6 +369,25 @@ class Empty(TypedDict):
     """An operation that has nothing to say: `{}`, or no body at all."""
 
 
+class Event(TypedDict):
+    data: Union[Reservation, Payment, EventToken, WalletEntry]
+    datacontenttype: Literal["application/json"]
+    id: EventId
+    source: str
+    specversion: Literal["1.0"]
+    subject: str
+    time: Timestamp
+    type: EventType
+
+
+class EventToken(TypedDict):
+    concert_id: ConcertId
+    expires_at: Union[None, Timestamp]
+    id: TokenId
+    status: TokenStatus
+    user_id: UserId
+
+
 class Events(TypedDict):
     items: list[Event]
     next_after: Union[None, EventId]
@@ -486,8 +505,8 @@ class _HistoryItem(TypedDict):
 
 
 class HistoryItem(_HistoryItem, total=False):
-    why: str
     reservation_id: ReservationId
+    why: str
 
 
 class _HoldSeats(TypedDict):
@@ -495,16 +514,16 @@ class _HoldSeats(TypedDict):
 
 
 class HoldSeats(_HoldSeats, total=False):
-    reference: str
-    data: dict[str, Any]
-    user_id: UserId
-    """for whom (box office)"""
-    complimentary: bool
-    """it costs nothing, and is confirmed at once (box office)"""
     beyond_limits: bool
     """no limit of seats holds (box office)"""
+    complimentary: bool
+    """it costs nothing, and is confirmed at once (box office)"""
+    data: dict[str, Any]
     from_blocked: bool
     """blocked seats may be named, and are blocked again once they are free (box office)"""
+    reference: str
+    user_id: UserId
+    """for whom (box office)"""
 
 
 class _HoldBestAvailable(TypedDict):
@@ -512,16 +531,16 @@ class _HoldBestAvailable(TypedDict):
 
 
 class HoldBestAvailable(_HoldBestAvailable, total=False):
-    reference: str
-    data: dict[str, Any]
-    user_id: UserId
-    """for whom (box office)"""
-    complimentary: bool
-    """it costs nothing, and is confirmed at once (box office)"""
     beyond_limits: bool
     """no limit of seats holds (box office)"""
+    complimentary: bool
+    """it costs nothing, and is confirmed at once (box office)"""
+    data: dict[str, Any]
     from_blocked: bool
     """blocked seats may be named, and are blocked again once they are free (box office)"""
+    reference: str
+    user_id: UserId
+    """for whom (box office)"""
 
 
 class _HoldAreas(TypedDict):
@@ -529,16 +548,16 @@ class _HoldAreas(TypedDict):
 
 
 class HoldAreas(_HoldAreas, total=False):
-    reference: str
-    data: dict[str, Any]
-    user_id: UserId
-    """for whom (box office)"""
-    complimentary: bool
-    """it costs nothing, and is confirmed at once (box office)"""
     beyond_limits: bool
     """no limit of seats holds (box office)"""
+    complimentary: bool
+    """it costs nothing, and is confirmed at once (box office)"""
+    data: dict[str, Any]
     from_blocked: bool
     """blocked seats may be named, and are blocked again once they are free (box office)"""
+    reference: str
+    user_id: UserId
+    """for whom (box office)"""
 
 
 class Moved(TypedDict):
@@ -683,31 +702,51 @@ class Pay(TypedDict, total=False):
 
 
 class _Payment(TypedDict):
-    id: PaymentId
-    reservation_id: ReservationId
-    user_id: UserId
     amount: Points
-    status: Literal["pending", "authorized", "completed", "failed", "voiding", "voided", "refund_owed", "refunded"]
     balance: Union[None, Points]
+    id: PaymentId
     paid_at: Union[None, Timestamp]
+    reservation_id: ReservationId
+    status: Literal["pending", "authorized", "completed", "failed", "voiding", "voided", "refund_owed", "refunded"]
+    user_id: UserId
 
 
 class Payment(_Payment, total=False):
-    method: str
-    """the provider; this and the rest only where one takes the payment"""
-    currency: Currency
-    expires_at: Timestamp
-    provider_id: str
-    """what the payment is called at the provider"""
-    verdict: Literal["capture", "void", "refund", None]
-    refunded: int
-    disputed: bool
-    shortfall: int
-    """what is missing of the price"""
-    owed: list[OwedItem]
     checkout: dict[str, Any]
     """what the buyer's page needs to pay, as its provider has it; only for its owner, and while it is pending
     """
+    currency: Currency
+    disputed: bool
+    expires_at: Timestamp
+    method: str
+    """the provider; this and the rest only where one takes the payment"""
+    owed: list[OwedItem]
+    provider_id: str
+    """what the payment is called at the provider"""
+    refunded: int
+    shortfall: int
+    """what is missing of the price"""
+    verdict: Literal["capture", "void", "refund", None]
+
+
+class _Problem(TypedDict):
+    code: Literal["invalid_request", "unauthenticated", "insufficient_points", "forbidden", "queue_token_required", "queue_token_not_active", "not_found", "method_not_allowed", "request_timeout", "seats_unavailable", "not_enough_seats", "limit_exceeded", "sale_not_open", "reservation_expired", "reservation_not_held", "already_paid", "not_refundable", "payment_pending", "payment_under_way", "amount_too_small", "fact_conflict", "reference_in_use", "change_under_way", "reservation_not_confirmed", "price_would_rise", "capacity_in_use", "seats_in_use", "was_held", "payload_too_large", "unsupported_media_type", "unknown_seats", "idempotency_key_reused", "rate_limited", "request_header_fields_too_large", "internal", "overloaded", "storage_full", "outcome_unknown", "keys_unavailable", "no_owner"]
+    detail: str
+    status: int
+    title: str
+    type: str
+
+
+class Problem(_Problem, total=False):
+    """RFC 9457; the page at `type` explains it"""
+    already: int
+    amount: Points
+    balance: Points
+    conflicts: list[str]
+    errors: list[FieldError]
+    limit: int
+    payment_id: PaymentId
+    seats: list[str]
 
 
 class Reason(TypedDict, total=False):
@@ -767,6 +806,25 @@ class Refund(_Refund, total=False):
     """`owed`, where a provider is to give the money back."""
 
 
+class _ReplacePlan(TypedDict):
+    seating_plan: SeatingPlan
+    """In the pretix format; members that are not known in it are ignored. Seats are known again by their
+    `seat_guid`.
+    """
+
+
+class ReplacePlan(_ReplacePlan, total=False):
+    """A seating plan that takes the place of an option's, and what comes with it."""
+    accessible: list[str]
+    """Categories that the best available seats are of only for those who name them; as before by default."""
+    focus: Focus
+    """Where the better seats are; as before by default."""
+    prices: dict[str, Points]
+    """What these categories cost for holds from then on; others as before. Every category with seats needs a
+    price.
+    """
+
+
 class _Report(TypedDict):
     amount: Points
     """How much."""
@@ -787,53 +845,53 @@ class Report(_Report, total=False):
 
 
 class _Reservation(TypedDict):
-    id: ReservationId
-    option_id: OptionId
-    user_id: UserId
-    status: ReservationStatus
-    seats: list[ReservedSeat]
-    areas: list[ReservedArea]
     amount: Points
+    areas: list[ReservedArea]
     created_at: Timestamp
     expires_at: Timestamp
+    id: ReservationId
+    option_id: OptionId
+    seats: list[ReservedSeat]
+    status: ReservationStatus
+    user_id: UserId
 
 
 class Reservation(_Reservation, total=False):
+    currency: str
+    """whose smallest unit the amount counts; absent: it is of points"""
+    data: dict[str, Any]
+    """what whoever held it keeps with it"""
     payment_id: PaymentId
     reference: str
     """what whoever held it calls it"""
-    data: dict[str, Any]
-    """what whoever held it keeps with it"""
-    currency: str
-    """whose smallest unit the amount counts; absent: it is of points"""
 
 
 class ReservationWithStepsSteps(TypedDict):
-    step: Literal["held", "payment_started", "payment_confirmed", "payment_failed", "token_completed", "refund_started", "refund_credited", "released", "expired", "payment_authorized", "taken_again", "part_released", "part_refunded", "exchange_started", "exchanged", "exchange_failed", "handed_on", "held_until"]
     at: Timestamp
     lsn: int
+    step: Literal["held", "payment_started", "payment_confirmed", "payment_failed", "token_completed", "refund_started", "refund_credited", "released", "expired", "payment_authorized", "taken_again", "part_released", "part_refunded", "exchange_started", "exchanged", "exchange_failed", "handed_on", "held_until"]
 
 
 class _ReservationWithSteps(TypedDict):
-    id: ReservationId
-    option_id: OptionId
-    user_id: UserId
-    status: ReservationStatus
-    seats: list[ReservedSeat]
-    areas: list[ReservedArea]
     amount: Points
+    areas: list[ReservedArea]
     created_at: Timestamp
     expires_at: Timestamp
+    id: ReservationId
+    option_id: OptionId
+    seats: list[ReservedSeat]
+    status: ReservationStatus
+    user_id: UserId
 
 
 class ReservationWithSteps(_ReservationWithSteps, total=False):
+    currency: str
+    """whose smallest unit the amount counts; absent: it is of points"""
+    data: dict[str, Any]
+    """what whoever held it keeps with it"""
     payment_id: PaymentId
     reference: str
     """what whoever held it calls it"""
-    data: dict[str, Any]
-    """what whoever held it keeps with it"""
-    currency: str
-    """whose smallest unit the amount counts; absent: it is of points"""
     steps: list[ReservationWithStepsSteps]
     """for an admin: how it came to be what it is"""
 
@@ -906,9 +964,9 @@ class SaleFigures(TypedDict):
 
 class SeatCounts(TypedDict):
     available: int
+    blocked: int
     held: int
     sold: int
-    blocked: int
 
 
 class _SeatingPlanCategories(TypedDict):
@@ -935,14 +993,14 @@ class SeatingPlanZonesRowsSeatsPosition(TypedDict, total=False):
 
 
 class _SeatingPlanZonesRowsSeats(TypedDict):
-    seat_guid: str
     category: str
     """empty: not for sale"""
+    seat_guid: str
 
 
 class SeatingPlanZonesRowsSeats(_SeatingPlanZonesRowsSeats, total=False):
-    seat_number: Union[str, float, None]
     position: SeatingPlanZonesRowsSeatsPosition
+    seat_number: Union[str, float, None]
     start_direction: Literal["<", ">", "<>", None]
 
 
@@ -951,10 +1009,10 @@ class _SeatingPlanZonesRows(TypedDict):
 
 
 class SeatingPlanZonesRows(_SeatingPlanZonesRows, total=False):
-    row_number: Union[str, float, None]
-    row_label: Union[str, float, None]
-    seat_label: Union[str, float, None]
     position: SeatingPlanZonesRowsPosition
+    row_label: Union[str, float, None]
+    row_number: Union[str, float, None]
+    seat_label: Union[str, float, None]
 
 
 class _SeatingPlanZones(TypedDict):
@@ -962,9 +1020,9 @@ class _SeatingPlanZones(TypedDict):
 
 
 class SeatingPlanZones(_SeatingPlanZones, total=False):
+    areas: list[dict[str, Any]]
     name: Union[str, float, None]
     position: SeatingPlanZonesPosition
-    areas: list[dict[str, Any]]
 
 
 class _SeatingPlan(TypedDict):
@@ -978,10 +1036,10 @@ class SeatingPlan(_SeatingPlan, total=False):
 
 
 class Seats(TypedDict):
-    option_id: OptionId
-    seq: int
-    seats: dict[str, Literal["held", "sold", "blocked"]]
     areas: dict[str, AreaSeats]
+    option_id: OptionId
+    seats: dict[str, Literal["held", "sold", "blocked"]]
+    seq: int
 
 
 class Sink(TypedDict):
@@ -1008,10 +1066,17 @@ class Sink(TypedDict):
     """Whether anything is delivered."""
 
 
-class Site(TypedDict):
-    """The site that this server is a part of."""
+class _Site(TypedDict):
     login_url: Union[str, None]
     """Where to send who needs a token, with `return_to=<page without fragment>` in its query; null: nowhere."""
+
+
+class Site(_Site, total=False):
+    """The site that this server is a part of."""
+    roles: list[str]
+    """The roles here (`admin`, `box_office`, ...) of whoever shows a token that counts, none of a buyer; absent
+    without one.
+    """
 
 
 class Stats(TypedDict):
@@ -1090,10 +1155,10 @@ class Token(TypedDict):
 
 
 class TokenCounts(TypedDict):
-    waiting: int
     active: int
-    used: int
     expired: int
+    used: int
+    waiting: int
 
 
 class Transfer(TypedDict):
@@ -1112,13 +1177,13 @@ class Until(TypedDict):
 
 class WaitingRoom(TypedDict):
     """The waiting room of a concert."""
-    mode: WaitingRoomMode
-    max_active: int
-    admit_per_minute: Union[int, None]
     active_ttl_seconds: int
-    waiting_ttl_seconds: int
-    order: WaitingRoomOrder
+    admit_per_minute: Union[int, None]
+    max_active: int
+    mode: WaitingRoomMode
     opens_at: Union[None, Timestamp]
+    order: WaitingRoomOrder
+    waiting_ttl_seconds: int
     counts: TokenCounts
     """How many tokens are in each state."""
 
@@ -1139,13 +1204,13 @@ class WaitingRoomPatch(TypedDict, total=False):
 
 
 class WaitingRoomSettings(TypedDict):
-    mode: WaitingRoomMode
-    max_active: int
-    admit_per_minute: Union[int, None]
     active_ttl_seconds: int
-    waiting_ttl_seconds: int
-    order: WaitingRoomOrder
+    admit_per_minute: Union[int, None]
+    max_active: int
+    mode: WaitingRoomMode
     opens_at: Union[None, Timestamp]
+    order: WaitingRoomOrder
+    waiting_ttl_seconds: int
 
 
 class Wallet(TypedDict):
@@ -1222,11 +1287,11 @@ class WebhookAttempts(TypedDict):
 
 
 class WebhookResponse(TypedDict):
+    at: Timestamp
     status: Union[int, None]
     """null: there was no answer"""
     text: str
     """the beginning of the answer, or what went wrong"""
-    at: Timestamp
 
 
 class WebhookWithSecret(TypedDict):
@@ -1267,45 +1332,6 @@ class WebhookWithSecret(TypedDict):
     """With what deliveries are signed. It is not shown again."""
 
 
-class EventToken(TypedDict):
-    id: TokenId
-    concert_id: ConcertId
-    user_id: UserId
-    status: TokenStatus
-    expires_at: Union[None, Timestamp]
-
-
-class Event(TypedDict):
-    specversion: Literal["1.0"]
-    id: EventId
-    source: str
-    type: EventType
-    subject: str
-    time: Timestamp
-    datacontenttype: Literal["application/json"]
-    data: Union[Reservation, Payment, EventToken, WalletEntry]
-
-
-class _Problem(TypedDict):
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: Literal["invalid_request", "unauthenticated", "insufficient_points", "forbidden", "queue_token_required", "queue_token_not_active", "not_found", "method_not_allowed", "request_timeout", "seats_unavailable", "not_enough_seats", "limit_exceeded", "sale_not_open", "reservation_expired", "reservation_not_held", "already_paid", "not_refundable", "payment_pending", "payment_under_way", "amount_too_small", "fact_conflict", "reference_in_use", "change_under_way", "reservation_not_confirmed", "price_would_rise", "capacity_in_use", "was_held", "payload_too_large", "unsupported_media_type", "unknown_seats", "idempotency_key_reused", "rate_limited", "request_header_fields_too_large", "internal", "overloaded", "storage_full", "outcome_unknown", "keys_unavailable", "no_owner"]
-
-
-class Problem(_Problem, total=False):
-    """RFC 9457; the page at `type` explains it"""
-    errors: list[FieldError]
-    balance: Points
-    amount: Points
-    conflicts: list[str]
-    limit: int
-    already: int
-    payment_id: PaymentId
-    seats: list[str]
-
-
 class Operations(Calls):
     """Every operation of the API."""
 
@@ -1339,14 +1365,14 @@ class Operations(Calls):
         ))
         return answer
 
+    def delete_concert(self, id: ConcertId) -> None:
+        """Deletes a concert with its options, where nothing was ever held of any of them. Its line ends."""
+        self._call(Call("DELETE", f"/v1/concerts/{path_of(id)}"))
+
     def get_concert(self, id: ConcertId) -> Concert:
         """Reads a concert."""
         answer: Concert = self._call(Call("GET", f"/v1/concerts/{path_of(id)}", try_again=True))
         return answer
-
-    def delete_concert(self, id: ConcertId) -> None:
-        """Deletes a concert with its options, where nothing was ever held of any of them. Its line ends."""
-        self._call(Call("DELETE", f"/v1/concerts/{path_of(id)}"))
 
     def change_concert(self, id: ConcertId, body: ConcertPatch) -> Concert:
         """Changes what is told of a concert."""
@@ -1401,14 +1427,14 @@ class Operations(Calls):
         ))
         return answer
 
+    def delete_option(self, id: OptionId) -> None:
+        """Deletes an option of which nothing was ever held."""
+        self._call(Call("DELETE", f"/v1/options/{path_of(id)}"))
+
     def get_option(self, id: OptionId) -> ConcertOption:
         """Reads an option."""
         answer: ConcertOption = self._call(Call("GET", f"/v1/options/{path_of(id)}", try_again=True))
         return answer
-
-    def delete_option(self, id: OptionId) -> None:
-        """Deletes an option of which nothing was ever held."""
-        self._call(Call("DELETE", f"/v1/options/{path_of(id)}"))
 
     def change_option(self, id: OptionId, body: OptionPatch) -> ConcertOption:
         """Changes what an option sells, and on what terms. What is held or paid stays as it was."""
@@ -1452,6 +1478,26 @@ class Operations(Calls):
     def get_plan_if_changed(self, id: OptionId, etag: Optional[str] = None) -> Optional[Tagged[SeatingPlan]]:
         """Reads an option's seating plan, with prices."""
         return self._changed(Call("GET", f"/v1/options/{path_of(id)}/plan", try_again=True), etag)
+
+    def replace_plan(
+        self,
+        id: OptionId,
+        body: ReplacePlan,
+        *,
+        idempotency_key: Optional[str] = None,
+    ) -> ConcertOption:
+        """Sells an option by another seating plan from now on. Seats that both have stay what they are,
+        wherever they stand in the new one; what is held or paid keeps its price. The body may also be the
+        plan alone, as `GET` gives it, with its `prices`.
+        """
+        answer: ConcertOption = self._call(Call(
+            "PUT",
+            f"/v1/options/{path_of(id)}/plan",
+            body=body,
+            headers={"Idempotency-Key": idempotency_key or new_key()},
+            try_again=True,
+        ))
+        return answer
 
     def list_option_reservations(
         self,
@@ -1645,17 +1691,17 @@ class Operations(Calls):
         ))
         return answer
 
-    def get_payment(self, id: PaymentId) -> Payment:
-        """Reads a payment."""
-        answer: Payment = self._call(Call("GET", f"/v1/payments/{path_of(id)}", try_again=True))
-        return answer
-
     def give_up_payment(self, id: PaymentId) -> Payment:
         """Gives a pending payment by a provider up: its reservation is held again until its old deadline.
         One that is `voiding`, `voided` or `failed`, also since its time ran out, stays as it is, and is
         answered; from `authorized` on, and where money was taken, it is 409.
         """
         answer: Payment = self._call(Call("DELETE", f"/v1/payments/{path_of(id)}"))
+        return answer
+
+    def get_payment(self, id: PaymentId) -> Payment:
+        """Reads a payment."""
+        answer: Payment = self._call(Call("GET", f"/v1/payments/{path_of(id)}", try_again=True))
         return answer
 
     def confirm_payment(self, id: PaymentId, body: Confirmation) -> Payment:
@@ -1706,14 +1752,14 @@ class Operations(Calls):
             try_again=True,
         ))
 
-    def get_reservation(self, id: ReservationId) -> ReservationWithSteps:
-        """Reads a reservation; for an admin with the steps that led to its state."""
-        answer: ReservationWithSteps = self._call(Call("GET", f"/v1/reservations/{path_of(id)}", try_again=True))
-        return answer
-
     def release_reservation(self, id: ReservationId) -> Reservation:
         """Releases a reservation that is held."""
         answer: Reservation = self._call(Call("DELETE", f"/v1/reservations/{path_of(id)}"))
+        return answer
+
+    def get_reservation(self, id: ReservationId) -> ReservationWithSteps:
+        """Reads a reservation; for an admin with the steps that led to its state."""
+        answer: ReservationWithSteps = self._call(Call("GET", f"/v1/reservations/{path_of(id)}", try_again=True))
         return answer
 
     def extend_hold(self, id: ReservationId, body: Until) -> Reservation:
@@ -1839,7 +1885,7 @@ class Operations(Calls):
         return answer
 
     def get_site(self) -> Site:
-        """Tells where to log in."""
+        """Tells where to log in, and whoever shows a token which roles it has."""
         answer: Site = self._call(Call("GET", "/v1/site", try_again=True))
         return answer
 
@@ -1853,14 +1899,14 @@ class Operations(Calls):
         ))
         return answer
 
+    def leave_queue(self, id: TokenId) -> None:
+        """Leaves the line."""
+        self._call(Call("DELETE", f"/v1/tokens/{path_of(id)}"))
+
     def get_token(self, id: TokenId) -> Token:
         """Reads a token. To ask is a sign of life."""
         answer: Token = self._call(Call("GET", f"/v1/tokens/{path_of(id)}", try_again=True))
         return answer
-
-    def leave_queue(self, id: TokenId) -> None:
-        """Leaves the line."""
-        self._call(Call("DELETE", f"/v1/tokens/{path_of(id)}"))
 
     def get_token_history(
         self,
@@ -1988,16 +2034,16 @@ class Operations(Calls):
         answer: WebhookWithSecret = self._call(Call("POST", "/v1/webhooks", body=body))
         return answer
 
-    def get_webhook(self, id: WebhookId) -> Webhook:
-        """Reads a receiver of events, and how far it has got."""
-        answer: Webhook = self._call(Call("GET", f"/v1/webhooks/{path_of(id)}", try_again=True))
-        return answer
-
     def remove_webhook(self, id: WebhookId) -> None:
         """Removes a receiver of events, with its dead letters. An attempt that is under way may still
         arrive.
         """
         self._call(Call("DELETE", f"/v1/webhooks/{path_of(id)}"))
+
+    def get_webhook(self, id: WebhookId) -> Webhook:
+        """Reads a receiver of events, and how far it has got."""
+        answer: Webhook = self._call(Call("GET", f"/v1/webhooks/{path_of(id)}", try_again=True))
+        return answer
 
     def list_dead_letters(
         self,

@@ -109,13 +109,13 @@ export type Compared = {
 
 /** A concert. */
 export type Concert = {
-  venue?: string;
-  /** an IANA name */
-  time_zone?: string;
   description?: string;
-  image_url?: string;
   /** it is left out of the list; absent: it is not */
   hidden?: true;
+  image_url?: string;
+  /** an IANA name */
+  time_zone?: string;
+  venue?: string;
   /** When it was announced. */
   created_at: Timestamp;
   /** Its id. */
@@ -129,13 +129,13 @@ export type Concert = {
 };
 
 export type ConcertDetails = {
-  venue?: string;
-  /** an IANA name */
-  time_zone?: string;
   description?: string;
-  image_url?: string;
   /** it is left out of the list; absent: it is not */
   hidden?: true;
+  image_url?: string;
+  /** an IANA name */
+  time_zone?: string;
+  venue?: string;
 };
 
 /** The id of a concert; opaque */
@@ -243,6 +243,8 @@ export type CreateOption = {
 /** A code of ISO 4217 */
 export type Currency = string;
 
+export type Cursor = string;
+
 /** An event that a receiver would not take. */
 export type DeadLetter = {
   /** How often it was tried. */
@@ -264,7 +266,26 @@ export type EntryId = string;
 
 export type EntryKind = "charge" | "debit" | "credit" | "adjustment";
 
+export type Event = {
+  data: Reservation | Payment | EventToken | WalletEntry;
+  datacontenttype: "application/json";
+  id: EventId;
+  source: string;
+  specversion: "1.0";
+  subject: string;
+  time: Timestamp;
+  type: EventType;
+};
+
 export type EventId = string;
+
+export type EventToken = {
+  concert_id: ConcertId;
+  expires_at: null | Timestamp;
+  id: TokenId;
+  status: TokenStatus;
+  user_id: UserId;
+};
 
 export type EventType = "boxoffice.reservation.created" | "boxoffice.reservation.released" | "boxoffice.reservation.expired" | "boxoffice.reservation.confirmed" | "boxoffice.reservation.refunded" | "boxoffice.payment.completed" | "boxoffice.payment.failed" | "boxoffice.payment.refunded" | "boxoffice.token.issued" | "boxoffice.token.activated" | "boxoffice.token.expired" | "boxoffice.token.used" | "boxoffice.wallet.charged" | "boxoffice.payment.pending" | "boxoffice.payment.authorized" | "boxoffice.payment.voided" | "boxoffice.payment.refund_owed" | "boxoffice.payment.capture_requested" | "boxoffice.payment.void_requested" | "boxoffice.payment.refund_requested" | "boxoffice.payment.check_requested" | "boxoffice.payment.disputed";
 
@@ -349,12 +370,6 @@ export type HandOver = {
 };
 
 export type Health = {
-  /** Whether callers' commands are taken. */
-  ready: boolean;
-  /** Why not. */
-  reasons: string[];
-  /** What an operator should look at, although it is ready. */
-  warnings: string[];
   /** The place of the log from which on that one does. */
   epoch?: number;
   /** Messages of the log that this node has not taken in yet, as far as it knows. */
@@ -365,59 +380,67 @@ export type Health = {
   node?: string;
   /** The node that decides; null if there is none. */
   owner?: string | null;
+  /** Whether callers' commands are taken. */
+  ready: boolean;
+  /** Why not. */
+  reasons: string[];
   /** Whether it decides. */
   role?: NodeRole;
+  /** What an operator should look at, although it is ready. */
+  warnings: string[];
 };
 
 export type HistoryItem = {
   at: Timestamp;
   lsn: number;
+  reservation_id?: ReservationId;
   /** what happened, such as held, released, charge or activated */
   what: string;
   /** null: time, or a provider of payments */
   who: null | UserId;
   why?: string;
-  reservation_id?: ReservationId;
 };
 
 /** Seats or places to be held */
 export type Hold = {
-  seats: string[];
-  reference?: string;
-  data?: Record<string, unknown>;
-  /** for whom (box office) */
-  user_id?: UserId;
-  /** it costs nothing, and is confirmed at once (box office) */
-  complimentary?: boolean;
   /** no limit of seats holds (box office) */
   beyond_limits?: boolean;
+  /** it costs nothing, and is confirmed at once (box office) */
+  complimentary?: boolean;
+  data?: Record<string, unknown>;
   /** blocked seats may be named, and are blocked again once they are free (box office) */
   from_blocked?: boolean;
+  reference?: string;
+  seats: string[];
+  /** for whom (box office) */
+  user_id?: UserId;
 } | {
   best_available: BestAvailable;
-  reference?: string;
-  data?: Record<string, unknown>;
-  /** for whom (box office) */
-  user_id?: UserId;
-  /** it costs nothing, and is confirmed at once (box office) */
-  complimentary?: boolean;
   /** no limit of seats holds (box office) */
   beyond_limits?: boolean;
+  /** it costs nothing, and is confirmed at once (box office) */
+  complimentary?: boolean;
+  data?: Record<string, unknown>;
   /** blocked seats may be named, and are blocked again once they are free (box office) */
   from_blocked?: boolean;
+  reference?: string;
+  /** for whom (box office) */
+  user_id?: UserId;
 } | {
   areas: AreaWish[];
-  reference?: string;
-  data?: Record<string, unknown>;
-  /** for whom (box office) */
-  user_id?: UserId;
-  /** it costs nothing, and is confirmed at once (box office) */
-  complimentary?: boolean;
   /** no limit of seats holds (box office) */
   beyond_limits?: boolean;
+  /** it costs nothing, and is confirmed at once (box office) */
+  complimentary?: boolean;
+  data?: Record<string, unknown>;
   /** blocked seats may be named, and are blocked again once they are free (box office) */
   from_blocked?: boolean;
+  reference?: string;
+  /** for whom (box office) */
+  user_id?: UserId;
 };
+
+export type IdempotencyKey = string;
 
 /** Money that moved. */
 export type Moved = {
@@ -534,6 +557,8 @@ export type OwedItem = {
   since: Timestamp;
 };
 
+export type PageLimit = number;
+
 /** A part of an order. */
 export type Part = {
   /** Which places. */
@@ -562,33 +587,50 @@ export type Pay = {
 };
 
 export type Payment = {
-  id: PaymentId;
-  reservation_id: ReservationId;
-  user_id: UserId;
   amount: Points;
-  status: "pending" | "authorized" | "completed" | "failed" | "voiding" | "voided" | "refund_owed" | "refunded";
   balance: null | Points;
-  paid_at: null | Timestamp;
-  /** the provider; this and the rest only where one takes the payment */
-  method?: string;
-  currency?: Currency;
-  expires_at?: Timestamp;
-  /** what the payment is called at the provider */
-  provider_id?: string;
-  verdict?: "capture" | "void" | "refund" | null;
-  refunded?: number;
-  disputed?: boolean;
-  /** what is missing of the price */
-  shortfall?: number;
-  owed?: OwedItem[];
   /** what the buyer's page needs to pay, as its provider has it; only for its owner, and while it is pending */
   checkout?: Record<string, unknown>;
+  currency?: Currency;
+  disputed?: boolean;
+  expires_at?: Timestamp;
+  id: PaymentId;
+  /** the provider; this and the rest only where one takes the payment */
+  method?: string;
+  owed?: OwedItem[];
+  paid_at: null | Timestamp;
+  /** what the payment is called at the provider */
+  provider_id?: string;
+  refunded?: number;
+  reservation_id: ReservationId;
+  /** what is missing of the price */
+  shortfall?: number;
+  status: "pending" | "authorized" | "completed" | "failed" | "voiding" | "voided" | "refund_owed" | "refunded";
+  user_id: UserId;
+  verdict?: "capture" | "void" | "refund" | null;
 };
 
 /** The id of a payment; opaque */
 export type PaymentId = string;
 
 export type Points = number;
+
+/** RFC 9457; the page at `type` explains it */
+export type Problem = {
+  already?: number;
+  amount?: Points;
+  balance?: Points;
+  code: "invalid_request" | "unauthenticated" | "insufficient_points" | "forbidden" | "queue_token_required" | "queue_token_not_active" | "not_found" | "method_not_allowed" | "request_timeout" | "seats_unavailable" | "not_enough_seats" | "limit_exceeded" | "sale_not_open" | "reservation_expired" | "reservation_not_held" | "already_paid" | "not_refundable" | "payment_pending" | "payment_under_way" | "amount_too_small" | "fact_conflict" | "reference_in_use" | "change_under_way" | "reservation_not_confirmed" | "price_would_rise" | "capacity_in_use" | "seats_in_use" | "was_held" | "payload_too_large" | "unsupported_media_type" | "unknown_seats" | "idempotency_key_reused" | "rate_limited" | "request_header_fields_too_large" | "internal" | "overloaded" | "storage_full" | "outcome_unknown" | "keys_unavailable" | "no_owner";
+  conflicts?: string[];
+  detail: string;
+  errors?: FieldError[];
+  limit?: number;
+  payment_id?: PaymentId;
+  seats?: string[];
+  status: number;
+  title: string;
+  type: string;
+};
 
 /** Why a performance is called off. */
 export type Reason = {
@@ -647,6 +689,22 @@ export type Refund = {
 /** The id of a refund; opaque */
 export type RefundId = string;
 
+/** A seating plan that takes the place of an option's, and what comes with it. */
+export type ReplacePlan = {
+  /** Categories that the best available seats are of only for those who name them; as before by default. */
+  accessible?: string[];
+  /** Where the better seats are; as before by default. */
+  focus?: Focus;
+  /** What these categories cost for holds from then on; others as before. Every category with seats needs a
+   * price.
+   */
+  prices?: Record<string, Points>;
+  /** In the pretix format; members that are not known in it are ignored. Seats are known again by their
+   * `seat_guid`.
+   */
+  seating_plan: SeatingPlan;
+};
+
 /** What a provider did. */
 export type Report = {
   /** How much. */
@@ -664,46 +722,51 @@ export type Report = {
 };
 
 export type Reservation = {
+  amount: Points;
+  areas: ReservedArea[];
+  created_at: Timestamp;
+  /** whose smallest unit the amount counts; absent: it is of points */
+  currency?: string;
+  /** what whoever held it keeps with it */
+  data?: Record<string, unknown>;
+  expires_at: Timestamp;
   id: ReservationId;
   option_id: OptionId;
-  user_id: UserId;
-  status: ReservationStatus;
-  seats: ReservedSeat[];
-  areas: ReservedArea[];
-  amount: Points;
-  created_at: Timestamp;
-  expires_at: Timestamp;
   payment_id?: PaymentId;
   /** what whoever held it calls it */
   reference?: string;
-  /** what whoever held it keeps with it */
-  data?: Record<string, unknown>;
-  /** whose smallest unit the amount counts; absent: it is of points */
-  currency?: string;
+  seats: ReservedSeat[];
+  status: ReservationStatus;
+  user_id: UserId;
 };
 
+/** The id of a reservation; opaque */
+export type ReservationId = string;
+
+export type ReservationStatus = "held" | "paying" | "confirmed" | "released" | "expired" | "refunded";
+
 export type ReservationWithSteps = {
+  amount: Points;
+  areas: ReservedArea[];
+  created_at: Timestamp;
+  /** whose smallest unit the amount counts; absent: it is of points */
+  currency?: string;
+  /** what whoever held it keeps with it */
+  data?: Record<string, unknown>;
+  expires_at: Timestamp;
   id: ReservationId;
   option_id: OptionId;
-  user_id: UserId;
-  status: ReservationStatus;
-  seats: ReservedSeat[];
-  areas: ReservedArea[];
-  amount: Points;
-  created_at: Timestamp;
-  expires_at: Timestamp;
   payment_id?: PaymentId;
   /** what whoever held it calls it */
   reference?: string;
-  /** what whoever held it keeps with it */
-  data?: Record<string, unknown>;
-  /** whose smallest unit the amount counts; absent: it is of points */
-  currency?: string;
+  seats: ReservedSeat[];
+  status: ReservationStatus;
+  user_id: UserId;
   /** for an admin: how it came to be what it is */
   steps?: ({
-    step: "held" | "payment_started" | "payment_confirmed" | "payment_failed" | "token_completed" | "refund_started" | "refund_credited" | "released" | "expired" | "payment_authorized" | "taken_again" | "part_released" | "part_refunded" | "exchange_started" | "exchanged" | "exchange_failed" | "handed_on" | "held_until";
     at: Timestamp;
     lsn: number;
+    step: "held" | "payment_started" | "payment_confirmed" | "payment_failed" | "token_completed" | "refund_started" | "refund_credited" | "released" | "expired" | "payment_authorized" | "taken_again" | "part_released" | "part_refunded" | "exchange_started" | "exchanged" | "exchange_failed" | "handed_on" | "held_until";
   })[];
 };
 
@@ -772,53 +835,53 @@ export type SaleFigures = {
 
 export type SeatCounts = {
   available: number;
+  blocked: number;
   held: number;
   sold: number;
-  blocked: number;
 };
 
 /** A plan in the open seating-plan JSON of pretix */
 export type SeatingPlan = {
-  name?: string | null;
   categories: ({
-    name: string;
     color?: string | null;
+    name: string;
   })[];
+  name?: string | null;
   zones: ({
+    areas?: Record<string, unknown>[];
     name?: string | number | null;
     position?: {
       x?: number | null;
       y?: number | null;
     };
     rows: ({
-      row_number?: string | number | null;
-      row_label?: string | number | null;
-      seat_label?: string | number | null;
       position?: {
         x?: number | null;
         y?: number | null;
       };
+      row_label?: string | number | null;
+      row_number?: string | number | null;
+      seat_label?: string | number | null;
       seats: ({
-        seat_guid: string;
-        seat_number?: string | number | null;
         /** empty: not for sale */
         category: string;
         position?: {
           x?: number | null;
           y?: number | null;
         };
+        seat_guid: string;
+        seat_number?: string | number | null;
         start_direction?: "<" | ">" | "<>" | null;
       })[];
     })[];
-    areas?: Record<string, unknown>[];
   })[];
 };
 
 export type Seats = {
-  option_id: OptionId;
-  seq: number;
-  seats: Record<string, "held" | "sold" | "blocked">;
   areas: Record<string, AreaSeats>;
+  option_id: OptionId;
+  seats: Record<string, "held" | "sold" | "blocked">;
+  seq: number;
 };
 
 /** A receiver of events, whatever it is. */
@@ -852,6 +915,10 @@ export type SinkKind = "webhook" | "kafka" | "host";
 export type Site = {
   /** Where to send who needs a token, with `return_to=<page without fragment>` in its query; null: nowhere. */
   login_url: string | null;
+  /** The roles here (`admin`, `box_office`, ...) of whoever shows a token that counts, none of a buyer; absent
+   * without one.
+   */
+  roles?: string[];
 };
 
 /** Counters and gauges, for monitoring. */
@@ -932,10 +999,10 @@ export type Token = {
 };
 
 export type TokenCounts = {
-  waiting: number;
   active: number;
-  used: number;
   expired: number;
+  used: number;
+  waiting: number;
 };
 
 /** The id of a token; opaque */
@@ -965,13 +1032,13 @@ export type UserId = string;
 
 /** The waiting room of a concert. */
 export type WaitingRoom = {
-  mode: WaitingRoomMode;
-  max_active: number;
-  admit_per_minute: number | null;
   active_ttl_seconds: number;
-  waiting_ttl_seconds: number;
-  order: WaitingRoomOrder;
+  admit_per_minute: number | null;
+  max_active: number;
+  mode: WaitingRoomMode;
   opens_at: null | Timestamp;
+  order: WaitingRoomOrder;
+  waiting_ttl_seconds: number;
   /** How many tokens are in each state. */
   counts: TokenCounts;
 };
@@ -996,13 +1063,13 @@ export type WaitingRoomPatch = {
 };
 
 export type WaitingRoomSettings = {
-  mode: WaitingRoomMode;
-  max_active: number;
-  admit_per_minute: number | null;
   active_ttl_seconds: number;
-  waiting_ttl_seconds: number;
-  order: WaitingRoomOrder;
+  admit_per_minute: number | null;
+  max_active: number;
+  mode: WaitingRoomMode;
   opens_at: null | Timestamp;
+  order: WaitingRoomOrder;
+  waiting_ttl_seconds: number;
 };
 
 /** A user's points. */
@@ -1082,11 +1149,11 @@ export type WebhookFormat = "cloudevent" | "batch" | "template";
 export type WebhookId = string;
 
 export type WebhookResponse = {
+  at: Timestamp;
   /** null: there was no answer */
   status: number | null;
   /** the beginning of the answer, or what went wrong */
   text: string;
-  at: Timestamp;
 };
 
 /** Whether anything is delivered to a receiver. */
@@ -1130,53 +1197,6 @@ export type WebhookWithSecret = {
   secret: string;
 };
 
-/** The id of a reservation; opaque */
-export type ReservationId = string;
-
-export type PageLimit = number;
-
-export type Cursor = string;
-
-export type IdempotencyKey = string;
-
-export type ReservationStatus = "held" | "paying" | "confirmed" | "released" | "expired" | "refunded";
-
-export type EventToken = {
-  id: TokenId;
-  concert_id: ConcertId;
-  user_id: UserId;
-  status: TokenStatus;
-  expires_at: null | Timestamp;
-};
-
-export type Event = {
-  specversion: "1.0";
-  id: EventId;
-  source: string;
-  type: EventType;
-  subject: string;
-  time: Timestamp;
-  datacontenttype: "application/json";
-  data: Reservation | Payment | EventToken | WalletEntry;
-};
-
-/** RFC 9457; the page at `type` explains it */
-export type Problem = {
-  type: string;
-  title: string;
-  status: number;
-  detail: string;
-  code: "invalid_request" | "unauthenticated" | "insufficient_points" | "forbidden" | "queue_token_required" | "queue_token_not_active" | "not_found" | "method_not_allowed" | "request_timeout" | "seats_unavailable" | "not_enough_seats" | "limit_exceeded" | "sale_not_open" | "reservation_expired" | "reservation_not_held" | "already_paid" | "not_refundable" | "payment_pending" | "payment_under_way" | "amount_too_small" | "fact_conflict" | "reference_in_use" | "change_under_way" | "reservation_not_confirmed" | "price_would_rise" | "capacity_in_use" | "was_held" | "payload_too_large" | "unsupported_media_type" | "unknown_seats" | "idempotency_key_reused" | "rate_limited" | "request_header_fields_too_large" | "internal" | "overloaded" | "storage_full" | "outcome_unknown" | "keys_unavailable" | "no_owner";
-  errors?: FieldError[];
-  balance?: Points;
-  amount?: Points;
-  conflicts?: string[];
-  limit?: number;
-  already?: number;
-  payment_id?: PaymentId;
-  seats?: string[];
-};
-
 /** Every operation of the API. Who calls is whoever extends it. */
 export abstract class Operations {
   /** Calls, and tries again where that is safe. */
@@ -1215,14 +1235,14 @@ export abstract class Operations {
     });
   }
 
-  /** Reads a concert. */
-  getConcert(id: ConcertId, options: Options = {}): Promise<Concert> {
-    return this.call<Concert>({ method: "GET", path: `/v1/concerts/${pathOf(id)}`, tryAgain: true, options });
-  }
-
   /** Deletes a concert with its options, where nothing was ever held of any of them. Its line ends. */
   deleteConcert(id: ConcertId, options: Options = {}): Promise<void> {
     return this.call<void>({ method: "DELETE", path: `/v1/concerts/${pathOf(id)}`, options });
+  }
+
+  /** Reads a concert. */
+  getConcert(id: ConcertId, options: Options = {}): Promise<Concert> {
+    return this.call<Concert>({ method: "GET", path: `/v1/concerts/${pathOf(id)}`, tryAgain: true, options });
   }
 
   /** Changes what is told of a concert. */
@@ -1285,14 +1305,14 @@ export abstract class Operations {
     return this.call<Events>({ method: "GET", path: `/v1/events`, query, tryAgain: true, options });
   }
 
-  /** Reads an option. */
-  getOption(id: OptionId, options: Options = {}): Promise<ConcertOption> {
-    return this.call<ConcertOption>({ method: "GET", path: `/v1/options/${pathOf(id)}`, tryAgain: true, options });
-  }
-
   /** Deletes an option of which nothing was ever held. */
   deleteOption(id: OptionId, options: Options = {}): Promise<void> {
     return this.call<void>({ method: "DELETE", path: `/v1/options/${pathOf(id)}`, options });
+  }
+
+  /** Reads an option. */
+  getOption(id: OptionId, options: Options = {}): Promise<ConcertOption> {
+    return this.call<ConcertOption>({ method: "GET", path: `/v1/options/${pathOf(id)}`, tryAgain: true, options });
   }
 
   /** Changes what an option sells, and on what terms. What is held or paid stays as it was. */
@@ -1361,6 +1381,25 @@ export abstract class Operations {
       tryAgain: true,
       options,
     }, etag);
+  }
+
+  /** Sells an option by another seating plan from now on. Seats that both have stay what they are, wherever they
+   * stand in the new one; what is held or paid keeps its price. The body may also be the plan alone, as `GET`
+   * gives it, with its `prices`.
+   */
+  replacePlan(
+    id: OptionId,
+    body: ReplacePlan,
+    options: Options & { idempotencyKey?: string } = {},
+  ): Promise<ConcertOption> {
+    return this.call<ConcertOption>({
+      method: "PUT",
+      path: `/v1/options/${pathOf(id)}/plan`,
+      body,
+      headers: { "Idempotency-Key": options.idempotencyKey ?? newKey() },
+      tryAgain: true,
+      options,
+    });
   }
 
   /** Lists the reservations on an option, newest first. A page may have fewer than asked for, or none, and others
@@ -1523,17 +1562,17 @@ export abstract class Operations {
     });
   }
 
-  /** Reads a payment. */
-  getPayment(id: PaymentId, options: Options = {}): Promise<Payment> {
-    return this.call<Payment>({ method: "GET", path: `/v1/payments/${pathOf(id)}`, tryAgain: true, options });
-  }
-
   /** Gives a pending payment by a provider up: its reservation is held again until its old deadline. One that is
    * `voiding`, `voided` or `failed`, also since its time ran out, stays as it is, and is answered; from
    * `authorized` on, and where money was taken, it is 409.
    */
   giveUpPayment(id: PaymentId, options: Options = {}): Promise<Payment> {
     return this.call<Payment>({ method: "DELETE", path: `/v1/payments/${pathOf(id)}`, options });
+  }
+
+  /** Reads a payment. */
+  getPayment(id: PaymentId, options: Options = {}): Promise<Payment> {
+    return this.call<Payment>({ method: "GET", path: `/v1/payments/${pathOf(id)}`, tryAgain: true, options });
   }
 
   /** Takes what the way back from the provider has brought. It is idempotent by itself: the same again changes
@@ -1581,6 +1620,11 @@ export abstract class Operations {
     return this.pages<Reservation>({ method: "GET", path: `/v1/reservations`, query, tryAgain: true, options });
   }
 
+  /** Releases a reservation that is held. */
+  releaseReservation(id: ReservationId, options: Options = {}): Promise<Reservation> {
+    return this.call<Reservation>({ method: "DELETE", path: `/v1/reservations/${pathOf(id)}`, options });
+  }
+
   /** Reads a reservation; for an admin with the steps that led to its state. */
   getReservation(id: ReservationId, options: Options = {}): Promise<ReservationWithSteps> {
     return this.call<ReservationWithSteps>({
@@ -1589,11 +1633,6 @@ export abstract class Operations {
       tryAgain: true,
       options,
     });
-  }
-
-  /** Releases a reservation that is held. */
-  releaseReservation(id: ReservationId, options: Options = {}): Promise<Reservation> {
-    return this.call<Reservation>({ method: "DELETE", path: `/v1/reservations/${pathOf(id)}`, options });
   }
 
   /** Holds a reservation until another time. */
@@ -1718,7 +1757,7 @@ export abstract class Operations {
     });
   }
 
-  /** Tells where to log in. */
+  /** Tells where to log in, and whoever shows a token which roles it has. */
   getSite(options: Options = {}): Promise<Site> {
     return this.call<Site>({ method: "GET", path: `/v1/site`, tryAgain: true, options });
   }
@@ -1728,14 +1767,14 @@ export abstract class Operations {
     return this.call<Figures>({ method: "GET", path: `/v1/stats`, query, tryAgain: true, options });
   }
 
-  /** Reads a token. To ask is a sign of life. */
-  getToken(id: TokenId, options: Options = {}): Promise<Token> {
-    return this.call<Token>({ method: "GET", path: `/v1/tokens/${pathOf(id)}`, tryAgain: true, options });
-  }
-
   /** Leaves the line. */
   leaveQueue(id: TokenId, options: Options = {}): Promise<void> {
     return this.call<void>({ method: "DELETE", path: `/v1/tokens/${pathOf(id)}`, options });
+  }
+
+  /** Reads a token. To ask is a sign of life. */
+  getToken(id: TokenId, options: Options = {}): Promise<Token> {
+    return this.call<Token>({ method: "GET", path: `/v1/tokens/${pathOf(id)}`, tryAgain: true, options });
   }
 
   /** Tells what has happened to a place in a waiting room, who did it, and why, oldest first. */
@@ -1863,14 +1902,14 @@ export abstract class Operations {
     return this.call<WebhookWithSecret>({ method: "POST", path: `/v1/webhooks`, body, options });
   }
 
-  /** Reads a receiver of events, and how far it has got. */
-  getWebhook(id: WebhookId, options: Options = {}): Promise<Webhook> {
-    return this.call<Webhook>({ method: "GET", path: `/v1/webhooks/${pathOf(id)}`, tryAgain: true, options });
-  }
-
   /** Removes a receiver of events, with its dead letters. An attempt that is under way may still arrive. */
   removeWebhook(id: WebhookId, options: Options = {}): Promise<void> {
     return this.call<void>({ method: "DELETE", path: `/v1/webhooks/${pathOf(id)}`, options });
+  }
+
+  /** Reads a receiver of events, and how far it has got. */
+  getWebhook(id: WebhookId, options: Options = {}): Promise<Webhook> {
+    return this.call<Webhook>({ method: "GET", path: `/v1/webhooks/${pathOf(id)}`, tryAgain: true, options });
   }
 
   /** Lists the events that a receiver would not take, newest first. Later events of the same subjects wait behind
