@@ -73,34 +73,30 @@ where
         if self.state.due().is_some_and(|due| due <= now) {
             self.expire(now, tell);
         }
-        let before = self.last;
         let answer = self.state.decide(now, command, &mut self.decided);
         if let Some(reply) = &mut reply {
             reply.decided(!self.decided.events.is_empty());
         }
-        match answer {
-            Ok(Answer::Silent) => {
-                self.commit(now, None, tell);
-            }
-            Ok(Answer::Reply(value)) => {
-                self.commit(now, reply.and_then(|reply| reply.leave(Ok(value))), tell);
-            }
-            Err(rejection) => {
-                self.commit(now, reply.and_then(|reply| reply.leave(Err(rejection))), tell);
-            }
+        let first = match answer {
+            Ok(Answer::Silent) => self.commit(now, None, tell),
+            Ok(Answer::Reply(value)) => self.commit(now, reply.and_then(|reply| reply.leave(Ok(value))), tell),
+            Err(rejection) => self.commit(now, reply.and_then(|reply| reply.leave(Err(rejection))), tell),
             Ok(Answer::Park { ticket, role }) => {
-                if self.commit(now, None, tell)
+                let first = self.commit(now, None, tell);
+                if first.is_some()
                     && let Some(reply) = reply
                 {
                     self.parked.entry(ticket).or_default().push((role, reply));
                 }
+                first
             }
             Ok(Answer::Settle { ticket, starter, duplicate, other }) => {
-                if self.commit(now, None, tell) {
+                let committed = self.commit(now, None, tell);
+                if let Some(first) = committed {
                     for (role, mut reply) in self.parked.remove(&ticket).unwrap_or_default() {
                         let answer = match role {
                             Role::Starter => {
-                                reply.appended(before.next(), self.last);
+                                reply.appended(first, self.last);
                                 &starter
                             }
                             Role::Duplicate => &duplicate,
@@ -111,10 +107,13 @@ where
                         }
                     }
                 }
+                committed
             }
-        }
-        if let Some(watch) = watch.filter(|_| self.last > before) {
-            watch.appended(before.next(), self.last);
+        };
+        if let (Some(watch), Some(first)) = (watch, first)
+            && first <= self.last
+        {
+            watch.appended(first, self.last);
         }
         self.set_alarm();
     }
@@ -145,24 +144,27 @@ where
         self.state.expire(now, &mut self.decided);
         for event in std::mem::take(&mut self.decided.events) {
             self.decided.events.push(event);
-            if !self.commit(now, None, tell) {
+            if self.commit(now, None, tell).is_none() {
                 return;
             }
         }
     }
 
-    /// Appends what was decided and takes it into the state; false if the journal is closed or the term over. `answer` goes out once
-    /// everything that it rests on is durable, whether something was decided or not.
-    fn commit(&mut self, now: Timestamp, answer: Option<Effect>, tell: &mut Vec<Message>) -> bool {
+    /// Appends what was decided and takes it into the state; `None` if the journal is closed or the term over. `answer` goes out once
+    /// everything that it rests on is durable, whether something was decided or not. Gives the first event that was appended, or one
+    /// after the last if there was nothing to append.
+    fn commit(&mut self, now: Timestamp, answer: Option<Effect>, tell: &mut Vec<Message>) -> Option<Lsn> {
+        let mut first = self.last.next();
         if !self.decided.events.is_empty() {
             // No more than is needed: records are many, and stay for a while.
             let events = self.decided.events.drain(..).collect();
             let record = Arc::new(Record { at: now, facts: A::facts(&self.id, events) });
             debug_assert!(record.bytes() <= RECORD_BYTES_MAX, "{} decides {} bytes", self.id, record.bytes());
-            let Ok(first) = self.env.writer.append(record.clone(), answer) else {
+            let Ok(appended) = self.env.writer.append(record.clone(), answer) else {
                 self.decided.tell.clear();
-                return false;
+                return None;
             };
+            first = appended;
             for (meta, event) in record.metas(first).zip(A::events(&record.facts)) {
                 self.state.evolve(meta, event, &mut Ignore);
                 self.last = meta.lsn;
@@ -172,7 +174,7 @@ where
         }
         // After the append: the receiver's events get a higher lsn, and a crash cuts off a suffix.
         tell.append(&mut self.decided.tell);
-        true
+        Some(first)
     }
 
     /// Lets the alarms know of an earlier time than they have; a later one is found out when the earlier rings.

@@ -118,6 +118,8 @@ struct Sales {
     /// How many numbers seats have, and which of them are not for sale.
     seat_count: u32,
     not_for_sale: SeatSet,
+    /// Those of them that were blocked before.
+    kept_blocked: BTreeSet<u32>,
     /// Places taken, the blocked ones among them.
     areas: BTreeMap<u16, u64>,
     /// Places blocked.
@@ -715,12 +717,16 @@ impl Sales {
         ensure!(before <= after, "I1", "of {before} seats {after} are left");
         let off = std::mem::replace(&mut self.not_for_sale, definition.not_for_sale.clone());
         for seat in off.iter().filter(|seat| !definition.not_for_sale.contains(*seat)) {
-            let was = self.seats.remove(&seat);
+            let was = self.seats.get(&seat).copied();
             ensure!(was == Some(0), "I1", "seat {seat} was not for sale, and {was:?}'s");
+            if !self.kept_blocked.remove(&seat) {
+                self.seats.remove(&seat);
+            }
         }
         for seat in definition.not_for_sale.iter().filter(|seat| !off.contains(*seat)) {
             let was = self.seats.insert(seat, 0);
             ensure!(was.unwrap_or(0) == 0, "I1", "seat {seat} is not for sale any more, and is {was:?}'s");
+            self.kept_blocked.extend(was.map(|_| seat));
         }
         self.seat_count = after;
         Ok(())

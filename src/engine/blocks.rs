@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::calls::{Block, BlockSeats, Unblock, UnblockSeats};
-use super::options::{name_conflicts, resolve_seats};
+use super::options::{flaw_of_withdrawn, name_conflicts, resolve_seats};
 use super::reservations::resolve_areas;
 use super::{Engine, Inner};
 use crate::api::{Answered, Blocks, IdempotencyKey};
@@ -139,7 +139,8 @@ impl Inner {
         let _call = self.admit()?;
         let plan = self.offer(id).await?;
         let (part, reason) = (resolve(&plan, &blocks)?, blocks.reason.clone());
-        let command = command(Box::new(concert_option::Blocks { part, reason, by }), self.request(key, None));
+        let refused = flaw_of_withdrawn(&plan.plan, &part.seats);
+        let command = command(Box::new(concert_option::Blocks { part, reason, by }), self.request(key, refused));
         let reply = self.ask::<ConcertOption>(&id, command).await.map_err(|error| name_conflicts(&plan, error))?;
         let replayed = matches!(reply, Reply::Replayed(_));
         // There may have been nothing to change.

@@ -34,7 +34,10 @@ impl Engine {
         let plan = inner.offer(option).await?;
         let no = plan.plan.known_seat(seat).ok_or(Rejection::NotFound)?;
         let (reader, guid) = (inner.clone(), seat.to_owned());
+        // Each of its plans is read for this.
+        let turn = inner.reconciling.acquire().await.map_err(|_| inner.outcome_unknown())?;
         let in_plans = inner.on_blocking_thread(move || reader.in_plans(&plan, &guid)).await??;
+        drop(turn);
         let begun = inner.look(|replica| Ok(replica.option(option)?.created_at())).await?;
         let story = OfSeat { in_plans, ..OfSeat::new(option, no) };
         inner.history(story, Some(begun), request).await

@@ -194,6 +194,8 @@ struct Inner {
     event_readers: Arc<Semaphore>,
     /// One at a time reads what was heard of a day.
     reconciling: Arc<Semaphore>,
+    /// Plans take the place of others one after the other: reading one takes longer than to overtake it.
+    replanning: Semaphore,
     gauges: Arc<Gauges>,
     deliveries: Deliveries,
     /// Whose payments these are for providers, once that was asked for.

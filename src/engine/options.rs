@@ -666,11 +666,17 @@ fn flaw_of_names(field: &str, names: &[String], what: &str, is_known: impl Fn(&s
 /// # Errors
 /// Some are not in the plan.
 pub(super) fn resolve_seats(plan: &SeatingPlan, seats: &[String]) -> Result<SeatRefs, Error> {
-    let refs: SeatRefs = seats.iter().filter_map(|seat| plan.seat_index(seat)).collect();
+    let refs: SeatRefs = seats.iter().filter_map(|seat| plan.known_seat(seat)).collect();
     if refs.len() == seats.len() {
         return Ok(refs);
     }
     Err(Error::UnknownSeats(seats.iter().filter(|seat| plan.seat_index(seat).is_none()).cloned().collect()))
+}
+
+/// What stands against calls that name seats of which some are withdrawn.
+pub(super) fn flaw_of_withdrawn(plan: &SeatingPlan, seats: &[u32]) -> Option<Rejection> {
+    let conflicts: SmallVec<[u32; 4]> = seats.iter().copied().filter(|seat| plan.is_withdrawn(*seat)).collect();
+    (!conflicts.is_empty()).then_some(Rejection::SeatsUnavailable { conflicts })
 }
 
 /// Gives seats their names in an error.
@@ -678,7 +684,13 @@ pub(super) fn name_conflicts(plan: &PricedPlan, error: Error) -> Error {
     let name =
         |conflicts: SmallVec<[u32; 4]>| conflicts.iter().map(|seat| plan.plan.seat(*seat).guid.to_owned()).collect();
     match error {
-        Error::Rejected(Rejection::SeatsUnavailable { conflicts }) => Error::SeatsUnavailable(name(conflicts)),
+        Error::Rejected(Rejection::SeatsUnavailable { mut conflicts }) => {
+            if conflicts.iter().any(|seat| plan.plan.is_withdrawn(*seat)) {
+                conflicts.retain(|seat| plan.plan.is_withdrawn(*seat));
+                return Error::UnknownSeats(name(conflicts));
+            }
+            Error::SeatsUnavailable(name(conflicts))
+        }
         Error::Rejected(Rejection::SeatsInUse { conflicts, in_use }) => {
             Error::SeatsInUse { seats: name(conflicts), in_use }
         }

@@ -162,6 +162,7 @@ impl Inner {
         key: Option<IdempotencyKey>,
     ) -> Result<Answered<api::ConcertOption>, Error> {
         let _call = self.admit()?;
+        let _turn = self.replanning.acquire().await.map_err(|_| self.outcome_unknown())?;
         let (new, mut tried) = (Arc::new(new), Tried::default());
         let reply = loop {
             let plan = self.offer(id).await?;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Server, option_body};
+use crate::harness::{Answer, Server, option_body};
 use crate::live;
 
 /// Seats by their guids, each with its category, in one row.
@@ -134,7 +134,7 @@ async fn what_stands_against_a_plan() {
     // A key stands for one change, also when others have come since.
     let keyed = async |key: &str, body: Value| {
         let request = server.request("PUT", &path, &server.admin).header("Idempotency-Key", key).json(&body);
-        crate::harness::Answer::of(request.send().await.unwrap()).await
+        Answer::of(request.send().await.unwrap()).await
     };
     let first = option_body(2)["seating_plan"].clone();
     let done = keyed("k1", json!({"seating_plan": some()})).await;
@@ -202,4 +202,38 @@ async fn a_plan_can_be_put_where_it_was_got() {
     assert_eq!(put(plan).await.fields(), ["prices.A"]);
     assert_eq!(put(json!({"zones": [], "prices": {}})).await.status, 400);
     assert_eq!(put(json!({"categories": []})).await.fields(), ["categories"]);
+}
+
+#[tokio::test]
+async fn what_a_key_stands_for_is_told_though_its_seats_are_withdrawn() {
+    let server = Server::start().await;
+    let (option, anna) = (server.option(6).await, server.buyer("anna"));
+    server.charge("anna", 1_000).await;
+    let ask = async |path: &str, token: &str, body: &Value| {
+        let request = server.request("POST", path, token).header("Idempotency-Key", format!("of {path}")).json(body);
+        Answer::of(request.send().await.unwrap()).await
+    };
+    let held = server.hold(&option, &anna, &["S1", "S2", "S3"]).await;
+    let payment = server.post(&format!("/v1/reservations/{held}/payments"), &anna, json!({})).await.created();
+    let calls = [
+        (format!("/v1/reservations/{held}/exchanges"), &*anna, json!({"give": ["S1"], "take": ["S4"]})),
+        (format!("/v1/payments/{payment}/refunds"), &server.admin, json!({"seats": ["S2"]})),
+        (format!("/v1/options/{option}/blocks"), &server.admin, json!({"seats": ["S5"]})),
+    ];
+    for (path, token, body) in &calls {
+        let answer = ask(path, token, body).await;
+        assert!([200, 201].contains(&answer.status), "{path}: {answer:?}");
+    }
+    let plan = json!({"seating_plan": plan(&[("S3", "A"), ("S4", "A"), ("S6", "A")])});
+    assert_eq!(server.ask("PUT", &format!("/v1/options/{option}/plan"), &server.admin, plan).await.status, 200);
+    for (path, token, body) in &calls {
+        let again = ask(path, token, body).await;
+        assert_eq!((again.header("idempotent-replayed"), again.status / 100), ("true", 2), "{path}: {again:?}");
+        // Without a key it is refused.
+        let refused = server.post(path, token, body.clone()).await;
+        assert!([400, 409, 422].contains(&refused.status), "{path}: {refused:?}");
+    }
+    let unknown = json!({"seats": ["S1", "S3"]});
+    let refused = server.post(&format!("/v1/options/{option}/reservations"), &anna, unknown).await;
+    assert_eq!((refused.code(), &refused.body["seats"]), ((422, "unknown_seats"), &json!(["S1"])));
 }

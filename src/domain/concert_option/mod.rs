@@ -1068,6 +1068,9 @@ struct Terms {
     #[n(3)]
     #[cbor(with = "cbor::list", has_nil)]
     replanned_at: Vec<Lsn>,
+    /// Seats that are not for sale by the plan and were blocked before: they are again, should a plan have them for sale.
+    #[n(4)]
+    kept_blocked: SeatSet,
 }
 
 /// One performance on sale.
@@ -1723,6 +1726,7 @@ impl Aggregate for ConcertOption {
                     definition: definition.clone(),
                     created_at: at,
                     replanned_at: Vec::new(),
+                    kept_blocked: SeatSet::default(),
                 });
                 self.header = Header {
                     window: definition.window,

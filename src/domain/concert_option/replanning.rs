@@ -1,7 +1,7 @@
 //! Another seating plan in the place of an option's while it is sold ([0030](../../../docs/adr/0030-a-plan-that-changes.md)).
 //!
 //! A seat keeps its number for as long as there is the option, so that holds, facts and rows stay true. What is not in the new plan
-//! is withdrawn: never free, never listed, and back under its number if a later plan has it again.
+//! is withdrawn: never free, never listed, and back under its number if a later plan has it again, blocked if it was.
 
 use serde::Serialize;
 
@@ -124,8 +124,13 @@ impl ConcertOption {
         let (off, on): (Vec<u32>, Vec<u32>) = (0..then.seat_count)
             .filter(|seat| *seat >= known || was_not.contains(*seat) != then.not_for_sale.contains(*seat))
             .partition(|seat| then.not_for_sale.contains(*seat));
+        let (kept, free): (Vec<u32>, Vec<u32>) = on.into_iter().partition(|seat| terms.kept_blocked.contains(*seat));
+        let blocked =
+            off.iter().copied().filter(|seat| *seat < known && self.seats.status(*seat) == SeatStatus::Blocked);
+        let stay = terms.kept_blocked.iter().filter(|seat| !kept.contains(seat));
+        terms.kept_blocked = stay.chain(blocked).collect();
         self.set_seats(off, SeatStatus::Blocked, 0, lsn, changes);
-        self.set_seats(on, SeatStatus::Free, 0, lsn, changes);
+        self.set_seats(free, SeatStatus::Free, 0, lsn, changes);
         // Whoever looks on has to begin anew, also if seats have only moved.
         self.header.seq = lsn;
         Some(())

@@ -182,6 +182,7 @@ pub(super) fn start(
         hubs,
         event_readers: Arc::new(Semaphore::new(super::events::READERS_AT_ONCE)),
         reconciling: Arc::new(Semaphore::new(1)),
+        replanning: Semaphore::new(1),
         gauges,
         deliveries: Deliveries::default(),
         installation: OnceLock::new(),

@@ -40,8 +40,10 @@ async fn who_watches_hears_what_was_decided_and_what_came_of_it() {
     let heard = Arc::new(Heard::default());
     hold(&engine, option, "2").await.unwrap();
     assert_eq!(heard.all(), (vec![], vec![]), "nobody watches");
+    // What others bring about in between is not of this call.
+    engine.charge(&anna(), Points::new(1).unwrap(), &anna(), None).await.unwrap();
     let held = watched(heard.clone(), hold(&engine, option, "1")).await.unwrap();
-    let lsn = Lsn(before.0 + 2);
+    let lsn = Lsn(before.0 + 3);
     assert_eq!(heard.all(), (vec![(lsn, lsn)], vec![(true, true)]));
 
     let heard = Arc::new(Heard::default());

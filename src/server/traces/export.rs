@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
@@ -16,6 +17,8 @@ use crate::server::metrics::{Dropped, SpanMetrics};
 use crate::server::providers::api::explain;
 
 /// How much of a collector's answer is read, which is some numbers and a line.
+/// So long the end may take.
+const CLOSE_TIME: Duration = Duration::from_secs(2);
 const ANSWER_BYTES: usize = 64 << 10;
 
 /// What goes to the collector.
@@ -69,13 +72,13 @@ impl Exporter {
         }
     }
 
-    /// Sends what waits, for as long as one request may take, and ends.
+    /// Sends what waits, for a moment, and ends: nobody is to wait for a collector before the next server can start.
     pub(super) async fn close(&self) {
         self.closing.store(true, Ordering::Release);
         self.called.notify_one();
         let task = self.task.lock().take();
         let Some(mut task) = task else { return };
-        if tokio::time::timeout(self.target.timeout, &mut task).await.is_err() {
+        if tokio::time::timeout(self.target.timeout.min(CLOSE_TIME), &mut task).await.is_err() {
             task.abort();
             tracing::warn!("the last spans did not get to the collector in time");
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use serde::{Deserialize, Serialize};
 
 use super::sampler::Sampler;
@@ -95,7 +95,7 @@ impl Variables {
     }
 
     fn target(&mut self) -> Option<Target> {
-        if self.is_disabled() {
+        if self.is_disabled() || !self.is_otlp() {
             return None;
         }
         let url = self.url()?;
@@ -134,6 +134,16 @@ impl Variables {
                 false
             }
         }
+    }
+
+    /// Whether spans go to a collector: `none` sends them nowhere.
+    fn is_otlp(&mut self) -> bool {
+        const NAME: &str = "OTEL_TRACES_EXPORTER";
+        let exporter = self.get(NAME).unwrap_or("otlp").to_owned();
+        if !matches!(&*exporter, "otlp" | "none") {
+            self.warn(NAME, format!("{exporter:?} must be otlp or none"));
+        }
+        exporter != "none"
     }
 
     /// The one of both that counts more, if one is set.
@@ -177,11 +187,13 @@ impl Variables {
         let header = |(name, value): (String, String)| {
             let mut value = HeaderValue::from_str(&value).ok()?;
             value.set_sensitive(true);
-            Some((HeaderName::try_from(name).ok()?, value))
+            let name = HeaderName::try_from(name).ok()?;
+            // Those of the request itself are not to be given.
+            (![CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING].contains(&name)).then_some((name, value))
         };
         let headers = pairs(&text).and_then(|pairs| pairs.into_iter().map(header).collect::<Option<HeaderMap>>());
         headers.unwrap_or_else(|| {
-            self.warn(name, "must be name=value,..., with what is no ASCII as %XX: no header is sent");
+            self.warn(name, "must be name=value,..., with what is no ASCII as %XX, and no Content-Length or Content-Type: no header is sent");
             HeaderMap::new()
         })
     }
@@ -242,6 +254,7 @@ mod tests {
             &[][..],
             &[("OTEL_TRACES_SAMPLER", "always_on")],
             &[("OTEL_EXPORTER_OTLP_ENDPOINT", " ")],
+            &[ENDPOINT, ("OTEL_TRACES_EXPORTER", "none")],
             &[ENDPOINT, ("OTEL_SDK_DISABLED", "TRUE")],
         ] {
             assert_eq!(read(variables), Exporting::default(), "{variables:?}");
@@ -305,7 +318,9 @@ mod tests {
             ("OTEL_TRACES_SAMPLER_ARG", "2"),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
             ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"),
+            ("OTEL_TRACES_EXPORTER", "console"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "hunter2"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "content-length=5"),
             ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "a b=hunter2"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "a=hunter2%0a"),
             ("OTEL_RESOURCE_ATTRIBUTES", "hunter2"),

@@ -122,6 +122,8 @@ pub(in crate::testing) struct Model {
     taken: BTreeSet<(OptionId, u32)>,
     /// Of these, those that are free, each since which event.
     free: BTreeMap<(OptionId, u32), Lsn>,
+    /// Blocked ones that are not for sale just now.
+    kept_blocked: BTreeSet<(OptionId, u32)>,
     pub tokens: BTreeMap<TokenId, UserId>,
     ended: BTreeSet<TokenId>,
     pub entries: BTreeMap<(UserId, u64), (Points, Points)>,
@@ -180,6 +182,7 @@ impl Default for Model {
             credited: BTreeSet::new(),
             exchanges: BTreeMap::new(),
             taken: BTreeSet::new(),
+            kept_blocked: BTreeSet::new(),
             free: BTreeMap::new(),
             tokens: BTreeMap::new(),
             ended: BTreeSet::new(),
@@ -513,9 +516,12 @@ impl Model {
         };
         self.replanned_at.entry(id).or_default().push(lsn);
         let (was_off, is_off) = (&before.not_for_sale, &after.not_for_sale);
-        self.occupy(id, &is_off.iter().filter(|seat| !was_off.contains(*seat)).collect::<Vec<_>>());
-        let on = was_off.iter().filter(|seat| !is_off.contains(*seat));
-        self.free.extend(on.map(|seat| ((id, seat), lsn)));
+        let off: Vec<u32> = is_off.iter().filter(|seat| !was_off.contains(*seat)).collect();
+        let seats = off.iter().map(|seat| (id, *seat));
+        self.kept_blocked.extend(seats.filter(|seat| self.taken.contains(seat) && !self.free.contains_key(seat)));
+        self.occupy(id, &off);
+        let on = was_off.iter().map(|seat| (id, seat)).filter(|(_, seat)| !is_off.contains(*seat));
+        self.free.extend(on.filter(|seat| !self.kept_blocked.remove(seat)).map(|seat| (seat, lsn)));
     }
 
     fn occupy(&mut self, id: OptionId, seats: &[u32]) {

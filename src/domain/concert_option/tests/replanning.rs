@@ -74,16 +74,16 @@ fn seats_stay_go_and_come() {
     let gone = Rejection::SeatsUnavailable { conflicts: smallvec![9, 10] };
     let then = then.when(hold(Wish::Seats(smallvec![9, 10])), s(102)).then_rejected(gone);
     let then = then.when(unblock(&[9, 10]), s(103)).then_nothing().then_reply(Reply::Done);
-    // With the first plan again, seats have their old numbers, and are free.
+    // With the first plan again, seats have their old numbers, and are free; what was blocked is blocked.
     let back = Arc::new((*seating_plan()).clone().after(&now.plan));
     let in_use = Rejection::SeatsInUse { conflicts: smallvec![20], in_use: 1 };
     let then = then.when(replan(new(0, &back), now.clone(), Request::default()), s(104)).then_rejected(in_use);
     let then = then.when(release(2, as_user("bob")), s(105));
     let then = then.when(replan(new(0, &back), now, Request::default()), s(106)).then_reply(Reply::Done).reloaded();
-    assert_eq!(statuses(&then, &[9, 10, 20]), [free, free, (SeatStatus::Blocked, 0)]);
+    assert_eq!(statuses(&then, &[9, 10, 20]), [free, (SeatStatus::Blocked, 0), (SeatStatus::Blocked, 0)]);
     let terms = then.state().definition().unwrap();
     assert_eq!((terms.former_plans(), terms.withdrawn()), (&[PlanHash([0; 32]), PlanHash([1; 32])][..], 1));
-    assert_eq!(then.state().counts(), Counts { available: 17 + 8, held: 2, sold: 0, blocked: 1 });
+    assert_eq!(then.state().counts(), Counts { available: 16 + 8, held: 2, sold: 0, blocked: 2 });
     let mut audit = Audit::default();
     for (meta, event) in &then.subject().history {
         audit.option_event(OPTION, *meta, event).unwrap();
