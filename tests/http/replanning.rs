@@ -70,7 +70,7 @@ async fn another_plan_is_sold_and_seats_stay_what_they_are() {
     let before = server.last_lsn().await;
     assert_eq!(put(json!({"seating_plan": new})).await.status, 200);
     assert_eq!(server.last_lsn().await, before);
-    // The first one again: S3 and S4 are back, and free; what is held of N1 stands against it until it is given up.
+    // The first one again: S3 and S4 are back, S3 blocked as it was; what is held of N1 stands against it until it is given up.
     let first = option_body(4)["seating_plan"].clone();
     let refused = put(json!({"seating_plan": first})).await;
     assert_eq!(refused.code(), (409, "seats_in_use"));
@@ -79,7 +79,7 @@ async fn another_plan_is_sold_and_seats_stay_what_they_are() {
     assert_eq!(server.ask("DELETE", &format!("/v1/reservations/{n1}"), &anna, Value::Null).await.status, 200);
     assert_eq!(put(json!({"seating_plan": first})).await.status, 200);
     let map = server.get(&format!("{path}/seats"), "").await.body;
-    assert_eq!(map["seats"], json!({"S1": "held", "S2": "blocked"}));
+    assert_eq!(map["seats"], json!({"S1": "held", "S2": "blocked", "S3": "blocked"}));
     // What was withdrawn is found where it was sold.
     let list = server.get(&format!("{path}/reservations?seat=N1"), &server.admin).await.body;
     assert_eq!(list["items"][0]["id"], bought.body["id"]);
@@ -210,7 +210,7 @@ async fn what_a_key_stands_for_is_told_though_its_seats_are_withdrawn() {
     let (option, anna) = (server.option(6).await, server.buyer("anna"));
     server.charge("anna", 1_000).await;
     let ask = async |path: &str, token: &str, body: &Value| {
-        let request = server.request("POST", path, token).header("Idempotency-Key", format!("of {path}")).json(body);
+        let request = server.request("POST", path, token).header("Idempotency-Key", format!("of-{path}")).json(body);
         Answer::of(request.send().await.unwrap()).await
     };
     let held = server.hold(&option, &anna, &["S1", "S2", "S3"]).await;
