@@ -77,7 +77,7 @@ export class Hall extends View {
 		this.plan = new Plan(value);
 		this.plan.addAreas(option.areas);
 		this.areas = Object.fromEntries(option.areas.map((area) => [area.name, { available: area.capacity }]));
-		this.chosen = new Set(chosen.map((guid) => this.plan.index.get(guid)).filter((i) => i !== undefined && this.plan.isForSale(i)));
+		this.chosen = new Set(chosen.filter((guid) => this.plan.sells(guid)).map((guid) => this.plan.index.get(guid)));
 		this.counts = new Map([...this.counts].filter(([name]) => name in this.areas));
 		this.build();
 		let isFirst = true;
@@ -103,7 +103,7 @@ export class Hall extends View {
 		const { plan: before, chosen } = this;
 		this.unfollow();
 		this.showPlan(answer);
-		const lost = [...chosen].filter((i) => !this.chosen.has(this.plan.index.get(before.guids[i])));
+		const lost = [...chosen].filter((i) => !this.plan.sells(before.guids[i]));
 		if (lost.length > 0) {
 			this.missed(lost.map((i) => before.guids[i]));
 			this.tell(this.t("gone", { n: lost.length, seats: namesOf(before, lost, this.tongue) }));

@@ -245,7 +245,7 @@ class EmbeddedHall extends Hall {
 	// By what the site allows, however it was chosen.
 	#checkWish({ seats = [], areas = [], best_available: best }) {
 		const { plan, option, only, most } = this;
-		const n = best ? best.count + (best.companions ?? 0) : areas.reduce((sum, { count }) => sum + count, seats.length);
+		const n = best ? Number(best.count) + Number(best.companions ?? 0) : areas.reduce((sum, { count }) => sum + count, seats.length);
 		if (n > most) throw this.problem(409, { code: "limit_exceeded", limit: most, already: 0 });
 		const categories = best ? [best.category]
 			: [...seats.map((id) => plan.categoryAt(plan.index.get(id)).name), ...areas.map(({ name }) => option.areas.find((area) => area.name === name).category)];
