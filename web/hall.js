@@ -13,8 +13,12 @@ import { Rows } from "./rows.js";
 
 const LOOK_MS = 15_000;
 const REPLAN_MS = 2000;
+const OPENING_MS = 1000;
 const SETTLE_MS = 1000;
 const SLIM_PX = 720;
+
+// What else of an option is drawn with its plan.
+const termsOf = ({ prices, areas }) => JSON.stringify([prices, areas]);
 
 export class Hall extends View {
 	chosen = new Set();
@@ -40,7 +44,8 @@ export class Hall extends View {
 	}
 
 	readPlan() {
-		return this.api.ask("GET", `${this.path}/plan`, { etag: this.planTag });
+		const isShown = this.plan && this.terms === termsOf(this.option);
+		return this.api.ask("GET", `${this.path}/plan`, { etag: isShown && this.planTag });
 	}
 
 	// Shows it, and follows what becomes of it.
@@ -59,7 +64,7 @@ export class Hall extends View {
 			() => this.unfollow(),
 			every(1000, () => this.tick()),
 			// Offline, what one sees stays as it is.
-			every(jittered(LOOK_MS), () => document.hidden || this.refresh().catch(() => {})),
+			every(jittered(LOOK_MS), () => document.hidden || this.catchUp()),
 			() => watch.disconnect(),
 			() => this.map?.close());
 	}
@@ -68,10 +73,11 @@ export class Hall extends View {
 		const { plan: before, option } = this;
 		const chosen = [...this.chosen].map((i) => before.guids[i]);
 		this.planTag = etag;
+		this.terms = termsOf(option);
 		this.plan = new Plan(value);
 		this.plan.addAreas(option.areas);
 		this.areas = Object.fromEntries(option.areas.map((area) => [area.name, { available: area.capacity }]));
-		this.chosen = new Set(chosen.map((guid) => this.plan.index.get(guid)).filter((i) => i !== undefined));
+		this.chosen = new Set(chosen.filter((guid) => this.plan.sells(guid)).map((guid) => this.plan.index.get(guid)));
 		this.counts = new Map([...this.counts].filter(([name]) => name in this.areas));
 		this.build();
 		let isFirst = true;
@@ -82,25 +88,26 @@ export class Hall extends View {
 					this.isKnown = true;
 					this.known();
 				}
-				// Another snapshot may be of another plan.
-				if (all.type && !isFirst) this.replan().catch(() => {});
+				// Another snapshot may be of another plan. Not everybody at once.
+				if (all.type && !isFirst) pause(REPLAN_MS).then(() => this.catchUp());
 				if (all.type) isFirst = false;
 			},
 			onSome: (some) => this.update(this.plan.setSome(some.seats), some.areas),
 		});
 	}
 
+	// Another plan, or other prices.
 	async replan() {
-		// Not everybody at once.
-		await pause(REPLAN_MS);
-		await this.read();
 		const answer = await this.readPlan();
 		if (this.isClosed || answer.unchanged) return;
 		const { plan: before, chosen } = this;
 		this.unfollow();
 		this.showPlan(answer);
-		const lost = [...chosen].filter((i) => !this.plan.index.has(before.guids[i]));
-		if (lost.length > 0) this.tell(this.t("gone", { n: lost.length, seats: namesOf(before, lost, this.tongue) }));
+		const lost = [...chosen].filter((i) => !this.plan.sells(before.guids[i]));
+		if (lost.length > 0) {
+			this.missed(lost.map((i) => before.guids[i]));
+			this.tell(this.t("gone", { n: lost.length, seats: namesOf(before, lost, this.tongue) }));
+		}
 		this.changed();
 	}
 
@@ -257,12 +264,19 @@ export class Hall extends View {
 
 	tick() {
 		const { status, sale_opens_at: opens } = this.option;
-		if (status === "scheduled" && Date.parse(opens) <= this.api.now()) this.refresh().catch(() => {});
+		// Not everybody at once.
+		if (status === "scheduled" && Date.parse(opens) <= this.api.now()) this.opening ??= pause(OPENING_MS).then(() => this.catchUp()).finally(() => (this.opening = null));
+	}
+
+	// One at a time; what cannot be learnt now is at the next.
+	async catchUp() {
+		if (!this.isClosed) await (this.looking ??= this.refresh().catch(() => {}).finally(() => (this.looking = null)));
 	}
 
 	async refresh() {
 		const before = this.barred;
 		await this.read();
+		if (!this.isClosed) await this.replan();
 		// What somebody is about to click stays where it is.
 		if (!this.isClosed && this.barred !== before) this.showChosen();
 	}
@@ -379,7 +393,11 @@ export class Hall extends View {
 			// What was taken for a wish that was refused becomes free again.
 			setTimeout(() => this.busy === null && !this.isClosed && this.lose([...this.chosen]), SETTLE_MS);
 		};
-		mine.then(done, done);
+		mine.then(done, ({ status }) => {
+			done();
+			// It may be what is shown that is wrong.
+			if (status === 409 || status === 422) this.catchUp();
+		});
 		return mine;
 	}
 

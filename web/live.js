@@ -38,7 +38,8 @@ function keepOpen(api, path, protocols, { receive, poll }) {
 		mine.onmessage = (event) => {
 			if (socket === mine && receive(JSON.parse(event.data)) === false) mine.close();
 		};
-		mine.onclose = () => {
+		// One that a site's policy forbids has an error and no end.
+		mine.onerror = mine.onclose = () => {
 			if (closed || socket !== mine) return;
 			socket = null;
 			// One that breaks off may come back at once; without one it goes on by asking.

@@ -173,6 +173,10 @@ export class Plan {
 		return this.categoryOf[i] !== NO_CATEGORY;
 	}
 
+	sells(guid) {
+		return this.index.has(guid) && this.isForSale(this.index.get(guid));
+	}
+
 	place(i) {
 		return [this.xs[i], this.ys[i]];
 	}

@@ -167,10 +167,7 @@ export class SaleView extends Hall {
 		else if (problem.code.startsWith("queue_token")) {
 			toast(problem.words, "bad");
 			this.app.reload();
-		} else {
-			this.tell(problem.words);
-			if (problem.code === "sale_not_open") this.refresh().catch(() => {});
-		}
+		} else this.tell(problem.words);
 	}
 
 	// To another tab of one's own, or to somebody else.

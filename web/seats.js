@@ -16,6 +16,7 @@ const PROPERTIES = ["getToken", "queueToken"];
 const RENEW_MS = 30_000;
 const TIMER_MS_MAX = 2 ** 31 - 1;
 const RECHECK_MS = 5_000;
+const TOKEN_MS = 10_000;
 const NOTHING = { seats: [], areas: [], amount: 0 };
 const TONES = ["available", "mine", "held", "sold", "paper", "ink", "accent"];
 
@@ -69,7 +70,8 @@ class Tokens {
 	#ask() {
 		this.#asking ??= (async () => {
 			try {
-				const token = await this.#get?.();
+				const late = new Promise((resolve) => setTimeout(resolve, TOKEN_MS));
+				const token = await Promise.race([this.#get?.(), late]);
 				if (typeof token === "string" && token.trim()) this.#take(token.trim());
 			} catch (error) {
 				console.error(error);
@@ -92,6 +94,8 @@ class Tokens {
 // What is shown of one performance, for as long as the element shows that.
 class EmbeddedHall extends Hall {
 	#checked = new Map();
+	// Those of the holds that may have become something else.
+	#doubted = new Set();
 	// What the site knows to be chosen.
 	#told = JSON.stringify(NOTHING);
 
@@ -166,6 +170,7 @@ class EmbeddedHall extends Hall {
 		const told = Object.entries(tones).filter(([name, color]) => color && name !== "accent");
 		const own = Object.fromEntries(told);
 		if (own.sold) own.cross = inkOn(own.sold);
+		if (own.ink) own.label = own.ink;
 		return {
 			isDark: theme === "dark" || (theme !== "light" && matchMedia("(prefers-color-scheme: dark)").matches),
 			font: getComputedStyle(this.site.element).getPropertyValue("--boxoffice-font").trim(),
@@ -198,6 +203,7 @@ class EmbeddedHall extends Hall {
 
 	select(ids) {
 		if (this.isReadonly) throw this.#onlyLooking();
+		if (!this.mayChoose) throw this.problem(409, { code: "sale_not_open" });
 		this.#checkIds(ids);
 		const { plan: { index, status }, most } = this;
 		const unknown = ids.filter((id) => !index.has(id));
@@ -236,8 +242,25 @@ class EmbeddedHall extends Hall {
 		if (!Array.isArray(ids)) throw this.problem(400, { code: "invalid_request", detail: "The ids of seats must be a list." });
 	}
 
+	// By what the site allows, however it was chosen.
+	#checkWish({ seats = [], areas = [], best_available: best }) {
+		const { plan, option, only, most } = this;
+		const n = best ? Number(best.count) + Number(best.companions ?? 0) : areas.reduce((sum, { count }) => sum + count, seats.length);
+		if (n > most) throw this.problem(409, { code: "limit_exceeded", limit: most, already: 0 });
+		const categories = best ? [best.category]
+			: [...seats.map((id) => plan.categoryAt(plan.index.get(id)).name), ...areas.map(({ name }) => option.areas.find((area) => area.name === name).category)];
+		if (only && !categories.every((name) => only.includes(name))) throw this.problem(400, { code: "invalid_request", detail: `Only of these categories: ${only.join(", ")}.` });
+	}
+
 	#onlyLooking() {
 		return this.problem(403, { code: "forbidden", detail: "This map is for looking only." });
+	}
+
+	close() {
+		super.close();
+		this.chosen = new Set();
+		this.counts = new Map();
+		if (this.plan) this.changed();
 	}
 
 	changed() {
@@ -267,8 +290,10 @@ class EmbeddedHall extends Hall {
 
 	async order(wish) {
 		if (this.isReadonly) throw this.#onlyLooking();
+		this.#checkWish(wish);
 		await this.#needToken();
 		const { queueToken } = this.site;
+		const { amount } = this.selection;
 		let reservation;
 		try {
 			reservation = await this.api.post(`${this.path}/reservations`, wish, newKey(), queueToken ? { "Queue-Token": queueToken } : {});
@@ -278,11 +303,12 @@ class EmbeddedHall extends Hall {
 			throw problem;
 		}
 		if (this.isClosed) return reservation;
-		this.holds.push(reservation);
+		this.holds.push(structuredClone(reservation));
 		const held = new Set(reservation.seats.map(({ id }) => this.plan.index.get(id)));
 		this.showHolds();
 		this.choose([...this.chosen].filter((i) => !held.has(i)), wish.areas ? new Map() : this.counts);
 		this.site.emit("hold", { reservation });
+		if (!wish.best_available && reservation.amount !== amount) this.catchUp();
 		return reservation;
 	}
 
@@ -344,30 +370,39 @@ class EmbeddedHall extends Hall {
 		super.tick();
 		const now = this.api.now();
 		for (const time of this.holding.querySelectorAll(".time")) time.textContent = countdown(Date.parse(time.dataset.until) - now);
-		for (const held of this.holds) if (Date.parse(held.expires_at) <= now) this.#check(held);
+		for (const held of this.holds) if (this.#doubted.has(held.id) || Date.parse(held.expires_at) <= now) this.#check(held);
 	}
 
 	update(changed, areas) {
 		super.update(changed, areas);
-		const { map, plan } = this;
-		const isOver = ({ seats }) => seats.some(({ id }) => plan.status[plan.index.get(id)] !== HELD);
-		if (changed.some((i) => map?.mine.has(i))) for (const held of this.holds.filter(isOver)) this.#check(held);
+		const { plan } = this;
+		const all = new Set(changed);
+		const isGone = ({ id }) => all.has(plan.index.get(id)) && plan.status[plan.index.get(id)] !== HELD;
+		for (const held of this.holds) if (held.seats.some(isGone) || held.areas.some(({ name }) => areas?.[name])) this.#doubted.add(held.id);
 	}
 
-	// Whether it is over, or paid: the server knows.
+	// What has become of it: the server knows. Where it cannot be asked now, it is by a later tick.
 	async #check(held) {
 		const now = performance.now();
 		if (now - (this.#checked.get(held.id) ?? -Infinity) < RECHECK_MS) return;
 		this.#checked.set(held.id, now);
-		let reservation = held;
+		this.#doubted.delete(held.id);
+		let reservation;
 		try {
 			reservation = await this.api.get(`/v1/reservations/${held.id}`);
 		} catch (problem) {
-			if (problem.status === 0) return;
 			// Whose it was is not known any more, but its time is over.
-			if (Date.parse(held.expires_at) <= this.api.now()) reservation = { ...held, status: "expired" };
+			if (![401, 403, 404].includes(problem.status)) this.#doubted.add(held.id);
+			else if (Date.parse(held.expires_at) <= this.api.now()) reservation = { ...held, status: "expired" };
 		}
-		if (reservation.status === "held" || reservation.status === "paying" || !this.#drop(held)) return;
+		const k = this.holds.findIndex(({ id }) => id === held.id);
+		if (!reservation || this.isClosed || k < 0) return;
+		if (reservation.status === "held" || reservation.status === "paying") {
+			if (JSON.stringify(reservation) === JSON.stringify(this.holds[k])) return;
+			this.holds[k] = reservation;
+			return this.showHolds();
+		}
+		this.#drop(held);
 		this.#checked.delete(held.id);
 		if (reservation.status === "expired") {
 			this.tell(this.t("ended_expired_unpaid"));
@@ -414,7 +449,7 @@ export class BoxofficeSeats extends HTMLElement {
 
 	// The last one that is held; null if there is none.
 	get reservation() {
-		return this.#hall?.holds.at(-1) ?? null;
+		return structuredClone(this.#hall?.holds.at(-1) ?? null);
 	}
 
 	get getToken() {
@@ -504,11 +539,14 @@ export class BoxofficeSeats extends HTMLElement {
 	}
 
 	#stop() {
-		this.#hall?.close();
-		this.#hall?.node.remove();
+		const hall = this.#hall;
 		this.#hall = null;
 		this.#forget();
-		if (this.#isReady) this.#await();
+		if (!hall) return;
+		hall.node.remove();
+		this.#ready.reject(hall.problem(400, { code: "invalid_request", detail: "This map is not shown any more." }));
+		this.#await();
+		hall.close();
 	}
 
 	#forget() {
@@ -528,7 +566,7 @@ export class BoxofficeSeats extends HTMLElement {
 		const id = this.getAttribute("option");
 		if (!id) return;
 		const server = this.getAttribute("server") || import.meta.url;
-		const isUrl = URL.canParse(server);
+		const isUrl = URL.canParse(server) && /^https?:$/.test(new URL(server).protocol);
 		const [site, tongue] = [this.#site, this.#tongue];
 		const api = new Api({ base: isUrl ? new URL(server).origin : "", tongue, token: () => site.tokens.token, refused: () => site.tokens.renew(null) });
 		const hall = new EmbeddedHall(site, id, api, tongue);
@@ -536,7 +574,7 @@ export class BoxofficeSeats extends HTMLElement {
 		try {
 			await this.#speak();
 			if (hall.isClosed) return;
-			if (!isUrl) throw api.problem(400, { code: "invalid_request", detail: "The attribute server is not a URL." });
+			if (!isUrl) throw api.problem(400, { code: "invalid_request", detail: "The attribute server is not a URL of http or https." });
 			this.#root.prepend(put(hall.node, h("p.loading", tongue.t("loading"))));
 			await hall.begin();
 		} catch (problem) {
@@ -547,7 +585,6 @@ export class BoxofficeSeats extends HTMLElement {
 	// What can be told in words only, and tried again.
 	#failed(hall, problem) {
 		this.#ready.reject(problem);
-		this.#await();
 		const { t } = this.#tongue;
 		this.#root.prepend(put(hall.node, h("div.failed", h("p.notice.bad", { role: "alert" }, problem.words ?? t("problem_invalid_request")),
 			h("button.button.small", { part: "button", onclick: () => this.#begin() }, t("again")))));

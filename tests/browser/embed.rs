@@ -19,8 +19,8 @@ const SHOP: &str = "
     }
     window.tried = (promise) => promise.then((value) => ({value: value ?? null}), (error) => ({problem: error.problem ?? String(error)}));
 ";
-const SEATS: &str = "document.querySelector('boxoffice-seats')";
-const INSIDE: &str = "document.querySelector('boxoffice-seats').shadowRoot";
+pub const SEATS: &str = "document.querySelector('boxoffice-seats')";
+pub const INSIDE: &str = "document.querySelector('boxoffice-seats').shadowRoot";
 
 /// A listener for the site, whose origin the server must know before there is a page.
 pub async fn site() -> (TcpListener, SocketAddr) {
@@ -83,7 +83,7 @@ pub async fn until_heard(window: &Window, name: &str) {
 }
 
 /// What became of a promise.
-async fn tried(window: &Window, call: &str) -> Value {
+pub async fn tried(window: &Window, call: &str) -> Value {
     window
         .script(&format!("window.told = null; window.tried({SEATS}.{call}).then((told) => (window.told = told))"))
         .await;
@@ -92,7 +92,7 @@ async fn tried(window: &Window, call: &str) -> Value {
 }
 
 /// Closes it. Nothing may have been against the site's policy; refusals by the server are what some tests are about.
-async fn close(window: Window) {
+pub async fn close(window: Window) {
     let log = window.driver.browser_log().await.unwrap();
     let is_fine = |message: &str| message.contains("the server responded with a status of");
     let wrong: Vec<_> = log.iter().filter(|entry| entry.level == "SEVERE" && !is_fine(&entry.message)).collect();

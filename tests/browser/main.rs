@@ -23,3 +23,4 @@ mod orders;
 mod phone;
 mod pictures;
 mod sale;
+mod stale;
