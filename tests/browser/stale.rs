@@ -51,7 +51,11 @@ async fn other_prices_and_another_plan_are_seen_at_the_next_look() {
 
 /// As where a policy forbids sockets: they have an error and no end.
 const NO_SOCKETS: &str = "
-    window.WebSocket = class { static OPEN = 1; readyState = 3; constructor() { setTimeout(() => this.onerror?.()); } close() {} };";
+    window.WebSocket = class {
+        static OPEN = 1; readyState = 3;
+        constructor() { setTimeout(() => this.onerror?.()); }
+        close() {}
+    };";
 
 #[tokio::test]
 async fn where_sockets_are_forbidden_the_seats_are_asked_for() {
