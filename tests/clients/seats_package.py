@@ -44,9 +44,10 @@ def imports(package):
 def of_element():
     """What the element has, beside what every element has, and what it tells."""
     source = (ROOT / "web/seats.js").read_text()
-    members = set(re.findall(r"(?m)^\t(?:async |[gs]et )?([a-z]\w*)\(.*\) \{$", source))
+    element = source.split("\nexport class BoxofficeSeats")[1].split("\n}")[0]
+    members = set(re.findall(r"(?m)^\t(?:async |[gs]et )?([a-z]\w*)\(.*\) \{$", element))
     every = {"constructor", "connectedCallback", "disconnectedCallback", "attributeChangedCallback"}
-    return members - every, {f"boxoffice-{name}" for name in re.findall(r'#emit\("(\w+)"', source)}
+    return members - every, {f"boxoffice-{name}" for name in re.findall(r'\.emit\("(\w+)"', source)}
 
 
 def of_types(package):
