@@ -57,6 +57,14 @@ EOF
     started+=($!)
 done
 
+# A node that cannot ask whether NATS syncs does not start.
+for n in 1 2 3; do
+    until curl --silent --fail --output /dev/null "http://127.0.0.1:$((port + 110 + n))/varz"; do
+        kill -0 "${started[n - 1]}"
+        sleep 0.1
+    done
+done
+
 names=(ada ben eva)
 for n in 1 2 3; do
     cat > "$dir/node-$n.toml" <<EOF
