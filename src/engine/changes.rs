@@ -365,7 +365,7 @@ impl Inner {
         let mut tried = Tried::default();
         let (reply, plan) = loop {
             let plan = self.offer(option).await?;
-            let (wish, request) = (resolve(&plan, wish.clone())?, self.request(key.clone(), None));
+            let (wish, request) = (resolve(&plan, &wish)?, self.request(key.clone(), None));
             let (user, note, by) = (user.clone(), note.clone(), by.cloned());
             let command = Command::HoldFor { user, wish, office, note, by, plan: plan.clone(), request };
             let reply = self.ask_holding(&option, command, None).await;

@@ -167,7 +167,7 @@ impl Inner {
         let mut tried = Tried::default();
         let (reply, plan) = loop {
             let plan = inner.offer(option).await?;
-            let wish = resolve(&plan, wish.clone())?;
+            let wish = resolve(&plan, &wish)?;
             let (token, mut refused) = match inner.let_in(plan.definition.concert, user, queue_token).await? {
                 Ok(token) => (token, None),
                 Err(rejection) => (None, Some(rejection)),
@@ -318,16 +318,16 @@ impl Inner {
 }
 
 /// Finds what is wished for in the plan, by its names. What else may be wrong with it is for the option to say.
-pub(super) fn resolve(plan: &PricedPlan, wish: Wish) -> Result<Places, Error> {
+pub(super) fn resolve(plan: &PricedPlan, wish: &Wish) -> Result<Places, Error> {
     match wish {
-        Wish::Seats(seats) => resolve_seats(&plan.plan, &seats).map(Places::Seats),
+        Wish::Seats(seats) => resolve_seats(&plan.plan, seats).map(Places::Seats),
         Wish::BestAvailable(wish) => {
-            let category = wish.category.map(|name| {
-                let index = plan.plan.category_index(&name);
+            let category = wish.category.as_ref().map(|name| {
+                let index = plan.plan.category_index(name);
                 index.ok_or_else(|| Error::invalid("best_available.category", "is not a category of this plan"))
             });
-            let zone = wish.zone.map(|name| {
-                let index = plan.plan.zone_index(&name);
+            let zone = wish.zone.as_ref().map(|name| {
+                let index = plan.plan.zone_index(name);
                 index.ok_or_else(|| Error::invalid("best_available.zone", "is not a zone of this plan"))
             });
             Ok(Places::Best(BestAvailable {
@@ -338,7 +338,7 @@ pub(super) fn resolve(plan: &PricedPlan, wish: Wish) -> Result<Places, Error> {
                 companions: wish.companions,
             }))
         }
-        Wish::Areas(areas) => resolve_areas(plan, "areas", &areas).map(Places::Areas),
+        Wish::Areas(areas) => resolve_areas(plan, "areas", areas).map(Places::Areas),
     }
 }
 

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::auth::{Admin, Historian};
+use super::auth::{Admin, Historian, Identity};
 use super::json::{Input, Object, PLAN_EXTRA_BYTES_MAX, given, patched};
 use super::openapi::{Idempotent, Paged, SeatingPlan};
 use super::problem::Problem;
@@ -292,22 +292,29 @@ pub(super) async fn create(
 ) -> Result<HttpResponse, Problem> {
     let concert: ConcertId = id(&path)?;
     let operation = format!("POST /v1/concerts/{concert}/options");
-    let input = async {
-        let input =
-            Input::read_up_to(bytes_with_plan_max(&app), &request, payload, &app, &admin.user, &operation).await?;
-        let (option, key) = apart(move || input.parse::<CreateOption>()).await??;
+    let input = read_with_plan(&request, payload, &app, &admin, &operation, |input| {
+        let (option, key) = input.parse::<CreateOption>()?;
         Ok((NewOption::try_from(option)?, key))
-    };
+    });
     let (option, key) = unless_missing(input.await, app.engine.concert(concert)).await?;
     let answered = app.engine.add_option(concert, option, key).await?;
     make_plan_ready(app, answered.value.id);
     respond::created(&answered, &format!("/v1/options/{}", answered.value.id))
 }
 
-/// The largest body with a plan in it.
-fn bytes_with_plan_max(app: &App) -> usize {
+/// Reads a body with a plan in it, which takes a while.
+async fn read_with_plan<T: Send + 'static>(
+    request: &HttpRequest,
+    payload: web::Payload,
+    app: &App,
+    admin: &Identity,
+    operation: &str,
+    read: impl FnOnce(Input) -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
     let plan_bytes = usize::try_from(app.settings.limits.plan_bytes).unwrap_or(usize::MAX);
-    plan_bytes.saturating_add(PLAN_EXTRA_BYTES_MAX)
+    let bytes_max = plan_bytes.saturating_add(PLAN_EXTRA_BYTES_MAX);
+    let input = Input::read_up_to(bytes_max, request, payload, app, &admin.user, operation).await?;
+    apart(move || read(input)).await?
 }
 
 /// Nobody waits until a plan is compressed, not even the first who asks for it, and whoever does is told what went wrong.
@@ -381,11 +388,7 @@ pub(super) async fn replace_plan(
 ) -> Result<HttpResponse, Problem> {
     let option: OptionId = id(&path)?;
     let operation = format!("PUT /v1/options/{option}/plan");
-    let input = async {
-        let input =
-            Input::read_up_to(bytes_with_plan_max(&app), &request, payload, &app, &admin.user, &operation).await?;
-        apart(move || NewSeatingPlan::read(input)).await?
-    };
+    let input = read_with_plan(&request, payload, &app, &admin, &operation, NewSeatingPlan::read);
     let (new, key) = unless_missing(input.await, app.engine.option(option)).await?;
     let answered = app.engine.replace_plan(option, new, &admin.user, key).await?;
     make_plan_ready(app, option);

@@ -349,11 +349,15 @@ impl PricedPlan {
     /// Puts them together; a category without a price costs nothing (definitions are checked before they are made).
     #[must_use]
     pub fn new(option: OptionId, definition: Definition, plan: Arc<SeatingPlan>) -> Self {
+        let preference = Arc::new(preference(&definition, &plan));
+        Self::with(option, definition, plan, preference)
+    }
+
+    fn with(option: OptionId, definition: Definition, plan: Arc<SeatingPlan>, preference: Arc<Preference>) -> Self {
         let by_prices = |plan: &SeatingPlan, prices: &[Price]| prices_of(plan, &definition.areas, prices);
         let (category_prices, area_prices) = by_prices(&plan, &definition.prices);
         let first_plan = plan.first().unwrap_or(&plan);
         let first = definition.amended.is_some().then(|| by_prices(first_plan, definition.first_prices()));
-        let preference = Arc::new(preference(&definition, &plan));
         let replanned_at = Vec::new();
         Self { option, definition, plan, preference, category_prices, area_prices, first, replanned_at }
     }
@@ -361,14 +365,9 @@ impl PricedPlan {
     /// The same seats on other terms, as long as those are of the same plans.
     pub(super) fn on_terms(&self, terms: &Definition) -> Self {
         let (of, plan) = (&self.definition, &self.plan);
-        let by_prices = |plan: &SeatingPlan, prices: &[Price]| prices_of(plan, &terms.areas, prices);
-        let (category_prices, area_prices) = by_prices(plan, &terms.prices);
-        let first_plan = plan.first().unwrap_or(plan);
-        let first = terms.amended.is_some().then(|| by_prices(first_plan, terms.first_prices()));
         let is_same = of.focus == terms.focus && of.accessible == terms.accessible;
         let preference = if is_same { self.preference.clone() } else { Arc::new(preference(terms, plan)) };
-        let (definition, plan, replanned_at) = (terms.clone(), plan.clone(), self.replanned_at.clone());
-        Self { option: self.option, definition, plan, preference, category_prices, area_prices, first, replanned_at }
+        Self::with(self.option, terms.clone(), plan.clone(), preference).replanned_at(self.replanned_at.clone())
     }
 
     /// The same, of an option whose plans after the first came with these events.

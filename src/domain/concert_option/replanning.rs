@@ -124,11 +124,10 @@ impl ConcertOption {
         let (off, on): (Vec<u32>, Vec<u32>) = (0..then.seat_count)
             .filter(|seat| *seat >= known || was_not.contains(*seat) != then.not_for_sale.contains(*seat))
             .partition(|seat| then.not_for_sale.contains(*seat));
-        let (kept, free): (Vec<u32>, Vec<u32>) = on.into_iter().partition(|seat| terms.kept_blocked.contains(*seat));
-        let blocked =
-            off.iter().copied().filter(|seat| *seat < known && self.seats.status(*seat) == SeatStatus::Blocked);
-        let stay = terms.kept_blocked.iter().filter(|seat| !kept.contains(seat));
-        terms.kept_blocked = stay.chain(blocked).collect();
+        let free: Vec<u32> = on.into_iter().filter(|seat| !terms.kept_blocked.contains(*seat)).collect();
+        let is_blocked = |seat: &u32| *seat < known && self.seats.status(*seat) == SeatStatus::Blocked;
+        let stay = terms.kept_blocked.iter().filter(|seat| then.not_for_sale.contains(*seat));
+        terms.kept_blocked = stay.chain(off.iter().copied().filter(is_blocked)).collect();
         self.set_seats(off, SeatStatus::Blocked, 0, lsn, changes);
         self.set_seats(free, SeatStatus::Free, 0, lsn, changes);
         // Whoever looks on has to begin anew, also if seats have only moved.
